@@ -1,0 +1,37 @@
+"""Simulation-based inference for 21cm images of the Epoch of Reionization and line-intensity mapping.
+
+Importing this package loads neither torch nor sbi: workers that only simulate
+stay light. Names below are imported at first use.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Bank": "eorinfer.bank",
+    "Config": "eorinfer.config",
+    "InputError": "eorinfer.errors",
+    "Observation": "eorinfer.observation",
+    "Posterior": "eorinfer.inference.posterior",
+    "Run": "eorinfer.run",
+    "Samples": "eorinfer.samples",
+    "build_survey": "eorinfer.survey",
+    "corner": "eorinfer.report.corner",
+    "fill": "eorinfer.campaign",
+    "load_config": "eorinfer.config",
+    "local_executor": "eorinfer.campaign",
+}
+
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'eorinfer' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,427 @@
+"""The simulation bank: a folder of immutable HDF5 shards that any number of processes may fill.
+
+Layout::
+
+    bank.json            format, simulator and fingerprint, parameters, observables, versions
+    rounds/ID.h5         what is to be simulated: theta, seeds, hash of the proposal
+    shards/ID-00000.h5   what was simulated: one row a simulation, one chunk an array
+
+Every file is written whole and never changed afterwards; what is missing is found by listing.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+import simulators
+from eorinfer.errors import InputError
+from eorinfer.files import make_folder, read_json, remove_leftovers, whole_file
+from simulators import Observable, Parameter, Simulator
+
+FORMAT = 1
+STATUSES = ("ok", "failed", "invalid", "timeout", "killed")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A round before it is simulated.
+
+    Attributes
+    ----------
+    id
+        ``NN-HASH``: number of the round and a hash of everything that determines it.
+    number
+        1 for draws from the prior.
+    proposal
+        Hash of the distribution theta was drawn from.
+    shard_rows
+        Rows in each shard but the last.
+    theta
+        (n, P) float64.
+    seed
+        (n,) uint64; rows of one realisation share it.
+    """
+
+    id: str
+    number: int
+    proposal: str
+    shard_rows: int
+    theta: NDArray[np.float64]
+    seed: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    @property
+    def shards(self) -> int:
+        """Number of shards that hold the round."""
+        return -(-len(self) // self.shard_rows)
+
+    def rows(self, shard: int) -> slice:
+        """Rows of the plan that stand in a shard."""
+        return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, len(self)))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a bank without their arrays.
+
+    Attributes
+    ----------
+    theta
+        (n, P) float64.
+    seed
+        (n,) uint64.
+    round
+        (n,) int64.
+    status, message
+        (n,) text; a status is one of `STATUSES`.
+    seconds
+        (n,) float64.
+    shard
+        (n,) file names in ``shards/``.
+    index
+        (n,) row in that shard.
+    """
+
+    theta: NDArray[np.float64]
+    seed: NDArray[np.uint64]
+    round: NDArray[np.int64]
+    status: NDArray[np.str_]
+    message: NDArray[np.str_]
+    seconds: NDArray[np.float64]
+    shard: NDArray[np.str_]
+    index: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def __getitem__(self, rows: Any) -> "Rows":
+        return Rows(**{name: getattr(self, name)[rows] for name in Rows.__dataclass_fields__})
+
+    @property
+    def ok(self) -> "Rows":
+        """Only the rows whose arrays are valid."""
+        return self[self.status == "ok"]
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows by status, only those that occur."""
+        return {status: int(n) for status in STATUSES if (n := np.count_nonzero(self.status == status))}
+
+
+class Bank:
+    """A bank on disk; see the module's docstring for the files."""
+
+    def __init__(self, path: Path, description: dict[str, Any]) -> None:
+        self.path = path
+        self.description = description
+
+    @classmethod
+    def create(cls, path: Path, simulator: Simulator) -> "Bank":
+        """Open the bank at `path` for this simulator, and make it if there is none.
+
+        Raises
+        ------
+        InputError
+            If the folder holds the bank of another simulator, or cannot be written.
+        """
+        path = Path(path)
+        make_folder(path / "shards")
+        make_folder(path / "rounds")
+        if not (path / "bank.json").exists():
+            content = _describe(simulator)
+            with whole_file(path / "bank.json", first_wins=True) as temporary:
+                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        bank = cls.open(path)
+        bank._refuse_other(simulator)
+        for folder in (path, path / "shards", path / "rounds"):
+            remove_leftovers(folder)
+        return bank
+
+    @classmethod
+    def open(cls, path: Path) -> "Bank":
+        """Open a bank that exists.
+
+        Raises
+        ------
+        InputError
+            If there is none, or it has a format that this version does not read.
+        """
+        path = Path(path)
+        if not (path / "bank.json").is_file():
+            raise InputError(f"{path}: no bank here (bank.json is missing)")
+        description = read_json(path / "bank.json")
+        if description.get("format") != FORMAT:
+            raise InputError(
+                f"{path}/bank.json: format {description.get('format')!r}, this version reads format {FORMAT}"
+            )
+        return cls(path, description)
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The P parameters, in the order of theta."""
+        return tuple(Parameter(**p) for p in self.description["parameters"])
+
+    @cached_property
+    def observables(self) -> tuple[Observable, ...]:
+        """The arrays of a row; the first one is the image."""
+        return tuple(observable_from_json(o) for o in self.description["observables"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the simulator that fills the bank."""
+        return str(self.description["fingerprint"])
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Disk that one row takes."""
+        return sum(o.nbytes for o in self.observables)
+
+    def add(self, plan: Plan) -> Plan:
+        """Write a plan whole; if the same one is there already it is kept."""
+        path = self.path / "rounds" / f"{plan.id}.h5"
+        if not path.exists():
+            with whole_file(path, first_wins=True) as temporary, h5py.File(temporary, "w") as file:
+                file.attrs.update(
+                    format=FORMAT, number=plan.number, proposal=plan.proposal, shard_rows=plan.shard_rows
+                )
+                file["theta"] = plan.theta
+                file["seed"] = plan.seed
+        return self.plan(plan.id)
+
+    def plan(self, id: str) -> Plan:
+        """Read the plan of one round."""
+        path = self.path / "rounds" / f"{id}.h5"
+        try:
+            with h5py.File(path, "r") as file:
+                attrs = file.attrs
+                return Plan(
+                    id,
+                    int(attrs["number"]),
+                    str(attrs["proposal"]),
+                    int(attrs["shard_rows"]),
+                    file["theta"][:],
+                    file["seed"][:],
+                )
+        except (OSError, KeyError) as error:
+            raise InputError(f"{path}: cannot be read as the plan of a round ({error})") from error
+
+    def plans(self) -> list[Plan]:
+        """Plans of all rounds, in order of their names."""
+        return [self.plan(path.stem) for path in sorted((self.path / "rounds").glob("[!.]*.h5"))]
+
+    def shard_path(self, plan: Plan, shard: int) -> Path:
+        """File of one shard."""
+        return self.path / "shards" / f"{plan.id}-{shard:05d}.h5"
+
+    def missing(self, plan: Plan, rows: int | None = None) -> list[int]:
+        """Shards of the plan's first `rows` rows that are not there yet."""
+        shards = plan.shards if rows is None else -(-min(rows, len(plan)) // plan.shard_rows)
+        there = set(os.listdir(self.path / "shards"))
+        return [i for i in range(shards) if self.shard_path(plan, i).name not in there]
+
+    def write_shard(
+        self,
+        plan: Plan,
+        shard: int,
+        *,
+        status: Sequence[str],
+        message: Sequence[str],
+        seconds: Sequence[float],
+        arrays: dict[str, NDArray[np.float32]],
+    ) -> None:
+        """Write one shard whole. If another process was first, its shard stays.
+
+        Parameters
+        ----------
+        status, message, seconds
+            One for each of the shard's n rows.
+        arrays
+            For each observable (n, C, *cells); rows that are not ``ok`` hold zeros.
+        """
+        rows = plan.rows(shard)
+        n = rows.stop - rows.start
+        path = self.shard_path(plan, shard)
+        with whole_file(path, first_wins=True) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs.update(format=FORMAT, fingerprint=self.fingerprint)
+            checked = {"fletcher32": True, "chunks": True}
+            file.create_dataset("theta", data=plan.theta[rows], **checked)
+            file.create_dataset("seed", data=plan.seed[rows], **checked)
+            file.create_dataset("round", data=np.full(n, plan.number, np.int64), **checked)
+            file.create_dataset("seconds", data=np.asarray(seconds, np.float64), **checked)
+            file.create_dataset("status", data=list(status), dtype=h5py.string_dtype())
+            file.create_dataset("message", data=list(message), dtype=h5py.string_dtype())
+            for observable in self.observables:
+                # One row is one chunk, so that a random row is one read.
+                file.create_dataset(
+                    f"observables/{observable.name}",
+                    data=np.asarray(arrays[observable.name], np.float32),
+                    chunks=(1, *observable.shape),
+                    fletcher32=True,
+                )
+
+    def rows(self, plans: Sequence[Plan] | None = None) -> Rows:
+        """All rows that are there, of these plans or of all."""
+        plans = self.plans() if plans is None else plans
+        found = [
+            self.read_rows(self.shard_path(plan, i))
+            for plan in plans
+            for i in range(plan.shards)
+            if self.shard_path(plan, i).exists()
+        ]
+        if not found:
+            return _no_rows(len(self.parameters))
+        return Rows(**{f: np.concatenate([getattr(r, f) for r in found]) for f in Rows.__dataclass_fields__})
+
+    def read_rows(self, path: Path) -> Rows:
+        """Everything of one shard but its arrays.
+
+        Raises
+        ------
+        InputError
+            If the file is not a whole shard.
+        """
+        try:
+            with h5py.File(path, "r") as file:
+                n = len(file["theta"])
+                return Rows(
+                    theta=file["theta"][:],
+                    seed=file["seed"][:],
+                    round=file["round"][:],
+                    status=np.array(file["status"].asstr()[:], dtype=np.str_),
+                    message=np.array(file["message"].asstr()[:], dtype=np.str_),
+                    seconds=file["seconds"][:],
+                    shard=np.full(n, path.name),
+                    index=np.arange(n),
+                )
+        except (OSError, KeyError, RuntimeError) as error:
+            raise InputError(
+                f"{path}: not a whole shard ({_first_line(error)}); "
+                f"`eorinfer bank verify {self.path} --repair` sets it aside"
+            ) from error
+
+    def read(self, observable: str, rows: Rows) -> NDArray[np.float32]:
+        """Arrays of these rows, (n, C, *cells), in their order."""
+        shape = next(o.shape for o in self.observables if o.name == observable)
+        out = np.empty((len(rows), *shape), np.float32)
+        for name in np.unique(rows.shard):
+            here = np.flatnonzero(rows.shard == name)
+            path = self.path / "shards" / str(name)
+            try:
+                with h5py.File(path, "r") as file:
+                    data = file[f"observables/{observable}"]
+                    for i in here:
+                        out[i] = data[rows.index[i]]
+            except (OSError, KeyError) as error:
+                raise InputError(f"{path}: {observable} cannot be read ({_first_line(error)})") from error
+        return out
+
+    def verify(self, repair: bool = False) -> list[str]:
+        """Read every byte; return one line for each shard that is damaged.
+
+        Parameters
+        ----------
+        repair
+            Move damaged shards to ``set-aside/``; the next run simulates their rows again.
+        """
+        problems = []
+        plans = {plan.id: plan for plan in self.plans()}
+        for path in sorted((self.path / "shards").glob("[!.]*.h5")):
+            problem = self._problem(path, plans)
+            if problem is None:
+                continue
+            if repair:
+                make_folder(self.path / "set-aside")
+                os.replace(path, self.path / "set-aside" / path.name)
+                problem += " (set aside)"
+            problems.append(f"{path.name}: {problem}")
+        return problems
+
+    def _problem(self, path: Path, plans: dict[str, Plan]) -> str | None:
+        id, _, shard = path.stem.rpartition("-")
+        if id not in plans:
+            return f"belongs to no round in {self.path / 'rounds'}"
+        wanted = plans[id].rows(int(shard))
+        try:
+            rows = self.read_rows(path)
+            arrays = {o.name: self.read(o.name, rows) for o in self.observables}
+        except InputError as error:
+            return str(error).partition(": ")[2].partition("; `")[0]
+        plan = plans[id]
+        if not (np.array_equal(rows.theta, plan.theta[wanted]) and np.array_equal(rows.seed, plan.seed[wanted])):
+            return "theta or seeds differ from the plan of the round"
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                return f"{name} has values that are not finite"
+        return None
+
+    def _refuse_other(self, simulator: Simulator) -> None:
+        ours = simulators.fingerprint(simulator)
+        if ours == self.fingerprint:
+            return
+        old, new = self.description["simulator"], simulator.settings()
+        changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+        detail = "; ".join(f"{k}: bank {old.get(k)!r}, config {new.get(k)!r}" for k in changed)
+        raise InputError(
+            f"{self.path}: holds the bank of another simulator (fingerprint {self.fingerprint}, yours {ours}; "
+            f"{detail or 'same settings, other version or source'}); give another --out or [bank] path"
+        )
+
+
+def observable_from_json(content: dict[str, Any]) -> Observable:
+    """Undo `dataclasses.asdict` and JSON's lists."""
+    fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "symmetry"}
+    symmetry = content["symmetry"]
+    return Observable(
+        **fixed, symmetry=simulators.Symmetry(tuple(symmetry["periodic"]), symmetry["rotations"])
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Versions that belong beside results."""
+    found = {"python": platform.python_version()}
+    for name in ("eorinfer", "21cmFAST", "numpy", "scipy", "h5py", "torch", "sbi", "lightning", "emcee"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _describe(simulator: Simulator) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "simulator": simulator.settings(),
+        "fingerprint": simulators.fingerprint(simulator),
+        "parameters": [asdict(p) for p in simulator.parameters],
+        "observables": [asdict(o) for o in simulator.observables],
+        "packages": package_versions(),
+    }
+
+
+def _no_rows(parameters: int) -> Rows:
+    return Rows(
+        theta=np.empty((0, parameters)),
+        seed=np.empty(0, np.uint64),
+        round=np.empty(0, np.int64),
+        status=np.empty(0, np.str_),
+        message=np.empty(0, np.str_),
+        seconds=np.empty(0),
+        shard=np.empty(0, np.str_),
+        index=np.empty(0, np.int64),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+

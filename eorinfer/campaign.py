@@ -1,0 +1,225 @@
+"""Fill a bank through any `concurrent.futures.Executor`, and survive what goes wrong.
+
+A task is one shard. The worker reads theta and seeds from the bank, runs the
+simulator in a child process of its own, writes the shard, and reports
+counts only. Locally the workers are threads, each driving one child process
+that loads no torch; with Dask they are Dask's own workers.
+"""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eorinfer.bank import Bank, Plan
+from eorinfer.child import ChildStartError, child_of_this_thread, kill_all
+from eorinfer.errors import InputError, WorkError
+from simulators import Simulator
+
+#: Rows after which a child is replaced, against slow leaks.
+RECYCLE_ROWS = 2000
+#: Times that a shard is given to the executor before the campaign gives up.
+TRIES = 3
+
+_stopping = threading.Event()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one row may take.
+
+    Attributes
+    ----------
+    seconds
+        Time, or None.
+    memory_gb
+        Memory of the simulator's process in GB, or None.
+    """
+
+    seconds: float | None = 3600.0
+    memory_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Everything a worker needs to make one shard; small, and the same on any machine."""
+
+    bank: str
+    round: str
+    shard: int
+    simulator: dict[str, Any]
+    beside: str | None
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What a worker says of a shard."""
+
+    shard: int
+    counts: dict[str, int]
+    seconds: float
+
+
+@contextmanager
+def local_executor(workers: int | None = None) -> Iterator[Executor]:
+    """Threads that drive one simulator process each; all of them end with the block.
+
+    Parameters
+    ----------
+    workers
+        Number of processes; by default one for each core this process may use.
+    """
+    _stopping.clear()
+    executor = ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="simulate")
+    try:
+        yield executor
+    except BaseException:
+        _stopping.set()
+        kill_all()
+        executor.shutdown(wait=True, cancel_futures=True)
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        kill_all()
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fill(
+    bank: Bank,
+    plan: Plan,
+    simulator: Simulator,
+    executor: Executor,
+    *,
+    rows: int | None = None,
+    beside: Path | None = None,
+    limits: Limits | None = None,
+    report: Callable[[ShardReport], None] = lambda report: None,
+) -> Counter[str]:
+    """Simulate what a plan still lacks; what is there already is not touched.
+
+    Parameters
+    ----------
+    bank, plan
+        Where to, and which theta and seeds.
+    simulator
+        The bank's simulator.
+    executor
+        Where tasks run.
+    rows
+        Only the plan's first rows, by default all.
+    beside
+        Folder in which workers look for a user's simulator module.
+    limits
+        Time and memory for each row.
+    report
+        Called in this thread after each shard.
+
+    Returns
+    -------
+    Counter
+        Rows simulated now, by status.
+
+    Raises
+    ------
+    InputError
+        If the simulator cannot be started at all.
+    WorkError
+        If shards are still missing after `TRIES` rounds of tasks.
+    """
+    done: Counter[str] = Counter()
+    trouble: BaseException | None = None
+    for _ in range(TRIES):
+        missing = bank.missing(plan, rows)
+        if not missing:
+            return done
+        tasks = [
+            ShardTask(
+                str(bank.path.resolve()),
+                plan.id,
+                shard,
+                simulator.settings(),
+                str(beside.resolve()) if beside else None,
+                limits or Limits(),
+            )
+            for shard in missing
+        ]
+        trouble = _run(executor, tasks, done, report) or trouble
+    if bank.missing(plan, rows):
+        raise WorkError(
+            f"{bank.path}: {len(bank.missing(plan, rows))} shards of round {plan.id} could not be made "
+            f"({type(trouble).__name__}: {trouble}); the same command goes on from here"
+        )
+    return done
+
+
+def run_shard(task: ShardTask) -> ShardReport:
+    """Simulate one shard and write it; runs in a worker."""
+    bank = Bank.open(Path(task.bank))
+    plan = bank.plan(task.round)
+    rows = plan.rows(task.shard)
+    n = rows.stop - rows.start
+    memory = int(task.limits.memory_gb * 1e9) if task.limits.memory_gb else None
+    arrays = {o.name: np.zeros((n, *o.shape), np.float32) for o in bank.observables}
+    results = []
+    for i in range(n):
+        if _stopping.is_set():
+            raise WorkError("stopped")
+        child = child_of_this_thread(task.simulator, task.beside, memory, RECYCLE_ROWS)
+        result = child.row(plan.theta[rows.start + i], int(plan.seed[rows.start + i]), task.limits.seconds)
+        if _stopping.is_set():
+            raise WorkError("stopped")
+        for name, array in result.arrays.items():
+            arrays[name][i] = array
+        results.append(result)
+    bank.write_shard(
+        plan,
+        task.shard,
+        status=[r.status for r in results],
+        message=[r.message for r in results],
+        seconds=[r.seconds for r in results],
+        arrays=arrays,
+    )
+    return ShardReport(task.shard, dict(Counter(r.status for r in results)), sum(r.seconds for r in results))
+
+
+def _run(
+    executor: Executor,
+    tasks: list[ShardTask],
+    done: Counter[str],
+    report: Callable[[ShardReport], None],
+) -> BaseException | None:
+    """Run tasks once; return the last error of one that failed."""
+    waiting: set[Future[ShardReport]] = {executor.submit(run_shard, task) for task in tasks}
+    trouble: BaseException | None = None
+    try:
+        while waiting:
+            # A short wait, so that signals reach the main thread.
+            finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in finished:
+                error = future.exception()
+                if isinstance(error, ChildStartError):
+                    raise InputError(f"[simulator] cannot be started: {error}")
+                if isinstance(error, OSError | InputError):
+                    raise WorkError(f"a shard could not be written: {error}") from error
+                if error is not None:
+                    trouble = error
+                    continue
+                result = future.result()
+                done.update(result.counts)
+                report(result)
+    finally:
+        for future in waiting:
+            future.cancel()
+    return trouble

@@ -1,0 +1,279 @@
+"""A process of its own for the simulator: what kills it costs one row.
+
+``python -m eorinfer.child`` builds the simulator that the first line of its
+standard input names, then answers one JSON line for each row asked, followed
+by the raw bytes of its arrays. `Child` is the other end of those pipes.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+import simulators
+from simulators import Observable, SimulationError, Simulator
+
+#: Importing 21cmFAST on a loaded machine takes its time.
+START_SECONDS = 300.0
+
+
+class ChildStartError(Exception):
+    """The simulator could not even be built in its process."""
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What became of one row; `arrays` is empty unless the status is ``ok``."""
+
+    status: str
+    message: str = ""
+    seconds: float = 0.0
+    arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+class Child:
+    """A running simulator process.
+
+    Parameters
+    ----------
+    settings
+        The ``[simulator]`` table.
+    beside
+        Folder in which a user's module is looked for first.
+    memory
+        Bytes the process may allocate, or None.
+
+    Raises
+    ------
+    ChildStartError
+        If the simulator cannot be built; the message is the child's own.
+    """
+
+    def __init__(self, settings: dict[str, Any], beside: str | None, memory: int | None) -> None:
+        self.rows = 0
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            **dict.fromkeys(
+                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+            ),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "eorinfer.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        _running.add(self)
+        self._send({"simulator": settings, "beside": beside, "memory": memory})
+        answer = self._answer(time.monotonic() + START_SECONDS)
+        if answer is None or "error" in answer:
+            self.kill()
+            raise ChildStartError((answer or {}).get("error") or self._obituary("while starting"))
+        self._observables = [(name, tuple(shape)) for name, shape in answer["observables"]]
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take another row."""
+        return self._process.poll() is None
+
+    def row(self, theta: NDArray[np.float64], seed: int, seconds: float | None) -> RowResult:
+        """Simulate one row; never raises for what the simulator does.
+
+        Parameters
+        ----------
+        theta
+            (P,)
+        seed
+            Below 2**32.
+        seconds
+            Time limit, or None.
+        """
+        self.rows += 1
+        start = time.monotonic()
+        deadline = None if seconds is None else start + seconds
+        try:
+            self._send({"theta": [float(v).hex() for v in theta], "seed": int(seed)})
+            answer = self._answer(deadline)
+            arrays = self._arrays(deadline) if answer and answer["status"] == "ok" else {}
+        except TimeoutError:
+            self.kill()
+            return RowResult("timeout", f"no result within {seconds:g} s", time.monotonic() - start)
+        except (EOFError, BrokenPipeError):
+            answer = None
+        if answer is None:
+            # Let it finish dying, so that the signal is known.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=10)
+            message = self._obituary("while simulating")
+            self.kill()
+            return RowResult("killed", message, time.monotonic() - start)
+        return RowResult(answer["status"], answer["message"], answer["seconds"], arrays)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(OSError, ValueError):
+                pipe.close()  # type: ignore[union-attr]
+        _running.discard(self)
+
+    def _send(self, content: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(content).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _answer(self, deadline: float | None) -> dict[str, Any] | None:
+        try:
+            size = int.from_bytes(self._read(4, deadline), "little")
+            return dict(json.loads(self._read(size, deadline)))
+        except (EOFError, ValueError):
+            return None
+
+    def _arrays(self, deadline: float | None) -> dict[str, NDArray[np.float32]]:
+        arrays = {}
+        for name, shape in self._observables:
+            data = self._read(4 * int(np.prod(shape)), deadline)
+            arrays[name] = np.frombuffer(data, np.float32).reshape(shape)
+        return arrays
+
+    def _read(self, size: int, deadline: float | None) -> bytes:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN | select.POLLHUP)
+        parts = []
+        while size:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            if not poll.poll(left):
+                raise TimeoutError
+            part = os.read(descriptor, min(size, 1 << 20))
+            if not part:
+                raise EOFError
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _obituary(self, when: str) -> str:
+        code = self._process.poll()
+        if code is not None and code < 0:
+            cause = f"died {when}: {signal.Signals(-code).name}"
+        else:
+            cause = f"ended {when} with exit code {code}"
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 2000))
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f"{cause}; last words: {lines[-1][:300]}" if lines else cause
+
+
+_running: "weakref.WeakSet[Child]" = weakref.WeakSet()
+_local = threading.local()
+
+
+def child_of_this_thread(settings: dict[str, Any], beside: str | None, memory: int | None, recycle: int) -> Child:
+    """The child that belongs to this thread, started anew when dead, worn out or for another simulator."""
+    key = json.dumps([settings, beside, memory], sort_keys=True)
+    child: Child | None = getattr(_local, "child", None)
+    if child is not None and (not child.alive or child.rows >= recycle or _local.key != key):
+        child.kill()
+        child = None
+    if child is None:
+        child = Child(settings, beside, memory)
+        _local.child, _local.key = child, key
+    return child
+
+
+def kill_all() -> None:
+    """End every child of this process."""
+    for child in list(_running):
+        child.kill()
+
+
+def main() -> None:
+    """Answer rows until standard input ends."""
+    # The simulator may print: its standard output is sent to standard error.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    lines = sys.stdin.buffer
+    start = json.loads(lines.readline())
+    try:
+        simulator = simulators.build(start["simulator"], Path(start["beside"]) if start["beside"] else None)
+        if hasattr(simulator, "check_available"):
+            simulator.check_available()
+    except Exception as error:
+        _reply(answers, {"error": f"{type(error).__name__}: {_one_line(error)}"})
+        return
+    if start["memory"]:
+        resource.setrlimit(resource.RLIMIT_DATA, (start["memory"], start["memory"]))
+    _reply(answers, {"observables": [(o.name, o.shape) for o in simulator.observables]})
+    for line in lines:
+        request = json.loads(line)
+        theta = np.array([float.fromhex(v) for v in request["theta"]])
+        result = run_row(simulator, theta, request["seed"])
+        _reply(answers, {"status": result.status, "message": result.message, "seconds": result.seconds})
+        for array in result.arrays.values():
+            answers.write(array.tobytes())
+        answers.flush()
+        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            os.ftruncate(2, 0)  # only the last row's words are of interest
+
+
+def run_row(simulator: Simulator, theta: NDArray[np.float64], seed: int) -> RowResult:
+    """Simulate one row in this process and check what comes back."""
+    start = time.monotonic()
+    try:
+        made = simulator.simulate(theta, seed)
+        arrays = {o.name: _checked(o, made) for o in simulator.observables}
+    except SimulationError as error:
+        return RowResult("failed", _one_line(error), time.monotonic() - start)
+    except MemoryError:
+        return RowResult("failed", "MemoryError: out of memory", time.monotonic() - start)
+    except Exception as error:
+        return RowResult("failed", f"{type(error).__name__}: {_one_line(error)}", time.monotonic() - start)
+    seconds = time.monotonic() - start
+    for name, array in arrays.items():
+        bad = array.size - int(np.isfinite(array).sum())
+        if bad:
+            return RowResult("invalid", f"{name}: {bad} of {array.size} values are not finite", seconds)
+    return RowResult("ok", "", seconds, arrays)
+
+
+def _checked(observable: Observable, made: dict[str, Any]) -> NDArray[np.float32]:
+    if observable.name not in made:
+        raise SimulationError(f"{observable.name} is missing from the result, which has {sorted(made)}")
+    array = np.ascontiguousarray(made[observable.name], dtype=np.float32)
+    if array.shape != observable.shape:
+        raise SimulationError(f"{observable.name} has shape {array.shape}, declared {observable.shape}")
+    return array
+
+
+def _reply(answers: BinaryIO, content: dict[str, Any]) -> None:
+    data = json.dumps(content).encode()
+    answers.write(len(data).to_bytes(4, "little") + data)
+    answers.flush()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+if __name__ == "__main__":
+    main()

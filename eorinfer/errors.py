@@ -1,0 +1,9 @@
+"""The two ways in which a command can end badly."""
+
+
+class InputError(Exception):
+    """What the user gave is wrong: names the file, the key and what would be right. Exit code 2."""
+
+
+class WorkError(Exception):
+    """The input was right and the work failed all the same; what was computed is kept. Exit code 1."""

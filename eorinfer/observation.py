@@ -1,0 +1,181 @@
+"""An observed cube with what is needed to check that it fits: HDF5, FITS or npy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.errors import InputError
+from eorinfer.files import whole_file
+from simulators import Observable
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Observation:
+    """An observed cube.
+
+    Attributes
+    ----------
+    values
+        (C, *cells) float32.
+    unit, axes, cell_size, channels
+        As in `simulators.Observable`.
+    theta
+        (P,) true parameters of a mock, None for the sky.
+    seed
+        Seed of a mock's realisation, None for the sky.
+    """
+
+    values: NDArray[np.float32]
+    unit: str
+    axes: tuple[str, ...]
+    cell_size: tuple[float, ...]
+    channels: tuple[float, ...]
+    theta: NDArray[np.float64] | None = None
+    seed: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        observable: Observable,
+        values: NDArray[np.float32],
+        theta: NDArray[np.float64] | None = None,
+        seed: int | None = None,
+    ) -> "Observation":
+        """A cube that has the observable's own axes."""
+        o = observable
+        return cls(np.asarray(values, np.float32), o.unit, o.axes, o.cell_size, o.channels, theta, seed)
+
+    def write(self, path: Path) -> None:
+        """Write HDF5: dataset ``observed`` and its attributes."""
+        with whole_file(Path(path)) as temporary, h5py.File(temporary, "w") as file:
+            data = file.create_dataset("observed", data=self.values)
+            data.attrs.update(
+                format=FORMAT, unit=self.unit, axes=list(self.axes), cell_size=np.array(self.cell_size)
+            )
+            data.attrs[_channel_key(self.axes)] = np.array(self.channels)
+            if self.theta is not None:
+                data.attrs["theta"] = self.theta
+            if self.seed is not None:
+                data.attrs["seed"] = np.uint64(self.seed)
+
+    def write_fits(self, path: Path) -> None:
+        """Write FITS: the cube as primary image; NumPy's last axis is FITS axis 1."""
+        from astropy.io import fits
+
+        header = fits.Header()
+        header["BUNIT"] = self.unit
+        for i, (axis, size) in enumerate(zip(self.axes[:0:-1], self.cell_size[::-1], strict=True), start=1):
+            header[f"CTYPE{i}"], header[f"CDELT{i}"], header[f"CUNIT{i}"] = axis, size, "Mpc"
+        header[f"CTYPE{len(self.axes)}"] = self.axes[0]
+        channels = fits.BinTableHDU.from_columns(
+            [fits.Column(name=self.axes[0], format="D", array=np.array(self.channels))], name="CHANNELS"
+        )
+        with whole_file(Path(path)) as temporary:
+            fits.HDUList([fits.PrimaryHDU(self.values, header), channels]).writeto(temporary)
+
+    @classmethod
+    def read(cls, path: Path, observable: Observable) -> "Observation":
+        """Read an observation and check it against what the posterior or the simulator expects.
+
+        Parameters
+        ----------
+        path
+            ``.h5``/``.hdf5`` or ``.fits``, which carry unit and axes, or ``.npy``,
+            which takes them from `observable`.
+        observable
+            What is expected.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, or shape, unit or axes differ, or a value is not finite.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        readers = {".h5": _read_hdf5, ".hdf5": _read_hdf5, ".fits": _read_fits, ".npy": _read_npy}
+        if path.suffix not in readers:
+            raise InputError(f"{path}: observations are {', '.join(readers)} files")
+        try:
+            observation = readers[path.suffix](path, observable)
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: cannot be read as an observation ({error})") from error
+        observation.check(observable, str(path))
+        return observation
+
+    def check(self, observable: Observable, where: str) -> None:
+        """Say what does not fit.
+
+        Raises
+        ------
+        InputError
+            Naming `where`, what is there and what would be right.
+        """
+        if self.values.shape != observable.shape:
+            raise InputError(
+                f"{where}: the cube has shape {self.values.shape}, expected {observable.shape} "
+                f"({', '.join(observable.axes)})"
+            )
+        bad = int(self.values.size - np.isfinite(self.values).sum())
+        if bad:
+            raise InputError(
+                f"{where}: {bad} of {self.values.size} values are NaN or infinite; "
+                "every cell needs a finite value"
+            )
+        for name in ("unit", "axes"):
+            if getattr(self, name) != getattr(observable, name):
+                raise InputError(
+                    f"{where}: {name} is {getattr(self, name)!r}, expected {getattr(observable, name)!r}"
+                )
+        for name, key in (("cell_size", "cell_size"), ("channels", _channel_key(self.axes))):
+            ours, theirs = getattr(self, name), getattr(observable, name)
+            if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-4):
+                raise InputError(f"{where}: {key} is {_plain(ours)}, expected {_plain(theirs)}")
+
+
+def _channel_key(axes: tuple[str, ...]) -> str:
+    return {"redshift": "redshifts", "wavelength": "wavelengths"}.get(axes[0], "channels")
+
+
+def _plain(values: tuple[float, ...]) -> list[float]:
+    return [float(f"{v:.6g}") for v in values]
+
+
+def _read_hdf5(path: Path, observable: Observable) -> Observation:
+    with h5py.File(path, "r") as file:
+        if "observed" not in file:
+            raise KeyError(f'no dataset "observed", the file has {sorted(file)}')
+        data = file["observed"]
+        attrs = data.attrs
+        axes = tuple(str(a) for a in attrs["axes"])
+        return Observation(
+            np.asarray(data[:], np.float32),
+            str(attrs["unit"]),
+            axes,
+            tuple(float(v) for v in np.atleast_1d(attrs["cell_size"])),
+            tuple(float(v) for v in np.atleast_1d(attrs[_channel_key(axes)])),
+            np.asarray(attrs["theta"], np.float64) if "theta" in attrs else None,
+            int(attrs["seed"]) if "seed" in attrs else None,
+        )
+
+
+def _read_fits(path: Path, observable: Observable) -> Observation:
+    from astropy.io import fits
+
+    with fits.open(path) as hdus:
+        header = hdus[0].header
+        values = np.asarray(hdus[0].data, np.float32)
+        dimension = values.ndim - 1
+        axes = (header[f"CTYPE{dimension + 1}"], *(header[f"CTYPE{i}"] for i in range(dimension, 0, -1)))
+        sizes = tuple(float(header[f"CDELT{i}"]) for i in range(dimension, 0, -1))
+        channels = tuple(float(v) for v in hdus["CHANNELS"].data[axes[0]])
+        return Observation(values, header.get("BUNIT", ""), axes, sizes, channels)
+
+
+def _read_npy(path: Path, observable: Observable) -> Observation:
+    return Observation.of(observable, np.load(path, allow_pickle=False))

@@ -1,0 +1,158 @@
+"""Samples of a posterior: the one result of every method, and getdist's chain files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.errors import InputError
+from eorinfer.files import whole_file
+from simulators import Parameter
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Weighted samples of a posterior.
+
+    Attributes
+    ----------
+    values
+        (n, P).
+    weights
+        (n,), not normalised.
+    parameters
+        The P parameters; their `low` and `high` are the prior's.
+    label
+        Name of the method, for legends.
+    correlated
+        True for samples of a Markov chain.
+    """
+
+    values: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    parameters: tuple[Parameter, ...]
+    label: str
+    correlated: bool = False
+
+    def __post_init__(self) -> None:
+        n, p = self.values.shape
+        if p != len(self.parameters) or self.weights.shape != (n,):
+            raise ValueError(
+                f"values {self.values.shape} and weights {self.weights.shape} do not fit "
+                f"{len(self.parameters)} parameters"
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @classmethod
+    def unweighted(
+        cls, values: NDArray[np.float64], parameters: Sequence[Parameter], label: str, correlated: bool = False
+    ) -> "Samples":
+        """Samples of weight one."""
+        values = np.asarray(values, np.float64)
+        return cls(values, np.ones(len(values)), tuple(parameters), label, correlated)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """(P,)"""
+        return np.asarray(np.average(self.values, axis=0, weights=self.weights))
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """(P, P)"""
+        return np.atleast_2d(np.cov(self.values, rowvar=False, aweights=self.weights))
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """(P,)"""
+        return np.sqrt(np.diag(self.covariance))
+
+    def quantile(self, q: float) -> NDArray[np.float64]:
+        """Marginal quantiles (P,)."""
+        out = []
+        for column in self.values.T:
+            order = np.argsort(column)
+            cumulative = np.cumsum(self.weights[order])
+            out.append(np.interp(q * cumulative[-1], cumulative - self.weights[order] / 2, column[order]))
+        return np.array(out)
+
+    def interval(self, level: float = 0.68) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Equal-tailed marginal intervals: lower (P,) and upper (P,)."""
+        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+
+    def resample(self, n: int, seed: int) -> "Samples":
+        """n samples of weight one, drawn with replacement by weight."""
+        rows = np.random.default_rng(seed).choice(len(self), n, p=self.weights / self.weights.sum())
+        return replace(self, values=self.values[rows], weights=np.ones(n))
+
+    def getdist(self) -> Any:
+        """The samples as `getdist.MCSamples`."""
+        from getdist import MCSamples
+
+        return MCSamples(
+            samples=self.values,
+            weights=self.weights,
+            names=[p.name for p in self.parameters],
+            labels=[p.label for p in self.parameters],
+            # Without ranges getdist halves the density at a prior's edge.
+            ranges={p.name: [p.low, p.high] for p in self.parameters},
+            label=self.label,
+            sampler="mcmc" if self.correlated else "uncorrelated",
+            ignore_rows=0,
+        )
+
+    def write(self, root: Path) -> None:
+        """Write ``ROOT.txt`` and beside it ``.paramnames``, ``.ranges`` and ``.properties.ini``."""
+        root = Path(root)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        table = np.column_stack([self.weights, np.zeros(len(self)), self.values])
+        with whole_file(root.with_suffix(".txt")) as path:
+            np.savetxt(path, table, fmt="%.10e")
+        texts = {
+            ".paramnames": "".join(f"{p.name}\t{p.label}\n" for p in self.parameters),
+            ".ranges": "".join(f"{p.name}\t{p.low!r}\t{p.high!r}\n" for p in self.parameters),
+            ".properties.ini": f"sampler = {'mcmc' if self.correlated else 'uncorrelated'}\n"
+            f"burn_removed = T\nlabel = {self.label}\n",
+        }
+        for suffix, text in texts.items():
+            with whole_file(root.with_suffix(suffix)) as path:
+                path.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, root: Path) -> "Samples":
+        """Read what `write` or another program wrote in getdist's format.
+
+        Raises
+        ------
+        InputError
+            If a file is missing or malformed.
+        """
+        root = Path(root)
+        try:
+            names = [line.split(None, 1) for line in _lines(root.with_suffix(".paramnames"))]
+            ranges = {line.split()[0]: line.split()[1:3] for line in _lines(root.with_suffix(".ranges"))}
+            properties = dict(
+                (part.strip() for part in line.split("=", 1))
+                for line in _lines(root.with_suffix(".properties.ini"))
+            )
+            table = np.atleast_2d(np.loadtxt(root.with_suffix(".txt")))
+            parameters = tuple(
+                Parameter(n[0], n[-1].strip(), *(float(v) for v in ranges[n[0]]), fiducial=np.nan) for n in names
+            )
+            return cls(
+                table[:, 2:],
+                table[:, 0],
+                parameters,
+                properties.get("label", root.name),
+                properties.get("sampler") == "mcmc",
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{root}.txt: cannot be read as a chain in getdist's format ({error})") from error
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,21 @@
+"""Forward models: theta and a seed in, clean arrays out. No torch, no sbi, nothing of eorinfer."""
+
+from simulators.base import Observable, Parameter, SimulationError, Simulator, SimulatorSettings, Symmetry
+from simulators.gaussian import GaussianField
+from simulators.imported import Imported
+from simulators.registry import KINDS, UnknownSimulator, build, fingerprint
+
+__all__ = [
+    "KINDS",
+    "GaussianField",
+    "Imported",
+    "Observable",
+    "Parameter",
+    "SimulationError",
+    "Simulator",
+    "SimulatorSettings",
+    "Symmetry",
+    "UnknownSimulator",
+    "build",
+    "fingerprint",
+]

@@ -1,0 +1,226 @@
+"""What a simulator is: its parameters, what it makes, and the one call that runs it."""
+
+import hashlib
+import json
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+#: 21cmFAST keeps the low 32 bits of a seed, so no seed of ours is larger.
+SEED_LIMIT = 2**32
+
+
+class SimulationError(Exception):
+    """The model cannot be computed at this theta; the message says why."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a simulator with its default flat prior.
+
+    Attributes
+    ----------
+    name
+        The simulator's own name, as used in configs and files.
+    label
+        LaTeX without dollar signs.
+    low, high
+        Bounds of the default prior; the simulator refuses values outside the
+        range in which it can be computed, which may be wider.
+    fiducial
+        Value taken when the parameter is not varied.
+    unit, description
+        For tables and axis labels; `unit` is empty where there is none.
+    """
+
+    name: str
+    label: str
+    low: float
+    high: float
+    fiducial: float
+    unit: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Observable:
+    """One array that a simulator returns, as float32.
+
+    Attributes
+    ----------
+    name
+        Key in the simulator's result and name of the bank's dataset.
+    shape
+        (C, *cells): channels first, the line of sight last.
+    unit
+        Unit of the values, e.g. ``mK``; empty where there is none.
+    axes
+        One name for each axis of `shape`, e.g. ``("redshift", "x", "y", "z")``.
+    cell_size
+        Comoving Mpc along each cell axis.
+    channels
+        Coordinate of each channel: redshifts for ``axes[0] == "redshift"``.
+    symmetry
+        Which changes of the cube leave its distribution as it is.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    unit: str
+    axes: tuple[str, ...]
+    cell_size: tuple[float, ...]
+    channels: tuple[float, ...]
+    symmetry: "Symmetry"
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Shape without the channel axis."""
+        return self.shape[1:]
+
+    @property
+    def box_length(self) -> tuple[float, ...]:
+        """Side lengths in comoving Mpc."""
+        return tuple(n * size for n, size in zip(self.cells, self.cell_size, strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        """Size of one array on disk."""
+        return 4 * int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Symmetries of the model behind an observable, used to augment training data.
+
+    Attributes
+    ----------
+    periodic
+        For each cell axis, whether the cube may be rolled along it.
+    rotations
+        ``"all"``: every cell axis may be swapped with and reflected like any other;
+        ``"transverse"``: only the axes before the last (the line of sight);
+        ``"none"``: neither.
+    """
+
+    periodic: tuple[bool, ...]
+    rotations: Literal["all", "transverse", "none"]
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """theta and a seed in, clean arrays out. Deterministic in both."""
+
+    @property
+    def kind(self) -> str:
+        """Name under which `simulators.build` finds the class."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The P parameters that vary, in the order of theta."""
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """What `simulate` returns; the first one is the image."""
+
+    @property
+    def rows_per_realisation(self) -> int:
+        """How many successive rows of a bank share one seed."""
+
+    @property
+    def seconds_per_row(self) -> float:
+        """Rough cost of one row on one core, for the preflight line only."""
+
+    def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
+        """Run the model at `theta` (P,) with `seed` < 2**32.
+
+        Raises
+        ------
+        SimulationError
+            Where the model cannot be computed.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that `simulators.build` needs to make this object again."""
+
+    def fingerprint(self) -> str:
+        """Hash of all settings and of the simulator's version."""
+
+
+class SimulatorSettings(BaseModel):
+    """Base of the simulators in this package: an immutable ``[simulator]`` table.
+
+    Subclasses declare their settings as pydantic fields and implement
+    `parameters`, `observables` and `simulate`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Raise it when the same settings would give other numbers.
+    version: ClassVar[str] = "1"
+
+    kind: str
+
+    @property
+    @abstractmethod
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The P parameters that vary, in the order of theta."""
+
+    @property
+    @abstractmethod
+    def observables(self) -> tuple[Observable, ...]:
+        """What `simulate` returns; the first one is the image."""
+
+    @abstractmethod
+    def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
+        """Run the model at `theta` (P,) with `seed`."""
+
+    @property
+    def rows_per_realisation(self) -> int:
+        """How many successive rows of a bank share one seed."""
+        return 1
+
+    @property
+    def seconds_per_row(self) -> float:
+        """Rough cost of one row on one core, for the preflight line only."""
+        return 0.01
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-ready settings, defaults filled in."""
+        return self.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """Hash of the class, its version and all settings."""
+        return fingerprint_of({"class": type(self).__name__, "version": self.version, **self.settings()})
+
+
+def fingerprint_of(content: dict[str, Any]) -> str:
+    """Short hash of JSON-ready content, independent of key order."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def derived_seed(*entropy: int) -> int:
+    """A seed below 2**32 that depends on every one of `entropy`."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0])
+
+
+def check_theta(parameters: tuple[Parameter, ...], theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return theta as float64 (P,) or say what is wrong with it.
+
+    Raises
+    ------
+    SimulationError
+        If the length is wrong or a value is NaN or infinite.
+    """
+    theta = np.asarray(theta, dtype=np.float64)
+    names = ", ".join(parameter.name for parameter in parameters)
+    if theta.shape != (len(parameters),):
+        raise SimulationError(f"theta has shape {theta.shape}, expected ({len(parameters)},): {names}")
+    for parameter, value in zip(parameters, theta, strict=True):
+        if not np.isfinite(value):
+            raise SimulationError(f"{parameter.name} = {value}: every parameter must be a finite number")
+    return theta

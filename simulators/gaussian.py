@@ -1,0 +1,101 @@
+"""Gaussian random fields with a power-law spectrum: the bed on which the exact posterior is known."""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat
+
+from simulators.base import Observable, Parameter, SimulatorSettings, Symmetry, check_theta
+
+
+class GaussianField(SimulatorSettings):
+    """Periodic Gaussian field of power spectrum P(k) = A (k / pivot)^slope.
+
+    P(k) follows the convention P = V <|delta_k|^2> with
+    delta_k = (1/N) sum f(x) exp(-ikx); the zero mode is 0. The parameters are
+    ``log_amplitude`` (ln A) and ``slope``.
+
+    A subclass may override `simulate` alone: that is enough for a simulator of one's own.
+
+    Parameters
+    ----------
+    dimension
+        2 or 3.
+    cells
+        Cells along each side.
+    box_length
+        Side in comoving Mpc.
+    pivot
+        Wavenumber at which P = A, in 1/Mpc.
+    """
+
+    kind: str = "gaussian-field"
+    dimension: int = Field(default=2, ge=2, le=3)
+    cells: int = Field(default=32, ge=4)
+    box_length: PositiveFloat = 32.0
+    pivot: PositiveFloat = 0.785
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """ln A and the slope."""
+        return (
+            Parameter("log_amplitude", r"\ln A", -3.0, 4.0, 0.0, description="log of the power at the pivot"),
+            Parameter("slope", "n", -4.0, 1.0, -2.0, description="logarithmic slope of the power spectrum"),
+        )
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """``field``, one channel."""
+        d = self.dimension
+        return (
+            Observable(
+                name="field",
+                shape=(1, *(self.cells,) * d),
+                unit="",
+                axes=("channel", *"xyz"[:d]),
+                cell_size=(self.box_length / self.cells,) * d,
+                channels=(0.0,),
+                symmetry=Symmetry(periodic=(True,) * d, rotations="all"),
+            ),
+        )
+
+    @property
+    def seconds_per_row(self) -> float:
+        """About 0.1 microseconds per cell, and half a millisecond of overhead."""
+        return 5e-4 + 1e-7 * self.cells**self.dimension
+
+    def power(self, theta: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
+        """P(k) for theta (2,) or (..., 2) against k (M,): shape (..., M), 0 where k is 0.
+
+        Parameters
+        ----------
+        theta
+            ln A and slope in the last axis.
+        k
+            Wavenumbers in 1/Mpc.
+        """
+        theta = np.asarray(theta, dtype=np.float64)
+        inside = k > 0
+        log_k = np.log(np.where(inside, k, 1.0) / self.pivot)
+        return np.exp(theta[..., :1] + theta[..., 1:] * log_k) * inside
+
+    def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
+        """One field of shape (1, *cells)."""
+        theta = check_theta(self.parameters, theta)
+        return {"field": self.gaussian(theta, seed).astype(np.float32)[None]}
+
+    def gaussian(self, theta: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+        """One realisation in float64, shape (*cells), without a channel axis."""
+        shape = (self.cells,) * self.dimension
+        white = np.random.default_rng(seed).standard_normal(shape)
+        k = wavenumbers(shape, self.box_length)
+        volume = self.box_length**self.dimension
+        amplitude = np.sqrt(self.power(theta, k.ravel()).reshape(k.shape) * white.size / volume)
+        return np.fft.irfftn(np.fft.rfftn(white) * amplitude, s=shape, axes=range(self.dimension))
+
+
+def wavenumbers(shape: tuple[int, ...], box_length: float) -> NDArray[np.float64]:
+    """|k| in 1/Mpc on the half plane of a real FFT of a cube with side `box_length`."""
+    spacing = box_length / shape[0]
+    frequencies = [np.fft.fftfreq(n, spacing) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1], spacing)]
+    grid = np.meshgrid(*frequencies, indexing="ij")
+    return 2 * np.pi * np.sqrt(sum(f**2 for f in grid))

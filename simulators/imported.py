@@ -1,0 +1,96 @@
+"""Cubes that were simulated elsewhere: a bank can hold them, nothing new can be simulated."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+
+from simulators.base import Observable, Parameter, SimulationError, SimulatorSettings, Symmetry
+
+
+class ImportedParameter(BaseModel):
+    """Name, flat prior and LaTeX label of a parameter of imported simulations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float
+    label: str = ""
+    unit: str = ""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ImportedParameter":
+        if not self.low < self.high:
+            raise ValueError(f"low = {self.low} must be below high = {self.high}")
+        return self
+
+
+class Imported(SimulatorSettings):
+    """Description of cubes and parameters that the user has already.
+
+    Parameters
+    ----------
+    ranges
+        For each parameter in the order of theta: the flat prior that theta was drawn from.
+    observable
+        Name of the image in the bank.
+    shape
+        (C, *cells), channels first, line of sight last.
+    unit
+        Unit of the image, e.g. ``mK``.
+    cell_size
+        Comoving Mpc, one number for all cell axes.
+    redshifts
+        One for each channel; empty when the channels are no redshifts.
+    periodic
+        Whether the cubes are periodic boxes.
+    rotations
+        Symmetry used for augmentation, see `simulators.base.Symmetry`.
+    """
+
+    kind: str = "imported"
+    ranges: dict[str, ImportedParameter] = Field(min_length=1)
+    observable: str = "image"
+    shape: tuple[int, ...] = Field(min_length=3, max_length=4)
+    unit: str = ""
+    cell_size: PositiveFloat
+    redshifts: tuple[float, ...] = ()
+    periodic: bool = False
+    rotations: Literal["all", "transverse", "none"] = "none"
+
+    @model_validator(mode="after")
+    def _one_redshift_each(self) -> "Imported":
+        if self.redshifts and len(self.redshifts) != self.shape[0]:
+            raise ValueError(f"{len(self.redshifts)} redshifts for {self.shape[0]} channels (shape[0])")
+        return self
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """As given in `ranges`."""
+        return tuple(
+            Parameter(name, p.label or name, p.low, p.high, (p.low + p.high) / 2, p.unit)
+            for name, p in self.ranges.items()
+        )
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """The one image."""
+        dimension = len(self.shape) - 1
+        return (
+            Observable(
+                name=self.observable,
+                shape=self.shape,
+                unit=self.unit,
+                axes=("redshift" if self.redshifts else "channel", *"xyz"[:dimension]),
+                cell_size=(self.cell_size,) * dimension,
+                channels=self.redshifts or tuple(float(i) for i in range(self.shape[0])),
+                symmetry=Symmetry((self.periodic,) * dimension, self.rotations),
+            ),
+        )
+
+    def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
+        """Always refuses: these simulations were made elsewhere."""
+        raise SimulationError(
+            "a bank of imported cubes makes no new simulations: use one round of at most the imported number"
+        )
