@@ -5,11 +5,13 @@ standard input names, then answers one JSON line for each row asked, followed
 by the raw bytes of its arrays. `Child` is the other end of those pipes.
 """
 
+import atexit
 import contextlib
 import json
 import os
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,6 +71,7 @@ class Child:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            "MPLCONFIGDIR": _matplotlib_folder(),
             **dict.fromkeys(
                 ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
             ),
@@ -181,6 +185,15 @@ class Child:
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 2000))
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return f"{cause}; last words: {lines[-1][:300]}" if lines else cause
+
+
+@cache
+def _matplotlib_folder() -> str:
+    """21cmFAST imports matplotlib, which would write its font cache into the home folder."""
+    folder = os.environ.get("MPLCONFIGDIR") or tempfile.mkdtemp(prefix="eorinfer-")
+    if "MPLCONFIGDIR" not in os.environ:
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 _running: "weakref.WeakSet[Child]" = weakref.WeakSet()

@@ -39,12 +39,12 @@ class Prior:
     @property
     def low(self) -> NDArray[np.float64]:
         """Lower bounds (P,)."""
-        return np.array([p.low for p in self.parameters])
+        return np.array([p.low for p in self.parameters], np.float64)
 
     @property
     def high(self) -> NDArray[np.float64]:
         """Upper bounds (P,)."""
-        return np.array([p.high for p in self.parameters])
+        return np.array([p.high for p in self.parameters], np.float64)
 
     @property
     def std(self) -> NDArray[np.float64]:

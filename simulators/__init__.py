@@ -3,10 +3,12 @@
 from simulators.base import Observable, Parameter, SimulationError, Simulator, SimulatorSettings, Symmetry
 from simulators.gaussian import GaussianField
 from simulators.imported import Imported
+from simulators.reionization import Coeval
 from simulators.registry import KINDS, UnknownSimulator, build, fingerprint
 
 __all__ = [
     "KINDS",
+    "Coeval",
     "GaussianField",
     "Imported",
     "Observable",

@@ -143,6 +143,9 @@ class Simulator(Protocol):
             Where the model cannot be computed.
         """
 
+    def check(self, theta: NDArray[np.float64]) -> None:
+        """Raise `SimulationError` where `simulate` would refuse theta (P,) without running."""
+
     def settings(self) -> dict[str, Any]:
         """Everything that `simulators.build` needs to make this object again."""
 
@@ -188,9 +191,13 @@ class SimulatorSettings(BaseModel):
         """Rough cost of one row on one core, for the preflight line only."""
         return 0.01
 
+    def check(self, theta: NDArray[np.float64]) -> None:
+        """Raise `SimulationError` where `simulate` would refuse theta (P,) without running."""
+        check_theta(self.parameters, theta)
+
     def settings(self) -> dict[str, Any]:
         """JSON-ready settings, defaults filled in."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
     def fingerprint(self) -> str:
         """Hash of the class, its version and all settings."""
@@ -204,8 +211,9 @@ def fingerprint_of(content: dict[str, Any]) -> str:
 
 
 def derived_seed(*entropy: int) -> int:
-    """A seed below 2**32 that depends on every one of `entropy`."""
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0])
+    """A seed below 2**32 that depends on every one of `entropy` and on how many they are."""
+    # SeedSequence pads with zeros: without the length (s,) and (s, 0) would be the same.
+    return int(np.random.SeedSequence((len(entropy), *entropy)).generate_state(1, np.uint32)[0])
 
 
 def check_theta(parameters: tuple[Parameter, ...], theta: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,139 @@
+"""Rows of a bank as batches, and their split by realisation."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from eorinfer.bank import Bank, Rows
+from simulators.base import derived_seed
+
+#: Cubes up to this share of the memory are kept in it.
+MEMORY_SHARE = 0.25
+
+
+def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.bool_]:
+    """Which rows validate: whole realisations, and the same ones whatever rows come later.
+
+    Parameters
+    ----------
+    seed
+        (n,) seeds of the rows; rows of one seed share initial conditions.
+    fraction
+        Expected share of the realisations.
+
+    Returns
+    -------
+    NDArray
+        (n,) of bool, with at least one realisation on each side when there are two.
+    """
+    unique, inverse = np.unique(seed, return_inverse=True)
+    rank = np.array([derived_seed(int(s), 0x5EED) for s in unique]) / 2**32
+    chosen = rank < fraction
+    if not chosen.any():
+        chosen[np.argmin(rank)] = True
+    if chosen.all():
+        chosen[np.argmax(rank)] = False
+    return chosen[inverse]
+
+
+class Batches(Dataset[Any]):
+    """A data set that hands out whole batches."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
+        """The rows at `indices`, stacked; PyTorch's loader calls this for a batch."""
+
+
+class Tensors(Batches):
+    """Rows of tensors in memory."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self._tensors[0])
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
+        return tuple(t[indices] for t in self._tensors)
+
+
+class Cubes(Batches):
+    """theta and clean cubes of bank rows; in memory when they are small, else read as asked.
+
+    Parameters
+    ----------
+    bank, observable
+        Where the arrays are.
+    rows
+        Which of them, all ``ok``.
+    """
+
+    def __init__(self, bank: Bank, observable: str, rows: Rows) -> None:
+        self.theta = torch.as_tensor(rows.theta)
+        self._bank, self._observable, self._rows = bank, observable, rows
+        size = len(rows) * next(o.nbytes for o in bank.observables if o.name == observable)
+        self._held = (
+            torch.from_numpy(bank.read(observable, rows)) if size < MEMORY_SHARE * _memory() else None
+        )
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """theta (B, P) and clean cubes (B, C, *cells)."""
+        if self._held is not None:
+            return self.theta[indices], self._held[indices]
+        return self.theta[indices], torch.from_numpy(self._bank.read(self._observable, self._rows[indices]))
+
+
+class EpochShuffle(Sampler[int]):
+    """A permutation that depends on seed and epoch only, so that a resumed training sees the same one."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self._n, self._seed, self._epoch = n, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng([self._seed, self._epoch]).permutation(self._n).tolist())
+
+
+def loader(data: Batches, batch_size: int, shuffle_seed: int | None = None) -> DataLoader[Any]:
+    """Batches in order, or shuffled at each epoch when a seed is given; then they are all full.
+
+    Parameters
+    ----------
+    data
+        The rows.
+    batch_size
+        At most so many rows in a batch.
+    shuffle_seed
+        None keeps the order of the rows.
+    """
+    return DataLoader(
+        data,
+        batch_size=min(batch_size, len(data)),
+        sampler=None if shuffle_seed is None else EpochShuffle(len(data), shuffle_seed),
+        # When training, a last batch of three rows would count as much as a full one.
+        drop_last=shuffle_seed is not None,
+        collate_fn=lambda batch: batch,
+    )
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

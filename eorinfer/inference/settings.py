@@ -1,0 +1,143 @@
+"""Settings of embedding, flow, training, rounds and MCMC; each is a table of the config."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+
+class Settings(BaseModel):
+    """Immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EmbeddingSettings(Settings):
+    """``[embedding]``: what turns a cube into features.
+
+    Parameters
+    ----------
+    convolution
+        Use the CNN on the image.
+    power_spectrum
+        Use the logarithm of P(k) beside it.
+    width
+        Channels of the CNN's first stage; they double at each halving of the cube.
+    redshifts
+        ``"channels"``: the redshifts are channels of one cube;
+        ``"volumes"``: each goes through the same CNN by itself.
+    features
+        Length of the embedding; by default 4 for each parameter, at least 8.
+    """
+
+    convolution: bool = True
+    power_spectrum: bool = True
+    width: PositiveInt = 16
+    redshifts: Literal["channels", "volumes"] = "channels"
+    features: PositiveInt | None = None
+
+
+class FlowSettings(Settings):
+    """``[flow]``: the posterior flow, built by sbi.
+
+    Parameters
+    ----------
+    kind
+        One of sbi's zuko estimators.
+    transforms
+        Number of transforms.
+    hidden
+        Hidden layers of each transform's network.
+    """
+
+    kind: Literal["zuko_nsf", "zuko_maf"] = "zuko_nsf"
+    transforms: PositiveInt = 3
+    hidden: tuple[PositiveInt, ...] = (64, 64)
+
+
+class TrainingSettings(Settings):
+    """``[training]``: one fit of embedding and flow.
+
+    Parameters
+    ----------
+    steps
+        Optimiser steps of one network.
+    batch_size
+        Rows of a batch.
+    learning_rate
+        Peak of the one-cycle schedule.
+    weight_decay
+        Of AdamW.
+    ensemble
+        Networks trained from different seeds; the posterior is their mean.
+    validation_fraction
+        Share of the realisations that is kept for validation.
+    precision
+        As in Lightning, e.g. ``"bf16-mixed"`` on a GPU.
+    """
+
+    steps: PositiveInt = 2000
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 2e-3
+    weight_decay: float = Field(default=1e-3, ge=0)
+    ensemble: PositiveInt = 2
+    validation_fraction: float = Field(default=0.1, gt=0, lt=0.9)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+
+class InferenceSettings(Settings):
+    """``[inference]``: sequential rounds.
+
+    Parameters
+    ----------
+    rounds
+        Simulations of each round; the first draws from the prior, the later ones
+        from the prior truncated to where the posterior of the round before is.
+    truncation
+        Posterior mass that a truncation leaves out.
+    samples
+        Samples of the posterior that are written.
+    predictive
+        Simulations at posterior samples, for the posterior-predictive check; 0 for none.
+    """
+
+    rounds: tuple[PositiveInt, ...] = Field(min_length=1)
+    truncation: float = Field(default=1e-3, gt=0, lt=0.1)
+    samples: PositiveInt = 10000
+    predictive: int = Field(default=32, ge=0)
+
+
+class PowerSpectrumSettings(Settings):
+    """``[power_spectrum]``: bins of P(k), for the baseline and for the embedding.
+
+    Parameters
+    ----------
+    bins
+        Number of bins, logarithmic between the fundamental mode and `k_max`.
+    k_max
+        Upper edge in 1/Mpc; by default the Nyquist wavenumber.
+    """
+
+    bins: PositiveInt = 8
+    k_max: PositiveFloat | None = None
+
+
+class McmcSettings(Settings):
+    """``[mcmc]``: emcee on the Gaussian power-spectrum likelihood.
+
+    Parameters
+    ----------
+    walkers
+        Even, at least twice the number of parameters.
+    steps
+        First block; the chain goes on in blocks of this length until it has
+        50 autocorrelation times.
+    max_steps
+        Where it stops all the same and says that it has not converged.
+    draws
+        Survey draws of each simulation that the emulator is trained on.
+    """
+
+    walkers: Annotated[int, Field(ge=4, multiple_of=2)] = 32
+    steps: PositiveInt = 2000
+    max_steps: PositiveInt = 50000
+    draws: PositiveInt = 8

@@ -1,0 +1,1 @@
+"""Networks; they know nothing of banks, surveys or runs."""

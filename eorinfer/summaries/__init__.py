@@ -1,0 +1,1 @@
+"""Statistics of cubes, batched on torch. Importing this package loads no torch."""

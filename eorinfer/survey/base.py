@@ -1,0 +1,49 @@
+"""What a survey is on torch: clean cubes and a generator in, observed cubes out."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Survey(nn.Module, ABC):
+    """What a telescope does to clean cubes.
+
+    Implementations take all their randomness from the generator that they are given, so that
+    one seed always gives one noise realisation.
+    """
+
+    @abstractmethod
+    def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Observe a batch.
+
+        Parameters
+        ----------
+        clean
+            Clean cubes, with shape (B, C, *cells).
+        generator
+            Source of the noise; it may live on another device than `clean`.
+
+        Returns
+        -------
+        Tensor
+            Observed cubes of the same shape, unit, dtype and device.
+        """
+
+
+class Identity(Survey):
+    """The clean cube itself is observed."""
+
+    def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Return `clean`, with shape (B, C, *cells), and leave the generator alone."""
+        return clean
+
+
+def white_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Unit normal numbers of the shape, dtype and device of `like`.
+
+    They are drawn on the generator's own device: a CPU generator gives the same noise to a
+    survey on CPU and to one on GPU.
+    """
+    noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
+    return noise.to(like.device)

@@ -1,0 +1,75 @@
+"""What the user says about a survey: the table ``[survey]`` of a configuration. Loads no torch."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+
+#: Frequency in MHz and SEFD in Jy, in rising frequency.
+SefdTable = tuple[tuple[PositiveFloat, PositiveFloat], ...]
+
+
+class _Settings(BaseModel):
+    """An immutable table of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NoSurvey(_Settings):
+    """The clean image itself is observed."""
+
+    kind: Literal["none"] = "none"
+
+
+class WhiteNoise(_Settings):
+    """Independent Gaussian noise in every cell."""
+
+    kind: Literal["white-noise"] = "white-noise"
+    sigma: PositiveFloat = Field(description="Standard deviation per cell, in the observable's unit.")
+
+
+class SkaLow(_Settings):
+    """Thermal noise and uv coverage of SKA-Low, for coeval 21cm cubes in mK."""
+
+    kind: Literal["ska-low"] = "ska-low"
+    layout: Literal["AA4", "AA*"] = Field(
+        "AA4", description="Array assembly: AA4 has 512 stations, AA* has 307 (positions from tools21cm)."
+    )
+    hours: PositiveFloat = Field(1000.0, description="Time on the field in all, in hours.")
+    hours_per_day: float = Field(
+        6.0, gt=0, le=24, description="Length of one track, centred on transit, in hours."
+    )
+    integration: PositiveFloat = Field(10.0, description="Time between samples of a track, in s.")
+    declination: float = Field(-30.0, ge=-90, le=90, description="Declination of the field, in degrees.")
+    sefd: PositiveFloat | SefdTable | None = Field(
+        None,
+        description="System equivalent flux density per station and polarisation: one value in Jy, "
+        "(MHz, Jy) pairs whose logarithm is interpolated in frequency, or nothing for the SKAO table.",
+    )
+    polarisations: Literal[1, 2] = Field(2, description="Number of polarisations that are averaged.")
+    min_baseline: float = Field(
+        0.0, ge=0, description="Shortest baseline kept, in m; signal and noise alike are zero below it."
+    )
+    max_baseline: PositiveFloat = Field(
+        2000.0, description="Longest baseline kept, in m; signal and noise alike are zero above it."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_baseline >= self.max_baseline:
+            raise ValueError(
+                f"min_baseline is {self.min_baseline:g} m: it must be below max_baseline, "
+                f"{self.max_baseline:g} m"
+            )
+        if self.integration > 3600 * self.hours_per_day:
+            raise ValueError(
+                f"integration is {self.integration:g} s: it cannot be longer than hours_per_day, "
+                f"{self.hours_per_day:g} h"
+            )
+        if isinstance(self.sefd, tuple):
+            frequencies = [frequency for frequency, _ in self.sefd]
+            if len(frequencies) < 2 or frequencies != sorted(set(frequencies)):
+                raise ValueError("sefd needs two or more (MHz, Jy) pairs in rising frequency")
+        return self
+
+
+SurveySettings = Annotated[NoSurvey | WhiteNoise | SkaLow, Field(discriminator="kind")]
