@@ -30,6 +30,10 @@ from simulators import Observable, Parameter, Simulator
 
 FORMAT = 1
 STATUSES = ("ok", "failed", "invalid", "timeout", "killed")
+#: A checksum for each chunk; only chunks can have one.
+_CHECKED: dict[str, Any] = {"chunks": True, "fletcher32": True}
+#: What h5py raises when a file is not what it was.
+_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -191,12 +195,15 @@ class Bank:
         """Write a plan whole; if the same one is there already it is kept."""
         path = self.path / "rounds" / f"{plan.id}.h5"
         if not path.exists():
-            with whole_file(path, first_wins=True) as temporary, h5py.File(temporary, "w") as file:
+            with whole_file(path, first_wins=True) as temporary, _new_file(temporary) as file:
                 file.attrs.update(
-                    format=FORMAT, number=plan.number, proposal=plan.proposal, shard_rows=plan.shard_rows
+                    format=FORMAT,
+                    number=plan.number,
+                    proposal=np.bytes_(plan.proposal),
+                    shard_rows=plan.shard_rows,
                 )
-                file["theta"] = plan.theta
-                file["seed"] = plan.seed
+                file.create_dataset("theta", data=plan.theta, **_CHECKED)
+                file.create_dataset("seed", data=plan.seed, **_CHECKED)
         return self.plan(plan.id)
 
     def plan(self, id: str) -> Plan:
@@ -208,13 +215,15 @@ class Bank:
                 return Plan(
                     id,
                     int(attrs["number"]),
-                    str(attrs["proposal"]),
+                    attrs["proposal"].decode(),
                     int(attrs["shard_rows"]),
                     file["theta"][:],
                     file["seed"][:],
                 )
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path}: cannot be read as the plan of a round ({error})") from error
+        except _DAMAGE as error:
+            raise InputError(
+                f"{path}: cannot be read as the plan of a round ({_first_line(error)})"
+            ) from error
 
     def plans(self) -> list[Plan]:
         """Plans of all rounds, in order of their names."""
@@ -252,15 +261,18 @@ class Bank:
         rows = plan.rows(shard)
         n = rows.stop - rows.start
         path = self.shard_path(plan, shard)
-        with whole_file(path, first_wins=True) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs.update(format=FORMAT, fingerprint=self.fingerprint)
-            checked = {"fletcher32": True, "chunks": True}
-            file.create_dataset("theta", data=plan.theta[rows], **checked)
-            file.create_dataset("seed", data=plan.seed[rows], **checked)
-            file.create_dataset("round", data=np.full(n, plan.number, np.int64), **checked)
-            file.create_dataset("seconds", data=np.asarray(seconds, np.float64), **checked)
-            file.create_dataset("status", data=list(status), dtype=h5py.string_dtype())
-            file.create_dataset("message", data=list(message), dtype=h5py.string_dtype())
+        with whole_file(path, first_wins=True) as temporary, _new_file(temporary) as file:
+            # Text is of fixed length everywhere: HDF5 keeps other text in a heap without a
+            # checksum, and reading a damaged heap can go on for ever.
+            file.attrs.update(format=FORMAT, fingerprint=np.bytes_(self.fingerprint))
+            file.create_dataset("theta", data=plan.theta[rows], **_CHECKED)
+            file.create_dataset("seed", data=plan.seed[rows], **_CHECKED)
+            file.create_dataset("round", data=np.full(n, plan.number, np.int64), **_CHECKED)
+            file.create_dataset("seconds", data=np.asarray(seconds, np.float64), **_CHECKED)
+            for name, texts in (("status", status), ("message", message)):
+                length = max(1, *(len(text.encode()) for text in texts))
+                dtype = h5py.string_dtype("utf-8", length)
+                file.create_dataset(name, data=[t.encode() for t in texts], dtype=dtype, **_CHECKED)
             for observable in self.observables:
                 # One row is one chunk, so that a random row is one read.
                 file.create_dataset(
@@ -304,7 +316,7 @@ class Bank:
                     shard=np.full(n, path.name),
                     index=np.arange(n),
                 )
-        except (OSError, KeyError, RuntimeError) as error:
+        except _DAMAGE as error:
             raise InputError(
                 f"{path}: not a whole shard ({_first_line(error)}); "
                 f"`eorinfer bank verify {self.path} --repair` sets it aside"
@@ -322,8 +334,11 @@ class Bank:
                     data = file[f"observables/{observable}"]
                     for i in here:
                         out[i] = data[rows.index[i]]
-            except (OSError, KeyError) as error:
-                raise InputError(f"{path}: {observable} cannot be read ({_first_line(error)})") from error
+            except _DAMAGE as error:
+                raise InputError(
+                    f"{path}: {observable} cannot be read ({_first_line(error)}); "
+                    f"`eorinfer bank verify {self.path} --repair` sets the shard aside"
+                ) from error
         return out
 
     def verify(self, repair: bool = False) -> list[str]:
@@ -349,16 +364,24 @@ class Bank:
 
     def _problem(self, path: Path, plans: dict[str, Plan]) -> str | None:
         id, _, shard = path.stem.rpartition("-")
-        if id not in plans:
+        if id not in plans or not shard.isdecimal() or int(shard) >= plans[id].shards:
             return f"belongs to no round in {self.path / 'rounds'}"
-        wanted = plans[id].rows(int(shard))
+        plan, wanted = plans[id], plans[id].rows(int(shard))
         try:
+            with h5py.File(path, "r") as file:
+                fingerprint = file.attrs["fingerprint"].decode(errors="replace")
             rows = self.read_rows(path)
             arrays = {o.name: self.read(o.name, rows) for o in self.observables}
+        except _DAMAGE as error:
+            return f"not a whole shard ({_first_line(error)})"
         except InputError as error:
-            return str(error).partition(": ")[2].partition("; `")[0]
-        plan = plans[id]
-        if not (np.array_equal(rows.theta, plan.theta[wanted]) and np.array_equal(rows.seed, plan.seed[wanted])):
+            return str(error).removeprefix(f"{path}: ").partition("; `")[0]
+        if fingerprint != self.fingerprint:
+            return f"is of another simulator (fingerprint {fingerprint}, the bank's {self.fingerprint})"
+        if not np.isin(rows.status, STATUSES).all():
+            return f"a status is none of {', '.join(STATUSES)}"
+        same_theta = np.array_equal(rows.theta, plan.theta[wanted])
+        if not (same_theta and np.array_equal(rows.seed, plan.seed[wanted])):
             return "theta or seeds differ from the plan of the round"
         for name, array in arrays.items():
             if not np.isfinite(array).all():
@@ -369,19 +392,20 @@ class Bank:
         ours = simulators.fingerprint(simulator)
         if ours == self.fingerprint:
             return
-        old, new = self.description["simulator"], simulator.settings()
+        old, new = self.description["simulator"], json.loads(json.dumps(simulator.settings()))
         changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
         detail = "; ".join(f"{k}: bank {old.get(k)!r}, config {new.get(k)!r}" for k in changed)
         raise InputError(
-            f"{self.path}: holds the bank of another simulator (fingerprint {self.fingerprint}, yours {ours}; "
-            f"{detail or 'same settings, other version or source'}); give another --out or [bank] path"
+            f"{self.path}: holds the bank of another simulator (fingerprint {self.fingerprint}, "
+            f"yours {ours}; {detail or 'same settings, other version or source'}); "
+            "give another --out or [bank] path"
         )
 
 
 def observable_from_json(content: dict[str, Any]) -> Observable:
     """Undo `dataclasses.asdict` and JSON's lists."""
-    fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "symmetry"}
-    symmetry = content["symmetry"]
+    fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    symmetry = fixed.pop("symmetry")
     return Observable(
         **fixed, symmetry=simulators.Symmetry(tuple(symmetry["periodic"]), symmetry["rotations"])
     )
@@ -396,6 +420,11 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _new_file(path: Path) -> h5py.File:
+    """A new HDF5 file whose index of chunks has checksums too, which HDF5's oldest format lacks."""
+    return h5py.File(path, "w", libver=("v110", "v110"))
 
 
 def _describe(simulator: Simulator) -> dict[str, Any]:

@@ -7,7 +7,7 @@ that loads no torch; with Dask they are Dask's own workers.
 """
 
 import os
-import threading
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -17,9 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eorinfer.bank import Bank, Plan
-from eorinfer.child import ChildStartError, child_of_this_thread, kill_all
+from eorinfer.child import (
+    Child,
+    ChildStartError,
+    RowResult,
+    child_of_this_thread,
+    end_all,
+    stop_all,
+    stopping,
+)
 from eorinfer.errors import InputError, WorkError
 from simulators import Simulator
 
@@ -27,8 +36,6 @@ from simulators import Simulator
 RECYCLE_ROWS = 2000
 #: Times that a shard is given to the executor before the campaign gives up.
 TRIES = 3
-
-_stopping = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -77,18 +84,15 @@ def local_executor(workers: int | None = None) -> Iterator[Executor]:
     workers
         Number of processes; by default one for each core this process may use.
     """
-    _stopping.clear()
     executor = ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="simulate")
     try:
         yield executor
     except BaseException:
-        _stopping.set()
-        kill_all()
-        executor.shutdown(wait=True, cancel_futures=True)
+        stop_all()
         raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-        kill_all()
+        end_all()
 
 
 def available_cores() -> int:
@@ -155,6 +159,8 @@ def fill(
             )
             for shard in missing
         ]
+        # Two campaigns that fill one bank start at different places and meet late.
+        random.Random(os.urandom(8)).shuffle(tasks)
         trouble = _run(executor, tasks, done, report) or trouble
     if bank.missing(plan, rows):
         raise WorkError(
@@ -164,21 +170,43 @@ def fill(
     return done
 
 
+def simulate_one(
+    simulator: Simulator, theta: NDArray[np.float64], seed: int, beside: Path | None, limits: Limits
+) -> RowResult:
+    """One simulation in a process of its own, outside of any bank.
+
+    Raises
+    ------
+    InputError
+        If the simulator cannot be started at all.
+    """
+    try:
+        child = Child(simulator.settings(), str(beside) if beside else None, _bytes(limits))
+    except ChildStartError as error:
+        raise InputError(f"[simulator] cannot be started: {error}") from error
+    try:
+        return child.row(theta, seed, limits.seconds)
+    finally:
+        child.kill()
+
+
 def run_shard(task: ShardTask) -> ShardReport:
-    """Simulate one shard and write it; runs in a worker."""
+    """Simulate one shard and write it, unless another campaign has done so; runs in a worker."""
     bank = Bank.open(Path(task.bank))
     plan = bank.plan(task.round)
+    if bank.shard_path(plan, task.shard).exists():
+        return ShardReport(task.shard, {}, 0.0)
     rows = plan.rows(task.shard)
     n = rows.stop - rows.start
-    memory = int(task.limits.memory_gb * 1e9) if task.limits.memory_gb else None
+    memory = _bytes(task.limits)
     arrays = {o.name: np.zeros((n, *o.shape), np.float32) for o in bank.observables}
     results = []
     for i in range(n):
-        if _stopping.is_set():
-            raise WorkError("stopped")
-        child = child_of_this_thread(task.simulator, task.beside, memory, RECYCLE_ROWS)
+        child = child_of_this_thread(
+            task.simulator, task.beside, memory, bank.fingerprint, recycle=RECYCLE_ROWS
+        )
         result = child.row(plan.theta[rows.start + i], int(plan.seed[rows.start + i]), task.limits.seconds)
-        if _stopping.is_set():
+        if stopping():
             raise WorkError("stopped")
         for name, array in result.arrays.items():
             arrays[name][i] = array
@@ -192,6 +220,10 @@ def run_shard(task: ShardTask) -> ShardReport:
         arrays=arrays,
     )
     return ShardReport(task.shard, dict(Counter(r.status for r in results)), sum(r.seconds for r in results))
+
+
+def _bytes(limits: Limits) -> int | None:
+    return int(limits.memory_gb * 1e9) if limits.memory_gb else None
 
 
 def _run(

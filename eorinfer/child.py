@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import weakref
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -59,6 +58,8 @@ class Child:
         Folder in which a user's module is looked for first.
     memory
         Bytes the process may allocate, or None.
+    fingerprint
+        What `simulators.fingerprint` must give in the child, or None.
 
     Raises
     ------
@@ -66,7 +67,13 @@ class Child:
         If the simulator cannot be built; the message is the child's own.
     """
 
-    def __init__(self, settings: dict[str, Any], beside: str | None, memory: int | None) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        beside: str | None,
+        memory: int | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
         self.rows = 0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         environment = os.environ | {
@@ -84,12 +91,15 @@ class Child:
             env=environment,
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
-        _running.add(self)
-        self._send({"simulator": settings, "beside": beside, "memory": memory})
-        answer = self._answer(time.monotonic() + START_SECONDS)
-        if answer is None or "error" in answer:
+        with _lock:
+            _running.add(self)
+        if _stopping.is_set():
+            # `stop_all` may have listed the children just before this one joined them.
             self.kill()
-            raise ChildStartError((answer or {}).get("error") or self._obituary("while starting"))
+            raise ChildStartError("stopped")
+        answer = self._start(
+            {"simulator": settings, "beside": beside, "memory": memory, "fingerprint": fingerprint}
+        )
         self._observables = [(name, tuple(shape)) for name, shape in answer["observables"]]
 
     @property
@@ -122,23 +132,42 @@ class Child:
         except (EOFError, BrokenPipeError):
             answer = None
         if answer is None:
-            # Let it finish dying, so that the signal is known.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=10)
             message = self._obituary("while simulating")
             self.kill()
             return RowResult("killed", message, time.monotonic() - start)
         return RowResult(answer["status"], answer["message"], answer["seconds"], arrays)
 
-    def kill(self) -> None:
-        """End the process at once."""
+    def interrupt(self) -> None:
+        """Send SIGKILL to the process and all that it started; `kill` cleans up."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End the process at once; a second call does nothing."""
+        with _lock:
+            if self not in _running:
+                return
+            _running.discard(self)
+        self.interrupt()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             with contextlib.suppress(OSError, ValueError):
                 pipe.close()  # type: ignore[union-attr]
-        _running.discard(self)
+
+    def _start(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Name the simulator, and return what the child says of it."""
+        try:
+            self._send(content)
+            answer = self._answer(time.monotonic() + START_SECONDS)
+        except TimeoutError:
+            answer = {"error": f"no sign of life within {START_SECONDS:g} s"}
+        except BrokenPipeError:
+            answer = None
+        if answer is None or "error" in answer:
+            error = answer["error"] if answer else self._obituary("while starting")
+            self.kill()
+            raise ChildStartError(error)
+        return answer
 
     def _send(self, content: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -166,9 +195,16 @@ class Child:
         poll.register(descriptor, select.POLLIN | select.POLLHUP)
         parts = []
         while size:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            if not poll.poll(left):
-                raise TimeoutError
+            # In slices: `poll` takes no more than 2**31 ms, and a process that the
+            # simulator forked may keep the pipe open after the child's own death.
+            left = 1.0 if deadline is None else min(1.0, max(0.0, deadline - time.monotonic()))
+            dead = self._process.poll() is not None
+            if not poll.poll(left * 1000):
+                if dead:
+                    raise EOFError
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise TimeoutError
+                continue
             part = os.read(descriptor, min(size, 1 << 20))
             if not part:
                 raise EOFError
@@ -177,14 +213,24 @@ class Child:
         return b"".join(parts)
 
     def _obituary(self, when: str) -> str:
+        # Let it finish dying, so that the signal is known.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
         code = self._process.poll()
         if code is not None and code < 0:
-            cause = f"died {when}: {signal.Signals(-code).name}"
+            cause = f"died {when}: {_signal_name(-code)}"
         else:
             cause = f"ended {when} with exit code {code}"
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 2000))
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"{cause}; last words: {lines[-1][:300]}" if lines else cause
+        return f"{cause}; last words: {_one_line(lines[-1])[:300]}" if lines else cause
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 @cache
@@ -196,31 +242,66 @@ def _matplotlib_folder() -> str:
     return folder
 
 
-_running: "weakref.WeakSet[Child]" = weakref.WeakSet()
+_running: set[Child] = set()
+_lock = threading.Lock()
+_stopping = threading.Event()
 _local = threading.local()
 
 
-def child_of_this_thread(settings: dict[str, Any], beside: str | None, memory: int | None, recycle: int) -> Child:
-    """The child that belongs to this thread, started anew when dead, worn out or for another simulator."""
-    key = json.dumps([settings, beside, memory], sort_keys=True)
+def child_of_this_thread(
+    settings: dict[str, Any],
+    beside: str | None,
+    memory: int | None = None,
+    fingerprint: str | None = None,
+    *,
+    recycle: int,
+) -> Child:
+    """The child of this thread, started anew when dead, after `recycle` rows or for another simulator."""
+    key = json.dumps([settings, beside, memory, fingerprint], sort_keys=True)
     child: Child | None = getattr(_local, "child", None)
     if child is not None and (not child.alive or child.rows >= recycle or _local.key != key):
         child.kill()
         child = None
     if child is None:
-        child = Child(settings, beside, memory)
+        child = Child(settings, beside, memory, fingerprint)
         _local.child, _local.key = child, key
     return child
 
 
-def kill_all() -> None:
-    """End every child of this process."""
-    for child in list(_running):
+def stopping() -> bool:
+    """Whether this process is ending its children: what they answer now counts for nothing."""
+    return _stopping.is_set()
+
+
+def stop_all() -> None:
+    """Signal every child and let no other start; the threads that drive them notice and end."""
+    _stopping.set()
+    with _lock:
+        children = list(_running)
+    for child in children:
+        child.interrupt()
+
+
+def end_all() -> None:
+    """End every child, once no thread drives one any more; new ones may start again."""
+    with _lock:
+        children = list(_running)
+    for child in children:
         child.kill()
+    _stopping.clear()
+
+
+# For children of an executor that is not `campaign.local_executor`.
+atexit.register(end_all)
 
 
 def main() -> None:
     """Answer rows until standard input ends."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        # A batch system signals every process of a job: this one ends with its parent,
+        # or the row would be recorded as killed. A handler, unlike SIG_IGN, ends at exec.
+        signal.signal(signum, lambda *_: None)
     # The simulator may print: its standard output is sent to standard error.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -230,6 +311,7 @@ def main() -> None:
         simulator = simulators.build(start["simulator"], Path(start["beside"]) if start["beside"] else None)
         if hasattr(simulator, "check_available"):
             simulator.check_available()
+        _refuse_other(simulator, start["fingerprint"])
     except Exception as error:
         _reply(answers, {"error": f"{type(error).__name__}: {_one_line(error)}"})
         return
@@ -247,6 +329,7 @@ def main() -> None:
         sys.stderr.flush()
         with contextlib.suppress(OSError):
             os.ftruncate(2, 0)  # only the last row's words are of interest
+            os.lseek(2, 0, os.SEEK_SET)
 
 
 def run_row(simulator: Simulator, theta: NDArray[np.float64], seed: int) -> RowResult:
@@ -269,6 +352,25 @@ def run_row(simulator: Simulator, theta: NDArray[np.float64], seed: int) -> RowR
     return RowResult("ok", "", seconds, arrays)
 
 
+def _follow_parent() -> None:
+    """End with the parent, however it died and whatever the simulator is doing."""
+    poll = select.poll()
+    poll.register(0, 0)
+    poll.poll()  # nothing asked for: returns when the other end of the pipe is closed
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _refuse_other(simulator: Simulator, wanted: str | None) -> None:
+    found = simulators.fingerprint(simulator)
+    if wanted not in (None, found):
+        raise SimulationError(
+            f"its fingerprint here is {found} and the bank's is {wanted}: "
+            "its source or a version differs from when the bank was opened"
+        )
+
+
 def _checked(observable: Observable, made: dict[str, Any]) -> NDArray[np.float32]:
     if observable.name not in made:
         raise SimulationError(f"{observable.name} is missing from the result, which has {sorted(made)}")
@@ -284,8 +386,10 @@ def _reply(answers: BinaryIO, content: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]
+def _one_line(error: BaseException | str) -> str:
+    # Text that HDF5 can hold: no NUL and no half of a surrogate pair.
+    text = str(error).replace("\0", " ").encode(errors="replace").decode()
+    return " ".join(text.split())[:500]
 
 
 if __name__ == "__main__":

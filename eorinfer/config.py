@@ -1,8 +1,10 @@
 """The config: one TOML file, checked whole before anything is computed."""
 
 import difflib
+import inspect
+import re
+import shutil
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +26,9 @@ from eorinfer.inference.settings import (
     TrainingSettings,
 )
 from eorinfer.prior import Prior
-from eorinfer.survey.settings import NoSurvey, SurveySettings
+from eorinfer.survey.settings import NoSurvey, SkaLow, SurveySettings, WhiteNoise
 from simulators import Observable, SimulationError, Simulator
+from simulators.registry import simulator_class
 
 
 class ObservationSettings(Settings):
@@ -73,7 +76,7 @@ class Tables(Settings):
 
     seed: int = Field(default=1, ge=0, lt=2**32)
     simulator: dict[str, Any]
-    prior: dict[str, tuple[float, float]] = {}
+    prior: dict[str, tuple[float, float]] = Field(default={})
     survey: SurveySettings = NoSurvey()
     observation: ObservationSettings
     inference: InferenceSettings
@@ -84,6 +87,44 @@ class Tables(Settings):
     mcmc: McmcSettings = McmcSettings()
     bank: BankSettings = BankSettings()
     executor: ExecutorSettings = ExecutorSettings()
+
+
+_SURVEYS: dict[str, Any] = {"none": NoSurvey, "white-noise": WhiteNoise, "ska-low": SkaLow}
+
+#: pydantic's kinds of error in the words of this file.
+_TEXTS = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be {expected}",
+    "model_attributes_type": "must be a table",
+    "model_type": "must be a table",
+    "multiple_of": "must be a multiple of {multiple_of:g}",
+    "path_type": "must be a path in quotes",
+    "string_type": "must be text in quotes",
+    "too_short": "must hold at least {min_length}",
+    "tuple_type": "must be a list",
+}
+_HINTS = {
+    "simulator": 'kind = "21cmfast-coeval" with redshifts, cells and box_length',
+    "simulator.redshifts": "redshifts = [7.0, 8.0, 9.0]",
+    "simulator.cells": "cells = 32",
+    "simulator.box_length": "box_length = 128.0, in comoving Mpc",
+    "survey.sigma": "sigma = 1.0, the noise of a cell in the unit of the image",
+    "observation": 'theta = { NAME = value, ... } for a mock, or file = "observed.h5"',
+    "inference": "rounds = [600, 300], the simulations of each round",
+    "inference.rounds": "rounds = [600, 300], the simulations of each round",
+}
+_UNION_MEMBER = re.compile(r"\[|^constrained-|^function-|^(float|int|str|bool)$")
 
 
 class Config:
@@ -133,9 +174,17 @@ class Config:
         return content
 
     def write(self, path: Path) -> None:
-        """Write the config as it was run."""
+        """Write the config as it was run, and a user's simulator module beside it."""
         with whole_file(path) as temporary:
             temporary.write_bytes(tomli_w.dumps(self.content()).encode())
+        if self.simulator.kind not in simulators.KINDS:
+            module = Path(*self.simulator.kind.partition(":")[0].split(".")).with_suffix(".py")
+            source = inspect.getsourcefile(type(self.simulator))
+            copy = path.resolve().parent / module
+            if source and Path(source) == self.folder / module != copy:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                with whole_file(copy) as temporary:
+                    shutil.copyfile(source, temporary)
 
 
 def load_config(path: Path) -> Config:
@@ -167,11 +216,13 @@ def check_config(path: Path, content: dict[str, Any]) -> Config:
     try:
         tables = Tables.model_validate(content)
     except ValidationError as error:
-        raise InputError("\n".join(_explained(path, error, ""))) from error
+        raise InputError(_explained(path, error)) from error
+    beside = path.resolve().parent
     try:
-        simulator = simulators.build(tables.simulator, path.resolve().parent)
+        simulator = simulators.build(tables.simulator, beside)
     except ValidationError as error:
-        raise InputError("\n".join(_explained(path, error, "simulator"))) from error
+        cls = simulator_class(tables.simulator["kind"], beside)
+        raise InputError(_explained(path, error, "simulator", cls)) from error
     except ValueError as error:
         raise InputError(f"{path}: [simulator] {error}") from error
     prior = _prior(path, tables, simulator)
@@ -193,9 +244,11 @@ def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:
     names = [p.name for p in simulator.parameters]
     for name, (low, high) in tables.prior.items():
         if name not in names:
-            raise InputError(f"{path}: [prior] {name}: {_instead(name, names)}; the parameters are {', '.join(names)}")
+            raise InputError(f"{path}: [prior] {name}: {_instead(name, names, 'parameter')}")
         if not (np.isfinite([low, high]).all() and low < high):
-            raise InputError(f"{path}: [prior] {name} = [{low}, {high}]: must be [low, high], finite, low below high")
+            raise InputError(
+                f"{path}: [prior] {name} = [{low}, {high}]: must be [low, high], finite, low below high"
+            )
     prior = Prior.of(simulator.parameters, tables.prior)
     for corner in (prior.low, prior.high):
         try:
@@ -208,60 +261,118 @@ def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:
 def _mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] | None:
     theta, file = tables.observation.theta, tables.observation.file
     if (theta is None) == (file is None):
-        raise InputError(f"{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = \"...\"")
+        raise InputError(
+            f"{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = \"...\""
+        )
     if theta is None:
         return None
     for name in theta:
         if name not in prior.names:
-            raise InputError(f"{path}: [observation] theta.{name}: {_instead(name, prior.names)}")
+            problem = _instead(name, prior.names, "parameter")
+            raise InputError(f"{path}: [observation] theta.{name}: {problem}")
     for p in prior.parameters:
         if p.name not in theta:
             raise InputError(f"{path}: [observation] theta lacks {p.name}; it needs {', '.join(prior.names)}")
         value = theta[p.name]
         if not (np.isfinite(value) and p.low <= value <= p.high):
             raise InputError(
-                f"{path}: [observation] theta.{p.name} = {value} is outside the prior [{p.low:g}, {p.high:g}]"
+                f"{path}: [observation] theta.{p.name} = {value}: "
+                f"must lie in the prior [{p.low:g}, {p.high:g}]"
             )
     return np.array([theta[name] for name in prior.names])
 
 
-def _explained(path: Path, error: ValidationError, table: str) -> Iterator[str]:
-    """One line for each problem, three at most."""
-    problems = error.errors(include_url=False, include_context=False)
-    for problem in problems[:3]:
-        where = [str(part) for part in problem["loc"]]
-        if table:
-            where = [table, *where]
-        # pydantic names the member of a union that it tried; it is no key of the file
-        where = [part for i, part in enumerate(where) if not (i == 1 and where[0] == "survey" and len(where) > 2)]
-        key = f"[{where[0]}] {'.'.join(where[1:])}".strip() if len(where) > 1 else f"[{where[0]}]" if where else ""
-        if problem["type"] == "missing":
-            text = "is missing"
-        elif problem["type"] == "extra_forbidden":
-            text = _instead(where[-1], _known_keys(where))
+def _explained(path: Path, error: ValidationError, table: str = "", cls: Any = None) -> str:
+    """One line for each key that is wrong, three at most.
+
+    Parameters
+    ----------
+    path, error
+        Which file, and what pydantic says of it.
+    table
+        The table that was checked, if not the whole file.
+    cls
+        The class of that table.
+    """
+    lines: dict[str, str] = {}
+    suggested = set()
+    problems = error.errors(include_url=False)
+    # Misspelt keys first: each explains a missing one.
+    for problem in sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden"):
+        where = [table] * bool(table) + [part for part in problem["loc"] if isinstance(part, str)]
+        tags = [where.pop(1)] if where[0] == "survey" and where[1:2] and where[1] in _SURVEYS else []
+        # pydantic names the member of a union that it tried; that is no key of the file
+        where = [part for part in where if not _UNION_MEMBER.search(part)]
+        if problem["type"] == "missing" and tuple(where) in suggested:
+            continue
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(where, tags, cls)
+            suggested |= {(*where[:-1], near) for near in _near(where[-1], known)}
+            text = _instead(where[-1], known, "key" if table or not _is_table(where, problem) else "table")
         else:
-            given = problem.get("input")
-            shown = f" (given: {given!r})" if isinstance(given, str | int | float | list | bool) else ""
-            text = problem["msg"].removeprefix("Value error, ") + shown
-        if len(where) == 1 and problem["type"] != "missing":
-            key = where[0]
-        yield f"{path}: {key}: {text}" if key else f"{path}: {text}"
-    if len(problems) > 3:
-        yield f"{path}: and {len(problems) - 3} more"
+            text = _text(where, problem)
+        head = f"[{where[0]}] {'.'.join(where[1:])}".strip()
+        if len(where) == 1 and not _is_table(where, problem):
+            head = where[0]
+        lines.setdefault(head, f"{path}: {head}{'' if text.startswith('kind ') else ':'} {text}")
+    shown = list(lines.values())[:3]
+    if len(lines) > 3:
+        shown.append(f"{path}: and {len(lines) - 3} more")
+    return "\n".join(shown)
 
 
-def _known_keys(where: list[str]) -> list[str]:
+def _text(where: list[str], problem: Any) -> str:
+    """What is wrong and what would be right, in the words of the file."""
+    kind, context = problem["type"], problem.get("ctx", {})
+    if where[0] == "prior" and len(where) > 1:
+        return "must be [low, high], two numbers"
+    if kind == "missing":
+        hint = _HINTS.get(".".join(where))
+        return f"is missing; for example {hint}" if hint else "is missing"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind.startswith("union_tag"):
+        given = f'= "{context["tag"]}" is not known' if "tag" in context else "is missing"
+        return f"kind {given}: one of {', '.join(map(_quoted, _SURVEYS))}"
+    text = problem["msg"].replace("Input should", "must")
+    if kind in _TEXTS:
+        text = _TEXTS[kind].format(**context)
+    given = problem["input"]
+    return f"{text} (given: {given!r})" if isinstance(given, str | int | float | list) else text
+
+
+def _is_table(where: list[str], problem: Any) -> bool:
+    """Whether this key at the top of the file is, or should be, a table."""
+    if len(where) > 1:
+        return False
+    return where[0] != "seed" if where[0] in Tables.model_fields else isinstance(problem["input"], dict)
+
+
+def _known_keys(where: list[str], tags: list[str], cls: Any) -> list[str]:
+    """The keys of the table in which `where` stands."""
     if len(where) == 1:
         return list(Tables.model_fields)
-    field = Tables.model_fields.get(where[0])
-    annotation = field.annotation if field else None
-    models = [annotation, *getattr(annotation, "__args__", ())]
-    return [key for model in models for key in getattr(model, "model_fields", {})]
+    if len(where) > 2:
+        return []
+    annotation = Tables.model_fields[where[0]].annotation
+    models = [cls, annotation] + [_SURVEYS[tag] for tag in tags]
+    return [
+        field.alias or name for model in models for name, field in getattr(model, "model_fields", {}).items()
+    ]
 
 
-def _instead(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'unknown key, did you mean "{close[0]}"?' if close else "unknown key"
+def _near(name: str, known: list[str]) -> list[str]:
+    return difflib.get_close_matches(name, known, n=1)
+
+
+def _instead(name: str, known: list[str], what: str = "key") -> str:
+    if near := _near(name, known):
+        return f'unknown {what}, did you mean "{near[0]}"?'
+    return f"unknown {what}" + (f"; there are {', '.join(known)}" if known else "")
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
 
 
 def _without_none(content: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
         Keep a file that stands there already (two processes made the same thing),
         instead of replacing it.
     """
-    temporary = path.with_name(f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
+    temporary = path.with_name(_tag() + path.name)
     try:
         yield temporary
         _flush(temporary)
@@ -44,7 +44,7 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it takes the place of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tag = f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-"
+    tag = _tag()
     temporary = path.with_name(tag + path.name)
     temporary.mkdir()
     try:
@@ -93,11 +93,13 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-probe"
+        probe = path / (_tag() + "probe")
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"{path}: the folder cannot be written ({error.strerror}); give another --out") from error
+        raise InputError(
+            f"{path}: the folder cannot be written ({error.strerror}); give another --out"
+        ) from error
     return path
 
 
@@ -113,6 +115,11 @@ def remove_leftovers(folder: Path) -> int:
                 path.unlink(missing_ok=True)
             count += 1
     return count
+
+
+def _tag() -> str:
+    """Prefix of a temporary name; tells whose it is."""
+    return f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-"
 
 
 def _alive(pid: int) -> bool:

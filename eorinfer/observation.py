@@ -99,12 +99,16 @@ class Observation:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         readers = {".h5": _read_hdf5, ".hdf5": _read_hdf5, ".fits": _read_fits, ".npy": _read_npy}
-        if path.suffix not in readers:
+        suffix = path.suffix.lower()
+        if suffix not in readers:
             raise InputError(f"{path}: observations are {', '.join(readers)} files")
         try:
-            observation = readers[path.suffix](path, observable)
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise InputError(f"{path}: cannot be read as an observation ({error})") from error
+            observation = readers[suffix](path, observable)
+        except _Lacking as error:
+            raise InputError(f"{path}: {error}") from error
+        except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+            reason = " ".join(str(error).split()).strip("'\"") or type(error).__name__
+            raise InputError(f"{path}: cannot be read as {suffix} ({reason})") from error
         observation.check(observable, str(path))
         return observation
 
@@ -132,7 +136,7 @@ class Observation:
                 raise InputError(
                     f"{where}: {name} is {getattr(self, name)!r}, expected {getattr(observable, name)!r}"
                 )
-        for name, key in (("cell_size", "cell_size"), ("channels", _channel_key(self.axes))):
+        for name, key in (("cell_size", "cell_size"), ("channels", _channel_key(observable.axes))):
             ours, theirs = getattr(self, name), getattr(observable, name)
             if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-4):
                 raise InputError(f"{where}: {key} is {_plain(ours)}, expected {_plain(theirs)}")
@@ -146,19 +150,34 @@ def _plain(values: tuple[float, ...]) -> list[float]:
     return [float(f"{v:.6g}") for v in values]
 
 
+class _Lacking(Exception):
+    """The file can be read and lacks something; the message is the whole of it."""
+
+
+def _text(value: object) -> str:
+    """Text of an HDF5 attribute, which other programs write as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 def _read_hdf5(path: Path, observable: Observable) -> Observation:
     with h5py.File(path, "r") as file:
-        if "observed" not in file:
-            raise KeyError(f'no dataset "observed", the file has {sorted(file)}')
-        data = file["observed"]
+        data = file.get("observed")
+        if not isinstance(data, h5py.Dataset):
+            raise _Lacking(f'has no dataset "observed", only {", ".join(sorted(file)) or "nothing"}')
         attrs = data.attrs
-        axes = tuple(str(a) for a in attrs["axes"])
+        wanted = ("unit", "axes", "cell_size", _channel_key(observable.axes))
+        if lacking := [name for name in wanted if name not in attrs]:
+            raise _Lacking(
+                f'the dataset "observed" lacks the attribute {lacking[0]}; it needs {", ".join(wanted)}'
+            )
+        size = np.atleast_1d(attrs["cell_size"])
         return Observation(
-            np.asarray(data[:], np.float32),
-            str(attrs["unit"]),
-            axes,
-            tuple(float(v) for v in np.atleast_1d(attrs["cell_size"])),
-            tuple(float(v) for v in np.atleast_1d(attrs[_channel_key(axes)])),
+            np.asarray(data[()], np.float32),
+            _text(attrs["unit"]),
+            tuple(_text(a) for a in attrs["axes"]),
+            # one number stands for cubic cells
+            tuple(float(v) for v in (np.repeat(size, max(data.ndim - 1, 1)) if size.size == 1 else size)),
+            tuple(float(v) for v in np.atleast_1d(attrs[_channel_key(observable.axes)])),
             np.asarray(attrs["theta"], np.float64) if "theta" in attrs else None,
             int(attrs["seed"]) if "seed" in attrs else None,
         )
@@ -169,9 +188,16 @@ def _read_fits(path: Path, observable: Observable) -> Observation:
 
     with fits.open(path) as hdus:
         header = hdus[0].header
+        if hdus[0].data is None:
+            raise _Lacking("the primary HDU holds no image")
         values = np.asarray(hdus[0].data, np.float32)
         dimension = values.ndim - 1
-        axes = (header[f"CTYPE{dimension + 1}"], *(header[f"CTYPE{i}"] for i in range(dimension, 0, -1)))
+        wanted = [f"CTYPE{i + 1}" for i in range(values.ndim)] + [f"CDELT{i + 1}" for i in range(dimension)]
+        if lacking := [name for name in wanted if name not in header]:
+            raise _Lacking(f"the header lacks {lacking[0]}; it needs BUNIT, {', '.join(wanted)}")
+        axes = tuple(str(header[f"CTYPE{i}"]) for i in range(values.ndim, 0, -1))
+        if "CHANNELS" not in hdus:
+            raise _Lacking(f'has no table CHANNELS; it needs one with the column "{axes[0]}"')
         sizes = tuple(float(header[f"CDELT{i}"]) for i in range(dimension, 0, -1))
         channels = tuple(float(v) for v in hdus["CHANNELS"].data[axes[0]])
         return Observation(values, header.get("BUNIT", ""), axes, sizes, channels)

@@ -50,7 +50,11 @@ class Samples:
 
     @classmethod
     def unweighted(
-        cls, values: NDArray[np.float64], parameters: Sequence[Parameter], label: str, correlated: bool = False
+        cls,
+        values: NDArray[np.float64],
+        parameters: Sequence[Parameter],
+        label: str,
+        correlated: bool = False,
     ) -> "Samples":
         """Samples of weight one."""
         values = np.asarray(values, np.float64)
@@ -58,17 +62,17 @@ class Samples:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """(P,)"""
+        """Mean (P,)."""
         return np.asarray(np.average(self.values, axis=0, weights=self.weights))
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """(P, P)"""
+        """Covariance (P, P)."""
         return np.atleast_2d(np.cov(self.values, rowvar=False, aweights=self.weights))
 
     @property
     def std(self) -> NDArray[np.float64]:
-        """(P,)"""
+        """Standard deviations (P,)."""
         return np.sqrt(np.diag(self.covariance))
 
     def quantile(self, q: float) -> NDArray[np.float64]:
@@ -85,7 +89,7 @@ class Samples:
         return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
 
     def resample(self, n: int, seed: int) -> "Samples":
-        """n samples of weight one, drawn with replacement by weight."""
+        """Give n samples of weight one, drawn with replacement by weight."""
         rows = np.random.default_rng(seed).choice(len(self), n, p=self.weights / self.weights.sum())
         return replace(self, values=self.values[rows], weights=np.ones(n))
 
@@ -110,7 +114,7 @@ class Samples:
         root = Path(root)
         root.parent.mkdir(parents=True, exist_ok=True)
         table = np.column_stack([self.weights, np.zeros(len(self)), self.values])
-        with whole_file(root.with_suffix(".txt")) as path:
+        with whole_file(_beside(root, ".txt")) as path:
             np.savetxt(path, table, fmt="%.10e")
         texts = {
             ".paramnames": "".join(f"{p.name}\t{p.label}\n" for p in self.parameters),
@@ -119,7 +123,7 @@ class Samples:
             f"burn_removed = T\nlabel = {self.label}\n",
         }
         for suffix, text in texts.items():
-            with whole_file(root.with_suffix(suffix)) as path:
+            with whole_file(_beside(root, suffix)) as path:
                 path.write_text(text, encoding="utf-8")
 
     @classmethod
@@ -133,15 +137,15 @@ class Samples:
         """
         root = Path(root)
         try:
-            names = [line.split(None, 1) for line in _lines(root.with_suffix(".paramnames"))]
-            ranges = {line.split()[0]: line.split()[1:3] for line in _lines(root.with_suffix(".ranges"))}
-            properties = dict(
-                (part.strip() for part in line.split("=", 1))
-                for line in _lines(root.with_suffix(".properties.ini"))
-            )
-            table = np.atleast_2d(np.loadtxt(root.with_suffix(".txt")))
+            names = [line.split(None, 1) for line in _lines(_beside(root, ".paramnames"))]
+            ranges = {line.split()[0]: line.split()[1:3] for line in _lines(_beside(root, ".ranges"))}
+            properties: dict[str, str] = {}
+            for line in _lines(_beside(root, ".properties.ini")):
+                key, _, value = line.partition("=")
+                properties[key.strip()] = value.strip()
+            table = np.loadtxt(_beside(root, ".txt"), ndmin=2)
             parameters = tuple(
-                Parameter(n[0], n[-1].strip(), *(float(v) for v in ranges[n[0]]), fiducial=np.nan) for n in names
+                Parameter(n[0], n[-1].strip(), *_bounds(ranges[n[0]]), fiducial=np.nan) for n in names
             )
             return cls(
                 table[:, 2:],
@@ -151,7 +155,20 @@ class Samples:
                 properties.get("sampler") == "mcmc",
             )
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{root}.txt: cannot be read as a chain in getdist's format ({error})") from error
+            raise InputError(
+                f"{root}.txt: cannot be read as a chain in getdist's format ({type(error).__name__}: {error})"
+            ) from error
+
+
+def _beside(root: Path, suffix: str) -> Path:
+    """ROOT with a suffix: a dot in ROOT's own name starts none."""
+    return root.with_name(root.name + suffix)
+
+
+def _bounds(texts: Sequence[str]) -> tuple[float, float]:
+    """The two columns of a ``.ranges`` file, where getdist writes N for no bound."""
+    low, high = texts
+    return -np.inf if low == "N" else float(low), np.inf if high == "N" else float(high)
 
 
 def _lines(path: Path) -> list[str]:

@@ -31,12 +31,12 @@ class GaussianField(SimulatorSettings):
     kind: str = "gaussian-field"
     dimension: int = Field(default=2, ge=2, le=3)
     cells: int = Field(default=32, ge=4)
-    box_length: PositiveFloat = 32.0
-    pivot: PositiveFloat = 0.785
+    box_length: PositiveFloat = Field(default=32.0, allow_inf_nan=False)
+    pivot: PositiveFloat = Field(default=0.785, allow_inf_nan=False)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """ln A and the slope."""
+        """The logarithm of A, and the slope."""
         return (
             Parameter("log_amplitude", r"\ln A", -3.0, 4.0, 0.0, description="log of the power at the pivot"),
             Parameter("slope", "n", -4.0, 1.0, -2.0, description="logarithmic slope of the power spectrum"),

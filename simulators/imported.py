@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, PositiveInt, model_validator
 
 from simulators.base import Observable, Parameter, SimulationError, SimulatorSettings, Symmetry
 
@@ -14,8 +14,8 @@ class ImportedParameter(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    low: float
-    high: float
+    low: FiniteFloat
+    high: FiniteFloat
     label: str = ""
     unit: str = ""
 
@@ -52,10 +52,10 @@ class Imported(SimulatorSettings):
     kind: str = "imported"
     ranges: dict[str, ImportedParameter] = Field(min_length=1)
     observable: str = "image"
-    shape: tuple[int, ...] = Field(min_length=3, max_length=4)
+    shape: tuple[PositiveInt, ...] = Field(min_length=3, max_length=4)
     unit: str = ""
-    cell_size: PositiveFloat
-    redshifts: tuple[float, ...] = ()
+    cell_size: PositiveFloat = Field(allow_inf_nan=False)
+    redshifts: tuple[FiniteFloat, ...] = ()
     periodic: bool = False
     rotations: Literal["all", "transverse", "none"] = "none"
 

@@ -41,20 +41,37 @@ def build(settings: Mapping[str, Any], beside: Path | None = None) -> Simulator:
         If another setting is wrong.
     """
     kind = settings.get("kind")
-    known = ", ".join(f'"{name}"' for name in KINDS)
+    cls = simulator_class(kind, beside)
+    try:
+        simulator = cls(**settings)
+    except TypeError as error:
+        raise UnknownSimulator(f'kind = "{kind}" cannot be made from these settings: {error}') from error
+    if not isinstance(simulator, Simulator):
+        raise UnknownSimulator(
+            f'kind = "{kind}" lacks part of a simulator; derive it from simulators.GaussianField'
+        )
+    return simulator
+
+
+def simulator_class(kind: object, beside: Path | None = None) -> Any:
+    """The class behind `kind`.
+
+    Raises
+    ------
+    UnknownSimulator
+        As in `build`.
+    """
+    known = ", ".join(f'"{name}"' for name in KINDS) + ', or "module:Class" for your own'
+    if kind is None:
+        raise UnknownSimulator(f"kind is missing: one of {known}")
     if not isinstance(kind, str):
-        raise UnknownSimulator(f'kind is missing: one of {known}, or "module:Class" for your own')
+        raise UnknownSimulator(f"kind = {kind!r} is no text: one of {known}")
     if kind in KINDS:
         module_name, class_name = KINDS[kind].split(":")
-        cls = getattr(importlib.import_module(module_name), class_name)
-    elif ":" in kind:
-        cls = _user_class(kind, beside)
-    else:
-        raise UnknownSimulator(f'kind = "{kind}" is not known: one of {known}, or "module:Class" for your own')
-    simulator = cls(**settings)
-    if not isinstance(simulator, Simulator):
-        raise UnknownSimulator(f'kind = "{kind}" lacks part of simulators.base.Simulator; derive it from one of ours')
-    return simulator
+        return getattr(importlib.import_module(module_name), class_name)
+    if ":" in kind:
+        return _user_class(kind, beside)
+    raise UnknownSimulator(f'kind = "{kind}" is not known: one of {known}')
 
 
 def fingerprint(simulator: Simulator) -> str:
@@ -74,9 +91,15 @@ def _user_class(kind: str, beside: Path | None) -> Any:
     module_name, _, class_name = kind.partition(":")
     try:
         module = _load_beside(module_name, beside) or importlib.import_module(module_name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise UnknownSimulator(f'kind = "{kind}": importing "{module_name}" failed: {error}') from error
         where = f"in {beside} or " if beside else ""
-        raise UnknownSimulator(f'kind = "{kind}": no module "{module_name}" {where}on the path ({error})') from error
+        raise UnknownSimulator(f'kind = "{kind}": there is no {module_name}.py {where}on the path') from error
+    except Exception as error:  # a user's module may do anything
+        raise UnknownSimulator(
+            f'kind = "{kind}": importing "{module_name}" failed: {type(error).__name__}: {error}'
+        ) from error
     try:
         return getattr(module, class_name)
     except AttributeError as error:
@@ -95,7 +118,8 @@ def _load_beside(module_name: str, folder: Path | None) -> Any:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     # A user's module may import its neighbours.

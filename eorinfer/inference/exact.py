@@ -33,7 +33,10 @@ class ModePower:
 
     @classmethod
     def of(cls, field: NDArray[np.float64], box_length: float) -> "ModePower":
-        """One of each pair +k, -k of a real field (*cells); the zero mode, which holds no signal, is left out."""
+        """One of each pair +k, -k of a real field (*cells).
+
+        The zero mode, which holds no signal, is left out.
+        """
         shape = field.shape
         delta = np.fft.rfftn(field.astype(np.float64)) / field.size
         k = wavenumbers(shape, box_length)

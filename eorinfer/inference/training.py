@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from eorinfer.errors import WorkError
 from eorinfer.inference.data import Batches, loader
 from eorinfer.inference.settings import TrainingSettings
+from eorinfer.progress import Advance, Progress, Silent
 from simulators.base import derived_seed
 
 #: Passes over the validation rows, each with its own fixed noise.
-VALIDATION_DRAWS = 4
+VALIDATION_DRAWS = 2
 #: Validations and resumable checkpoints in the course of a fit.
-VALIDATIONS, CHECKPOINTS = 100, 50
+VALIDATIONS, CHECKPOINTS = 40, 40
 
 
 class Fittable(Protocol):
@@ -52,10 +53,6 @@ class FitRecord:
     history: list[dict[str, float]]
 
 
-def silent(epoch: int, epochs: int, losses: dict[str, float]) -> None:
-    """Report nothing."""
-
-
 def fit(
     module: nn.Module,
     training: Batches,
@@ -64,7 +61,8 @@ def fit(
     *,
     folder: Path,
     seed: int,
-    report: Callable[[int, int, dict[str, float]], None] = silent,
+    title: str = "fit",
+    progress: Progress | None = None,
 ) -> FitRecord:
     """Fit a module in place, on from the last checkpoint in `folder` if there is one.
 
@@ -80,8 +78,8 @@ def fit(
         Where checkpoints stand; the caller deletes it.
     seed
         Of shuffling and of the generator given to `losses`.
-    report
-        Called with epoch, number of epochs and losses.
+    title, progress
+        What is fitted, and where that is told.
 
     Raises
     ------
@@ -97,7 +95,7 @@ def fit(
         folder, filename="last", every_n_epochs=max(every, epochs // CHECKPOINTS), enable_version_counter=False
     )
     resume = folder / "last.ckpt"
-    with _quiet():
+    with _quiet(), (progress or Silent()).bar(title, epochs) as advance:
         trainer = Trainer(
             accelerator="auto",
             devices=1,
@@ -105,7 +103,7 @@ def fit(
             max_epochs=epochs,
             check_val_every_n_epoch=every,
             gradient_clip_val=1.0,
-            callbacks=[best, last, _StopAtNaN(), _Tell(report)],
+            callbacks=[best, last, _StopAtNaN(), _Tell(advance)],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -187,12 +185,17 @@ class _StopAtNaN(Callback):
 
 
 class _Tell(Callback):
-    def __init__(self, report: Callable[[int, int, dict[str, float]], None]) -> None:
-        self._report = report
+    def __init__(self, advance: Advance) -> None:
+        self._advance, self._told = advance, 0
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        note = ""
         if module.history:
-            self._report(trainer.current_epoch + 1, trainer.max_epochs or 0, module.history[-1])
+            last = module.history[-1]
+            note = f"loss {last['training']:.2f}, in validation {last['validation']:.2f}"
+        # After a resume the first call makes up for the epochs done before.
+        self._advance(trainer.current_epoch + 1 - self._told, note)
+        self._told = trainer.current_epoch + 1
 
 
 @contextmanager

@@ -140,8 +140,9 @@ class ConvolutionalNetwork(nn.Module):
     """Residual CNN for 2D and 3D cubes.
 
     Each stage halves the cube by a convolution of stride 2 and doubles the
-    channels, until 4 cells or fewer are left along the shortest side; the mean
-    over cells after the last stages is the result.
+    channels, until 4 cells or fewer are left along the shortest side. All but the
+    first, where most of the computing would be, add a residual block. The means over
+    cells after every stage are the result.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ class ConvolutionalNetwork(nn.Module):
         stages: list[nn.Module] = []
         channels, shortest, last = width, min(cells), inputs
         while True:
-            stages.append(Stage(last, channels, len(cells), periodic))
+            stages.append(Stage(last, channels, len(cells), periodic, residual=bool(stages)))
             last, shortest = channels, -(-shortest // 2)
             if shortest <= 4:
                 break
@@ -178,12 +179,17 @@ class ConvolutionalNetwork(nn.Module):
 
 
 class Stage(nn.Module):
-    """A convolution of stride 2, then a residual block that starts as the identity."""
+    """A convolution of stride 2, then perhaps a residual block that starts as the identity."""
 
-    def __init__(self, inputs: int, channels: int, dimension: int, periodic: tuple[bool, ...]) -> None:
+    def __init__(
+        self, inputs: int, channels: int, dimension: int, periodic: tuple[bool, ...], residual: bool
+    ) -> None:
         super().__init__()
         self.channels = channels
         self.down = Convolution(inputs, channels, dimension, periodic, stride=2)
+        self.residual = residual
+        if not residual:
+            return
         self.first = Convolution(channels, channels, dimension, periodic)
         self.second = Convolution(channels, channels, dimension, periodic)
         self.gain = nn.Parameter(torch.zeros(()))
@@ -191,6 +197,8 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, *cells) to (B, channels, *half the cells)."""
         x = F.silu(self.down(x))
+        if not self.residual:
+            return x
         return x + self.gain * self.second(F.silu(self.first(F.silu(x))))
 
 

@@ -1,0 +1,262 @@
+"""The command ``eorinfer``: each step of a run, and what is done with banks and posteriors."""
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+import eorinfer
+from eorinfer.errors import InputError, WorkError
+
+app = App(
+    name="eorinfer",
+    help="Simulation-based inference for 21cm images: posteriors from the whole image beside a power-spectrum MCMC.",
+    version=eorinfer.__version__,
+    help_epilogue="Exit codes: 0 done, 1 failed while working, 2 the input was wrong. --debug shows tracebacks.",
+)
+bank_app = App(name="bank", help="Look at, check and fill simulation banks.")
+app.command(bank_app)
+
+Out = Annotated[Path, Parameter(name="--out", help="Run folder; the same command goes on where it stopped.")]
+
+
+@app.command
+def run(config: Path, *, out: Out) -> None:
+    """Do everything: simulate, observe, infer, mcmc, plot.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    _run(config, out).all()
+
+
+@app.command
+def simulate(config: Path, *, out: Out) -> None:
+    """Fill the bank with the simulations of the first round.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    step = _run(config, out)
+    step.preflight()
+    step.simulate()
+    counts = ", ".join(f"{n} {status}" for status, n in step.bank.rows().counts().items())
+    step.progress.line(f"bank: {step.bank.path} has {counts}")
+
+
+@app.command
+def observe(config: Path, *, out: Out) -> None:
+    """Make the mock observation, or read and check the observed file.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    step = _run(config, out)
+    observation = step.observe()
+    shape = " x ".join(str(n) for n in observation.values.shape)
+    step.progress.line(f"observation: {out}/observation.h5, {shape} in {observation.unit or 'no unit'}")
+
+
+@app.command
+def infer(
+    config: Path | None = None,
+    *,
+    out: Out,
+    posterior: Path | None = None,
+    observation: Path | None = None,
+    samples: int = 10000,
+    seed: int = 1,
+) -> None:
+    """Train the posterior in rounds; or, with --posterior and --observation, use a trained one again.
+
+    Parameters
+    ----------
+    config
+        TOML file of a run; not with --posterior.
+    posterior
+        Folder of a trained posterior, e.g. RUN/posterior or RUN/rounds/01/posterior.
+    observation
+        HDF5, FITS or npy file.
+    samples
+        Samples to draw, with --posterior.
+    seed
+        Of the draw, with --posterior.
+    """
+    if config is not None and posterior is None and observation is None:
+        step = _run(config, out)
+        step.preflight()
+        step.infer()
+        step.progress.line(f"results: {out}/posterior, {out}/chains/npe.txt")
+        return
+    if config is not None or posterior is None or observation is None:
+        raise InputError("infer needs either CONFIG, or both --posterior DIR and --observation FILE")
+    _reuse(posterior, observation, out, samples, seed)
+
+
+@app.command
+def mcmc(config: Path, *, out: Out) -> None:
+    """Run emcee on the power-spectrum likelihood emulated from the bank.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    step = _run(config, out)
+    step.mcmc()
+    step.progress.line(f"results: {out}/chains/mcmc.txt")
+
+
+@app.command
+def plot(config: Path, *, out: Out) -> None:
+    """Draw the corner plot and the predictive check, and write summary.json.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    _run(config, out).plot()
+
+
+@bank_app.command
+def info(bank: Path) -> None:
+    """Show parameters, rows by status and round, size and seconds per row.
+
+    Parameters
+    ----------
+    bank
+        Folder of the bank.
+    """
+    from eorinfer.bank import Bank
+
+    opened = Bank.open(bank)
+    rows = opened.rows()
+    print(f"{bank}: {opened.description['simulator']['kind']}, fingerprint {opened.fingerprint}")
+    for p in opened.parameters:
+        print(f"  {p.name:18s} {p.low:g} to {p.high:g} {p.unit}")
+    for o in opened.observables:
+        print(f"  {o.name:18s} {' x '.join(map(str, o.shape))} {o.unit}")
+    for plan in opened.plans():
+        mine = opened.rows([plan])
+        counts = ", ".join(f"{n} {s}" for s, n in mine.counts().items()) or "none yet"
+        print(f"round {plan.id}: {len(plan)} planned; {counts}")
+    if len(rows):
+        size = sum(f.stat().st_size for f in (opened.path / "shards").glob("*.h5"))
+        print(f"{len(rows)} rows, {size / 1e6:.1f} MB, {rows.seconds.mean():.3g} s each")
+
+
+@bank_app.command
+def verify(bank: Path, *, repair: bool = False) -> None:
+    """Read every byte of a bank and name the shards that are damaged.
+
+    Parameters
+    ----------
+    bank
+        Folder of the bank.
+    repair
+        Set damaged shards aside, so that the next run simulates their rows again.
+    """
+    from eorinfer.bank import Bank
+
+    opened = Bank.open(bank)
+    problems = opened.verify(repair=repair)
+    for problem in problems:
+        print(problem)
+    if problems and not repair:
+        raise WorkError(f"{bank}: {len(problems)} damaged shard(s); --repair sets them aside")
+    print(f"{bank}: {len(opened.rows())} rows are whole")
+
+
+@bank_app.command(name="import")
+def import_(config: Path, *, out: Out, theta: Path, cubes: list[str], seeds: Path | None = None) -> None:
+    """Put cubes and parameters that exist already into the bank of a run.
+
+    Parameters
+    ----------
+    config
+        TOML file; its [simulator] says what the cubes are (kind = "imported" for those of another code).
+    theta
+        npy file (n, P), drawn from the prior of the config.
+    cubes
+        npy file (n, C, ...) of the image; or NAME=FILE, once for each observable.
+    seeds
+        npy file (n,) of whole numbers; rows of one number share initial conditions and are never split.
+    """
+    from eorinfer.importing import import_rows
+
+    step = _run(config, out)
+    n = import_rows(step.bank, step.config.prior, theta, cubes, seeds)
+    step.progress.line(f"bank: {n} rows imported into {step.bank.path}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        code = 0
+    except (InputError, CycloptsError) as error:
+        code = _end(2, str(error), debug)
+    except KeyboardInterrupt:
+        code = _end(1, "stopped; what was computed is kept, and the same command goes on from there", debug)
+    except WorkError as error:
+        code = _end(1, str(error), debug)
+    except Exception as error:
+        code = _end(1, f"{type(error).__name__}: {error} (--debug shows where)", debug)
+    sys.exit(code)
+
+
+def _run(config: Path, out: Path) -> Any:
+    from eorinfer.config import load_config
+    from eorinfer.progress import for_terminal
+    from eorinfer.run import Run
+
+    return Run(load_config(config), out, for_terminal())
+
+
+def _reuse(folder: Path, file: Path, out: Path, n: int, seed: int) -> None:
+    from eorinfer.files import make_folder, write_json
+    from eorinfer.inference.posterior import Posterior
+    from eorinfer.observation import Observation
+    from eorinfer.report.corner import corner
+    from eorinfer.report.figures import save_figure
+    from eorinfer.report.summary import summary
+
+    posterior = Posterior.load(folder)
+    observed = Observation.read(file, posterior.observable)
+    samples = posterior.sample(observed, n, seed, "NPE on images")
+    make_folder(out)
+    observed.write(out / "observation.h5")
+    samples.write(out / "chains" / "npe")
+    save_figure(corner(samples, truth=observed.theta), out / "corner")
+    write_json(out / "summary.json", summary({"npe": samples}, observed.theta, {"posterior": str(folder)}))
+    print(f"results: {out}/corner.png, summary.json, chains/npe.txt")
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _end(code: int, message: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"eorinfer: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Cubes and parameters that the user has already, into a bank."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.bank import Bank, Plan
+from eorinfer.errors import InputError
+from eorinfer.prior import Prior
+from simulators.base import derived_seed, fingerprint_of
+
+SHARD_ROWS = 64
+
+
+def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], seed_file: Path | None = None) -> int:
+    """Write rows of the first round from npy files.
+
+    Parameters
+    ----------
+    bank
+        Its observables say what the cubes must be like.
+    prior
+        What theta was drawn from; the rows count as draws from it.
+    theta_file
+        (n, P)
+    cubes
+        ``FILE`` for a bank of one observable, else ``NAME=FILE`` for each; (n, C, *cells).
+    seed_file
+        (n,) whole numbers, equal where initial conditions are shared; by default all differ.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    InputError
+        If a file does not fit, theta is outside the prior, or a value is not finite.
+    """
+    theta = np.asarray(_load(theta_file), np.float64)
+    n, p = len(theta), len(prior.parameters)
+    if theta.ndim != 2 or theta.shape[1] != p:
+        raise InputError(f"{theta_file}: shape {theta.shape}, expected (n, {p}): {', '.join(prior.names)}")
+    outside = np.flatnonzero(~prior.contains(theta))
+    if len(outside):
+        raise InputError(
+            f"{theta_file}: {len(outside)} of {n} rows are outside the prior or not finite, the first is row "
+            f"{outside[0]}, {theta[outside[0]].tolist()}; [prior] must be what theta was drawn from"
+        )
+    arrays = {o.name: _cubes(_file_of(o.name, cubes, bank), n, o.shape) for o in bank.observables}
+    if seed_file is None:
+        tag = int(fingerprint_of({"theta": theta.tolist()})[:8], 16)
+        seed = np.array([derived_seed(tag, i) for i in range(n)], np.uint64)
+    else:
+        seed = _load(seed_file)
+        if seed.shape != (n,) or not np.issubdtype(seed.dtype, np.integer):
+            raise InputError(f"{seed_file}: must hold {n} whole numbers, one for each row of theta")
+        seed = seed.astype(np.uint64)
+    id = f"01-{fingerprint_of({'import': theta.tolist(), 'seed': seed.tolist()})[:12]}"
+    plan = bank.add(Plan(id, 1, prior.hash(), SHARD_ROWS, theta, seed))
+    for shard in bank.missing(plan):
+        rows = plan.rows(shard)
+        size = rows.stop - rows.start
+        parts = {name: np.asarray(array[rows], np.float32) for name, array in arrays.items()}
+        for name, part in parts.items():
+            if not np.isfinite(part).all():
+                raise InputError(f"{name}: values that are not finite in rows {rows.start} to {rows.stop - 1}")
+        bank.write_shard(plan, shard, status=["ok"] * size, message=[""] * size, seconds=[0.0] * size, arrays=parts)
+    return n
+
+
+def _file_of(observable: str, cubes: list[str], bank: Bank) -> Path:
+    named = dict(c.split("=", 1) for c in cubes if "=" in c)
+    if observable in named:
+        return Path(named[observable])
+    if len(bank.observables) == 1 and len(cubes) == 1 and not named:
+        return Path(cubes[0])
+    wanted = " ".join(f"--cubes {o.name}=FILE" for o in bank.observables)
+    raise InputError(f"no cubes given for {observable}; this bank needs {wanted}")
+
+
+def _cubes(path: Path, n: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    array = _load(path)
+    if array.shape != (n, *shape):
+        raise InputError(f"{path}: shape {array.shape}, expected {(n, *shape)}: rows, channels, cells")
+    return array
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as npy ({error})") from error

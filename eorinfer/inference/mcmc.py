@@ -1,0 +1,131 @@
+"""emcee on a vectorised likelihood, until it has converged or says that it has not."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import emcee
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.inference.settings import McmcSettings
+from eorinfer.prior import Prior
+from eorinfer.progress import Progress, Silent
+from eorinfer.samples import Samples
+
+#: Autocorrelation times after which a chain counts as converged, and that are thrown away as burn-in.
+LONG_ENOUGH, BURN_IN = 50, 5
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A finished chain.
+
+    Attributes
+    ----------
+    samples
+        Without burn-in, thinned by half an autocorrelation time.
+    converged
+        Whether it is 50 autocorrelation times long.
+    steps
+        Of each walker.
+    autocorrelation
+        Longest autocorrelation time of a parameter, in steps.
+    acceptance
+        Mean share of accepted proposals.
+    """
+
+    samples: Samples
+    converged: bool
+    steps: int
+    autocorrelation: float
+    acceptance: float
+
+
+def run_mcmc(
+    log_likelihood: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    prior: Prior,
+    settings: McmcSettings,
+    *,
+    file: Path,
+    key: str,
+    seed: int,
+    label: str = "power-spectrum MCMC",
+    progress: Progress | None = None,
+) -> Chain:
+    """Sample likelihood times flat prior, on from what `file` has.
+
+    Parameters
+    ----------
+    log_likelihood
+        theta (n, P) to (n,); called with half of the walkers at a time.
+    prior
+        Flat box; the walkers start spread over it.
+    settings
+        ``[mcmc]``.
+    file
+        HDF5 file of emcee's own backend.
+    key
+        Hash of the likelihood: a chain of another likelihood is never continued.
+    seed
+        Of starting points and proposals.
+    label
+        Name in legends.
+    progress
+        Told after each block.
+    """
+
+    def log_probability(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        out = np.full(len(theta), -np.inf)
+        inside = prior.contains(theta)
+        if inside.any():
+            out[inside] = log_likelihood(theta[inside])
+        return out
+
+    progress = progress or Silent()
+    name = hashlib.sha256(f"{key} {settings.walkers} {seed}".encode()).hexdigest()[:16]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    backend = emcee.backends.HDFBackend(str(file), name=name)
+    dimension = len(prior.parameters)
+    sampler = emcee.EnsembleSampler(
+        settings.walkers,
+        dimension,
+        log_probability,
+        backend=backend,
+        vectorize=True,
+        # Differential evolution crosses from one mode to another, which stretch moves hardly do.
+        moves=[(emcee.moves.StretchMove(), 0.5), (emcee.moves.DEMove(), 0.4), (emcee.moves.DESnookerMove(), 0.1)],
+    )
+    fresh = not backend.initialized or backend.iteration == 0
+    if fresh:
+        rng = np.random.default_rng(seed)
+        state = emcee.State(prior.sample(settings.walkers, rng))
+        state.random_state = np.random.RandomState(seed % 2**32).get_state()
+    else:
+        state = sampler.get_last_sample()
+        # The stored state of the generator goes on where it was.
+        state.random_state = backend.random_state
+    while True:
+        done = backend.iteration if backend.initialized else 0
+        if done:
+            tau = _autocorrelation(sampler)
+            progress.line(f"mcmc: {done} steps, autocorrelation time {tau:.0f}, {done / tau:.0f} of {LONG_ENOUGH} needed")
+            if done >= LONG_ENOUGH * tau or done >= settings.max_steps:
+                break
+        # Seconds of work are kept at least every block.
+        steps = min(settings.steps, settings.max_steps - done)
+        state = sampler.run_mcmc(state, steps, skip_initial_state_check=not fresh)
+        fresh = False
+    burn_in, thin = int(BURN_IN * tau), max(1, int(tau / 2))
+    if burn_in > done // 2:
+        burn_in, thin = done // 2, 1
+    values = sampler.get_chain(discard=burn_in, thin=thin, flat=True)
+    samples = Samples.unweighted(values, prior.parameters, label, correlated=True)
+    return Chain(samples, bool(done >= LONG_ENOUGH * tau), int(done), tau, float(np.mean(sampler.acceptance_fraction)))
+
+
+def _autocorrelation(sampler: emcee.EnsembleSampler) -> float:
+    """Longest integrated autocorrelation time; the chain's length when it cannot be estimated."""
+    tau = sampler.get_autocorr_time(tol=0)
+    return float(np.max(tau)) if np.isfinite(tau).all() else float(sampler.backend.iteration)

@@ -1,0 +1,85 @@
+"""Which theta and seeds a round simulates; without torch, so that simulating alone stays light."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.bank import Bank, Plan, Rows
+from eorinfer.prior import Prior
+from simulators import Simulator
+from simulators.base import derived_seed, fingerprint_of
+
+#: A shard takes about so long, so that a stop loses little and files are not too many.
+SHARD_SECONDS, SHARD_ROWS = 20.0, 256
+
+
+def plan_round(
+    number: int,
+    proposal: str,
+    theta: NDArray[np.float64],
+    simulator: Simulator,
+    seed: int,
+    first_realisation: int = 0,
+    share: int | None = None,
+) -> Plan:
+    """Fix seeds and shards of a round; the same arguments give the same plan.
+
+    Parameters
+    ----------
+    number
+        Of the round, 1 for the prior.
+    proposal
+        Hash of what theta was drawn from.
+    theta
+        (n, P)
+    simulator
+        Its cost sizes the shards.
+    seed
+        Of the run.
+    first_realisation
+        Number of the first realisation, when a round is continued.
+    share
+        Rows of one realisation; by default what the simulator says.
+    """
+    share = share or simulator.rows_per_realisation
+    seeds = [derived_seed(seed, number, first_realisation + i // share) for i in range(len(theta))]
+    rows = int(np.clip(SHARD_SECONDS / simulator.seconds_per_row, 1, SHARD_ROWS))
+    rows = -(-rows // share) * share
+    hash = fingerprint_of({"proposal": proposal, "theta": theta.tolist(), "seeds": seeds})
+    return Plan(f"{number:02d}-{hash[:12]}", number, proposal, rows, theta, np.array(seeds, np.uint64))
+
+
+def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: int) -> list[tuple[Plan, int]]:
+    """Plans of the first round and how many rows of each are used, n in all.
+
+    Rows that a shared bank has from the same prior are used first, in the order
+    of their plans' names; what lacks is planned anew.
+    """
+    wanted: list[tuple[Plan, int]] = []
+    left = n
+    for plan in bank.plans():
+        if plan.number == 1 and plan.proposal == prior.hash() and left:
+            wanted.append((plan, min(left, len(plan))))
+            left -= wanted[-1][1]
+    if left:
+        done = n - left
+        rng = np.random.default_rng([seed, 1, done])
+        plan = plan_round(1, prior.hash(), prior.sample(left, rng), simulator, seed, first_realisation=done)
+        wanted.append((bank.add(plan), left))
+    return wanted
+
+
+def planned_rows(bank: Bank, plans: Sequence[tuple[Plan, int]]) -> Rows:
+    """The rows of these plans that a run uses, with whatever status."""
+    parts = []
+    for plan, n in plans:
+        shards = -(-n // plan.shard_rows)
+        rows = bank.rows([plan]) if shards == plan.shards else _first_shards(bank, plan, shards)
+        parts.append(rows[:n])
+    return Rows(**{f: np.concatenate([getattr(r, f) for r in parts]) for f in Rows.__dataclass_fields__})
+
+
+def _first_shards(bank: Bank, plan: Plan, shards: int) -> Rows:
+    parts = [bank.read_rows(bank.shard_path(plan, i)) for i in range(shards)]
+    return Rows(**{f: np.concatenate([getattr(r, f) for r in parts]) for f in Rows.__dataclass_fields__})

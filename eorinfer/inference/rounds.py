@@ -1,0 +1,123 @@
+"""Training of one round: an ensemble of posterior networks on rows of a bank."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eorinfer.bank import Bank, Rows
+from eorinfer.errors import WorkError
+from eorinfer.inference.data import Cubes, validation_rows
+from eorinfer.inference.flow import PosteriorNetwork
+from eorinfer.inference.posterior import Architecture, Posterior, Region
+from eorinfer.inference.settings import TrainingSettings
+from eorinfer.inference.training import fit
+from eorinfer.prior import Prior
+from eorinfer.progress import Progress
+from eorinfer.survey.base import Survey
+from eorinfer.survey.settings import SurveySettings
+from eorinfer.survey.symmetry import augment
+from simulators import Observable, Symmetry
+from simulators.base import derived_seed
+
+#: Cubes that the scalings of a network's inputs are taken from.
+SCALING_ROWS = 512
+
+
+class PosteriorTask(nn.Module):
+    """A posterior network with the survey and the symmetries that it is trained through."""
+
+    def __init__(self, network: PosteriorNetwork, survey: Survey, symmetry: Symmetry) -> None:
+        super().__init__()
+        self.network, self.survey, self.symmetry = network, survey, symmetry
+
+    def observe(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Clean cubes (B, C, *cells), transformed and observed with fresh noise."""
+        observed: Tensor = self.survey(augment(clean, self.symmetry, generator), generator)
+        return observed
+
+    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """-log q(theta | x) + log prior, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
+        theta, clean = batch
+        return self.network.loss(theta, self.observe(clean, generator))
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """All that a round's training needs besides rows, seed and folder."""
+
+    prior: Prior
+    observable: Observable
+    survey_settings: SurveySettings
+    survey: Survey
+    architecture: Architecture
+    training: TrainingSettings
+
+    def train(
+        self,
+        bank: Bank,
+        rows: Rows,
+        *,
+        folder: Path,
+        seed: int,
+        regions: tuple[Region, ...] = (),
+        title: str = "training",
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """Train the ensemble on rows of a bank.
+
+        Parameters
+        ----------
+        bank, rows
+            All rows are ``ok``; they are split by realisation.
+        folder
+            For checkpoints; a member that is trained already is taken from there.
+        seed
+            Of initial weights, order, noise and symmetries.
+        regions
+            Truncations that later rows were drawn from.
+        title, progress
+            What is trained, and where that is told.
+        """
+        validate = validation_rows(rows.seed, self.training.validation_fraction)
+        if validate.all() or not validate.any():
+            raise WorkError(
+                f"{len(rows)} valid simulations of {len(np.unique(rows.seed))} realisation(s): "
+                "training needs at least two realisations, one of them for validation"
+            )
+        training = Cubes(bank, self.observable.name, rows[~validate])
+        validation = Cubes(bank, self.observable.name, rows[validate])
+        networks, records = [], []
+        for member in range(self.training.ensemble):
+            member_seed = derived_seed(seed, member)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(member_seed)
+                network = self.architecture.build(self.prior, self.observable)
+            task = PosteriorTask(network, self.survey, self.observable.symmetry)
+            generator = torch.Generator().manual_seed(member_seed)
+            some = list(range(min(SCALING_ROWS, len(training))))
+            network.embedding.fit_scaling(task.observe(training.__getitems__(some)[1], generator))
+            record = fit(
+                task,
+                training,
+                validation,
+                self.training,
+                folder=folder / f"{member:02d}",
+                seed=member_seed,
+                title=f"{title}, network {member + 1} of {self.training.ensemble}",
+                progress=progress,
+            )
+            networks.append(network)
+            records.append(record)
+        return Posterior(
+            self.prior,
+            self.observable,
+            self.survey_settings,
+            self.architecture,
+            tuple(networks),
+            regions,
+            {"bank": bank.fingerprint, "training_rows": int((~validate).sum())}
+            | {"validation_rows": int(validate.sum()), "fits": [asdict(r) for r in records]},
+        )

@@ -1,0 +1,90 @@
+"""Telling the user how far it is: bars on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+#: Called with the steps done since the last call and a short note.
+Advance = Callable[[int, str], None]
+
+
+class Progress(Protocol):
+    """Where long work reports to."""
+
+    def line(self, text: str) -> None:
+        """Say one line."""
+
+    def bar(self, title: str, total: int) -> AbstractContextManager[Advance]:
+        """A context in which `total` steps are done."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def line(self, text: str) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Advance]:
+        """Show nothing."""
+        yield lambda n, note: None
+
+
+class Lines:
+    """A line now and then: at the end of each tenth, but not more often than every ten seconds."""
+
+    def line(self, text: str) -> None:
+        """Print it."""
+        print(text, flush=True)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Advance]:
+        """Print how far it is."""
+        done, tenth, last = 0, 0, time.monotonic()
+
+        def advance(n: int, note: str = "") -> None:
+            nonlocal done, tenth, last
+            done += n
+            now = time.monotonic()
+            if done >= total or (10 * done // total > tenth and now - last > 10):
+                tenth, last = 10 * done // total, now
+                self.line(f"{title}: {done} of {total}{f', {note}' if note else ''}")
+
+        yield advance
+
+
+class Bars:
+    """Bars with the time that is left, by rich."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(highlight=False)
+
+    def line(self, text: str) -> None:
+        """Print it above the bar."""
+        self._console.print(text, markup=False)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Advance]:
+        """Draw a bar."""
+        from rich import progress
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}"),
+        )
+        with progress.Progress(*columns, console=self._console) as bars:
+            task = bars.add_task(title, total=total, note="")
+            yield lambda n, note: bars.update(task, advance=n, note=note)
+
+
+def for_terminal() -> Progress:
+    """Bars when standard output is a terminal, else lines."""
+    return Bars() if sys.stdout.isatty() else Lines()

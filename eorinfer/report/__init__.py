@@ -1,0 +1,1 @@
+"""Figures and tables from what a run left in its folder."""

@@ -1,0 +1,60 @@
+"""Corner plots of several posteriors, by getdist."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.report.figures import pyplot
+from eorinfer.samples import Samples
+
+COLOURS = ("#1f5fa8", "#d2691e", "#3a8f4d", "#7b4fa3", "#555555")
+
+
+def corner(*samples: Samples, truth: NDArray[np.float64] | None = None) -> Any:
+    """One- and two-dimensional marginals of posteriors over the same parameters.
+
+    The axes span the prior, where it is cut is seen.
+
+    Parameters
+    ----------
+    *samples
+        In order of drawing; the first is on top.
+    truth
+        (P,) true parameters, drawn as lines.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    plt = pyplot()
+    from getdist import plots
+
+    parameters = samples[0].parameters
+    names = [p.name for p in parameters]
+    plotter = plots.get_subplot_plotter(width_inch=1.6 + 2.0 * len(names))
+    plotter.settings.axes_labelsize = 15
+    plotter.settings.axes_fontsize = 11
+    plotter.settings.legend_fontsize = 13
+    plotter.settings.axis_tick_max_labels = 4
+    plotter.settings.figure_legend_frame = False
+    order = samples[::-1]
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(samples))][::-1]
+    plotter.triangle_plot(
+        [s.getdist() for s in order],
+        params=names,
+        filled=[False] * (len(order) - 1) + [True],
+        contour_colors=colours,
+        contour_lws=[1.8] * len(order),
+        line_args=[{"color": c, "lw": 1.8} for c in colours],
+        legend_labels=[s.label for s in order],
+        legend_loc="upper right",
+        param_limits={p.name: (p.low, p.high) for p in parameters},
+        markers=None if truth is None else dict(zip(names, truth, strict=True)),
+        marker_args={"color": "black", "lw": 1.0, "ls": "--"},
+    )
+    figure = plotter.fig
+    if truth is not None:
+        figure.text(0.99, 0.01, "dashed: true parameters", ha="right", va="bottom", fontsize=10)
+    plt.figure(figure.number)
+    return figure

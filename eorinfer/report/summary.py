@@ -1,0 +1,55 @@
+"""``summary.json``: what the posteriors say, and what they cost."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.samples import Samples
+
+
+def summary(
+    chains: dict[str, Samples], truth: NDArray[np.float64] | None, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Means, widths and areas of each chain, beside facts of the run.
+
+    Parameters
+    ----------
+    chains
+        Posteriors by name.
+    truth
+        (P,) or None.
+    facts
+        Added as they are.
+    """
+    content: dict[str, Any] = {"posteriors": {name: _one(s, truth) for name, s in chains.items()}}
+    if {"npe", "mcmc"} <= chains.keys():
+        npe, mcmc = chains["npe"], chains["mcmc"]
+        content["npe_over_mcmc"] = {
+            "std": dict(zip([p.name for p in npe.parameters], (npe.std / mcmc.std).tolist(), strict=True)),
+            "volume": _volume(npe) / _volume(mcmc),
+        }
+    return content | facts
+
+
+def _one(samples: Samples, truth: NDArray[np.float64] | None) -> dict[str, Any]:
+    low68, high68 = samples.interval(0.68)
+    low95, high95 = samples.interval(0.95)
+    rows: dict[str, Any] = {}
+    for i, p in enumerate(samples.parameters):
+        rows[p.name] = {
+            "mean": float(samples.mean[i]),
+            "std": float(samples.std[i]),
+            "std_over_prior": float(samples.std[i] / ((p.high - p.low) / np.sqrt(12))),
+            "interval_68": [float(low68[i]), float(high68[i])],
+            "interval_95": [float(low95[i]), float(high95[i])],
+        }
+        if truth is not None:
+            rows[p.name]["truth"] = float(truth[i])
+            rows[p.name]["bias_sigma"] = float((samples.mean[i] - truth[i]) / samples.std[i])
+    return {"label": samples.label, "samples": len(samples), "parameters": rows, "volume": _volume(samples)}
+
+
+def _volume(samples: Samples) -> float:
+    """Square root of the covariance's determinant: the area for two parameters, up to a constant."""
+    return float(np.sqrt(np.linalg.det(samples.covariance)))

@@ -1,0 +1,192 @@
+"""Observations: three formats there and back, and one clear line for each thing that does not fit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from eorinfer.errors import InputError
+from eorinfer.observation import Observation
+from simulators import Coeval, GaussianField, Observable
+
+COEVAL = Coeval(redshifts=(7.0, 8.5), cells=8, box_length=40.0).observables[0]
+FLAT = GaussianField(cells=6).observables[0]
+# Three different sides show a swapped axis.
+SLAB = replace(COEVAL, shape=(2, 8, 6, 4), cell_size=(5.0, 4.0, 2.5))
+
+
+def cube(observable: Observable) -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal(observable.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("observable", [COEVAL, FLAT, SLAB], ids=["coeval", "flat", "slab"])
+def test_hdf5_round_trip(tmp_path: Path, observable: Observable) -> None:
+    ours = Observation.of(observable, cube(observable), np.array([0.1, 1 / 3]), 2**32 - 1)
+    ours.write(tmp_path / "o.h5")
+    back = Observation.read(tmp_path / "o.h5", observable)
+    assert back.values.tobytes() == ours.values.tobytes()
+    assert back.theta is not None
+    assert back.theta.tolist() == [0.1, 1 / 3]
+    assert back.seed == 2**32 - 1
+    for name in ("unit", "axes", "cell_size", "channels"):
+        assert getattr(back, name) == getattr(observable, name)
+    with h5py.File(tmp_path / "o.h5") as file:
+        key = "redshifts" if observable is not FLAT else "channels"
+        assert set(file["observed"].attrs) == {"format", "unit", "axes", "cell_size", key, "theta", "seed"}
+
+
+@pytest.mark.parametrize("observable", [COEVAL, FLAT, SLAB], ids=["coeval", "flat", "slab"])
+def test_fits_and_npy_round_trip(tmp_path: Path, observable: Observable) -> None:
+    ours = Observation.of(observable, cube(observable))
+    ours.write_fits(tmp_path / "o.fits")
+    np.save(tmp_path / "o.npy", ours.values.astype(np.float64))
+    for name in ("o.fits", "o.npy"):
+        back = Observation.read(tmp_path / name, observable)
+        assert back.values.tobytes() == ours.values.tobytes()
+        assert back.values.dtype == np.float32
+        assert (back.unit, back.axes, back.cell_size, back.channels) == (
+            observable.unit,
+            observable.axes,
+            observable.cell_size,
+            observable.channels,
+        )
+        assert back.theta is None
+        assert back.seed is None
+    with fits.open(tmp_path / "o.fits") as hdus:
+        hdus.verify("exception")
+        assert hdus[0].header["CTYPE1"] == observable.axes[-1], "the last axis is FITS axis 1"
+        assert hdus[0].header["NAXIS1"] == observable.shape[-1]
+
+
+def test_hdf5_as_other_programs_write_it(tmp_path: Path) -> None:
+    """Text as bytes, one number for cubic cells, the cube in float64 and compressed."""
+    with h5py.File(tmp_path / "o.hdf5", "w") as file:
+        data = file.create_dataset("observed", data=cube(COEVAL).astype(">f8"), compression="gzip")
+        data.attrs["unit"] = np.bytes_("mK")
+        data.attrs["axes"] = np.array(COEVAL.axes, "S")
+        data.attrs["cell_size"] = 5.0
+        data.attrs["redshifts"] = np.array([7.0, 8.5], np.float32)
+    back = Observation.read(tmp_path / "o.hdf5", COEVAL)
+    assert back.values.tobytes() == cube(COEVAL).tobytes()
+    assert back.cell_size == (5.0, 5.0, 5.0)
+
+
+def with_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    values = values.copy()
+    values[0, 1, 2, 3], values[1, 0, 0, 0] = np.nan, -np.inf
+    return values
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    (
+        {"values": cube(COEVAL)[:1]},
+        "the cube has shape (1, 8, 8, 8), expected (2, 8, 8, 8) (redshift, x, y, z)",
+    ),
+    (
+        {"values": with_nan(cube(COEVAL))},
+        "2 of 1024 values are NaN or infinite; every cell needs a finite value",
+    ),
+    ({"unit": "K"}, "unit is 'K', expected 'mK'"),
+    ({"axes": ("redshift", "z", "y", "x")}, "axes is ('redshift', 'z', 'y', 'x'), expected"),
+    ({"cell_size": (4.0, 5.0, 5.0)}, "cell_size is [4.0, 5.0, 5.0], expected [5.0, 5.0, 5.0]"),
+    ({"channels": (7.0, 8.6)}, "redshifts is [7.0, 8.6], expected [7.0, 8.5]"),
+    ({"channels": (8.5, 7.0)}, "redshifts is [8.5, 7.0], expected [7.0, 8.5]"),
+]
+
+
+@pytest.mark.parametrize("suffix", ["h5", "fits"])
+@pytest.mark.parametrize(("change", "message"), WRONG)
+def test_what_does_not_fit(tmp_path: Path, change: dict[str, Any], message: str, suffix: str) -> None:
+    path = tmp_path / f"o.{suffix}"
+    wrong = replace(Observation.of(COEVAL, cube(COEVAL)), **change)
+    (wrong.write if suffix == "h5" else wrong.write_fits)(path)
+    with pytest.raises(InputError) as caught:
+        Observation.read(path, COEVAL)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_rounding_of_the_coordinates_is_no_difference(tmp_path: Path) -> None:
+    near = replace(
+        Observation.of(COEVAL, cube(COEVAL)), cell_size=(5.00001, 5.0, 5.0), channels=(7.0001, 8.5)
+    )
+    near.write(tmp_path / "o.h5")
+    Observation.read(tmp_path / "o.h5", COEVAL)
+
+
+def no_dataset(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["cube"] = cube(COEVAL)
+
+
+def no_attributes(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["observed"] = cube(COEVAL)
+        file["observed"].attrs["unit"] = "mK"
+
+
+def no_image(path: Path) -> None:
+    fits.HDUList([fits.PrimaryHDU()]).writeto(path)
+
+
+def bare_image(path: Path) -> None:
+    fits.PrimaryHDU(cube(COEVAL)).writeto(path)
+
+
+def no_table(path: Path) -> None:
+    Observation.of(COEVAL, cube(COEVAL)).write_fits(path)
+    with fits.open(path) as hdus:
+        fits.HDUList(hdus[:1]).writeto(path, overwrite=True)
+
+
+def text(path: Path) -> None:
+    path.write_text("no cube")
+
+
+def objects(path: Path) -> None:
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("o.h5", no_dataset, 'has no dataset "observed", only cube'),
+        (
+            "o.h5",
+            no_attributes,
+            'the dataset "observed" lacks the attribute axes; it needs unit, axes, cell_size',
+        ),
+        ("o.h5", text, "cannot be read as .h5 ("),
+        ("o.h5", Path.touch, "cannot be read as .h5 ("),
+        ("o.fits", no_image, "the primary HDU holds no image"),
+        (
+            "o.fits",
+            bare_image,
+            "the header lacks CTYPE1; it needs BUNIT, CTYPE1, CTYPE2, CTYPE3, CTYPE4, CDELT1",
+        ),
+        ("o.fits", no_table, 'has no table CHANNELS; it needs one with the column "redshift"'),
+        ("o.fits", text, "cannot be read as .fits ("),
+        ("o.fits", Path.touch, "cannot be read as .fits ("),
+        ("o.npy", text, "cannot be read as .npy ("),
+        ("o.npy", Path.touch, "cannot be read as .npy ("),
+        ("o.npy", objects, "cannot be read as .npy (Object arrays cannot be loaded when allow_pickle=False)"),
+        ("o.png", text, "observations are .h5, .hdf5, .fits, .npy files"),
+        ("o.h5", lambda path: None, "no such file"),
+        ("o.h5", Path.mkdir, "no such file"),
+    ],
+)
+def test_files_that_cannot_be_read(
+    tmp_path: Path, name: str, write: Callable[[Path], None], message: str
+) -> None:
+    path = tmp_path / name
+    write(path)
+    with pytest.raises(InputError) as caught:
+        Observation.read(path, COEVAL)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
