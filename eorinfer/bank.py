@@ -221,9 +221,7 @@ class Bank:
                     file["seed"][:],
                 )
         except _DAMAGE as error:
-            raise InputError(
-                f"{path}: cannot be read as the plan of a round ({_first_line(error)})"
-            ) from error
+            raise InputError(f"{path}: cannot be read as the plan of a round ({_first_line(error)})") from error
 
     def plans(self) -> list[Plan]:
         """Plans of all rounds, in order of their names."""
@@ -406,9 +404,7 @@ def observable_from_json(content: dict[str, Any]) -> Observable:
     """Undo `dataclasses.asdict` and JSON's lists."""
     fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
     symmetry = fixed.pop("symmetry")
-    return Observable(
-        **fixed, symmetry=simulators.Symmetry(tuple(symmetry["periodic"]), symmetry["rotations"])
-    )
+    return Observable(**fixed, symmetry=simulators.Symmetry(tuple(symmetry["periodic"]), symmetry["rotations"]))
 
 
 def package_versions() -> dict[str, str]:
@@ -453,4 +449,3 @@ def _no_rows(parameters: int) -> Rows:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-

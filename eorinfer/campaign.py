@@ -202,9 +202,7 @@ def run_shard(task: ShardTask) -> ShardReport:
     arrays = {o.name: np.zeros((n, *o.shape), np.float32) for o in bank.observables}
     results = []
     for i in range(n):
-        child = child_of_this_thread(
-            task.simulator, task.beside, memory, bank.fingerprint, recycle=RECYCLE_ROWS
-        )
+        child = child_of_this_thread(task.simulator, task.beside, memory, bank.fingerprint, recycle=RECYCLE_ROWS)
         result = child.row(plan.theta[rows.start + i], int(plan.seed[rows.start + i]), task.limits.seconds)
         if stopping():
             raise WorkError("stopped")

@@ -79,9 +79,7 @@ class Child:
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             "MPLCONFIGDIR": _matplotlib_folder(),
-            **dict.fromkeys(
-                ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-            ),
+            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
         }
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "eorinfer.child"],
@@ -97,9 +95,7 @@ class Child:
             # `stop_all` may have listed the children just before this one joined them.
             self.kill()
             raise ChildStartError("stopped")
-        answer = self._start(
-            {"simulator": settings, "beside": beside, "memory": memory, "fingerprint": fingerprint}
-        )
+        answer = self._start({"simulator": settings, "beside": beside, "memory": memory, "fingerprint": fingerprint})
         self._observables = [(name, tuple(shape)) for name, shape in answer["observables"]]
 
     @property

@@ -246,9 +246,7 @@ def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:
         if name not in names:
             raise InputError(f"{path}: [prior] {name}: {_instead(name, names, 'parameter')}")
         if not (np.isfinite([low, high]).all() and low < high):
-            raise InputError(
-                f"{path}: [prior] {name} = [{low}, {high}]: must be [low, high], finite, low below high"
-            )
+            raise InputError(f"{path}: [prior] {name} = [{low}, {high}]: must be [low, high], finite, low below high")
     prior = Prior.of(simulator.parameters, tables.prior)
     for corner in (prior.low, prior.high):
         try:
@@ -261,9 +259,7 @@ def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:
 def _mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] | None:
     theta, file = tables.observation.theta, tables.observation.file
     if (theta is None) == (file is None):
-        raise InputError(
-            f"{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = \"...\""
-        )
+        raise InputError(f'{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = "..."')
     if theta is None:
         return None
     for name in theta:
@@ -276,8 +272,7 @@ def _mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64]
         value = theta[p.name]
         if not (np.isfinite(value) and p.low <= value <= p.high):
             raise InputError(
-                f"{path}: [observation] theta.{p.name} = {value}: "
-                f"must lie in the prior [{p.low:g}, {p.high:g}]"
+                f"{path}: [observation] theta.{p.name} = {value}: must lie in the prior [{p.low:g}, {p.high:g}]"
             )
     return np.array([theta[name] for name in prior.names])
 
@@ -356,9 +351,7 @@ def _known_keys(where: list[str], tags: list[str], cls: Any) -> list[str]:
         return []
     annotation = Tables.model_fields[where[0]].annotation
     models = [cls, annotation] + [_SURVEYS[tag] for tag in tags]
-    return [
-        field.alias or name for model in models for name, field in getattr(model, "model_fields", {}).items()
-    ]
+    return [field.alias or name for model in models for name, field in getattr(model, "model_fields", {}).items()]
 
 
 def _near(name: str, known: list[str]) -> list[str]:
@@ -376,6 +369,4 @@ def _quoted(text: str) -> str:
 
 
 def _without_none(content: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: _without_none(v) if isinstance(v, dict) else v for k, v in content.items() if v is not None
-    }
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in content.items() if v is not None}

@@ -97,9 +97,7 @@ def make_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(
-            f"{path}: the folder cannot be written ({error.strerror}); give another --out"
-        ) from error
+        raise InputError(f"{path}: the folder cannot be written ({error.strerror}); give another --out") from error
     return path
 
 

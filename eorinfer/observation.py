@@ -54,9 +54,7 @@ class Observation:
         """Write HDF5: dataset ``observed`` and its attributes."""
         with whole_file(Path(path)) as temporary, h5py.File(temporary, "w") as file:
             data = file.create_dataset("observed", data=self.values)
-            data.attrs.update(
-                format=FORMAT, unit=self.unit, axes=list(self.axes), cell_size=np.array(self.cell_size)
-            )
+            data.attrs.update(format=FORMAT, unit=self.unit, axes=list(self.axes), cell_size=np.array(self.cell_size))
             data.attrs[_channel_key(self.axes)] = np.array(self.channels)
             if self.theta is not None:
                 data.attrs["theta"] = self.theta
@@ -128,14 +126,11 @@ class Observation:
         bad = int(self.values.size - np.isfinite(self.values).sum())
         if bad:
             raise InputError(
-                f"{where}: {bad} of {self.values.size} values are NaN or infinite; "
-                "every cell needs a finite value"
+                f"{where}: {bad} of {self.values.size} values are NaN or infinite; every cell needs a finite value"
             )
         for name in ("unit", "axes"):
             if getattr(self, name) != getattr(observable, name):
-                raise InputError(
-                    f"{where}: {name} is {getattr(self, name)!r}, expected {getattr(observable, name)!r}"
-                )
+                raise InputError(f"{where}: {name} is {getattr(self, name)!r}, expected {getattr(observable, name)!r}")
         for name, key in (("cell_size", "cell_size"), ("channels", _channel_key(observable.axes))):
             ours, theirs = getattr(self, name), getattr(observable, name)
             if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-4):
@@ -167,9 +162,7 @@ def _read_hdf5(path: Path, observable: Observable) -> Observation:
         attrs = data.attrs
         wanted = ("unit", "axes", "cell_size", _channel_key(observable.axes))
         if lacking := [name for name in wanted if name not in attrs]:
-            raise _Lacking(
-                f'the dataset "observed" lacks the attribute {lacking[0]}; it needs {", ".join(wanted)}'
-            )
+            raise _Lacking(f'the dataset "observed" lacks the attribute {lacking[0]}; it needs {", ".join(wanted)}')
         size = np.atleast_1d(attrs["cell_size"])
         return Observation(
             np.asarray(data[()], np.float32),

@@ -26,8 +26,7 @@ class Prior:
         """The default ranges of `parameters` with some replaced."""
         return cls(
             tuple(
-                replace(p, low=ranges[p.name][0], high=ranges[p.name][1]) if p.name in ranges else p
-                for p in parameters
+                replace(p, low=ranges[p.name][0], high=ranges[p.name][1]) if p.name in ranges else p for p in parameters
             )
         )
 

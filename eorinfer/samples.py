@@ -95,8 +95,9 @@ class Samples:
 
     def getdist(self) -> Any:
         """The samples as `getdist.MCSamples`."""
-        from getdist import MCSamples
+        from getdist import MCSamples, chains
 
+        chains.print_load_details = False  # it would print on standard output
         return MCSamples(
             samples=self.values,
             weights=self.weights,
@@ -144,9 +145,7 @@ class Samples:
                 key, _, value = line.partition("=")
                 properties[key.strip()] = value.strip()
             table = np.loadtxt(_beside(root, ".txt"), ndmin=2)
-            parameters = tuple(
-                Parameter(n[0], n[-1].strip(), *_bounds(ranges[n[0]]), fiducial=np.nan) for n in names
-            )
+            parameters = tuple(Parameter(n[0], n[-1].strip(), *_bounds(ranges[n[0]]), fiducial=np.nan) for n in names)
             return cls(
                 table[:, 2:],
                 table[:, 0],

@@ -3,8 +3,8 @@
 from simulators.base import Observable, Parameter, SimulationError, Simulator, SimulatorSettings, Symmetry
 from simulators.gaussian import GaussianField
 from simulators.imported import Imported
-from simulators.reionization import Coeval
 from simulators.registry import KINDS, UnknownSimulator, build, fingerprint
+from simulators.reionization import Coeval
 
 __all__ = [
     "KINDS",

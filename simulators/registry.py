@@ -47,9 +47,7 @@ def build(settings: Mapping[str, Any], beside: Path | None = None) -> Simulator:
     except TypeError as error:
         raise UnknownSimulator(f'kind = "{kind}" cannot be made from these settings: {error}') from error
     if not isinstance(simulator, Simulator):
-        raise UnknownSimulator(
-            f'kind = "{kind}" lacks part of a simulator; derive it from simulators.GaussianField'
-        )
+        raise UnknownSimulator(f'kind = "{kind}" lacks part of a simulator; derive it from simulators.GaussianField')
     return simulator
 
 

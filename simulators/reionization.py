@@ -348,9 +348,7 @@ class Coeval(SimulatorSettings):
         # so the factor 1/|1 + dv/dr/H| of the optical depth is in it: it gives Kaiser's monopole (1.83
         # of 1.87 at z = 12 where k is lowest). `apply_velocity_corrections` counts it twice (3.2).
         cube: NDArray[np.float32] = (
-            coeval.apply_rsds("brightness_temp", axis="z", periodic=True)
-            if self.rsd
-            else coeval.brightness_temp
+            coeval.apply_rsds("brightness_temp", axis="z", periodic=True) if self.rsd else coeval.brightness_temp
         )
         return cube
 

@@ -82,15 +82,13 @@ class Cubes(Batches):
         self.theta = torch.as_tensor(rows.theta)
         self._bank, self._observable, self._rows = bank, observable, rows
         size = len(rows) * next(o.nbytes for o in bank.observables if o.name == observable)
-        self._held = (
-            torch.from_numpy(bank.read(observable, rows)) if size < MEMORY_SHARE * _memory() else None
-        )
+        self._held = torch.from_numpy(bank.read(observable, rows)) if size < MEMORY_SHARE * _memory() else None
 
     def __len__(self) -> int:
         return len(self.theta)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """theta (B, P) and clean cubes (B, C, *cells)."""
+        """Theta (B, P) and clean cubes (B, C, *cells)."""
         if self._held is not None:
             return self.theta[indices], self._held[indices]
         return self.theta[indices], torch.from_numpy(self._bank.read(self._observable, self._rows[indices]))

@@ -130,7 +130,7 @@ class MeanNetwork(nn.Module):
         self.high.copy_(torch.as_tensor(prior.high))
 
     def forward(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """theta (n, P) float64 to mean and standard deviation of P, (n, D) float64 each."""
+        """Theta (n, P) float64 to mean and standard deviation of P, (n, D) float64 each."""
         x = 2 * (theta - self.low) / (self.high - self.low) - 1
         mean, log_share = self.layers(x.float()).double().chunk(2, dim=-1)
         mean = (self.unit * torch.sinh(self.centre + self.spread * mean)).clamp_min(0.0)
@@ -154,6 +154,9 @@ class CorrelationNetwork(nn.Module):
     definite for every theta. A is constant plus linear in theta.
     """
 
+    _rows: Tensor
+    _columns: Tensor
+
     def __init__(self, parameters: int, bins: int) -> None:
         super().__init__()
         self.bins = bins
@@ -167,7 +170,7 @@ class CorrelationNetwork(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (n, P), theta in [-1, 1], to A (n, D, D) float64."""
+        """X (n, P), theta in [-1, 1], to A (n, D, D) float64."""
         a = torch.diag_embed(torch.exp(self.diagonal(x).clamp(-5, 5)).double())
         a[:, self._rows, self._columns] = self.below(x).double()
         return a
@@ -192,7 +195,7 @@ class Emulator(nn.Module):
         self.correlation = CorrelationNetwork(parameters, bins)
 
     def forward(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """theta (n, P) float64 to the mean (n, D) and W (n, D, D): C = (W^T W)^-1, W lower triangular."""
+        """Theta (n, P) float64 to the mean (n, D) and W (n, D, D): C = (W^T W)^-1, W lower triangular."""
         means, stds = zip(*(network(theta) for network in self.means), strict=True)
         mean = torch.stack(means).mean(0)
         std = torch.stack(stds).log().mean(0).exp()
@@ -201,7 +204,7 @@ class Emulator(nn.Module):
         return mean, self.correlation(x) / std[:, None, :]
 
     def log_likelihood(self, power: Tensor, theta: Tensor) -> Tensor:
-        """ln N(power | mean(theta), C(theta)), ln det C included: (n,) for power (D,) or (n, D)."""
+        """Ln N(power | mean(theta), C(theta)), ln det C included: (n,) for power (D,) or (n, D)."""
         mean, w = self(theta)
         white = torch.einsum("nij,nj->ni", w, power - mean)
         log_det = torch.log(torch.diagonal(w, dim1=1, dim2=2)).sum(-1)
@@ -221,7 +224,12 @@ class Emulator(nn.Module):
         """Write ``emulator.json`` and ``weights.safetensors`` whole."""
         with whole_folder(folder) as temporary:
             save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary / "weights.safetensors")
-            content = {"format": FORMAT, "parameters": self.parameters_count, "bins": self.bins, "facts": facts}
+            content = {
+                "format": FORMAT,
+                "parameters": self.parameters_count,
+                "bins": self.bins,
+                "facts": facts,
+            }
             write_json(temporary / "emulator.json", content)
 
     @classmethod
@@ -272,7 +280,8 @@ def train_emulator(
         validate = validation_rows(spectra.seed[rows], 0.1)
         fit(
             network,
-            *(Tensors(spectra.theta[r], spectra.power[r]) for r in (rows[~validate], rows[validate])),
+            Tensors(spectra.theta[rows[~validate]], spectra.power[rows[~validate]]),
+            Tensors(spectra.theta[rows[validate]], spectra.power[rows[validate]]),
             MEAN_FIT,
             folder=folder / f"mean-{k}",
             seed=derived_seed(seed, k, 1),
@@ -285,10 +294,11 @@ def train_emulator(
             mean, std = network(spectra.theta[out])
         z[out] = (spectra.power[out] - mean[:, None]) / std[:, None]
     x = (2 * (spectra.theta - network.low) / (network.high - network.low) - 1).float()
-    validate = validation_rows(spectra.seed, 0.15)
+    held = torch.from_numpy(validation_rows(spectra.seed, 0.15))
     fit(
         emulator.correlation,
-        *(Tensors(x[r], z[r]) for r in (np.flatnonzero(~validate), np.flatnonzero(validate))),
+        Tensors(x[~held], z[~held]),
+        Tensors(x[held], z[held]),
         COVARIANCE_FIT,
         folder=folder / "covariance",
         seed=derived_seed(seed, FOLDS),

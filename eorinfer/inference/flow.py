@@ -61,7 +61,7 @@ class PosteriorNetwork(nn.Module):
             flow.kind,
             z_score_theta="none",
             z_score_x="none",
-            hidden_features=list(flow.hidden),  # type: ignore[arg-type] # an int means something else
+            hidden_features=list(flow.hidden),  # an int means something else
             num_transforms=flow.transforms,
         )
         self.flow = build(torch.zeros(2, p), torch.zeros(2, features))
@@ -105,7 +105,7 @@ class PosteriorNetwork(nn.Module):
         return self.low + (self.high - self.low) * torch.special.ndtr(u)
 
     def normal(self, theta: Tensor) -> Tensor:
-        """u (B, P) float32 of theta (B, P) float64; the box's edges lie at about 5 sigma."""
+        """U (B, P) float32 of theta (B, P) float64; the box's edges lie at about 5 sigma."""
         unit = (theta - self.low) / (self.high - self.low)
         return torch.special.ndtri(unit.clamp(1e-7, 1 - 1e-7)).float()
 
@@ -132,13 +132,13 @@ class ConditionalAffine(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, u: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """u (n, P) and features (n or 1, F) to z (n, P) and log det A (n or 1,)."""
+        """U (n, P) and features (n or 1, F) to z (n, P) and log det A (n or 1,)."""
         a = self._factor(features)
         z = (a @ (u - self.mean(features)).unsqueeze(-1)).squeeze(-1)
         return z, torch.diagonal(a, dim1=-2, dim2=-1).log().sum(-1)
 
     def inverse(self, z: Tensor, features: Tensor) -> Tensor:
-        """z (n, P) and features (n or 1, F) to u (n, P)."""
+        """Z (n, P) and features (n or 1, F) to u (n, P)."""
         a = self._factor(features)
         u = torch.linalg.solve_triangular(a, z.unsqueeze(-1), upper=False).squeeze(-1)
         return u + self.mean(features)

@@ -95,7 +95,11 @@ def run_mcmc(
         backend=backend,
         vectorize=True,
         # Differential evolution crosses from one mode to another, which stretch moves hardly do.
-        moves=[(emcee.moves.StretchMove(), 0.5), (emcee.moves.DEMove(), 0.4), (emcee.moves.DESnookerMove(), 0.1)],
+        moves=[
+            (emcee.moves.StretchMove(), 0.5),
+            (emcee.moves.DEMove(), 0.4),
+            (emcee.moves.DESnookerMove(), 0.1),
+        ],
     )
     fresh = not backend.initialized or backend.iteration == 0
     if fresh:
@@ -110,7 +114,9 @@ def run_mcmc(
         done = backend.iteration if backend.initialized else 0
         if done:
             tau = _autocorrelation(sampler)
-            progress.line(f"mcmc: {done} steps, autocorrelation time {tau:.0f}, {done / tau:.0f} of {LONG_ENOUGH} needed")
+            progress.line(
+                f"mcmc: {done} steps, autocorrelation time {tau:.0f}, {done / tau:.0f} of {LONG_ENOUGH} needed"
+            )
             if done >= LONG_ENOUGH * tau or done >= settings.max_steps:
                 break
         # Seconds of work are kept at least every block.

@@ -70,6 +70,11 @@ def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: in
     return wanted
 
 
+def prior_rows(bank: Bank, prior: Prior) -> int:
+    """Rows that are planned in the bank as draws from this prior, by whatever run or import."""
+    return sum(len(plan) for plan in bank.plans() if plan.number == 1 and plan.proposal == prior.hash())
+
+
 def planned_rows(bank: Bank, plans: Sequence[tuple[Plan, int]]) -> Rows:
     """The rows of these plans that a run uses, with whatever status."""
     parts = []

@@ -215,7 +215,7 @@ class Posterior:
             return [network.embedding(x)[0] for network in self.networks]
 
     def _draw(self, n: int, features: Sequence[Tensor]) -> NDArray[np.float64]:
-        """n draws from the ensemble's mean, in random order."""
+        """N draws from the ensemble's mean, in random order."""
         member = torch.randint(len(self.networks), (n,))
         theta = torch.empty(n, len(self.prior.parameters), dtype=torch.float64)
         for i, (network, f) in enumerate(zip(self.networks, features, strict=True)):
@@ -256,7 +256,7 @@ class Posterior:
 def draw_truncated(
     prior: Prior, regions: Sequence[Region], n: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], float]:
-    """n draws (n, P) from the prior inside all regions, by rejection, and the share of the prior they leave.
+    """N draws (n, P) from the prior inside all regions, by rejection, and the share of the prior they leave.
 
     Truncated proposals: Deistler, Goncalves & Macke 2022 (arXiv 2210.04815).
 

@@ -92,7 +92,10 @@ def fit(
     every = max(1, epochs // VALIDATIONS)
     best = ModelCheckpoint(folder, filename="best", monitor="validation", save_weights_only=True)
     last = ModelCheckpoint(
-        folder, filename="last", every_n_epochs=max(every, epochs // CHECKPOINTS), enable_version_counter=False
+        folder,
+        filename="last",
+        every_n_epochs=max(every, epochs // CHECKPOINTS),
+        enable_version_counter=False,
     )
     resume = folder / "last.ckpt"
     with _quiet(), (progress or Silent()).bar(title, epochs) as advance:
@@ -212,5 +215,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-

@@ -73,8 +73,8 @@ class Embedding(nn.Module):
         if self.cnn is not None:
             scaled = self.scaling(observed)
             if self.volumes:
-                batch, channels = scaled.shape[:2]
-                parts.append(self.cnn(scaled.flatten(0, 1).unsqueeze(1)).reshape(batch, -1))
+                each = self.cnn(scaled.flatten(0, 1).unsqueeze(1))
+                parts.append(each.reshape(len(scaled), -1))
             else:
                 parts.append(self.cnn(scaled))
         return self.head(torch.cat(parts, dim=1))
@@ -181,9 +181,7 @@ class ConvolutionalNetwork(nn.Module):
 class Stage(nn.Module):
     """A convolution of stride 2, then perhaps a residual block that starts as the identity."""
 
-    def __init__(
-        self, inputs: int, channels: int, dimension: int, periodic: tuple[bool, ...], residual: bool
-    ) -> None:
+    def __init__(self, inputs: int, channels: int, dimension: int, periodic: tuple[bool, ...], residual: bool) -> None:
         super().__init__()
         self.channels = channels
         self.down = Convolution(inputs, channels, dimension, periodic, stride=2)
@@ -205,9 +203,7 @@ class Stage(nn.Module):
 class Convolution(nn.Module):
     """Kernel of 3 with periodic padding along some axes and reflection along the others."""
 
-    def __init__(
-        self, inputs: int, outputs: int, dimension: int, periodic: tuple[bool, ...], stride: int = 1
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, dimension: int, periodic: tuple[bool, ...], stride: int = 1) -> None:
         super().__init__()
         cls = {2: nn.Conv2d, 3: nn.Conv3d}[dimension]
         self.convolution = cls(inputs, outputs, kernel_size=3, stride=stride)

@@ -27,7 +27,7 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None) -> Any:
     -------
     matplotlib.figure.Figure
     """
-    plt = pyplot()
+    pyplot()
     from getdist import plots
 
     parameters = samples[0].parameters
@@ -55,6 +55,6 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None) -> Any:
     )
     figure = plotter.fig
     if truth is not None:
-        figure.text(0.99, 0.01, "dashed: true parameters", ha="right", va="bottom", fontsize=10)
-    plt.figure(figure.number)
+        below_legend = 1 - (0.25 + 0.28 * len(samples)) / figure.get_figheight()
+        figure.text(0.98, below_legend, "dashed: true parameters", ha="right", va="top", fontsize=11)
     return figure

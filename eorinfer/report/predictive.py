@@ -46,6 +46,8 @@ def predictive_figure(
         bins in which the observed power is inside the central 95%.
     """
     plt = pyplot()
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     spectrum = build_power_spectrum(observable, settings)
     generator = torch.Generator().manual_seed(seed)
     dimension = len(observable.cells)
@@ -63,6 +65,9 @@ def predictive_figure(
         axis.plot(k, middle[c], color=COLOURS[0], lw=1.2)
         axis.plot(k, observed[c], "ko", ms=4, label="observed")
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
         if (observed > 0).all() and (low95 > 0).all():
             axis.set_yscale("log")
         axis.set_xlabel(r"$k$ [Mpc$^{-1}$]")

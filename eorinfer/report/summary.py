@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from eorinfer.samples import Samples
 
 
-def summary(
-    chains: dict[str, Samples], truth: NDArray[np.float64] | None, facts: dict[str, Any]
-) -> dict[str, Any]:
+def summary(chains: dict[str, Samples], truth: NDArray[np.float64] | None, facts: dict[str, Any]) -> dict[str, Any]:
     """Means, widths and areas of each chain, beside facts of the run.
 
     Parameters

@@ -57,7 +57,7 @@ def check_survey(settings: SurveySettings, observable: "Observable") -> None:
     """
     if not isinstance(settings, SkaLow):
         return
-    refusal = f"kind = \"ska-low\" observes 3D cubes in mK with redshift channels; {observable.name!r}"
+    refusal = f'kind = "ska-low" observes 3D cubes in mK with redshift channels; {observable.name!r}'
     if observable.unit != "mK":
         raise ValueError(f"{refusal} is in {observable.unit or 'no unit'}")
     if len(observable.cells) != 3:

@@ -35,9 +35,7 @@ class SkaLow(_Settings):
         "AA4", description="Array assembly: AA4 has 512 stations, AA* has 307 (positions from tools21cm)."
     )
     hours: PositiveFloat = Field(1000.0, description="Time on the field in all, in hours.")
-    hours_per_day: float = Field(
-        6.0, gt=0, le=24, description="Length of one track, centred on transit, in hours."
-    )
+    hours_per_day: float = Field(6.0, gt=0, le=24, description="Length of one track, centred on transit, in hours.")
     integration: PositiveFloat = Field(10.0, description="Time between samples of a track, in s.")
     declination: float = Field(-30.0, ge=-90, le=90, description="Declination of the field, in degrees.")
     sefd: PositiveFloat | SefdTable | None = Field(
@@ -57,8 +55,7 @@ class SkaLow(_Settings):
     def _check(self) -> Self:
         if self.min_baseline >= self.max_baseline:
             raise ValueError(
-                f"min_baseline is {self.min_baseline:g} m: it must be below max_baseline, "
-                f"{self.max_baseline:g} m"
+                f"min_baseline is {self.min_baseline:g} m: it must be below max_baseline, {self.max_baseline:g} m"
             )
         if self.integration > 3600 * self.hours_per_day:
             raise ValueError(

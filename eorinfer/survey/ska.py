@@ -117,9 +117,7 @@ class SkaLowSurvey(Survey):
         return torch.fft.irfft2(modes, s=self.shape[1:3], dim=sky)
 
 
-def mode_noise(
-    settings: SkaLow, n_cells: int, box_length: float, depth: float, redshift: float
-) -> NDArray[np.float64]:
+def mode_noise(settings: SkaLow, n_cells: int, box_length: float, depth: float, redshift: float) -> NDArray[np.float64]:
     """Thermal noise of each transverse Fourier mode of one frequency slice.
 
     Parameters

@@ -45,9 +45,7 @@ def test_round_trip_bit_for_bit(tmp_path: Path) -> None:
 def test_the_files_are_as_documented(tmp_path: Path) -> None:
     bank, plan = a_bank(tmp_path)
     with h5py.File(bank.shard_path(plan, 0)) as file:
-        kinds = {
-            name: (file[name].shape, file[name].dtype.str) for name in ("theta", "seed", "round", "seconds")
-        }
+        kinds = {name: (file[name].shape, file[name].dtype.str) for name in ("theta", "seed", "round", "seconds")}
         assert kinds["theta"] == ((2, 2), "<f8")
         assert kinds["seed"] == ((2,), "<u8")
         assert h5py.check_string_dtype(file["status"].dtype) is not None
@@ -120,9 +118,7 @@ def test_another_simulator_is_refused(tmp_path: Path) -> None:
     assert "\n" not in text
 
 
-def test_other_version_of_the_same_settings_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_version_of_the_same_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_bank(tmp_path)
     monkeypatch.setattr(GaussianField, "version", "2")
     with pytest.raises(InputError, match="same settings, other version or source"):
@@ -223,9 +219,7 @@ def test_no_flipped_byte_changes_rows_unseen(tmp_path: Path) -> None:
         else:
             now = bank.read_rows(path)
             for name in ("theta", "seed", "round", "seconds", "status", "message"):
-                np.testing.assert_array_equal(
-                    getattr(now, name), getattr(rows, name), f"byte {offset}: {name}"
-                )
+                np.testing.assert_array_equal(getattr(now, name), getattr(rows, name), f"byte {offset}: {name}")
             np.testing.assert_array_equal(bank.read("field", now), fields)
         path.write_bytes(whole)
     assert found > 10
@@ -243,9 +237,7 @@ def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
 
 def test_leftovers_of_the_dead_go_and_of_the_living_stay(tmp_path: Path) -> None:
     bank, _ = a_bank(tmp_path)
-    process = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
-    )
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     dead, host = int(process.stdout), socket.gethostname()
     names = {
         f".tmp-{host}-{dead}-0123abcd-x.h5": False,

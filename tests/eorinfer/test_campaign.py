@@ -109,9 +109,7 @@ def test_dask(tmp_path: Path) -> None:
     bank = Bank.create(tmp_path / "bank", simulator)
     plan = bank.add(a_plan(6, 2))
     with (
-        distributed.LocalCluster(
-            processes=True, n_workers=2, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
+        distributed.LocalCluster(processes=True, n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         cluster.get_client() as client,
         client.get_executor() as executor,
     ):
@@ -194,9 +192,7 @@ def test_an_interrupt_leaves_no_process_and_no_false_row(tmp_path: Path) -> None
     assert len(rows) < 40
     assert set(rows.status) == {"ok"}
     with local_executor(1) as executor:
-        assert (
-            fill(bank, plan, simulator, executor, rows=2, beside=tmp_path, limits=Limits(0.5))["timeout"] == 1
-        )
+        assert fill(bank, plan, simulator, executor, rows=2, beside=tmp_path, limits=Limits(0.5))["timeout"] == 1
 
 
 SCRIPT = """

@@ -288,9 +288,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("old", "new", "message"), WRONG, ids=[f"{i}" for i in range(len(WRONG))])
-def test_what_is_wrong_is_said_in_one_line(
-    load: Loader, tmp_path: Path, old: str, new: str, message: str
-) -> None:
+def test_what_is_wrong_is_said_in_one_line(load: Loader, tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load((old, new))
     assert str(caught.value) == f"{tmp_path / 'run.toml'}: {message.replace('FOLDER', str(tmp_path))}"
@@ -300,9 +298,7 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_a_required_table_is_missing(load: Loader, table: str) -> None:
     lines, _, _ = GAUSSIAN.partition(f"[{table}]")
     rest = GAUSSIAN.removeprefix(lines).partition("\n[")[2]
-    with pytest.raises(
-        InputError, match=rf"^\S+run\.toml: \[{table}\]: is missing; for example \S+ = "
-    ) as caught:
+    with pytest.raises(InputError, match=rf"^\S+run\.toml: \[{table}\]: is missing; for example \S+ = ") as caught:
         load(text=lines + (f"[{rest}" if rest else ""))
     assert "\n" not in str(caught.value)
 
@@ -313,9 +309,7 @@ def test_t_star_of_zero_is_refused(load: Loader) -> None:
         ("F_ESC10 = [-2.0, 0.0]", "t_STAR = [0.0, 1.0]"),
         ("F_ESC10 = -1.0, ALPHA_ESC = -0.5, M_TURN = 8.7", "t_STAR = 0.5"),
     )
-    with pytest.raises(
-        InputError, match=r"run\.toml: \[prior\] t_STAR = 0 is outside 0\.001 to 1, where 21cmFAST"
-    ):
+    with pytest.raises(InputError, match=r"run\.toml: \[prior\] t_STAR = 0 is outside 0\.001 to 1, where 21cmFAST"):
         load(*changes)
     load(*changes[:1], ("F_ESC10 = [-2.0, 0.0]", "t_STAR = [0.01, 1.0]"), changes[2])
 
@@ -332,9 +326,7 @@ def test_keys_of_a_users_simulator(load: Loader, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'\[simulator\] strenght: unknown key, did you mean "strength"\?$'):
         load(('"gaussian-field"', '"own:Mine"\nstrenght = 2.0'), text=GAUSSIAN)
     (tmp_path / "bad.py").write_text("raise RuntimeError('no licence')")
-    with pytest.raises(
-        InputError, match=r'\[simulator\] kind = "bad:Mine": importing "bad" failed: RuntimeError'
-    ):
+    with pytest.raises(InputError, match=r'\[simulator\] kind = "bad:Mine": importing "bad" failed: RuntimeError'):
         load(('"gaussian-field"', '"bad:Mine"'), text=GAUSSIAN)
 
 

@@ -113,9 +113,7 @@ def test_what_does_not_fit(tmp_path: Path, change: dict[str, Any], message: str,
 
 
 def test_rounding_of_the_coordinates_is_no_difference(tmp_path: Path) -> None:
-    near = replace(
-        Observation.of(COEVAL, cube(COEVAL)), cell_size=(5.00001, 5.0, 5.0), channels=(7.0001, 8.5)
-    )
+    near = replace(Observation.of(COEVAL, cube(COEVAL)), cell_size=(5.00001, 5.0, 5.0), channels=(7.0001, 8.5))
     near.write(tmp_path / "o.h5")
     Observation.read(tmp_path / "o.h5", COEVAL)
 
@@ -181,9 +179,7 @@ def objects(path: Path) -> None:
         ("o.h5", Path.mkdir, "no such file"),
     ],
 )
-def test_files_that_cannot_be_read(
-    tmp_path: Path, name: str, write: Callable[[Path], None], message: str
-) -> None:
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, write: Callable[[Path], None], message: str) -> None:
     path = tmp_path / name
     write(path)
     with pytest.raises(InputError) as caught:

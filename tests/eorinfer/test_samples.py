@@ -42,9 +42,7 @@ def test_without_weights_it_is_numpy() -> None:
     samples = Samples.unweighted(values, PARAMETERS, "x")
     np.testing.assert_allclose(samples.covariance, np.cov(values.T), rtol=1e-12)
     for q in (0.1, 0.5, 0.77):
-        np.testing.assert_allclose(
-            samples.quantile(q), np.quantile(values, q, axis=0, method="hazen"), rtol=1e-9
-        )
+        np.testing.assert_allclose(samples.quantile(q), np.quantile(values, q, axis=0, method="hazen"), rtol=1e-9)
 
 
 def test_samples_of_no_weight_do_not_count() -> None:

@@ -10,9 +10,7 @@ from pydantic import ValidationError
 from simulators import GaussianField, SimulationError, Simulator
 
 
-@pytest.mark.parametrize(
-    "settings", [{"dimension": 2, "cells": 9}, {"dimension": 2}, {"dimension": 3, "cells": 8}]
-)
+@pytest.mark.parametrize("settings", [{"dimension": 2, "cells": 9}, {"dimension": 2}, {"dimension": 3, "cells": 8}])
 def test_power_of_many_realisations(settings: dict[str, Any]) -> None:
     simulator = GaussianField(box_length=20.0, **settings)
     theta = np.array([0.7, -1.5])

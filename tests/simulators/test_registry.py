@@ -62,9 +62,7 @@ def test_a_class_of_ones_own_in_workers(folder: Path) -> None:
 def test_the_folder_beside_comes_before_the_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / "mine.py").write_text(
-        "from simulators import GaussianField\nclass Mine(GaussianField): pass\n"
-    )
+    (elsewhere / "mine.py").write_text("from simulators import GaussianField\nclass Mine(GaussianField): pass\n")
     monkeypatch.syspath_prepend(elsewhere)
     assert hasattr(build({"kind": "mine:Mine"}, folder), "power_of")
     assert not hasattr(build({"kind": "mine:Mine"}, folder / "nothing"), "power_of")
@@ -81,14 +79,10 @@ def test_an_edit_of_the_source_changes_the_fingerprint(folder: Path) -> None:
         "import sys, pathlib; from simulators import build, fingerprint; "
         "print(fingerprint(build({'kind': 'mine:Mine'}, pathlib.Path(sys.argv[1]))))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", command, str(folder)], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-c", command, str(folder)], capture_output=True, text=True, check=True)
     assert run.stdout.strip() != before
     (folder / "mine.py").write_text(MINE)
-    run = subprocess.run(
-        [sys.executable, "-c", command, str(folder)], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-c", command, str(folder)], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == before, "the source text counts, not its date or place"
 
 

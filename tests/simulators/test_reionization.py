@@ -46,9 +46,7 @@ def run_directly(
             **fields,
         )
         cache = p21c.OutputCache(folder)
-        coevals = p21c.run_coeval(
-            inputs=inputs, out_redshifts=redshifts, write=False, cache=cache, regenerate=True
-        )
+        coevals = p21c.run_coeval(inputs=inputs, out_redshifts=redshifts, write=False, cache=cache, regenerate=True)
     return {coeval.redshift: coeval for coeval in coevals}
 
 
@@ -194,9 +192,7 @@ def test_settings_round_trip(settings: dict[str, Any]) -> None:
     assert again.settings() == simulator.settings()
     assert again.fingerprint() == simulator.fingerprint()
     assert simulator.seconds_per_row > 0
-    assert [p.name for p in again.parameters] == list(
-        settings.get("parameters", ("F_ESC10", "ALPHA_ESC", "M_TURN"))
-    )
+    assert [p.name for p in again.parameters] == list(settings.get("parameters", ("F_ESC10", "ALPHA_ESC", "M_TURN")))
 
 
 def test_every_setting_is_in_the_fingerprint() -> None:

@@ -1,11 +1,8 @@
-"""A run: one config, one folder, and the steps from simulations to a corner plot, each resumable."""
+"""The steps of a run; what each needs of the others it finds in the run folder."""
 
+import hashlib
+import shutil
 import time
-import tomllib
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,17 +11,15 @@ import numpy as np
 
 import simulators
 from eorinfer.bank import Bank, Plan, Rows
-from eorinfer.campaign import Limits, ShardReport, available_cores, fill, local_executor, simulate_one
 from eorinfer.config import Config
 from eorinfer.errors import InputError, WorkError
 from eorinfer.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.observation import Observation
 from eorinfer.progress import Progress, Silent
+from eorinfer.run.folder import refuse_other_config
+from eorinfer.run.simulations import Simulations
 from eorinfer.samples import Samples
 from simulators.base import derived_seed, fingerprint_of
-
-#: Tables and keys of a config that may change between two calls with the same folder.
-FREE = ("executor", "mcmc", "inference.samples", "inference.predictive")
 
 
 class Run:
@@ -42,7 +37,8 @@ class Run:
     Raises
     ------
     InputError
-        If the folder cannot be written, or holds a run of another config.
+        If the folder cannot be written, or holds a run of another config, or the bank is
+        another simulator's.
     """
 
     def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
@@ -50,32 +46,26 @@ class Run:
         self.tables = config.tables
         self.out = make_folder(Path(out))
         self.progress = progress or Silent()
-        self._refuse_other_config()
+        refuse_other_config(config, self.out)
+        # Before the config is written: one that is refused must not bind the folder.
+        self.bank = Bank.create(config.bank_path(self.out), config.simulator)
+        self._simulations = Simulations(config, self.bank, self.progress)
         config.write(self.out / "config.toml")
-        remove_leftovers(self.out)
+        for folder in (self.out, self.out / "chains", *self.out.glob("rounds/*")):
+            remove_leftovers(folder)
 
     # -- simulations ---------------------------------------------------------------------------
-
-    @cached_property
-    def bank(self) -> Bank:
-        """The bank of the run."""
-        return Bank.create(self.config.bank_path(self.out), self.config.simulator)
 
     def preflight(self) -> None:
         """Say how many simulations are ahead, how long they take and how much disk."""
         rounds = self.tables.inference.rounds
-        there = min(len(self.bank.rows()), sum(rounds))
-        extra = self.tables.inference.predictive
-        ahead = sum(rounds) - there + extra
-        seconds = self.bank.rows().ok.seconds
-        each = float(np.mean(seconds)) if len(seconds) else self.config.simulator.seconds_per_row
-        source = "as measured so far" if len(seconds) else "by the simulator's own estimate"
-        workers = self.tables.executor.workers or available_cores()
-        self.progress.line(
-            f"preflight: {sum(rounds)} simulations in {len(rounds)} round(s) and {extra} for the predictive check, "
-            f"{there} of them in the bank; about {_duration(ahead * each / workers)} on {workers} process(es) "
-            f"({each:.2g} s each, {source}) and {ahead * self.bank.bytes_per_row / 1e6:.0f} MB of disk"
-        )
+        plans = [*self._first_plans(), *self._recorded_plans()]
+        lacking = self._simulations.lacking(plans) + sum(rounds) - sum(n for _, n in plans)
+        check = 0 if self._imported else self.tables.inference.predictive
+        drawn = self._predictive_plan()
+        lacking += check if drawn is None else self._simulations.lacking([(drawn, len(drawn))])
+        planned = sum(rounds) + check
+        self.progress.line(self._simulations.preflight(planned, max(0, planned - lacking), len(rounds), check))
 
     def simulate(self) -> list[tuple[Plan, int]]:
         """Fill the bank with the rows of the first round.
@@ -85,11 +75,8 @@ class Run:
         list
             Plans and how many rows of each the run uses.
         """
-        from eorinfer.inference.plans import prior_plans
-
-        n = self.tables.inference.rounds[0]
-        plans = prior_plans(self.bank, self.config.prior, self.config.simulator, n, self.tables.seed)
-        self._fill(plans, "round 1")
+        plans = self._first_plans()
+        self._simulations.fill(plans, "round 1")
         return plans
 
     def observe(self) -> Observation:
@@ -119,7 +106,7 @@ class Run:
         plans = self.simulate()
         for number in range(1, len(self.tables.inference.rounds) + 1):
             if posterior is not None:
-                plans = [*plans, self._next_round(number, posterior, observation)]
+                plans = [*plans, *self._next_round(number, posterior, observation)]
             posterior = self._train(number, plans, posterior, observation)
         assert posterior is not None
         posterior.save(self.out / "posterior")
@@ -127,26 +114,11 @@ class Run:
             observation, self.tables.inference.samples, derived_seed(self.tables.seed, 0, 3), "NPE on images"
         )
         samples.write(self.out / "chains" / "npe")
+        self._predict(samples)
         return samples
 
-    def predictive(self, samples: Samples) -> Rows | None:
-        """Simulations at draws from a posterior, for the predictive check; None when switched off."""
-        from eorinfer.inference.plans import plan_round
-
-        n = self.tables.inference.predictive
-        if not n:
-            return None
-        theta = samples.resample(n, derived_seed(self.tables.seed, 0, 4)).values
-        number = len(self.tables.inference.rounds) + 1
-        proposal = fingerprint_of({"predictive": theta.tolist()})
-        plan = self.bank.add(
-            plan_round(number, proposal, theta, self.config.simulator, self.tables.seed, share=1)
-        )
-        self._fill([(plan, n)], "predictive check")
-        return self.bank.rows([plan]).ok
-
     def mcmc(self) -> Samples:
-        """emcee on the Gaussian power-spectrum likelihood, in ``chains/mcmc``."""
+        """Emcee on the Gaussian power-spectrum likelihood, in ``chains/mcmc``."""
         from eorinfer.inference.baseline import PowerSpectrumLikelihood
         from eorinfer.inference.mcmc import run_mcmc
 
@@ -167,12 +139,13 @@ class Run:
             progress=self.progress,
         )
         emulated = time.monotonic()
+        key = likelihood.key(observation)
         chain = run_mcmc(
             likelihood.of(observation),
             self.config.prior,
             self.tables.mcmc,
             file=self.out / "chains" / "mcmc.h5",
-            key=likelihood.key(observation),
+            key=key,
             seed=derived_seed(self.tables.seed, 0, 6),
             progress=self.progress,
         )
@@ -182,16 +155,24 @@ class Run:
                 f"mcmc: NOT CONVERGED after {chain.steps} steps, {chain.steps / chain.autocorrelation:.0f} "
                 "autocorrelation times instead of 50; raise [mcmc] max_steps"
             )
+        path = self.out / "chains" / "mcmc.json"
+        # A chain that is continued, or only read again, has cost what it cost before.
+        before = read_json(path) if path.exists() else {}
+        spent = before["seconds"] if before.get("likelihood") == key else {"emulator": 0.0, "chain": 0.0}
         facts = {
+            "likelihood": key,
             "converged": chain.converged,
             "steps": chain.steps,
             "walkers": self.tables.mcmc.walkers,
             "autocorrelation_time": chain.autocorrelation,
             "acceptance": chain.acceptance,
             "simulations": len(rows),
-            "seconds": {"emulator": emulated - start, "chain": time.monotonic() - emulated},
+            "seconds": {
+                "emulator": spent["emulator"] + emulated - start,
+                "chain": spent["chain"] + time.monotonic() - emulated,
+            },
         }
-        write_json(self.out / "chains" / "mcmc.json", facts)
+        write_json(path, facts)
         return chain.samples
 
     # -- results -------------------------------------------------------------------------------
@@ -212,9 +193,10 @@ class Run:
         if not chains:
             raise InputError(f"{self.out}/chains: no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first")
         save_figure(corner(*chains.values(), truth=observation.theta), self.out / "corner")
-        rows = self.predictive(chains["npe"]) if "npe" in chains else None
         content = summary(chains, observation.theta, self._facts())
-        if rows is not None and len(rows):
+        drawn = self._predictive_plan()
+        if drawn is not None:
+            rows = self.bank.rows([drawn]).ok
             figure, check = predictive_figure(
                 self.bank.read(self.config.observable.name, rows),
                 observation,
@@ -226,7 +208,7 @@ class Run:
             save_figure(figure, self.out / "predictive")
             content["predictive"] = check
         write_json(self.out / "summary.json", content)
-        self.progress.line(f"results: {self.out}/corner.png, predictive.png, summary.json, chains/")
+        self.progress.line(f"results: {self.out}/corner.png, summary.json and chains/")
 
     def all(self) -> None:
         """Everything."""
@@ -243,101 +225,15 @@ class Run:
 
         return build_survey(self.tables.survey, self.config.observable)
 
-    def _refuse_other_config(self) -> None:
-        path = self.out / "config.toml"
-        if not path.exists():
-            return
-        old = tomllib.loads(path.read_text(encoding="utf-8"))
-        new = self.config.content()
-        before, now = _flat(old), _flat(new)
-        for key in sorted({*before, *now}):
-            if key.startswith(FREE) or before.get(key) == now.get(key):
-                continue
-            if key == "inference.rounds" and now[key][: len(before[key])] == before[key]:
-                continue
-            raise InputError(
-                f"{self.config.file}: {key} = {now.get(key)!r}, but {self.out} holds a run with "
-                f"{before.get(key)!r}; give another --out (and [bank] path to share the simulations)"
-            )
-
-    @contextmanager
-    def _executor(self) -> Iterator[Executor]:
-        settings = self.tables.executor
-        if settings.kind == "local":
-            with local_executor(settings.workers) as executor:
-                yield executor
-            return
-        try:
-            from distributed import Client, LocalCluster
-        except ImportError as error:
-            raise InputError(
-                f'{self.config.file}: [executor] kind = "dask" needs the package distributed: '
-                "pip install 'eorinfer[dask]'"
-            ) from error
-        if settings.address:
-            with Client(settings.address) as client:
-                yield client.get_executor()
-            return
-        workers = settings.workers or available_cores()
-        with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client.get_executor()
-
-    def _limits(self) -> Limits:
-        return Limits(self.tables.executor.timeout, self.tables.executor.memory_gb)
-
-    def _fill(self, plans: list[tuple[Plan, int]], title: str) -> None:
-        """Simulate what these plans lack, and count failures."""
-        counts: Counter[str] = Counter()
-        lacking = [(plan, n) for plan, n in plans if self.bank.missing(plan, n)]
-        rows = sum(
-            len(range(*plan.rows(i).indices(len(plan)))) for plan, n in lacking for i in self.bank.missing(plan, n)
-        )
-        if not rows:
-            return
-        with self._executor() as executor, self.progress.bar(f"simulating, {title}", rows) as advance:
-
-            def tell(report: ShardReport) -> None:
-                counts.update(report.counts)
-                bad = sum(counts.values()) - counts["ok"]
-                advance(sum(report.counts.values()), f"{bad} failed" if bad else "")
-
-            for plan, n in lacking:
-                fill(
-                    self.bank,
-                    plan,
-                    self.config.simulator,
-                    executor,
-                    rows=n,
-                    beside=self.config.folder,
-                    limits=self._limits(),
-                    report=tell,
-                )
-        self._judge(counts, title)
-
-    def _judge(self, counts: Counter[str], title: str) -> None:
-        total, bad = sum(counts.values()), sum(counts.values()) - counts["ok"]
-        if not bad:
-            return
-        kinds = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()) if status != "ok")
-        found = self.bank.rows()
-        message = next(m for m in found[found.status != "ok"].message if m)
-        line = f"{title}: {bad} of {total} simulations failed ({kinds}); for example: {message}"
-        if bad > self.tables.executor.failure_share * total:
-            raise WorkError(f"{line}; more than [executor] failure_share = {self.tables.executor.failure_share:g}")
-        self.progress.line(line)
-
     def _mock(self, theta: np.ndarray) -> Observation:
         """Simulate at theta with a seed that no row of the bank has, and observe it once."""
         import torch
 
-        taken = set(self.bank.rows().seed.tolist())
+        taken = {seed for plan in self.bank.plans() for seed in plan.seed.tolist()}
         attempt = 0
         while (seed := derived_seed(self.tables.seed, 0, 1, attempt)) in taken:
             attempt += 1
-        result = simulate_one(self.config.simulator, theta, seed, self.config.folder, self._limits())
+        result = self._simulations.one(theta, seed)
         if result.status != "ok":
             raise WorkError(f"the mock observation could not be simulated: {result.status}, {result.message}")
         observable = self.config.observable
@@ -346,38 +242,102 @@ class Run:
         observed = self._survey(clean, generator)[0].numpy()
         return Observation.of(observable, observed, theta, seed)
 
-    def _known_plans(self) -> list[tuple[Plan, int]]:
-        """Plans of the prior's round and of the rounds that this run has made so far."""
-        plans = self.simulate()
-        for number in range(2, len(self.tables.inference.rounds) + 1):
-            path = self.out / "rounds" / f"{number:02d}" / "round.json"
-            if path.exists():
-                plan = self.bank.plan(read_json(path)["plan"])
-                if not self.bank.missing(plan):
-                    plans = [*plans, (plan, len(plan))]
+    def _predict(self, samples: Samples) -> None:
+        """Simulate at draws from the posterior, for the predictive check."""
+        from eorinfer.inference.plans import plan_round
+
+        n = self.tables.inference.predictive
+        path = self.out / "chains" / "predictive.json"
+        if not n or self._imported:
+            path.unlink(missing_ok=True)
+            if n:
+                self.progress.line("predictive check: left out, imported cubes cannot be simulated anew")
+            return
+        seed = derived_seed(self.tables.seed, 0, 4)
+        theta = samples.resample(n, seed).values
+        proposal = fingerprint_of({"predictive": theta.tolist()})
+        # Number 0: no round of any run trains on these rows.
+        plan = self.bank.add(plan_round(0, proposal, theta, self.config.simulator, seed, share=1))
+        self._simulations.fill([(plan, n)], "predictive check")
+        write_json(path, {"plan": plan.id})
+
+    def _predictive_plan(self) -> Plan | None:
+        path = self.out / "chains" / "predictive.json"
+        return self.bank.plan(read_json(path)["plan"]) if path.exists() else None
+
+    @property
+    def _imported(self) -> bool:
+        return self.config.simulator.kind == "imported"
+
+    def _first_plans(self) -> list[tuple[Plan, int]]:
+        """Plans of the prior's round; the same ones for ever, whatever others add to a shared bank."""
+        from eorinfer.inference.plans import prior_plans, prior_rows
+
+        n = self.tables.inference.rounds[0]
+        if known := self._recorded(1):
+            return known
+        if self._imported and (there := prior_rows(self.bank, self.config.prior)) < n:
+            raise InputError(
+                f"{self.config.file}: [inference] rounds = [{n}], but {self.bank.path} holds {there} imported cubes "
+                "with this prior; import more with `eorinfer bank import`, or ask for fewer"
+            )
+        plans = prior_plans(self.bank, self.config.prior, self.config.simulator, n, self.tables.seed)
+        self._record(1, plans, self.config.prior.hash(), 1.0)
         return plans
 
-    def _next_round(self, number: int, posterior: Any, observation: Observation) -> tuple[Plan, int]:
+    def _record(self, number: int, plans: list[tuple[Plan, int]], proposal: str, volume: float) -> None:
+        path = self._round_file(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"plans": [[plan.id, n] for plan, n in plans], "proposal": proposal, "volume": volume}
+        write_json(path, content | {"simulations": sum(n for _, n in plans)})
+
+    def _recorded(self, number: int) -> list[tuple[Plan, int]]:
+        """Plans of a round that was begun, if the bank has them."""
+        path = self._round_file(number)
+        if not path.exists():
+            return []
+        known = {plan.id: plan for plan in self.bank.plans()}
+        plans = read_json(path)["plans"]
+        return [(known[id], n) for id, n in plans] if all(id in known for id, _ in plans) else []
+
+    def _recorded_plans(self) -> list[tuple[Plan, int]]:
+        """Plans of the later rounds that were begun."""
+        return [plan for i in range(2, len(self.tables.inference.rounds) + 1) for plan in self._recorded(i)]
+
+    def _round_file(self, number: int) -> Path:
+        return self.out / "rounds" / f"{number:02d}" / "round.json"
+
+    def _known_plans(self) -> list[tuple[Plan, int]]:
+        """Plans of the prior's round and of the later ones that have been simulated."""
+        later = [one for one in self._recorded_plans() if not self._simulations.lacking([one])]
+        return [*self.simulate(), *later]
+
+    def _next_round(self, number: int, posterior: Any, observation: Observation) -> list[tuple[Plan, int]]:
         """Draw theta from the prior truncated by the last posterior, and simulate."""
         from eorinfer.inference.plans import plan_round
         from eorinfer.inference.posterior import draw_truncated
 
         n = self.tables.inference.rounds[number - 1]
-        path = self.out / "rounds" / f"{number:02d}" / "round.json"
-        proposal = fingerprint_of({"after": posterior.facts["key"], "n": n})
-        known = read_json(path) if path.exists() else {}
-        if known.get("proposal") == proposal:
-            plan = self.bank.plan(known["plan"])
-        else:
+        proposal = fingerprint_of(
+            {
+                "after": posterior.facts["key"],
+                "n": n,
+                "truncation": self.tables.inference.truncation,
+                "observation": hashlib.sha256(observation.values.tobytes()).hexdigest(),
+            }
+        )
+        plans = self._recorded(number)
+        if not plans or read_json(self._round_file(number))["proposal"] != proposal:
             regions = self._regions(posterior, observation, number)
             rng = np.random.default_rng([self.tables.seed, number])
             theta, volume = draw_truncated(self.config.prior, regions, n, rng)
             plan = self.bank.add(plan_round(number, proposal, theta, self.config.simulator, self.tables.seed))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"plan": plan.id, "proposal": proposal, "volume": volume, "simulations": n})
-        self.progress.line(f"round {number}: the truncated prior has {read_json(path)['volume']:.3g} of the prior's volume")
-        self._fill([(plan, n)], f"round {number}")
-        return plan, n
+            plans = [(plan, n)]
+            self._record(number, plans, proposal, volume)
+        volume = read_json(self._round_file(number))["volume"]
+        self.progress.line(f"round {number}: the truncated prior has {volume:.3g} of the prior's volume")
+        self._simulations.fill(plans, f"round {number}")
+        return plans
 
     def _regions(self, posterior: Any, observation: Observation, number: int) -> tuple[Any, ...]:
         region = posterior.region(
@@ -389,7 +349,6 @@ class Run:
         """The posterior of one round: loaded when it is there, else trained."""
         from eorinfer.inference.posterior import Architecture, Posterior
         from eorinfer.inference.rounds import Trainer
-        import shutil
 
         folder = self.out / "rounds" / f"{number:02d}"
         rows = self._training_rows(plans, observation)
@@ -418,12 +377,14 @@ class Run:
             title=f"round {number}",
             progress=self.progress,
         )
-        volume = read_json(folder / "round.json")["volume"] if regions else 1.0
+        volume = read_json(self._round_file(number))["volume"]
         posterior.facts.update(
             key=key, round=number, volume=volume, seconds=time.monotonic() - start, simulations=len(rows)
         )
         posterior.save(folder / "posterior")
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        # Those of a fit that was stopped and then changed, too.
+        for checkpoints in folder.glob("checkpoints-*"):
+            shutil.rmtree(checkpoints, ignore_errors=True)
         return posterior
 
     def _training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
@@ -458,25 +419,11 @@ class Run:
                 }
             )
         mcmc = self.out / "chains" / "mcmc.json"
-        rows = self.bank.rows()
+        plans = [plan for plan, _ in (*self._recorded(1), *self._recorded_plans())]
+        drawn = self._predictive_plan()
+        rows = self.bank.rows(plans + [drawn] * (drawn is not None))
         return {
             "rounds": rounds,
             "mcmc": read_json(mcmc) if mcmc.exists() else None,
             "simulations": rows.counts() | {"seconds": float(rows.seconds.sum())},
         }
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[f"{prefix}{key}"] = value
-    return out
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

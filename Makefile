@@ -1,0 +1,55 @@
+# make setup   system packages (through apt when root) and a .venv with pinned versions
+# make demo    the main job: posteriors of a mock SKA-Low observation, in runs/demo
+# make test    the tests
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.ready
+
+demo: setup
+	$(BIN)/eorinfer run examples/demo.toml --out runs/demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs
+
+# What the sources of 21cmFAST and its dependencies are built with: package names, each with the test for it.
+$(VENV)/.ready: constraints.txt pyproject.toml
+	@missing=""; \
+	command -v $(PYTHON) >/dev/null || missing="$$missing python3"; \
+	command -v cc >/dev/null || missing="$$missing gcc"; \
+	command -v c++ >/dev/null || missing="$$missing g++"; \
+	command -v gsl-config >/dev/null || missing="$$missing libgsl-dev"; \
+	{ [ -e /usr/include/fftw3.h ] || [ -e /usr/local/include/fftw3.h ]; } || missing="$$missing libfftw3-dev"; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' \
+		2>/dev/null || missing="$$missing python3-dev"; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+		else \
+			echo "make setup: these Debian packages are missing:$$missing"; \
+			echo "Install them (sudo apt-get install$$missing), then run make again."; \
+			exit 2; \
+		fi; \
+	fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "make setup: Python 3.11 or later is needed; make PYTHON=/path/to/python3.11 setup"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	# torch by itself first: an open range would choose a build for GPUs, which is gigabytes larger
+	$(BIN)/python -m pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@

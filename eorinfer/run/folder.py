@@ -1,0 +1,67 @@
+"""What binds a run folder to its config."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from eorinfer.config import Config
+from eorinfer.errors import InputError
+
+#: Tables and keys of a config that may change between two calls with the same folder.
+FREE = ("executor", "mcmc", "inference.samples", "inference.predictive")
+#: Tables that may change until the first file or folder is there that depends on them.
+FREE_BEFORE = {
+    "observation": "observation.h5",
+    "embedding": "rounds/01/posterior",
+    "flow": "rounds/01/posterior",
+    "training": "rounds/01/posterior",
+}
+
+
+def refuse_other_config(config: Config, out: Path) -> None:
+    """Compare with the config that `out` was begun with, if it was.
+
+    Raises
+    ------
+    InputError
+        If a key differs that the folder's content depends on; more rounds may be added.
+    """
+    path = out / "config.toml"
+    if not path.exists():
+        return
+    try:
+        before = _flat(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: the config of this run cannot be read ({error}); give another --out") from error
+    now = _flat(config.content())
+    free = (*FREE, *(table for table, file in FREE_BEFORE.items() if not (out / file).exists()))
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if old == new or key.startswith(free):
+            continue
+        if key == "inference.rounds" and isinstance(old, list) and new[: len(old)] == old:
+            continue
+        raise InputError(
+            f"{config.file}: {_named(key)} {_shown(new)}, but {out} holds a run with {_shown(old)}; "
+            "give another --out (and [bank] path to share the simulations)"
+        )
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def _named(key: str) -> str:
+    """A flat key as errors of the config name it."""
+    table, dot, rest = key.partition(".")
+    return f"[{table}] {rest}" if dot else key
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else f"= {value!r}"

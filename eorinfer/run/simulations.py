@@ -1,0 +1,171 @@
+"""The simulations of a run: filling its bank, judging failures, and what stands outside of the bank."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.bank import Bank, Plan
+from eorinfer.campaign import Limits, ShardReport, available_cores, fill, local_executor, simulate_one
+from eorinfer.child import RowResult
+from eorinfer.config import Config
+from eorinfer.errors import InputError, WorkError
+from eorinfer.inference.plans import planned_rows
+from eorinfer.progress import Advance, Progress
+
+
+class Simulations:
+    """Runs the simulator of a config, where its ``[executor]`` says.
+
+    Parameters
+    ----------
+    config
+        Simulator and executor.
+    bank
+        Where rows are kept.
+    progress
+        Where it is told.
+    """
+
+    def __init__(self, config: Config, bank: Bank, progress: Progress) -> None:
+        self.config, self.bank, self.progress = config, bank, progress
+        self._told: set[str] = set()
+
+    def lacking(self, plans: Sequence[tuple[Plan, int]]) -> int:
+        """How many rows of these plans' first so many the bank does not have yet."""
+        return sum(
+            len(range(*plan.rows(shard).indices(min(n, len(plan)))))
+            for plan, n in plans
+            for shard in self.bank.missing(plan, n)
+        )
+
+    def fill(self, plans: Sequence[tuple[Plan, int]], title: str) -> None:
+        """Simulate what these plans lack, and judge failures: those of earlier calls count too.
+
+        Raises
+        ------
+        WorkError
+            If a larger share failed than the config allows.
+        """
+        if rows := self.lacking(plans):
+            with self._executor() as executor, self.progress.bar(f"simulating, {title}", rows) as advance:
+                self._fill(plans, executor, advance)
+        self._judge(plans, title)
+
+    def one(self, theta: NDArray[np.float64], seed: int) -> RowResult:
+        """One simulation outside of the bank."""
+        with self._naming_the_config():
+            return simulate_one(self.config.simulator, theta, seed, self.config.folder, self._limits())
+
+    def preflight(self, planned: int, there: int, rounds: int, predictive: int) -> str:
+        """How much is ahead, how long it takes and how much disk, in one line.
+
+        Parameters
+        ----------
+        planned, there
+            Simulations in all, and how many of them the bank has.
+        rounds
+            Number of rounds.
+        predictive
+            Simulations of the predictive check among those planned.
+        """
+        check = f" and {predictive} for the predictive check" if predictive else ""
+        line = f"preflight: {planned - predictive} simulations in {rounds} round(s){check}"
+        if planned == there:
+            return f"{line}, all of them in the bank"
+        measured = self.bank.rows().ok.seconds
+        measured = measured[measured > 0]  # imported rows took no time here
+        each = float(np.mean(measured)) if len(measured) else self.config.simulator.seconds_per_row
+        source = "as measured so far" if len(measured) else "by the simulator's own estimate"
+        workers = self.config.tables.executor.workers or available_cores()
+        ahead = planned - there
+        return (
+            f"{line}, {there} of them in the bank; about {_duration(ahead * each / workers)} of simulating "
+            f"on {workers} process(es) ({each:.2g} s each, {source}) and "
+            f"{_size(ahead * self.bank.bytes_per_row)} of disk"
+        )
+
+    def _fill(self, plans: Sequence[tuple[Plan, int]], executor: Executor, advance: Advance) -> None:
+        counts: Counter[str] = Counter()
+
+        def tell(report: ShardReport) -> None:
+            counts.update(report.counts)
+            bad = sum(counts.values()) - counts["ok"]
+            advance(sum(report.counts.values()), f"{bad} failed" if bad else "")
+
+        for plan, n in plans:
+            with self._naming_the_config():
+                fill(
+                    self.bank,
+                    plan,
+                    self.config.simulator,
+                    executor,
+                    rows=n,
+                    beside=self.config.folder,
+                    limits=self._limits(),
+                    report=tell,
+                )
+
+    def _judge(self, plans: Sequence[tuple[Plan, int]], title: str) -> None:
+        rows = planned_rows(self.bank, plans)
+        failed = rows[rows.status != "ok"]
+        if not len(failed):
+            return
+        kinds = ", ".join(f"{n} {status}" for status, n in failed.counts().items())
+        example = next((f"; for example: {m}" for m in failed.message if m), "")
+        line = f"{title}: {len(failed)} of {len(rows)} simulations failed ({kinds}){example}"
+        share = self.config.tables.executor.failure_share
+        if len(failed) > share * len(rows):
+            raise WorkError(f"{line}; more than [executor] failure_share = {share:g}")
+        if line not in self._told:
+            self._told.add(line)
+            self.progress.line(line)
+
+    def _limits(self) -> Limits:
+        return Limits(self.config.tables.executor.timeout, self.config.tables.executor.memory_gb)
+
+    @contextmanager
+    def _naming_the_config(self) -> Iterator[None]:
+        """A simulator that cannot be started is an error in the config's ``[simulator]``."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"{self.config.file}: {error}") from error
+
+    @contextmanager
+    def _executor(self) -> Iterator[Executor]:
+        settings = self.config.tables.executor
+        if settings.kind == "local":
+            with local_executor(settings.workers) as executor:
+                yield executor
+            return
+        try:
+            from distributed import Client, LocalCluster
+        except ImportError as error:
+            raise InputError(
+                f'{self.config.file}: [executor] kind = "dask" needs the package distributed: '
+                "pip install 'eorinfer[dask]'"
+            ) from error
+        if settings.address:
+            with Client(settings.address) as client:
+                yield client.get_executor()
+            return
+        workers = settings.workers or available_cores()
+        with (
+            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client.get_executor()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
