@@ -10,11 +10,13 @@ from cyclopts import App, CycloptsError, Parameter
 
 import eorinfer
 from eorinfer.errors import InputError, WorkError
+from eorinfer.report.figures import keep_matplotlib_out_of_home
 
 app = App(
     name="eorinfer",
     help="Simulation-based inference for 21cm images: posteriors from the whole image beside a power-spectrum MCMC.",
     version=eorinfer.__version__,
+    suppress_keyboard_interrupt=False,  # cyclopts would end in silence with exit code 130
     help_epilogue="Exit codes: 0 done, 1 failed while working, 2 the input was wrong. --debug shows tracebacks.",
 )
 bank_app = App(name="bank", help="Look at, check and fill simulation banks.")
@@ -93,6 +95,7 @@ def infer(
     """
     if config is not None and posterior is None and observation is None:
         step = _run(config, out)
+        step.read_observation()
         step.preflight()
         step.infer()
         step.progress.line(f"results: {out}/posterior, {out}/chains/npe.txt")
@@ -206,6 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
     if debug:
         arguments.remove("--debug")
     signal.signal(signal.SIGTERM, _terminate)
+    keep_matplotlib_out_of_home()
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         code = 0

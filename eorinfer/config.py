@@ -226,6 +226,7 @@ def check_config(path: Path, content: dict[str, Any]) -> Config:
     except ValueError as error:
         raise InputError(f"{path}: [simulator] {error}") from error
     prior = _prior(path, tables, simulator)
+    _refuse_impossible(path, tables, simulator)
     if tables.mcmc.walkers < 2 * len(prior.parameters):
         raise InputError(
             f"{path}: [mcmc] walkers = {tables.mcmc.walkers}: emcee needs at least twice the number of "
@@ -254,6 +255,27 @@ def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:
         except SimulationError as error:
             raise InputError(f"{path}: [prior] {error}") from error
     return prior
+
+
+def _refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None:
+    """What each table allows by itself and the simulator does not."""
+    if simulator.kind == "imported":
+        if len(tables.inference.rounds) > 1:
+            raise InputError(
+                f"{path}: [inference] rounds = {list(tables.inference.rounds)}: imported cubes cannot be simulated "
+                f"anew; give one round, rounds = [{tables.inference.rounds[0]}]"
+            )
+        if tables.observation.theta is not None:
+            raise InputError(
+                f'{path}: [observation] theta: imported cubes cannot be simulated anew; give file = "observed.h5"'
+            )
+    fundamental = 2 * np.pi / max(simulator.observables[0].box_length)
+    k_max = tables.power_spectrum.k_max
+    if k_max is not None and k_max <= fundamental:
+        raise InputError(
+            f"{path}: [power_spectrum] k_max = {k_max:g}: must be above {fundamental:.3g} 1/Mpc, "
+            "the first mode of the box"
+        )
 
 
 def _mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] | None:

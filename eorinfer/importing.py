@@ -50,6 +50,7 @@ def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], se
             f"{theta_file}: {len(outside)} of {n} rows are outside the prior or not finite, the first is row "
             f"{outside[0]}, {theta[outside[0]].tolist()}; [prior] must be what theta was drawn from"
         )
+    # All is checked before anything is written: a plan without its cubes would be simulated.
     arrays = {o.name: _cubes(_file_of(o.name, cubes, bank), n, o.shape) for o in bank.observables}
     if seed_file is None:
         tag = int(fingerprint_of({"theta": theta.tolist()})[:8], 16)
@@ -65,9 +66,6 @@ def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], se
         rows = plan.rows(shard)
         size = rows.stop - rows.start
         parts = {name: np.asarray(array[rows], np.float32) for name, array in arrays.items()}
-        for name, part in parts.items():
-            if not np.isfinite(part).all():
-                raise InputError(f"{name}: values that are not finite in rows {rows.start} to {rows.stop - 1}")
         bank.write_shard(plan, shard, status=["ok"] * size, message=[""] * size, seconds=[0.0] * size, arrays=parts)
     return n
 
@@ -86,6 +84,12 @@ def _cubes(path: Path, n: int, shape: tuple[int, ...]) -> NDArray[Any]:
     array = _load(path)
     if array.shape != (n, *shape):
         raise InputError(f"{path}: shape {array.shape}, expected {(n, *shape)}: rows, channels, cells")
+    for i, cube in enumerate(array):
+        # As they will be stored: a number beyond float32 becomes infinite there.
+        with np.errstate(over="ignore"):
+            bad = int(cube.size - np.isfinite(np.asarray(cube, np.float32)).sum())
+        if bad:
+            raise InputError(f"{path}: {bad} of {cube.size} values of row {i} are NaN or infinite; leave such rows out")
     return array
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from eorinfer.errors import InputError
+from eorinfer.errors import InputError, WorkError
 from eorinfer.files import read_json, whole_folder, write_json
 from eorinfer.inference.data import Cubes, Tensors, validation_rows
 from eorinfer.inference.settings import TrainingSettings
@@ -268,6 +268,11 @@ def train_emulator(
     """
     progress = progress or Silent()
     _, _, bins = spectra.power.shape
+    realisations = len(np.unique(spectra.seed))
+    if realisations < 2 * FOLDS:
+        raise WorkError(
+            f"the power-spectrum emulator needs at least {2 * FOLDS} valid realisations, there are {realisations}"
+        )
     emulator = Emulator(len(prior.parameters), bins)
     fold = _folds(spectra.seed, seed)
     z = torch.empty_like(spectra.power)

@@ -1,11 +1,13 @@
 """emcee on a vectorised likelihood, until it has converged or says that it has not."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import emcee
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,6 +88,7 @@ def run_mcmc(
     progress = progress or Silent()
     name = hashlib.sha256(f"{key} {settings.walkers} {seed}".encode()).hexdigest()[:16]
     file.parent.mkdir(parents=True, exist_ok=True)
+    _set_aside_if_damaged(file, progress)
     backend = emcee.backends.HDFBackend(str(file), name=name)
     dimension = len(prior.parameters)
     sampler = emcee.EnsembleSampler(
@@ -111,16 +114,17 @@ def run_mcmc(
         # The stored state of the generator goes on where it was.
         state.random_state = backend.random_state
     while True:
-        done = backend.iteration if backend.initialized else 0
-        if done:
+        done = int(backend.iteration) if backend.initialized else 0
+        # Only at the ends of blocks, so that a chain that was stopped ends where it would have ended.
+        into_block = done % settings.steps
+        if done >= settings.max_steps or (done and not into_block):
             tau = _autocorrelation(sampler)
             progress.line(
                 f"mcmc: {done} steps, autocorrelation time {tau:.0f}, {done / tau:.0f} of {LONG_ENOUGH} needed"
             )
             if done >= LONG_ENOUGH * tau or done >= settings.max_steps:
                 break
-        # Seconds of work are kept at least every block.
-        steps = min(settings.steps, settings.max_steps - done)
+        steps = min(settings.steps - into_block, settings.max_steps - done)
         state = sampler.run_mcmc(state, steps, skip_initial_state_check=not fresh)
         fresh = False
     burn_in, thin = int(BURN_IN * tau), max(1, int(tau / 2))
@@ -128,7 +132,23 @@ def run_mcmc(
         burn_in, thin = done // 2, 1
     values = sampler.get_chain(discard=burn_in, thin=thin, flat=True)
     samples = Samples.unweighted(values, prior.parameters, label, correlated=True)
-    return Chain(samples, bool(done >= LONG_ENOUGH * tau), int(done), tau, float(np.mean(sampler.acceptance_fraction)))
+    return Chain(samples, bool(done >= LONG_ENOUGH * tau), done, tau, float(np.mean(sampler.acceptance_fraction)))
+
+
+def _set_aside_if_damaged(file: Path, progress: Progress) -> None:
+    """A kill in the middle of a write may leave a file that HDF5 cannot open: the chain starts afresh."""
+    if not file.exists():
+        return
+    try:
+        with h5py.File(file, "r") as content:
+            for group in content.values():
+                group["chain"][-1:]
+    except (OSError, KeyError, RuntimeError) as error:
+        aside = file.with_name(f"damaged-{file.name}")
+        os.replace(file, aside)
+        progress.line(
+            f"mcmc: {file} cannot be read ({error}); it is set aside as {aside.name}, the chain starts afresh"
+        )
 
 
 def _autocorrelation(sampler: emcee.EnsembleSampler) -> float:

@@ -50,8 +50,8 @@ class FlowSettings(Settings):
     """
 
     kind: Literal["zuko_nsf", "zuko_maf"] = "zuko_nsf"
-    transforms: PositiveInt = 3
-    hidden: tuple[PositiveInt, ...] = (64, 64)
+    transforms: PositiveInt = 2
+    hidden: tuple[PositiveInt, ...] = (32, 32)
 
 
 class TrainingSettings(Settings):
@@ -75,11 +75,11 @@ class TrainingSettings(Settings):
         As in Lightning, e.g. ``"bf16-mixed"`` on a GPU.
     """
 
-    steps: PositiveInt = 2000
+    steps: PositiveInt = 1500
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 2e-3
-    weight_decay: float = Field(default=1e-3, ge=0)
-    ensemble: PositiveInt = 2
+    weight_decay: float = Field(default=0.3, ge=0)
+    ensemble: PositiveInt = 3
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.9)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
@@ -138,6 +138,6 @@ class McmcSettings(Settings):
     """
 
     walkers: Annotated[int, Field(ge=4, multiple_of=2)] = 32
-    steps: PositiveInt = 2000
+    steps: PositiveInt = 1500
     max_steps: PositiveInt = 50000
     draws: PositiveInt = 8

@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,16 +115,14 @@ def fit(
             num_sanity_val_steps=0,
             default_root_dir=folder,
         )
-        trainer.fit(
-            runner,
-            loader(training, settings.batch_size, shuffle_seed=seed),
-            loader(validation, 256),
-            ckpt_path=resume if resume.exists() else None,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        # Lightning swallows Ctrl-C; the half-trained network must not pass for a trained one.
-        raise KeyboardInterrupt
+        with _ctrl_c():
+            trainer.fit(
+                runner,
+                loader(training, settings.batch_size, shuffle_seed=seed),
+                loader(validation, 256),
+                ckpt_path=resume if resume.exists() else None,
+                weights_only=True,
+            )
     runner.cpu()
     runner.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     module.eval()
@@ -199,6 +199,22 @@ class _Tell(Callback):
         # After a resume the first call makes up for the epochs done before.
         self._advance(trainer.current_epoch + 1 - self._told, note)
         self._told = trainer.current_epoch + 1
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Lightning makes it a SystemExit and ignores the next one."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

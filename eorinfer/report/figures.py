@@ -10,12 +10,17 @@ from typing import Any
 from eorinfer.files import whole_file
 
 
-def pyplot() -> Any:
-    """`matplotlib.pyplot` with the Agg backend, its cache in a temporary folder."""
+def keep_matplotlib_out_of_home() -> None:
+    """Give matplotlib a temporary cache; to be called before anything imports it, as sbi does."""
     if "MPLCONFIGDIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="eorinfer-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["MPLCONFIGDIR"] = folder
+
+
+def pyplot() -> Any:
+    """`matplotlib.pyplot` with the Agg backend, its cache in a temporary folder."""
+    keep_matplotlib_out_of_home()
     import matplotlib
 
     matplotlib.use("Agg")

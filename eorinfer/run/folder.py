@@ -39,7 +39,7 @@ def refuse_other_config(config: Config, out: Path) -> None:
         old, new = before.get(key), now.get(key)
         if old == new or key.startswith(free):
             continue
-        if key == "inference.rounds" and isinstance(old, list) and new[: len(old)] == old:
+        if key == "inference.rounds" and isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old:
             continue
         raise InputError(
             f"{config.file}: {_named(key)} {_shown(new)}, but {out} holds a run with {_shown(old)}; "

@@ -95,6 +95,11 @@ class Run:
         observation.write(path)
         return observation
 
+    def read_observation(self) -> None:
+        """Read an observed file, so that what is wrong with it is said before anything is begun."""
+        if self.config.theta is None:
+            self.observe()
+
     # -- posteriors ----------------------------------------------------------------------------
 
     def infer(self) -> Samples:
@@ -212,6 +217,7 @@ class Run:
 
     def all(self) -> None:
         """Everything."""
+        self.read_observation()
         self.preflight()
         self.infer()
         self.mcmc()
@@ -229,6 +235,7 @@ class Run:
         """Simulate at theta with a seed that no row of the bank has, and observe it once."""
         import torch
 
+        self._first_plans()  # so that their seeds are known
         taken = {seed for plan in self.bank.plans() for seed in plan.seed.tolist()}
         attempt = 0
         while (seed := derived_seed(self.tables.seed, 0, 1, attempt)) in taken:
@@ -421,7 +428,7 @@ class Run:
         mcmc = self.out / "chains" / "mcmc.json"
         plans = [plan for plan, _ in (*self._recorded(1), *self._recorded_plans())]
         drawn = self._predictive_plan()
-        rows = self.bank.rows(plans + [drawn] * (drawn is not None))
+        rows = self.bank.rows(plans if drawn is None else [*plans, drawn])
         return {
             "rounds": rounds,
             "mcmc": read_json(mcmc) if mcmc.exists() else None,
