@@ -53,7 +53,10 @@ def main() -> None:
     for j, p in enumerate(config.prior.parameters):
         low, middle, high = np.quantile(ratio[:, j], [0.16, 0.5, 0.84])
         inside = [
-            sum(s.interval(level)[0][j] <= t[j] <= s.interval(level)[1][j] for s, t in zip(results, rows.theta, strict=True))
+            sum(
+                s.interval(level)[0][j] <= t[j] <= s.interval(level)[1][j]
+                for s, t in zip(results, rows.theta, strict=True)
+            )
             for level in (0.68, 0.95)
         ]
         n = len(results)

@@ -24,7 +24,10 @@ from sbi.utils.metrics import c2st
 
 from eorinfer import Config, Observation, Run, Samples
 from eorinfer.config import check_config
+from eorinfer.inference.baseline import PowerSpectrumLikelihood
+from eorinfer.inference.emulator import Emulator
 from eorinfer.inference.exact import ModePower, grid_posterior, log_likelihood
+from eorinfer.inference.flow import build_power_spectrum
 from eorinfer.inference.mcmc import run_mcmc
 from eorinfer.inference.posterior import Posterior
 from eorinfer.progress import for_terminal
@@ -80,7 +83,9 @@ def measure(arguments: argparse.Namespace, out: Path) -> None:
     print(f"{arguments.simulations} simulations and training: {time.monotonic() - start:.0f} s")
     run.mcmc()
     posterior = Posterior.load(out / "posterior")
-    baseline = run.likelihood()
+    baseline = PowerSpectrumLikelihood(
+        Emulator.load(out / "emulator")[0], build_power_spectrum(checked.observable, checked.tables.power_spectrum)
+    )
     mcmc = checked.tables.mcmc
     rows: dict[str, list[tuple[float, NDArray[np.float64], NDArray[np.float64]]]] = {}
     print("\nobservation  ln A   slope  method                    C2ST   width ln A, slope   std ln A, slope")

@@ -213,8 +213,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         code = 0
-    except (InputError, CycloptsError) as error:
+    except InputError as error:
         code = _end(2, str(error), debug)
+    except CycloptsError as error:
+        code = _end(2, f"{error} `eorinfer --help` shows what there is", debug)
     except KeyboardInterrupt:
         code = _end(1, "stopped; what was computed is kept, and the same command goes on from there", debug)
     except WorkError as error:

@@ -21,6 +21,9 @@ from simulators import GaussianField
 
 from .runs import call, config, quick_emulator, start
 
+# getdist's own
+pytestmark = pytest.mark.filterwarnings("ignore:The format attribute was deprecated")
+
 FILES = {
     "config.toml",
     "observation.h5",
@@ -190,11 +193,11 @@ def test_more_rounds_go_on_in_the_same_folder(whole: Path, tmp_path: Path) -> No
     assert (out / "chains/npe.txt").read_bytes() == (whole / "chains/npe.txt").read_bytes()
 
 
-@pytest.mark.parametrize("stop", [1, 2, 5])
+@pytest.mark.parametrize("stop", [2, 5])
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     whole: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Stopped in the fits of the first round, of the second round and of the emulator."""
+    """Stopped in the fit of the second round, or in one of the emulator's."""
     path, out = config(tmp_path), tmp_path / "run"
     left = stop
     end = training._Tell.on_train_epoch_end

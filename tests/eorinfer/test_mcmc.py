@@ -69,7 +69,7 @@ def test_mean_and_covariance_within_their_errors(long: tuple[Chain, Gaussian]) -
 
 def test_a_prior_that_cuts_the_likelihood(tmp_path: Path) -> None:
     cut = Prior((Parameter("a", "a", 1.0, 5.0, 2.0), Parameter("b", "b", 0.0, 20.0, 1.0)))
-    chain = run_mcmc(Gaussian(), cut, settings(steps=500, max_steps=500), file=tmp_path / "m.h5", key="k", seed=1)
+    chain = run_mcmc(Gaussian(), cut, settings(steps=300, max_steps=300), file=tmp_path / "m.h5", key="k", seed=1)
     a = chain.samples.values[:, 0]
     assert a.min() >= 1.0
     # Half a Gaussian: its mean is sqrt(2 / pi) sigma above the cut.
