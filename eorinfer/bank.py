@@ -13,7 +13,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,101 +26,14 @@ from numpy.typing import NDArray
 import simulators
 from eorinfer.errors import InputError
 from eorinfer.files import make_folder, read_json, remove_leftovers, whole_file
+from eorinfer.rows import STATUSES, Plan, Rows
 from simulators import Observable, Parameter, Simulator
 
 FORMAT = 1
-STATUSES = ("ok", "failed", "invalid", "timeout", "killed")
 #: A checksum for each chunk; only chunks can have one.
 _CHECKED: dict[str, Any] = {"chunks": True, "fletcher32": True}
 #: What h5py raises when a file is not what it was.
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A round before it is simulated.
-
-    Attributes
-    ----------
-    id
-        ``NN-HASH``: number of the round and a hash of everything that determines it.
-    number
-        1 for draws from the prior.
-    proposal
-        Hash of the distribution theta was drawn from.
-    shard_rows
-        Rows in each shard but the last.
-    theta
-        (n, P) float64.
-    seed
-        (n,) uint64; rows of one realisation share it.
-    """
-
-    id: str
-    number: int
-    proposal: str
-    shard_rows: int
-    theta: NDArray[np.float64]
-    seed: NDArray[np.uint64]
-
-    def __len__(self) -> int:
-        return len(self.theta)
-
-    @property
-    def shards(self) -> int:
-        """Number of shards that hold the round."""
-        return -(-len(self) // self.shard_rows)
-
-    def rows(self, shard: int) -> slice:
-        """Rows of the plan that stand in a shard."""
-        return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, len(self)))
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a bank without their arrays.
-
-    Attributes
-    ----------
-    theta
-        (n, P) float64.
-    seed
-        (n,) uint64.
-    round
-        (n,) int64.
-    status, message
-        (n,) text; a status is one of `STATUSES`.
-    seconds
-        (n,) float64.
-    shard
-        (n,) file names in ``shards/``.
-    index
-        (n,) row in that shard.
-    """
-
-    theta: NDArray[np.float64]
-    seed: NDArray[np.uint64]
-    round: NDArray[np.int64]
-    status: NDArray[np.str_]
-    message: NDArray[np.str_]
-    seconds: NDArray[np.float64]
-    shard: NDArray[np.str_]
-    index: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.theta)
-
-    def __getitem__(self, rows: Any) -> "Rows":
-        return Rows(**{name: getattr(self, name)[rows] for name in Rows.__dataclass_fields__})
-
-    @property
-    def ok(self) -> "Rows":
-        """Only the rows whose arrays are valid."""
-        return self[self.status == "ok"]
-
-    def counts(self) -> dict[str, int]:
-        """Number of rows by status, only those that occur."""
-        return {status: int(n) for status in STATUSES if (n := np.count_nonzero(self.status == status))}
 
 
 class Bank:
@@ -289,9 +202,7 @@ class Bank:
             for i in range(plan.shards)
             if self.shard_path(plan, i).exists()
         ]
-        if not found:
-            return _no_rows(len(self.parameters))
-        return Rows(**{f: np.concatenate([getattr(r, f) for r in found]) for f in Rows.__dataclass_fields__})
+        return Rows.concatenate(found) if found else Rows.none(len(self.parameters))
 
     def read_rows(self, path: Path) -> Rows:
         """Everything of one shard but its arrays.
@@ -432,19 +343,6 @@ def _describe(simulator: Simulator) -> dict[str, Any]:
         "observables": [asdict(o) for o in simulator.observables],
         "packages": package_versions(),
     }
-
-
-def _no_rows(parameters: int) -> Rows:
-    return Rows(
-        theta=np.empty((0, parameters)),
-        seed=np.empty(0, np.uint64),
-        round=np.empty(0, np.int64),
-        status=np.empty(0, np.str_),
-        message=np.empty(0, np.str_),
-        seconds=np.empty(0),
-        shard=np.empty(0, np.str_),
-        index=np.empty(0, np.int64),
-    )
 
 
 def _first_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank, Plan
+from eorinfer.bank import Bank
 from eorinfer.child import (
     Child,
     ChildStartError,
@@ -30,6 +30,7 @@ from eorinfer.child import (
     stopping,
 )
 from eorinfer.errors import InputError, WorkError
+from eorinfer.rows import Plan
 from simulators import Simulator
 
 #: Rows after which a child is replaced, against slow leaks.

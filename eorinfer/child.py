@@ -309,7 +309,8 @@ def main() -> None:
             simulator.check_available()
         _refuse_other(simulator, start["fingerprint"])
     except Exception as error:
-        _reply(answers, {"error": f"{type(error).__name__}: {_one_line(error)}"})
+        cause = "" if isinstance(error, SimulationError | ValueError) else f"{type(error).__name__}: "
+        _reply(answers, {"error": cause + _one_line(error)})
         return
     if start["memory"]:
         resource.setrlimit(resource.RLIMIT_DATA, (start["memory"], start["memory"]))

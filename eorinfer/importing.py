@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank, Plan
+from eorinfer.bank import Bank
 from eorinfer.errors import InputError
 from eorinfer.prior import Prior
+from eorinfer.rows import Plan
 from simulators.base import derived_seed, fingerprint_of
 
 SHARD_ROWS = 64

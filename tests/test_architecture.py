@@ -17,6 +17,7 @@ LAYERS: list[set[str]] = [
     {"eorinfer.files", "eorinfer.prior"},
     {"eorinfer.samples", "eorinfer.observation"},
     {"eorinfer.survey", "eorinfer.summaries", "eorinfer.networks", "eorinfer.inference.settings"},
+    {"eorinfer.rows"},
     {"eorinfer.bank"},
     {"eorinfer.child"},
     {"eorinfer.campaign", "eorinfer.importing"},

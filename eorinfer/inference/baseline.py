@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank, Rows
+from eorinfer.bank import Bank
 from eorinfer.inference.data import Cubes
 from eorinfer.inference.emulator import Emulator, observe_spectra, train_emulator
 from eorinfer.inference.flow import as_theta, build_power_spectrum
@@ -18,6 +18,7 @@ from eorinfer.inference.settings import PowerSpectrumSettings
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress
+from eorinfer.rows import Rows
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey.base import Survey
 from simulators import Observable

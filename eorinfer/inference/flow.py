@@ -126,10 +126,10 @@ class ConditionalAffine(nn.Module):
         self._rows, self._columns = torch.tril_indices(parameters, parameters, offset=-1)
         self.mean = nn.Linear(features, parameters)
         self.log_diagonal = nn.Linear(features, parameters)
-        self.below = nn.Linear(features, len(self._rows))
-        for layer in (self.mean, self.log_diagonal, self.below):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.below = nn.Linear(features, len(self._rows)) if parameters > 1 else None
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
 
     def forward(self, u: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """U (n, P) and features (n or 1, F) to z (n, P) and log det A (n or 1,)."""
@@ -146,7 +146,8 @@ class ConditionalAffine(nn.Module):
     def _factor(self, features: Tensor) -> Tensor:
         # Bounded: a posterior a thousandth of the prior's width is beyond what float32 resolves well.
         a = torch.diag_embed(torch.exp(7.0 * torch.tanh(self.log_diagonal(features) / 7.0)))
-        a[:, self._rows, self._columns] = self.below(features)
+        if self.below is not None:
+            a[:, self._rows, self._columns] = self.below(features)
         return a
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank, Plan, Rows
+from eorinfer.bank import Bank
 from eorinfer.prior import Prior
+from eorinfer.rows import Plan, Rows
 from simulators import Simulator
 from simulators.base import derived_seed, fingerprint_of
 
@@ -82,9 +83,8 @@ def planned_rows(bank: Bank, plans: Sequence[tuple[Plan, int]]) -> Rows:
         shards = -(-n // plan.shard_rows)
         rows = bank.rows([plan]) if shards == plan.shards else _first_shards(bank, plan, shards)
         parts.append(rows[:n])
-    return Rows(**{f: np.concatenate([getattr(r, f) for r in parts]) for f in Rows.__dataclass_fields__})
+    return Rows.concatenate(parts)
 
 
 def _first_shards(bank: Bank, plan: Plan, shards: int) -> Rows:
-    parts = [bank.read_rows(bank.shard_path(plan, i)) for i in range(shards)]
-    return Rows(**{f: np.concatenate([getattr(r, f) for r in parts]) for f in Rows.__dataclass_fields__})
+    return Rows.concatenate([bank.read_rows(bank.shard_path(plan, i)) for i in range(shards)])

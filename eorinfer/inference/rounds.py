@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eorinfer.bank import Bank, Rows
+from eorinfer.bank import Bank
 from eorinfer.errors import WorkError
 from eorinfer.inference.data import Cubes, validation_rows
 from eorinfer.inference.flow import PosteriorNetwork
@@ -16,6 +16,7 @@ from eorinfer.inference.settings import TrainingSettings
 from eorinfer.inference.training import fit
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress
+from eorinfer.rows import Rows
 from eorinfer.survey.base import Survey
 from eorinfer.survey.settings import SurveySettings
 from eorinfer.survey.symmetry import augment

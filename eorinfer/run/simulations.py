@@ -8,13 +8,14 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank, Plan
+from eorinfer.bank import Bank
 from eorinfer.campaign import Limits, ShardReport, available_cores, fill, local_executor, simulate_one
 from eorinfer.child import RowResult
 from eorinfer.config import Config
 from eorinfer.errors import InputError, WorkError
 from eorinfer.inference.plans import planned_rows
 from eorinfer.progress import Advance, Progress
+from eorinfer.rows import Plan
 
 
 class Simulations:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 import simulators
-from eorinfer.bank import Bank, Plan, Rows
+from eorinfer.bank import Bank
 from eorinfer.config import Config
 from eorinfer.errors import InputError, WorkError
 from eorinfer.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.observation import Observation
 from eorinfer.progress import Progress, Silent
+from eorinfer.rows import Plan, Rows
 from eorinfer.run.folder import refuse_other_config
 from eorinfer.run.simulations import Simulations
 from eorinfer.samples import Samples

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from eorinfer.bank import Bank, Plan
+from eorinfer.bank import Bank
+from eorinfer.rows import Plan
 from simulators import GaussianField, Simulator, build
 
 #: A module as a user would write it; which seed meets which fault is a setting.

@@ -15,9 +15,10 @@ import numpy as np
 import psutil
 import pytest
 
-from eorinfer.bank import Bank, Plan, Rows
+from eorinfer.bank import Bank
 from eorinfer.campaign import Limits, ShardReport, fill, local_executor
 from eorinfer.errors import InputError
+from eorinfer.rows import Plan, Rows
 from simulators import GaussianField, build, fingerprint
 
 from .banks import a_plan, faulty

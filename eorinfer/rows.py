@@ -1,0 +1,116 @@
+"""What a bank is asked to simulate, and what it says of each simulation besides its arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+STATUSES = ("ok", "failed", "invalid", "timeout", "killed")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A round before it is simulated.
+
+    Attributes
+    ----------
+    id
+        ``NN-HASH``: number of the round and a hash of everything that determines it.
+    number
+        1 for draws from the prior.
+    proposal
+        Hash of the distribution theta was drawn from.
+    shard_rows
+        Rows in each shard but the last.
+    theta
+        (n, P) float64.
+    seed
+        (n,) uint64; rows of one realisation share it.
+    """
+
+    id: str
+    number: int
+    proposal: str
+    shard_rows: int
+    theta: NDArray[np.float64]
+    seed: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    @property
+    def shards(self) -> int:
+        """Number of shards that hold the round."""
+        return -(-len(self) // self.shard_rows)
+
+    def rows(self, shard: int) -> slice:
+        """Rows of the plan that stand in a shard."""
+        return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, len(self)))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a bank without their arrays.
+
+    Attributes
+    ----------
+    theta
+        (n, P) float64.
+    seed
+        (n,) uint64.
+    round
+        (n,) int64.
+    status, message
+        (n,) text; a status is one of `STATUSES`.
+    seconds
+        (n,) float64.
+    shard
+        (n,) file names in ``shards/``.
+    index
+        (n,) row in that shard.
+    """
+
+    theta: NDArray[np.float64]
+    seed: NDArray[np.uint64]
+    round: NDArray[np.int64]
+    status: NDArray[np.str_]
+    message: NDArray[np.str_]
+    seconds: NDArray[np.float64]
+    shard: NDArray[np.str_]
+    index: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def __getitem__(self, rows: Any) -> "Rows":
+        return Rows(**{name: getattr(self, name)[rows] for name in Rows.__dataclass_fields__})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Rows"]) -> "Rows":
+        """The rows of all parts, one after the other."""
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in cls.__dataclass_fields__})
+
+    @classmethod
+    def none(cls, parameters: int) -> "Rows":
+        """No rows, of so many parameters."""
+        return cls(
+            theta=np.empty((0, parameters)),
+            seed=np.empty(0, np.uint64),
+            round=np.empty(0, np.int64),
+            status=np.empty(0, np.str_),
+            message=np.empty(0, np.str_),
+            seconds=np.empty(0),
+            shard=np.empty(0, np.str_),
+            index=np.empty(0, np.int64),
+        )
+
+    @property
+    def ok(self) -> "Rows":
+        """Only the rows whose arrays are valid."""
+        return self[self.status == "ok"]
+
+    def counts(self) -> dict[str, int]:
+        """Number of rows by status, only those that occur."""
+        return {status: int(n) for status in STATUSES if (n := np.count_nonzero(self.status == status))}
