@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.bank import Bank
-from eorinfer.child import (
+from eorinfer.child import RowResult
+from eorinfer.children import (
     Child,
     ChildStartError,
-    RowResult,
     child_of_this_thread,
     end_all,
     stop_all,

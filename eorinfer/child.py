@@ -2,24 +2,19 @@
 
 ``python -m eorinfer.child`` builds the simulator that the first line of its
 standard input names, then answers one JSON line for each row asked, followed
-by the raw bytes of its arrays. `Child` is the other end of those pipes.
+by the raw bytes of its arrays. `eorinfer.children` is the other end of those pipes.
 """
 
-import atexit
 import contextlib
 import json
 import os
 import resource
 import select
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,13 +23,6 @@ from numpy.typing import NDArray
 
 import simulators
 from simulators import Observable, SimulationError, Simulator
-
-#: Importing 21cmFAST on a loaded machine takes its time.
-START_SECONDS = 300.0
-
-
-class ChildStartError(Exception):
-    """The simulator could not even be built in its process."""
 
 
 @dataclass(frozen=True)
@@ -45,250 +33,6 @@ class RowResult:
     message: str = ""
     seconds: float = 0.0
     arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
-
-class Child:
-    """A running simulator process.
-
-    Parameters
-    ----------
-    settings
-        The ``[simulator]`` table.
-    beside
-        Folder in which a user's module is looked for first.
-    memory
-        Bytes the process may allocate, or None.
-    fingerprint
-        What `simulators.fingerprint` must give in the child, or None.
-
-    Raises
-    ------
-    ChildStartError
-        If the simulator cannot be built; the message is the child's own.
-    """
-
-    def __init__(
-        self,
-        settings: dict[str, Any],
-        beside: str | None,
-        memory: int | None = None,
-        fingerprint: str | None = None,
-    ) -> None:
-        self.rows = 0
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-            "MPLCONFIGDIR": _matplotlib_folder(),
-            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "eorinfer.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-        )
-        with _lock:
-            _running.add(self)
-        if _stopping.is_set():
-            # `stop_all` may have listed the children just before this one joined them.
-            self.kill()
-            raise ChildStartError("stopped")
-        answer = self._start({"simulator": settings, "beside": beside, "memory": memory, "fingerprint": fingerprint})
-        self._observables = [(name, tuple(shape)) for name, shape in answer["observables"]]
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can take another row."""
-        return self._process.poll() is None
-
-    def row(self, theta: NDArray[np.float64], seed: int, seconds: float | None) -> RowResult:
-        """Simulate one row; never raises for what the simulator does.
-
-        Parameters
-        ----------
-        theta
-            (P,)
-        seed
-            Below 2**32.
-        seconds
-            Time limit, or None.
-        """
-        self.rows += 1
-        start = time.monotonic()
-        deadline = None if seconds is None else start + seconds
-        try:
-            self._send({"theta": [float(v).hex() for v in theta], "seed": int(seed)})
-            answer = self._answer(deadline)
-            arrays = self._arrays(deadline) if answer and answer["status"] == "ok" else {}
-        except TimeoutError:
-            self.kill()
-            return RowResult("timeout", f"no result within {seconds:g} s", time.monotonic() - start)
-        except (EOFError, BrokenPipeError):
-            answer = None
-        if answer is None:
-            message = self._obituary("while simulating")
-            self.kill()
-            return RowResult("killed", message, time.monotonic() - start)
-        return RowResult(answer["status"], answer["message"], answer["seconds"], arrays)
-
-    def interrupt(self) -> None:
-        """Send SIGKILL to the process and all that it started; `kill` cleans up."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    def kill(self) -> None:
-        """End the process at once; a second call does nothing."""
-        with _lock:
-            if self not in _running:
-                return
-            _running.discard(self)
-        self.interrupt()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
-            with contextlib.suppress(OSError, ValueError):
-                pipe.close()  # type: ignore[union-attr]
-
-    def _start(self, content: dict[str, Any]) -> dict[str, Any]:
-        """Name the simulator, and return what the child says of it."""
-        try:
-            self._send(content)
-            answer = self._answer(time.monotonic() + START_SECONDS)
-        except TimeoutError:
-            answer = {"error": f"no sign of life within {START_SECONDS:g} s"}
-        except BrokenPipeError:
-            answer = None
-        if answer is None or "error" in answer:
-            error = answer["error"] if answer else self._obituary("while starting")
-            self.kill()
-            raise ChildStartError(error)
-        return answer
-
-    def _send(self, content: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(content).encode() + b"\n")
-        self._process.stdin.flush()
-
-    def _answer(self, deadline: float | None) -> dict[str, Any] | None:
-        try:
-            size = int.from_bytes(self._read(4, deadline), "little")
-            return dict(json.loads(self._read(size, deadline)))
-        except (EOFError, ValueError):
-            return None
-
-    def _arrays(self, deadline: float | None) -> dict[str, NDArray[np.float32]]:
-        arrays = {}
-        for name, shape in self._observables:
-            data = self._read(4 * int(np.prod(shape)), deadline)
-            arrays[name] = np.frombuffer(data, np.float32).reshape(shape)
-        return arrays
-
-    def _read(self, size: int, deadline: float | None) -> bytes:
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN | select.POLLHUP)
-        parts = []
-        while size:
-            # In slices: `poll` takes no more than 2**31 ms, and a process that the
-            # simulator forked may keep the pipe open after the child's own death.
-            left = 1.0 if deadline is None else min(1.0, max(0.0, deadline - time.monotonic()))
-            dead = self._process.poll() is not None
-            if not poll.poll(left * 1000):
-                if dead:
-                    raise EOFError
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise TimeoutError
-                continue
-            part = os.read(descriptor, min(size, 1 << 20))
-            if not part:
-                raise EOFError
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    def _obituary(self, when: str) -> str:
-        # Let it finish dying, so that the signal is known.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=10)
-        code = self._process.poll()
-        if code is not None and code < 0:
-            cause = f"died {when}: {_signal_name(-code)}"
-        else:
-            cause = f"ended {when} with exit code {code}"
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 2000))
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"{cause}; last words: {_one_line(lines[-1])[:300]}" if lines else cause
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-@cache
-def _matplotlib_folder() -> str:
-    """21cmFAST imports matplotlib, which would write its font cache into the home folder."""
-    folder = os.environ.get("MPLCONFIGDIR") or tempfile.mkdtemp(prefix="eorinfer-")
-    if "MPLCONFIGDIR" not in os.environ:
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-_running: set[Child] = set()
-_lock = threading.Lock()
-_stopping = threading.Event()
-_local = threading.local()
-
-
-def child_of_this_thread(
-    settings: dict[str, Any],
-    beside: str | None,
-    memory: int | None = None,
-    fingerprint: str | None = None,
-    *,
-    recycle: int,
-) -> Child:
-    """The child of this thread, started anew when dead, after `recycle` rows or for another simulator."""
-    key = json.dumps([settings, beside, memory, fingerprint], sort_keys=True)
-    child: Child | None = getattr(_local, "child", None)
-    if child is not None and (not child.alive or child.rows >= recycle or _local.key != key):
-        child.kill()
-        child = None
-    if child is None:
-        child = Child(settings, beside, memory, fingerprint)
-        _local.child, _local.key = child, key
-    return child
-
-
-def stopping() -> bool:
-    """Whether this process is ending its children: what they answer now counts for nothing."""
-    return _stopping.is_set()
-
-
-def stop_all() -> None:
-    """Signal every child and let no other start; the threads that drive them notice and end."""
-    _stopping.set()
-    with _lock:
-        children = list(_running)
-    for child in children:
-        child.interrupt()
-
-
-def end_all() -> None:
-    """End every child, once no thread drives one any more; new ones may start again."""
-    with _lock:
-        children = list(_running)
-    for child in children:
-        child.kill()
-    _stopping.clear()
-
-
-# For children of an executor that is not `campaign.local_executor`.
-atexit.register(end_all)
 
 
 def main() -> None:
@@ -310,7 +54,7 @@ def main() -> None:
         _refuse_other(simulator, start["fingerprint"])
     except Exception as error:
         cause = "" if isinstance(error, SimulationError | ValueError) else f"{type(error).__name__}: "
-        _reply(answers, {"error": cause + _one_line(error)})
+        _reply(answers, {"error": cause + one_line(error)})
         return
     if start["memory"]:
         resource.setrlimit(resource.RLIMIT_DATA, (start["memory"], start["memory"]))
@@ -336,11 +80,11 @@ def run_row(simulator: Simulator, theta: NDArray[np.float64], seed: int) -> RowR
         made = simulator.simulate(theta, seed)
         arrays = {o.name: _checked(o, made) for o in simulator.observables}
     except SimulationError as error:
-        return RowResult("failed", _one_line(error), time.monotonic() - start)
+        return RowResult("failed", one_line(error), time.monotonic() - start)
     except MemoryError:
         return RowResult("failed", "MemoryError: out of memory", time.monotonic() - start)
     except Exception as error:
-        return RowResult("failed", f"{type(error).__name__}: {_one_line(error)}", time.monotonic() - start)
+        return RowResult("failed", f"{type(error).__name__}: {one_line(error)}", time.monotonic() - start)
     seconds = time.monotonic() - start
     for name, array in arrays.items():
         bad = array.size - int(np.isfinite(array).sum())
@@ -383,7 +127,7 @@ def _reply(answers: BinaryIO, content: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _one_line(error: BaseException | str) -> str:
+def one_line(error: BaseException | str) -> str:
     # Text that HDF5 can hold: no NUL and no half of a surrogate pair.
     text = str(error).replace("\0", " ").encode(errors="replace").decode()
     return " ".join(text.split())[:500]
