@@ -18,6 +18,8 @@ from eorinfer.samples import Samples
 
 #: Autocorrelation times after which a chain counts as converged, and that are thrown away as burn-in.
 LONG_ENOUGH, BURN_IN = 50, 5
+#: Draws from the prior among which the walkers' starting points are chosen.
+START_DRAWS = 20000
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def run_mcmc(
     log_likelihood
         theta (n, P) to (n,); called with half of the walkers at a time.
     prior
-        Flat box; the walkers start spread over it.
+        Flat box; the walkers start at draws from it that are chosen by their posterior.
     settings
         ``[mcmc]``.
     file
@@ -107,7 +109,7 @@ def run_mcmc(
     fresh = not backend.initialized or backend.iteration == 0
     if fresh:
         rng = np.random.default_rng(seed)
-        state = emcee.State(prior.sample(settings.walkers, rng))
+        state = emcee.State(_starting_points(log_probability, prior, settings.walkers, rng))
         state.random_state = np.random.RandomState(seed % 2**32).get_state()
     else:
         state = sampler.get_last_sample()
@@ -149,6 +151,23 @@ def _set_aside_if_damaged(file: Path, progress: Progress) -> None:
         progress.line(
             f"mcmc: {file} cannot be read ({error}); it is set aside as {aside.name}, the chain starts afresh"
         )
+
+
+def _starting_points(
+    log_probability: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    prior: Prior,
+    walkers: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Distinct draws (walkers, P) from the prior, weighted by the posterior.
+
+    A walker that starts where the posterior has nothing can stay in a negligible mode for the
+    whole chain, which the autocorrelation time does not show.
+    """
+    theta = prior.sample(max(START_DRAWS, 10 * walkers), rng)
+    log_p = log_probability(theta)
+    # Largest of log weight plus Gumbel noise: weighted sampling without replacement.
+    return theta[np.argsort(-(log_p + rng.gumbel(size=len(theta))))[:walkers]]
 
 
 def _autocorrelation(sampler: emcee.EnsembleSampler) -> float:

@@ -1,5 +1,8 @@
 """Corner plots of several posteriors, by getdist."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,26 +38,38 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None) -> Any:
     plotter = plots.get_subplot_plotter(width_inch=1.6 + 2.0 * len(names))
     plotter.settings.axes_labelsize = 15
     plotter.settings.axes_fontsize = 11
-    plotter.settings.legend_fontsize = 13
+    plotter.settings.legend_fontsize = 11
     plotter.settings.axis_tick_max_labels = 4
-    plotter.settings.figure_legend_frame = False
     order = samples[::-1]
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(samples))][::-1]
-    plotter.triangle_plot(
-        [s.getdist() for s in order],
-        params=names,
-        filled=[False] * (len(order) - 1) + [True],
-        contour_colors=colours,
-        contour_lws=[1.8] * len(order),
-        line_args=[{"color": c, "lw": 1.8} for c in colours],
-        legend_labels=[s.label for s in order],
-        legend_loc="upper right",
-        param_limits={p.name: (p.low, p.high) for p in parameters},
-        markers=None if truth is None else dict(zip(names, truth, strict=True)),
-        marker_args={"color": "black", "lw": 1.0, "ls": "--"},
-    )
+    with _without_advice():
+        plotter.triangle_plot(
+            [s.getdist() for s in order],
+            params=names,
+            filled=[False] * (len(order) - 1) + [True],
+            contour_colors=colours,
+            contour_lws=[1.8] * len(order),
+            line_args=[{"color": c, "lw": 1.8} for c in colours],
+            legend_labels=[s.label for s in order],
+            legend_loc="upper right",
+            param_limits={p.name: (p.low, p.high) for p in parameters},
+            markers=None if truth is None else dict(zip(names, truth, strict=True)),
+            marker_args={"color": "black", "lw": 1.0, "ls": "--"},
+        )
     figure = plotter.fig
+    for legend in figure.legends:
+        legend.get_frame().set_visible(False)  # it would cover a panel's edge
     if truth is not None:
         below_legend = 1 - (0.25 + 0.28 * len(samples)) / figure.get_figheight()
         figure.text(0.98, below_legend, "dashed: true parameters", ha="right", va="top", fontsize=11)
     return figure
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without getdist's log lines on kernel widths, which matter for posteriors as narrow as a pixel only."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
