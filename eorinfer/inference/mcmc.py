@@ -88,7 +88,7 @@ def run_mcmc(
         return out
 
     progress = progress or Silent()
-    name = hashlib.sha256(f"{key} {settings.walkers} {seed}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{key} {settings.walkers} {START_DRAWS} {seed}".encode()).hexdigest()[:16]
     file.parent.mkdir(parents=True, exist_ok=True)
     _set_aside_if_damaged(file, progress)
     backend = emcee.backends.HDFBackend(str(file), name=name)

@@ -138,6 +138,6 @@ class McmcSettings(Settings):
     """
 
     walkers: Annotated[int, Field(ge=4, multiple_of=2)] = 32
-    steps: PositiveInt = 1500
+    steps: PositiveInt = 2000
     max_steps: PositiveInt = 50000
     draws: PositiveInt = 8
