@@ -29,8 +29,8 @@ class PowerSpectrumLikelihood:
     """ln N(P_obs | mean(theta), C(theta)) with the emulated mean and covariance.
 
     The determinant is included. A Gaussian with a covariance that depends on theta
-    counts some information twice (Carron 2013, arXiv 1204.4724): on Gaussian fields its
-    widths come out about a tenth too small.
+    counts some information twice (Carron 2013, arXiv 1204.4724); ``benchmarks/known_answer.py``
+    prints how far it is from the exact posterior.
     """
 
     emulator: Emulator

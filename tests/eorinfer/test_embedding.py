@@ -1,0 +1,82 @@
+"""The embedding: shapes, periodic padding, and that it survives empty cubes and keeps amplitudes."""
+
+import pytest
+import torch
+
+from eorinfer.networks.embedding import Convolution, ConvolutionalNetwork, Embedding
+from eorinfer.summaries.power import PowerSpectrum, default_edges
+
+SHAPES = [(1, 16, 16), (3, 16, 16), (2, 8, 8, 8), (1, 12, 12, 20)]
+
+
+def embedding(shape: tuple[int, ...], **settings: object) -> Embedding:
+    torch.manual_seed(0)
+    cells, lengths = shape[1:], tuple(float(n) for n in shape[1:])
+    spectrum = PowerSpectrum(cells, lengths, default_edges(cells, lengths, 4).tolist())
+    arguments = {"power_spectrum": spectrum, "width": 4, "periodic": (True,) * len(cells)} | settings
+    return Embedding(shape, 5, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("redshifts", ["channels", "volumes"])
+@pytest.mark.parametrize("branch", ["both", "cnn", "spectrum"])
+def test_features_of_every_kind_of_cube(shape: tuple[int, ...], redshifts: str, branch: str) -> None:
+    off: dict[str, dict[str, object]] = {"both": {}, "cnn": {"power_spectrum": None}, "spectrum": {"width": None}}
+    net = embedding(shape, redshifts=redshifts, **off[branch])
+    x = torch.randn(6, *shape)
+    net.fit_scaling(x)
+    features = net(x)
+    assert features.shape == (6, 5)
+    assert features.isfinite().all()
+    assert not torch.allclose(features[0], features[1])
+    features.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_volumes_share_one_network() -> None:
+    one, several = embedding((1, 8, 8, 8)), embedding((3, 8, 8, 8), redshifts="volumes")
+    assert one.cnn is not None
+    assert several.cnn is not None
+    assert [p.shape for p in one.cnn.parameters()] == [p.shape for p in several.cnn.parameters()]
+
+
+@pytest.mark.parametrize("cells", [(16, 16), (8, 8, 8)])
+def test_a_periodic_shift_by_the_coarsest_cell_changes_nothing(cells: tuple[int, ...]) -> None:
+    net = ConvolutionalNetwork(1, cells, 4, (True,) * len(cells))
+    x = torch.randn(2, 1, *cells)
+    stride = 2 ** len(net.stages)
+    shifted = x.roll([stride] * len(cells), dims=tuple(range(2, 2 + len(cells))))
+    torch.testing.assert_close(net(x), net(shifted), rtol=1e-4, atol=1e-5)
+    bounded = ConvolutionalNetwork(1, cells, 4, (False,) * len(cells))
+    bounded.load_state_dict(net.state_dict())
+    assert not torch.allclose(bounded(x), bounded(shifted), rtol=1e-3)
+
+
+def test_padding_is_periodic_along_the_axes_that_are() -> None:
+    layer = Convolution(1, 1, 2, periodic=(True, False))
+    x = torch.randn(1, 1, 8, 8)
+    torch.testing.assert_close(layer(x).roll(3, 2), layer(x.roll(3, 2)))
+    assert not torch.allclose(layer(x).roll(3, 3), layer(x.roll(3, 3)))
+
+
+def test_empty_cubes_are_data_like_any_other() -> None:
+    net = embedding((2, 8, 8, 8))
+    x = torch.randn(6, 2, 8, 8, 8)
+    x[3:] = 0.0
+    net.fit_scaling(x)
+    assert net(x).isfinite().all()
+    net.fit_scaling(torch.zeros(4, 2, 8, 8, 8))
+    assert net(torch.zeros(1, 2, 8, 8, 8)).isfinite().all()
+
+
+@pytest.mark.parametrize("off", [{"power_spectrum": None}, {"width": None}])
+def test_amplitude_is_not_normalised_away(off: dict[str, object]) -> None:
+    net = embedding((1, 16, 16), **off)
+    x = torch.randn(4, 1, 16, 16)
+    net.fit_scaling(x)
+    assert not torch.allclose(net(x), net(1.3 * x), rtol=1e-2)
+
+
+def test_an_embedding_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="convolutions, the power spectrum, or both"):
+        embedding((1, 8, 8), power_spectrum=None, width=None)
