@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import simulators
 from eorinfer.errors import InputError
-from eorinfer.files import make_folder, read_json, remove_leftovers, whole_file
+from eorinfer.files import make_folder, read_versioned, remove_leftovers, whole_file
 from eorinfer.rows import STATUSES, Plan, Rows
 from simulators import Observable, Parameter, Simulator
 
@@ -77,11 +77,7 @@ class Bank:
         path = Path(path)
         if not (path / "bank.json").is_file():
             raise InputError(f"{path}: no bank here (bank.json is missing)")
-        description = read_json(path / "bank.json")
-        if description.get("format") != FORMAT:
-            raise InputError(
-                f"{path}/bank.json: format {description.get('format')!r}, this version reads format {FORMAT}"
-            )
+        description = read_versioned(path / "bank.json", FORMAT)
         return cls(path, description)
 
     @cached_property

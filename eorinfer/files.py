@@ -66,6 +66,20 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def read_versioned(path: Path, version: int) -> dict[str, Any]:
+    """Read JSON whose key ``format`` must be `version`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is of another format.
+    """
+    content = read_json(path)
+    if content.get("format") != version:
+        raise InputError(f"{path}: format {content.get('format')!r}, this version reads format {version}")
+    return content
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read JSON.
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from eorinfer.errors import InputError, WorkError
-from eorinfer.files import read_json, whole_folder, write_json
+from eorinfer.errors import WorkError
+from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.data import Cubes, Tensors, validation_rows
 from eorinfer.inference.settings import TrainingSettings
 from eorinfer.inference.training import fit
@@ -235,9 +235,7 @@ class Emulator(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> tuple["Emulator", dict[str, Any]]:
         """Read what `save` wrote, and its facts."""
-        content = read_json(folder / "emulator.json")
-        if content.get("format") != FORMAT:
-            raise InputError(f"{folder}/emulator.json: format {content.get('format')!r}, expected {FORMAT}")
+        content = read_versioned(folder / "emulator.json", FORMAT)
         emulator = cls(content["parameters"], content["bins"])
         emulator.load_state_dict(load_file(folder / "weights.safetensors"))
         return emulator.eval(), content["facts"]

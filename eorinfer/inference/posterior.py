@@ -15,7 +15,7 @@ from torch import Tensor
 
 from eorinfer.bank import observable_from_json, package_versions
 from eorinfer.errors import InputError, WorkError
-from eorinfer.files import read_json, whole_folder, write_json
+from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.flow import PosteriorNetwork, as_theta
 from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.observation import Observation
@@ -173,11 +173,7 @@ class Posterior:
         folder = Path(folder)
         if not (folder / "posterior.json").is_file():
             raise InputError(f"{folder}: no posterior here (posterior.json is missing)")
-        content = read_json(folder / "posterior.json")
-        if content.get("format") != FORMAT:
-            raise InputError(
-                f"{folder}/posterior.json: format {content.get('format')!r}, this version reads format {FORMAT}"
-            )
+        content = read_versioned(folder / "posterior.json", FORMAT)
         try:
             prior = Prior(tuple(Parameter(**p) for p in content["prior"]))
             observable = observable_from_json(content["observable"])
