@@ -1,6 +1,7 @@
 """What tests of whole runs share: a tiny config, and the command line in this process or in one of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,11 @@ def call(*arguments: object) -> int:
     return ended.value.code
 
 
+def heed_interrupts() -> None:
+    """For `preexec_fn`: a background job of a shell ignores SIGINT, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(folder: Path, *arguments: object, script: str = SCRIPT, **environment: str) -> subprocess.Popen[str]:
     """The command line in a process of its own, in an empty working folder and with an empty home."""
     for name in ("home", "cwd"):
@@ -78,5 +84,6 @@ def start(folder: Path, *arguments: object, script: str = SCRIPT, **environment:
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder / "cwd",
+        preexec_fn=heed_interrupts,
         env=kept | {"HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"} | environment,
     )

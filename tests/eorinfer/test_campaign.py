@@ -21,6 +21,7 @@ from eorinfer.errors import InputError
 from eorinfer.rows import Plan, Rows
 from simulators import GaussianField, build, fingerprint
 
+from ..runs import heed_interrupts
 from .banks import a_plan, faulty
 
 #: Seed (and row), fault, status, message. Shards have 6 rows: the first one holds nothing but faults.
@@ -214,7 +215,7 @@ with local_executor(2) as executor:
 def start(folder: Path, settings: dict[str, object]) -> subprocess.Popen[str]:
     """A process that fills the bank in `folder`."""
     command = [sys.executable, "-c", SCRIPT, str(folder), repr(settings)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
 
 
 def wait_for(path: Path, files: int, process: subprocess.Popen[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from eorinfer.inference.mcmc import Chain, run_mcmc
+from eorinfer.inference.mcmc import START_DRAWS, Chain, run_mcmc
 from eorinfer.inference.settings import McmcSettings
 from eorinfer.prior import Prior
 from eorinfer.progress import Silent
@@ -93,7 +93,7 @@ def test_it_goes_on_from_its_file(tmp_path: Path, long: tuple[Chain, Gaussian]) 
 def test_a_chain_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     class Stops(Gaussian):
         def __call__(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-            if self.points > 1000:
+            if self.points > START_DRAWS + 1000:
                 raise KeyboardInterrupt
             return super().__call__(theta)
 
