@@ -5,35 +5,45 @@ Layout::
     bank.json            format, simulator and fingerprint, parameters, observables, versions
     rounds/ID.h5         what is to be simulated: theta, seeds, hash of the proposal
     shards/ID-00000.h5   what was simulated: one row a simulation, one chunk an array
+    claims/              empty files: which shards are being made, a hint for other campaigns
 
 Every file is written whole and never changed afterwards; what is missing is found by listing.
 """
 
+import itertools
 import json
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 import simulators
+from eorinfer.chunks import Chunks
+from eorinfer.claims import claim
 from eorinfer.errors import InputError
 from eorinfer.files import make_folder, read_versioned, remove_leftovers, whole_file
-from eorinfer.rows import STATUSES, Plan, Rows
+from eorinfer.rows import Plan, Rows
+from eorinfer.shards import (
+    DAMAGE,
+    FORMAT,
+    attributes,
+    first_line,
+    read_columns,
+    read_plan,
+    write_plan,
+    write_rows,
+)
 from simulators import Observable, Parameter, Simulator
 
-FORMAT = 1
-#: A checksum for each chunk; only chunks can have one.
-_CHECKED: dict[str, Any] = {"chunks": True, "fletcher32": True}
-#: What h5py raises when a file is not what it was.
-_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+FOLDERS = ("shards", "rounds", "claims")
 
 
 class Bank:
@@ -42,6 +52,8 @@ class Bank:
     def __init__(self, path: Path, description: dict[str, Any]) -> None:
         self.path = path
         self.description = description
+        # Where the arrays of a shard stand, and which of its rows have been checked.
+        self._chunks: dict[tuple[str, str], tuple[Chunks, NDArray[np.bool_]]] = {}
 
     @classmethod
     def create(cls, path: Path, simulator: Simulator) -> "Bank":
@@ -53,15 +65,16 @@ class Bank:
             If the folder holds the bank of another simulator, or cannot be written.
         """
         path = Path(path)
-        make_folder(path / "shards")
-        make_folder(path / "rounds")
+        for name in FOLDERS:
+            make_folder(path / name)
         if not (path / "bank.json").exists():
             content = _describe(simulator)
+            _refuse_strange_shards(path, content["fingerprint"])
             with whole_file(path / "bank.json", first_wins=True) as temporary:
                 temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         bank = cls.open(path)
         bank._refuse_other(simulator)
-        for folder in (path, path / "shards", path / "rounds"):
+        for folder in (path, *(path / name for name in FOLDERS)):
             remove_leftovers(folder)
         return bank
 
@@ -104,33 +117,19 @@ class Bank:
         """Write a plan whole; if the same one is there already it is kept."""
         path = self.path / "rounds" / f"{plan.id}.h5"
         if not path.exists():
-            with whole_file(path, first_wins=True) as temporary, _new_file(temporary) as file:
-                file.attrs.update(
-                    format=FORMAT,
-                    number=plan.number,
-                    proposal=np.bytes_(plan.proposal),
-                    shard_rows=plan.shard_rows,
-                )
-                file.create_dataset("theta", data=plan.theta, **_CHECKED)
-                file.create_dataset("seed", data=plan.seed, **_CHECKED)
+            write_plan(path, plan)
         return self.plan(plan.id)
 
     def plan(self, id: str) -> Plan:
         """Read the plan of one round."""
         path = self.path / "rounds" / f"{id}.h5"
         try:
-            with h5py.File(path, "r") as file:
-                attrs = file.attrs
-                return Plan(
-                    id,
-                    int(attrs["number"]),
-                    attrs["proposal"].decode(),
-                    int(attrs["shard_rows"]),
-                    file["theta"][:],
-                    file["seed"][:],
-                )
-        except _DAMAGE as error:
-            raise InputError(f"{path}: cannot be read as the plan of a round ({_first_line(error)})") from error
+            return read_plan(path)
+        except DAMAGE as error:
+            raise InputError(
+                f"{path}: cannot be read as the plan of a round ({first_line(error)}); "
+                f"`eorinfer bank verify {self.path} --repair` sets it aside"
+            ) from error
 
     def plans(self) -> list[Plan]:
         """Plans of all rounds, in order of their names."""
@@ -165,29 +164,16 @@ class Bank:
         arrays
             For each observable (n, C, *cells); rows that are not ``ok`` hold zeros.
         """
-        rows = plan.rows(shard)
-        n = rows.stop - rows.start
-        path = self.shard_path(plan, shard)
-        with whole_file(path, first_wins=True) as temporary, _new_file(temporary) as file:
-            # Text is of fixed length everywhere: HDF5 keeps other text in a heap without a
-            # checksum, and reading a damaged heap can go on for ever.
-            file.attrs.update(format=FORMAT, fingerprint=np.bytes_(self.fingerprint))
-            file.create_dataset("theta", data=plan.theta[rows], **_CHECKED)
-            file.create_dataset("seed", data=plan.seed[rows], **_CHECKED)
-            file.create_dataset("round", data=np.full(n, plan.number, np.int64), **_CHECKED)
-            file.create_dataset("seconds", data=np.asarray(seconds, np.float64), **_CHECKED)
-            for name, texts in (("status", status), ("message", message)):
-                length = max(1, *(len(text.encode()) for text in texts))
-                dtype = h5py.string_dtype("utf-8", length)
-                file.create_dataset(name, data=[t.encode() for t in texts], dtype=dtype, **_CHECKED)
-            for observable in self.observables:
-                # One row is one chunk, so that a random row is one read.
-                file.create_dataset(
-                    f"observables/{observable.name}",
-                    data=np.asarray(arrays[observable.name], np.float32),
-                    chunks=(1, *observable.shape),
-                    fletcher32=True,
-                )
+        write_rows(
+            self.shard_path(plan, shard),
+            plan,
+            shard,
+            fingerprint=self.fingerprint,
+            status=status,
+            message=message,
+            seconds=seconds,
+            arrays={o.name: np.asarray(arrays[o.name], np.float32) for o in self.observables},
+        )
 
     def rows(self, plans: Sequence[Plan] | None = None) -> Rows:
         """All rows that are there, of these plans or of all."""
@@ -209,89 +195,69 @@ class Bank:
             If the file is not a whole shard.
         """
         try:
-            with h5py.File(path, "r") as file:
-                n = len(file["theta"])
-                return Rows(
-                    theta=file["theta"][:],
-                    seed=file["seed"][:],
-                    round=file["round"][:],
-                    status=np.array(file["status"].asstr()[:], dtype=np.str_),
-                    message=np.array(file["message"].asstr()[:], dtype=np.str_),
-                    seconds=file["seconds"][:],
-                    shard=np.full(n, path.name),
-                    index=np.arange(n),
-                )
-        except _DAMAGE as error:
+            columns = read_columns(path)
+        except DAMAGE as error:
             raise InputError(
-                f"{path}: not a whole shard ({_first_line(error)}); "
+                f"{path}: not a whole shard ({first_line(error)}); "
                 f"`eorinfer bank verify {self.path} --repair` sets it aside"
             ) from error
+        n = len(columns["theta"])
+        return Rows(**columns, shard=np.full(n, path.name), index=np.arange(n))
 
-    def read(self, observable: str, rows: Rows) -> NDArray[np.float32]:
-        """Arrays of these rows, (n, C, *cells), in their order."""
+    def read(self, observable: str, rows: Rows, *, check: bool = False) -> NDArray[np.float32]:
+        """Arrays of these rows, (n, C, *cells), in their order.
+
+        Parameters
+        ----------
+        observable
+            Its name.
+        rows
+            Which rows.
+        check
+            Compare checksums always; else once a row for as long as the bank is open.
+
+        Raises
+        ------
+        InputError
+            If a shard is damaged; names it.
+        """
         shape = next(o.shape for o in self.observables if o.name == observable)
         out = np.empty((len(rows), *shape), np.float32)
-        for name in np.unique(rows.shard):
-            here = np.flatnonzero(rows.shard == name)
-            path = self.path / "shards" / str(name)
+        folder = str(self.path / "shards")  # a batch opens as many files as it has rows: pathlib would count
+        # In the order on disk.
+        order = np.lexsort((rows.index, rows.shard))
+        names, indices = rows.shard.tolist(), rows.index.tolist()
+        for name, group in itertools.groupby(order.tolist(), key=names.__getitem__):
             try:
-                with h5py.File(path, "r") as file:
-                    data = file[f"observables/{observable}"]
-                    for i in here:
-                        out[i] = data[rows.index[i]]
-            except _DAMAGE as error:
+                file = os.open(f"{folder}/{name}", os.O_RDONLY)
+                try:
+                    chunks, seen = self._chunks_of(name, observable, shape, file)
+                    for i in group:
+                        row = indices[i]
+                        chunks.read(file, row, out[i], check=check or not seen[row])
+                        seen[row] = True
+                finally:
+                    os.close(file)
+            except DAMAGE as error:
                 raise InputError(
-                    f"{path}: {observable} cannot be read ({_first_line(error)}); "
+                    f"{folder}/{name}: {observable} cannot be read ({first_line(error)}); "
                     f"`eorinfer bank verify {self.path} --repair` sets the shard aside"
                 ) from error
         return out
 
-    def verify(self, repair: bool = False) -> list[str]:
-        """Read every byte; return one line for each shard that is damaged.
+    def claim(self, plan: Plan, shard: int) -> AbstractContextManager[bool]:
+        """Say that a shard is being made; the block is told whether it is the first to say so."""
+        return claim(self.path / "claims", self.shard_path(plan, shard).stem)
 
-        Parameters
-        ----------
-        repair
-            Move damaged shards to ``set-aside/``; the next run simulates their rows again.
-        """
-        problems = []
-        plans = {plan.id: plan for plan in self.plans()}
-        for path in sorted((self.path / "shards").glob("[!.]*.h5")):
-            problem = self._problem(path, plans)
-            if problem is None:
-                continue
-            if repair:
-                make_folder(self.path / "set-aside")
-                os.replace(path, self.path / "set-aside" / path.name)
-                problem += " (set aside)"
-            problems.append(f"{path.name}: {problem}")
-        return problems
-
-    def _problem(self, path: Path, plans: dict[str, Plan]) -> str | None:
-        id, _, shard = path.stem.rpartition("-")
-        if id not in plans or not shard.isdecimal() or int(shard) >= plans[id].shards:
-            return f"belongs to no round in {self.path / 'rounds'}"
-        plan, wanted = plans[id], plans[id].rows(int(shard))
-        try:
-            with h5py.File(path, "r") as file:
-                fingerprint = file.attrs["fingerprint"].decode(errors="replace")
-            rows = self.read_rows(path)
-            arrays = {o.name: self.read(o.name, rows) for o in self.observables}
-        except _DAMAGE as error:
-            return f"not a whole shard ({_first_line(error)})"
-        except InputError as error:
-            return str(error).removeprefix(f"{path}: ").partition("; `")[0]
-        if fingerprint != self.fingerprint:
-            return f"is of another simulator (fingerprint {fingerprint}, the bank's {self.fingerprint})"
-        if not np.isin(rows.status, STATUSES).all():
-            return f"a status is none of {', '.join(STATUSES)}"
-        same_theta = np.array_equal(rows.theta, plan.theta[wanted])
-        if not (same_theta and np.array_equal(rows.seed, plan.seed[wanted])):
-            return "theta or seeds differ from the plan of the round"
-        for name, array in arrays.items():
-            if not np.isfinite(array).all():
-                return f"{name} has values that are not finite"
-        return None
+    def _chunks_of(
+        self, name: str, observable: str, shape: tuple[int, ...], file: int
+    ) -> tuple[Chunks, NDArray[np.bool_]]:
+        known = self._chunks.get((name, observable))
+        # One that was set aside and simulated again has another index.
+        if known is None or not known[0].fits(file):
+            chunks = Chunks.of(self.path / "shards" / name, observable, shape)
+            known = self._chunks[name, observable] = chunks, np.zeros(len(chunks.offsets), bool)
+        return known
 
     def _refuse_other(self, simulator: Simulator) -> None:
         ours = simulators.fingerprint(simulator)
@@ -325,11 +291,6 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def _new_file(path: Path) -> h5py.File:
-    """A new HDF5 file whose index of chunks has checksums too, which HDF5's oldest format lacks."""
-    return h5py.File(path, "w", libver=("v110", "v110"))
-
-
 def _describe(simulator: Simulator) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -341,5 +302,15 @@ def _describe(simulator: Simulator) -> dict[str, Any]:
     }
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _refuse_strange_shards(path: Path, fingerprint: str) -> None:
+    """A bank that has lost its description must not be taken for a new one of another simulator."""
+    for shard in sorted((path / "shards").glob("[!.]*.h5"))[:1]:
+        try:
+            found = attributes(shard)["fingerprint"]
+        except DAMAGE as error:
+            found = f"not readable: {first_line(error)}"
+        if found != fingerprint:
+            raise InputError(
+                f"{path}: bank.json is missing, and {shard.name} is of another simulator (fingerprint {found}, "
+                f"yours {fingerprint}); give another --out or [bank] path"
+            )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from eorinfer.child import RowResult
 from eorinfer.children import (
     Child,
     ChildStartError,
+    StoppedError,
     child_of_this_thread,
     end_all,
     stop_all,
@@ -37,6 +39,8 @@ from simulators import Simulator
 RECYCLE_ROWS = 2000
 #: Times that a shard is given to the executor before the campaign gives up.
 TRIES = 3
+#: Tasks that an executor has at a time, so that a long campaign takes no more memory than a short one.
+IN_FLIGHT = 1000
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,30 @@ class ShardTask:
     simulator: dict[str, Any]
     beside: str | None
     limits: Limits
+    #: Leave the shard alone if another campaign is making it just now.
+    heed_claims: bool
 
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What a worker says of a shard."""
+    """What a worker says of a shard.
+
+    Attributes
+    ----------
+    shard
+        Its number in the plan.
+    rows
+        How many of its rows the bank has now; 0 if another campaign is making them just now.
+    counts
+        Rows simulated for this report, by status; empty if another campaign did so.
+    seconds
+        What they took together.
+    """
 
     shard: int
+    rows: int
     counts: dict[str, int]
-    seconds: float
+    seconds: float = 0.0
 
 
 @contextmanager
@@ -145,11 +164,18 @@ def fill(
     """
     done: Counter[str] = Counter()
     trouble: BaseException | None = None
-    for _ in range(TRIES):
+    untold = set(bank.missing(plan, rows))
+
+    def tell(what: ShardReport) -> None:
+        untold.discard(what.shard)
+        report(what)
+
+    # What another campaign is making now is left for last; by then it is there, or that campaign died.
+    for heed in (True, *[False] * (TRIES - 1)):
         missing = bank.missing(plan, rows)
-        if not missing:
-            return done
-        tasks = [
+        # Two campaigns that fill one bank start at different places and meet late.
+        random.Random(os.urandom(8)).shuffle(missing)
+        tasks = (
             ShardTask(
                 str(bank.path.resolve()),
                 plan.id,
@@ -157,17 +183,19 @@ def fill(
                 simulator.settings(),
                 str(beside.resolve()) if beside else None,
                 limits or Limits(),
+                heed,
             )
             for shard in missing
-        ]
-        # Two campaigns that fill one bank start at different places and meet late.
-        random.Random(os.urandom(8)).shuffle(tasks)
-        trouble = _run(executor, tasks, done, report) or trouble
-    if bank.missing(plan, rows):
+        )
+        trouble = _run(executor, tasks, done, tell) or trouble
+    if missing := bank.missing(plan, rows):
         raise WorkError(
-            f"{bank.path}: {len(bank.missing(plan, rows))} shards of round {plan.id} could not be made "
+            f"{bank.path}: {len(missing)} shards of round {plan.id} could not be made "
             f"({type(trouble).__name__}: {trouble}); the same command goes on from here"
         )
+    for shard in sorted(untold):
+        there = plan.rows(shard)
+        report(ShardReport(shard, there.stop - there.start, {}))
     return done
 
 
@@ -195,8 +223,16 @@ def run_shard(task: ShardTask) -> ShardReport:
     """Simulate one shard and write it, unless another campaign has done so; runs in a worker."""
     bank = Bank.open(Path(task.bank))
     plan = bank.plan(task.round)
-    if bank.shard_path(plan, task.shard).exists():
-        return ShardReport(task.shard, {}, 0.0)
+    with bank.claim(plan, task.shard) as ours:
+        if bank.shard_path(plan, task.shard).exists():
+            rows = plan.rows(task.shard)
+            return ShardReport(task.shard, rows.stop - rows.start, {})
+        if task.heed_claims and not ours:
+            return ShardReport(task.shard, 0, {})
+        return _simulate(bank, plan, task)
+
+
+def _simulate(bank: Bank, plan: Plan, task: ShardTask) -> ShardReport:
     rows = plan.rows(task.shard)
     n = rows.stop - rows.start
     memory = _bytes(task.limits)
@@ -206,7 +242,7 @@ def run_shard(task: ShardTask) -> ShardReport:
         child = child_of_this_thread(task.simulator, task.beside, memory, bank.fingerprint, recycle=RECYCLE_ROWS)
         result = child.row(plan.theta[rows.start + i], int(plan.seed[rows.start + i]), task.limits.seconds)
         if stopping():
-            raise WorkError("stopped")
+            raise StoppedError
         for name, array in result.arrays.items():
             arrays[name][i] = array
         results.append(result)
@@ -218,7 +254,7 @@ def run_shard(task: ShardTask) -> ShardReport:
         seconds=[r.seconds for r in results],
         arrays=arrays,
     )
-    return ShardReport(task.shard, dict(Counter(r.status for r in results)), sum(r.seconds for r in results))
+    return ShardReport(task.shard, n, dict(Counter(r.status for r in results)), sum(r.seconds for r in results))
 
 
 def _bytes(limits: Limits) -> int | None:
@@ -227,30 +263,35 @@ def _bytes(limits: Limits) -> int | None:
 
 def _run(
     executor: Executor,
-    tasks: list[ShardTask],
+    tasks: Iterator[ShardTask],
     done: Counter[str],
     report: Callable[[ShardReport], None],
 ) -> BaseException | None:
-    """Run tasks once; return the last error of one that failed."""
-    waiting: set[Future[ShardReport]] = {executor.submit(run_shard, task) for task in tasks}
+    """Run each task once, `IN_FLIGHT` at a time; return the last error of one that failed."""
+    waiting: set[Future[ShardReport]] = set()
     trouble: BaseException | None = None
     try:
-        while waiting:
+        while True:
+            waiting |= {executor.submit(run_shard, task) for task in islice(tasks, IN_FLIGHT - len(waiting))}
+            if not waiting:
+                return trouble
             # A short wait, so that signals reach the main thread.
             finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in finished:
-                error = future.exception()
-                if isinstance(error, ChildStartError):
-                    raise InputError(f"[simulator] cannot be started: {error}")
-                if isinstance(error, OSError | InputError):
-                    raise WorkError(f"a shard could not be written: {error}") from error
-                if error is not None:
+                try:
+                    result = future.result()
+                except ChildStartError as error:
+                    raise InputError(f"[simulator] cannot be started: {error}") from error
+                except (OSError, InputError, WorkError) as error:
+                    # A full disk, say: it would be the same for every other shard.
+                    raise WorkError(f"a shard could not be made: {error}") from error
+                except Exception as error:
+                    # A worker that died, say.
                     trouble = error
                     continue
-                result = future.result()
                 done.update(result.counts)
-                report(result)
+                if result.rows:
+                    report(result)
     finally:
         for future in waiting:
             future.cancel()
-    return trouble

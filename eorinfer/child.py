@@ -37,7 +37,14 @@ class RowResult:
 
 def main() -> None:
     """Answer rows until standard input ends."""
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    # What the simulator reads or starts must not take requests for its own input.
+    lines = os.fdopen(os.dup(0), "rb")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    threading.Thread(target=_follow_parent, args=(lines.fileno(),), daemon=True).start()
+    with contextlib.suppress(OSError):
+        # A machine without memory ends this process first, and neither the campaign nor anything else.
+        Path("/proc/self/oom_score_adj").write_text("1000")
     for signum in (signal.SIGINT, signal.SIGTERM):
         # A batch system signals every process of a job: this one ends with its parent,
         # or the row would be recorded as killed. A handler, unlike SIG_IGN, ends at exec.
@@ -45,7 +52,6 @@ def main() -> None:
     # The simulator may print: its standard output is sent to standard error.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    lines = sys.stdin.buffer
     start = json.loads(lines.readline())
     try:
         simulator = simulators.build(start["simulator"], Path(start["beside"]) if start["beside"] else None)
@@ -93,10 +99,10 @@ def run_row(simulator: Simulator, theta: NDArray[np.float64], seed: int) -> RowR
     return RowResult("ok", "", seconds, arrays)
 
 
-def _follow_parent() -> None:
+def _follow_parent(pipe: int) -> None:
     """End with the parent, however it died and whatever the simulator is doing."""
     poll = select.poll()
-    poll.register(0, 0)
+    poll.register(pipe, 0)
     poll.poll()  # nothing asked for: returns when the other end of the pipe is closed
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)

@@ -31,6 +31,10 @@ class ChildStartError(Exception):
     """The simulator could not even be built in its process."""
 
 
+class StoppedError(Exception):
+    """Raised where this process is ending its children: a row that was under way is lost."""
+
+
 class Child:
     """A running simulator process.
 
@@ -49,6 +53,8 @@ class Child:
     ------
     ChildStartError
         If the simulator cannot be built; the message is the child's own.
+    StoppedError
+        If this process is ending.
     """
 
     def __init__(
@@ -78,7 +84,7 @@ class Child:
         if _stopping.is_set():
             # `stop_all` may have listed the children just before this one joined them.
             self.kill()
-            raise ChildStartError("stopped")
+            raise StoppedError
         answer = self._start({"simulator": settings, "beside": beside, "memory": memory, "fingerprint": fingerprint})
         self._observables = [(name, tuple(shape)) for name, shape in answer["observables"]]
 
@@ -143,6 +149,9 @@ class Child:
             answer = {"error": f"no sign of life within {START_SECONDS:g} s"}
         except BrokenPipeError:
             answer = None
+        if answer is None and stopping():
+            self.kill()
+            raise StoppedError
         if answer is None or "error" in answer:
             error = answer["error"] if answer else self._obituary("while starting")
             self.kill()
@@ -271,5 +280,14 @@ def end_all() -> None:
     _stopping.clear()
 
 
-# For children of an executor that is not `campaign.local_executor`.
-atexit.register(end_all)
+def _end_with_this_process() -> None:
+    # For children of an executor that is not `campaign.local_executor`. A thread that still waits for a row
+    # must not take its death for the simulator's own, and record it.
+    stop_all()
+    with _lock:
+        children = list(_running)
+    for child in children:
+        child.kill()
+
+
+atexit.register(_end_with_this_process)

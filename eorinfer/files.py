@@ -1,18 +1,26 @@
 """Files that are whole or absent: written under a temporary name, then renamed."""
 
+import errno
 import json
 import os
 import re
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from eorinfer.errors import InputError
+import h5py
 
+from eorinfer.errors import InputError, WorkError
+
+#: After so long a temporary file of another machine, whose processes cannot be looked for, counts as left behind.
+ABANDONED_SECONDS = 24 * 3600.0
+#: What says that nothing more can be written here, whatever is done again.
+_NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _TEMPORARY = re.compile(r"^\.tmp-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}-")
 
 
@@ -27,8 +35,13 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
     first_wins
         Keep a file that stands there already (two processes made the same thing),
         instead of replacing it.
+
+    Raises
+    ------
+    WorkError
+        If the disk is full, or cannot be written; names the file.
     """
-    temporary = path.with_name(_tag() + path.name)
+    temporary = path.with_name(temporary_name(path.name))
     try:
         yield temporary
         _flush(temporary)
@@ -36,15 +49,50 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
             _link(temporary, path)
         else:
             os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_WRITING:
+            raise
+        raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # A disk that has become read-only lets nothing be removed; the error to tell is the first one.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_hdf5(path: Path, *, first_wins: bool = False, **settings: Any) -> Iterator[h5py.File]:
+    """Yield an HDF5 file in memory; on success it becomes `path` in one step.
+
+    HDF5 writes last when a file is closed, and what goes wrong then (a full disk) it tells nobody: the file
+    would count as whole. So it is written by the operating system's own calls.
+
+    Parameters
+    ----------
+    path, first_wins
+        As in `whole_file`.
+    settings
+        For `h5py.File`.
+    """
+    # HDF5 takes two files of one name for the same one, even those in memory.
+    name = temporary_name(path.name)
+    with h5py.File(name, "w", driver="core", backing_store=False, block_size=1 << 22, **settings) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    with whole_file(path, first_wins=first_wins) as temporary:
+        temporary.write_bytes(image)
+
+
+def cannot_write(path: Path, error: OSError) -> WorkError:
+    """What to raise where the disk is full, or cannot be written."""
+    return WorkError(f"{path}: cannot be written ({os.strerror(error.errno or 0)}); what stood there is kept")
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it takes the place of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tag = _tag()
+    tag = temporary_name("")
     temporary = path.with_name(tag + path.name)
     temporary.mkdir()
     try:
@@ -107,7 +155,7 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / (_tag() + "probe")
+        probe = path / temporary_name("probe")
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -116,11 +164,13 @@ def make_folder(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Delete temporary files that dead processes of this machine left in `folder`; return how many."""
+    """Delete temporary files that dead processes left in `folder`; return how many.
+
+    Those of another machine go once they are a day old.
+    """
     count = 0
     for path in folder.glob(".tmp-*"):
-        match = _TEMPORARY.match(path.name)
-        if match and match["host"] == socket.gethostname() and not _alive(int(match["pid"])):
+        if is_leftover(path):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -129,9 +179,22 @@ def remove_leftovers(folder: Path) -> int:
     return count
 
 
-def _tag() -> str:
-    """Prefix of a temporary name; tells whose it is."""
-    return f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-"
+def is_leftover(path: Path) -> bool:
+    """Whether the process that made a temporary file is dead, as far as can be seen from here."""
+    match = _TEMPORARY.match(path.name)
+    if match is None:
+        return False
+    if match["host"] == socket.gethostname():
+        return not _alive(int(match["pid"]))
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+    except FileNotFoundError:
+        return True
+
+
+def temporary_name(name: str) -> str:
+    """A name for a file that is not whole yet; tells whose it is."""
+    return f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
 
 
 def _alive(pid: int) -> bool:

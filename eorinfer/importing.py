@@ -12,7 +12,8 @@ from eorinfer.prior import Prior
 from eorinfer.rows import Plan
 from simulators.base import derived_seed, fingerprint_of
 
-SHARD_ROWS = 64
+#: A shard has so many rows, or fewer where it would be larger.
+SHARD_ROWS, SHARD_BYTES = 64, 256e6
 
 
 def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], seed_file: Path | None = None) -> int:
@@ -62,7 +63,8 @@ def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], se
             raise InputError(f"{seed_file}: must hold {n} whole numbers, one for each row of theta")
         seed = seed.astype(np.uint64)
     id = f"01-{fingerprint_of({'import': theta.tolist(), 'seed': seed.tolist()})[:12]}"
-    plan = bank.add(Plan(id, 1, prior.hash(), SHARD_ROWS, theta, seed))
+    shard_rows = int(min(SHARD_ROWS, max(1, SHARD_BYTES // bank.bytes_per_row)))
+    plan = bank.add(Plan(id, 1, prior.hash(), shard_rows, theta, seed))
     for shard in bank.missing(plan):
         rows = plan.rows(shard)
         size = rows.stop - rows.start

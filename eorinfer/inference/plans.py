@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+import simulators
 from eorinfer.bank import Bank
 from eorinfer.prior import Prior
 from eorinfer.rows import Plan, Rows
@@ -13,6 +14,10 @@ from simulators.base import derived_seed, fingerprint_of
 
 #: A shard takes about so long, so that a stop loses little and files are not too many.
 SHARD_SECONDS, SHARD_ROWS = 20.0, 256
+#: A shard is put together in memory.
+SHARD_BYTES = 256e6
+#: What a row of a user's own simulator is taken to cost when the class does not say.
+UNKNOWN_SECONDS = 2.0
 
 
 def plan_round(
@@ -45,10 +50,17 @@ def plan_round(
     """
     share = share or simulator.rows_per_realisation
     seeds = [derived_seed(seed, number, first_realisation + i // share) for i in range(len(theta))]
-    rows = int(np.clip(SHARD_SECONDS / simulator.seconds_per_row, 1, SHARD_ROWS))
+    at_most = min(SHARD_ROWS, max(1, SHARD_BYTES // sum(o.nbytes for o in simulator.observables)))
+    rows = int(np.clip(SHARD_SECONDS / _seconds_per_row(simulator), 1, at_most))
     rows = -(-rows // share) * share
     hash = fingerprint_of({"proposal": proposal, "theta": theta.tolist(), "seeds": seeds})
     return Plan(f"{number:02d}-{hash[:12]}", number, proposal, rows, theta, np.array(seeds, np.uint64))
+
+
+def _seconds_per_row(simulator: Simulator) -> float:
+    # A subclass inherits the estimate of its parent, which may be a thousand times quicker: a stop would cost hours.
+    own = simulator.kind in simulators.KINDS or "seconds_per_row" in vars(type(simulator))
+    return simulator.seconds_per_row if own else max(UNKNOWN_SECONDS, simulator.seconds_per_row)
 
 
 def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: int) -> list[tuple[Plan, int]]:

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from eorinfer.files import whole_file
+from eorinfer.errors import InputError
+from eorinfer.files import make_folder, whole_file
 
 
 def keep_matplotlib_out_of_home() -> None:
@@ -32,6 +33,25 @@ def pyplot() -> Any:
 def save_figure(figure: Any, root: Path) -> None:
     """Write ``ROOT.png`` and ``ROOT.pdf`` whole, and close the figure."""
     for suffix in (".png", ".pdf"):
-        with whole_file(root.with_suffix(suffix)) as path:
-            figure.savefig(path, format=suffix[1:], bbox_inches="tight", dpi=150)
+        _write(figure, root.with_suffix(suffix))
     pyplot().close(figure)
+
+
+def write_figure(figure: Any, file: Path) -> None:
+    """Write one picture whole, of the kind that its name says, and close the figure.
+
+    Raises
+    ------
+    InputError
+        If the name ends otherwise than in ``.png`` or ``.pdf``, or its folder cannot be written.
+    """
+    if file.suffix not in (".png", ".pdf"):
+        raise InputError(f"{file}: pictures are .png or .pdf files")
+    make_folder(file.parent)
+    _write(figure, file)
+    pyplot().close(figure)
+
+
+def _write(figure: Any, file: Path) -> None:
+    with whole_file(file) as path:
+        figure.savefig(path, format=file.suffix[1:], bbox_inches="tight", dpi=150)

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.bank import Bank
-from eorinfer.campaign import Limits, ShardReport, available_cores, fill, local_executor, simulate_one
+from eorinfer.campaign import Limits, ShardReport, fill, simulate_one
 from eorinfer.child import RowResult
 from eorinfer.config import Config
 from eorinfer.errors import InputError, WorkError
+from eorinfer.executors import open_executor, worker_count
 from eorinfer.inference.plans import planned_rows
 from eorinfer.progress import Advance, Progress
 from eorinfer.rows import Plan
@@ -52,7 +53,11 @@ class Simulations:
             If a larger share failed than the config allows.
         """
         if rows := self.lacking(plans):
-            with self._executor() as executor, self.progress.bar(f"simulating, {title}", rows) as advance:
+            with (
+                self._naming_the_config(),
+                open_executor(self.config.tables.executor, self.bank.path / "jobs", self.progress.line) as executor,
+                self.progress.bar(f"simulating, {title}", rows) as advance,
+            ):
                 self._fill(plans, executor, advance)
         self._judge(plans, title)
 
@@ -81,11 +86,12 @@ class Simulations:
         measured = measured[measured > 0]  # imported rows took no time here
         each = float(np.mean(measured)) if len(measured) else self.config.simulator.seconds_per_row
         source = "as measured so far" if len(measured) else "by the simulator's own estimate"
-        workers = self.config.tables.executor.workers or available_cores()
+        workers = worker_count(self.config.tables.executor)
         ahead = planned - there
+        on = f"on {workers} process(es)" if workers else "on one process, less on many"
         return (
-            f"{line}, {there} of them in the bank; about {_duration(ahead * each / workers)} of simulating "
-            f"on {workers} process(es) ({each:.2g} s each, {source}) and "
+            f"{line}, {there} of them in the bank; about {_duration(ahead * each / (workers or 1))} of simulating "
+            f"{on} ({each:.2g} s each, {source}) and "
             f"{_size(ahead * self.bank.bytes_per_row)} of disk"
         )
 
@@ -95,20 +101,19 @@ class Simulations:
         def tell(report: ShardReport) -> None:
             counts.update(report.counts)
             bad = sum(counts.values()) - counts["ok"]
-            advance(sum(report.counts.values()), f"{bad} failed" if bad else "")
+            advance(report.rows, f"{bad} failed" if bad else "")
 
         for plan, n in plans:
-            with self._naming_the_config():
-                fill(
-                    self.bank,
-                    plan,
-                    self.config.simulator,
-                    executor,
-                    rows=n,
-                    beside=self.config.folder,
-                    limits=self._limits(),
-                    report=tell,
-                )
+            fill(
+                self.bank,
+                plan,
+                self.config.simulator,
+                executor,
+                rows=n,
+                beside=self.config.folder,
+                limits=self._limits(),
+                report=tell,
+            )
 
     def _judge(self, plans: Sequence[tuple[Plan, int]], title: str) -> None:
         rows = planned_rows(self.bank, plans)
@@ -135,31 +140,6 @@ class Simulations:
             yield
         except InputError as error:
             raise InputError(f"{self.config.file}: {error}") from error
-
-    @contextmanager
-    def _executor(self) -> Iterator[Executor]:
-        settings = self.config.tables.executor
-        if settings.kind == "local":
-            with local_executor(settings.workers) as executor:
-                yield executor
-            return
-        try:
-            from distributed import Client, LocalCluster
-        except ImportError as error:
-            raise InputError(
-                f'{self.config.file}: [executor] kind = "dask" needs the package distributed: '
-                "pip install 'eorinfer[dask]'"
-            ) from error
-        if settings.address:
-            with Client(settings.address) as client:
-                yield client.get_executor()
-            return
-        workers = settings.workers or available_cores()
-        with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client.get_executor()
 
 
 def _duration(seconds: float) -> str:

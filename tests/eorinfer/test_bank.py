@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ import pytest
 from eorinfer.bank import Bank, package_versions
 from eorinfer.campaign import fill, local_executor
 from eorinfer.errors import InputError
+from eorinfer.verify import verify
 from simulators import GaussianField, fingerprint
 
 from .banks import a_bank, a_plan, write
@@ -129,7 +131,7 @@ def test_no_bank_unknown_format_and_broken_json(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no bank here \(bank\.json is missing\)"):
         Bank.open(tmp_path)
     (tmp_path / "bank.json").write_text('{"format": 7}')
-    with pytest.raises(InputError, match=r"bank\.json: format 7, this version reads format 1"):
+    with pytest.raises(InputError, match=r"bank\.json: format 7, this version reads format 2"):
         Bank.open(tmp_path)
     (tmp_path / "bank.json").write_text('{"format": ')
     with pytest.raises(InputError, match=r"bank\.json: cannot be read as JSON"):
@@ -162,7 +164,7 @@ def test_damage_is_found_set_aside_and_simulated_again(tmp_path: Path) -> None:
     plan = bank.add(a_plan(10, 2))
     with local_executor(1) as executor:
         fill(bank, plan, simulator, executor)
-    assert bank.verify() == []
+    assert verify(bank.path) == []
     whole = bank.read("field", bank.rows())
 
     flip(bank.shard_path(plan, 0), chunk_offset(bank.shard_path(plan, 0), 1))
@@ -176,20 +178,20 @@ def test_damage_is_found_set_aside_and_simulated_again(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"00001\.h5: not a whole shard .*bank verify .* --repair"):
         bank.rows()
 
-    problems = bank.verify()
-    assert [line.partition(":")[0] for line in problems] == [f"01-abc-0000{i}.h5" for i in range(4)]
+    problems = [str(p) for p in verify(bank.path)]
+    assert [line.partition(":")[0] for line in problems] == [f"shards/01-abc-0000{i}.h5" for i in range(4)]
     assert "field cannot be read" in problems[0]
     assert "not a whole shard" in problems[1]
     assert "not a whole shard" in problems[2]
     assert "theta or seeds differ from the plan" in problems[3]
     assert bank.missing(plan) == [], "looking changes nothing"
 
-    assert all(line.endswith("(set aside)") for line in bank.verify(repair=True))
+    assert all(line.endswith("(set aside)") for line in map(str, verify(bank.path, repair=True)))
     assert bank.missing(plan) == [0, 1, 2, 3]
     assert len(list((tmp_path / "set-aside").iterdir())) == 4
     with local_executor(1) as executor:
         assert fill(bank, plan, simulator, executor) == {"ok": 8}
-    assert bank.verify() == []
+    assert verify(bank.path) == []
     np.testing.assert_array_equal(bank.read("field", bank.rows()), whole)
 
 
@@ -200,10 +202,12 @@ def test_shards_that_do_not_belong_here_are_found(tmp_path: Path) -> None:
     shutil.copy(other.shard_path(plan, 0), bank.shard_path(plan, 0))
     for name in ("01-abc-00009.h5", "01-abc-x.h5", "09-abc-00000.h5"):
         shutil.copy(bank.shard_path(plan, 1), bank.path / "shards" / name)
-    problems = bank.verify()
-    assert problems[0].startswith("01-abc-00000.h5: is of another simulator (fingerprint")
+    problems = [str(p) for p in verify(bank.path)]
+    assert problems[0].startswith("shards/01-abc-00000.h5: is of another simulator (fingerprint")
+    assert "belongs to no round" in problems[1]
+    assert "belongs to no round" in problems[2]
+    assert problems[3] == "rounds/09-abc.h5: is missing, and 1 whole shard(s) are of this round"
     assert len(problems) == 4
-    assert all("belongs to no round" in line for line in problems[1:])
 
 
 def test_no_flipped_byte_changes_rows_unseen(tmp_path: Path) -> None:
@@ -214,7 +218,7 @@ def test_no_flipped_byte_changes_rows_unseen(tmp_path: Path) -> None:
     found = 0
     for offset in np.linspace(0, len(whole) - 1, 300).astype(int):
         flip(path, offset)
-        if bank.verify():
+        if verify(bank.path):
             found += 1
         else:
             now = bank.read_rows(path)
@@ -244,11 +248,14 @@ def test_leftovers_of_the_dead_go_and_of_the_living_stay(tmp_path: Path) -> None
         f".tmp-{host}-{os.getpid()}-0123abcd-x.h5": True,
         f".tmp-{host}-{os.getppid()}-0123abcd-x.h5": True,
         f".tmp-elsewhere-{dead}-0123abcd-x.h5": True,
+        f".tmp-elsewhere-{dead}-0123abcd-old.h5": False,
         ".tmp-mine": True,
     }
     for name in names:
         (bank.path / "shards" / name).write_text("")
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(bank.path / "shards" / f".tmp-elsewhere-{dead}-0123abcd-old.h5", (two_days_ago, two_days_ago))
     Bank.create(tmp_path, GaussianField(cells=8))
     assert {name: (bank.path / "shards" / name).exists() for name in names} == names
-    assert bank.verify() == []
+    assert verify(bank.path) == []
     assert len(bank.rows()) == 5

@@ -1,0 +1,119 @@
+"""Arrays of a shard straight from its file: HDF5 says where each row's chunk stands, zlib checks its bytes.
+
+HDF5 opens a file, walks its index and checks a chunk in about the time in which ten chunks of 32³ cells
+can be read. A shard never changes, so that its index is read once and each row is one `pread` from then on.
+
+A row's checksum is its CRC-32, in a dataset of its own. HDF5's, which comes after each chunk and is left to HDF5's
+tools, is zero for zeros: it does not notice a block that a failing disk or file system has filled with them.
+"""
+
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DamageError(Exception):
+    """The bytes on disk are not those that were written."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Where the rows of one array stand in a file.
+
+    Attributes
+    ----------
+    offsets
+        (n,) byte at which each row begins.
+    checksums
+        (n,) CRC-32 of its bytes.
+    shape
+        (C, *cells) of one row, float32.
+    version
+        Inode, size and time of the file that was looked at.
+    """
+
+    offsets: NDArray[np.int64]
+    checksums: NDArray[np.uint32]
+    shape: tuple[int, ...]
+    version: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, path: Path, name: str, shape: tuple[int, ...]) -> "Chunks":
+        """Read the index of the observable `name`, whose rows have this shape.
+
+        Raises
+        ------
+        DamageError
+            If a row is not one whole chunk, or the checksums are missing.
+        OSError, KeyError, RuntimeError
+            If HDF5 cannot read the file.
+        """
+        nbytes = 4 * int(np.prod(shape))
+        # By h5py's lower layer: a first batch opens as many shards as it has rows.
+        file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
+        try:
+            version = _version(os.stat(path))
+            dataset = h5py.h5d.open(file, f"observables/{name}".encode())
+            n = dataset.shape[0]
+            if dataset.shape[1:] != shape or dataset.dtype != np.dtype("<f4"):
+                raise DamageError(f"{name} is {dataset.dtype} {dataset.shape[1:]}, expected float32 {shape}")
+            offsets = np.full(n, -1, np.int64)
+
+            def note(chunk: h5py.h5d.StoreInfo) -> None:
+                # 4 bytes are HDF5's own checksum
+                if chunk.size == nbytes + 4 and not chunk.filter_mask:
+                    offsets[chunk.chunk_offset[0]] = chunk.byte_offset
+
+            dataset.chunk_iter(note)
+            of_rows = h5py.h5d.open(file, f"crc32/{name}".encode())
+            checksums = np.empty(of_rows.shape, np.uint32)
+            of_rows.read(h5py.h5s.ALL, h5py.h5s.ALL, checksums)
+        finally:
+            file.close()
+        if (offsets < 0).any():
+            raise DamageError(f"row {int(np.argmax(offsets < 0))} of {name} is not one chunk as it was written")
+        if checksums.shape != (n,):
+            raise DamageError(f"{name} has {n} rows and {len(checksums)} checksums")
+        return cls(offsets, checksums, shape, version)
+
+    def read(self, file: int, row: int, out: NDArray[np.float32], check: bool = True) -> None:
+        """Read one row of an open file.
+
+        Parameters
+        ----------
+        file
+            Descriptor.
+        row
+            Which row.
+        out
+            (C, *cells), contiguous; filled.
+        check
+            Whether to compare the checksum.
+
+        Raises
+        ------
+        DamageError
+            If the file ends before the row does, or its checksum is another one.
+        """
+        if os.preadv(file, [out.data.cast("B")], int(self.offsets[row])) != out.nbytes:
+            raise DamageError(f"the file ends within row {row}")
+        if check and zlib.crc32(out.data) != int(self.checksums[row]):
+            raise DamageError(f"row {row} has another checksum than when it was written")
+
+    def fits(self, file: int) -> bool:
+        """Whether the open file is the one that was looked at."""
+        return _version(os.fstat(file)) == self.version
+
+
+def checksums(array: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """CRC-32 of each row of an array (n, C, *cells)."""
+    return np.array([zlib.crc32(np.ascontiguousarray(row).data) for row in array], np.uint32)
+
+
+def _version(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

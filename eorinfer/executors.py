@@ -1,0 +1,223 @@
+"""Where simulations run, as ``[executor]`` says: this machine, a Dask cluster, the jobs of a batch system, MPI.
+
+Each kind is a `concurrent.futures.Executor` that `campaign.fill` gives its tasks to. The packages behind
+them are extras and imported when they are asked for.
+"""
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from eorinfer.campaign import available_cores, local_executor
+from eorinfer.children import stop_all
+from eorinfer.errors import InputError
+from eorinfer.tables import ExecutorSettings
+
+#: Memory of a Dask worker beside its simulators, and of a simulator without a limit, in GB.
+WORKER_GB, SIMULATOR_GB = 1.0, 3.0
+_JOB_CLASSES = {"slurm": ("dask_jobqueue.slurm", "SLURM"), "pbs": ("dask_jobqueue.pbs", "PBS")}
+
+
+@contextmanager
+def open_executor(
+    settings: ExecutorSettings, logs: Path, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Executor]:
+    """An executor for as long as the block takes.
+
+    Parameters
+    ----------
+    settings
+        The table ``[executor]``.
+    logs
+        Folder for what the jobs of a batch system print.
+    say
+        Told one line about what was started or found.
+
+    Raises
+    ------
+    InputError
+        If a package is missing, an address does not answer, or the program was not started as MPI needs it.
+    """
+    with ExitStack() as stack:
+        if settings.kind == "local":
+            executor = stack.enter_context(local_executor(settings.workers))
+        elif settings.kind == "mpi":
+            executor = stack.enter_context(_mpi(settings, say))
+        else:
+            executor = stack.enter_context(_dask(settings, logs, say))
+        yield executor
+
+
+def worker_count(settings: ExecutorSettings) -> int | None:
+    """How many simulations run at a time, where the config alone tells."""
+    if settings.kind == "local" or (settings.kind == "dask" and settings.address is None):
+        return settings.workers or available_cores()
+    return settings.workers
+
+
+def job_script(settings: ExecutorSettings, logs: Path) -> str:
+    """The script that each job of a batch system is submitted with.
+
+    Raises
+    ------
+    InputError
+        If dask-jobqueue is missing.
+    """
+    module, name = _JOB_CLASSES[settings.kind]
+    job_class = getattr(_load(module, settings), f"{name}Job")
+    # Without a cluster there is no scheduler yet, and nothing is started.
+    job = job_class("tcp://ADDRESS-OF-THIS-MACHINE:PORT", name="eorinfer", **_job_arguments(settings, logs))
+    return str(job.job_script())
+
+
+def explanation(settings: ExecutorSettings, logs: Path, command: str) -> str:
+    """What a command would start, for ``--dry-run``.
+
+    Parameters
+    ----------
+    settings, logs
+        As in `open_executor`.
+    command
+        The command line without ``eorinfer``.
+    """
+    workers = worker_count(settings)
+    if settings.kind == "local":
+        return f"{workers} process(es) on this machine"
+    if settings.kind == "dask":
+        at = settings.address or f"a cluster of {workers} worker(s) on this machine"
+        return f"Dask: {at}"
+    if settings.kind == "mpi":
+        return f"MPI: {_mpi_command(command)}"
+    jobs = _jobs(settings)
+    return (
+        f"{settings.kind}: {jobs} job(s) of {settings.workers_per_job} process(es) each, submitted with the script\n\n"
+        f"{job_script(settings, logs)}"
+    )
+
+
+@contextmanager
+def _dask(settings: ExecutorSettings, logs: Path, say: Callable[[str], None]) -> Iterator[Executor]:
+    distributed = _load("distributed", settings)
+    with ExitStack() as stack:
+        if settings.address is not None:
+            client = stack.enter_context(_client(distributed, settings.address))
+            workers = len(client.scheduler_info(n_workers=-1)["workers"])
+            say(f"dask: {workers} worker(s) at {settings.address}{'' if workers else '; waiting until there are some'}")
+        else:
+            cluster = stack.enter_context(_cluster(distributed, settings, logs, say))
+            client = stack.enter_context(distributed.Client(cluster))
+        executor = stack.enter_context(client.get_executor())
+        try:
+            yield executor
+        except BaseException:
+            if settings.address is None:
+                # The workers are ours alone: what they simulate now is of no use to anybody.
+                client.run(stop_all, on_error="ignore")
+            executor.shutdown(wait=False)
+            raise
+
+
+@contextmanager
+def _cluster(distributed: Any, settings: ExecutorSettings, logs: Path, say: Callable[[str], None]) -> Iterator[Any]:
+    """A Dask cluster of our own: processes on this machine, or the jobs of a batch system."""
+    if settings.kind == "dask":
+        with distributed.LocalCluster(
+            n_workers=worker_count(settings),
+            threads_per_worker=1,
+            processes=True,
+            # The simulators are processes beside the workers, and have limits of their own.
+            memory_limit=None,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+        ) as cluster:
+            yield cluster
+        return
+    module, name = _JOB_CLASSES[settings.kind]
+    cluster_class = getattr(_load(module, settings), f"{name}Cluster")
+    arguments = _job_arguments(settings, logs)
+    with cluster_class(dashboard_address=None, **arguments) as cluster:
+        # Not `scale`: a job that reached its time limit, or was killed, is to be followed by another.
+        jobs = _jobs(settings)
+        cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
+        say(f"{settings.kind}: asked for {jobs} job(s) of {settings.workers_per_job} process(es), which log to {logs}")
+        yield cluster
+
+
+def _client(distributed: Any, address: str) -> Any:
+    try:
+        return distributed.Client(address)
+    except (OSError, ValueError, TypeError) as error:
+        # dask's own text is a paragraph
+        raise InputError(
+            f"[executor] address = {address!r}: no Dask scheduler answers there ({type(error).__name__}); "
+            'must be like "tcp://HOST:8786", as `dask scheduler` prints it'
+        ) from error
+
+
+def _job_arguments(settings: ExecutorSettings, logs: Path) -> dict[str, Any]:
+    per_job = settings.workers_per_job
+    memory = settings.job_memory_gb or WORKER_GB + per_job * (settings.memory_gb or SIMULATOR_GB)
+    return {
+        # One Dask worker a job, each of whose threads drives a simulator process: dask-jobqueue does not
+        # replace a job of several workers that died.
+        "cores": per_job,
+        "processes": 1,
+        "memory": f"{memory:g} GB",
+        "walltime": settings.walltime,
+        "queue": settings.queue,
+        "account": settings.account,
+        "interface": settings.interface,
+        "job_extra_directives": list(settings.directives),
+        "job_script_prologue": list(settings.prologue),
+        "job_name": "eorinfer",
+        "log_directory": str(logs.resolve()),
+        "python": sys.executable,
+    }
+
+
+def _jobs(settings: ExecutorSettings) -> int:
+    assert settings.workers is not None
+    return -(-settings.workers // settings.workers_per_job)
+
+
+@contextmanager
+def _mpi(settings: ExecutorSettings, say: Callable[[str], None]) -> Iterator[Executor]:
+    MPI = _load("mpi4py.MPI", settings)
+    size = MPI.COMM_WORLD.Get_size()
+    if "mpi4py.futures" not in sys.orig_argv:
+        # Each process would do the whole run, or MPI would have to start processes, which clusters seldom let it.
+        raise InputError(
+            f'[executor] kind = "mpi": start it as {_mpi_command(" ".join(sys.argv[1:]))}, '
+            "N processes of which one leads and the others simulate"
+        )
+    if size < 2:
+        raise InputError('[executor] kind = "mpi": there is one process only, which leads; start at least two')
+    say(f"mpi: {size - 1} worker(s)")
+    futures = _load("mpi4py.futures", settings)
+    with futures.MPIPoolExecutor(main=False) as executor:
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _mpi_command(command: str) -> str:
+    return f"`mpiexec -n N python -m mpi4py.futures -m eorinfer.cli {command}`"
+
+
+def _load(module: str, settings: ExecutorSettings) -> Any:
+    extra = "mpi" if settings.kind == "mpi" else "dask"
+    try:
+        return importlib.import_module(module)
+    except (ImportError, RuntimeError) as error:
+        # mpi4py raises RuntimeError where it finds no MPI library.
+        raise InputError(
+            f'[executor] kind = "{settings.kind}" needs {module.partition(".")[0].replace("_", "-")} '
+            f"({error}); pip install 'eorinfer[{extra}]'"
+        ) from error

@@ -1,0 +1,85 @@
+"""A bank as one plain HDF5 file, for tools that know nothing of banks."""
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from eorinfer.bank import Bank
+from eorinfer.errors import InputError
+from eorinfer.files import make_folder, whole_file
+from eorinfer.progress import Progress, Silent
+
+#: Arrays are copied in pieces of this size.
+PIECE = 64e6
+
+
+def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: Progress | None = None) -> int:
+    """Write theta, seeds, rounds and arrays into one file of contiguous datasets.
+
+    Its datasets are ``theta`` (n, P), ``seed``, ``round``, ``seconds``, ``status`` and ``message`` (n,), and for each
+    observable one of its name (n, C, *cells), with its unit, axes, cell size and channels as attributes. The names
+    of the parameters are an attribute of ``theta``, the simulator's settings one of the file, as JSON.
+
+    Parameters
+    ----------
+    bank
+        What is exported.
+    file
+        Where to; must not be there yet.
+    everything
+        Also rows that are not ``ok``; their arrays are zero.
+    progress
+        Where it is told.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    InputError
+        If the file is there, or the bank has no such rows, or is damaged.
+    WorkError
+        If the file cannot be written.
+    """
+    if file.exists():
+        raise InputError(f"{file}: is there already; give another name")
+    rows = bank.rows() if everything else bank.rows().ok
+    if not len(rows):
+        raise InputError(f"{bank.path}: has no rows to export{'' if everything else ' that are ok'}")
+    make_folder(file.parent)
+    size, free = len(rows) * bank.bytes_per_row, shutil.disk_usage(file.parent).free
+    if size > free:
+        raise InputError(f"{file}: takes {size / 1e9:.2f} GB, and its disk has {free / 1e9:.2f} GB left")
+    with (
+        whole_file(file, first_wins=True) as temporary,
+        h5py.File(temporary, "w") as out,
+        (progress or Silent()).bar("exporting", len(rows) * len(bank.observables)) as advance,
+    ):
+        out.attrs["simulator"] = json.dumps(bank.description["simulator"])
+        out.attrs["fingerprint"] = bank.fingerprint
+        theta = out.create_dataset("theta", data=rows.theta)
+        theta.attrs["names"] = [p.name for p in bank.parameters]
+        theta.attrs["units"] = [p.unit for p in bank.parameters]
+        for name in ("seed", "round", "seconds"):
+            out.create_dataset(name, data=getattr(rows, name))
+        for name in ("status", "message"):
+            out.create_dataset(name, data=np.char.encode(getattr(rows, name), "utf-8"))
+        for observable in bank.observables:
+            array = out.create_dataset(observable.name, (len(rows), *observable.shape), np.float32)
+            array.attrs.update(
+                unit=observable.unit,
+                axes=["row", *observable.axes],
+                cell_size=observable.cell_size,
+                channels=observable.channels,
+            )
+            step = max(1, int(PIECE / observable.nbytes))
+            for i in range(0, len(rows), step):
+                array[i : i + step] = bank.read(observable.name, rows[i : i + step])
+                advance(len(rows[i : i + step]), observable.name)
+        out.flush()  # closing would tell nobody of a full disk
+    return len(rows)

@@ -1,0 +1,131 @@
+"""The files of a bank in HDF5: what stands in a shard, and how it is written and read back."""
+
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.chunks import DamageError, checksums
+from eorinfer.files import whole_hdf5
+from eorinfer.rows import Plan
+
+FORMAT = 2
+#: The index of chunks has checksums too, which HDF5's oldest layout lacks.
+LAYOUT = ("v110", "v110")
+#: A checksum for each chunk; only chunks can have one.
+CHECKED: dict[str, Any] = {"chunks": True, "fletcher32": True}
+#: What is raised when a file is not what it was.
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, DamageError)
+#: Columns of a shard besides its arrays, each a dataset of one chunk.
+COLUMNS = ("theta", "seed", "round", "status", "message", "seconds")
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write a plan whole; one that is there already stays."""
+    with whole_hdf5(path, first_wins=True, libver=LAYOUT) as file:
+        file.attrs.update(format=FORMAT, crc32=_crc32([plan.theta, plan.seed]), **_of_plan(plan))
+        file.create_dataset("theta", data=plan.theta, **CHECKED)
+        file.create_dataset("seed", data=plan.seed, **CHECKED)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan; whatever is wrong raises one of `DAMAGE`."""
+    with h5py.File(path, "r") as file:
+        attrs, theta, seed = file.attrs, file["theta"][:], file["seed"][:]
+        if _crc32([theta, seed]) != attrs["crc32"]:
+            raise DamageError("theta or seeds have another checksum than when they were written")
+        return Plan(path.stem, int(attrs["number"]), attrs["proposal"].decode(), int(attrs["shard_rows"]), theta, seed)
+
+
+def write_rows(
+    path: Path,
+    plan: Plan,
+    shard: int,
+    *,
+    fingerprint: str,
+    status: Sequence[str],
+    message: Sequence[str],
+    seconds: Sequence[float],
+    arrays: dict[str, NDArray[np.float32]],
+) -> None:
+    """Write one shard whole; one that is there already stays. See `Bank.write_shard`."""
+    rows = plan.rows(shard)
+    # Text is of fixed length everywhere: HDF5 keeps other text in a heap without a
+    # checksum, and reading a damaged heap can go on for ever.
+    columns = {
+        "theta": plan.theta[rows],
+        "seed": plan.seed[rows],
+        "round": np.full(rows.stop - rows.start, plan.number, np.int64),
+        "status": _encoded(status),
+        "message": _encoded(message),
+        "seconds": np.asarray(seconds, np.float64),
+    }
+    with whole_hdf5(path, first_wins=True, libver=LAYOUT) as file:
+        file.attrs.update(
+            format=FORMAT,
+            fingerprint=np.bytes_(fingerprint),
+            crc32=_crc32([columns[name] for name in COLUMNS]),
+            # From these and the rows of its shards a plan that was damaged is made again.
+            plan_rows=len(plan),
+            **_of_plan(plan),
+        )
+        for name, column in columns.items():
+            file.create_dataset(name, data=column, **CHECKED)
+        for name, array in arrays.items():
+            # One row is one chunk, so that a random row is one read.
+            file.create_dataset(f"observables/{name}", data=array, chunks=(1, *array.shape[1:]), fletcher32=True)
+            file.create_dataset(f"crc32/{name}", data=checksums(array), **CHECKED)
+
+
+def read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """All of `COLUMNS`; whatever is wrong raises one of `DAMAGE`."""
+    # By h5py's lower layer: a bank of 100,000 rows has 400 shards, and they are to open in half a second.
+    file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
+    columns: dict[str, NDArray[Any]] = {}
+    try:
+        for name in COLUMNS:
+            dataset = h5py.h5d.open(file, name.encode())
+            columns[name] = np.empty(dataset.shape, dataset.dtype)
+            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, columns[name])
+        crc32 = np.empty((), np.uint32)
+        h5py.h5a.open(file, b"crc32").read(crc32)
+    finally:
+        file.close()
+    if _crc32(list(columns.values())) != crc32:
+        raise DamageError("its rows have another checksum than when they were written")
+    return columns | {name: _text(columns[name]) for name in ("status", "message")}
+
+
+def attributes(path: Path) -> dict[str, Any]:
+    """What a shard says of itself and of its plan; whatever is wrong raises one of `DAMAGE`."""
+    with h5py.File(path, "r") as file:
+        return {k: v.decode(errors="replace") if isinstance(v, bytes) else v for k, v in file.attrs.items()}
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without HDF5's stack."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _of_plan(plan: Plan) -> dict[str, Any]:
+    return {"number": plan.number, "proposal": np.bytes_(plan.proposal), "shard_rows": plan.shard_rows}
+
+
+def _crc32(arrays: Sequence[NDArray[Any]]) -> np.uint32:
+    return np.uint32(zlib.crc32(b"".join(array.tobytes() for array in arrays)))
+
+
+def _encoded(texts: Sequence[str]) -> NDArray[np.bytes_]:
+    encoded = [text.encode() for text in texts]
+    return np.array(encoded, h5py.string_dtype("utf-8", max(1, *map(len, encoded))))
+
+
+def _text(column: NDArray[np.bytes_]) -> NDArray[np.str_]:
+    # Most texts are the same, and decoding is slow.
+    unique, inverse = np.unique(column, return_inverse=True)
+    return np.char.decode(unique, "utf-8")[inverse]

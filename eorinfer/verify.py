@@ -1,0 +1,198 @@
+"""Check every byte of a bank, and set aside what is damaged so that it is simulated again."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eorinfer.bank import Bank
+from eorinfer.errors import InputError
+from eorinfer.files import make_folder, read_json
+from eorinfer.rows import STATUSES, Plan, Rows
+from eorinfer.shards import DAMAGE, FORMAT, attributes, first_line
+
+#: While one thread waits for the disk the other one adds up.
+THREADS = 2
+#: Arrays are read in pieces of this size.
+PIECE = 4e6
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One file of a bank that is not as it was written.
+
+    Attributes
+    ----------
+    name
+        File, from the bank's folder.
+    text
+        What is wrong with it, and what was done about it.
+    """
+
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
+
+
+def verify(path: Path, repair: bool = False) -> list[Problem]:
+    """Read every byte of the bank at `path`.
+
+    Parameters
+    ----------
+    path
+        Folder of the bank.
+    repair
+        Move damaged files to ``set-aside/`` in the bank. The next run writes ``bank.json`` and plans again, and
+        simulates the rows of lost shards. A plan whose shards are all whole is made again from them, here and now.
+
+    Returns
+    -------
+    list
+        What is damaged; empty if nothing is.
+
+    Raises
+    ------
+    InputError
+        If there is no bank, or one of another format, or `repair` cannot write.
+    """
+    path = Path(path)
+    description = _description_problem(path)
+    if description is not None:
+        return [_set_aside(path, description) if repair else description]
+    bank = Bank.open(path)
+    plans: dict[str, Plan] = {}
+    problems = []
+    for file in sorted((path / "rounds").glob("[!.]*.h5")):
+        try:
+            plans[file.stem] = bank.plan(file.stem)
+        except InputError as error:
+            problem = Problem(f"rounds/{file.name}", str(error).removeprefix(f"{file}: ").partition("; `")[0])
+            problems.append(_set_aside(path, problem) if repair else problem)
+    files = sorted((path / "shards").glob("[!.]*.h5"))
+    orphans: dict[str, list[Path]] = {}
+    threads = ThreadPoolExecutor(THREADS)
+    try:
+        for file, text in zip(files, threads.map(lambda file: _shard_problem(bank, file, plans), files), strict=True):
+            if text is not None:
+                problem = Problem(f"shards/{file.name}", text)
+                problems.append(_set_aside(path, problem) if repair else problem)
+            elif _round(file) not in plans:
+                orphans.setdefault(_round(file), []).append(file)
+    finally:
+        threads.shutdown(cancel_futures=True)  # or Ctrl-C would wait until all is read
+    return problems + [problem for id in orphans for problem in _orphans(bank, id, orphans[id], repair)]
+
+
+def _description_problem(path: Path) -> Problem | None:
+    """What is wrong with ``bank.json``, unless it is of another version or there is no bank at all."""
+    if not (path / "bank.json").exists():
+        return None
+    try:
+        content = read_json(path / "bank.json")
+        if content.get("format", FORMAT) != FORMAT:
+            return None
+        bank = Bank(path, content)
+        assert bank.parameters, "no parameters"
+        assert bank.observables, "no observables"
+        assert len(bank.fingerprint) > 0, "no fingerprint"
+        if "format" not in content:
+            return Problem("bank.json", "cannot be read as a bank's description (no format)")
+    except InputError as error:
+        return Problem("bank.json", str(error).removeprefix(f"{path / 'bank.json'}: "))
+    except (*DAMAGE, AssertionError) as error:
+        return Problem("bank.json", f"cannot be read as a bank's description ({first_line(error)})")
+    return None
+
+
+def _shard_problem(bank: Bank, path: Path, plans: dict[str, Plan]) -> str | None:
+    """What is wrong with a shard in itself and beside its plan, if that is there."""
+    plan, number = plans.get(_round(path)), path.stem.rpartition("-")[2]
+    if not number.isdecimal() or (plan is not None and int(number) >= plan.shards):
+        return f"belongs to no round in {bank.path / 'rounds'}"
+    try:
+        _fetch(path)
+        fingerprint = attributes(path)["fingerprint"]
+        rows = bank.read_rows(path)
+        finite = {name: ok for name, ok in _finite(bank, rows)}
+    except DAMAGE as error:
+        return f"not a whole shard ({first_line(error)})"
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ").partition("; `")[0]
+    if fingerprint != bank.fingerprint:
+        return f"is of another simulator (fingerprint {fingerprint}, the bank's {bank.fingerprint})"
+    if not np.isin(rows.status, STATUSES).all():
+        return f"a status is none of {', '.join(STATUSES)}"
+    if plan is not None:
+        wanted = plan.rows(int(number))
+        same_theta = np.array_equal(rows.theta, plan.theta[wanted])
+        if not (same_theta and np.array_equal(rows.seed, plan.seed[wanted])):
+            return "theta or seeds differ from the plan of the round"
+    return next((f"{name} has values that are not finite" for name, ok in finite.items() if not ok), None)
+
+
+def _finite(bank: Bank, rows: Rows) -> Iterator[tuple[str, bool]]:
+    """Read all arrays of these rows, whatever has been read of them before; whether they are finite."""
+    for observable in bank.observables:
+        step = max(1, int(PIECE / observable.nbytes))
+        yield (
+            observable.name,
+            all(
+                bool(np.isfinite(bank.read(observable.name, rows[i : i + step], check=True)).all())
+                for i in range(0, len(rows), step)
+            ),
+        )
+
+
+def _fetch(path: Path) -> None:
+    """Have the whole file read ahead of us."""
+    if hasattr(os, "posix_fadvise"):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(file)
+
+
+def _orphans(bank: Bank, id: str, files: list[Path], repair: bool) -> list[Problem]:
+    """Whole shards of a plan that is gone: they are never set aside, for the plan may come back."""
+    plan = _plan_again(bank, id, files)
+    name = f"rounds/{id}.h5"
+    if plan is not None:
+        text = f"is missing, and its {len(files)} shard(s) say what it was"
+        if repair:
+            bank.add(plan)
+            text += " (made again)"
+        return [Problem(name, text)]
+    text = f"is missing, and {len(files)} whole shard(s) are of this round"
+    if repair:
+        text += " (kept: a run that plans the round again uses them)"
+    return [Problem(name, text)]
+
+
+def _plan_again(bank: Bank, id: str, files: list[Path]) -> Plan | None:
+    """A plan from all of its shards, or None where one lacks."""
+    try:
+        facts = attributes(files[0])
+        number, proposal = int(facts["number"]), str(facts["proposal"])
+        shard_rows, n = int(facts["shard_rows"]), int(facts["plan_rows"])
+        if [int(file.stem.rpartition("-")[2]) for file in files] != list(range(-(-n // shard_rows))):
+            return None
+        rows = Rows.concatenate([bank.read_rows(file) for file in files])
+    except (*DAMAGE, InputError):
+        return None
+    return Plan(id, number, proposal, shard_rows, rows.theta, rows.seed) if len(rows) == n else None
+
+
+def _set_aside(bank: Path, problem: Problem) -> Problem:
+    file = bank / problem.name
+    os.replace(file, make_folder(bank / "set-aside") / file.name)
+    return Problem(problem.name, f"{problem.text} (set aside)")
+
+
+def _round(shard: Path) -> str:
+    return shard.stem.rpartition("-")[0]
