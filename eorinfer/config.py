@@ -127,11 +127,13 @@ def check_config(path: Path, content: dict[str, Any]) -> Config:
             f"parameters, {2 * len(prior.parameters)}"
         )
     try:
-        from eorinfer.survey import check_survey
+        from eorinfer.survey import check_survey, lowest_mode
 
         check_survey(tables.survey, simulator.observables[0])
+        lowest = lowest_mode(tables.survey, simulator.observables[0])
     except ValueError as error:
         raise InputError(f"{path}: [survey] {error}") from error
+    tables = _with_lowest_bin(path, tables, simulator.observables[0], lowest)
     return Config(path, tables, simulator, prior)
 
 
@@ -163,13 +165,23 @@ def _refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None
             raise InputError(
                 f'{path}: [observation] theta: imported cubes cannot be simulated anew; give file = "observed.h5"'
             )
-    fundamental = 2 * np.pi / max(simulator.observables[0].box_length)
-    k_max = tables.power_spectrum.k_max
-    if k_max is not None and k_max <= fundamental:
+
+
+def _with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: float) -> Tables:
+    """The tables with the power spectrum's `k_min` where the survey measures nothing of the box's first mode."""
+    bins = tables.power_spectrum
+    fundamental = 2 * np.pi / max(observable.box_length)
+    if bins.k_min is not None and bins.k_min < lowest * (1 - 1e-6):
         raise InputError(
-            f"{path}: [power_spectrum] k_max = {k_max:g}: must be above {fundamental:.3g} 1/Mpc, "
-            "the first mode of the box"
+            f"{path}: [power_spectrum] k_min = {bins.k_min:g}: the survey measures nothing below {lowest:.4g} 1/Mpc"
         )
+    if bins.k_min is None and lowest > fundamental * (1 + 1e-6):
+        bins = bins.model_copy(update={"k_min": lowest})
+    first = fundamental if bins.k_min is None else bins.k_min
+    if bins.k_max is not None and bins.k_max <= first:
+        name = "the first mode of the box" if bins.k_min is None else "the lowest edge"
+        raise InputError(f"{path}: [power_spectrum] k_max = {bins.k_max:g}: must be above {first:.3g} 1/Mpc, {name}")
+    return tables.model_copy(update={"power_spectrum": bins})
 
 
 def _mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] | None:

@@ -1,5 +1,6 @@
 """An observed cube with what is needed to check that it fits: HDF5, FITS or npy."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.errors import InputError
-from eorinfer.files import whole_file
+from eorinfer.files import whole_file, whole_hdf5
 from simulators import Observable
 
 FORMAT = 1
@@ -22,7 +23,7 @@ class Observation:
     ----------
     values
         (C, *cells) float32.
-    unit, axes, cell_size, channels
+    unit, axes, cell_size, channels, coordinates, field_of_view
         As in `simulators.Observable`.
     theta
         (P,) true parameters of a mock, None for the sky.
@@ -37,6 +38,8 @@ class Observation:
     channels: tuple[float, ...]
     theta: NDArray[np.float64] | None = None
     seed: int | None = None
+    coordinates: tuple[float, ...] = ()
+    field_of_view: float = 0.0
 
     @classmethod
     def of(
@@ -48,14 +51,33 @@ class Observation:
     ) -> "Observation":
         """A cube that has the observable's own axes."""
         o = observable
-        return cls(np.asarray(values, np.float32), o.unit, o.axes, o.cell_size, o.channels, theta, seed)
+        return cls(
+            np.asarray(values, np.float32),
+            o.unit,
+            o.axes,
+            o.cell_size,
+            o.channels,
+            theta,
+            seed,
+            o.coordinates,
+            o.field_of_view,
+        )
+
+    @property
+    def digest(self) -> str:
+        """Hash of the values."""
+        return hashlib.sha256(self.values.tobytes()).hexdigest()
 
     def write(self, path: Path) -> None:
         """Write HDF5: dataset ``observed`` and its attributes."""
-        with whole_file(Path(path)) as temporary, h5py.File(temporary, "w") as file:
+        with whole_hdf5(Path(path)) as file:
             data = file.create_dataset("observed", data=self.values)
             data.attrs.update(format=FORMAT, unit=self.unit, axes=list(self.axes), cell_size=np.array(self.cell_size))
             data.attrs[_channel_key(self.axes)] = np.array(self.channels)
+            if self.coordinates:
+                data.attrs["coordinates"] = np.array(self.coordinates)
+            if self.field_of_view:
+                data.attrs["field_of_view"] = self.field_of_view
             if self.theta is not None:
                 data.attrs["theta"] = self.theta
             if self.seed is not None:
@@ -73,8 +95,14 @@ class Observation:
         channels = fits.BinTableHDU.from_columns(
             [fits.Column(name=self.axes[0], format="D", array=np.array(self.channels))], name="CHANNELS"
         )
+        if self.field_of_view:
+            header["FOV"] = self.field_of_view, "degrees"
+        tables = [channels]
+        if self.coordinates:
+            column = fits.Column(name=self.axes[-1], format="D", array=np.array(self.coordinates))
+            tables.append(fits.BinTableHDU.from_columns([column], name="SLICES"))
         with whole_file(Path(path)) as temporary:
-            fits.HDUList([fits.PrimaryHDU(self.values, header), channels]).writeto(temporary)
+            fits.HDUList([fits.PrimaryHDU(self.values, header), *tables]).writeto(temporary)
 
     @classmethod
     def read(cls, path: Path, observable: Observable) -> "Observation":
@@ -131,8 +159,10 @@ class Observation:
         for name in ("unit", "axes"):
             if getattr(self, name) != getattr(observable, name):
                 raise InputError(f"{where}: {name} is {getattr(self, name)!r}, expected {getattr(observable, name)!r}")
-        for name, key in (("cell_size", "cell_size"), ("channels", _channel_key(observable.axes))):
-            ours, theirs = getattr(self, name), getattr(observable, name)
+        keys = {"channels": _channel_key(observable.axes)}
+        for name in ("cell_size", "channels", "coordinates", "field_of_view"):
+            key = keys.get(name, name)
+            ours, theirs = (np.atleast_1d(getattr(one, name)) for one in (self, observable))
             if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-4):
                 raise InputError(f"{where}: {key} is {_plain(ours)}, expected {_plain(theirs)}")
 
@@ -141,8 +171,11 @@ def _channel_key(axes: tuple[str, ...]) -> str:
     return {"redshift": "redshifts", "wavelength": "wavelengths"}.get(axes[0], "channels")
 
 
-def _plain(values: tuple[float, ...]) -> list[float]:
-    return [float(f"{v:.6g}") for v in values]
+def _plain(values: NDArray[np.float64]) -> str:
+    texts = [str(float(f"{v:.6g}")) for v in values]
+    if len(texts) > 8:  # a light-cone has hundreds of slices
+        texts = [*texts[:2], "...", f"{texts[-1]} ({len(texts)} in all)"]
+    return f"[{', '.join(texts)}]"
 
 
 class _Lacking(Exception):
@@ -173,6 +206,8 @@ def _read_hdf5(path: Path, observable: Observable) -> Observation:
             tuple(float(v) for v in np.atleast_1d(attrs[_channel_key(observable.axes)])),
             np.asarray(attrs["theta"], np.float64) if "theta" in attrs else None,
             int(attrs["seed"]) if "seed" in attrs else None,
+            tuple(float(v) for v in np.atleast_1d(attrs["coordinates"])) if "coordinates" in attrs else (),
+            float(attrs.get("field_of_view", 0.0)),
         )
 
 
@@ -193,7 +228,17 @@ def _read_fits(path: Path, observable: Observable) -> Observation:
             raise _Lacking(f'has no table CHANNELS; it needs one with the column "{axes[0]}"')
         sizes = tuple(float(header[f"CDELT{i}"]) for i in range(dimension, 0, -1))
         channels = tuple(float(v) for v in hdus["CHANNELS"].data[axes[0]])
-        return Observation(values, header.get("BUNIT", ""), axes, sizes, channels)
+        coordinates = tuple(float(v) for v in hdus["SLICES"].data[axes[-1]]) if "SLICES" in hdus else ()
+        field_of_view = float(header.get("FOV", 0.0))
+        return Observation(
+            values,
+            header.get("BUNIT", ""),
+            axes,
+            sizes,
+            channels,
+            coordinates=coordinates,
+            field_of_view=field_of_view,
+        )
 
 
 def _read_npy(path: Path, observable: Observable) -> Observation:

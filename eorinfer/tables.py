@@ -1,9 +1,10 @@
 """The tables of a config file, as pydantic checks them."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from eorinfer.inference.settings import (
     EmbeddingSettings,
@@ -13,6 +14,7 @@ from eorinfer.inference.settings import (
     PowerSpectrumSettings,
     Settings,
     TrainingSettings,
+    ValidationSettings,
 )
 from eorinfer.survey.settings import NoSurvey, SurveySettings
 
@@ -30,15 +32,28 @@ class BankSettings(Settings):
     path: Path | None = None
 
 
+#: Keys of ``[executor]`` that only a batch system heeds.
+_OF_JOBS = (
+    "workers_per_job",
+    "queue",
+    "account",
+    "walltime",
+    "interface",
+    "job_memory_gb",
+    "directives",
+    "prologue",
+)
+
+
 class ExecutorSettings(Settings):
     """``[executor]``: where simulations run.
 
     Parameters
     ----------
     kind
-        ``"local"`` processes or ``"dask"``.
+        ``"local"`` processes, ``"dask"``, jobs of ``"slurm"`` or ``"pbs"``, or ``"mpi"``.
     workers
-        Processes; by default one for each core.
+        Simulations at a time; by default one for each core of this machine.
     address
         Of a Dask scheduler; by default a cluster on this machine.
     timeout
@@ -47,14 +62,52 @@ class ExecutorSettings(Settings):
         Memory that one simulator process may take.
     failure_share
         Share of failed rows above which the command ends with exit code 1.
+    workers_per_job
+        Simulations at a time in each job of a batch system.
+    queue, account, walltime, interface
+        Of a job: partition or queue, whom to charge, ``HH:MM:SS``, network card.
+    job_memory_gb
+        Memory of a job; by default 1 GB, and `memory_gb` (or 3 GB) for each of its simulations.
+    directives
+        More lines for the batch system, without ``#SBATCH`` or ``#PBS``.
+    prologue
+        Shell lines that come before the worker, e.g. ``module load python``.
     """
 
-    kind: Literal["local", "dask"] = "local"
+    kind: Literal["local", "dask", "slurm", "pbs", "mpi"] = "local"
     workers: PositiveInt | None = None
     address: str | None = None
     timeout: PositiveFloat = 3600.0
     memory_gb: PositiveFloat | None = None
     failure_share: float = Field(default=0.2, ge=0, le=1)
+    workers_per_job: PositiveInt = 1
+    queue: str | None = None
+    account: str | None = None
+    walltime: str = "01:00:00"
+    interface: str | None = None
+    job_memory_gb: PositiveFloat | None = None
+    directives: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
+
+    @field_validator("walltime")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        if not re.fullmatch(r"(\d+-)?\d{1,3}:\d{2}:\d{2}", value):
+            raise ValueError(f'must be "HH:MM:SS" (given: {value!r})')
+        return value
+
+    @model_validator(mode="after")
+    def _only_what_the_kind_heeds(self) -> "ExecutorSettings":
+        if self.kind in ("slurm", "pbs"):
+            if self.workers is None:
+                raise ValueError(f'kind = "{self.kind}" needs workers, the simulations at a time in all jobs')
+        elif wrong := [key for key in _OF_JOBS if getattr(self, key) != type(self).model_fields[key].default]:
+            raise ValueError(f'{", ".join(wrong)}: only with kind = "slurm" or "pbs"')
+        if self.address is not None and self.kind != "dask":
+            raise ValueError('address: only with kind = "dask"')
+        if self.workers is not None and (self.address is not None or self.kind == "mpi"):
+            raise ValueError("workers: how many there are is settled where they are started; leave it out")
+        return self
 
 
 class Tables(Settings):
@@ -71,5 +124,6 @@ class Tables(Settings):
     training: TrainingSettings = TrainingSettings()
     power_spectrum: PowerSpectrumSettings = PowerSpectrumSettings()
     mcmc: McmcSettings = McmcSettings()
+    validation: ValidationSettings = ValidationSettings()
     bank: BankSettings = BankSettings()
     executor: ExecutorSettings = ExecutorSettings()

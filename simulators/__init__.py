@@ -4,13 +4,14 @@ from simulators.base import Observable, Parameter, SimulationError, Simulator, S
 from simulators.gaussian import GaussianField
 from simulators.imported import Imported
 from simulators.registry import KINDS, UnknownSimulator, build, fingerprint
-from simulators.reionization import Coeval
+from simulators.reionization import Coeval, LightCone
 
 __all__ = [
     "KINDS",
     "Coeval",
     "GaussianField",
     "Imported",
+    "LightCone",
     "Observable",
     "Parameter",
     "SimulationError",

@@ -61,11 +61,18 @@ class Observable:
     axes
         One name for each axis of `shape`, e.g. ``("redshift", "x", "y", "z")``.
     cell_size
-        Comoving Mpc along each cell axis.
+        Comoving Mpc along each cell axis; at the middle of a light-cone where it changes
+        along the line of sight; 0 for an axis that is no length.
     channels
         Coordinate of each channel: redshifts for ``axes[0] == "redshift"``.
     symmetry
         Which changes of the cube leave its distribution as it is.
+    coordinates
+        Of each cell along the last axis, where its name and `cell_size` do not say it all: the
+        redshifts of a light-cone's slices (last axis ``z``), MHz (``frequency``), redshifts
+        (``redshift``) or magnitudes (``magnitude``). Empty for a box at one redshift.
+    field_of_view
+        Side of an angular light-cone in degrees; 0 where the transverse axes are comoving.
     """
 
     name: str
@@ -75,6 +82,8 @@ class Observable:
     cell_size: tuple[float, ...]
     channels: tuple[float, ...]
     symmetry: "Symmetry"
+    coordinates: tuple[float, ...] = ()
+    field_of_view: float = 0.0
 
     @property
     def cells(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Gaussian random fields with a power-law spectrum: the bed on which the exact posterior is known."""
+"""Random fields with a power-law spectrum: Gaussian ones, whose exact posterior is known, and lognormal ones."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,27 @@ class GaussianField(SimulatorSettings):
         volume = self.box_length**self.dimension
         amplitude = np.sqrt(self.power(theta, k.ravel()).reshape(k.shape) * white.size / volume)
         return np.fft.irfftn(np.fft.rfftn(white) * amplitude, s=shape, axes=range(self.dimension))
+
+    def variance(self, theta: NDArray[np.float64]) -> float:
+        """Expected variance of a cell of `gaussian`: the sum of P over all modes, divided by V."""
+        full = [2 * np.pi * np.fft.fftfreq(self.cells, self.box_length / self.cells)] * self.dimension
+        k = np.sqrt(sum(axis**2 for axis in np.meshgrid(*full, indexing="ij")))
+        return float(self.power(theta, k.ravel()).sum() / self.box_length**self.dimension)
+
+
+class LognormalField(GaussianField):
+    """x = exp(g - s^2 / 2) - 1 of a Gaussian field g of variance s^2: its power spectrum does not hold everything.
+
+    Settings and parameters are those of g, a `GaussianField`.
+    """
+
+    kind: str = "lognormal-field"
+
+    def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
+        """One field of shape (1, *cells)."""
+        theta = check_theta(self.parameters, theta)
+        field = np.expm1(self.gaussian(theta, seed) - self.variance(theta) / 2)
+        return {"field": field.astype(np.float32)[None]}
 
 
 def wavenumbers(shape: tuple[int, ...], box_length: float) -> NDArray[np.float64]:

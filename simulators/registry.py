@@ -14,7 +14,9 @@ from simulators.base import Simulator, fingerprint_of
 #: Kind of simulator and where its class is; imported only when asked for.
 KINDS = {
     "gaussian-field": "simulators.gaussian:GaussianField",
+    "lognormal-field": "simulators.gaussian:LognormalField",
     "21cmfast-coeval": "simulators.reionization:Coeval",
+    "21cmfast-lightcone": "simulators.reionization:LightCone",
     "imported": "simulators.imported:Imported",
 }
 

@@ -125,20 +125,25 @@ class PowerSpectrum(nn.Module):
 
 
 def default_edges(
-    cells: tuple[int, ...], box_length: tuple[float, ...], n_bins: int, k_max: float | None = None
+    cells: tuple[int, ...],
+    box_length: tuple[float, ...],
+    n_bins: int,
+    k_max: float | None = None,
+    k_min: float | None = None,
 ) -> NDArray[np.float64]:
     """Logarithmic bin edges in 1/Mpc that leave no bin without modes.
 
-    They run from the fundamental mode of the longest axis to `k_max`, by default to the corner
-    of Fourier space, so that no mode is left out; there may be fewer than `n_bins` bins.
+    They run from `k_min`, by default the fundamental mode of the longest axis, to `k_max`, by
+    default to the corner of Fourier space, so that no mode is left out; there may be fewer than
+    `n_bins` bins.
     """
     k, _ = _half_plane(cells, box_length)
-    fundamental = 2 * np.pi / max(box_length)
+    fundamental = 2 * np.pi / max(box_length) if k_min is None else k_min
     highest = float(k.max()) * (1 + 2 * _NUDGE) if k_max is None else k_max
     if n_bins < 1 or highest <= fundamental:
         raise ValueError(f"no bins between k = {fundamental:g} and {highest:g} 1/Mpc (n_bins = {n_bins})")
     edges = np.geomspace(fundamental * (1 - _NUDGE), highest, n_bins + 1)
-    filled = np.histogram(k[k < edges[-1]], edges)[0] > 0
+    filled = np.histogram(k[(k >= edges[0]) & (k < edges[-1])], edges)[0] > 0
     # Dropping the upper edge of an empty bin merges it with the one above.
     last = int(np.flatnonzero(filled)[-1])
     return np.concatenate([[edges[0]], edges[1 : last + 1][filled[:last]], [edges[-1]]])

@@ -1,6 +1,9 @@
 """What a telescope does to a clean cube. Importing this package loads no torch."""
 
+from math import isclose, radians
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from eorinfer.survey.settings import NoSurvey, SkaLow, SurveySettings, WhiteNoise
 
@@ -8,7 +11,16 @@ if TYPE_CHECKING:
     from eorinfer.survey.base import Survey
     from simulators.base import Observable
 
-__all__ = ["NoSurvey", "SkaLow", "SurveySettings", "WhiteNoise", "build_survey", "check_survey"]
+__all__ = [
+    "NoSurvey",
+    "SkaLow",
+    "SurveySettings",
+    "WhiteNoise",
+    "build_survey",
+    "check_survey",
+    "lowest_mode",
+    "slice_redshifts",
+]
 
 
 def build_survey(settings: SurveySettings, observable: "Observable") -> "Survey":
@@ -40,11 +52,15 @@ def build_survey(settings: SurveySettings, observable: "Observable") -> "Survey"
         from eorinfer.survey.gaussian import WhiteNoiseSurvey
 
         return WhiteNoiseSurvey(settings.sigma)
-    from eorinfer.survey.ska import SkaLowSurvey
+    from eorinfer.survey.ska import SkaLowSurvey, Slices
 
     nx, ny, nz = observable.cells
     dx, dy, dz = observable.cell_size
-    return SkaLowSurvey(settings, (nx, ny, nz), (dx, dy, dz), observable.channels)
+    slices = None
+    if observable.coordinates:
+        redshifts = slice_redshifts(observable)
+        slices = Slices(redshifts, _sides(observable, redshifts), _depths(observable, redshifts))
+    return SkaLowSurvey(settings, (nx, ny, nz), (dx, dy, dz), observable.channels, slices)
 
 
 def check_survey(settings: SurveySettings, observable: "Observable") -> None:
@@ -57,10 +73,80 @@ def check_survey(settings: SurveySettings, observable: "Observable") -> None:
     """
     if not isinstance(settings, SkaLow):
         return
-    refusal = f'kind = "ska-low" observes 3D cubes in mK with redshift channels; {observable.name!r}'
+    from eorinfer.survey.sky import system_flux
+
+    refusal = f'kind = "ska-low" observes 3D cubes in mK with redshift channels, and light-cones; {observable.name!r}'
     if observable.unit != "mK":
         raise ValueError(f"{refusal} is in {observable.unit or 'no unit'}")
     if len(observable.cells) != 3:
         raise ValueError(f"{refusal} has {len(observable.cells)} cell axes")
-    if observable.axes[0] != "redshift" or len(observable.channels) != observable.shape[0]:
+    if observable.shape[1] != observable.shape[2] or not isclose(*observable.cell_size[:2], rel_tol=1e-5):
+        sides = f"{observable.cells[:2]} cells of {observable.cell_size[:2]} Mpc"
+        raise ValueError(f"{refusal} has {sides} across: it needs a square sky")
+    if observable.coordinates:
+        if observable.shape[0] != 1 or len(observable.coordinates) != observable.shape[-1]:
+            shape = f"shape {observable.shape} and {len(observable.coordinates)} slices"
+            raise ValueError(f"{refusal} has {shape}: a light-cone has one channel and a coordinate for each slice")
+        if observable.axes[-1] not in ("z", "frequency"):
+            raise ValueError(f"{refusal} has {observable.axes[-1]!r} along the line of sight, not z or frequency")
+    elif observable.axes[0] != "redshift" or len(observable.channels) != observable.shape[0]:
         raise ValueError(f"{refusal} has channels along {observable.axes[0]!r}: {observable.channels}")
+    for redshift in slice_redshifts(observable) or observable.channels:
+        system_flux(settings, redshift)
+
+
+def lowest_mode(settings: SurveySettings, observable: "Observable") -> float:
+    """Smallest wavenumber in 1/Mpc of which such a survey measures anything; 0 where it leaves nothing out.
+
+    An interferometer has no zero spacing: of a deep light-cone, the modes along the line of sight
+    alone are lost, and the foreground wedge takes more. A power spectrum of lost modes is one of
+    rounding errors.
+    """
+    if not isinstance(settings, SkaLow):
+        return 0.0
+    from eorinfer.survey.sky import baseline_length, outside_wedge, wavenumbers
+
+    nx, ny, nz = observable.cells
+    dx, dy, dz = observable.cell_size
+    redshifts = slice_redshifts(observable) or observable.channels
+    across, along = wavenumbers((nx, ny, nz), (dx, dy, dz))
+    # Lost in every slice or channel is lost; the least is lost where a baseline is longest.
+    longest = max(baseline_length(1.0, z) for z in redshifts)
+    seen = (across > 0) & (across * longest >= settings.min_baseline)
+    measured = np.broadcast_to(seen[:, :, None], (*seen.shape, nz))
+    if settings.wedge:
+        worst = (max(redshifts),) if observable.coordinates else redshifts
+        free = [outside_wedge(settings, (nx, ny, nz), (dx, dy, dz), z) for z in worst]
+        measured = measured & np.any(free, axis=0)
+    if not measured.any():
+        raise ValueError("the foreground wedge leaves no mode of this cube: take a smaller wedge_angle or wedge_buffer")
+    return float(np.sqrt(across[:, :, None] ** 2 + along**2)[measured].min())
+
+
+def slice_redshifts(observable: "Observable") -> tuple[float, ...]:
+    """Redshift of each slice of a light-cone along its last axis; none for coeval cubes."""
+    from eorinfer.survey.sky import LINE_FREQUENCY
+
+    if observable.axes[-1] == "frequency":
+        return tuple(LINE_FREQUENCY / f - 1 for f in observable.coordinates)
+    return observable.coordinates
+
+
+def _sides(observable: "Observable", redshifts: tuple[float, ...]) -> tuple[float, ...]:
+    """Comoving Mpc along a transverse side of each slice."""
+    from eorinfer.survey.sky import comoving_distance
+
+    if not observable.field_of_view:
+        return (observable.box_length[0],) * len(redshifts)
+    return tuple(radians(observable.field_of_view) * comoving_distance(z) for z in redshifts)
+
+
+def _depths(observable: "Observable", redshifts: tuple[float, ...]) -> tuple[float, ...]:
+    """Comoving Mpc of each slice along the line of sight."""
+    from eorinfer.survey.sky import channel_width
+
+    if observable.axes[-1] == "z":
+        return (observable.cell_size[-1],) * len(redshifts)
+    first, *_, last = observable.coordinates
+    width = (last - first) / (len(redshifts) - 1)  # MHz
+    return tuple(width / channel_width(1.0, z) for z in redshifts)

@@ -28,7 +28,7 @@ class WhiteNoise(_Settings):
 
 
 class SkaLow(_Settings):
-    """Thermal noise and uv coverage of SKA-Low, for coeval 21cm cubes in mK."""
+    """Thermal noise and uv coverage of SKA-Low, for 21cm cubes and light-cones in mK."""
 
     kind: Literal["ska-low"] = "ska-low"
     layout: Literal["AA4", "AA*"] = Field(
@@ -50,6 +50,15 @@ class SkaLow(_Settings):
     max_baseline: PositiveFloat = Field(
         2000.0, description="Longest baseline kept, in m; signal and noise alike are zero above it."
     )
+
+    wedge: bool = Field(
+        False, description="Cut the modes that foregrounds fill: those with k_par below slope k_perp + wedge_buffer."
+    )
+    wedge_angle: float = Field(
+        90.0, gt=0, le=90, description="Angle from the pointing out to which foregrounds are bright, in degrees."
+    )
+    # 0.1 h/Mpc, the moderate foreground model of Pober et al. 2014 (arXiv:1310.7031).
+    wedge_buffer: float = Field(0.068, ge=0, description="Spill-over beyond the wedge in k_par, in 1/Mpc.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

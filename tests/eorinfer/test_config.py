@@ -8,7 +8,7 @@ import pytest
 
 from eorinfer.config import Config, load_config
 from eorinfer.errors import InputError
-from simulators import fingerprint
+from simulators import KINDS, fingerprint
 
 #: The example of the issue and of the README.
 EXAMPLE = """
@@ -136,6 +136,8 @@ def test_a_simulator_of_ones_own_goes_with_the_config(load: Loader, tmp_path: Pa
 THETA = "theta = { F_ESC10 = -1.0, ALPHA_ESC = -0.5, M_TURN = 8.7 }"
 
 #: What is replaced in the example, by what, and all that the user is told.
+KNOWN = ", ".join(f'"{kind}"' for kind in KINDS)
+
 WRONG = [
     # misspelt tables and keys
     ("seed = 1", "sede = 1", 'sede: unknown key, did you mean "seed"?'),
@@ -167,8 +169,7 @@ WRONG = [
     (
         'kind = "21cmfast-coeval"',
         "",
-        '[simulator] kind is missing: one of "gaussian-field", "21cmfast-coeval", "imported", '
-        'or "module:Class" for your own',
+        f'[simulator] kind is missing: one of {KNOWN}, or "module:Class" for your own',
     ),
     (
         "redshifts = [7.0, 8.0, 9.0]",
@@ -195,8 +196,7 @@ WRONG = [
     (
         '"21cmfast-coeval"',
         '"21cmfast"',
-        '[simulator] kind = "21cmfast" is not known: one of "gaussian-field", "21cmfast-coeval", "imported", '
-        'or "module:Class" for your own',
+        f'[simulator] kind = "21cmfast" is not known: one of {KNOWN}, or "module:Class" for your own',
     ),
     (
         '"21cmfast-coeval"',
@@ -210,8 +210,13 @@ WRONG = [
     ),
     (
         "[mcmc]",
+        "[executor]\nkind = 'lsf'\n[mcmc]",
+        "[executor] kind: must be 'local', 'dask', 'slurm', 'pbs' or 'mpi' (given: 'lsf')",
+    ),
+    (
+        "[mcmc]",
         "[executor]\nkind = 'slurm'\n[mcmc]",
-        "[executor] kind: must be 'local' or 'dask' (given: 'slurm')",
+        '[executor] kind = "slurm" needs workers, the simulations at a time in all jobs',
     ),
     # wrong types
     ("seed = 1", "seed = -1", "seed: must be at least 0 (given: -1)"),

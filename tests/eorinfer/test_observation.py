@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 
 from eorinfer.errors import InputError
 from eorinfer.observation import Observation
-from simulators import Coeval, GaussianField, Observable
+from simulators import Coeval, GaussianField, LightCone, Observable
 
 COEVAL = Coeval(redshifts=(7.0, 8.5), cells=8, box_length=40.0).observables[0]
 FLAT = GaussianField(cells=6).observables[0]
 # Three different sides show a swapped axis.
 SLAB = replace(COEVAL, shape=(2, 8, 6, 4), cell_size=(5.0, 4.0, 2.5))
+
+#: Ten channels of an angular light-cone.
+CONE = LightCone(
+    cells=8, box_length=64.0, frequency_range=(150.0, 160.0), channels=10, transverse="angular"
+).observables[0]
 
 
 def cube(observable: Observable) -> NDArray[np.float32]:
@@ -39,6 +44,24 @@ def test_hdf5_round_trip(tmp_path: Path, observable: Observable) -> None:
     with h5py.File(tmp_path / "o.h5") as file:
         key = "redshifts" if observable is not FLAT else "channels"
         assert set(file["observed"].attrs) == {"format", "unit", "axes", "cell_size", key, "theta", "seed"}
+
+
+@pytest.mark.parametrize("name", ["o.h5", "o.fits", "o.npy"])
+def test_a_lightcone_keeps_its_coordinates(tmp_path: Path, name: str) -> None:
+    ours = Observation.of(CONE, cube(CONE))
+    if name == "o.npy":
+        np.save(tmp_path / name, ours.values)
+    else:
+        (ours.write if name == "o.h5" else ours.write_fits)(tmp_path / name)
+    back = Observation.read(tmp_path / name, CONE)
+    assert back.coordinates == CONE.coordinates
+    assert back.field_of_view == CONE.field_of_view > 0
+    if name != "o.npy":
+        shifted = replace(CONE, coordinates=tuple(f + 1 for f in CONE.coordinates))
+        with pytest.raises(InputError, match=r"coordinates is \[150.5, 151.5, ..., 159.5 \(10 in all\)\], expected"):
+            Observation.read(tmp_path / name, shifted)
+        with pytest.raises(InputError, match="field_of_view is"):
+            Observation.read(tmp_path / name, replace(CONE, field_of_view=2.0))
 
 
 @pytest.mark.parametrize("observable", [COEVAL, FLAT, SLAB], ids=["coeval", "flat", "slab"])

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from simulators import GaussianField, SimulationError, Simulator
+from simulators.gaussian import LognormalField
 
 
 @pytest.mark.parametrize("settings", [{"dimension": 2, "cells": 9}, {"dimension": 2}, {"dimension": 3, "cells": 8}])
@@ -72,3 +73,15 @@ def test_every_setting_changes_the_fingerprint() -> None:
     assert len(set(prints)) == len(changes) == len(GaussianField.model_fields)
     assert prints[0] == GaussianField(**GaussianField().settings()).fingerprint()
     assert inspect.signature(GaussianField.simulate).parameters.keys() == {"self", "theta", "seed"}
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_the_variance_of_a_cell_and_the_lognormal_of_it(dimension: int) -> None:
+    settings: dict[str, Any] = {"dimension": dimension, "cells": 8, "box_length": 8.0}
+    theta = np.array([-0.5, -1.0])
+    simulator = GaussianField(**settings)
+    g = np.stack([simulator.gaussian(theta, seed) for seed in range(400)])
+    assert abs(g.var() / simulator.variance(theta) - 1) < 0.05
+    x = np.stack([LognormalField(**settings).simulate(theta, seed)["field"][0] for seed in range(400)])
+    np.testing.assert_allclose(x, np.exp(g - simulator.variance(theta) / 2) - 1, rtol=1e-4, atol=1e-5)
+    assert abs(x.mean()) < 0.05

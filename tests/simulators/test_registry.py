@@ -89,7 +89,7 @@ def test_an_edit_of_the_source_changes_the_fingerprint(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (None, 'kind is missing: one of "gaussian-field", "21cmfast-coeval", "imported", or "module:Class"'),
+        (None, 'kind is missing: one of "gaussian-field"'),
         (3, 'kind = 3 is no text: one of "gaussian-field"'),
         ("gaussian", 'kind = "gaussian" is not known: one of "gaussian-field"'),
         ("yours:Mine", 'kind = "yours:Mine": there is no yours.py in FOLDER or on the path'),

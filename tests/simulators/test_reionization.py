@@ -120,6 +120,53 @@ def test_redshift_space_moves_the_temperature_along_z() -> None:
     assert all(o.symmetry.periodic == (True, True, True) for o in simulator.observables)
 
 
+def test_further_observables_are_of_every_redshift_that_was_simulated() -> None:
+    names = ("brightness_temp", "global_signal", "global_neutral_fraction", "optical_depth")
+    cold = small(redshifts=(9.0, 7.0), observables=names)
+    assert (cold.history[0], cold.history[-1], len(cold.history)) == (17.831, 5.0, 14)
+    assert np.diff(np.log1p(cold.history)).max() < -0.03, "no near twins"
+    assert set(cold.redshifts) < set(cold.history)
+    made = cold.simulate(FIDUCIAL, 7)
+    assert {o.name: o.shape for o in cold.observables} == {name: array.shape for name, array in made.items()}
+    assert next(o for o in cold.observables if o.name == "global_signal").coordinates == cold.history
+    np.testing.assert_array_equal(
+        made["brightness_temp"], small(redshifts=(9.0, 7.0)).simulate(FIDUCIAL, 7)["brightness_temp"]
+    )
+    for channel, z in enumerate((9.0, 7.0)):
+        mean = made["brightness_temp"][channel].mean(dtype=np.float64)
+        assert made["global_signal"][0, cold.history.index(z)] == pytest.approx(mean, rel=1e-6)
+    assert made["global_neutral_fraction"][0, 0] > 0.98
+    assert 0.04 < made["optical_depth"][0, 0] < 0.09
+
+
+def test_global_signal_of_a_heated_box_is_that_of_its_nodes() -> None:
+    """21cmFAST stops at the lowest cube: a node below it is in no history."""
+    nodes = (20.0, 14.0, 10.0, 8.0)
+    settings: dict[str, Any] = {"parameters": ("L_X",), "redshifts": (14.0, 10.0), "node_redshifts": nodes}
+    heated = small(**settings, observables=("brightness_temp", "global_signal"), independent_redshifts=True)
+    made = heated.simulate(np.array([40.0]), 7)
+    assert heated.history == (20.0, 14.0, 10.0)
+    means = made["brightness_temp"].mean(axis=(1, 2, 3), dtype=np.float64)
+    np.testing.assert_allclose(made["global_signal"][0, 1:], means, rtol=1e-6)
+
+
+def test_luminosity_functions_count_what_the_stars_shine() -> None:
+    """Twice the stars in every halo: the same halos at magnitudes brighter by 2.5 log10 2."""
+    names = ("brightness_temp", "luminosity_function")
+    simulator = small(parameters=("F_STAR10",), observables=names, luminosity_redshifts=(6.0, 8.0))
+    faint, bright = (simulator.simulate(np.array([f]), 1)["luminosity_function"] for f in (-1.4, -1.0))
+    observable = simulator.observables[1]
+    assert (faint.shape, observable.unit, observable.channels) == ((2, 29), "1/Mpc3/mag", (6.0, 8.0))
+    magnitudes = np.array(observable.coordinates)
+    # A factor of 10^0.4 is one magnitude, two places of the table.
+    assert magnitudes[2] - magnitudes[0] == 1
+    seen = (magnitudes > -21) & (magnitudes < -15)
+    np.testing.assert_allclose(np.log10(bright[:, :-2][:, seen[2:]]), np.log10(faint[:, seen]), atol=0.02)
+    # Bouwens et al. 2015 (arXiv 1403.4295) count 10^-2.9 a magnitude at -19 and z = 6: within a factor of three.
+    fiducial = simulator.simulate(np.array([-1.3]), 1)["luminosity_function"]
+    assert -3.4 < np.log10(fiducial[0, magnitudes == -19.0][0]) < -2.4
+
+
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("here", "home", "tmp"):
         (tmp_path / name).mkdir()
@@ -210,9 +257,19 @@ def test_every_setting_is_in_the_fingerprint() -> None:
         {"independent_redshifts": False},
         {"rsd": True},
         {"rows_per_realisation": 5},
+        {"observables": ("brightness_temp",)},
+        {"luminosity_redshifts": (7.0,)},
     ]
     fingerprints = {small(**change).fingerprint() for change in changes}
     assert len(fingerprints) == len(changes)
+
+
+def test_banks_of_version_0_1_keep_their_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "4.1.1")
+    assert (
+        small(cells=24, box_length=192.0, redshifts=(7.0, 8.0, 9.0), parameters=("F_ESC10",)).fingerprint()
+        == "5d2415ec1aca506e"
+    )
 
 
 def test_another_21cmfast_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,6 +297,8 @@ def test_another_21cmfast_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch
         ({"node_redshifts": (20.0, 8.0)}, "spin_temperature = true"),
         ({"spin_temperature": True, "node_redshifts": (20.0, 7.0)}, "8 is missing"),
         ({"spin_temperature": True, "redshifts": (25.0,)}, "give one above z = 25"),
+        ({"observables": ("global_signal",)}, 'must be "brightness_temp"'),
+        ({"observables": ("brightness_temp", "tau")}, '"tau" is not an observable; there are'),
     ],
 )
 def test_wrong_settings_say_what_is_wrong(settings: dict[str, Any], message: str) -> None:

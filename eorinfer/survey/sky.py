@@ -1,0 +1,124 @@
+"""From redshift to what a radio telescope sees: wavelength, bandwidth, system noise and the foreground wedge.
+
+Distances are those of astropy's Planck18 (arXiv:1807.06209). Loads no torch.
+"""
+
+import numpy as np
+from astropy.cosmology import Planck18
+from numpy.typing import NDArray
+from scipy.constants import speed_of_light
+
+from eorinfer.survey.settings import SefdTable, SkaLow
+
+LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
+
+#: SEFD of one station and polarisation: SKA-TEL-SKO-0000818 revision 2 (the table that tools21cm
+#: ships), which goes on to 350 MHz. 21cm redshifts 27.4 down to 4.7.
+SKAO_SEFD: SefdTable = (
+    (50.0, 27071.5),
+    (60.0, 10828.6),
+    (70.0, 6574.5),
+    (80.0, 4760.9),
+    (90.0, 3535.6),
+    (100.0, 3203.4),
+    (110.0, 3120.1),
+    (120.0, 2988.4),
+    (130.0, 2861.4),
+    (140.0, 2624.8),
+    (150.0, 2467.6),
+    (160.0, 2382.5),
+    (170.0, 2358.1),
+    (180.0, 2320.4),
+    (190.0, 2310.7),
+    (200.0, 2257.8),
+    (210.0, 2235.9),
+    (220.0, 2186.3),
+    (230.0, 2252.3),
+    (240.0, 2237.7),
+    (250.0, 2153.9),
+)
+
+
+def comoving_distance(redshift: float) -> float:
+    """Comoving distance in Mpc, transverse as along the line of sight: the Universe is flat."""
+    return float(Planck18.comoving_distance(redshift).value)
+
+
+def wavelength(redshift: float) -> float:
+    """Observed wavelength of the 21cm line in m."""
+    return speed_of_light * (1 + redshift) / (1e6 * LINE_FREQUENCY)
+
+
+def channel_width(depth: float, redshift: float) -> float:
+    """Bandwidth in MHz of a cell `depth` comoving Mpc deep."""
+    hubble = Planck18.H(redshift).to_value("km / (s Mpc)")
+    return LINE_FREQUENCY * hubble * depth / (1e-3 * speed_of_light * (1 + redshift) ** 2)
+
+
+def system_flux(settings: SkaLow, redshift: float) -> float:
+    """SEFD in Jy of one station and polarisation at the redshifted 21cm line.
+
+    Raises
+    ------
+    ValueError
+        If the table of SEFDs does not reach that frequency.
+    """
+    if isinstance(settings.sefd, float):
+        return settings.sefd
+    frequencies, values = zip(*(settings.sefd or SKAO_SEFD), strict=True)
+    frequency = LINE_FREQUENCY / (1 + redshift)
+    if not frequencies[0] <= frequency <= frequencies[-1]:
+        raise ValueError(
+            f"redshift {redshift:g} is at {frequency:.1f} MHz, outside the SEFD table "
+            f"({frequencies[0]:g} to {frequencies[-1]:g} MHz)"
+        )
+    return float(np.exp(np.interp(frequency, frequencies, np.log(values))))  # nearly a power law
+
+
+def wedge_slope(redshift: float, angle: float) -> float:
+    """k_par over k_perp at the edge of the foreground wedge.
+
+    A source at `angle` from the pointing has the geometric delay b sin(angle) / c on a baseline b, which
+    is k_par = sin(angle) D(z) H(z) / (c (1 + z)) k_perp (Liu, Parsons & Trott 2014, arXiv:1404.2596).
+
+    Parameters
+    ----------
+    redshift
+        Of the 21cm signal.
+    angle
+        In degrees; 90 is the horizon.
+    """
+    hubble = Planck18.H(redshift).to_value("km / (s Mpc)")
+    slope = comoving_distance(redshift) * hubble / (1e-3 * speed_of_light * (1 + redshift))
+    return float(np.sin(np.deg2rad(angle)) * slope)
+
+
+def baseline_length(k: float, redshift: float) -> float:
+    """Metres of the baseline that measures a transverse wavenumber k in 1/Mpc."""
+    return k * comoving_distance(redshift) * wavelength(redshift) / (2 * np.pi)
+
+
+def wavenumbers(
+    cells: tuple[int, int, int], cell_size: tuple[float, float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Transverse k (N, N // 2 + 1) on the rfft half-plane and line-of-sight |k| (Nz,) of the full fft, in 1/Mpc."""
+    x = 2 * np.pi * np.fft.fftfreq(cells[0], cell_size[0])
+    y = 2 * np.pi * np.fft.rfftfreq(cells[1], cell_size[1])
+    along = 2 * np.pi * np.abs(np.fft.fftfreq(cells[2], cell_size[2]))
+    return np.hypot(x[:, None], y), along
+
+
+def outside_wedge(
+    settings: SkaLow, cells: tuple[int, int, int], cell_size: tuple[float, float, float], redshift: float
+) -> NDArray[np.bool_]:
+    """Where no foregrounds are: |k_par| above the wedge's edge and the buffer beyond it.
+
+    Returns
+    -------
+    ndarray
+        (N, N // 2 + 1, Nz), the rfft half-plane over the transverse axes and the full fft along the last.
+    """
+    across, along = wavenumbers(cells, cell_size)
+    edge = wedge_slope(redshift, settings.wedge_angle) * across + settings.wedge_buffer
+    outside: NDArray[np.bool_] = along >= edge[:, :, None]
+    return outside

@@ -1,0 +1,186 @@
+"""Coeval cubes: the brightness temperature of a box at a few moments."""
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator
+
+from simulators.base import Observable, Symmetry, derived_seed
+from simulators.reionization.engine import evolve, initial_conditions
+from simulators.reionization.further import CUBES, described, with_history
+from simulators.reionization.model import Made, Reionization, distinct, means_of
+
+#: Steps of the thermal history where none are given; the output redshifts join them.
+_NODES = (20.0, 17.0, 14.0, 12.0, 10.0, 8.0, 6.0)
+
+Redshift = Annotated[float, Field(ge=4, le=35)]
+Node = Annotated[float, Field(ge=4, le=50)]
+
+
+class Coeval(Reionization):
+    """Coeval boxes of the 21cm brightness temperature at a few redshifts, from 21cmFAST.
+
+    The model is that of `Reionization`.
+
+    Parameters
+    ----------
+    redshifts
+        Channels of the cubes, in this order; 4 to 35.
+    cells
+        Cells along each side of the box.
+    box_length
+        Side in comoving Mpc.
+    hires_factor
+        Cells of the initial conditions along one cell. It changes the realisation.
+    parameters
+        Names of the parameters that vary, in the order of theta; any of `PARAMETERS`.
+    fixed
+        Values of parameters that do not vary, where not the fiducial ones.
+    spin_temperature
+        Follow heating and Ly-alpha coupling. By default only if an X-ray parameter varies.
+    node_redshifts
+        Steps of the thermal history with spin temperature; they hold all `redshifts`, and
+        heating starts at the highest. They are part of the model: the 8 default ones give a mean
+        of 9.7, 9.5, 3.6 mK at z = 9, 8, 7, and 51 of them 5.8, 8.8, 4.0 mK (96 Mpc, one seed).
+    independent_redshifts
+        Whether every redshift has initial conditions of its own, as distant slices of a
+        light-cone do, or all show one evolving box. By default the former without
+        spin temperature (where it costs little) and the latter with it.
+    rsd
+        Displace the brightness temperature along z by the peculiar velocities.
+    rows_per_realisation
+        Successive rows of a bank that share one seed, and so one set of initial conditions.
+    observables
+        What is returned: ``brightness_temp`` (the image, first), ``neutral_fraction``,
+        ``global_signal`` and ``global_neutral_fraction`` (means at `history`),
+        ``optical_depth`` (for which `history` is made to reach from z = 5 to 18, at a cost)
+        and ``luminosity_function``.
+    luminosity_redshifts
+        Of the UV luminosity functions.
+    """
+
+    kind: str = "21cmfast-coeval"
+    redshifts: tuple[Redshift, ...] = Field(min_length=1)
+    node_redshifts: tuple[Node, ...] | None = Field(default=None, validate_default=True)
+    independent_redshifts: bool | None = Field(default=None, validate_default=True)
+
+    @field_validator("redshifts")
+    @classmethod
+    def _check_distinct(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return distinct(values)
+
+    @field_validator("node_redshifts")
+    @classmethod
+    def _resolve_nodes(cls, nodes: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...]:
+        redshifts = info.data.get("redshifts", ())
+        if not redshifts or not info.data.get("spin_temperature"):
+            if nodes:
+                raise ValueError("only a run with spin_temperature = true steps through nodes")
+            return ()
+        nodes = _default_nodes(redshifts) if nodes is None else tuple(sorted(set(nodes), reverse=True))
+        if missing := set(redshifts) - set(nodes):
+            raise ValueError(f"the nodes must contain every redshift; {min(missing):g} is missing")
+        if max(redshifts) >= nodes[0]:
+            raise ValueError(f"heating starts at the highest node: give one above z = {max(redshifts):g}")
+        return nodes
+
+    @field_validator("independent_redshifts")
+    @classmethod
+    def _resolve_independent(cls, wanted: bool | None, info: ValidationInfo) -> bool:
+        return not info.data.get("spin_temperature") if wanted is None else wanted
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """``brightness_temp`` in mK and what else is wanted; ``neutral_fraction`` is in real space."""
+        return tuple(
+            self._cube(name) if name in CUBES else described(name, self.history, self.luminosity_redshifts)
+            for name in self.wanted
+        )
+
+    @property
+    def history(self) -> tuple[float, ...]:
+        """Redshifts of the global signal, falling."""
+        # 21cmFAST stops at the lowest cube, whatever nodes are below it.
+        means = [z for z in self.node_redshifts or self.redshifts if z >= min(self.redshifts)]
+        if "optical_depth" in self.wanted:
+            return with_history(means, above=not self.spin_temperature, between=not self.spin_temperature)
+        return tuple(sorted(means, reverse=True))
+
+    @property
+    def seconds_per_row(self) -> float:
+        """Rough cost of one row on one core."""
+        nodes = self._thermal_nodes
+        groups = self._groups(seed=0)
+        steps = sum(len({*zs, *(z for z in nodes if z > min(zs))}) for zs, _ in groups)
+        displaced = len(self.redshifts) * 6.5e-6 * self.cells**3 if self.rsd else 0.0
+        return self._seconds(len(groups), steps) + displaced
+
+    def redshift_seeds(self, seed: int) -> tuple[int, ...]:
+        """Seed of the initial conditions behind each of `redshifts`."""
+        if self.independent_redshifts:
+            return tuple(derived_seed(seed, index) for index in range(len(self.redshifts)))
+        return (seed,) * len(self.redshifts)
+
+    @property
+    def _thermal_nodes(self) -> tuple[float, ...]:
+        nodes = self.node_redshifts or ()
+        return tuple(sorted({*nodes, *self.history}, reverse=True)) if nodes else ()
+
+    def _cube(self, name: str) -> Observable:
+        return Observable(
+            name=name,
+            shape=(len(self.redshifts), *(self.cells,) * 3),
+            unit="mK" if name == "brightness_temp" else "",
+            axes=("redshift", "x", "y", "z"),
+            cell_size=(self.box_length / self.cells,) * 3,
+            channels=self.redshifts,
+            symmetry=Symmetry(periodic=(True,) * 3, rotations="transverse" if self.rsd else "all"),
+        )
+
+    def _groups(self, seed: int) -> list[tuple[tuple[float, ...], int]]:
+        """The redshifts that share initial conditions, with their seed; the rest of `history` joins the lowest."""
+        rest = tuple(z for z in self.history if z not in self.redshifts and z not in (self.node_redshifts or ()))
+        if not self.independent_redshifts:
+            return [((*self.redshifts, *rest), seed)]
+        return [
+            ((z, *rest) if z == min(self.redshifts) else (z,), own)
+            for z, own in zip(self.redshifts, self.redshift_seeds(seed), strict=True)
+        ]
+
+    def _made(self, p21c: Any, values: dict[str, float], seed: int) -> Made:
+        """Run each group; means at a redshift are those of the group that it belongs to, else of the lowest one."""
+        groups = self._groups(seed)
+        inputs = tuple(self._inputs(p21c, own_seed) for _, own_seed in groups)
+        initial = initial_conditions(p21c, inputs)
+        boxes: dict[float, dict[str, NDArray[np.float32]]] = {}
+        means: dict[float, tuple[float, float]] = {}
+        for (redshifts, _), base, own in zip(groups, inputs, initial, strict=True):
+            for coeval in evolve(p21c, base.evolve_input_structs(**values), own, redshifts):
+                z = coeval.redshift
+                if z in redshifts or (min(redshifts) <= min(self.redshifts) and z not in self.redshifts):
+                    means[z] = means_of(coeval)
+                if z in redshifts and z in self.redshifts:
+                    boxes[z] = {
+                        "brightness_temp": self._brightness(coeval),
+                        "neutral_fraction": coeval.neutral_fraction,
+                    }
+        cubes = {name: np.stack([boxes[z][name] for z in self.redshifts]) for name in self.wanted if name in CUBES}
+        return cubes, means
+
+    def _brightness(self, coeval: Any) -> NDArray[np.float32]:
+        """The coeval's brightness temperature in real or redshift space."""
+        # A coeval box is in real space until asked. `apply_rsds` moves the cells and keeps their sum,
+        # so the factor 1/|1 + dv/dr/H| of the optical depth is in it: it gives Kaiser's monopole (1.83
+        # of 1.87 at z = 12 where k is lowest). `apply_velocity_corrections` counts it twice (3.2).
+        cube: NDArray[np.float32] = (
+            coeval.apply_rsds("brightness_temp", axis="z", periodic=True) if self.rsd else coeval.brightness_temp
+        )
+        return cube
+
+
+def _default_nodes(redshifts: tuple[float, ...]) -> tuple[float, ...]:
+    """The redshifts, and those of `_NODES` that are above the lowest and no near twin of any."""
+    above = [z for z in _NODES if z > min(redshifts)]
+    between = [z for z in above if all(abs(z - out) > 0.03 * (1 + z) for out in redshifts)]
+    return tuple(sorted({*redshifts, *between}, reverse=True))

@@ -1,0 +1,330 @@
+"""Light-cones: the sky as it is observed, each slice at the moment that its light left."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, model_validator
+
+from simulators.base import Observable, SimulationError, Symmetry
+from simulators.reionization.coeval import Redshift
+from simulators.reionization.engine import evolve, initial_conditions
+from simulators.reionization.further import CUBES, described, with_history
+from simulators.reionization.geometry import (
+    distance,
+    log_nodes,
+    overlaps,
+    redshift_at,
+    redshift_of,
+    slice_distances,
+)
+from simulators.reionization.model import Made, Reionization, means_of
+
+#: No cell moves further in redshift space (Mpc): in 12 boxes of up to 300 Mpc the farthest moved 6.1 at z = 6
+#: and 8.5 at z = 4.
+_REACH = 10.0
+#: Heating starts here where no nodes are given, and (1 + z) falls in these steps down to the cube.
+_HEATING_START, _HEATING_STEP = 20.0, 1.1
+
+Node = Annotated[float, Field(ge=3.5, le=50)]
+Frequency = Annotated[float, Field(ge=40.0, le=284.0)]
+
+
+class LightCone(Reionization):
+    """Light-cone of the 21cm brightness temperature from 21cmFAST, one channel, line of sight last.
+
+    The model is that of `Reionization`. The box is evaluated at nodes; each slice is interpolated in
+    comoving distance between the two nodes around it, and the periodic box is repeated along the line
+    of sight. 21cmFAST's own light-cones are not used: a slice that they do not reach stays zero, which
+    is what a fully ionised one is (21cmFAST issue 666), and where rounding falls wrong they hold a
+    slice twice. Here a cube with a slice that was not reached raises.
+
+    Parameters
+    ----------
+    redshift_range
+        Nearest and farthest redshift, 4 to 35; slices as deep as the cells. This or `frequency_range`.
+    frequency_range, channels
+        Lowest and highest frequency in MHz, and the number of equal channels between them. Each holds the
+        mean over its band; the last axis is then ``frequency``, rising.
+    transverse
+        ``"comoving"``: the transverse axes are those of the periodic box; ``"angular"``: each slice shows the
+        same field of view, in the flat-sky approximation. A pixel holds the mean over its extent.
+    pixels
+        Along a side of an angular light-cone; by default as many as cells.
+    field_of_view
+        Side in degrees of an angular light-cone; by default what the box subtends at its far end, which is
+        the largest that shows nothing twice.
+    node_step
+        Factor in 1 + z between nodes.
+    node_redshifts
+        Nodes in place of the automatic ones. With spin temperature heating starts at the highest.
+        They are part of the model.
+    cells, box_length, hires_factor, parameters, fixed, spin_temperature, rows_per_realisation, observables, \
+luminosity_redshifts
+        As for `Coeval`.
+    rsd
+        Displace the cells along the line of sight by the peculiar velocities.
+    """
+
+    kind: str = "21cmfast-lightcone"
+    redshift_range: tuple[Redshift, Redshift] | None = None
+    frequency_range: tuple[Frequency, Frequency] | None = None
+    channels: int | None = Field(default=None, ge=4)
+    transverse: Literal["comoving", "angular"] = "comoving"
+    pixels: int | None = Field(default=None, ge=8)
+    field_of_view: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
+    node_step: float = Field(default=1.05, ge=1.005, le=1.2)
+    node_redshifts: tuple[Node, ...] | None = Field(default=None, validate_default=True)
+
+    @field_validator("redshift_range", "frequency_range")
+    @classmethod
+    def _check_rising(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits is not None and limits[0] >= limits[1]:
+            raise ValueError(f"must be [lowest, highest]: {limits[0]:g} is not below {limits[1]:g}")
+        return limits
+
+    @field_validator("node_redshifts")
+    @classmethod
+    def _check_nodes(cls, nodes: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        given = [info.data.get(key) for key in ("redshift_range", "frequency_range")]
+        if not any(given) or not {"cells", "box_length", "node_step", "spin_temperature", "rsd"} <= info.data.keys():
+            return None  # said elsewhere
+        cell = info.data["box_length"] / info.data["cells"]
+        near, far = _edges(*given)
+        reach = cell * _beside(info.data["rsd"], cell)
+        # The slices may end up to a cell beyond the far edge. A little more, against rounding.
+        low = float(np.floor(1e3 * redshift_at(near - reach))) / 1e3
+        high = float(np.ceil(1e3 * redshift_at(far + cell + reach))) / 1e3
+        if nodes is None:
+            return _default_nodes(low, high, info.data["node_step"], info.data["spin_temperature"])
+        nodes = tuple(sorted(set(nodes), reverse=True))
+        if len(nodes) < 2 or nodes[-1] > low or nodes[0] < high:
+            raise ValueError(f"must reach from z = {low:.3f} or below to z = {high:.3f} or above, where the slices are")
+        return nodes
+
+    @model_validator(mode="after")
+    def _check_axes(self) -> "LightCone":
+        if (self.redshift_range is None) == (self.frequency_range is None):
+            raise ValueError("give one of the two: redshift_range = [7.0, 9.0], or frequency_range = [142.0, 177.0]")
+        if (self.channels is None) != (self.frequency_range is None):
+            raise ValueError("channels and frequency_range go together: give both, or neither")
+        if self.transverse == "comoving" and (self.pixels or self.field_of_view):
+            raise ValueError('pixels and field_of_view are those of transverse = "angular"')
+        near, far = _edges(self.redshift_range, self.frequency_range)
+        if (far - near) / self.cell < 4:
+            raise ValueError(f"the light-cone is {far - near:.3g} Mpc deep, less than 4 cells of {self.cell:.3g} Mpc")
+        largest = float(np.degrees(self.box_length / far))
+        if self.field_of_view is not None and self.field_of_view > largest * (1 + 1e-6):
+            raise ValueError(
+                f"field_of_view = {self.field_of_view:g} degrees would show parts of the box twice: "
+                f"{self.box_length:g} Mpc subtend {largest:.4g} degrees at the far end"
+            )
+        return self
+
+    @property
+    def cell(self) -> float:
+        """Side of a cell in Mpc."""
+        return self.box_length / self.cells
+
+    @property
+    def angle(self) -> float:
+        """Side of an angular light-cone in degrees; 0 for comoving axes."""
+        if self.transverse == "comoving":
+            return 0.0
+        far = _edges(self.redshift_range, self.frequency_range)[1]
+        return self.field_of_view or float(np.degrees(self.box_length / far))
+
+    @property
+    def slices(self) -> NDArray[np.float64]:
+        """Distances in Mpc to the slices of the box that the cube is made of, rising."""
+        near, far = _edges(self.redshift_range, self.frequency_range)
+        return slice_distances(near, far, self.cell, whole=self.frequency_range is not None)
+
+    @property
+    def channel_edges(self) -> NDArray[np.float64]:
+        """Edges of the frequency channels in MHz, rising; none for a range of redshifts."""
+        if self.frequency_range is None or self.channels is None:
+            return np.empty(0)
+        return np.linspace(*self.frequency_range, self.channels + 1)
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """``brightness_temp`` in mK and what else is wanted; ``neutral_fraction`` is in real space."""
+        return tuple(
+            self._cube(name) if name in CUBES else described(name, self.history, self.luminosity_redshifts)
+            for name in self.wanted
+        )
+
+    @property
+    def history(self) -> tuple[float, ...]:
+        """Redshifts of the global signal, falling."""
+        assert self.node_redshifts is not None
+        if "optical_depth" in self.wanted:
+            return with_history(self.node_redshifts, above=not self.spin_temperature, between=False)
+        return self.node_redshifts
+
+    @property
+    def seconds_per_row(self) -> float:
+        """Rough cost of one row on one core."""
+        slices = self.cells**2 * len(self.slices)
+        return self._seconds(1, len(self.history)) + (1e-6 if self.rsd else 2e-8) * slices
+
+    @property
+    def _thermal_nodes(self) -> tuple[float, ...]:
+        return self.history if self.spin_temperature else ()
+
+    def _cube(self, name: str) -> Observable:
+        slices, edges = self.slices, self.channel_edges
+        angular = self.transverse == "angular"
+        pixels = (self.pixels or self.cells) if angular else self.cells
+        middle = float(slices.mean())
+        side = np.radians(self.angle) * middle / pixels if angular else self.cell
+        if len(edges):
+            middles = (edges[1:] + edges[:-1]) / 2
+            far, near = (distance(redshift_of(f)) for f in (edges[0], edges[-1]))
+            depth, coordinates, axis = (far - near) / len(middles), middles, "frequency"
+        else:
+            depth, coordinates, axis = self.cell, redshift_at(slices), "z"
+        return Observable(
+            name=name,
+            shape=(1, pixels, pixels, len(coordinates)),
+            unit="mK" if name == "brightness_temp" else "",
+            axes=("channel", *(("theta_x", "theta_y") if angular else ("x", "y")), axis),
+            cell_size=(float(side), float(side), float(depth)),
+            channels=(0.0,),
+            symmetry=Symmetry(periodic=(not angular, not angular, False), rotations="transverse"),
+            coordinates=tuple(float(c) for c in coordinates),
+            field_of_view=self.angle,
+        )
+
+    def _made(self, p21c: Any, values: dict[str, float], seed: int) -> Made:
+        """Walk down the nodes, filling slices between each two, then make channels and pixels."""
+        base = self._inputs(p21c, seed)
+        inputs = base.evolve_input_structs(**values)
+        (initial,) = initial_conditions(p21c, (base,))
+        beside = _beside(self.rsd, self.cell)
+        slices = self.slices
+        wide = np.concatenate([
+            slices[0] - self.cell * np.arange(beside, 0, -1), slices, slices[-1] + self.cell * np.arange(1, beside + 1)
+        ])  # fmt: skip
+        refuse_other_cosmology(inputs.cosmo_params.cosmo, wide)
+        fields = {name: name for name in CUBES if name in self.wanted}
+        if self.rsd:
+            fields["velocity"] = "velocity_z"
+        made = {name: np.full((self.cells, self.cells, len(wide)), np.nan, np.float32) for name in fields}
+        # Slice i of the cube is plane i of the box, counted around.
+        planes = (np.arange(len(wide)) - beside) % self.cells
+        means: dict[float, tuple[float, float]] = {}
+        above: Any = None
+        for coeval in evolve(p21c, inputs, initial, self.history):
+            means[coeval.redshift] = means_of(coeval)
+            if above is not None:
+                _fill(made, fields, planes, wide, above, coeval)
+            above = coeval
+        _refuse_empty(made, wide)
+        if self.rsd:
+            made["brightness_temp"] = p21c.rsds.apply_rsds(
+                field=made["brightness_temp"],
+                los_velocity=made.pop("velocity"),
+                redshifts=redshift_at(wide),
+                inputs=inputs,
+                periodic=False,
+            )
+        inside = slice(beside, len(wide) - beside)
+        return {name: self._observed(cube[..., inside])[None] for name, cube in made.items()}, means
+
+    def _observed(self, cube: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pixels and channels of slices (N, N, n): (pixels, pixels, channels)."""
+        slices = self.slices
+        if self.transverse == "angular":
+            pixels = self.pixels or self.cells
+            cells = np.linspace(0.0, self.box_length, self.cells + 1, dtype=np.float64)
+            out = np.empty((pixels, pixels, len(slices)), np.float32)
+            for i, d in enumerate(slices):
+                # The middle of the field is the middle of the box at every distance.
+                side = min(np.radians(self.angle) * d, self.box_length)
+                weights = overlaps(cells, self.box_length / 2 + side * (np.arange(pixels + 1) / pixels - 0.5))
+                out[..., i] = weights @ cube[..., i] @ weights.T
+            cube = out
+        if len(edges := self.channel_edges):
+            inner = np.append(slices - self.cell / 2, slices[-1] + self.cell / 2)
+            # Rising frequency is falling distance.
+            outer = np.array([distance(redshift_of(f)) for f in edges[::-1]])
+            cube = (cube @ overlaps(inner, outer).T)[..., ::-1].astype(np.float32)
+        return np.ascontiguousarray(cube, dtype=np.float32)
+
+
+def refuse_other_cosmology(cosmology: Any, distances: NDArray[np.float64]) -> None:
+    """Raise where the simulation's own distances are not those of the light-cone's slices.
+
+    Slices would be taken at the wrong moments, or lie beyond the nodes (21cmFAST issue 666).
+
+    Parameters
+    ----------
+    cosmology
+        Astropy's object that the simulation uses.
+    distances
+        To the slices, in Mpc.
+
+    Raises
+    ------
+    SimulationError
+        If they differ by more than 0.1 per cent at either end.
+    """
+    for ours in (distances[0], distances[-1]):
+        z = float(redshift_at(ours))
+        theirs = float(cosmology.comoving_distance(z).value)
+        if abs(theirs / ours - 1) > 1e-3:
+            raise SimulationError(
+                f"21cmFAST's cosmology has z = {z:.3f} at {theirs:.1f} Mpc, the light-cone at {ours:.1f} Mpc "
+                "(Planck18): its slices would not be those of the simulation"
+            )
+
+
+def _fill(
+    made: dict[str, NDArray[np.float32]],
+    fields: dict[str, str],
+    planes: NDArray[np.int_],
+    slices: NDArray[np.float64],
+    above: Any,
+    below: Any,
+) -> None:
+    """Write the slices between two coevals, linear in comoving distance, into `made`."""
+    far, near = distance(above.redshift), distance(below.redshift)
+    here = np.flatnonzero((slices >= near) & (slices <= far))
+    weight = ((slices[here] - near) / (far - near)).astype(np.float32)
+    for name, field in fields.items():
+        first, second = getattr(above, field), getattr(below, field)
+        made[name][..., here] = weight * first[..., planes[here]] + (1 - weight) * second[..., planes[here]]
+
+
+def _refuse_empty(made: dict[str, NDArray[np.float32]], slices: NDArray[np.float64]) -> None:
+    """Raise where no two nodes enclosed a slice."""
+    for name, cube in made.items():
+        empty = np.flatnonzero(np.isnan(cube).any(axis=(0, 1)))
+        if len(empty):
+            z = float(redshift_at(slices[empty[0]]))
+            raise SimulationError(
+                f"{len(empty)} of {len(slices)} slices of {name} were not made, the first at z = {z:.3f}"
+            )
+
+
+def _edges(redshifts: tuple[float, float] | None, frequencies: tuple[float, float] | None) -> tuple[float, float]:
+    """Distances in Mpc to the near and the far end."""
+    if redshifts is not None:
+        return distance(redshifts[0]), distance(redshifts[1])
+    assert frequencies is not None
+    return distance(redshift_of(frequencies[1])), distance(redshift_of(frequencies[0]))
+
+
+def _beside(rsd: bool, cell: float) -> int:
+    """Slices that are made beyond either end: in redshift space they move into the cube."""
+    return int(np.ceil(_REACH / cell)) if rsd else 0
+
+
+def _default_nodes(low: float, high: float, step: float, heated: bool) -> tuple[float, ...]:
+    """Falling nodes over the cube, and above it up to the start of heating."""
+    nodes = log_nodes(low, high, step)
+    if heated:
+        nodes += log_nodes(high, max(_HEATING_START, 1.3 * high), _HEATING_STEP)[1:]
+    return tuple(reversed(nodes))
