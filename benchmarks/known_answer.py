@@ -1,56 +1,178 @@
 """How far are the posteriors from the exact one, where that is known?
 
-A Gaussian field (2D, unit cells, pivot 0.785) in white noise of sigma 0.3; ln A in
-[-2, 3], slope in [-3, 0]; truths from the prior. For each observation three
-posteriors are held against samples from the exact grid posterior: NPE on images, emcee on the
-exact likelihood of the Fourier modes, and emcee on the Gaussian power-spectrum likelihood
-emulated from the same simulations.
+Periodic fields of unit cells (pivot 0.785) in white noise of sigma 0.3. Gaussian fields: ln A in [-2, 3], slope
+in [-3, 0], truths from the prior; posteriors are held against samples of the exact one. Lognormal fields: ln A in
+[-4, 1], truths with a variance of the log-density between 0.3 and 1; there is no exact answer, and the image
+posterior is held against NPE on the power spectrum.
 
-    python benchmarks/known_answer.py [--simulations 2000] [--observations 3] [--cells 32]
+    python benchmarks/known_answer.py --out DIR                      everything: hours
+    python benchmarks/known_answer.py --out DIR 2d-32-1000 --branches default --seeds 1
+    python benchmarks/known_answer.py --out DIR --table              only the tables, of what is there
 
-C2ST is sbi's (random forest; 0.5: not to be told apart; its own scatter is about 0.01). The width is that
-of the central 68%, and std the standard deviation, each over the exact one.
+Each network ensemble that is done is kept in DIR, so that a rerun continues, and several
+processes may share the work by naming different cases, branches or seeds.
+
+C2ST is sbi's (random forest, 2,000 samples each side; 0.5: not to be told apart; its own scatter is about
+0.01). The width is that of the central 68%, and std the standard deviation, each over the exact one.
 """
 
 import argparse
-import tempfile
 import time
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sbi.utils.metrics import c2st
 
-from eorinfer import Config, Observation, Run, Samples
+from eorinfer import Observation, Run, Samples
 from eorinfer.config import check_config
+from eorinfer.files import read_json, write_json
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
+from eorinfer.inference.calibration import calibrate
 from eorinfer.inference.emulator import Emulator
-from eorinfer.inference.exact import ModePower, grid_posterior, log_likelihood
+from eorinfer.inference.exact import grid_posterior, grid_samples
 from eorinfer.inference.flow import build_power_spectrum
-from eorinfer.inference.mcmc import run_mcmc
+from eorinfer.inference.many import draw, features, log_density, unit
 from eorinfer.inference.posterior import Posterior
 from eorinfer.progress import for_terminal
 from simulators import GaussianField
 
 SIGMA = 0.3
 SAMPLES = 2000
+#: Truths of a lognormal field's calibration, from the prior.
+TRUTHS = 300
 
 
-def config(simulations: int, cells: int, seed: int) -> Config:
-    """The benchmark's config: default networks, one round."""
-    content = {
-        "seed": seed,
-        "simulator": {"kind": "gaussian-field", "cells": cells, "box_length": float(cells), "pivot": 0.785},
-        "prior": {"log_amplitude": [-2.0, 3.0], "slope": [-3.0, 0.0]},
-        "survey": {"kind": "white-noise", "sigma": SIGMA},
-        "observation": {"theta": {"log_amplitude": 0.0, "slope": -1.5}},
-        "inference": {"rounds": [simulations], "predictive": 0},
-    }
-    return check_config(Path("known_answer.toml"), content)
+@dataclass(frozen=True)
+class Case:
+    """A row of the table."""
+
+    dimension: int
+    cells: int
+    simulations: int
+    kind: str = "gaussian-field"
+
+    @property
+    def observations(self) -> int:
+        """How many posteriors are looked at."""
+        return 10 if self.kind == "gaussian-field" else 50
+
+    def config(self, branch: str, seed: int, out: Path, name: str) -> dict[str, Any]:
+        """Content of a config: default networks, one round."""
+        low = -2.0 if self.kind == "gaussian-field" else -4.0
+        return {
+            "seed": seed,
+            "simulator": {"kind": self.kind, "dimension": self.dimension, "cells": self.cells, "pivot": 0.785}
+            | {"box_length": float(self.cells)},
+            "prior": {"log_amplitude": [low, low + 5.0], "slope": [-3.0, 0.0]},
+            "survey": {"kind": "white-noise", "sigma": SIGMA},
+            "observation": {"theta": {"log_amplitude": 0.0, "slope": -1.5}},
+            "embedding": BRANCHES[branch],
+            "bank": {"path": str((out / "banks" / f"{name}-{seed}").resolve())},
+            "inference": {"rounds": [self.simulations], "predictive": 0},
+        }
 
 
-def compare(samples: Samples, exact: Samples) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+CASES = {
+    "2d-32-1000": Case(2, 32, 1000),
+    "2d-32-2000": Case(2, 32, 2000),
+    "2d-64-2000": Case(2, 64, 2000),
+    "3d-16-2000": Case(3, 16, 2000),
+    "lognormal-32-4000": Case(2, 32, 4000, "lognormal-field"),
+}
+#: Keys of ``[embedding]`` that differ from the defaults.
+BRANCHES: dict[str, dict[str, bool]] = {
+    "default": {},
+    "cnn": {"power_spectrum": False},
+    "power": {"convolution": False},
+}
+#: Beside the networks: the Gaussian power-spectrum likelihood of the same simulations.
+BASELINE = "ps-likelihood"
+
+
+def main() -> None:
+    """Fill the folder with results, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"by default all: {', '.join(CASES)}")
+    parser.add_argument("--branches", nargs="+", choices=[*BRANCHES, BASELINE], default=["default", "cnn"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--out", type=Path, required=True, help="folder of banks, runs and results")
+    parser.add_argument("--table", action="store_true", help="compute nothing, print what is there")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - CASES.keys():
+        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+    torch.set_num_threads(1)
+    if not arguments.table:
+        for seed in arguments.seeds:
+            for name in arguments.cases or CASES:
+                for branch in arguments.branches:
+                    path = arguments.out / "results" / f"{name}.{branch}.{seed}.json"
+                    if not path.exists():
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        write_json(path, measure(name, branch, seed, arguments.out))
+    print_tables(arguments.out / "results")
+
+
+def measure(name: str, branch: str, seed: int, out: Path) -> dict[str, Any]:
+    """Train once, then go through the observations."""
+    case = CASES[name]
+    content = case.config("default" if branch == BASELINE else branch, seed, out, name)
+    config = check_config(Path("known_answer.toml"), content)
+    run = Run(config, out / "runs" / f"{name}-{branch}-{seed}", for_terminal())
+    run.simulate()
+    start = time.process_time()
+    if branch == BASELINE:
+        run.mcmc()
+        posterior = None
+    else:
+        run.infer()
+        posterior = Posterior.load(run.out / "posterior")
+    result: dict[str, Any] = {"cpu_seconds": time.process_time() - start, "observations": []}
+    simulator, prior = config.simulator, config.prior
+    assert isinstance(simulator, GaussianField)
+    if posterior is None:
+        likelihood = PowerSpectrumLikelihood(
+            Emulator.load(run.out / "emulator")[0],
+            build_power_spectrum(config.observable, config.tables.power_spectrum),
+        )
+    for i in range(case.observations):
+        theta, field, one = observe(simulator, prior, i)
+        observation = Observation.of(config.observable, field[None].astype(np.float32), theta)
+        if posterior is None:
+            samples = grid_samples(likelihood.of(observation), prior, 10 * SAMPLES, one, branch, 150)
+        else:
+            samples = posterior.sample(observation, 10 * SAMPLES, one)
+        score: dict[str, Any] = {
+            "theta": theta.tolist(),
+            "area": float(np.sqrt(np.linalg.det(np.cov(samples.values.T)))),
+        }
+        if posterior is not None:
+            score["log_density"] = float(posterior.log_density(theta[None], observation)[0])
+        if case.kind == "gaussian-field":
+            score |= compare(samples, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one))
+        result["observations"].append(score)
+        print(name, branch, seed, i, {k: np.round(v, 3).tolist() for k, v in score.items()}, flush=True)
+    if case.kind != "gaussian-field" and posterior is not None:
+        result["calibration"] = check_calibration(simulator, posterior, seed)
+    return result
+
+
+def observe(simulator: GaussianField, prior: Any, i: int) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Truth (2,), observed field (*cells) and a seed: the same for all branches and seeds."""
+    rng = np.random.default_rng([77, i])
+    theta = prior.sample(1, rng)[0]
+    while simulator.kind == "lognormal-field" and not 0.3 < simulator.variance(theta) < 1.0:
+        theta = prior.sample(1, rng)[0]
+    seed = int(rng.integers(2**32))
+    clean = simulator.simulate(theta, seed)["field"][0]
+    return theta, clean + SIGMA * rng.standard_normal(clean.shape), seed
+
+
+def compare(samples: Samples, exact: Samples) -> dict[str, Any]:
     """C2ST, and for each parameter width and standard deviation over the exact ones."""
     # Without replacement: a classifier recognises doublets.
     rows = np.random.default_rng(1).permutation(len(samples))[:SAMPLES]
@@ -58,78 +180,80 @@ def compare(samples: Samples, exact: Samples) -> tuple[float, NDArray[np.float64
     b = torch.from_numpy(exact.values).float()
     low, high = samples.interval(0.68)
     exact_low, exact_high = exact.interval(0.68)
-    return float(c2st(a, b)), (high - low) / (exact_high - exact_low), samples.std / exact.std
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score = float(c2st(a, b))
+    width = (high - low) / (exact_high - exact_low)
+    return {"c2st": score, "width": width.tolist(), "std": (samples.std / exact.std).tolist()}
 
 
-def main() -> None:
-    """Print one line for each observation and method, and medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=2000)
-    parser.add_argument("--observations", type=int, default=3)
-    parser.add_argument("--cells", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="run folder to keep; by default a temporary one")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        measure(arguments, arguments.out or Path(temporary))
-
-
-def measure(arguments: argparse.Namespace, out: Path) -> None:
-    """Train once, then go through the observations."""
-    checked = config(arguments.simulations, arguments.cells, arguments.seed)
-    simulator, prior = checked.simulator, checked.prior
-    assert isinstance(simulator, GaussianField)
-    run = Run(checked, out, for_terminal())
-    start = time.monotonic()
-    run.infer()
-    print(f"{arguments.simulations} simulations and training: {time.monotonic() - start:.0f} s")
-    run.mcmc()
-    posterior = Posterior.load(out / "posterior")
-    baseline = PowerSpectrumLikelihood(
-        Emulator.load(out / "emulator")[0], build_power_spectrum(checked.observable, checked.tables.power_spectrum)
+def check_calibration(simulator: GaussianField, posterior: Posterior, seed: int) -> dict[str, Any]:
+    """The smallest corrected p-value of `TRUTHS` truths from the prior."""
+    rng = np.random.default_rng([78, seed])
+    theta = posterior.prior.sample(TRUTHS, rng)
+    cubes = np.stack([simulator.simulate(t, int(rng.integers(2**32)))["field"] for t in theta])
+    observed = torch.from_numpy(cubes + SIGMA * rng.standard_normal(cubes.shape).astype(np.float32))
+    read = features(posterior, observed)
+    draws = draw(posterior, read, 1000, seed).values
+    found = calibrate(
+        posterior.prior.names,
+        unit(posterior, theta),
+        unit(posterior, draws),
+        log_density(posterior, theta[:, None], read)[:, 0],
+        log_density(posterior, draws, read),
+        seed,
     )
-    mcmc = checked.tables.mcmc
-    rows: dict[str, list[tuple[float, NDArray[np.float64], NDArray[np.float64]]]] = {}
-    print("\nobservation  ln A   slope  method                    C2ST   width ln A, slope   std ln A, slope")
-    for i in range(arguments.observations):
-        rng = np.random.default_rng([arguments.seed, 77, i])
-        theta = prior.sample(1, rng)[0]
-        seed = int(rng.integers(2**32))
-        field = simulator.gaussian(theta, seed) + SIGMA * rng.standard_normal((arguments.cells,) * 2)
-        observation = Observation.of(checked.observable, field[None].astype(np.float32), theta)
-        exact = grid_posterior(simulator, SIGMA, field, prior, SAMPLES, seed)
-        modes = ModePower.of(field, simulator.box_length)
-        posteriors = {
-            "NPE on the image": posterior.sample(observation, 10 * SAMPLES, seed),
-            "emcee, exact likelihood": run_mcmc(
-                lambda t, modes=modes: log_likelihood(simulator, SIGMA, modes, t),
-                prior,
-                mcmc,
-                file=out / f"exact-{i}.h5",
-                key=f"exact {arguments.seed} {i}",
-                seed=1,
-            ).samples,
-            "emcee, Gaussian P(k)": run_mcmc(
-                baseline.of(observation),
-                prior,
-                mcmc,
-                file=out / f"power-{i}.h5",
-                key=baseline.key(observation),
-                seed=1,
-            ).samples,
-        }
-        for name, samples in posteriors.items():
-            score = compare(samples, exact)
-            rows.setdefault(name, []).append(score)
-            print(f"{i:11d} {theta[0]:6.2f} {theta[1]:6.2f}  {name:24s} {_columns(score)}", flush=True)
-    for name, scores in rows.items():
-        score = tuple(np.median([s[j] for s in scores], axis=0) for j in range(3))
-        print(f"     median                {name:24s} {_columns(score)}")
+    return {"p": found.worst.p_holm, "worst": found.worst.quantity, "truths": TRUTHS}
 
 
-def _columns(score: tuple) -> str:
-    c, width, std = score
-    return f"{c:6.3f}   {width[0]:6.2f} {width[1]:6.2f}       {std[0]:6.2f} {std[1]:6.2f}"
+def print_tables(folder: Path) -> None:
+    """Medians over observations and seeds of everything that is there."""
+    print("\nmedian (90th percentile, worst) over observations and seeds; width and std: ln A, slope")
+    print(f"{'case':18s} {'branch':14s} {'n':>3s}  {'C2ST':22s} {'width':12s} {'std':12s} {'std, 90th pct':14s} CPU s")
+    for name, case in CASES.items():
+        for branch in (*BRANCHES, BASELINE):
+            results = _results(folder, name, branch)
+            scores = [score for result in results for score in result["observations"] if "c2st" in score]
+            if not scores:
+                continue
+            c = np.array([s["c2st"] for s in scores])
+            width, std = np.array([s["width"] for s in scores]), np.array([s["std"] for s in scores])
+            tell = f"{np.median(c):.3f} ({np.quantile(c, 0.9):.3f}, {c.max():.3f})"
+            seconds = np.median([r["cpu_seconds"] for r in results])
+            print(
+                f"{name:18s} {branch:14s} {len(scores):3d}  {tell:22s} {_pair(np.median(width, 0))}   "
+                f"{_pair(np.median(std, 0))}   {_pair(np.quantile(std, 0.9, axis=0))}     {seconds:.0f}"
+            )
+        if case.kind != "gaussian-field":
+            _print_against_power(folder, name)
+
+
+def _print_against_power(folder: Path, name: str) -> None:
+    """Area and log density of each branch against NPE on the power spectrum, seed by seed."""
+    for branch in ("default", "cnn"):
+        for path in sorted(folder.glob(f"{name}.{branch}.*.json")):
+            other = path.with_name(path.name.replace(f".{branch}.", ".power."))
+            if not other.exists():
+                continue
+            ours, power = read_json(path), read_json(other)
+            pairs = list(zip(ours["observations"], power["observations"], strict=True))
+            area = np.array([a["area"] / b["area"] for a, b in pairs])
+            gain = np.array([a["log_density"] - b["log_density"] for a, b in pairs])
+            again = np.random.default_rng(1).choice(gain, (2000, len(gain))).mean(1)
+            print(
+                f"{name} {branch} seed {path.name.split('.')[-2]}: area smaller than on the power spectrum in "
+                f"{(area < 1).mean():.0%} of {len(area)}, median ratio {np.median(area):.2f}; "
+                f"gain in log density at the truth {gain.mean():.2f} +- {again.std():.2f}; "
+                f"calibration p {ours['calibration']['p']:.3f}, on the power spectrum {power['calibration']['p']:.3f}"
+            )
+
+
+def _results(folder: Path, name: str, branch: str) -> list[dict[str, Any]]:
+    return [read_json(path) for path in sorted(folder.glob(f"{name}.{branch}.*.json"))]
+
+
+def _pair(values: NDArray[np.float64]) -> str:
+    return f"{values[0]:.2f}, {values[1]:.2f}"
 
 
 if __name__ == "__main__":

@@ -63,6 +63,12 @@ class Prior:
         """For theta (n, P): whether each row is inside (n,); NaN is not."""
         return np.asarray(((theta >= self.low) & (theta <= self.high)).all(axis=-1))
 
+    def within(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> "Prior":
+        """The part of the box that is inside [low, high] (P,) too."""
+        low, high = np.maximum(low, self.low), np.minimum(high, self.high)
+        ranges = {name: (float(a), float(b)) for name, a, b in zip(self.names, low, high, strict=True)}
+        return Prior.of(self.parameters, ranges)
+
     def hash(self) -> str:
         """Identifies the distribution."""
         return fingerprint_of({p.name: [p.low, p.high] for p in self.parameters})

@@ -17,6 +17,7 @@ from eorinfer.bank import observable_from_json, package_versions
 from eorinfer.errors import InputError, WorkError
 from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.flow import PosteriorNetwork, as_theta
+from eorinfer.inference.reference import Reference
 from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
@@ -24,9 +25,11 @@ from eorinfer.samples import Samples
 from eorinfer.survey.settings import SurveySettings
 from simulators import Observable, Parameter
 
-FORMAT = 1
+FORMAT = 2
 #: A truncated posterior answers for an observation with at most this share of its mass outside the region.
 OUTSIDE_SHARE = 0.02
+#: A region's box is larger than the span of a posterior's samples by this share on each side.
+MARGIN = 0.1
 #: Draws at once, in sampling by rejection.
 BATCH = 10000
 
@@ -46,7 +49,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Region:
-    """Where one posterior has its mass for one observation: density above a threshold.
+    """Where one posterior has its mass for one observation: density above a threshold, inside a box.
 
     Attributes
     ----------
@@ -56,15 +59,22 @@ class Region:
         Which observation it was made for.
     threshold
         Log density that all but a small share of the posterior's mass exceeds.
+    box
+        Part of the prior that spans this mass; draws start from it, and the networks
+        of the next round see theta in its units.
     """
 
     posterior: "Posterior"
     observation: Observation
     threshold: float
+    box: Prior
 
     def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
         """For theta (n, P): (n,)."""
-        return self.posterior.log_density(theta, self.observation) > self.threshold
+        inside = self.box.contains(theta)
+        if inside.any():
+            inside[inside] = self.posterior.log_density(theta[inside], self.observation) > self.threshold
+        return inside
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,11 @@ class Posterior:
         Truncations that its simulations were drawn from; empty when they are from the prior.
     facts
         Free notes: bank fingerprint, rounds, losses.
+    reference
+        What simulations look like, to compare observations with; None when it was not kept.
+    only_for
+        `Observation.digest` of the one observation that it holds for, when its simulations were drawn from
+        a posterior; None when it holds for all, or for those inside the regions.
     """
 
     prior: Prior
@@ -94,6 +109,8 @@ class Posterior:
     networks: tuple[PosteriorNetwork, ...]
     regions: tuple[Region, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    reference: Reference | None = None
+    only_for: str | None = None
 
     def sample(self, observation: Observation, n: int, seed: int, label: str = "NPE") -> Samples:
         """Draw from the posterior of one observation.
@@ -112,8 +129,14 @@ class Posterior:
         Raises
         ------
         InputError
-            If the observation does not fit, or lies outside the region of a truncated posterior.
+            If the observation does not fit, lies outside the region of a truncated posterior, or is another
+            than the one that this posterior is for.
         """
+        if self.only_for not in (None, observation.digest):
+            raise InputError(
+                "this posterior was trained on draws from the posterior of another observation; "
+                "use the posterior of the first round (rounds/01), which holds for any observation"
+            )
         draws: list[NDArray[np.float64]] = []
         found = tried = 0
         features = self._features(observation)
@@ -152,12 +175,21 @@ class Posterior:
     def region(self, observation: Observation, truncation: float, seed: int) -> Region:
         """The region that holds all but the share `truncation` of the posterior's mass."""
         theta = self.sample(observation, BATCH, seed).values
-        threshold = float(np.quantile(self.log_density(theta, observation), truncation))
+        log_density = self.log_density(theta, observation)
+        threshold = float(np.quantile(log_density, truncation))
+        theta = theta[log_density > threshold]
+        margin = MARGIN * np.ptp(theta, axis=0)
+        box = self.box.within(theta.min(0) - margin, theta.max(0) + margin)
         # Its density is what counts; where it was truncated itself is another region.
-        return Region(replace(self, regions=()), observation, threshold)
+        return Region(replace(self, regions=(), reference=None), observation, threshold, box)
+
+    @property
+    def box(self) -> Prior:
+        """The prior, or the part of it that the last region spans."""
+        return self.regions[-1].box if self.regions else self.prior
 
     def save(self, folder: Path) -> None:
-        """Write ``posterior.json``, ``weights.safetensors`` and ``regions/`` whole."""
+        """Write ``posterior.json``, ``weights.safetensors``, ``reference.safetensors`` and ``regions/`` whole."""
         with whole_folder(folder) as temporary:
             self._write(temporary)
 
@@ -196,13 +228,26 @@ class Posterior:
                 Region(
                     cls.load(folder / "regions" / f"{i:02d}"),
                     Observation.read(folder / "regions" / f"{i:02d}" / "observation.h5", observable),
-                    threshold,
+                    region["threshold"],
+                    prior.within(np.array(region["low"]), np.array(region["high"])),
                 )
-                for i, threshold in enumerate(content["thresholds"], start=1)
+                for i, region in enumerate(content["regions"], start=1)
             )
+            kept = folder / "reference.safetensors"
+            reference = Reference(**load_file(kept)) if kept.exists() else None
         except (KeyError, TypeError, ValidationError, RuntimeError, SafetensorError, OSError) as error:
             raise InputError(f"{folder}: the posterior cannot be read ({' '.join(str(error).split())})") from error
-        return cls(prior, observable, survey, architecture, tuple(networks), regions, content["facts"])
+        return cls(
+            prior,
+            observable,
+            survey,
+            architecture,
+            tuple(networks),
+            regions,
+            content["facts"],
+            reference,
+            content.get("only_for"),
+        )
 
     def _features(self, observation: Observation) -> list[Tensor]:
         observation.check(self.observable, "observation")
@@ -227,6 +272,8 @@ class Posterior:
             for name, value in network.state_dict().items()
         }
         save_file(weights, folder / "weights.safetensors")
+        if self.reference is not None:
+            save_file(self.reference.arrays(), folder / "reference.safetensors")
         for i, region in enumerate(self.regions, start=1):
             region.posterior._write(folder / "regions" / f"{i:02d}")
             region.observation.write(folder / "regions" / f"{i:02d}" / "observation.h5")
@@ -242,7 +289,11 @@ class Posterior:
                 "flow": self.architecture.flow.model_dump(mode="json"),
                 "power_spectrum": self.architecture.power_spectrum.model_dump(mode="json"),
                 "ensemble": len(self.networks),
-                "thresholds": [region.threshold for region in self.regions],
+                "regions": [
+                    {"threshold": r.threshold, "low": r.box.low.tolist(), "high": r.box.high.tolist()}
+                    for r in self.regions
+                ],
+                "only_for": self.only_for,
                 "facts": self.facts,
                 "packages": package_versions(),
             },
@@ -259,16 +310,18 @@ def draw_truncated(
     Raises
     ------
     WorkError
-        If less than a millionth of the prior is left.
+        If the region is less than a millionth of its box.
     """
+    box = regions[-1].box if regions else prior
+    share = np.exp(prior.log_density - box.log_density)
     kept: list[NDArray[np.float64]] = []
     found = tried = 0
     while found < n:
-        theta = prior.sample(BATCH, rng)
+        theta = box.sample(BATCH, rng)
         for region in regions:
             theta = theta[region.contains(theta)] if len(theta) else theta
         kept.append(theta)
         found, tried = found + len(theta), tried + BATCH
         if found < tried * 1e-6 - 10:
-            raise WorkError("the truncated prior is less than a millionth of the prior; use fewer rounds")
-    return np.concatenate(kept)[:n], found / tried
+            raise WorkError("the truncated prior is less than a millionth of the box around it; use fewer rounds")
+    return np.concatenate(kept)[:n], found / tried * share

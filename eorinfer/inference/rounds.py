@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from eorinfer.bank import Bank
 from eorinfer.errors import WorkError
+from eorinfer.inference.atomic import atomic_loss
 from eorinfer.inference.data import Cubes, validation_rows
 from eorinfer.inference.flow import PosteriorNetwork
+from eorinfer.inference.misspecification import with_reference
 from eorinfer.inference.posterior import Architecture, Posterior, Region
 from eorinfer.inference.settings import TrainingSettings
 from eorinfer.inference.training import fit
@@ -28,11 +30,14 @@ SCALING_ROWS = 512
 
 
 class PosteriorTask(nn.Module):
-    """A posterior network with the survey and the symmetries that it is trained through."""
+    """A posterior network with the survey and the symmetries that it is trained through.
 
-    def __init__(self, network: PosteriorNetwork, survey: Survey, symmetry: Symmetry) -> None:
+    With `atoms` the loss is the atomic one, for theta that is drawn from another distribution than the prior.
+    """
+
+    def __init__(self, network: PosteriorNetwork, survey: Survey, symmetry: Symmetry, atoms: int | None = None) -> None:
         super().__init__()
-        self.network, self.survey, self.symmetry = network, survey, symmetry
+        self.network, self.survey, self.symmetry, self.atoms = network, survey, symmetry, atoms
 
     def observe(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Clean cubes (B, C, *cells), transformed and observed with fresh noise."""
@@ -40,9 +45,14 @@ class PosteriorTask(nn.Module):
         return observed
 
     def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
-        """-log q(theta | x) + log prior, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
+        """-log q(theta | x) + log prior or the atomic loss, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
         theta, clean = batch
-        return self.network.loss(theta, self.observe(clean, generator))
+        observed = self.observe(clean, generator)
+        if self.atoms is None:
+            return self.network.loss(theta, observed)
+        features = self.network.embedding(observed)
+        # The prior is flat: its density cancels among the candidates.
+        return atomic_loss(lambda t: self.network.log_prob_batch(t, features), theta, 0.0, self.atoms, generator)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Trainer:
         folder: Path,
         seed: int,
         regions: tuple[Region, ...] = (),
+        atoms: int | None = None,
         title: str = "training",
         progress: Progress | None = None,
     ) -> Posterior:
@@ -72,16 +83,21 @@ class Trainer:
         Parameters
         ----------
         bank, rows
-            All rows are ``ok``; they are split by realisation.
+            All rows are ``ok``; those inside the regions are used, and split by realisation.
         folder
             For checkpoints; a member that is trained already is taken from there.
         seed
             Of initial weights, order, noise and symmetries.
         regions
             Truncations that later rows were drawn from.
+        atoms
+            Candidates of the atomic loss, when later rows were drawn from a posterior; None for the plain loss.
         title, progress
             What is trained, and where that is told.
         """
+        box = regions[-1].box if regions else self.prior
+        for region in regions:
+            rows = rows[region.contains(rows.theta)]
         validate = validation_rows(rows.seed, self.training.validation_fraction)
         if validate.all() or not validate.any():
             raise WorkError(
@@ -95,8 +111,8 @@ class Trainer:
             member_seed = derived_seed(seed, member)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(member_seed)
-                network = self.architecture.build(self.prior, self.observable)
-            task = PosteriorTask(network, self.survey, self.observable.symmetry)
+                network = self.architecture.build(box, self.observable)
+            task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms)
             generator = torch.Generator().manual_seed(member_seed)
             some = list(range(min(SCALING_ROWS, len(training))))
             network.embedding.fit_scaling(task.observe(training.__getitems__(some)[1], generator))
@@ -112,7 +128,7 @@ class Trainer:
             )
             networks.append(network)
             records.append(record)
-        return Posterior(
+        posterior = Posterior(
             self.prior,
             self.observable,
             self.survey_settings,
@@ -122,3 +138,4 @@ class Trainer:
             {"bank": bank.fingerprint, "training_rows": int((~validate).sum())}
             | {"validation_rows": int(validate.sum()), "fits": [asdict(r) for r in records]},
         )
+        return with_reference(posterior, training, validation, rows.seed[validate], self.survey, seed)

@@ -20,8 +20,10 @@ class EmbeddingSettings(Settings):
         Use the CNN on the image.
     power_spectrum
         Use the logarithm of P(k) beside it.
+    bins
+        Bins of P(k) for that, logarithmic between the limits of ``[power_spectrum]``.
     width
-        Channels of the CNN's first stage; they double at each halving of the cube.
+        Channels of each of the CNN's convolutions.
     redshifts
         ``"channels"``: the redshifts are channels of one cube;
         ``"volumes"``: each goes through the same CNN by itself.
@@ -31,6 +33,7 @@ class EmbeddingSettings(Settings):
 
     convolution: bool = True
     power_spectrum: bool = True
+    bins: PositiveInt = 16
     width: PositiveInt = 16
     redshifts: Literal["channels", "volumes"] = "channels"
     features: PositiveInt | None = None
@@ -77,8 +80,8 @@ class TrainingSettings(Settings):
 
     steps: PositiveInt = 1500
     batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 2e-3
-    weight_decay: float = Field(default=0.3, ge=0)
+    learning_rate: PositiveFloat = 1e-2
+    weight_decay: float = Field(default=0.05, ge=0)
     ensemble: PositiveInt = 3
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.9)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -90,8 +93,12 @@ class InferenceSettings(Settings):
     Parameters
     ----------
     rounds
-        Simulations of each round; the first draws from the prior, the later ones
-        from the prior truncated to where the posterior of the round before is.
+        Simulations of each round; the first draws from the prior, the later ones from the `proposal`.
+    proposal
+        ``"truncated"``: the prior where the posterior of the round before is, so that the loss stays the plain
+        one; ``"posterior"``: that posterior itself, with the atomic loss of NPE-C.
+    atoms
+        Candidates of the atomic loss.
     truncation
         Posterior mass that a truncation leaves out.
     samples
@@ -101,6 +108,8 @@ class InferenceSettings(Settings):
     """
 
     rounds: tuple[PositiveInt, ...] = Field(min_length=1)
+    proposal: Literal["truncated", "posterior"] = "truncated"
+    atoms: int = Field(default=10, ge=2)
     truncation: float = Field(default=1e-3, gt=0, lt=0.1)
     samples: PositiveInt = 10000
     predictive: int = Field(default=32, ge=0)
@@ -113,11 +122,14 @@ class PowerSpectrumSettings(Settings):
     ----------
     bins
         Number of bins, logarithmic between the fundamental mode and `k_max`.
+    k_min
+        Lower edge in 1/Mpc; by default the first mode that the survey measures.
     k_max
         Upper edge in 1/Mpc; by default the Nyquist wavenumber.
     """
 
     bins: PositiveInt = 8
+    k_min: PositiveFloat | None = None
     k_max: PositiveFloat | None = None
 
 
@@ -141,3 +153,26 @@ class McmcSettings(Settings):
     steps: PositiveInt = 2000
     max_steps: PositiveInt = 50000
     draws: PositiveInt = 8
+
+
+class ValidationSettings(Settings):
+    """``[validation]``: the check of a trained posterior against known truths.
+
+    Parameters
+    ----------
+    truths
+        Parameters whose posteriors are compared with them.
+    samples
+        Posterior samples of each truth.
+    simulate
+        Simulate truths that nothing was trained on; false takes the rows that training
+        held out, which cost nothing, but chose the best weights.
+    references
+        Truths whose widths are compared with those of the power-spectrum posterior
+        and of the exact one; 0 for none.
+    """
+
+    truths: Annotated[int, Field(ge=20)] = 200
+    samples: Annotated[int, Field(ge=100)] = 1000
+    simulate: bool = True
+    references: Annotated[int, Field(ge=0)] = 20

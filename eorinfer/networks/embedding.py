@@ -53,7 +53,10 @@ class Embedding(nn.Module):
         if width is not None:
             inputs = 1 if self.volumes else channels
             self.cnn = ConvolutionalNetwork(inputs, shape[1:], width, periodic)
+            self.cnn_scaling = LogScaling((self.cnn.features,))
             length += self.cnn.features * (channels if self.volumes else 1)
+        # Where the signal is strong, theta is close to linear in the logarithms of powers.
+        self.linear = nn.Linear(length, features)
         self.head = nn.Sequential(
             nn.Linear(length, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, features)
         )
@@ -64,6 +67,8 @@ class Embedding(nn.Module):
         self.scaling.fit(observed)
         if self.spectrum is not None:
             self.spectrum_scaling.fit(self.spectrum(observed))
+        if self.cnn is not None:
+            self.cnn_scaling.fit(self.cnn(self._volumes(self.scaling(observed))))
 
     def forward(self, observed: Tensor) -> Tensor:
         """(B, C, *cells) to (B, features)."""
@@ -71,13 +76,14 @@ class Embedding(nn.Module):
         if self.spectrum is not None:
             parts.append(self.spectrum_scaling(self.spectrum(observed)).flatten(1))
         if self.cnn is not None:
-            scaled = self.scaling(observed)
-            if self.volumes:
-                each = self.cnn(scaled.flatten(0, 1).unsqueeze(1))
-                parts.append(each.reshape(len(scaled), -1))
-            else:
-                parts.append(self.cnn(scaled))
-        return self.head(torch.cat(parts, dim=1))
+            parts.append(self.cnn_scaling(self.cnn(self._volumes(self.scaling(observed)))).reshape(len(observed), -1))
+        powers = torch.cat(parts, dim=1)
+        features: Tensor = self.linear(powers) + self.head(powers)
+        return features
+
+    def _volumes(self, x: Tensor) -> Tensor:
+        """(B, C, *cells), or (B * C, 1, *cells) where each channel enters the CNN by itself."""
+        return x.flatten(0, 1).unsqueeze(1) if self.volumes else x
 
 
 class ImageScaling(nn.Module):
@@ -137,12 +143,14 @@ class LogScaling(nn.Module):
 
 
 class ConvolutionalNetwork(nn.Module):
-    """Residual CNN for 2D and 3D cubes.
+    """CNN for 2D and 3D cubes whose features are mean squares of its maps.
 
-    Each stage halves the cube by a convolution of stride 2 and doubles the
-    channels, until 4 cells or fewer are left along the shortest side. All but the
-    first, where most of the computing would be, add a residual block. The means over
-    cells after every stage are the result.
+    Filters on the full cube are followed by stages that each halve it, until 4 cells or
+    fewer are left along the shortest side. A stage sees the maps of the stage before through a nonlinearity,
+    and beside them the cube itself, averaged to the same cells. The mean square over cells of what each
+    convolution gives, before the nonlinearity, is the power of the cube in the band of its filters, and of
+    the nonlinear maps as well: the quantity that describes a statistically homogeneous field,
+    where a mean over cells of activations has to be taught to become one.
 
     Parameters
     ----------
@@ -151,53 +159,90 @@ class ConvolutionalNetwork(nn.Module):
     cells
         Its shape.
     width
-        Channels after the first stage; at most 8 times that later.
+        Channels of each convolution.
     periodic
         For each cell axis, whether convolutions wrap around.
     """
 
     def __init__(self, inputs: int, cells: tuple[int, ...], width: int, periodic: tuple[bool, ...]) -> None:
         super().__init__()
+        dimension = len(cells)
+        self.full = FilterPower(inputs, width, dimension, periodic)
         stages: list[nn.Module] = []
-        channels, shortest, last = width, min(cells), inputs
-        while True:
-            stages.append(Stage(last, channels, len(cells), periodic, residual=bool(stages)))
-            last, shortest = channels, -(-shortest // 2)
-            if shortest <= 4:
-                break
-            channels = min(2 * channels, 8 * width)
+        shortest, last = min(cells), 0
+        while not stages or shortest > 4:
+            stages.append(Convolution(last + inputs, width, dimension, periodic, stride=2))
+            last, shortest = width, -(-shortest // 2)
         self.stages = nn.ModuleList(stages)
-        self.features = sum(stage.channels for stage in self.stages)  # type: ignore[misc]
+        self.last = Convolution(width + inputs, width, dimension, periodic)
+        self._average = {2: F.avg_pool2d, 3: F.avg_pool3d}[dimension]
+        self.features = width * (len(stages) + 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, *cells) to (B, features): means over cells of every stage's maps."""
-        means = []
+        """(B, inputs, *cells) to (B, features): mean squares over cells of every convolution's maps."""
+        squares = [self.full(x)]
+        maps = x
         for stage in self.stages:
-            x = stage(x)
-            means.append(x.flatten(2).mean(-1))
-        return torch.cat(means, dim=1)
+            y = stage(maps)
+            squares.append(_mean_square(y))
+            x = self._average(x, 2, ceil_mode=True)
+            maps = torch.cat([F.silu(y), x], dim=1)
+        squares.append(_mean_square(self.last(maps)))
+        return torch.cat(squares, dim=1)
 
 
-class Stage(nn.Module):
-    """A convolution of stride 2, then perhaps a residual block that starts as the identity."""
+class FilterPower(nn.Module):
+    """Mean square of what filters of 3 cells along each axis make of a full cube.
 
-    def __init__(self, inputs: int, channels: int, dimension: int, periodic: tuple[bool, ...], residual: bool) -> None:
+    The mean of (w . patch + b)^2 over all patches is a quadratic form in w with the patches' second moments, which are
+    the cube's autocorrelation at small lags. It is taken once for all filters, by FFT, and needs no gradient, so
+    that neither the filtered maps nor their gradients, the greater part of a CNN's computing, are ever made.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels of the cube, and number of filters.
+    dimension
+        2 or 3.
+    periodic
+        For each cell axis, whether the autocorrelation wraps around; where it does not, only pairs
+        inside the cube count.
+    """
+
+    _lag: Tensor
+
+    def __init__(self, inputs: int, outputs: int, dimension: int, periodic: tuple[bool, ...]) -> None:
         super().__init__()
-        self.channels = channels
-        self.down = Convolution(inputs, channels, dimension, periodic, stride=2)
-        self.residual = residual
-        if not residual:
-            return
-        self.first = Convolution(channels, channels, dimension, periodic)
-        self.second = Convolution(channels, channels, dimension, periodic)
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.filters = nn.Linear(inputs * 3**dimension, outputs)
+        self._periodic = periodic
+        offsets = torch.cartesian_prod(*[torch.arange(3)] * dimension)
+        # Place of the lag between cells i and j of a patch, among the 5^d lags.
+        place = (offsets[None] - offsets[:, None] + 2) @ (5 ** torch.arange(dimension - 1, -1, -1))
+        self.register_buffer("_lag", place, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, *cells) to (B, channels, *half the cells)."""
-        x = F.silu(self.down(x))
-        if not self.residual:
-            return x
-        return x + self.gain * self.second(F.silu(self.first(F.silu(x))))
+        """(B, inputs, *cells) to (B, outputs)."""
+        with torch.no_grad():
+            mean, second = self._moments(x.float())
+        weight, bias = self.filters.weight, self.filters.bias
+        quadratic = torch.einsum("fi,bij,fj->bf", weight, second, weight)
+        # Rounding may take a sum of squares below zero.
+        return (quadratic + 2 * bias * (mean @ weight.T) + bias.square()).clamp(min=0)
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (B, M) and second moments (B, M, M) of patches of M = inputs * 3^d numbers."""
+        cells = x.shape[2:]
+        axes = tuple(range(-len(cells), 0))
+        padded = [n if p else n + 2 for n, p in zip(cells, self._periodic, strict=True)]
+        modes = torch.fft.rfftn(x, padded, dim=axes)
+        cross = modes[:, :, None].conj() * modes[:, None]
+        lags = torch.fft.irfftn(cross, padded, dim=axes) / cells.numel()
+        for axis, n in zip(axes, padded, strict=True):
+            lags = lags.index_select(axis, torch.arange(-2, 3, device=x.device) % n)
+        second = lags.flatten(3)[..., self._lag]  # (B, C, C, 3^d, 3^d)
+        size = x.shape[1] * len(self._lag)
+        mean = x.flatten(2).mean(-1).repeat_interleave(len(self._lag), dim=1)
+        return mean, second.transpose(2, 3).reshape(len(x), size, size)
 
 
 class Convolution(nn.Module):
@@ -207,15 +252,24 @@ class Convolution(nn.Module):
         super().__init__()
         cls = {2: nn.Conv2d, 3: nn.Conv3d}[dimension]
         self.convolution = cls(inputs, outputs, kernel_size=3, stride=stride)
-        # F.pad counts axes from the last to the first
-        ones = [1 if p else 0 for p in reversed(periodic) for _ in range(2)]
-        self.wrap = tuple(ones)
-        self.mirror = tuple(1 - one for one in ones)
+        self._periodic = periodic
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, *cells) to (B, outputs, *cells / stride)."""
-        if any(self.wrap):
-            x = F.pad(x, self.wrap, mode="circular")
-        if any(self.mirror):
-            x = F.pad(x, self.mirror, mode="reflect")
-        return self.convolution(x)
+        return self.convolution(_pad(x, self._periodic))
+
+
+def _pad(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+    """One cell more on all sides of (B, C, *cells)."""
+    # F.pad counts axes from the last to the first
+    wrap = [1 if p else 0 for p in reversed(periodic) for _ in range(2)]
+    if any(wrap):
+        x = F.pad(x, wrap, mode="circular")
+    if not all(wrap):
+        x = F.pad(x, [1 - one for one in wrap], mode="reflect")
+    return x
+
+
+def _mean_square(maps: Tensor) -> Tensor:
+    """(B, channels, *cells) to (B, channels)."""
+    return maps.square().flatten(2).mean(-1)

@@ -1,15 +1,11 @@
 """The steps of a run; what each needs of the others it finds in the run folder."""
 
-import hashlib
-import shutil
 import time
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import simulators
 from eorinfer.bank import Bank
 from eorinfer.config import Config
 from eorinfer.errors import InputError, WorkError
@@ -18,6 +14,7 @@ from eorinfer.observation import Observation
 from eorinfer.progress import Progress, Silent
 from eorinfer.rows import Plan, Rows
 from eorinfer.run.folder import refuse_other_config
+from eorinfer.run.rounds import Rounds
 from eorinfer.run.simulations import Simulations
 from eorinfer.samples import Samples
 from simulators.base import derived_seed, fingerprint_of
@@ -51,6 +48,7 @@ class Run:
         # Before the config is written: one that is refused must not bind the folder.
         self.bank = Bank.create(config.bank_path(self.out), config.simulator)
         self._simulations = Simulations(config, self.bank, self.progress)
+        self._rounds = Rounds(config, self.out, self.bank, self._simulations, self.progress)
         config.write(self.out / "config.toml")
         for folder in (self.out, self.out / "chains", *self.out.glob("rounds/*")):
             remove_leftovers(folder)
@@ -60,7 +58,7 @@ class Run:
     def preflight(self) -> None:
         """Say how many simulations are ahead, how long they take and how much disk."""
         rounds = self.tables.inference.rounds
-        plans = [*self._first_plans(), *self._recorded_plans()]
+        plans = [*self._rounds.first(), *self._rounds.recorded_later()]
         lacking = self._simulations.lacking(plans) + sum(rounds) - sum(n for _, n in plans)
         check = 0 if self._imported else self.tables.inference.predictive
         drawn = self._predictive_plan()
@@ -76,9 +74,7 @@ class Run:
         list
             Plans and how many rows of each the run uses.
         """
-        plans = self._first_plans()
-        self._simulations.fill(plans, "round 1")
-        return plans
+        return self._rounds.simulate()
 
     def observe(self) -> Observation:
         """The observation: read from the config's file, or a mock made once and kept."""
@@ -112,8 +108,9 @@ class Run:
         plans = self.simulate()
         for number in range(1, len(self.tables.inference.rounds) + 1):
             if posterior is not None:
-                plans = [*plans, *self._next_round(number, posterior, observation)]
-            posterior = self._train(number, plans, posterior, observation)
+                plans = [*plans, *self._rounds.propose(number, posterior, observation)]
+            posterior = self._rounds.train(number, plans, posterior, observation)
+            self._check(posterior, observation)
         assert posterior is not None
         posterior.save(self.out / "posterior")
         samples = posterior.sample(
@@ -125,25 +122,12 @@ class Run:
 
     def mcmc(self) -> Samples:
         """Emcee on the Gaussian power-spectrum likelihood, in ``chains/mcmc``."""
-        from eorinfer.inference.baseline import PowerSpectrumLikelihood
         from eorinfer.inference.mcmc import run_mcmc
 
         observation = self.observe()
-        rows = self._training_rows(self._known_plans(), observation)
+        rows = self._rounds.training_rows(self._rounds.known(), observation)
         start = time.monotonic()
-        likelihood = PowerSpectrumLikelihood.trained(
-            self.bank,
-            rows,
-            self.config.prior,
-            self.config.observable,
-            self._survey,
-            self.tables.power_spectrum,
-            draws=self.tables.mcmc.draws,
-            folder=self.out / "emulator",
-            seed=derived_seed(self.tables.seed, 0, 5),
-            key=self._training_key(rows),
-            progress=self.progress,
-        )
+        likelihood = self._likelihood(rows)
         emulated = time.monotonic()
         key = likelihood.key(observation)
         chain = run_mcmc(
@@ -181,6 +165,33 @@ class Run:
         write_json(path, facts)
         return chain.samples
 
+    def validate(self) -> None:
+        """Calibration, sharpness and recovery of the last posterior, in ``validation.json`` and ``validation.png``.
+
+        Raises
+        ------
+        InputError
+            If there is no posterior yet.
+        WorkError
+            If it is not calibrated; the files are there all the same.
+        """
+        from eorinfer.inference.posterior import Posterior
+        from eorinfer.run.truths import Parts
+        from eorinfer.run.validation import validate
+
+        if not (self.out / "posterior" / "posterior.json").exists():
+            raise InputError(f"{self.out}: no posterior to validate; run `eorinfer infer` first")
+        posterior, observation = Posterior.load(self.out / "posterior"), self.observe()
+        if posterior.only_for is not None:
+            raise InputError(
+                f'{self.config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
+                'which no other truth can test; validate a run with proposal = "truncated", or with one round'
+            )
+        rows = self._rounds.training_rows(self._rounds.known(), observation)
+        likelihood = self._likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
+        parts = Parts(self.config, self.out, self.bank, self._simulations, self._rounds.survey, self.progress)
+        validate(parts, posterior, observation, rows, likelihood)
+
     # -- results -------------------------------------------------------------------------------
 
     def plot(self) -> None:
@@ -206,13 +217,16 @@ class Run:
             figure, check = predictive_figure(
                 self.bank.read(self.config.observable.name, rows),
                 observation,
-                self._survey,
+                self._rounds.survey,
                 self.config.observable,
                 self.tables.power_spectrum,
                 seed=derived_seed(self.tables.seed, 0, 7),
             )
             save_figure(figure, self.out / "predictive")
             content["predictive"] = check
+        checked = self.out / "chains" / "npe.json"
+        if checked.exists():
+            content |= read_json(checked)
         write_json(self.out / "summary.json", content)
         self.progress.line(f"results: {self.out}/corner.png, summary.json and chains/")
 
@@ -226,17 +240,40 @@ class Run:
 
     # -- inside --------------------------------------------------------------------------------
 
-    @cached_property
-    def _survey(self) -> Any:
-        from eorinfer.survey import build_survey
+    def _likelihood(self, rows: Rows) -> Any:
+        """Of the power spectrum: its emulator is loaded when it is there, else trained."""
+        from eorinfer.inference.baseline import PowerSpectrumLikelihood
 
-        return build_survey(self.tables.survey, self.config.observable)
+        return PowerSpectrumLikelihood.trained(
+            self.bank,
+            rows,
+            self.config.prior,
+            self.config.observable,
+            self._rounds.survey,
+            self.tables.power_spectrum,
+            draws=self.tables.mcmc.draws,
+            folder=self.out / "emulator",
+            seed=derived_seed(self.tables.seed, 0, 5),
+            key=self._rounds.training_key(rows),
+            progress=self.progress,
+        )
+
+    def _check(self, posterior: Any, observation: Observation) -> None:
+        """Say whether the observation is unlike the simulations, before more of them are made for it."""
+        from eorinfer.inference.misspecification import check_observation
+
+        check = check_observation(posterior, observation)
+        path = self.out / "chains" / "npe.json"
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"misspecification": check.content() if check else None})
+        if check:
+            self.progress.line(f"round {posterior.facts['round']}: {check.line()}")
 
     def _mock(self, theta: np.ndarray) -> Observation:
         """Simulate at theta with a seed that no row of the bank has, and observe it once."""
         import torch
 
-        self._first_plans()  # so that their seeds are known
+        self._rounds.first()  # so that their seeds are known
         taken = {seed for plan in self.bank.plans() for seed in plan.seed.tolist()}
         attempt = 0
         while (seed := derived_seed(self.tables.seed, 0, 1, attempt)) in taken:
@@ -247,7 +284,7 @@ class Run:
         observable = self.config.observable
         clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
         generator = torch.Generator().manual_seed(derived_seed(self.tables.seed, 0, 2))
-        observed = self._survey(clean, generator)[0].numpy()
+        observed = self._rounds.survey(clean, generator)[0].numpy()
         return Observation.of(observable, observed, theta, seed)
 
     def _predict(self, samples: Samples) -> None:
@@ -277,141 +314,6 @@ class Run:
     def _imported(self) -> bool:
         return self.config.simulator.kind == "imported"
 
-    def _first_plans(self) -> list[tuple[Plan, int]]:
-        """Plans of the prior's round; the same ones for ever, whatever others add to a shared bank."""
-        from eorinfer.inference.plans import prior_plans, prior_rows
-
-        n = self.tables.inference.rounds[0]
-        if known := self._recorded(1):
-            return known
-        if self._imported and (there := prior_rows(self.bank, self.config.prior)) < n:
-            raise InputError(
-                f"{self.config.file}: [inference] rounds = [{n}], but {self.bank.path} holds {there} imported cubes "
-                "with this prior; import more with `eorinfer bank import`, or ask for fewer"
-            )
-        plans = prior_plans(self.bank, self.config.prior, self.config.simulator, n, self.tables.seed)
-        self._record(1, plans, self.config.prior.hash(), 1.0)
-        return plans
-
-    def _record(self, number: int, plans: list[tuple[Plan, int]], proposal: str, volume: float) -> None:
-        path = self._round_file(number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"plans": [[plan.id, n] for plan, n in plans], "proposal": proposal, "volume": volume}
-        write_json(path, content | {"simulations": sum(n for _, n in plans)})
-
-    def _recorded(self, number: int) -> list[tuple[Plan, int]]:
-        """Plans of a round that was begun, if the bank has them."""
-        path = self._round_file(number)
-        if not path.exists():
-            return []
-        known = {plan.id: plan for plan in self.bank.plans()}
-        plans = read_json(path)["plans"]
-        return [(known[id], n) for id, n in plans] if all(id in known for id, _ in plans) else []
-
-    def _recorded_plans(self) -> list[tuple[Plan, int]]:
-        """Plans of the later rounds that were begun."""
-        return [plan for i in range(2, len(self.tables.inference.rounds) + 1) for plan in self._recorded(i)]
-
-    def _round_file(self, number: int) -> Path:
-        return self.out / "rounds" / f"{number:02d}" / "round.json"
-
-    def _known_plans(self) -> list[tuple[Plan, int]]:
-        """Plans of the prior's round and of the later ones that have been simulated."""
-        later = [one for one in self._recorded_plans() if not self._simulations.lacking([one])]
-        return [*self.simulate(), *later]
-
-    def _next_round(self, number: int, posterior: Any, observation: Observation) -> list[tuple[Plan, int]]:
-        """Draw theta from the prior truncated by the last posterior, and simulate."""
-        from eorinfer.inference.plans import plan_round
-        from eorinfer.inference.posterior import draw_truncated
-
-        n = self.tables.inference.rounds[number - 1]
-        proposal = fingerprint_of(
-            {
-                "after": posterior.facts["key"],
-                "n": n,
-                "truncation": self.tables.inference.truncation,
-                "observation": hashlib.sha256(observation.values.tobytes()).hexdigest(),
-            }
-        )
-        plans = self._recorded(number)
-        if not plans or read_json(self._round_file(number))["proposal"] != proposal:
-            regions = self._regions(posterior, observation, number)
-            rng = np.random.default_rng([self.tables.seed, number])
-            theta, volume = draw_truncated(self.config.prior, regions, n, rng)
-            plan = self.bank.add(plan_round(number, proposal, theta, self.config.simulator, self.tables.seed))
-            plans = [(plan, n)]
-            self._record(number, plans, proposal, volume)
-        volume = read_json(self._round_file(number))["volume"]
-        self.progress.line(f"round {number}: the truncated prior has {volume:.3g} of the prior's volume")
-        self._simulations.fill(plans, f"round {number}")
-        return plans
-
-    def _regions(self, posterior: Any, observation: Observation, number: int) -> tuple[Any, ...]:
-        region = posterior.region(
-            observation, self.tables.inference.truncation, derived_seed(self.tables.seed, number, 0)
-        )
-        return (*posterior.regions, region)
-
-    def _train(self, number: int, plans: list[tuple[Plan, int]], before: Any, observation: Observation) -> Any:
-        """The posterior of one round: loaded when it is there, else trained."""
-        from eorinfer.inference.posterior import Architecture, Posterior
-        from eorinfer.inference.rounds import Trainer
-
-        folder = self.out / "rounds" / f"{number:02d}"
-        rows = self._training_rows(plans, observation)
-        key = self._training_key(rows)
-        if (folder / "posterior" / "posterior.json").exists():
-            posterior = Posterior.load(folder / "posterior")
-            if posterior.facts.get("key") == key:
-                return posterior
-        trainer = Trainer(
-            self.config.prior,
-            self.config.observable,
-            self.tables.survey,
-            self._survey,
-            Architecture(self.tables.embedding, self.tables.flow, self.tables.power_spectrum),
-            self.tables.training,
-        )
-        regions = () if before is None else self._regions(before, observation, number)
-        start = time.monotonic()
-        checkpoints = folder / f"checkpoints-{key}"
-        posterior = trainer.train(
-            self.bank,
-            rows,
-            folder=checkpoints,
-            seed=derived_seed(self.tables.seed, number, 1),
-            regions=regions,
-            title=f"round {number}",
-            progress=self.progress,
-        )
-        volume = read_json(self._round_file(number))["volume"]
-        posterior.facts.update(
-            key=key, round=number, volume=volume, seconds=time.monotonic() - start, simulations=len(rows)
-        )
-        posterior.save(folder / "posterior")
-        # Those of a fit that was stopped and then changed, too.
-        for checkpoints in folder.glob("checkpoints-*"):
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        return posterior
-
-    def _training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
-        """Valid rows of the plans, without any that shares the observation's realisation."""
-        from eorinfer.inference.plans import planned_rows
-
-        rows = planned_rows(self.bank, plans).ok
-        return rows if observation.seed is None else rows[rows.seed != observation.seed]
-
-    def _training_key(self, rows: Rows) -> str:
-        """Hash of all that a training depends on."""
-        tables = self.config.content()
-        used = ("seed", "simulator", "prior", "survey", "embedding", "flow", "training", "power_spectrum")
-        return fingerprint_of(
-            {name: tables[name] for name in used}
-            | {"bank": simulators.fingerprint(self.config.simulator), "theta": rows.theta.tolist()}
-            | {"seeds": rows.seed.tolist()}
-        )
-
     def _facts(self) -> dict[str, Any]:
         """Rounds, simulations, seconds and convergence, from the files that the steps left."""
         rounds = []
@@ -424,10 +326,11 @@ class Run:
                     "volume": facts["volume"],
                     "validation_loss": [fit["validation_loss"] for fit in facts["fits"]],
                     "training_seconds": facts["seconds"],
+                    "left_out": facts["left_out"],
                 }
             )
         mcmc = self.out / "chains" / "mcmc.json"
-        plans = [plan for plan, _ in (*self._recorded(1), *self._recorded_plans())]
+        plans = [plan for plan, _ in (*self._rounds.recorded(1), *self._rounds.recorded_later())]
         drawn = self._predictive_plan()
         rows = self.bank.rows(plans if drawn is None else [*plans, drawn])
         return {

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eorinfer.networks.embedding import Convolution, ConvolutionalNetwork, Embedding
+from eorinfer.networks.embedding import Convolution, ConvolutionalNetwork, Embedding, FilterPower
 from eorinfer.summaries.power import PowerSpectrum, default_edges
 
 SHAPES = [(1, 16, 16), (3, 16, 16), (2, 8, 8, 8), (1, 12, 12, 20)]
@@ -80,3 +80,25 @@ def test_amplitude_is_not_normalised_away(off: dict[str, object]) -> None:
 def test_an_embedding_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="convolutions, the power spectrum, or both"):
         embedding((1, 8, 8), power_spectrum=None, width=None)
+
+
+@pytest.mark.parametrize("cells", [(6, 7), (4, 6, 5)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_power_of_filters_is_the_mean_square_of_a_convolution(cells: tuple[int, ...], channels: int) -> None:
+    periodic = (True,) * len(cells)
+    power, layer = FilterPower(channels, 5, len(cells), periodic), Convolution(channels, 5, len(cells), periodic)
+    layer.convolution.weight.data = power.filters.weight.data.view_as(layer.convolution.weight)
+    layer.convolution.bias.data = power.filters.bias.data
+    x = torch.randn(4, channels, *cells) + 0.5
+    expected = layer(x).square().flatten(2).mean(-1)
+    torch.testing.assert_close(power(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_filters_do_not_reach_around_an_axis_that_is_not_periodic() -> None:
+    x = torch.zeros(1, 1, 8, 8)
+    x[..., 0], x[..., -1] = 1.0, 1.0
+    wrapped, open_ = FilterPower(1, 5, 2, (True, True)), FilterPower(1, 5, 2, (True, False))
+    open_.load_state_dict(wrapped.state_dict())
+    assert not torch.allclose(wrapped(x), open_(x), rtol=0.05)
+    inside = x.roll(3, dims=3)
+    torch.testing.assert_close(wrapped(x), wrapped(inside), rtol=1e-4, atol=1e-5)

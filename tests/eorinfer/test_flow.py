@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eorinfer.inference.flow import ConditionalAffine, PosteriorNetwork
+from eorinfer.inference.flow import PosteriorNetwork
 from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.prior import Prior
 from simulators import GaussianField
@@ -27,10 +27,10 @@ def network(kind: str, shake: float = 0.0) -> PosteriorNetwork:
             PowerSpectrumSettings(bins=3),
         )
         if shake:
-            for parameter in [*made.affine.parameters(), *made.flow.parameters()]:
+            for parameter in [*made.normal.parameters(), *made.flow.parameters()]:
                 parameter.data += shake * torch.randn_like(parameter)
             # Narrower than the prior: a wider one has integrable poles at the edges of the box.
-            made.affine.log_diagonal.bias.data += 0.7
+            made.normal.log_width.bias.data -= 2.0
     return made.eval()
 
 
@@ -99,7 +99,7 @@ def test_outside_the_prior_there_is_nothing_and_its_edge_is_finite() -> None:
 @torch.no_grad()
 def test_samples_of_a_posterior_at_the_edge_stay_inside() -> None:
     made = network("zuko_nsf")
-    made.affine.mean.bias.fill_(8.0)
+    made.normal.mean.bias.fill_(8.0)
     with torch.random.fork_rng():
         drawn = made.sample(2000, made.embedding(observed())[0])
     assert PRIOR.contains(drawn.numpy()).all()
@@ -115,36 +115,18 @@ def test_gradients_reach_every_weight() -> None:
             assert parameter.grad.isfinite().all(), name
 
 
-def affine(shake: float, features: int = 5, parameters: int = 3) -> ConditionalAffine:
-    made = ConditionalAffine(features, parameters)
-    generator = torch.Generator().manual_seed(4)
-    for parameter in made.parameters():
-        parameter.data += shake * torch.randn(parameter.shape, generator=generator)
-    return made.double()
-
-
-def test_the_affine_map_begins_as_the_identity() -> None:
-    u, features = torch.randn(7, 3, dtype=torch.float64), torch.randn(7, 5, dtype=torch.float64)
-    z, log_det = affine(0.0)(u, features)
-    assert torch.equal(z, u)
-    assert torch.equal(log_det, torch.zeros(7, dtype=torch.float64))
-
-
-@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-@pytest.mark.parametrize("parameters", [1, 3])
-def test_the_affine_map_against_autograd(parameters: int) -> None:
-    generator = torch.Generator().manual_seed(5)
-    made = affine(0.5, parameters=parameters)
-    u = torch.randn(6, parameters, dtype=torch.float64, generator=generator)
-    features = torch.randn(6, 5, dtype=torch.float64, generator=generator)
-    z, log_det = made(u, features)
-    assert (z - u).abs().max() > 0.1
-    torch.testing.assert_close(made.inverse(z, features), u)
-    for i in range(6):
-        jacobian = torch.autograd.functional.jacobian(lambda v: made(v[None], features[[i]])[0][0], u[i])  # noqa: B023
-        torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, log_det[i])
-        assert torch.equal(jacobian, jacobian.tril())
-    # One x for many u, as in sampling.
-    z, log_det = made(u, features[:1])
-    assert log_det.shape == (1,)
-    torch.testing.assert_close(made.inverse(z, features[:1]), u)
+@torch.no_grad()
+def test_many_observations_at_once_are_each_by_itself() -> None:
+    made = network("zuko_nsf", shake=0.15)
+    features = made.embedding(observed(4))
+    theta = torch.from_numpy(PRIOR.sample(12, np.random.default_rng(2))).view(3, 4, 2)
+    together = made.log_prob_batch(theta, features)
+    for i in range(4):
+        torch.testing.assert_close(together[:, i], made.log_prob(theta[:, i], features[i]), rtol=1e-4, atol=1e-4)
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        drawn = made.sample_batch(4000, features)
+        means = torch.stack([made.sample(4000, f).mean(0) for f in features])
+    assert drawn.shape == (4000, 4, 2)
+    assert PRIOR.contains(drawn.reshape(-1, 2).numpy()).all()
+    torch.testing.assert_close(drawn.mean(0), means, rtol=0, atol=0.15)

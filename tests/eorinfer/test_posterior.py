@@ -50,9 +50,9 @@ def posterior(seed: int, narrow: float = 1.0, regions: tuple[Region, ...] = ()) 
             # Observations of other amplitude get other features, and these another mean.
             ours, other = (network.embedding(torch.from_numpy(observation(a).values[None]))[0] for a in (0.5, 3.0))
             step = (other - ours) / (other - ours).square().sum()
-            network.affine.mean.weight[0] = 4.0 * step
-            network.affine.mean.bias[0] = -4.0 * step @ ours
-            network.affine.log_diagonal.bias.fill_(narrow)
+            network.normal.mean.weight[0] = 4.0 * step
+            network.normal.mean.bias[0] = -4.0 * step @ ours
+            network.normal.log_width.bias.fill_(-1.3 - narrow)
         networks.append(network.eval())
     return Posterior(
         PRIOR, OBSERVABLE, WhiteNoise(kind="white-noise", sigma=0.3), ARCHITECTURE, tuple(networks), regions
@@ -187,10 +187,10 @@ def test_truncated_draws_are_the_prior_inside_all_regions(third: Posterior) -> N
 
 
 def test_an_empty_region_ends(first: Posterior, monkeypatch: pytest.MonkeyPatch) -> None:
-    empty = Region(first, observation(), np.inf)
+    empty = Region(first, observation(), np.inf, PRIOR)
     monkeypatch.setattr("eorinfer.inference.posterior.BATCH", 3_000_000)
     monkeypatch.setattr(Region, "contains", lambda self, theta: np.zeros(len(theta), bool))
-    with pytest.raises(WorkError, match="less than a millionth of the prior"):
+    with pytest.raises(WorkError, match="less than a millionth of the box around it"):
         draw_truncated(PRIOR, (empty,), 10, np.random.default_rng(1))
 
 
@@ -201,7 +201,7 @@ def test_folders_that_hold_no_posterior(tmp_path: Path, first: Posterior) -> Non
     first.save(folder)
     content = json.loads((folder / "posterior.json").read_text())
     for name, wrong, message in (
-        ("posterior.json", json.dumps(content | {"format": 99}), "format 99, this version reads format 1"),
+        ("posterior.json", json.dumps(content | {"format": 99}), "format 99, this version reads format 2"),
         ("posterior.json", json.dumps(content | {"flow": {"kind": "maf"}}), "the posterior cannot be read"),
         ("posterior.json", json.dumps({k: v for k, v in content.items() if k != "prior"}), "cannot be read ('prior')"),
         ("posterior.json", "{", "cannot be read as JSON"),
