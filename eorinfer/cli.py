@@ -38,14 +38,19 @@ def run(config: Path, *, out: Out) -> None:
 
 
 @app.command
-def simulate(config: Path, *, out: Out) -> None:
+def simulate(config: Path, *, out: Out, dry_run: bool = False) -> None:
     """Fill the bank with the simulations of the first round.
 
     Parameters
     ----------
     config
         TOML file.
+    dry_run
+        Start and write nothing; say where simulations would run, and print the script of a batch job.
     """
+    if dry_run:
+        print(_dry_run(config, out))
+        return
     step = _run(config, out)
     step.preflight()
     step.simulate()
@@ -131,14 +136,32 @@ def plot(config: Path, *, out: Out) -> None:
     _run(config, out).plot()
 
 
+@app.command
+def validate(config: Path, *, out: Out) -> None:
+    """Check the posterior against known truths; exit code 1 when it is not calibrated.
+
+    Writes validation.json and validation.png: ranks, coverage, widths and recovery.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    step = _run(config, out)
+    step.read_observation()
+    step.validate()
+
+
 @bank_app.command
-def info(bank: Path) -> None:
+def info(bank: Path, *, plot: Path | None = None) -> None:
     """Show parameters, rows by status and round, size and seconds per row.
 
     Parameters
     ----------
     bank
         Folder of the bank.
+    plot
+        Picture (png or pdf) of how the rows cover the prior, and of a few cubes.
     """
     from eorinfer.bank import Bank
 
@@ -156,28 +179,58 @@ def info(bank: Path) -> None:
     if len(rows):
         size = sum(f.stat().st_size for f in (opened.path / "shards").glob("*.h5"))
         print(f"{len(rows)} rows, {size / 1e6:.1f} MB, {rows.seconds.mean():.3g} s each")
+    if plot is not None:
+        from eorinfer.report.bank import bank_figure
+        from eorinfer.report.figures import write_figure
+
+        write_figure(bank_figure(opened, rows), plot)
+        print(f"picture: {plot}")
 
 
 @bank_app.command
 def verify(bank: Path, *, repair: bool = False) -> None:
-    """Read every byte of a bank and name the shards that are damaged.
+    """Read every byte of a bank and name the files that are damaged.
 
     Parameters
     ----------
     bank
         Folder of the bank.
     repair
-        Set damaged shards aside, so that the next run simulates their rows again.
+        Set damaged files aside, so that the next run writes them, or simulates their rows, again.
     """
     from eorinfer.bank import Bank
+    from eorinfer.verify import verify
 
-    opened = Bank.open(bank)
-    problems = opened.verify(repair=repair)
+    problems = verify(bank, repair=repair)
     for problem in problems:
         print(problem)
     if problems and not repair:
-        raise WorkError(f"{bank}: {len(problems)} damaged shard(s); --repair sets them aside")
-    print(f"{bank}: {len(opened.rows())} rows are whole")
+        raise WorkError(f"{bank}: {len(problems)} damaged file(s); --repair sets them aside")
+    if not (bank / "bank.json").exists() and problems:
+        print(f"{bank}: the next run writes bank.json again; then verify what else there is")
+        return
+    print(f"{bank}: {len(Bank.open(bank).rows())} rows are whole")
+
+
+@bank_app.command
+def export(bank: Path, file: Path, *, all: bool = False) -> None:
+    """Write a bank into one plain HDF5 file, for other tools.
+
+    Parameters
+    ----------
+    bank
+        Folder of the bank.
+    file
+        HDF5 file; must not be there yet.
+    all
+        Rows that failed too; their arrays are zero.
+    """
+    from eorinfer.bank import Bank
+    from eorinfer.export import export_rows
+    from eorinfer.progress import for_terminal
+
+    n = export_rows(Bank.open(bank), file, everything=all, progress=for_terminal())
+    print(f"{file}: {n} rows, {file.stat().st_size / 1e6:.1f} MB")
 
 
 @bank_app.command(name="import")
@@ -234,8 +287,19 @@ def _run(config: Path, out: Path) -> Any:
     return Run(load_config(config), out, for_terminal())
 
 
+def _dry_run(config: Path, out: Path) -> str:
+    from eorinfer.config import load_config
+    from eorinfer.executors import explanation
+
+    checked = load_config(config)
+    bank = checked.bank_path(out)
+    where = explanation(checked.tables.executor, bank / "jobs", f"simulate {config} --out {out}")
+    return f"{checked.tables.inference.rounds[0]} simulations into {bank}; {where}"
+
+
 def _reuse(folder: Path, file: Path, out: Path, n: int, seed: int) -> None:
     from eorinfer.files import make_folder, write_json
+    from eorinfer.inference.misspecification import check_observation
     from eorinfer.inference.posterior import Posterior
     from eorinfer.observation import Observation
     from eorinfer.report.corner import corner
@@ -244,12 +308,16 @@ def _reuse(folder: Path, file: Path, out: Path, n: int, seed: int) -> None:
 
     posterior = Posterior.load(folder)
     observed = Observation.read(file, posterior.observable)
+    check = check_observation(posterior, observed)
+    if check is not None:
+        print(check.line())
     samples = posterior.sample(observed, n, seed, "NPE on images")
     make_folder(out)
     observed.write(out / "observation.h5")
     samples.write(out / "chains" / "npe")
     save_figure(corner(samples, truth=observed.theta), out / "corner")
-    write_json(out / "summary.json", summary({"npe": samples}, observed.theta, {"posterior": str(folder)}))
+    facts = {"posterior": str(folder), "misspecification": check.content() if check else None}
+    write_json(out / "summary.json", summary({"npe": samples}, observed.theta, facts))
     print(f"results: {out}/corner.png, summary.json, chains/npe.txt")
 
 

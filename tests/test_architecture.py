@@ -18,14 +18,16 @@ LAYERS: list[set[str]] = [
     {"eorinfer.samples", "eorinfer.observation"},
     {"eorinfer.survey", "eorinfer.summaries", "eorinfer.networks", "eorinfer.inference.settings"},
     {"eorinfer.rows"},
+    {"eorinfer.chunks", "eorinfer.claims"},
+    {"eorinfer.shards"},
     {"eorinfer.bank"},
     {"eorinfer.child"},
     {"eorinfer.children"},
-    {"eorinfer.campaign", "eorinfer.importing"},
+    {"eorinfer.campaign", "eorinfer.export", "eorinfer.importing", "eorinfer.verify"},
     {"eorinfer.inference"},
     {"eorinfer.report"},
     {"eorinfer.tables"},
-    {"eorinfer.explain"},
+    {"eorinfer.executors", "eorinfer.explain"},
     {"eorinfer.config"},
     {"eorinfer.run"},
     {"eorinfer.cli"},
@@ -35,12 +37,14 @@ NOTHING_OF_RUNS = ("eorinfer.survey", "eorinfer.summaries", "eorinfer.networks")
 OF_RUNS = ("eorinfer.bank", "eorinfer.files", "eorinfer.campaign", "eorinfer.inference", "eorinfer.config")
 #: Packages that only some modules may touch.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "sbi": ("eorinfer.inference.flow",),
+    "sbi": ("eorinfer.inference.flow", "eorinfer.inference.calibration"),
     "lightning": ("eorinfer.inference",),
     "emcee": ("eorinfer.inference.mcmc",),
     "torch": (*NOTHING_OF_RUNS, "eorinfer.inference", "eorinfer.report", "eorinfer.run"),
     "py21cmfast": ("simulators.reionization",),
-    "tools21cm": ("eorinfer.survey.ska",),
+    "tools21cm": ("eorinfer.survey.coverage",),
+    "distributed": ("eorinfer.executors",),
+    "mpi4py": ("eorinfer.executors",),
     "getdist": ("eorinfer.samples", "eorinfer.report"),
 }
 #: Modules that a worker or the checking of a config loads.
@@ -50,6 +54,7 @@ LIGHT = [
     "eorinfer.child",
     "eorinfer.campaign",
     "eorinfer.config",
+    "eorinfer.executors",
     "eorinfer.samples",
 ]
 
@@ -121,7 +126,7 @@ def test_no_import_cycles() -> None:
 def test_loads_no_torch(name: str) -> None:
     command = (
         f"import sys, {name}; print(*{{m.partition('.')[0] for m in sys.modules}} & "
-        "{'torch', 'sbi', 'lightning', 'py21cmfast', 'matplotlib', 'getdist'})"
+        "{'torch', 'sbi', 'lightning', 'py21cmfast', 'matplotlib', 'getdist', 'dask', 'distributed', 'mpi4py'})"
     )
     run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []

@@ -30,15 +30,18 @@ FILES = {
     "bank/bank.json",
     "posterior/posterior.json",
     "posterior/weights.safetensors",
+    "posterior/reference.safetensors",
     "posterior/regions/01/posterior.json",
     "posterior/regions/01/weights.safetensors",
     "posterior/regions/01/observation.h5",
     "rounds/01/round.json",
     "rounds/01/posterior/posterior.json",
     "rounds/01/posterior/weights.safetensors",
+    "rounds/01/posterior/reference.safetensors",
     "rounds/02/round.json",
     "rounds/02/posterior/posterior.json",
     "rounds/02/posterior/weights.safetensors",
+    "rounds/02/posterior/reference.safetensors",
     "rounds/02/posterior/regions/01/posterior.json",
     "rounds/02/posterior/regions/01/weights.safetensors",
     "rounds/02/posterior/regions/01/observation.h5",
@@ -51,6 +54,7 @@ FILES = {
     ),
     "chains/mcmc.h5",
     "chains/mcmc.json",
+    "chains/npe.json",
     "chains/predictive.json",
     "corner.png",
     "corner.pdf",
@@ -238,7 +242,7 @@ def test_it_is_killed_and_goes_on_and_writes_nowhere_else(whole: Path, tmp_path:
     text, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert errors == ""
-    assert "round 1" not in text
+    assert "round 1, network" not in text
     assert {f: f.stat().st_mtime_ns for f in shards} == shards
     ours, theirs = Bank.open(out / "bank"), Bank.open(whole / "bank")
     # Networks of another process may differ in the last digit, and what is drawn from them with it.
@@ -389,7 +393,7 @@ def test_bank_info_and_verify(whole: Path, tmp_path: Path, capsys: pytest.Captur
     assert call("bank", "verify", tmp_path / "bank") == 1
     out, errors = capsys.readouterr()
     assert shard.name in out
-    assert "1 damaged shard(s); --repair sets them aside" in errors
+    assert "1 damaged file(s); --repair sets them aside" in errors
     assert call("bank", "verify", tmp_path / "bank", "--repair") == 0
     assert "29 rows are whole" in capsys.readouterr().out
 

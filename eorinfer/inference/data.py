@@ -1,8 +1,11 @@
 """Rows of a bank as batches, and their split by realisation."""
 
 import os
+import resource
 from abc import abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,8 @@ from simulators.base import derived_seed
 
 #: Cubes up to this share of the memory are kept in it.
 MEMORY_SHARE = 0.25
+#: Where Linux says what a group of processes may use, and what this process does.
+CGROUPS, PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self")
 
 
 def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.bool_]:
@@ -45,7 +50,15 @@ def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.boo
 
 
 class Batches(Dataset[Any]):
-    """A data set that hands out whole batches."""
+    """A data set that hands out whole batches.
+
+    Attributes
+    ----------
+    slow
+        Whether a batch is worth fetching before it is asked for.
+    """
+
+    slow: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -83,7 +96,8 @@ class Cubes(Batches):
         self.theta = torch.as_tensor(rows.theta)
         self._bank, self._observable, self._rows = bank, observable, rows
         size = len(rows) * next(o.nbytes for o in bank.observables if o.name == observable)
-        self._held = torch.from_numpy(bank.read(observable, rows)) if size < MEMORY_SHARE * _memory() else None
+        self._held = torch.from_numpy(bank.read(observable, rows)) if size < MEMORY_SHARE * memory() else None
+        self.slow = self._held is None
 
     def __len__(self) -> int:
         return len(self.theta)
@@ -124,7 +138,7 @@ def loader(data: Batches, batch_size: int, shuffle_seed: int | None = None) -> D
     shuffle_seed
         None keeps the order of the rows.
     """
-    return DataLoader(
+    return (_Ahead if data.slow else DataLoader)(
         data,
         batch_size=min(batch_size, len(data)),
         sampler=None if shuffle_seed is None else EpochShuffle(len(data), shuffle_seed),
@@ -134,5 +148,49 @@ def loader(data: Batches, batch_size: int, shuffle_seed: int | None = None) -> D
     )
 
 
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+class _Ahead(DataLoader[Any]):
+    """Fetches each batch on a thread while the one before it is worked on; the batches are the same."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        batches = super().__iter__()
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(next, batches, None)
+            while (batch := ahead.result()) is not None:
+                ahead = pool.submit(next, batches, None)
+                yield batch
+
+
+def memory() -> int:
+    """Bytes that this process may fill: the machine's, its cgroup's, or what `ulimit` leaves it, the least of them."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_limits()]
+    # In pages: all of the address space first, and what is private and writable sixth.
+    in_use = [int(n) * os.sysconf("SC_PAGE_SIZE") for n in _text(PROCESS / "statm").split()] or [0] * 6
+    for kind, used in ((resource.RLIMIT_AS, in_use[0]), (resource.RLIMIT_DATA, in_use[5])):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            limits.append(max(0, soft - used))
+    return min(limits)
+
+
+def _cgroup_limits() -> list[int]:
+    """Memory limits of the groups that this process is in, and of those above them."""
+    found = []
+    for line in _text(PROCESS / "cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        # Version 2 has one tree for all, version 1 one for each controller. A container may see its own as the root.
+        folder, name = (CGROUPS / "memory", "memory.limit_in_bytes") if controllers else (CGROUPS, "memory.max")
+        for part in ("", *path.strip("/").split("/")):
+            folder = folder / part
+            limit = _text(folder / name).strip()
+            found += [int(limit)] if limit.isdigit() else []
+    return found
+
+
+def _text(path: Path) -> str:
+    """What a file says; nothing where there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from eorinfer.summaries.power import PowerSpectrum
-from eorinfer.survey.symmetry import augment
+from eorinfer.survey import symmetry as module
+from eorinfer.survey.symmetry import Moves, augment
 from simulators import Symmetry
 
 BOX = Symmetry((True, True, True), "all")
@@ -103,3 +104,30 @@ def test_the_generator_alone_decides() -> None:
     torch.manual_seed(6)
     assert torch.equal(augment(clean, BOX, generator(3)), first)
     assert not torch.equal(augment(clean, BOX, generator(4)), first)
+
+
+@pytest.mark.parametrize(
+    ("cells", "symmetry"),
+    [
+        ((5, 5), Symmetry((True, False), "all")),
+        ((4, 4, 3), CONE),
+        ((4, 4, 4), BOX),
+        ((3, 4, 5), BOX),
+        ((4, 5), Symmetry((True, True), "none")),
+    ],
+)
+def test_cubes_move_the_same_together_and_one_by_one(cells: tuple[int, ...], symmetry: Symmetry) -> None:
+    """Small cubes go by an index of all cells, large ones through permute, flip and roll."""
+    clean = cubes(60, 2, *cells)
+    moves = Moves.draw(60, cells, symmetry, generator())
+    moved = moves.together(clean)
+    assert torch.equal(moved, moves.one_by_one(clean))
+    assert not torch.equal(moved, clean)
+
+
+def test_large_cubes_are_moved_without_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = cubes(30, 1, 4, 4, 4)
+    small = augment(clean, BOX, generator())
+    monkeypatch.setattr(module, "SMALL", 63)
+    monkeypatch.delattr(Moves, "together")
+    assert torch.equal(augment(clean, BOX, generator()), small)

@@ -1,0 +1,68 @@
+"""How sharp a posterior is: its widths against those of other methods, and what it has learned.
+
+Calibration does not ask for it: a posterior as wide as the prior is calibrated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.samples import Samples
+
+
+@dataclass(frozen=True)
+class RelativeWidths:
+    """Widths of a posterior over those of a reference, for the same observations.
+
+    Attributes
+    ----------
+    label
+        Name of the reference.
+    std, interval
+        (T, P) ratios of the standard deviations and of the central 68% intervals.
+    volume
+        (T,) ratios of the square root of the covariance's determinant.
+    short
+        (T,) whether the reference's chain is too short to be relied on.
+    """
+
+    label: str
+    std: NDArray[np.float64]
+    interval: NDArray[np.float64]
+    volume: NDArray[np.float64]
+    short: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, ours: NDArray[np.float64], references: Sequence[Samples], short: Sequence[bool]) -> "RelativeWidths":
+        """Compare samples (T, n, P) with T references."""
+        std = np.array([o.std(0, ddof=1) / r.std for o, r in zip(ours, references, strict=True)])
+        interval, volume = [], []
+        for one, reference in zip(ours, references, strict=True):
+            low, high = reference.interval(0.68)
+            interval.append(np.subtract(*np.quantile(one, [0.84, 0.16], axis=0)) / (high - low))
+            covariances = np.atleast_2d(np.cov(one, rowvar=False)), reference.covariance
+            volume.append(np.sqrt(np.linalg.det(covariances[0]) / np.linalg.det(covariances[1])))
+        return cls(references[0].label, std, np.array(interval), np.array(volume), np.array(short))
+
+    def content(self, names: Sequence[str]) -> dict[str, Any]:
+        """For JSON: the median over the observations, and their central 68%."""
+        return {
+            "observations": len(self.std),
+            "short_chains": int(self.short.sum()),
+            "std": {name: _spread(self.std[:, i]) for i, name in enumerate(names)},
+            "interval_68": {name: _spread(self.interval[:, i]) for i, name in enumerate(names)},
+            "volume": _spread(self.volume),
+        }
+
+
+def mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:
+    """Mean of values (B,), and its standard error."""
+    return {"mean": float(values.mean()), "error": float(values.std(ddof=1) / np.sqrt(len(values)))}
+
+
+def _spread(ratios: NDArray[np.float64]) -> dict[str, float]:
+    low, middle, high = np.quantile(ratios, [0.16, 0.5, 0.84])
+    return {"median": float(middle), "low": float(low), "high": float(high)}

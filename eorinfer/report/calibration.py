@@ -1,0 +1,218 @@
+"""The calibration page: ranks, coverage, recovery, widths and the check of the observation in one figure."""
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kstwo
+
+from eorinfer.inference.calibration import COVERAGE, LEVEL, TARP, Calibration
+from eorinfer.inference.misspecification import ObservationCheck
+from eorinfer.inference.sharpness import RelativeWidths
+from eorinfer.report.corner import COLOURS
+from eorinfer.report.figures import pyplot
+from simulators import Parameter
+
+#: Truths drawn in a recovery panel; more would cover each other.
+SHOWN = 100
+#: Panels side by side.
+ACROSS = 3
+
+
+@dataclass(frozen=True)
+class CalibrationPage:
+    """What the page shows.
+
+    Attributes
+    ----------
+    parameters
+        The P parameters.
+    calibration
+        Ranks and tests.
+    theta, samples
+        (B, P) truths and (B, n, P) posterior samples.
+    widths
+        Against each reference.
+    check, checks
+        Of the observation and of truths.
+    verdict
+        One line.
+    """
+
+    parameters: tuple[Parameter, ...]
+    calibration: Calibration
+    theta: NDArray[np.float64]
+    samples: NDArray[np.float64]
+    widths: tuple[RelativeWidths, ...]
+    check: ObservationCheck | None
+    checks: tuple[ObservationCheck, ...]
+    verdict: str
+
+
+def calibration_figure(page: CalibrationPage) -> Any:
+    """Draw the page.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    plt = pyplot()
+    panels = [_histograms, _ranks, _coverage, _tarp, _widths, _check]
+    rows = 2 + -(-len(page.parameters) // ACROSS)
+    figure, axes = plt.subplots(
+        rows, ACROSS, figsize=(4.3 * ACROSS, 3.6 * rows + 0.7), squeeze=False, layout="constrained"
+    )
+    for panel, axis in zip(panels, axes.flat, strict=False):
+        panel(axis, page)
+    for i, axis in enumerate(axes.flat[len(panels) :]):
+        if i < len(page.parameters):
+            _recovery(axis, page, i)
+        else:
+            axis.set_axis_off()
+    colour = "#2a6e3a" if page.calibration.calibrated else "#b03020"
+    figure.suptitle("\n".join(textwrap.wrap(page.verdict, 118)), fontsize=11, color=colour)
+    # Settled once: each of the two files would have it done twice more.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _histograms(axis: Any, page: CalibrationPage) -> None:
+    """Rank histograms of all parameters, with the scatter that uniform ones have."""
+    truths = page.calibration.truths
+    wrong = {test.quantity for test in page.calibration.tests if test.p_holm < LEVEL}
+    highest = 0.0
+    bins = int(np.clip(truths // 20, 5, 20))
+    edges = np.linspace(0, 1, bins + 1)
+    for i, p in enumerate(page.parameters):
+        counts, _ = np.histogram(page.calibration.fractions[p.name], edges)
+        label = f"${p.label}$ fails" if p.name in wrong else f"${p.label}$"
+        axis.stairs(counts * bins / truths, edges, color=_colour(i), lw=2.5 if p.name in wrong else 1.2, label=label)
+        highest = max(highest, float(counts.max()) * bins / truths)
+    error = 2.58 * np.sqrt((1 - 1 / bins) * bins / truths)
+    axis.axhspan(1 - error, 1 + error, color="0.9", zorder=0)
+    axis.set(xlabel="rank of the truth (SBC)", ylabel="density", xlim=(0, 1), ylim=(0, 1.4 * max(highest, 1 + error)))
+    axis.set_title("grey: 99% of each bin", fontsize=10)
+    axis.legend(frameon=False, fontsize=8, ncols=1 + len(page.parameters) // 4)
+
+
+def _ranks(axis: Any, page: CalibrationPage) -> None:
+    """Empirical distribution of the ranks, minus the uniform one."""
+    for i, p in enumerate(page.parameters):
+        _deviation(axis, page.calibration.fractions[p.name], _colour(i), f"${p.label}$")
+    _band(axis, page)
+    axis.set(xlabel="rank of the truth (SBC)", ylabel="cumulative share $-$ uniform", xlim=(0, 1))
+    axis.set_title("S shape: width, hump: mean; grey: 99% (Kolmogorov-Smirnov)", fontsize=9)
+
+
+def _coverage(axis: Any, page: CalibrationPage) -> None:
+    """Expected coverage of the regions of highest density."""
+    _deviation(axis, 1 - page.calibration.fractions[COVERAGE], COLOURS[0], "highest density")
+    _band(axis, page)
+    axis.set(xlabel="credibility", ylabel="expected coverage $-$ credibility", xlim=(0, 1))
+    axis.set_title("above 0: too wide, below: too narrow", fontsize=10)
+
+
+def _tarp(axis: Any, page: CalibrationPage) -> None:
+    """TARP: the exact curve of the ranks, and sbi's in bins."""
+    _deviation(axis, page.calibration.fractions[TARP], COLOURS[0], "TARP")
+    credibility, coverage = page.calibration.tarp.T
+    axis.plot(credibility, coverage - credibility, ".", color=COLOURS[1], ms=4, label="sbi, binned")
+    _band(axis, page)
+    axis.set(xlabel="credibility (TARP)", ylabel="expected coverage $-$ credibility", xlim=(0, 1))
+    axis.set_title(f"area to the diagonal {page.calibration.area_to_curve:+.3f}", fontsize=10)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _widths(axis: Any, page: CalibrationPage) -> None:
+    """Widths over those of the references, one point an observation."""
+    axis.set_title("widths over those of a reference", fontsize=10)
+    if not page.widths:
+        _say(axis, "no reference posterior:\nrun `eorinfer mcmc` first")
+        return
+    positions = np.arange(len(page.parameters))
+    for j, one in enumerate(page.widths):
+        shift = 0.25 * (j - (len(page.widths) - 1) / 2)
+        rng = np.random.default_rng(0)
+        for i in positions:
+            x = i + shift + 0.05 * rng.uniform(-1, 1, len(one.std))
+            axis.plot(x[~one.short], one.std[~one.short, i], "o", ms=3, color=COLOURS[j], alpha=0.5)
+            axis.plot(x[one.short], one.std[one.short, i], "x", ms=4, color=COLOURS[j], alpha=0.7)
+            middle = np.median(one.std[:, i])
+            axis.plot([i + shift - 0.1, i + shift + 0.1], [middle, middle], color=COLOURS[j], lw=2)
+        short = f" ($\\times$: {one.short.sum()} short chains)" if one.short.any() else ""
+        axis.plot([], [], "o", ms=4, color=COLOURS[j], label=f"over {one.label}{short}")
+    axis.axhline(1.0, color="0.4", lw=0.8)
+    axis.set_yscale("log")
+    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
+    axis.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    axis.minorticks_off()
+    everything = np.concatenate([one.std.ravel() for one in page.widths])
+    axis.set_ylim(min(0.45, everything.min() / 1.2), max(2.2, everything.max() * 1.2))
+    axis.set_xticks(positions, [f"${p.label}$" for p in page.parameters])
+    if len(positions) > 4:
+        axis.tick_params(axis="x", rotation=45)
+    axis.set_xlim(-0.6, len(positions) - 0.4)
+    axis.set_ylabel("ratio of standard deviations")
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _check(axis: Any, page: CalibrationPage) -> None:
+    """The observation's most unusual statistics, and its p-value."""
+    if page.check is None:
+        _say(axis, "the posterior carries no reference:\ntrain it again to check observations")
+        return
+    worst = page.check.deviations[:8][::-1]
+    sigmas = np.array([sigma for _, sigma in worst])
+    axis.barh(range(len(worst)), sigmas, color=COLOURS[3] if page.check.unlike else COLOURS[2], height=0.6)
+    axis.set_yticks(range(len(worst)), [name for name, _ in worst], fontsize=8)
+    axis.axvline(0, color="0.4", lw=0.8)
+    widest = max(3.5, float(np.abs(sigmas).max()) * 1.1)
+    axis.set_xlim(-widest, widest)
+    axis.set_xlabel("observation $-$ simulations [sigma]")
+    false = f"\nit would warn of {np.mean([c.unlike for c in page.checks]):.1%} of the truths" if page.checks else ""
+    word = "UNLIKE" if page.check.unlike else "like"
+    axis.set_title(f"observation {word} simulations, p = {max(page.check.p, 1e-9):.2g}{false}", fontsize=10)
+
+
+def _recovery(axis: Any, page: CalibrationPage, i: int) -> None:
+    """Posterior means and 68% intervals against truths."""
+    p = page.parameters[i]
+    theta, samples = page.theta[:SHOWN, i], page.samples[:SHOWN, :, i]
+    low, high = np.quantile(samples, [0.16, 0.84], axis=1)
+    middle = np.median(samples, axis=1)
+    axis.errorbar(theta, middle, [middle - low, high - middle], fmt="o", ms=2.5, lw=0.7, color=COLOURS[0], alpha=0.7)
+    ends = [min(theta.min(), low.min()), max(theta.max(), high.max())]
+    axis.plot(ends, ends, color="0.3", lw=0.8)
+    unit = f" [{p.unit}]" if p.unit else ""
+    axis.set(xlabel=f"true ${p.label}${unit}", ylabel="median and 68%")
+
+
+def _deviation(axis: Any, u: NDArray[np.float64], colour: str, label: str) -> None:
+    """Empirical distribution of u (B,) minus the uniform one."""
+    grid = np.linspace(0, 1, 201)
+    share = np.searchsorted(np.sort(u), grid, side="right") / len(u)
+    axis.plot(grid, share - grid, color=colour, lw=1.5, label=label)
+
+
+def _band(axis: Any, page: CalibrationPage) -> None:
+    """Where a uniform distribution stays with a chance of 99%, all tests of the page together."""
+    critical = kstwo.isf(LEVEL / len(page.calibration.tests), page.calibration.truths)
+    axis.axhspan(-critical, critical, color="0.9", zorder=0)
+    axis.axhline(0, color="0.4", lw=0.8)
+    low, high = axis.get_ylim()
+    most = max(abs(low), abs(high), 1.3 * critical)
+    axis.set_ylim(-most, most)
+
+
+def _say(axis: Any, text: str) -> None:
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color="0.4")
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _colour(i: int) -> str:
+    """Of a parameter; they repeat after ten."""
+    return (*COLOURS, "#c2456b", "#1a9c9c", "#8c6d31", "#b5b52b", "#9e9e9e")[i % 10]

@@ -1,0 +1,163 @@
+"""Truths to validate a posterior with: simulated for it, or rows that training held out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eorinfer.bank import Bank
+from eorinfer.config import Config
+from eorinfer.errors import InputError
+from eorinfer.inference.data import validation_rows
+from eorinfer.inference.many import Truncation, features
+from eorinfer.inference.misspecification import ObservationCheck, check_images
+from eorinfer.inference.plans import plan_round, planned_rows
+from eorinfer.inference.posterior import Posterior, draw_truncated
+from eorinfer.progress import Progress
+from eorinfer.rows import Plan, Rows
+from eorinfer.run.simulations import Simulations
+from eorinfer.survey.base import Survey
+from simulators.base import derived_seed, fingerprint_of
+
+#: Truths that are planned together: asking for more later keeps those that were simulated.
+BLOCK = 100
+#: Truths below which nothing is said.
+FEWEST = 20
+#: Cubes at once, and draws from a truncated prior to choose among.
+BATCH, POOL = 64, 10000
+
+
+@dataclass(frozen=True)
+class Truths:
+    """Known parameters and what the networks read from their observations.
+
+    Attributes
+    ----------
+    theta
+        (B, P)
+    read
+        Features (B, F) of each network.
+    cubes
+        (T, C, *cells): the first observations, to compare widths with.
+    checks
+        Whether the observations are unlike the simulations; empty without a reference, and for held-out rows.
+    truncation
+        The prior inside the posterior's regions; None when it has none.
+    source
+        In words.
+    """
+
+    theta: NDArray[np.float64]
+    read: list[torch.Tensor]
+    cubes: NDArray[np.float32]
+    checks: list[ObservationCheck]
+    truncation: Truncation | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the validation needs of its run."""
+
+    config: Config
+    out: Path
+    bank: Bank
+    simulations: Simulations
+    survey: Survey
+    progress: Progress
+
+
+def find_truths(parts: Parts, posterior: Posterior, rows: Rows) -> Truths:
+    """Truths as the config asks for them, observed and read.
+
+    Parameters
+    ----------
+    parts
+        Of the run.
+    posterior
+        Truths are drawn from its prior, inside its regions.
+    rows
+        That it was trained on, those held out included; no simulated truth shares a realisation with them.
+
+    Raises
+    ------
+    InputError
+        If there are too few held-out rows.
+    """
+    settings = parts.config.tables.validation
+    where = "inside the truncated prior" if posterior.regions else "from the prior"
+    simulate = settings.simulate and parts.config.simulator.kind != "imported"
+    if simulate:
+        chosen = _simulated(parts, posterior, rows, settings.truths)
+        source = f"simulated truths {where}"
+    else:
+        chosen = _held_out(parts, posterior, rows, settings.truths)
+        source = f"truths {where} that training held out, except for choosing the best weights"
+    if len(chosen) < FEWEST:
+        raise InputError(
+            f"{parts.config.file}: validation needs at least {FEWEST} truths, there are {len(chosen)} {source}; "
+            "give more simulations, a larger [training] validation_fraction, or [validation] simulate = true"
+        )
+    read: list[list[torch.Tensor]] = []
+    cubes: list[NDArray[np.float32]] = []
+    checks: list[ObservationCheck] = []
+    with parts.progress.bar("observing truths", len(chosen)) as advance:
+        for observed in _observed(parts, chosen):
+            read.append(features(posterior, observed))
+            cubes += list(observed[: max(0, settings.references - len(cubes))].numpy())
+            # Held-out rows are what the check compares with: it would judge itself.
+            if posterior.reference is not None and simulate:
+                checks += check_images(posterior, observed)
+            advance(len(observed), "")
+    together = [torch.cat(column) for column in zip(*read, strict=True)]
+    return Truths(chosen.theta, together, np.array(cubes), checks, _truncation(parts, posterior), source)
+
+
+def _simulated(parts: Parts, posterior: Posterior, rows: Rows, n: int) -> Rows:
+    """Rows in blocks, as many of each as are used; of number 0, so that no round trains on them."""
+    seed = parts.config.tables.seed
+    regions = posterior.facts.get("key") if posterior.regions else None
+    plans: list[tuple[Plan, int]] = []
+    for block in range(-(-n // BLOCK)):
+        rng = np.random.default_rng([seed, 0, 8, block])
+        theta, _ = draw_truncated(posterior.prior, posterior.regions, BLOCK, rng)
+        plan = plan_round(
+            0,
+            fingerprint_of({"validation": posterior.prior.hash(), "regions": regions, "block": block}),
+            theta,
+            parts.config.simulator,
+            derived_seed(seed, 0, 8),
+            first_realisation=block * BLOCK,
+            share=1,  # truths that share a realisation would err together
+        )
+        plans.append((parts.bank.add(plan), min(BLOCK, n - block * BLOCK)))
+    parts.simulations.fill(plans, "truths")
+    simulated = planned_rows(parts.bank, plans).ok
+    return simulated[~np.isin(simulated.seed, rows.seed)]
+
+
+def _held_out(parts: Parts, posterior: Posterior, rows: Rows, n: int) -> Rows:
+    """Rows that training held out, one of each realisation, inside the posterior's regions."""
+    held = rows[validation_rows(rows.seed, parts.config.tables.training.validation_fraction)]
+    held = held[posterior.contains(held.theta)]
+    # Rows of one realisation err together: only the first of each counts as a draw.
+    return held[np.sort(np.unique(held.seed, return_index=True)[1])][:n]
+
+
+def _truncation(parts: Parts, posterior: Posterior) -> Truncation | None:
+    if not posterior.regions:
+        return None
+    rng = np.random.default_rng([parts.config.tables.seed, 0, 12])
+    return Truncation(*draw_truncated(posterior.prior, posterior.regions, POOL, rng))
+
+
+def _observed(parts: Parts, rows: Rows) -> Iterator[torch.Tensor]:
+    """Rows through the survey, with noise fixed by the seed, (B, C, *cells) at a time."""
+    generator = torch.Generator().manual_seed(derived_seed(parts.config.tables.seed, 0, 9))
+    for start in range(0, len(rows), BATCH):
+        clean = parts.bank.read(parts.config.observable.name, rows[start : start + BATCH])
+        with torch.no_grad():
+            yield parts.survey(torch.from_numpy(clean), generator)
