@@ -1,5 +1,7 @@
 """The atomic loss: sbi's own, one pass of the embedding, and a known optimum."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,8 @@ class Counting(nn.Linear):
         return super().forward(x)
 
 
-def test_it_is_sbis_loss_with_one_pass_of_the_embedding() -> None:
+def test_it_is_sbis_loss_with_one_pass_of_the_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # sbi's trainer writes a log beside it
     torch.manual_seed(1)
     embedding = Counting(3, 4)
     build = posterior_nn("zuko_nsf", z_score_theta="none", z_score_x="none", embedding_net=embedding)
