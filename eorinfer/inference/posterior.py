@@ -60,8 +60,7 @@ class Region:
     threshold
         Log density that all but a small share of the posterior's mass exceeds.
     box
-        Part of the prior that spans this mass; draws start from it, and the networks
-        of the next round see theta in its units.
+        Part of the prior that spans this mass; draws start from it.
     """
 
     posterior: "Posterior"

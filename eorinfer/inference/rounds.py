@@ -83,7 +83,7 @@ class Trainer:
         Parameters
         ----------
         bank, rows
-            All rows are ``ok``; those inside the regions are used, and split by realisation.
+            All rows are ``ok``; they are split by realisation.
         folder
             For checkpoints; a member that is trained already is taken from there.
         seed
@@ -95,9 +95,6 @@ class Trainer:
         title, progress
             What is trained, and where that is told.
         """
-        box = regions[-1].box if regions else self.prior
-        for region in regions:
-            rows = rows[region.contains(rows.theta)]
         validate = validation_rows(rows.seed, self.training.validation_fraction)
         if validate.all() or not validate.any():
             raise WorkError(
@@ -111,7 +108,7 @@ class Trainer:
             member_seed = derived_seed(seed, member)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(member_seed)
-                network = self.architecture.build(box, self.observable)
+                network = self.architecture.build(self.prior, self.observable)
             task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms)
             generator = torch.Generator().manual_seed(member_seed)
             some = list(range(min(SCALING_ROWS, len(training))))

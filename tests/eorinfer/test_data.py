@@ -1,15 +1,23 @@
 """Rows as batches: split by realisation, the same from memory and from disk, in an order that can be resumed."""
 
+import resource
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from eorinfer.errors import InputError
 from eorinfer.inference import data
-from eorinfer.inference.data import Cubes, EpochShuffle, Tensors, loader, validation_rows
+from eorinfer.inference.data import Cubes, EpochShuffle, Tensors, loader, memory, validation_rows
+from eorinfer.inference.training import fit
 
 from .banks import a_bank
+from .test_training import VALIDATION, Line, StopsAt, fitted, same, settings
+from .test_training import rows as training_rows
 
 
 def seeds(realisations: int, share: int) -> np.ndarray:
@@ -86,3 +94,109 @@ def test_batches_of_training_are_full_and_validation_leaves_no_row_out() -> None
     assert [len(x) for (x,) in loader(rows, 4, shuffle_seed=1)] == [4, 4]
     assert torch.cat([x for (x,) in loader(rows, 4)]).tolist() == list(range(10))
     assert [len(x) for (x,) in loader(rows, 64, shuffle_seed=1)] == [10], "a small set is one batch"
+
+
+def streamed(path: Path, monkeypatch: pytest.MonkeyPatch) -> Cubes:
+    """A set that stays on disk: 8 rows that are ok."""
+    bank, _ = a_bank(path, rows=9, shard_rows=2)
+    monkeypatch.setattr(data, "MEMORY_SHARE", 0.0)
+    return Cubes(bank, "field", bank.rows().ok)
+
+
+def test_rows_on_disk_are_fetched_one_batch_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cubes = streamed(tmp_path, monkeypatch)
+    fetched = threading.Semaphore(0)
+    order: list[list[int]] = []
+
+    def fetch(indices: list[int]) -> tuple[torch.Tensor, ...]:
+        order.append(indices)
+        fetched.release()
+        return tuple(part[: len(indices)] for part in whole)
+
+    whole = cubes.__getitems__(list(range(8)))
+    monkeypatch.setattr(cubes, "__getitems__", fetch)
+    batches = iter(loader(cubes, 2, shuffle_seed=1))
+    next(batches)
+    assert fetched.acquire(timeout=10)
+    assert fetched.acquire(timeout=10), "the second batch is on its way while the first is worked on"
+    assert not fetched.acquire(timeout=0.05), "and the third is not"
+    assert len(list(batches)) == 3
+    assert [i for indices in order for i in indices] == list(EpochShuffle(8, seed=1))
+    assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPool")]
+
+
+def test_the_next_epoch_of_rows_on_disk_has_its_own_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cubes = streamed(tmp_path, monkeypatch)
+    ahead = loader(cubes, 2, shuffle_seed=1)
+    for epoch in (0, 1):
+        ahead.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        order = EpochShuffle(8, seed=1)
+        order.set_epoch(epoch)
+        expected = cubes.theta[list(order)]
+        assert torch.equal(torch.cat([batch[0] for batch in ahead]), expected)
+
+
+def test_training_with_a_batch_ahead_gives_the_same_weights_after_a_stop_too(tmp_path: Path) -> None:
+    training = training_rows(40, 1)
+    training.slow = True
+    whole, stopped, resumed = Line(), Line(), Line()
+    fit(whole, training, VALIDATION, settings(), folder=tmp_path / "whole", seed=7)
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, training, VALIDATION, settings(), folder=tmp_path, seed=7, progress=StopsAt(10, KeyboardInterrupt))
+    fit(resumed, training, VALIDATION, settings(), folder=tmp_path, seed=7)
+    assert resumed.batches < whole.batches
+    plain, _ = fitted(tmp_path / "plain")
+    assert same(whole, plain)
+    assert same(resumed, plain)
+
+
+def test_what_goes_wrong_with_rows_on_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cubes = streamed(tmp_path, monkeypatch)
+    for shard in (tmp_path / "shards").glob("*.h5"):
+        shard.write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be read"):
+        list(loader(cubes, 2, shuffle_seed=1))
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "limit"),
+    [
+        ("0::/slurm/job", {"memory.max": "max", "slurm/memory.max": "5000", "slurm/job/memory.max": "max"}, 5000),
+        ("0::/", {"memory.max": "7000"}, 7000),
+        (
+            "5:cpu:/a\n4:memory:/a\n0::/",
+            {"memory/memory.limit_in_bytes": f"{2**63 - 4096}", "memory/a/memory.limit_in_bytes": "6000"},
+            6000,
+        ),
+        # A container that does not see its own place has its limit at the root.
+        ("4:memory,hugetlb:/docker/b", {"memory/memory.limit_in_bytes": "4000"}, 4000),
+    ],
+)
+def test_memory_is_what_the_group_may_use(
+    own: str, files: dict[str, str], limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cgroup").write_text(own + "\n")
+    for name, text in files.items():
+        file = tmp_path / "groups" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    monkeypatch.setattr(data, "PROCESS", tmp_path)
+    monkeypatch.setattr(data, "CGROUPS", tmp_path / "groups")
+    assert memory() == limit
+
+
+def test_memory_without_limits_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is no /proc."""
+    monkeypatch.setattr(data, "PROCESS", tmp_path)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert 2**28 < memory() < 2**50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not kept")
+def test_memory_is_what_ulimit_leaves() -> None:
+    command = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32)); "
+        "from eorinfer.inference.data import memory; print(memory())"
+    )
+    run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert 2**30 < int(run.stdout) < 2**32 - 2**28, "what the libraries take is gone"

@@ -1,0 +1,78 @@
+"""Later rounds: NPE-C's proposals hold for their observation alone, and failed simulations are said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eorinfer.bank import Bank
+from eorinfer.files import read_json
+from eorinfer.inference.posterior import Posterior
+from eorinfer.observation import Observation
+
+from .runs import call, config
+
+#: A user's simulator that fails in a third of the box.
+FAILING = """
+import numpy as np
+from simulators import GaussianField, SimulationError
+
+class Failing(GaussianField):
+    kind: str = "failing:Failing"
+
+    @property
+    def seconds_per_row(self) -> float:
+        return 1e-3
+
+    def simulate(self, theta, seed):
+        if theta[1] > -1.0:
+            raise SimulationError("the slope is too flat for this model")
+        return super().simulate(theta, seed)
+"""
+
+
+def test_rounds_drawn_from_the_posterior(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = config(tmp_path, inference={"proposal": "posterior", "atoms": 4, "predictive": 0}), tmp_path / "run"
+    assert call("infer", path, "--out", out) == 0
+    posterior = Posterior.load(out / "posterior")
+    ours = Observation.read(out / "observation.h5", posterior.observable)
+    assert posterior.regions == ()
+    assert posterior.only_for == ours.digest
+    first = Posterior.load(out / "rounds/01/posterior")
+    assert first.only_for is None
+    second = next(plan for plan in Bank.open(out / "bank").plans() if plan.number == 2)
+    expected = first.sample(ours, 4000, 1)
+    # Draws from the first posterior, which is not the prior.
+    error = expected.std / np.sqrt(len(second))
+    assert (np.abs(second.theta.mean(0) - expected.mean) < 4.5 * error).all()
+
+    other = tmp_path / "other.h5"
+    Observation.of(posterior.observable, ours.values + 0.1).write(other)
+    capsys.readouterr()
+    arguments = ("infer", "--posterior", out / "posterior", "--observation", other, "--out", tmp_path / "again")
+    assert call(*arguments) == 2
+    error_line = capsys.readouterr().err
+    assert "trained on draws from the posterior of another observation" in error_line
+    assert "use the posterior of the first round" in error_line
+    assert call("validate", path, "--out", out) == 2
+    assert '[inference] proposal = "posterior" gives a posterior for one observation alone' in capsys.readouterr().err
+
+
+def test_failed_simulations_are_left_out_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    path = config(
+        tmp_path,
+        simulator={"kind": "failing:Failing"},
+        inference={"rounds": [60], "predictive": 0},
+        executor={"failure_share": 0.9},
+    )
+    out = tmp_path / "run"
+    assert call("infer", path, "--out", out) == 0
+    counts = Bank.open(out / "bank").rows().counts()
+    text = capsys.readouterr().out
+    assert f"{counts['failed']} failed simulations are left out" in text
+    assert "the posterior is conditional on a valid simulation" in text
+    facts = read_json(out / "posterior" / "posterior.json")["facts"]
+    assert facts["left_out"] == {"failed": counts["failed"]}
+    assert facts["training_rows"] + facts["validation_rows"] == counts["ok"]
+    assert facts["conditional_on"] == "a valid simulation"
