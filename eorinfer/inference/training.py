@@ -166,9 +166,9 @@ class _Runner(LightningModule):
     def configure_optimizers(self) -> Any:
         s = self._settings
         optimizer = torch.optim.AdamW(self.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, s.learning_rate, total_steps=self._steps, pct_start=0.2
-        )
+        # Its rise of a fifth would end at step zero of five, and divide by it.
+        steps = max(self._steps, 6)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, s.learning_rate, total_steps=steps, pct_start=0.2)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

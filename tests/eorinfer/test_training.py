@@ -166,3 +166,10 @@ def test_checkpoints_hold_no_pickled_objects(tmp_path: Path) -> None:
 def test_few_rows_are_one_batch(tmp_path: Path) -> None:
     record = fit(Line(), rows(3, 1), rows(1, 2), settings(4), folder=tmp_path, seed=1)
     assert record.epochs == 4
+
+
+def test_a_fit_of_five_steps(tmp_path: Path) -> None:
+    """As many as make the schedule's rise end where it begins."""
+    x, y = TRAINING.__getitems__(list(range(10)))
+    record = fit(Line(), Tensors(x, y), VALIDATION, settings(steps=5), folder=tmp_path, seed=7)
+    assert record.epochs == 5
