@@ -32,6 +32,7 @@ from eorinfer.children import (
     stopping,
 )
 from eorinfer.errors import InputError, WorkError
+from eorinfer.interrupts import held_back
 from eorinfer.rows import Plan
 from simulators import Simulator
 
@@ -271,27 +272,28 @@ def _run(
     waiting: set[Future[ShardReport]] = set()
     trouble: BaseException | None = None
     try:
-        while True:
-            waiting |= {executor.submit(run_shard, task) for task in islice(tasks, IN_FLIGHT - len(waiting))}
-            if not waiting:
-                return trouble
-            # A short wait, so that signals reach the main thread.
-            finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in finished:
-                try:
-                    result = future.result()
-                except ChildStartError as error:
-                    raise InputError(f"[simulator] cannot be started: {error}") from error
-                except (OSError, InputError, WorkError) as error:
-                    # A full disk, say: it would be the same for every other shard.
-                    raise WorkError(f"a shard could not be made: {error}") from error
-                except Exception as error:
-                    # A worker that died, say.
-                    trouble = error
-                    continue
-                done.update(result.counts)
-                if result.rows:
-                    report(result)
+        with held_back() as let_signals_through:
+            while True:
+                let_signals_through()
+                waiting |= {executor.submit(run_shard, task) for task in islice(tasks, IN_FLIGHT - len(waiting))}
+                if not waiting:
+                    return trouble
+                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    try:
+                        result = future.result()
+                    except ChildStartError as error:
+                        raise InputError(f"[simulator] cannot be started: {error}") from error
+                    except (OSError, InputError, WorkError) as error:
+                        # A full disk, say: it would be the same for every other shard.
+                        raise WorkError(f"a shard could not be made: {error}") from error
+                    except Exception as error:
+                        # A worker that died, say.
+                        trouble = error
+                        continue
+                    done.update(result.counts)
+                    if result.rows:
+                        report(result)
     finally:
         for future in waiting:
             future.cancel()

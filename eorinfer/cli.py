@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 import eorinfer
 from eorinfer.errors import InputError, WorkError
+from eorinfer.interrupts import ask_again_when_lost
 from eorinfer.report.figures import keep_matplotlib_out_of_home
 
 app = App(
@@ -262,6 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
     if debug:
         arguments.remove("--debug")
     signal.signal(signal.SIGTERM, _terminate)
+    ask_again_when_lost()
     keep_matplotlib_out_of_home()
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
