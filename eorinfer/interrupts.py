@@ -13,8 +13,8 @@ from types import FrameType
 def held_back() -> Iterator[Callable[[], None]]:
     """Hold the first signal back until the function that is yielded is called, or the block ends.
 
-    An interrupted `Executor.submit` leaves a thread that nobody joins, an interrupted `concurrent.futures.wait` a lock that
-    nobody releases. A second signal is not held back: whoever sends it thinks that the first was not heard.
+    An interrupted `Executor.submit` leaves a thread that nobody joins, an interrupted `concurrent.futures.wait`
+    a lock that nobody releases. A second signal is not held back: whoever sends it thinks that the first was not heard.
 
     Yields
     ------
@@ -35,11 +35,11 @@ def held_back() -> Iterator[Callable[[], None]]:
 
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
     if threading.current_thread() is threading.main_thread():
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(signum)
             if callable(handler):  # neither the default nor ignored
-                handlers[signum] = handler
-                signal.signal(signum, note)
+                handlers[number] = handler
+                signal.signal(number, note)
     try:
         yield let_through
     finally:

@@ -20,32 +20,43 @@ def signum(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
 
 
 def test_a_signal_comes_when_it_is_let_through(signum: signal.Signals) -> None:
-    steps = []
-    with pytest.raises(KeyboardInterrupt), held_back() as let_through:
-        let_through()
-        os.kill(os.getpid(), signum)
-        steps.append("still here")
-        let_through()
-        steps.append("not here")
-    assert steps == ["still here"]
+    def body() -> None:
+        with held_back() as let_through:
+            let_through()
+            os.kill(os.getpid(), signum)
+            steps.append("held back")
+            let_through()
+            steps.append("too late")
+
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    assert steps == ["held back"]
     assert signal.getsignal(signum) is signal.default_int_handler
 
 
 def test_a_signal_comes_at_the_end_of_the_block(signum: signal.Signals) -> None:
-    steps = []
-    with pytest.raises(KeyboardInterrupt):
+    def body() -> None:
         with held_back():
             os.kill(os.getpid(), signum)
-            steps.append("still here")
-        steps.append("not here")
-    assert steps == ["still here"]
+            steps.append("held back")
+        steps.append("too late")
+
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    assert steps == ["held back"]
 
 
 def test_a_second_signal_is_not_held_back(signum: signal.Signals) -> None:
-    with pytest.raises(KeyboardInterrupt), held_back():
-        os.kill(os.getpid(), signum)
-        os.kill(os.getpid(), signum)
-        pytest.fail("still here")
+    def body() -> None:
+        with held_back():
+            os.kill(os.getpid(), signum)
+            os.kill(os.getpid(), signum)
+            pytest.fail("too late")
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
 
 
 def test_ignored_signals_stay_ignored(signum: signal.Signals) -> None:
