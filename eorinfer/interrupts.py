@@ -36,7 +36,7 @@ def held_back() -> Iterator[Callable[[], None]]:
     handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            handler = signal.getsignal(signum)
+            handler = signal.getsignal(number)
             if callable(handler):  # neither the default nor ignored
                 handlers[number] = handler
                 signal.signal(number, note)
