@@ -31,8 +31,8 @@ FORMAT = 1
 FOLDS = 5
 #: A standard deviation is never below this share of the bin's median power: empty boxes have none.
 FLOOR = 1e-3
-MEAN_FIT = TrainingSettings(steps=800, batch_size=1024, learning_rate=5e-3, weight_decay=1e-3)
-COVARIANCE_FIT = TrainingSettings(steps=600, batch_size=1024, learning_rate=5e-3, weight_decay=3e-2)
+MEAN_FIT = TrainingSettings(steps=800, epochs=1000, batch_size=1024, learning_rate=5e-3, weight_decay=1e-3)
+COVARIANCE_FIT = TrainingSettings(steps=600, epochs=1000, batch_size=1024, learning_rate=5e-3, weight_decay=3e-2)
 
 
 @dataclass(frozen=True)

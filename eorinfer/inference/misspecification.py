@@ -21,7 +21,7 @@ LEVEL = 0.01
 #: Draws from an image's posterior at the best of which it is compared with simulations.
 DRAWS = 256
 #: Noise draws of each held-out row, and rows that are used at most.
-NOISE_DRAWS, HELD_OUT = 4, 250
+NOISE_DRAWS, HELD_OUT = 2, 250
 #: Held-out realisations inside the truncated prior below which those outside of it are used too.
 FEW = 20
 #: Cubes at once.

@@ -31,7 +31,7 @@ NOTHING = 1e-6
 #: Neighbour to which a distance is taken: near enough for the corners of a prior to be no outliers.
 NEIGHBOUR = 5
 #: Rows that the regression on theta is made of, at most.
-ROWS = 1500
+ROWS = 1000
 #: Length scales, in units of the diagonal of the prior's box, and noise that the regression chooses from.
 LENGTHS, NOISES = (0.25, 0.5, 1.0, 2.0, 4.0), (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 

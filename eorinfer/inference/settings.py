@@ -63,7 +63,9 @@ class TrainingSettings(Settings):
     Parameters
     ----------
     steps
-        Optimiser steps of one network.
+        Optimiser steps of one network, at most.
+    epochs
+        Passes over the simulations, at most: a network that sees few of them too often learns them by heart.
     batch_size
         Rows of a batch.
     learning_rate
@@ -78,7 +80,8 @@ class TrainingSettings(Settings):
         As in Lightning, e.g. ``"bf16-mixed"`` on a GPU.
     """
 
-    steps: PositiveInt = 1500
+    steps: PositiveInt = 3000
+    epochs: PositiveInt = 120
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-2
     weight_decay: float = Field(default=0.05, ge=0)

@@ -75,7 +75,7 @@ def fit(
     training, validation
         Rows of different realisations.
     settings
-        Steps, rate and batch size.
+        Steps and epochs, rate and batch size.
     folder
         Where checkpoints stand; the caller deletes it.
     seed
@@ -89,7 +89,7 @@ def fit(
         If the loss is not finite.
     """
     batches = max(1, len(training) // min(settings.batch_size, len(training)))
-    epochs = max(1, math.ceil(settings.steps / batches))
+    epochs = min(math.ceil(settings.steps / batches), settings.epochs)
     runner = _Runner(module, settings, epochs * batches, seed)
     every = max(1, epochs // VALIDATIONS)
     best = ModelCheckpoint(folder, filename="best", monitor="validation", save_weights_only=True)

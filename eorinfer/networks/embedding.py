@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+#: Cubes that pass at once where the scalings are taken from many.
+SCALING_BATCH = 32
+
 
 class Embedding(nn.Module):
     """Features of an observed cube, from its convolutions, its power spectrum, or both.
@@ -65,10 +68,11 @@ class Embedding(nn.Module):
     def fit_scaling(self, observed: Tensor) -> None:
         """Set the scalings from a sample of observed cubes (B, C, *cells)."""
         self.scaling.fit(observed)
+        parts = observed.split(SCALING_BATCH)
         if self.spectrum is not None:
-            self.spectrum_scaling.fit(self.spectrum(observed))
+            self.spectrum_scaling.fit(torch.cat([self.spectrum(x) for x in parts]))
         if self.cnn is not None:
-            self.cnn_scaling.fit(self.cnn(self._volumes(self.scaling(observed))))
+            self.cnn_scaling.fit(torch.cat([self.cnn(self._volumes(self.scaling(x))) for x in parts]))
 
     def forward(self, observed: Tensor) -> Tensor:
         """(B, C, *cells) to (B, features)."""
@@ -175,12 +179,16 @@ class ConvolutionalNetwork(nn.Module):
             last, shortest = width, -(-shortest // 2)
         self.stages = nn.ModuleList(stages)
         self.last = Convolution(width + inputs, width, dimension, periodic)
+        # The gradients of its convolutions take a third to two thirds of the time that way.
+        self._layout = {2: torch.channels_last, 3: torch.channels_last_3d}[dimension]
+        self.to(memory_format=self._layout)
         self._average = {2: F.avg_pool2d, 3: F.avg_pool3d}[dimension]
         self.features = width * (len(stages) + 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, *cells) to (B, features): mean squares over cells of every convolution's maps."""
         squares = [self.full(x)]
+        x = x.contiguous(memory_format=self._layout)
         maps = x
         for stage in self.stages:
             y = stage(maps)
@@ -261,12 +269,11 @@ class Convolution(nn.Module):
 
 def _pad(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
     """One cell more on all sides of (B, C, *cells)."""
-    # F.pad counts axes from the last to the first
-    wrap = [1 if p else 0 for p in reversed(periodic) for _ in range(2)]
-    if any(wrap):
-        x = F.pad(x, wrap, mode="circular")
-    if not all(wrap):
-        x = F.pad(x, [1 - one for one in wrap], mode="reflect")
+    for axis, wrap in enumerate(periodic, start=2):
+        n = x.shape[axis]
+        first, last = (n - 1, 0) if wrap else (1, n - 2)
+        # Faster than `F.pad`, which loses the layout, above all in the way back.
+        x = torch.cat([x.narrow(axis, first, 1), x, x.narrow(axis, last, 1)], dim=axis)
     return x
 
 

@@ -344,13 +344,13 @@ def test_an_unknown_parameter_of_21cmfast(load: Loader) -> None:
 
 
 def test_many_mistakes_are_three_lines_and_a_count(load: Loader) -> None:
-    keys = ("steps = 0", "batch_size = 1.5", "ensemble = 'x'", "validation_fraction = 1.0", "epochs = 3")
+    keys = ("steps = 0", "batch_size = 1.5", "ensemble = 'x'", "validation_fraction = 1.0", "momentum = 3")
     wrong = "\n".join(["[training]", *keys, "[mcmc]"])
     with pytest.raises(InputError) as caught:
         load(("[mcmc]", wrong))
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
-    assert "[training] epochs: unknown key" in lines[0]
+    assert "[training] momentum: unknown key" in lines[0]
     assert lines[3].endswith("run.toml: and 2 more")
 
 

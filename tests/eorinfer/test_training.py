@@ -73,7 +73,7 @@ TRAINING, VALIDATION = rows(40, 1), rows(20, 2)
 
 
 def settings(steps: int = 100, **changes: Any) -> TrainingSettings:
-    return TrainingSettings(steps=steps, batch_size=10, learning_rate=0.05, **changes)
+    return TrainingSettings(steps=steps, epochs=1000, batch_size=10, learning_rate=0.05, **changes)
 
 
 def fitted(folder: Path, steps: int = 100, seed: int = 7, **options: Any) -> tuple[Line, FitRecord]:
@@ -166,6 +166,12 @@ def test_checkpoints_hold_no_pickled_objects(tmp_path: Path) -> None:
 def test_few_rows_are_one_batch(tmp_path: Path) -> None:
     record = fit(Line(), rows(3, 1), rows(1, 2), settings(4), folder=tmp_path, seed=1)
     assert record.epochs == 4
+
+
+def test_epochs_end_a_fit_before_its_steps_do(tmp_path: Path) -> None:
+    few = settings(100).model_copy(update={"epochs": 2})
+    record = fit(Line(), TRAINING, VALIDATION, few, folder=tmp_path, seed=7)
+    assert record.epochs == 2
 
 
 def test_a_fit_of_five_steps(tmp_path: Path) -> None:
