@@ -165,7 +165,12 @@ class _Runner(LightningModule):
 
     def configure_optimizers(self) -> Any:
         s = self._settings
-        optimizer = torch.optim.AdamW(self.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=s.learning_rate,
+            weight_decay=s.weight_decay,
+            fused=s.precision == "32-true",  # Lightning clips no gradients of a fused one otherwise
+        )
         # Its rise of a fifth would end at step zero of five, and divide by it.
         steps = max(self._steps, 6)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, s.learning_rate, total_steps=steps, pct_start=0.2)
