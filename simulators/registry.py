@@ -15,6 +15,7 @@ from simulators.base import Simulator, fingerprint_of
 KINDS = {
     "gaussian-field": "simulators.gaussian:GaussianField",
     "lognormal-field": "simulators.gaussian:LognormalField",
+    "lim-mock": "simulators.lim.mock:LimMock",
     "21cmfast-coeval": "simulators.reionization:Coeval",
     "21cmfast-lightcone": "simulators.reionization:LightCone",
     "imported": "simulators.imported:Imported",

@@ -1,0 +1,138 @@
+"""From halos to what falls on the pixels and channels of a spectral imager."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.lim.cosmology import LIGHT, Cosmology
+from simulators.lim.halos import Halos
+
+#: cm
+MPC = 3.0856775814913673e24
+#: steradian in a square arcmin
+ARCMIN2 = (np.pi / 180 / 60) ** 2
+#: erg/s/cm^2/sr in nW/m^2/sr
+NANOWATT = 1e6
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Pixels and channels.
+
+    Attributes
+    ----------
+    pixels
+        Along each side of the map.
+    pixel
+        Side of a pixel, arcmin.
+    edges
+        (C + 1,) wavelengths between the channels, micrometres, rising.
+    """
+
+    pixels: int
+    pixel: float
+    edges: tuple[float, ...]
+
+    @property
+    def side(self) -> float:
+        """Of the map, arcmin."""
+        return self.pixels * self.pixel
+
+    def redshifts(self, rest: float) -> tuple[float, float]:
+        """At which a line of rest wavelength `rest` falls on the channels.
+
+        Raises
+        ------
+        ValueError
+            If it does so at negative redshift only.
+        """
+        low, high = self.edges[0] / rest - 1, self.edges[-1] / rest - 1
+        if low <= 0:
+            raise ValueError(
+                f"channels from {self.edges[0]:g} um: a line of {rest:g} um would be seen at z = {low:.2f} there; "
+                "take longer wavelengths or leave the line out"
+            )
+        return low, high
+
+
+def on_the_sky(halos: Halos) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Offsets (N, 2) from the middle of the field in arcmin, and observed redshifts (N,), of halos of a light-cone."""
+    distance = halos.position[:, 2].astype(np.float64)
+    angle = np.rad2deg(halos.position[:, :2] / distance[:, None]) * 60
+    outwards = halos.position / np.linalg.norm(halos.position, axis=1, keepdims=True)
+    radial = (halos.velocity * outwards).sum(1)
+    return angle, halos.redshift + radial / LIGHT * (1 + halos.redshift)
+
+
+def intensity(
+    grid: Grid, rest: float, luminosity: NDArray[np.float64], halos: Halos, cosmology: Cosmology
+) -> NDArray[np.float64]:
+    """In-band intensity (pixels, pixels, C) in nW/m^2/sr of one line.
+
+    I = sum of L / (4 pi d_L^2 Omega) over the halos seen in a voxel: nothing is lost or made.
+
+    Parameters
+    ----------
+    grid
+        Pixels and channels.
+    rest
+        Wavelength of the line, micrometres.
+    luminosity
+        (N,) in erg/s.
+    halos
+        N halos of a light-cone.
+    cosmology
+        For d_L.
+    """
+    angle, z = on_the_sky(halos)
+    cell = np.floor(angle / grid.pixel + grid.pixels / 2).astype(np.int64)
+    edges = np.asarray(grid.edges)
+    channel = np.searchsorted(edges, rest * (1 + z), side="right") - 1
+    n, c = grid.pixels, len(edges) - 1
+    inside = ((cell >= 0) & (cell < n)).all(1) & (channel >= 0) & (channel < c)
+    flux = luminosity / (4 * np.pi * ((1 + halos.redshift) * halos.position[:, 2].astype(np.float64) * MPC) ** 2)
+    flat = (cell[inside, 0] * n + cell[inside, 1]) * c + channel[inside]
+    total = np.bincount(flat, flux[inside], minlength=n * n * c).reshape(n, n, c)
+    return np.asarray(total * NANOWATT / (grid.pixel**2 * ARCMIN2))
+
+
+def slab(
+    halos: Halos, cosmology: Cosmology, z: tuple[float, float], axis: int, origin: tuple[float, float, float]
+) -> Halos:
+    """A piece of a periodic box, seen along one of its axes as a light-cone between two redshifts.
+
+    Parameters
+    ----------
+    halos
+        Of a box.
+    cosmology
+        For distances.
+    z
+        Cosmological redshifts of the near and the far side.
+    axis
+        Of the line of sight.
+    origin
+        Mpc: middle across, and near side along the line of sight; axes in cyclic order, `axis` last.
+
+    Raises
+    ------
+    ValueError
+        If the box is not as deep as the slab.
+    """
+    near, far = (float(cosmology.distance(v)) for v in z)
+    order = [(axis + 1) % 3, (axis + 2) % 3, axis]
+    box = np.array(halos.box, np.float32)[order]
+    if far - near > box[2]:
+        raise ValueError(
+            f"box of {box[2]:.0f} Mpc: a slab from z = {z[0]:.3f} to {z[1]:.3f} is {far - near:.0f} Mpc deep; "
+            "give a larger box"
+        )
+    position = (halos.position[:, order] - np.array(origin, np.float32)) % box
+    inside = position[:, 2] < far - near
+    position = position[inside]
+    # The first two from the middle outwards.
+    position[:, :2] = (position[:, :2] + box[:2] / 2) % box[:2] - box[:2] / 2
+    position[:, 2] += np.float32(near)
+    redshift = cosmology.redshift(position[:, 2]).astype(np.float32)
+    return Halos(halos.mass[inside], position, halos.velocity[inside][:, order], redshift, halos.box)

@@ -1,0 +1,326 @@
+"""The simulator ``lim-mock``: maps and spectral cubes of emission lines that fall on the same wavelengths."""
+
+from functools import lru_cache
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, model_validator
+
+from simulators.base import (
+    Observable,
+    Parameter,
+    SimulationError,
+    SimulatorSettings,
+    Symmetry,
+    check_theta,
+    derived_seed,
+)
+from simulators.lim.cosmology import Cosmology
+from simulators.lim.halos import Halos, box_halos, cone_halos
+from simulators.lim.lightcone import Grid, intensity, slab
+from simulators.lim.lines import LINES, PIVOT, STAR_FORMATION, Relation, read_table, scattered
+
+LineName = Literal["ha", "hb", "oiii", "oii"]
+
+#: Redshift by which peculiar velocities may move a halo into the channels, as a share of 1 + z: 1,500 km/s.
+MARGIN = 0.005
+#: Redshift up to which lines are looked for.
+HIGHEST_REDSHIFT = 12.0
+#: Arcmin of sky that a light-cone is wider than the map, as a share.
+WIDER = 1.1
+
+
+class LimMock(SimulatorSettings):
+    """Line-intensity mocks: halos, star formation, line luminosities, and what falls on a spectral imager.
+
+    Of each line the redshifts are those at which it falls on the channels, so every line
+    is an interloper of the others.
+
+    Parameters
+    ----------
+    geometry
+        ``"slab"``: one channel around `wavelength`, a 2D map; each line has its own structure, since they come
+        from distant redshifts. ``"cubes"``: two cubes on one grid, from one light-cone. Cube A has the first
+        of `lines` and cube B the second at the same redshifts, `channels` of them from `redshift` on. B is made of
+        the instrument's own channels, which fit the redshifts of A to within half a channel; those that A
+        and B share are the same data.
+    lines
+        ``ha``, ``hb``, ``oiii``, ``oii``; for cubes the longer of the first two wavelengths comes first.
+    wavelength
+        Middle of a slab's channel, micrometres.
+    resolution
+        R = wavelength / width of a channel.
+    pixels, pixel
+        Along each side of the map, and arcmin; by default 256 of 0.4 for a slab, 64 of 1.6 for cubes.
+    redshift, channels
+        Of cubes: where they begin, and how many there are.
+    star_formation
+        ``gong17``, ``fonseca17``, ``silva15``, or the path of a table (see `lines.read_table`).
+    luminosity_tables
+        Paths of tables of log10 L in erg/s by line, in place of star formation, ratio and dust.
+    keep_mean
+        Whether scatter leaves the mean luminosity of a mass, or its median, as it was.
+    mass_min
+        log10 of the lowest halo mass in the catalogues, Msun.
+    mass_function
+        By its name in `hmf`.
+    box_length, cell
+        Side of a slab's periodic volume and cells of the initial conditions, Mpc.
+    parameters
+        Names of those that vary. ``A_HA``: log10 of the line's luminosity over the relation's; ``B_HA``: change of
+        its slope with mass about 1e12 Msun; and so for each line. ``SCATTER``: dex; ``LOG_MMIN``: log10 Msun.
+    fixed
+        Values of those that do not vary, where not the fiducial ones.
+    rows_per_realisation
+        Successive rows of a bank that share one seed, and so the halos.
+    cosmology
+        Flat LCDM.
+    """
+
+    kind: str = "lim-mock"
+    geometry: Literal["slab", "cubes"] = "slab"
+    lines: tuple[LineName, ...] = Field(default=("ha", "oiii"), min_length=1)
+    wavelength: PositiveFloat = 1.509
+    resolution: float = Field(default=41.0, gt=1)
+    pixels: int | None = Field(default=None, ge=8, validate_default=True)
+    pixel: PositiveFloat | None = Field(default=None, validate_default=True)
+    redshift: PositiveFloat = 1.3
+    channels: int = Field(default=16, ge=2)
+    star_formation: str = "gong17"
+    luminosity_tables: dict[LineName, str] = Field(default={})
+    keep_mean: bool = True
+    mass_min: float = Field(default=10.5, ge=8, lt=13)
+    mass_function: str = "Watson_FoF"
+    box_length: PositiveFloat = 320.0
+    cell: PositiveFloat = 2.3
+    varied: tuple[str, ...] = Field(default=("A_HA", "A_OIII"), alias="parameters", min_length=1)
+    fixed: dict[str, float] = Field(default={})
+    rows: int = Field(default=12, alias="rows_per_realisation", ge=1)
+    cosmology: Cosmology = Cosmology()
+
+    @field_validator("pixels")
+    @classmethod
+    def _default_pixels(cls, value: int | None, info: ValidationInfo) -> int:
+        return value or (256 if info.data.get("geometry") == "slab" else 64)
+
+    @field_validator("pixel")
+    @classmethod
+    def _default_pixel(cls, value: float | None, info: ValidationInfo) -> float:
+        return value or (0.4 if info.data.get("geometry") == "slab" else 1.6)
+
+    @field_validator("lines", "varied")
+    @classmethod
+    def _distinct(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"{', '.join(values)}: each may be given once")
+        return values
+
+    @field_validator("star_formation")
+    @classmethod
+    def _known_relation(cls, value: str) -> str:
+        if value not in STAR_FORMATION:
+            try:
+                read_table(value)
+            except ValueError as error:
+                raise ValueError(f"{error}; or one of {', '.join(STAR_FORMATION)}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        known = [parameter.name for parameter in self._all]
+        for name in (*self.varied, *self.fixed):
+            if name not in known:
+                raise ValueError(f'"{name}" is not a parameter of these lines. They are {", ".join(known)}')
+        if both := set(self.varied) & set(self.fixed):
+            raise ValueError(f"{', '.join(both)} varies (it is in parameters), so it cannot be fixed")
+        wavelengths = [LINES[line].wavelength for line in self.lines[:2]]
+        if self.geometry == "cubes" and (len(wavelengths) < 2 or wavelengths[0] <= wavelengths[1]):
+            raise ValueError("cubes need two lines, the one of the longer wavelength first")
+        for line in self.lines:
+            low, high = self.grid.redshifts(LINES[line].wavelength)
+            if high > HIGHEST_REDSHIFT:
+                raise ValueError(f"{line} would be seen at z = {high:.1f}, beyond {HIGHEST_REDSHIFT:g}")
+            near, far = (float(self.cosmology.distance(z)) for z in self._with_margin(low, high))
+            size = max(far * np.deg2rad(self.grid.side / 60), far - near)
+            if self.geometry == "slab" and size > self.box_length:
+                raise ValueError(
+                    f"box_length = {self.box_length:g} Mpc: where {line} is seen the map of {self.grid.side:g} arcmin "
+                    f"and its channel need {size:.0f} Mpc; give more, best twice that so that means vary as they should"
+                )
+        self.cosmology.mass_function(1.0, self.mass_function)
+        return self
+
+    @property
+    def grid(self) -> Grid:
+        """Pixels and the instrument's channels: those of a slab, or of both cubes together."""
+        assert self.pixels is not None
+        assert self.pixel is not None
+        if self.geometry == "slab":
+            half = self.wavelength / self.resolution / 2
+            edges = [self.wavelength - half, self.wavelength + half]
+        else:
+            start = LINES[self.lines[0]].wavelength * (1 + self.redshift)
+            steps = np.arange(-self.offset, self.channels + 1)
+            edges = (start * np.exp(steps / self.resolution)).tolist()
+        return Grid(self.pixels, self.pixel, tuple(edges))
+
+    @property
+    def offset(self) -> int:
+        """Channels by which cube B begins before cube A."""
+        first, second = (LINES[line].wavelength for line in self.lines[:2])
+        return round(self.resolution * float(np.log(first / second)))
+
+    @property
+    def _all(self) -> tuple[Parameter, ...]:
+        found = []
+        for line in self.lines:
+            label = LINES[line].label
+            found.append(Parameter(f"A_{line.upper()}", rf"A_{{{label}}}", -0.5, 0.5, 0.0, "dex", "line luminosity"))
+        for line in self.lines:
+            label = LINES[line].label
+            found.append(Parameter(f"B_{line.upper()}", rf"B_{{{label}}}", -0.5, 0.5, 0.0, "", "slope with mass"))
+        low = self.mass_min
+        found.append(Parameter("SCATTER", r"\sigma_L", 0.0, 0.6, 0.2, "dex", "scatter of luminosity"))
+        found.append(Parameter("LOG_MMIN", r"\log_{10} M_{\rm min}", low, low + 1.5, low, "log10 Msun", "lowest mass"))
+        return tuple(found)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Those that vary, in their order in the config."""
+        by_name = {parameter.name: parameter for parameter in self._all}
+        return tuple(by_name[name] for name in self.varied)
+
+    @property
+    def observables(self) -> tuple[Observable, ...]:
+        """``total``, the sum of the lines, and each line by its name; in-band intensity in nW/m^2/sr."""
+        edges = np.array(self.grid.edges)
+        n = self.grid.pixels
+        middle = np.sqrt(edges[1:] * edges[:-1])
+        rest = LINES[self.lines[0]].wavelength
+        if self.geometry == "slab":
+            z = self.wavelength / rest - 1
+            shape: tuple[int, ...] = (1, n, n)
+            axes, channels, coordinates = ("wavelength", "x", "y"), (self.wavelength,), ()
+        else:
+            z_edges = edges[self.offset :] / rest - 1
+            z = float(np.sqrt((1 + z_edges[0]) * (1 + z_edges[-1])) - 1)
+            shape = (2, n, n, self.channels)
+            axes = ("wavelength", "x", "y", "redshift")  # type: ignore[assignment]
+            channels = (float(middle[self.offset]), float(middle[0]))  # type: ignore[assignment]
+            coordinates = tuple((middle[self.offset :] / rest - 1).tolist())
+        across = float(self.cosmology.distance(z)) * np.deg2rad(self.grid.pixel / 60)
+        depth: list[float] = (
+            [float(np.diff(self.cosmology.distance(z_edges[[0, -1]]))[0]) / self.channels] if coordinates else []
+        )
+        return tuple(
+            Observable(
+                name=name,
+                shape=shape,
+                unit="nW/m^2/sr",
+                axes=axes,
+                cell_size=(across, across, *depth),
+                channels=channels,
+                symmetry=Symmetry(periodic=(False,) * (len(shape) - 1), rotations="transverse" if depth else "all"),
+                coordinates=coordinates,
+                field_of_view=self.grid.side / 60,
+            )
+            for name in ("total", *self.lines)
+        )
+
+    @property
+    def rows_per_realisation(self) -> int:
+        """How many successive rows of a bank share one seed."""
+        return self.rows
+
+    @property
+    def seconds_per_row(self) -> float:
+        """Rough cost of one row on one core."""
+        cells = (self.box_length / self.cell) ** 3 if self.geometry == "slab" else 3e7
+        return 0.1 + len(self.lines) * 5e-7 * cells / self.rows
+
+    def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
+        """One map of each line, or both cubes.
+
+        Where in the volume a slab lies, and along which axis it is seen, depends on seed and theta.
+        """
+        theta = check_theta(self.parameters, theta)
+        values = {p.name: p.fiducial for p in self._all} | self.fixed
+        values.update(zip(self.varied, theta.tolist(), strict=True))
+        if not 0 <= values["SCATTER"] <= 2:
+            raise SimulationError(f"SCATTER = {values['SCATTER']:g}: it must be between 0 and 2 dex")
+        if values["LOG_MMIN"] < self.mass_min:
+            raise SimulationError(
+                f"LOG_MMIN = {values['LOG_MMIN']:g}: the catalogues begin at mass_min = {self.mass_min:g}"
+            )
+        place = derived_seed(seed, *theta.view(np.uint32).tolist())
+        made: dict[str, NDArray[np.float64]] = {}
+        for index, name in enumerate(self.lines):
+            halos = self.halos(index, seed, place)
+            halos = halos[halos.mass >= 10 ** values["LOG_MMIN"]]
+            rng = np.random.default_rng([place, index])
+            luminosity = self.luminosity(name, halos.mass, halos.redshift)
+            luminosity *= 10 ** values[f"A_{name.upper()}"] * (halos.mass / PIVOT) ** values[f"B_{name.upper()}"]
+            normal = rng.standard_normal(len(halos))
+            luminosity = scattered(luminosity, values["SCATTER"], normal, self.keep_mean)
+            made[name] = self._windows(intensity(self.grid, LINES[name].wavelength, luminosity, halos, self.cosmology))
+        made = {"total": np.sum(list(made.values()), axis=0), **made}
+        return {name: cube.astype(np.float32) for name, cube in made.items()}
+
+    def luminosity(self, line: LineName, mass: NDArray[np.float64], z: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Mean luminosity of halos (N,) in erg/s at the fiducial parameters."""
+        redshift = np.asarray(z, np.float64)
+        if line in self.luminosity_tables:
+            return _table(self.luminosity_tables[line])(mass, redshift)
+        relation = STAR_FORMATION.get(self.star_formation) or _table(self.star_formation)
+        return LINES[line].luminosity(relation(mass, redshift))
+
+    def halos(self, line: int, seed: int, place: int) -> Halos:
+        """The light-cone of halos behind the channels, for the line of this number."""
+        masses = (10**self.mass_min, 1e16)
+        ranges = [self._with_margin(*self.grid.redshifts(LINES[name].wavelength)) for name in self.lines]
+        if self.geometry == "cubes":
+            z = (min(low for low, _ in ranges), max(high for _, high in ranges))
+            side = WIDER * float(self.cosmology.distance(z[1])) * float(np.deg2rad(self.grid.side / 60))
+            return _cone(self.cosmology, z, side, self.cell, masses, seed, self.mass_function)
+        z = ranges[line]
+        cells = round(self.box_length / self.cell)
+        middle = self.wavelength / LINES[self.lines[line]].wavelength - 1
+        box = _box(self.cosmology, middle, self.box_length, cells, masses, derived_seed(seed, line), self.mass_function)
+        rng = np.random.default_rng([place, line, 1])
+        origin = tuple(rng.uniform(0, self.box_length, 3).tolist())
+        return slab(box, self.cosmology, z, int(rng.integers(3)), origin)
+
+    def _with_margin(self, low: float, high: float) -> tuple[float, float]:
+        return max(0.01, low - MARGIN * (1 + low)), high + MARGIN * (1 + high)
+
+    def _windows(self, instrument: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Channels of the instrument (n, n, M) as the observable has them."""
+        if self.geometry == "slab":
+            return np.moveaxis(instrument, -1, 0)
+        return np.stack([instrument[..., self.offset :], instrument[..., : self.channels]])
+
+
+@lru_cache(maxsize=4)
+def _box(
+    cosmology: Cosmology, z: float, box: float, cells: int, mass: tuple[float, float], seed: int, model: str
+) -> Halos:
+    return box_halos(cosmology, z, box, cells, mass, seed, model)
+
+
+@lru_cache(maxsize=1)
+def _cone(
+    cosmology: Cosmology,
+    z: tuple[float, float],
+    side: float,
+    cell: float,
+    mass: tuple[float, float],
+    seed: int,
+    model: str,
+) -> Halos:
+    return cone_halos(cosmology, z, side, cell, mass, seed, model)
+
+
+@lru_cache(maxsize=8)
+def _table(path: str) -> Relation:
+    return read_table(path)

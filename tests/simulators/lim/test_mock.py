@@ -1,0 +1,166 @@
+"""Slabs and cubes: luminosity is conserved, lines fall where they should, and bad settings are refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from simulators import SimulationError, build
+from simulators.lim.cosmology import Cosmology
+from simulators.lim.halos import Halos
+from simulators.lim.lightcone import ARCMIN2, MPC, NANOWATT, Grid, intensity, on_the_sky, slab
+from simulators.lim.lines import LINES
+from simulators.lim.mock import LimMock
+
+COSMOLOGY = Cosmology()
+#: Small: 12.8 arcmin, halos above 1e11 Msun.
+SLAB = {"pixels": 32, "pixel": 0.8, "mass_min": 11.0, "box_length": 210.0, "cell": 4.2}
+CUBES = SLAB | {"geometry": "cubes", "pixels": 16, "pixel": 1.0, "channels": 14, "mass_min": 11.5, "cell": 4.0}
+
+
+def mock(**settings: Any) -> LimMock:
+    made = build({"kind": "lim-mock", **settings})
+    assert isinstance(made, LimMock)
+    return made
+
+
+def cone(n: int, z: tuple[float, float], seed: int = 1) -> Halos:
+    rng = np.random.default_rng(seed)
+    distance = rng.uniform(*COSMOLOGY.distance(np.array(z)), n)
+    position = np.stack([*rng.uniform(-20, 20, (2, n)), distance], axis=1).astype(np.float32)
+    velocity = rng.normal(0, 300, (n, 3)).astype(np.float32)
+    return Halos(np.full(n, 1e12), position, velocity, COSMOLOGY.redshift(position[:, 2]), (40.0, 40.0, 1e4))
+
+
+def test_luminosity_is_conserved() -> None:
+    halos = cone(5000, (1.25, 1.35))
+    grid = Grid(64, 1.0, (1.4, 1.5, 1.6))
+    luminosity = np.random.default_rng(2).lognormal(95, 1, len(halos))
+    cube = intensity(grid, 0.65628, luminosity, halos, COSMOLOGY)
+    distance = (1 + halos.redshift) * halos.position[:, 2].astype(float) * MPC
+    assert cube.sum() * ARCMIN2 / NANOWATT == pytest.approx((luminosity / (4 * np.pi * distance**2)).sum(), rel=1e-12)
+    assert cube.shape == (64, 64, 2)
+
+
+def test_one_galaxy_is_where_it_should_be() -> None:
+    """Off the axis by 3.2 and -1.2 arcmin, receding at 3,000 km/s: seen beyond its own redshift."""
+    distance = float(COSMOLOGY.distance(1.3))
+    at = [distance * np.tan(np.deg2rad(3.2 / 60)), distance * np.tan(np.deg2rad(-1.2 / 60)), distance]
+    position = np.array([at], np.float32)
+    halos = Halos(
+        np.array([1e12]), position, np.array([[0, 0, 3000]], np.float32), np.array([1.3], np.float32), (1, 1, 1)
+    )
+    angle, z = on_the_sky(halos)
+    np.testing.assert_allclose(angle, [[3.2, -1.2]], atol=1e-3)
+    assert z[0] == pytest.approx(1.3 + 2.3 * 3000 / 299792.458, abs=1e-5)
+    seen = 0.65628 * (1 + z[0])
+    grid = Grid(8, 1.0, (seen - 0.02, seen - 0.001, seen + 0.001, seen + 0.02))
+    cube = intensity(grid, 0.65628, np.array([1e42]), halos, COSMOLOGY)
+    assert np.argwhere(cube).tolist() == [[7, 2, 1]]
+
+
+def test_a_slab_of_a_box_is_a_rigid_piece_of_it() -> None:
+    rng = np.random.default_rng(3)
+    box = Halos(
+        np.ones(4000),
+        rng.uniform(0, 200, (4000, 3)).astype(np.float32),
+        np.zeros((4000, 3), np.float32),
+        np.full(4000, 1.3, np.float32),
+        (200.0, 200.0, 200.0),
+    )
+    for axis in range(3):
+        piece = slab(box, COSMOLOGY, (1.28, 1.32), axis, (30.0, 190.0, 150.0))
+        near, far = COSMOLOGY.distance(1.28), COSMOLOGY.distance(1.32)
+        assert len(piece) == pytest.approx(4000 * (far - near) / 200, rel=0.1)
+        assert near - 0.01 <= piece.position[:, 2].min()
+        assert piece.position[:, 2].max() <= far + 0.01
+        assert np.abs(piece.position[:, :2]).max() <= 100.001
+        back = np.empty_like(piece.position)
+        order = [(axis + 1) % 3, (axis + 2) % 3, axis]
+        back[:, order] = (piece.position - [0, 0, near] + [30.0, 190.0, 150.0]) % 200
+        known = {tuple(np.round(p, 1) % 200) for p in box.position}
+        hits = sum(tuple(np.round(p, 1) % 200) in known for p in back)
+        assert hits > 0.9 * len(piece)
+    with pytest.raises(ValueError, match=r"a slab from z = 1\.000 to 1\.500 is"):
+        slab(box, COSMOLOGY, (1.0, 1.5), 0, (0, 0, 0))
+
+
+def test_a_slab_mock() -> None:
+    simulator = mock(**SLAB, parameters=["A_HA", "A_OIII", "SCATTER"])
+    theta = np.array([0.1, -0.2, 0.3])
+    made, again = (simulator.simulate(theta, 7) for _ in range(2))
+    for observable in simulator.observables:
+        cube = made[observable.name]
+        assert cube.shape == observable.shape == (1, 32, 32)
+        assert cube.dtype == np.float32
+        np.testing.assert_array_equal(cube, again[observable.name])
+        assert (cube >= 0).all()
+        assert cube.any()
+    np.testing.assert_allclose(made["total"], made["ha"] + made["oiii"], rtol=1e-6)
+    assert not np.array_equal(made["ha"], simulator.simulate(theta, 8)["ha"])
+
+
+def test_mean_intensity_is_the_analytic_integral() -> None:
+    """Of the mass function, over many maps; without scatter, which would not change it."""
+    simulator = mock(**SLAB, parameters=["A_HA", "SCATTER"], rows_per_realisation=1)
+    maps = [simulator.simulate(np.array([0.0, 0.0]), seed) for seed in range(24)]
+    for line in ("ha", "oiii"):
+        low, high = simulator.grid.redshifts(LINES[line].wavelength)
+        z = (low + high) / 2
+        m, dn_dlnm, _ = COSMOLOGY.mass_function(z)
+        some = m >= 1e11
+        luminosity = simulator.luminosity(line, m[some], np.full(int(some.sum()), z))
+        density = np.trapezoid(luminosity * dn_dlnm[some], np.log(m[some]))
+        depth = COSMOLOGY.distance(high) - COSMOLOGY.distance(low)
+        # Volume x L / (4 pi dL^2) over the solid angle: chi^2 cancels.
+        expected = density * depth / (4 * np.pi * (1 + z) ** 2) / MPC**2 * NANOWATT
+        found = [float(made[line].mean(dtype=np.float64)) for made in maps]
+        error = np.std(found) / np.sqrt(len(found))
+        assert np.mean(found) == pytest.approx(expected, abs=3 * error)
+        assert error < 0.12 * expected
+
+
+def test_amplitude_slope_and_lowest_mass() -> None:
+    simulator = mock(**SLAB, parameters=["A_HA", "B_HA", "LOG_MMIN"], fixed={"SCATTER": 0.0})
+    # The place of the slab depends on theta, so that only one box full of halos can be compared.
+    mass = simulator.halos(0, 1, 1).mass
+    assert mass.min() >= 1e11
+    assert simulator.parameters[2].low == 11.0
+    with pytest.raises(SimulationError, match=r"LOG_MMIN = 10: the catalogues begin at mass_min = 11"):
+        simulator.simulate(np.array([0.0, 0.0, 10.0]), 1)
+
+
+def test_cubes_share_structure_and_channels() -> None:
+    simulator = mock(**CUBES)
+    made = simulator.simulate(np.array([0.0, 0.0]), 2)
+    assert simulator.offset == 11
+    a, b = made["total"]
+    np.testing.assert_array_equal(a[..., :3], b[..., 11:], err_msg="channels that both have are the same data")
+    target = np.corrcoef(made["ha"][0].ravel(), made["oiii"][1].ravel())[0, 1]
+    interloper = np.corrcoef(made["ha"][0].ravel(), made["oiii"][0].ravel())[0, 1]
+    assert target > 0.5, "one structure lies under both lines of one redshift"
+    assert abs(interloper) < 0.3
+    first = simulator.observables[0]
+    assert first.channels[0] / first.channels[1] == pytest.approx(np.exp(11 / 41))
+    assert first.coordinates[0] == pytest.approx(2.3 * np.exp(0.5 / 41) - 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"box_length": 30.0}, "the map of 25.6 arcmin and its channel need"),
+        ({"wavelength": 0.6}, "would be seen at z = -0.10 there"),
+        ({"wavelength": 9.0, "box_length": 900.0}, "ha would be seen at z = 12.9"),
+        ({"lines": ["ha", "ha"]}, "each may be given once"),
+        ({"lines": ["ha", "hg"]}, "Input should be 'ha', 'hb', 'oiii' or 'oii'"),
+        ({"parameters": ["A_HB"]}, '"A_HB" is not a parameter of these lines. They are A_HA, A_OIII'),
+        ({"fixed": {"A_HA": 1.0}}, "A_HA varies"),
+        ({"geometry": "cubes", "lines": ["oiii", "ha"]}, "the one of the longer wavelength first"),
+        ({"star_formation": "gong18"}, "or one of gong17, fonseca17, silva15"),
+        ({"mass_function": "Wat"}, 'mass function "Wat": hmf knows'),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        mock(**(SLAB | settings))
