@@ -2,7 +2,7 @@
 
 A 2D Gaussian field of 32 cells with white noise 0.3, as in known_answer.py. Each observation is inferred with all
 simulations in one round, with truncated proposals, and with NPE-C's atomic loss, in rounds of one
-half and two quarters; two networks of 1,000 steps each time.
+half and two quarters; two networks each time.
 
     python benchmarks/sequential.py --out DIR [--simulations 600] [--observations 4] [--table]
 
@@ -55,7 +55,7 @@ def measure(method: str, i: int, simulations: int, seed: int, out: Path) -> dict
     first = simulations // 2
     rounds = [simulations] if method == "one round" else [first, first // 2, simulations - first - first // 2]
     content["inference"]["rounds"] = rounds
-    content["training"] = {"ensemble": 2, "steps": 1000}
+    content["training"] = {"ensemble": 2}
     content["inference"]["proposal"] = "posterior" if method == "posterior" else "truncated"
     simulator, prior = (checked := check_config(Path("sequential.toml"), content)).simulator, checked.prior
     assert isinstance(simulator, GaussianField)

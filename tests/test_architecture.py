@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 #: A name stands for a module or a package; the longest one that fits a module counts.
 LAYERS: list[set[str]] = [
     {"simulators"},
-    {"eorinfer", "eorinfer.errors", "eorinfer.progress"},
+    {"eorinfer", "eorinfer.errors", "eorinfer.interrupts", "eorinfer.progress"},
     {"eorinfer.files", "eorinfer.prior"},
     {"eorinfer.samples", "eorinfer.observation"},
     {"eorinfer.survey", "eorinfer.summaries", "eorinfer.networks", "eorinfer.inference.settings"},
@@ -41,6 +41,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "lightning": ("eorinfer.inference",),
     "emcee": ("eorinfer.inference.mcmc",),
     "torch": (*NOTHING_OF_RUNS, "eorinfer.inference", "eorinfer.report", "eorinfer.run"),
+    "hmf": ("simulators.lim.cosmology",),
     "py21cmfast": ("simulators.reionization",),
     "tools21cm": ("eorinfer.survey.coverage",),
     "distributed": ("eorinfer.executors",),
