@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eorinfer.survey.settings import NoSurvey, SkaLow, SurveySettings, WhiteNoise
+from eorinfer.survey.settings import NoSurvey, SkaLow, SphereX, SurveySettings, WhiteNoise
 
 if TYPE_CHECKING:
     from eorinfer.survey.base import Survey
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NoSurvey",
     "SkaLow",
+    "SphereX",
     "SurveySettings",
     "WhiteNoise",
     "build_survey",
@@ -52,6 +53,13 @@ def build_survey(settings: SurveySettings, observable: "Observable") -> "Survey"
         from eorinfer.survey.gaussian import WhiteNoiseSurvey
 
         return WhiteNoiseSurvey(settings.sigma)
+    if isinstance(settings, SphereX):
+        from eorinfer.survey.sensitivity import instrument_channels
+        from eorinfer.survey.spherex import SphereXSurvey
+
+        pixel = 60 * observable.field_of_view / observable.cells[0]
+        nx, ny = observable.cells[:2]
+        return SphereXSurvey(settings, pixel, (nx, ny), instrument_channels(observable))
     from eorinfer.survey.ska import SkaLowSurvey, Slices
 
     nx, ny, nz = observable.cells
@@ -71,6 +79,8 @@ def check_survey(settings: SurveySettings, observable: "Observable") -> None:
     ValueError
         Saying what the survey observes and what it was given.
     """
+    if isinstance(settings, SphereX):
+        _check_spherex(settings, observable)
     if not isinstance(settings, SkaLow):
         return
     from eorinfer.survey.sky import system_flux
@@ -93,6 +103,20 @@ def check_survey(settings: SurveySettings, observable: "Observable") -> None:
         raise ValueError(f"{refusal} has channels along {observable.axes[0]!r}: {observable.channels}")
     for redshift in slice_redshifts(observable) or observable.channels:
         system_flux(settings, redshift)
+
+
+def _check_spherex(settings: SphereX, observable: "Observable") -> None:
+    from eorinfer.survey.sensitivity import instrument_channels, noise_level
+
+    refusal = f'kind = "spherex" observes maps and spectral cubes in nW/m^2/sr; {observable.name!r}'
+    if observable.unit != "nW/m^2/sr" or observable.axes[0] != "wavelength":
+        raise ValueError(f"{refusal} is in {observable.unit or 'no unit'}, with channels along {observable.axes[0]!r}")
+    if not observable.field_of_view or len(observable.cells) not in (2, 3):
+        raise ValueError(f"{refusal} has no field of view, or neither two nor three cell axes")
+    if (len(observable.cells) == 3) != bool(observable.coordinates):
+        raise ValueError(f"{refusal} has three cell axes: a cube needs the redshift of each slice")
+    for wavelength in instrument_channels(observable).wavelengths:
+        noise_level(settings, wavelength)
 
 
 def lowest_mode(settings: SurveySettings, observable: "Observable") -> float:

@@ -78,4 +78,18 @@ class SkaLow(_Settings):
         return self
 
 
-SurveySettings = Annotated[NoSurvey | WhiteNoise | SkaLow, Field(discriminator="kind")]
+class SphereX(_Settings):
+    """Beam, channel noise and masks of SPHEREx, for line-intensity maps and cubes in nW/m^2/sr."""
+
+    kind: Literal["spherex"] = "spherex"
+    field: Literal["deep", "all-sky"] = Field("deep", description="The deep fields, or the survey of the whole sky.")
+    beam: float = Field(4.8, ge=0, description="FWHM of the beam, in arcsec.")
+    nyquist: bool = Field(False, description="Channels that overlap by half, with noise larger by the root of two.")
+    smoothing: float = Field(0.0, ge=0, description="FWHM of a Gaussian that observed maps are smoothed with, arcmin.")
+    stars: float = Field(0.0, ge=0, description="Stars that are masked, per square degree.")
+    star_radius: float = Field(0.5, ge=0, description="Radius of a star's mask, in arcmin.")
+    dead_pixels: float = Field(0.0, ge=0, lt=1, description="Share of a channel's pixels that is not used.")
+    table: str | None = Field(None, description="File of noise by wavelength, in place of version 28 of 2021.")
+
+
+SurveySettings = Annotated[NoSurvey | WhiteNoise | SkaLow | SphereX, Field(discriminator="kind")]

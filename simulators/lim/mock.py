@@ -1,6 +1,7 @@
 """The simulator ``lim-mock``: maps and spectral cubes of emission lines that fall on the same wavelengths."""
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from simulators.base import (
     Symmetry,
     check_theta,
     derived_seed,
+    fingerprint_of,
 )
 from simulators.lim.cosmology import Cosmology
 from simulators.lim.halos import Halos, box_halos, cone_halos
@@ -125,6 +127,13 @@ class LimMock(SimulatorSettings):
             except ValueError as error:
                 raise ValueError(f"{error}; or one of {', '.join(STAR_FORMATION)}") from error
         return value
+
+    @field_validator("luminosity_tables")
+    @classmethod
+    def _readable(cls, tables: dict[LineName, str]) -> dict[LineName, str]:
+        for path in tables.values():
+            read_table(path)
+        return tables
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -266,6 +275,14 @@ class LimMock(SimulatorSettings):
             made[name] = self._windows(intensity(self.grid, LINES[name].wavelength, luminosity, halos, self.cosmology))
         made = {"total": np.sum(list(made.values()), axis=0), **made}
         return {name: cube.astype(np.float32) for name, cube in made.items()}
+
+    def fingerprint(self) -> str:
+        """Hash of the settings, and of what is in the tables that they name."""
+        tables = [
+            path for path in (self.star_formation, *self.luminosity_tables.values()) if path not in STAR_FORMATION
+        ]
+        found = super().fingerprint()
+        return fingerprint_of({"settings": found, "tables": [Path(p).read_text() for p in tables]}) if tables else found
 
     def luminosity(self, line: LineName, mass: NDArray[np.float64], z: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mean luminosity of halos (N,) in erg/s at the fiducial parameters."""

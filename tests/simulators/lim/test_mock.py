@@ -1,5 +1,6 @@
 """Slabs and cubes: luminosity is conserved, lines fall where they should, and bad settings are refused."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,24 @@ def test_cubes_share_structure_and_channels() -> None:
     assert first.coordinates[0] == pytest.approx(2.3 * np.exp(0.5 / 41) - 1)
 
 
+def test_a_table_of_luminosities(tmp_path: Path) -> None:
+    """The table's line follows it; what is in the table counts in the fingerprint."""
+    path = tmp_path / "ha.txt"
+
+    def made(log_luminosity: float) -> LimMock:
+        path.write_text("".join(f"{a} {m} {log_luminosity}\n" for a in (1, 5) for m in (8, 16)))
+        return mock(**SLAB, luminosity_tables={"ha": str(path)})
+
+    mass, z = np.array([1e11, 1e13]), np.array([1.3, 1.3])
+    first = made(41.0)
+    np.testing.assert_allclose(first.luminosity("ha", mass, z), 1e41)
+    np.testing.assert_allclose(first.luminosity("oiii", mass, z), mock(**SLAB).luminosity("oiii", mass, z))
+    before = first.fingerprint()
+    assert before == made(41.0).fingerprint()
+    assert before != made(41.5).fingerprint()
+    assert before != mock(**SLAB).fingerprint()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -158,6 +177,7 @@ def test_cubes_share_structure_and_channels() -> None:
         ({"fixed": {"A_HA": 1.0}}, "A_HA varies"),
         ({"geometry": "cubes", "lines": ["oiii", "ha"]}, "the one of the longer wavelength first"),
         ({"star_formation": "gong18"}, "or one of gong17, fonseca17, silva15"),
+        ({"luminosity_tables": {"ha": "/no/such/file"}}, "/no/such/file: no table of numbers"),
         ({"mass_function": "Wat"}, 'mass function "Wat": hmf knows'),
     ],
 )

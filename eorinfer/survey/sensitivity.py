@@ -1,0 +1,101 @@
+"""SPHEREx's noise by wavelength, and which of its channels a cube is made of. Loads no torch."""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from math import isclose, log
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.survey.settings import SphereX
+
+if TYPE_CHECKING:
+    from simulators.base import Observable
+
+#: Side of the pixel that the table is for, arcmin.
+PIXEL = 6.2 / 60
+#: Whole number of channels to which the offset of two cubes has to come.
+NEAR = 0.05
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Channels of the instrument behind an observable.
+
+    Attributes
+    ----------
+    wavelengths
+        (M,) micrometres, rising.
+    slices
+        Of each cube; 0 for maps, which have one channel each.
+    offset
+        By how many channels the second cube begins before the first.
+    """
+
+    wavelengths: tuple[float, ...]
+    slices: int = 0
+    offset: int = 0
+
+
+def noise_level(settings: SphereX, wavelength: float) -> float:
+    """In-band noise of a pixel of 6.2 arcsec at `wavelength` in micrometres, one sigma in nW/m^2/sr.
+
+    The table has nu I_nu; in the band of a channel it is that over R. It is interpolated between channels
+    of the same R, and channels of the table's own width are meant.
+
+    Raises
+    ------
+    ValueError
+        If the table does not reach there.
+    """
+    table = _table(settings.table)
+    if not table[0, 0] <= wavelength <= table[-1, 0]:
+        span = f"{table[0, 0]:g} to {table[-1, 0]:g} um"
+        raise ValueError(f"a channel at {wavelength:.3f} um: the noise is known from {span}")
+    sigma = np.interp(wavelength, table[:, 0], table[:, 1 if settings.field == "all-sky" else 2])
+    resolution = table[np.abs(table[:, 0] - wavelength).argmin(), 3]
+    return float(sigma / resolution) * (2**0.5 if settings.nyquist else 1.0)
+
+
+def instrument_channels(observable: "Observable") -> Channels:
+    """The channels that an observable of ``lim-mock`` or one like it is made of.
+
+    Raises
+    ------
+    ValueError
+        If two cubes are not made of one set of channels.
+    """
+    if not observable.coordinates:
+        return Channels(observable.channels)
+    steps = np.diff(np.log1p(observable.coordinates))
+    relative = np.exp(np.concatenate([[0.0], np.cumsum(steps)]))
+    first = observable.channels[0] * relative
+    if len(observable.channels) == 1:
+        return Channels(tuple(first.tolist()), len(relative))
+    offset = log(observable.channels[0] / observable.channels[1]) / steps.mean()
+    if len(observable.channels) != 2 or offset < 1 - NEAR or not isclose(offset, round(offset), abs_tol=NEAR):
+        raise ValueError(
+            f"cubes that begin at {', '.join(f'{c:.4g}' for c in observable.channels)} um are {offset:.2f} channels "
+            "apart: two cubes of one instrument, the longer wavelengths first, are a whole number apart"
+        )
+    if round(offset) > len(relative):
+        raise ValueError("two cubes with a gap between them are not made of one run of channels")
+    before = observable.channels[1] * relative[: round(offset)]
+    return Channels((*before.tolist(), *first.tolist()), len(relative), round(offset))
+
+
+def _table(path: str | None) -> NDArray[np.float64]:
+    """Wavelength, all-sky and deep noise and R, (n, 4)."""
+    source = Path(path) if path else files("eorinfer.survey") / "spherex_v28.txt"
+    try:
+        table = np.loadtxt(source.read_text().splitlines(), ndmin=2)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: no table of noise ({error})") from error
+    if table.shape[1] != 4 or len(table) < 2 or not (np.diff(table[:, 0]) > 0).all() or not (table > 0).all():
+        raise ValueError(
+            f"{path}: shape {table.shape}; expected rows of rising wavelength in um, noise in nu I_nu of the all-sky "
+            "and of the deep survey in nW/m^2/sr for a pixel of 6.2 arcsec, and R, all positive"
+        )
+    return table

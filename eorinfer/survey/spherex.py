@@ -1,0 +1,112 @@
+"""SPHEREx: beam, channel noise and masked pixels, on maps and spectral cubes of in-band intensity."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from eorinfer.survey.base import Survey, white_noise
+from eorinfer.survey.sensitivity import PIXEL, Channels, noise_level
+from eorinfer.survey.settings import SphereX
+
+
+class SphereXSurvey(Survey):
+    """Observe the sum of the lines in nW/m^2/sr.
+
+    The sky is seen through the beam; each channel adds white noise; both are smoothed where that is
+    asked for; masked pixels are zero. Channels that two cubes share have the same noise and mask.
+
+    Parameters
+    ----------
+    settings
+        Of the survey.
+    pixel
+        Side of a pixel, arcmin.
+    channels
+        Wavelengths, and which slices of a cube they are.
+    """
+
+    _sigma: Tensor
+    _beam: Tensor
+    _smoothing: Tensor
+    _disc: Tensor
+
+    def __init__(self, settings: SphereX, pixel: float, pixels: tuple[int, int], channels: Channels) -> None:
+        super().__init__()
+        self._offset, self._slices = channels.offset, channels.slices
+        sigma = [noise_level(settings, wavelength) * PIXEL / pixel for wavelength in channels.wavelengths]
+        self.register_buffer("_sigma", torch.tensor(sigma, dtype=torch.float32), persistent=False)
+        self.register_buffer(
+            "_beam", _gaussian(settings.beam / 60, pixel, (2 * pixels[0], 2 * pixels[1])), persistent=False
+        )
+        self.register_buffer(
+            "_smoothing", _gaussian(settings.smoothing, pixel, (2 * pixels[0], 2 * pixels[1])), persistent=False
+        )
+        self._smooth = settings.smoothing > 0
+        # Per pixel: how likely a star is in it, and whether it is dead.
+        self._stars = 1 - math.exp(-settings.stars * (pixel / 60) ** 2)
+        self._dead = settings.dead_pixels
+        reach = int(settings.star_radius / pixel)
+        r = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1])
+        disc = torch.tensor(r * pixel <= settings.star_radius, dtype=torch.float32)
+        self.register_buffer("_disc", disc[None, None], persistent=False)
+
+    @property
+    def sigma(self) -> NDArray[np.float64]:
+        """Noise of a pixel in each channel of the instrument (M,), before smoothing."""
+        return self._sigma.double().cpu().numpy()
+
+    def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """Observe clean cubes, with shape (B, C, *cells)."""
+        cubes = clean if self._slices else clean[..., None]
+        sky = _filtered(cubes, self._beam)
+        b, _, nx, ny, _ = cubes.shape
+        instrument = white_noise(sky.new_empty(b, nx, ny, len(self._sigma)), generator) * self._sigma.to(sky)
+        observed = sky + self._windows(instrument)
+        if self._smooth:
+            observed = _filtered(observed, self._smoothing)
+        if self._stars or self._dead:
+            observed = observed * self._windows(self._good(instrument, generator))
+        return observed if self._slices else observed[..., 0]
+
+    def _windows(self, instrument: Tensor) -> Tensor:
+        """Channels of the instrument (B, nx, ny, M) as the cubes have them, (B, C, nx, ny, slices)."""
+        if not self._slices:
+            return instrument.movedim(-1, 1)[..., None]
+        if not self._offset:
+            return instrument[:, None]
+        return torch.stack([instrument[..., self._offset :], instrument[..., : self._slices]], dim=1)
+
+    def _good(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """1 where a pixel is used and 0 where it is not, (B, nx, ny, M)."""
+        good = torch.ones_like(like)
+        if self._stars:
+            stars = torch.rand(like.shape[:3], generator=generator, device=generator.device).to(like.device)
+            hit = (stars < self._stars).to(self._disc)[:, None]
+            hidden = F.conv2d(hit, self._disc, padding=self._disc.shape[-1] // 2)[:, 0] > 0.5
+            good = good * (~hidden)[..., None]
+        if self._dead:
+            draw = torch.rand(like.shape, generator=generator, device=generator.device).to(like.device)
+            good = good * (draw >= self._dead)
+        return good
+
+
+def _gaussian(fwhm: float, pixel: float, pixels: tuple[int, int]) -> Tensor:
+    """Transfer function (nx, ny // 2 + 1, 1) of a Gaussian of this FWHM in arcmin."""
+    nx, ny = pixels
+    k2 = np.fft.fftfreq(nx, pixel)[:, None] ** 2 + np.fft.rfftfreq(ny, pixel) ** 2
+    sigma = fwhm / math.sqrt(8 * math.log(2))
+    return torch.tensor(np.exp(-2 * (math.pi * sigma) ** 2 * k2), dtype=torch.float32)[..., None]
+
+
+def _filtered(cubes: Tensor, transfer: Tensor) -> Tensor:
+    """Cubes (B, C, nx, ny, slices) through a transfer function of the map; the edges are mirrored."""
+    nx, ny = cubes.shape[2:4]
+    # Mirrored to twice the size the map is periodic, and a kernel does not carry one edge to the other.
+    wide = torch.cat([cubes, cubes.flip(2)], dim=2)
+    wide = torch.cat([wide, wide.flip(3)], dim=3)
+    modes = torch.fft.rfftn(wide, dim=(2, 3)) * transfer.to(wide)
+    return torch.fft.irfftn(modes, s=(2 * nx, 2 * ny), dim=(2, 3))[:, :, :nx, :ny]

@@ -1,0 +1,105 @@
+"""SPHEREx: noise against numbers worked out from the public table, shared channels, beam and masks."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eorinfer.survey import SphereX, build_survey, check_survey
+from simulators import GaussianField, build
+from simulators.base import Observable
+
+SLAB = build({"kind": "lim-mock", "mass_min": 12.0}).observables[0]
+CUBES = build({"kind": "lim-mock", "geometry": "cubes", "mass_min": 12.0, "pixels": 16}).observables[0]
+
+
+def observe(observable: Observable, clean: torch.Tensor | None = None, n: int = 4, **settings: Any) -> torch.Tensor:
+    survey = build_survey(SphereX(**settings), observable)
+    start = torch.zeros(n, *observable.shape) if clean is None else clean
+    observed: torch.Tensor = survey(start, torch.Generator().manual_seed(1))
+    assert observed.shape == start.shape
+    assert observed.dtype == start.dtype
+    return observed
+
+
+@pytest.mark.parametrize(
+    ("field", "pixel", "expected"),
+    [("deep", 0.4, 1.21e-2), ("deep", 1.6, 3.04e-3), ("all-sky", 0.4, 8.80e-2), ("all-sky", 0.8, 4.40e-2)],
+)
+def test_noise_at_one_and_a_half_micrometres(field: str, pixel: float, expected: float) -> None:
+    """In-band, nW/m^2/sr, falling with the side of a pixel."""
+    observable = replace(SLAB, field_of_view=256 * pixel / 60)
+    assert observe(observable, field=field).std().item() == pytest.approx(expected, rel=0.01)
+    assert observe(observable, field=field, nyquist=True).std().item() == pytest.approx(2**0.5 * expected, rel=0.01)
+
+
+def test_common_channels_have_the_same_noise() -> None:
+    observed = observe(CUBES, n=30)
+    a, b = observed[:, 0], observed[:, 1]
+    assert torch.equal(a[..., :5], b[..., 11:])
+    rest = torch.corrcoef(torch.stack([a[..., 5:].flatten(), b[..., :11].flatten()]))[0, 1]
+    assert abs(rest) < 0.02
+    # 1.168 and 1.680 um: nu I_nu of 2.585 and 1.7515 over 41, in pixels of 1.6 arcmin.
+    for cube, slice_, expected in ((b, 0, 2.585), (a, 4, 1.7515)):
+        sigma = expected / 41 * 6.2 / 96
+        assert cube[..., slice_].std().item() == pytest.approx(sigma, rel=0.04)
+
+
+def test_the_beam_keeps_the_mean_and_has_its_width() -> None:
+    point = torch.zeros(1, *SLAB.shape)
+    point[0, 0, 128, 100] = 1.0
+    survey = build_survey(SphereX(beam=120.0), SLAB)
+    survey._sigma.zero_()
+    seen = survey(point, torch.Generator()).double()[0, 0]
+    assert seen.sum().item() == pytest.approx(1.0, abs=1e-4)
+    x = (torch.arange(256) - 128) * 0.4
+    second = (seen.sum(1) * x**2).sum() / seen.sum()
+    assert second.sqrt().item() == pytest.approx(2.0 / 2.3548, rel=0.01)
+    edge = torch.zeros(1, *SLAB.shape)
+    edge[0, 0, 0, 128] = 1.0
+    assert survey(edge, torch.Generator())[0, 0, -10:].abs().max() < 1e-6, "nothing comes out at the other side"
+
+
+def test_smoothing_acts_on_noise_too() -> None:
+    rough, smooth = observe(SLAB), observe(SLAB, smoothing=1.2)
+    # White noise under a Gaussian of sigma s pixels: variance over 4 pi s^2.
+    s = 1.2 / 2.3548 / 0.4
+    assert (smooth.std() / rough.std()).item() == pytest.approx(1 / (2 * np.sqrt(np.pi) * s), rel=0.03)
+
+
+def test_masks() -> None:
+    clean = torch.ones(40, *SLAB.shape)
+    stars = observe(SLAB, clean, stars=200.0, star_radius=1.0) == 0
+    area = np.pi * 1.0**2 * 200 / 3600
+    assert stars.float().mean().item() == pytest.approx(1 - np.exp(-area), rel=0.1)
+    dead = observe(SLAB, clean, dead_pixels=0.1) == 0
+    assert dead.float().mean().item() == pytest.approx(0.1, rel=0.02)
+    masked = observe(CUBES, torch.ones(8, *CUBES.shape), stars=100.0, star_radius=2.0) == 0
+    assert torch.equal(masked[:, 0, ..., 0], masked[:, 1, ..., 7]), "a star hides all channels"
+
+
+def test_a_table_of_ones_own(tmp_path: Any) -> None:
+    path = tmp_path / "noise.txt"
+    path.write_text("1.0 4 2 50\n2.0 4 2 50\n")
+    observed = observe(SLAB, table=str(path))
+    assert observed.std().item() == pytest.approx(2 / 50 * 6.2 / 24, rel=0.02)
+    path.write_text("1.0 4 2\n")
+    with pytest.raises(ValueError, match="expected rows of rising wavelength"):
+        check_survey(SphereX(table=str(path), field="deep"), replace(SLAB, channels=(1.5,)))
+
+
+@pytest.mark.parametrize(
+    ("observable", "message"),
+    [
+        (GaussianField().observables[0], "'field' is in no unit, with channels along 'channel'"),
+        (replace(SLAB, channels=(0.7,)), r"a channel at 0\.700 um: the noise is known from 0\.75 to 4\.9965"),
+        (replace(SLAB, field_of_view=0.0), "has no field of view"),
+        (replace(CUBES, coordinates=()), "a cube needs the redshift of each slice"),
+        (replace(CUBES, channels=(1.5, 1.2)), r"are 9\.15 channels apart"),
+    ],
+)
+def test_what_it_cannot_observe(observable: Observable, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_survey(SphereX(), observable)
