@@ -153,6 +153,33 @@ def validate(config: Path, *, out: Out) -> None:
     step.validate()
 
 
+@app.command
+def lim(config: Path, *, out: Out, n: int = 1, seed: int = 1, fits: bool = False, plot: bool = False) -> None:
+    """Make mock maps or cubes, line by line and as they are observed.
+
+    They are made at the config's [observation] theta, or at draws from the prior where it names none.
+
+    Parameters
+    ----------
+    config
+        TOML file, for instance examples/lim.toml.
+    n
+        How many.
+    seed
+        Of everything random.
+    fits
+        Write FITS files with WCS beside the HDF5 ones.
+    plot
+        Draw the first one: total, lines and noise side by side.
+    """
+    from eorinfer.config import load_config
+    from eorinfer.progress import for_terminal
+    from eorinfer.run.mocks import write_mocks
+
+    write_mocks(load_config(config), out, n, seed, for_terminal(), fits=fits, plot=plot)
+    print(f"results: {out}/mock-000.h5{', .fits' if fits else ''}{', .png' if plot else ''}")
+
+
 @bank_app.command
 def info(bank: Path, *, plot: Path | None = None) -> None:
     """Show parameters, rows by status and round, size and seconds per row.

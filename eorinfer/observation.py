@@ -1,6 +1,7 @@
 """An observed cube with what is needed to check that it fits: HDF5, FITS or npy."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,9 +69,11 @@ class Observation:
         """Hash of the values."""
         return hashlib.sha256(self.values.tobytes()).hexdigest()
 
-    def write(self, path: Path) -> None:
-        """Write HDF5: dataset ``observed`` and its attributes."""
+    def write(self, path: Path, beside: Mapping[str, NDArray[np.float32]] | None = None) -> None:
+        """Write HDF5: dataset ``observed`` and its attributes, and other arrays `beside` it by name."""
         with whole_hdf5(Path(path)) as file:
+            for name, array in (beside or {}).items():
+                file.create_dataset(name, data=array)
             data = file.create_dataset("observed", data=self.values)
             data.attrs.update(format=FORMAT, unit=self.unit, axes=list(self.axes), cell_size=np.array(self.cell_size))
             data.attrs[_channel_key(self.axes)] = np.array(self.channels)
