@@ -7,6 +7,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, model_validator
+from scipy import fft
 
 from simulators.base import (
     Observable,
@@ -301,7 +302,7 @@ class LimMock(SimulatorSettings):
             side = WIDER * float(self.cosmology.distance(z[1])) * float(np.deg2rad(self.grid.side / 60))
             return _cone(self.cosmology, z, side, self.cell, masses, seed, self.mass_function)
         z = ranges[line]
-        cells = round(self.box_length / self.cell)
+        cells = fft.next_fast_len(int(np.ceil(self.box_length / self.cell)), real=True)
         middle = self.wavelength / LINES[self.lines[line]].wavelength - 1
         box = _box(self.cosmology, middle, self.box_length, cells, masses, derived_seed(seed, line), self.mass_function)
         rng = np.random.default_rng([place, line, 1])
