@@ -128,11 +128,12 @@ def slab(
             f"box of {box[2]:.0f} Mpc: a slab from z = {z[0]:.3f} to {z[1]:.3f} is {far - near:.0f} Mpc deep; "
             "give a larger box"
         )
-    position = (halos.position[:, order] - np.array(origin, np.float32)) % box
-    inside = position[:, 2] < far - near
-    position = position[inside]
-    # The first two from the middle outwards.
-    position[:, :2] = (position[:, :2] + box[:2] / 2) % box[:2] - box[:2] / 2
-    position[:, 2] += np.float32(near)
+    along = (halos.position[:, axis] - np.float32(origin[2])) % box[2]
+    inside = np.flatnonzero(along < far - near)
+    position = np.empty((len(inside), 3), np.float32)
+    position[:, 2] = along[inside] + np.float32(near)
+    for i in range(2):  # from the middle outwards
+        across = halos.position[inside, order[i]] - np.float32(origin[i])
+        position[:, i] = (across + box[i] / 2) % box[i] - box[i] / 2
     redshift = cosmology.redshift(position[:, 2]).astype(np.float32)
     return Halos(halos.mass[inside], position, halos.velocity[inside][:, order], redshift, halos.box)
