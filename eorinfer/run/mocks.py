@@ -96,7 +96,7 @@ def _write_fits(
 
 
 def _sky_header(observable: Observable) -> Any:
-    """Tangent plane about RA = Dec = 0 for maps; for cubes the slice's redshift too, linear in its logarithm."""
+    """Tangent plane about RA = Dec = 0 for maps; for cubes the wavelength too, in logarithmic steps."""
     from astropy.io import fits
 
     header = fits.Header()

@@ -22,7 +22,7 @@ from simulators.base import (
 from simulators.lim.cosmology import Cosmology
 from simulators.lim.halos import Halos, box_halos, cone_halos
 from simulators.lim.lightcone import Grid, intensity, slab
-from simulators.lim.lines import LINES, PIVOT, STAR_FORMATION, Relation, read_table, scattered
+from simulators.lim.lines import LINES, PIVOT, STAR_FORMATION, read_table, scattered
 
 LineName = Literal["ha", "hb", "oiii", "oii"]
 
@@ -30,7 +30,7 @@ LineName = Literal["ha", "hb", "oiii", "oii"]
 MARGIN = 0.005
 #: Redshift up to which lines are looked for.
 HIGHEST_REDSHIFT = 12.0
-#: Arcmin of sky that a light-cone is wider than the map, as a share.
+#: Width of a light-cone over that of the map at its far end.
 WIDER = 1.1
 
 
@@ -289,8 +289,8 @@ class LimMock(SimulatorSettings):
         """Mean luminosity of halos (N,) in erg/s at the fiducial parameters."""
         redshift = np.asarray(z, np.float64)
         if line in self.luminosity_tables:
-            return _table(self.luminosity_tables[line])(mass, redshift)
-        relation = STAR_FORMATION.get(self.star_formation) or _table(self.star_formation)
+            return read_table(self.luminosity_tables[line])(mass, redshift)
+        relation = STAR_FORMATION.get(self.star_formation) or read_table(self.star_formation)
         return LINES[line].luminosity(relation(mass, redshift))
 
     def halos(self, line: int, seed: int, place: int) -> Halos:
@@ -337,8 +337,3 @@ def _cone(
     model: str,
 ) -> Halos:
     return cone_halos(cosmology, z, side, cell, mass, seed, model)
-
-
-@lru_cache(maxsize=8)
-def _table(path: str) -> Relation:
-    return read_table(path)
