@@ -95,7 +95,7 @@ class LimMock(SimulatorSettings):
     keep_mean: bool = True
     mass_min: float = Field(default=10.5, ge=8, lt=13)
     mass_function: str = "Watson_FoF"
-    box_length: PositiveFloat = 320.0
+    box_length: PositiveFloat = 330.0
     cell: PositiveFloat = 2.3
     varied: tuple[str, ...] = Field(default=("A_HA", "A_OIII"), alias="parameters", min_length=1)
     fixed: dict[str, float] = Field(default={})
@@ -151,8 +151,8 @@ class LimMock(SimulatorSettings):
             low, high = self.grid.redshifts(LINES[line].wavelength)
             if high > HIGHEST_REDSHIFT:
                 raise ValueError(f"{line} would be seen at z = {high:.1f}, beyond {HIGHEST_REDSHIFT:g}")
-            near, far = (float(self.cosmology.distance(z)) for z in self._with_margin(low, high))
-            size = max(far * np.deg2rad(self.grid.side / 60), far - near)
+            low, high = self._with_margin(low, high)
+            size = max(self._width(high), float(np.diff(self.cosmology.distance(np.array([low, high])))[0]))
             if self.geometry == "slab" and size > self.box_length:
                 raise ValueError(
                     f"box_length = {self.box_length:g} Mpc: where {line} is seen the map of {self.grid.side:g} arcmin "
@@ -219,7 +219,7 @@ class LimMock(SimulatorSettings):
             axes = ("wavelength", "x", "y", "redshift")  # type: ignore[assignment]
             channels = (float(middle[self.offset]), float(middle[0]))  # type: ignore[assignment]
             coordinates = tuple((middle[self.offset :] / rest - 1).tolist())
-        across = float(self.cosmology.distance(z)) * np.deg2rad(self.grid.pixel / 60)
+        across = self._width(z) / n
         depth: list[float] = (
             [float(np.diff(self.cosmology.distance(z_edges[[0, -1]]))[0]) / self.channels] if coordinates else []
         )
@@ -299,15 +299,18 @@ class LimMock(SimulatorSettings):
         ranges = [self._with_margin(*self.grid.redshifts(LINES[name].wavelength)) for name in self.lines]
         if self.geometry == "cubes":
             z = (min(low for low, _ in ranges), max(high for _, high in ranges))
-            side = WIDER * float(self.cosmology.distance(z[1])) * float(np.deg2rad(self.grid.side / 60))
-            return _cone(self.cosmology, z, side, self.cell, masses, seed, self.mass_function)
+            return _cone(self.cosmology, z, WIDER * self._width(z[1]), self.cell, masses, seed, self.mass_function)
         z = ranges[line]
         cells = fft.next_fast_len(int(np.ceil(self.box_length / self.cell)), real=True)
         middle = self.wavelength / LINES[self.lines[line]].wavelength - 1
         box = _box(self.cosmology, middle, self.box_length, cells, masses, derived_seed(seed, line), self.mass_function)
         rng = np.random.default_rng([place, line, 1])
         origin = tuple(rng.uniform(0, self.box_length, 3).tolist())
-        return slab(box, self.cosmology, z, int(rng.integers(3)), origin)
+        return slab(box, self.cosmology, z, self._width(z[1]), int(rng.integers(3)), origin)
+
+    def _width(self, z: float) -> float:
+        """Of the map at a redshift, Mpc."""
+        return float(self.cosmology.distance(z) * np.deg2rad(self.grid.side / 60))
 
     def _with_margin(self, low: float, high: float) -> tuple[float, float]:
         return max(0.01, low - MARGIN * (1 + low)), high + MARGIN * (1 + high)
