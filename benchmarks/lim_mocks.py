@@ -9,6 +9,7 @@ clustering  One-point statistics of maps weighted by luminosity, in boxes of 128
             (2 Mpc/h pixels, 64 Mpc/h deep), against those of PINOCCHIO 5.1 (means of four boxes); P(k) with shot noise
             and the same maps in boxes of 100 Mpc/h against a stored box of PINOCCHIO, beside the error of one box.
 lines       Luminosity functions against Colbert et al. 2013, and mean intensities against the analytic integral.
+pixels      One-point distribution and P(k) of the default maps.
 speed       Processor's seconds for each pair of maps of 256², of a dozen slabs for each pair of volumes.
 """
 
@@ -156,6 +157,30 @@ def lines(arguments: argparse.Namespace) -> None:
         print(f"{name}: {ratio:.3f} +- {error:.3f}; {expected:.2e}")
 
 
+def pixels(arguments: argparse.Namespace) -> None:
+    """One-point distribution and P(k) of maps."""
+    simulator = mock(["A_HA", "SCATTER"], mass_min=11.0, rows_per_realisation=1)
+    print("\npixels: maps of 256² of 0.4 arcmin, M > 1e11 Msun, 0.2 dex; nW/m^2/sr")
+    maps = [simulator.simulate(np.array([0.0, 0.2]), seed) for seed in range(arguments.seeds)]
+    quantiles = [0.5, 0.9, 0.99, 0.999]
+    side = simulator.grid.side
+    f = np.fft.fftfreq(simulator.grid.pixels, simulator.grid.pixel)
+    k = 2 * np.pi * np.hypot(*np.meshgrid(f, f))
+    edges = np.geomspace(0.1, 6.4, 7)
+    for name in ("ha", "oiii"):
+        values = np.array([made[name][0] for made in maps], dtype=float)
+        found = np.quantile(values, quantiles)
+        print(
+            f"{name}: mean {values.mean():.2e} (scatter {values.mean((1, 2)).std() / values.mean():.0%}), rms "
+            f"{values.std():.2e}, empty {np.mean(values == 0):.0%}; {quantiles} quantiles "
+            + ", ".join(f"{q:.1e}" for q in found)
+        )
+        p = np.mean(np.abs(np.fft.fft2(values - values.mean((1, 2), keepdims=True))) ** 2, axis=0)
+        p *= side**2 / simulator.grid.pixels**4
+        bins = [p[(k >= a) & (k < b)].mean() for a, b in itertools.pairwise(edges)]
+        print("    P, k = 0.1 to 6.4 /arcmin by factors of two: " + ", ".join(f"{v:.1e}" for v in bins))
+
+
 def speed(arguments: argparse.Namespace) -> None:
     """Seconds for each pair of maps."""
     simulator = mock(["A_HA", "A_OIII"], mass_min=11.0)
@@ -219,7 +244,7 @@ def power(position: NDArray[np.floating], side: float, edges: NDArray[np.float64
     return np.array([p[(k >= a) & (k < b)].mean() for a, b in itertools.pairwise(edges)])
 
 
-PARTS = {"counts": counts, "clustering": clustering, "lines": lines, "speed": speed}
+PARTS = {"counts": counts, "clustering": clustering, "lines": lines, "pixels": pixels, "speed": speed}
 
 if __name__ == "__main__":
     main()

@@ -25,7 +25,7 @@ def lines_figure(observable: Observable, observed: NDArray[np.float32], clean: d
     panels = {"observed": observed, **clean, "observed $-$ clean": observed - clean[observable.name]}
     channels = len(observed)
     figure, axes = plt.subplots(
-        channels, len(panels), figsize=(3.1 * len(panels), 3.0 * channels + 0.4), squeeze=False, layout="constrained"
+        channels, len(panels), figsize=(3.1 * len(panels), 2.7 * channels + 0.4), squeeze=False, layout="constrained"
     )
     half = 30 * observable.field_of_view
     for row, wavelength in enumerate(observable.channels):

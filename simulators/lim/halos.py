@@ -177,24 +177,25 @@ class _Field:
 
     def displacements(self) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
         """Axis, and first- and second-order displacement along it at z = 0 (cells), in Mpc."""
-        second = fft.rfftn(self._second_order_source())
+        potential = self.delta / self.k2
+        second = fft.rfftn(self._second_order_source(potential))
+        second *= np.float32(3 / 7) / self.k2
         for axis in range(3):
-            first = self._gradient(self.delta, axis)
-            yield axis, first, np.float32(3 / 7) * self._gradient(second, axis)
+            yield axis, self._gradient(potential, axis), self._gradient(second, axis)
 
-    def _second_order_source(self) -> NDArray[np.float32]:
-        shear = {(i, j): self._shear(i, j) for i, j in ((0, 0), (1, 1), (2, 2))}
+    def _second_order_source(self, potential: Any) -> NDArray[np.float32]:
+        shear = {(i, j): self._shear(potential, i, j) for i, j in ((0, 0), (1, 1), (2, 2))}
         source = shear[0, 0] * shear[1, 1] + shear[0, 0] * shear[2, 2] + shear[1, 1] * shear[2, 2]
         shear.clear()
         for i, j in ((0, 1), (0, 2), (1, 2)):
-            source -= self._shear(i, j) ** 2
+            source -= self._shear(potential, i, j) ** 2
         return source
 
-    def _shear(self, i: int, j: int) -> NDArray[np.float32]:
-        return np.asarray(fft.irfftn(self.k[i] * self.k[j] / self.k2 * self.delta, s=self.cells, overwrite_x=True))
+    def _shear(self, potential: Any, i: int, j: int) -> NDArray[np.float32]:
+        return np.asarray(fft.irfftn(self.k[i] * self.k[j] * potential, s=self.cells, overwrite_x=True))
 
-    def _gradient(self, modes: Any, axis: int) -> NDArray[np.float32]:
-        return np.asarray(fft.irfftn(1j * self.k[axis] / self.k2 * modes, s=self.cells, overwrite_x=True))
+    def _gradient(self, potential: Any, axis: int) -> NDArray[np.float32]:
+        return np.asarray(fft.irfftn(1j * self.k[axis] * potential, s=self.cells, overwrite_x=True))
 
 
 def _sampled(
@@ -212,7 +213,7 @@ def _sampled(
         density, _, _ = tables[len(tables) // 2]
         mean_mass = np.average(np.exp(fine[inside]), weights=density[inside])
         linear = field.smoothed(1.3 * (mean_mass * cosmology.h / 1e12) ** 0.25 / cosmology.h)
-        sigma = float(linear.std())
+        sigma = float(np.sqrt(np.mean(np.square(linear), dtype=np.float64)))
         for (part, z), (density, bias, cumulative) in zip(steps, tables, strict=True):
             growth = float(cosmology.growth(z))
             law = _BiasLaw(float(np.average(bias[inside], weights=density[inside])) - 1, growth * sigma)
