@@ -109,7 +109,8 @@ def _cardinal(x: NDArray[np.float64], knots: int) -> NDArray[np.float64]:
     """Natural cubic splines (m, K) at x (m,) that are one at one of the knots, which are about equally spaced."""
     if not len(x):
         return np.zeros((0, 0))
-    values = np.unique(np.round(x, 9))
+    x = np.round(x, 9)  # wavenumbers k and -k must get the very same values
+    values = np.unique(x)
     wanted = np.linspace(values[0], values[-1], knots)
     # A knot where there is no mode would be free to go anywhere.
     at = values[np.unique(np.abs(values[:, None] - wanted).argmin(0))]
@@ -160,7 +161,7 @@ class IsotropicConvolution(nn.Module):
         for (i, j), n in zip(self.pairs, mixing.unbind(1), strict=True):
             rows[i] = rows[i] + n[..., None] * modes[:, j]
         out = self._back(torch.stack(rows, dim=1) * transfer[..., None])
-        return out, (knots[:, : self.channels].double() @ self._total).sum(-1)
+        return out, (knots[:, : self.channels].double() @ self._total.double()).sum(-1)
 
     def inverse(self, z: Tensor, u: Tensor) -> Tensor:
         """Undo `forward` for maps (B, C, *cells)."""

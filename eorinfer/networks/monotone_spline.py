@@ -135,7 +135,9 @@ class _Forward(torch.autograd.Function):
         g_log = gradients[1].to(values)[:, None]
         for part in _parts(values):
             interval = intervals[part].long()
-            partials = _partials(values[part], _look_up(table[:, part[0]], interval), gradients[0][part], g_log[part[0]])
+            partials = _partials(
+                values[part], _look_up(table[:, part[0]], interval), gradients[0][part], g_log[part[0]]
+            )
             for row, partial in zip(by_table[:, part[0]], partials, strict=True):
                 row.scatter_add_(1, interval, partial)
             by_values[part] = partials[0].neg_()
