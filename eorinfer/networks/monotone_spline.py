@@ -5,8 +5,8 @@ knots. In each interval, with t the distance from its left knot,
 
     y = y_j + (d_j t + a t^2) / (1 + p t - q t^2),    dy/dx = (d_j + 2 a t + c t^2) / (1 + p t - q t^2)^2,
 
-and the tails are the intervals with a = p = q = c = 0. These numbers belong to intervals, not to cells: they
-are computed once a row and looked up, and gradients are gathered by interval, which is what makes it quick.
+with c = a p + d_j q, and the tails are the intervals with a = p = q = 0. These numbers belong to intervals, not
+to cells: they are computed once a row and looked up, and gradients are gathered by interval, which makes it quick.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Spline:
     x, y
         (R, K) positions and values of the knots, rising.
     table
-        (7, R, K + 1) coefficients of the intervals, the tails first and last.
+        (6, R, K + 1) coefficients x_j, y_j, d_j, a, p, q of the intervals, the tails first and last.
     """
 
     x: Tensor
@@ -58,9 +58,9 @@ class Spline:
         s = dy / dx
         p = (d[:, :-1] + d[:, 1:] - 2 * s) / (s * dx)
         a, q = (s - d[:, :-1]) / dx, p / dx
-        inner = torch.stack([x[:, :-1], y[:, :-1], d[:, :-1], a, p, q, a * p + d[:, :-1] * q])
+        inner = torch.stack([x[:, :-1], y[:, :-1], d[:, :-1], a, p, q])
         zero = torch.zeros_like(d[:, :1])
-        tails = [torch.stack([x[:, i], y[:, i], d[:, i], *(zero,) * 4]) for i in (slice(0, 1), slice(-1, None))]
+        tails = [torch.stack([x[:, i], y[:, i], d[:, i], *(zero,) * 3]) for i in (slice(0, 1), slice(-1, None))]
         return cls(x, y, torch.cat([tails[0], inner, tails[1]], dim=-1))
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,13 +68,18 @@ class Spline:
         out: tuple[Tensor, Tensor] = _Forward.apply(values, self.x.detach(), self.table)
         return out
 
+    @torch.no_grad()
     def inverse(self, values: Tensor) -> Tensor:
-        """Undo `forward` for values (R, N)."""
-        x_j, y_j, d, a, p, q, _ = _look_up(self.table, _intervals(values, self.y))
-        u = values - y_j
-        linear = d - u * p
-        # The root that stays finite in the tails, where the square term is zero.
-        return x_j + 2 * u / (linear + (linear.square() + 4 * u * (a + u * q)).clamp_min(0).sqrt())
+        """Undo `forward` for values (R, N); sampling needs no gradients, and there are none."""
+        out = torch.empty_like(values)
+        for part in _parts(values):
+            x_j, y_j, d, a, p, q = _look_up(self.table[:, part[0]], _intervals(values[part], self.y[part[0]]))
+            u = values[part] - y_j
+            linear = torch.addcmul(d, u, p, value=-1)
+            root = torch.addcmul(linear.square(), u, torch.addcmul(a, u, q), value=4).clamp_min_(0).sqrt_()
+            # The root that stays finite in the tails, where the square term is zero.
+            torch.addcdiv(x_j, u, linear.add_(root), value=2, out=out[part])
+        return out
 
 
 def _positive(logarithm: Tensor) -> Tensor:
@@ -93,6 +98,12 @@ def _intervals(values: Tensor, knots: Tensor) -> Tensor:
 def _look_up(table: Tensor, interval: Tensor) -> tuple[Tensor, ...]:
     """Coefficients (R, N) each of the intervals (R, N)."""
     return tuple(row.gather(1, interval) for row in table)
+
+
+def _numerator(t: Tensor, d: Tensor, a: Tensor, p: Tensor, q: Tensor) -> Tensor:
+    """The slope times the denominator squared: d + 2 a t + c t^2."""
+    c = torch.addcmul(a * p, d, q)
+    return c.mul_(t).add_(a, alpha=2).mul_(t).add_(d)
 
 
 def _parts(values: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -118,12 +129,12 @@ class _Forward(torch.autograd.Function):
         intervals = torch.empty(values.shape, dtype=torch.uint8, device=values.device)
         for part in _parts(values):
             interval = _intervals(values[part], knots[part[0]])
-            x_j, y_j, d, a, p, q, c = _look_up(table[:, part[0]], interval)
-            t = values[part] - x_j
-            below = 1 + t * (p - q * t)
-            out[part] = y_j + t * (d + a * t) / below
-            slope = (d + t * (2 * a + c * t)) / below.square_()
-            log_slope[part[0]] += slope.log_().sum(-1, dtype=torch.float64)
+            x_j, y_j, d, a, p, q = _look_up(table[:, part[0]], interval)
+            t = torch.sub(values[part], x_j, out=x_j)
+            above = _numerator(t, d, a, p, q)
+            below = torch.addcmul(p, q, t, value=-1, out=q).mul_(t).add_(1)
+            torch.addcdiv(y_j, torch.addcmul(d, a, t, out=a).mul_(t), below, out=out[part])
+            log_slope[part[0]] += above.div_(below.square_()).log_().sum(-1, dtype=torch.float64)
             intervals[part] = interval
         ctx.save_for_backward(values, intervals, table)
         return out, log_slope
@@ -146,14 +157,16 @@ class _Forward(torch.autograd.Function):
 
 def _partials(values: Tensor, coefficients: tuple[Tensor, ...], g: Tensor, g_log: Tensor) -> tuple[Tensor, ...]:
     """Derivatives of the loss by each coefficient (R, N), given those by y (R, N) and by the log slopes (R, 1)."""
-    x_j, _, d, a, p, q, c = coefficients
+    x_j, _, d, a, p, q = coefficients
     t = values - x_j
     inverse = 1 / (1 + t * (p - q * t))
-    above = d + t * (2 * a + c * t)
+    c = torch.addcmul(a * p, d, q)
+    above = _numerator(t, d, a, p, q)
     along = g * t * inverse
     by_above = g_log / above
     by_below = -inverse * (along * (d + a * t) + 2 * g_log)
     by_t = g * above * inverse.square() + 2 * by_above * (a + c * t) - 2 * g_log * inverse * (p - 2 * q * t)
     by_p = by_below * t
-    by_above_t = by_above * t
-    return -by_t, g, along + by_above, t * along + 2 * by_above_t, by_p, -by_p * t, by_above_t * t
+    by_c = by_above * t * t
+    by_d, by_a = along + by_above + by_c * q, t * (along + 2 * by_above) + by_c * p
+    return -by_t, g, by_d, by_a, by_p + by_c * a, by_c * d - by_p * t
