@@ -1,12 +1,16 @@
 """`eorinfer field` and `[inference] method = "field-flow"`, as a user would start them, on tiny Gaussian fields."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
+from eorinfer.bank import Bank
+from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import FieldFlow
 from eorinfer.run import field as field_run
 from eorinfer.samples import Samples
@@ -106,3 +110,55 @@ def test_wrong_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         error = capsys.readouterr().err
         assert said in error
         assert "Traceback" not in error
+
+
+def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert call("field", "train", field_config(tmp_path), "--out", out) == 0
+    theta = ["--theta", "log_amplitude=0.5", "slope=-1.5"]
+    where = tmp_path / "images"
+    assert call("field", "sample", out / "field", *theta, "--n", 6, "--out", where) == 0
+    assert "log_amplitude = 0.5, slope = -1.5: P(k) within" in capsys.readouterr().out
+    assert {p.name for p in where.iterdir()} == {"images.h5", "images.json", "images.png", "images.pdf"}
+    with h5py.File(where / "images.h5") as file:
+        group = file["00"]
+        assert group["generated"].shape == group["real"].shape == (6, 1, 8, 8)
+        assert group["conditions"].attrs["names"].tolist() == ["log_amplitude", "slope"]
+        assert group["conditions"][0].tolist() == [0.5, -1.5]
+        assert not group["outside_training"][:].any()
+        first = group["generated"][:]
+        real = group["real"][:]
+    assert len({float(r.sum()) for r in real}) == 6
+    content = json.loads((where / "images.json").read_text())["conditions"][0]
+    assert content["channels"][0]["generated"]["std"] == pytest.approx(first.std(), rel=1e-4)
+    assert len(content["channels"][0]["ratio"]) == len(content["k"])
+    # The same again, and others with another seed.
+    for seed, same in ((1, True), (2, False)):
+        assert call("field", "sample", out / "field", *theta, "--n", 6, "--out", where, "--seed", seed) == 0
+        with h5py.File(where / "images.h5") as file:
+            assert (file["00/generated"][:] == first).all() == same
+    capsys.readouterr()
+    assert call("field", "sample", out / "field", "--n", 4, "--out", where) == 0
+    with h5py.File(where / "images.h5") as file:
+        conditions = file["00/conditions"][:]
+    held = validation_rows((rows := Bank.open(out / "bank").rows()).seed, 0.1)
+    assert {tuple(y) for y in conditions} <= {tuple(t) for t in rows.theta[held]}
+    outside = ["--theta", "log_amplitude=0.5", "slope=0.5"]
+    assert call("field", "sample", out / "field", *outside, "--n", 2, "--out", where) == 0
+    assert "WARNING: log_amplitude = 0.5, slope = 0.5: outside of what training saw" in capsys.readouterr().out
+    with h5py.File(where / "images.h5") as file:
+        assert file["00/outside_training"][:].all()
+    for wrong, said in (
+        (["--theta", "slop=1"], 'did you mean "slope"?'),
+        (["--theta", "slope=-1"], "--theta lacks log_amplitude"),
+        (["--theta", "slope=x"], "'x' is no number"),
+        (["--neutral-fraction", "0.5"], "this flow needs --theta"),
+        (["--n", "1"], "at least two images"),
+    ):
+        assert call("field", "sample", out / "field", *wrong, "--out", where) == 2
+        assert said in capsys.readouterr().err
+    assert call("field", "sample", tmp_path, *theta, "--out", where) == 2
+    assert "no field flow here" in capsys.readouterr().err
+    shutil.copytree(out / "field", tmp_path / "alone")
+    assert call("field", "sample", tmp_path / "alone", *theta, "--n", 2, "--out", where) == 0
+    assert "no real images to compare with" in capsys.readouterr().out

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eorinfer.bank import Bank
@@ -158,8 +157,8 @@ class FieldTrainer:
                 f"{len(rows)} valid simulations of {len(np.unique(rows.seed))} realisation(s): "
                 "training needs at least two realisations, one of them for validation"
             )
-        y, conditions = self._conditions(bank, rows, ~validate)
-        held = torch.from_numpy(validate)
+        y, held = row_conditions(bank, rows, self.prior, self.settings), torch.from_numpy(validate)
+        conditions = condition_space(y[~held], self.prior, self.observable, self.settings)
         training = Conditioned(Cubes(bank, self.observable.name, rows[~validate]), y[~held])
         validation = Conditioned(Cubes(bank, self.observable.name, rows[validate]), y[held])
         image = field_observable(self.settings, self.observable)
@@ -207,22 +206,33 @@ class FieldTrainer:
             ) from error
         return task
 
-    def _conditions(self, bank: Bank, rows: Rows, seen: NDArray[np.bool_]) -> tuple[Tensor, Prior]:
-        """Conditions (n, S, P) of all rows, and their names and range over those that are `seen` (n,) in training."""
-        columns = theta_columns(self.settings, self.prior)
-        if columns:
-            return torch.from_numpy(rows.theta[:, columns])[:, None], Prior(
-                tuple(self.prior.parameters[i] for i in columns)
-            )
-        sliced = self.settings.image == "slices"
-        parts = []
-        for start in range(0, len(rows), BATCH):
-            neutral = bank.read(NEUTRAL_FRACTION, rows[start : start + BATCH]).astype(np.float64)
-            means = neutral.mean(axis=tuple(range(2, neutral.ndim - sliced)))
-            parts.append(np.moveaxis(means, -1, 1) if sliced else means[:, None])
-        y = np.concatenate(parts)
-        in_training = y[seen].reshape(-1, y.shape[-1])
-        low, high = in_training.min(0), in_training.max(0)
-        if (high <= low).any():
-            raise InputError('[field] condition = "neutral-fraction": it is the same in all simulations')
-        return torch.from_numpy(y), Prior(neutral_fraction_parameters(self.observable, low.tolist(), high.tolist()))
+
+def row_conditions(bank: Bank, rows: Rows, prior: Prior, settings: FieldSettings) -> Tensor:
+    """Conditions of rows of a bank, (n, S, P) float64: of the whole image (S = 1), or of each of its slices."""
+    columns = theta_columns(settings, prior)
+    if columns:
+        return torch.from_numpy(rows.theta[:, columns])[:, None]
+    sliced = settings.image == "slices"
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        neutral = bank.read(NEUTRAL_FRACTION, rows[start : start + BATCH]).astype(np.float64)
+        means = neutral.mean(axis=tuple(range(2, neutral.ndim - sliced)))
+        parts.append(np.moveaxis(means, -1, 1) if sliced else means[:, None])
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def condition_space(y: Tensor, prior: Prior, observable: Observable, settings: FieldSettings) -> Prior:
+    """Names and ranges of conditions y (n, S, P) that training sees.
+
+    Raises
+    ------
+    InputError
+        If a neutral fraction is the same in all of them.
+    """
+    if columns := theta_columns(settings, prior):
+        return Prior(tuple(prior.parameters[i] for i in columns))
+    flat = y.flatten(0, 1)
+    low, high = flat.min(0).values, flat.max(0).values
+    if bool((high <= low).any()):
+        raise InputError('[field] condition = "neutral-fraction": it is the same in all simulations')
+    return Prior(neutral_fraction_parameters(observable, low.tolist(), high.tolist()))

@@ -58,6 +58,17 @@ class Run:
         """Whether `infer` trains posteriors, in rounds, and not the flow on the images."""
         return self.tables.inference.method == "npe"
 
+    @property
+    def parts(self) -> Any:
+        """What steps in modules of their own need of the run (`eorinfer.run.truths.Parts`)."""
+        from eorinfer.run.truths import Parts
+
+        return Parts(self.config, self.out, self.bank, self._simulations, self._rounds.survey, self.progress)
+
+    def training_rows(self, observation: Observation) -> Rows:
+        """Of all rounds that have been simulated."""
+        return self._rounds.training_rows(self._rounds.known(), observation)
+
     # -- simulations ---------------------------------------------------------------------------
 
     def preflight(self) -> None:
@@ -112,7 +123,7 @@ class Run:
         if not self.by_npe:
             from eorinfer.run.field import infer_field
 
-            return infer_field(self._parts, self._training_rows(observation), observation)
+            return infer_field(self.parts, self.training_rows(observation), observation)
         posterior: Posterior | None = None
         plans = self.simulate()
         for number in range(1, len(self.tables.inference.rounds) + 1):
@@ -134,7 +145,7 @@ class Run:
         from eorinfer.inference.mcmc import run_mcmc
 
         observation = self.observe()
-        rows = self._training_rows(observation)
+        rows = self.training_rows(observation)
         start = time.monotonic()
         likelihood = self._likelihood(rows)
         emulated = time.monotonic()
@@ -195,15 +206,15 @@ class Run:
                 f'{self.config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
                 'which no other truth can test; validate a run with proposal = "truncated", or with one round'
             )
-        rows = self._training_rows(observation)
+        rows = self.training_rows(observation)
         likelihood = self._likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
-        validate(self._parts, posterior, observation, rows, likelihood)
+        validate(self.parts, posterior, observation, rows, likelihood)
 
     def field(self) -> Any:
         """The flow on the images, in ``field/``: loaded when it is there, else trained."""
         from eorinfer.run.field import trained_field
 
-        return trained_field(self._parts, self._training_rows(self.observe()))
+        return trained_field(self.parts, self.training_rows(self.observe()))
 
     # -- results -------------------------------------------------------------------------------
 
@@ -212,7 +223,7 @@ class Run:
         from eorinfer.run.results import write_results
 
         plans = [plan for plan, _ in (*self._rounds.recorded(1), *self._rounds.recorded_later())]
-        write_results(self._parts, self.observe(), plans, self._predictive_plan())
+        write_results(self.parts, self.observe(), plans, self._predictive_plan())
 
     def all(self) -> None:
         """Everything."""
@@ -223,16 +234,6 @@ class Run:
         self.plot()
 
     # -- inside --------------------------------------------------------------------------------
-
-    @property
-    def _parts(self) -> Any:
-        from eorinfer.run.truths import Parts
-
-        return Parts(self.config, self.out, self.bank, self._simulations, self._rounds.survey, self.progress)
-
-    def _training_rows(self, observation: Observation) -> Rows:
-        """Of all rounds that have been simulated."""
-        return self._rounds.training_rows(self._rounds.known(), observation)
 
     def _likelihood(self, rows: Rows) -> Any:
         """Of the power spectrum: its emulator is loaded when it is there, else trained."""
