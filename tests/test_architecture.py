@@ -30,6 +30,8 @@ LAYERS: list[set[str]] = [
     {"eorinfer.executors", "eorinfer.explain"},
     {"eorinfer.config"},
     {"eorinfer.run"},
+    {"eorinfer.cli_common"},
+    {"eorinfer.cli_field"},
     {"eorinfer.cli"},
 ]
 #: Stricter than the order: these know nothing of banks and files.
