@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 import eorinfer
+from eorinfer.cli_separate import app as separate_app
 from eorinfer.errors import InputError, WorkError
 from eorinfer.interrupts import ask_again_when_lost
 from eorinfer.report.figures import keep_matplotlib_out_of_home
@@ -22,6 +23,7 @@ app = App(
 )
 bank_app = App(name="bank", help="Look at, check and fill simulation banks.")
 app.command(bank_app)
+app.command(separate_app)
 
 Out = Annotated[Path, Parameter(name="--out", help="Run folder; the same command goes on where it stopped.")]
 

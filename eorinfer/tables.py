@@ -16,6 +16,7 @@ from eorinfer.inference.settings import (
     TrainingSettings,
     ValidationSettings,
 )
+from eorinfer.separation.settings import SeparationSettings
 from eorinfer.survey.settings import NoSurvey, SurveySettings
 
 
@@ -125,5 +126,6 @@ class Tables(Settings):
     power_spectrum: PowerSpectrumSettings = PowerSpectrumSettings()
     mcmc: McmcSettings = McmcSettings()
     validation: ValidationSettings = ValidationSettings()
+    separation: SeparationSettings = SeparationSettings()
     bank: BankSettings = BankSettings()
     executor: ExecutorSettings = ExecutorSettings()

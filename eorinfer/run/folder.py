@@ -15,6 +15,7 @@ FREE_BEFORE = {
     "embedding": "rounds/01/posterior",
     "flow": "rounds/01/posterior",
     "training": "rounds/01/posterior",
+    "separation": "separator",
 }
 
 

@@ -1,0 +1,30 @@
+"""The commands ``eorinfer separate``: a conditional GAN that takes maps apart into lines."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+app = App(name="separate", help="Train, use and judge a network that separates emission lines.")
+
+Out = Annotated[Path, Parameter(name="--out", help="Folder; the same command goes on where it stopped.")]
+
+
+@app.command
+def train(config: Path, *, out: Out) -> None:
+    """Simulate mocks and train a separator on them, in OUT/separator.
+
+    Parameters
+    ----------
+    config
+        TOML file with [simulator], [survey] and [separation].
+    """
+    from eorinfer.config import load_config
+    from eorinfer.progress import for_terminal
+    from eorinfer.run.separation import Separation
+
+    step = Separation(load_config(config, "separation"), out, for_terminal())
+    separator = step.train()
+    for warning in separator.meaning.facts["warnings"]:
+        step.progress.line(f"at the end: {warning}")
+    step.progress.line(f"results: {out}/separator")
