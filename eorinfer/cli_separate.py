@@ -28,3 +28,29 @@ def train(config: Path, *, out: Out) -> None:
     for warning in separator.meaning.facts["warnings"]:
         step.progress.line(f"at the end: {warning}")
     step.progress.line(f"results: {out}/separator")
+
+
+@app.command
+def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) -> None:
+    """Separate an observed map, in overlapping tiles where it is larger than those of training.
+
+    Parameters
+    ----------
+    model
+        Folder of a separator, e.g. OUT/separator.
+    file
+        Observed map: HDF5, FITS or npy, in the unit and pixels of training.
+    out
+        HDF5 or FITS file: the observed map, each line, and with --draws their spread and the draws.
+    draws
+        How many draws to make; the lines are then their mean.
+    seed
+        Of the draws.
+    """
+    from eorinfer.errors import InputError
+    from eorinfer.run import separation
+
+    if draws < 0:
+        raise InputError(f"--draws {draws}: it must be at least 0")
+    separation.apply(model, file, out, draws, seed)
+    print(f"results: {out}")

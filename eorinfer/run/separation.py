@@ -13,11 +13,65 @@ from eorinfer.config import Config
 from eorinfer.errors import InputError
 from eorinfer.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.inference.plans import plan_round, planned_rows
+from eorinfer.observation import Observation
 from eorinfer.progress import Progress, Silent
 from eorinfer.rows import Plan, Rows
 from eorinfer.run.folder import refuse_other_config
+from eorinfer.run.mocks import write_fits
 from eorinfer.run.simulations import Simulations
 from simulators.base import derived_seed, fingerprint_of
+
+
+def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
+    """Separate an observed map: ``observed`` and each line by its name, with the draws and their spread beside it.
+
+    Parameters
+    ----------
+    model
+        Folder of a separator.
+    file
+        HDF5, FITS or npy.
+    out
+        HDF5 or FITS, with the sky coordinates of `file` where it has them.
+    draws, seed
+        Draws to make, 0 for the one result without dropout; and their seed.
+
+    Raises
+    ------
+    InputError
+        If unit, pixels or axes are not those of training, or the files cannot be read or written.
+    """
+    from eorinfer.separation.apply import separate
+    from eorinfer.separation.model import Separator
+
+    if out.suffix.lower() not in (".h5", ".hdf5", ".fits"):
+        raise InputError(f"{out}: separated maps are .h5, .hdf5 or .fits files")
+    separator = Separator.load(model)
+    observation = Observation.open(file, separator.meaning.observable)
+    observable = separator.observable_of(observation.values.shape, str(file))
+    if file.suffix.lower() == ".npy":
+        observation = Observation.of(observable, observation.values)
+    observation.check(observable, str(file))
+    made = separate(separator, observation.values, draws, seed)
+    images = dict(zip(separator.meaning.lines, made.lines, strict=True))
+    if made.spread is not None:
+        images |= {f"{name}_spread": x for name, x in zip(separator.meaning.lines, made.spread, strict=True)}
+        images |= {f"{name}_draws": made.draws[:, i] for i, name in enumerate(separator.meaning.lines)}
+    make_folder(out.parent)
+    if out.suffix.lower() == ".fits":
+        write_fits(out, observable, observation.values, images, _sky_of(file))
+    else:
+        observation.write(out, images)
+
+
+def _sky_of(file: Path) -> Any:
+    """The header of a FITS file with sky coordinates, else None."""
+    from astropy.io import fits
+
+    if file.suffix.lower() != ".fits":
+        return None
+    header = fits.getheader(file)
+    return header if any(str(value).startswith("RA---") for value in header["CTYPE*"].values()) else None
 
 
 class Separation:
