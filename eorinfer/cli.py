@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 import eorinfer
 from eorinfer.cli_common import Out, open_run
 from eorinfer.cli_field import field_app
+from eorinfer.cli_separate import separate_app
 from eorinfer.errors import InputError, WorkError
 from eorinfer.interrupts import ask_again_when_lost
 from eorinfer.report.figures import keep_matplotlib_out_of_home
@@ -25,6 +26,7 @@ app = App(
 bank_app = App(name="bank", help="Look at, check and fill simulation banks.")
 app.command(bank_app)
 app.command(field_app)
+app.command(separate_app)
 
 
 @app.command

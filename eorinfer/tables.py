@@ -17,6 +17,7 @@ from eorinfer.inference.settings import (
     TrainingSettings,
     ValidationSettings,
 )
+from eorinfer.separation.settings import SeparationSettings
 from eorinfer.survey.settings import NoSurvey, SurveySettings
 
 
@@ -127,5 +128,6 @@ class Tables(Settings):
     power_spectrum: PowerSpectrumSettings = PowerSpectrumSettings()
     mcmc: McmcSettings = McmcSettings()
     validation: ValidationSettings = ValidationSettings()
+    separation: SeparationSettings = SeparationSettings()
     bank: BankSettings = BankSettings()
     executor: ExecutorSettings = ExecutorSettings()

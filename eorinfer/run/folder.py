@@ -16,6 +16,7 @@ FREE_BEFORE = {
     "flow": "rounds/01/posterior",
     "training": "rounds/01/posterior",
     "field": "field/field.json",
+    "separation": "separator",
 }
 
 
