@@ -36,7 +36,7 @@ from eorinfer.inference.calibration import calibrate
 from eorinfer.inference.emulator import Emulator
 from eorinfer.inference.exact import grid_posterior, grid_samples
 from eorinfer.inference.flow import build_power_spectrum
-from eorinfer.inference.many import draw, features, log_density, unit
+from eorinfer.inference.many import draw, log_density, unit
 from eorinfer.inference.posterior import Posterior
 from eorinfer.progress import for_terminal
 from simulators import GaussianField
@@ -193,7 +193,7 @@ def check_calibration(simulator: GaussianField, posterior: Posterior, seed: int)
     theta = posterior.prior.sample(TRUTHS, rng)
     cubes = np.stack([simulator.simulate(t, int(rng.integers(2**32)))["field"] for t in theta])
     observed = torch.from_numpy(cubes + SIGMA * rng.standard_normal(cubes.shape).astype(np.float32))
-    read = features(posterior, observed)
+    read = posterior.read(observed)
     draws = draw(posterior, read, 1000, seed).values
     found = calibrate(
         posterior.prior.names,

@@ -53,7 +53,7 @@ from eorinfer import Bank, Observation
 from eorinfer.inference.calibration import calibrate
 from eorinfer.inference.data import MEMORY_SHARE, memory, validation_rows
 from eorinfer.inference.flow import PosteriorNetwork
-from eorinfer.inference.many import draw, features, log_density, unit
+from eorinfer.inference.many import draw, log_density, unit
 from eorinfer.inference.posterior import Architecture
 from eorinfer.inference.rounds import Trainer
 from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
@@ -377,7 +377,7 @@ def sample(job: Job) -> dict[str, Any]:
     result = {"sample": seconds, "sample_cpu": cpu}
 
     def drawn() -> tuple[Any, Any]:
-        read = features(posterior, observed)
+        read = posterior.read(observed)
         return read, draw(posterior, read, 1000, 1).values
 
     def densities() -> tuple[Any, Any]:

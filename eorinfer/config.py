@@ -76,7 +76,7 @@ class Config:
             content = {name: content[name] for name in OF_SEPARATION}
         else:
             del content["separation"]
-        for table, key in (("observation", "file"), ("bank", "path")):
+        for table, key in (("observation", "file"), ("bank", "path"), ("preprocessing", "model")):
             if content.get(table, {}).get(key):
                 content[table][key] = str((self.folder / content[table][key]).resolve())
         return content

@@ -3,7 +3,7 @@
 import difflib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -42,6 +42,7 @@ _HINTS = {
     "simulator.box_length": "box_length = 128.0, in comoving Mpc",
     "survey.sigma": "sigma = 1.0, the noise of a cell in the unit of the image",
     "observation": 'theta = { NAME = value, ... } for a mock, or file = "observed.h5"',
+    "preprocessing.model": 'model = "separation/separator", the folder of a separator',
     "inference": "rounds = [600, 300], the simulations of each round",
     "inference.rounds": "rounds = [600, 300], the simulations of each round",
 }
@@ -121,7 +122,8 @@ def _known_keys(where: list[str], tags: list[str], cls: Any) -> list[str]:
     if len(where) > 2:
         return []
     annotation = Tables.model_fields[where[0]].annotation
-    models = [cls, annotation] + [_SURVEYS[tag] for tag in tags]
+    # A table that may be left out is a union with None.
+    models = [cls, annotation, *get_args(annotation)] + [_SURVEYS[tag] for tag in tags]
     return [field.alias or name for model in models for name, field in getattr(model, "model_fields", {}).items()]
 
 

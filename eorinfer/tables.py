@@ -17,7 +17,7 @@ from eorinfer.inference.settings import (
     TrainingSettings,
     ValidationSettings,
 )
-from eorinfer.separation.settings import SeparationSettings
+from eorinfer.separation.settings import PreprocessingSettings, SeparationSettings
 from eorinfer.survey.settings import NoSurvey, SurveySettings
 
 
@@ -119,6 +119,7 @@ class Tables(Settings):
     simulator: dict[str, Any]
     prior: dict[str, tuple[float, float]] = Field(default={})
     survey: SurveySettings = NoSurvey()
+    preprocessing: PreprocessingSettings | None = None
     observation: ObservationSettings
     inference: InferenceSettings
     embedding: EmbeddingSettings = EmbeddingSettings()

@@ -52,12 +52,6 @@ class Truncation:
     volume: float
 
 
-def features(posterior: Posterior, observed: Tensor) -> list[Tensor]:
-    """What each network of the ensemble reads from observed cubes (B, C, *cells): (B, F) each."""
-    with torch.no_grad():
-        return [network.embedding(observed) for network in posterior.networks]
-
-
 def log_density(posterior: Posterior, theta: NDArray[np.float64], read: Sequence[Tensor]) -> NDArray[np.float64]:
     """Log density (B, n) of theta (B, n, P) before truncation, given the networks' features (B, F) each."""
     out = np.empty(theta.shape[:2])

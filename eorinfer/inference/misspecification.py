@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.inference.data import Cubes
-from eorinfer.inference.many import draw, features, unit
+from eorinfer.inference.many import draw, unit
 from eorinfer.inference.posterior import Posterior
 from eorinfer.inference.reference import ROWS, ImageStatistics, Reference, regression
 from eorinfer.observation import Observation
@@ -145,7 +145,7 @@ def with_reference(
     statistics = ImageStatistics(posterior.observable)
     parts = []
     for observed in _observed(training, rows, survey, generator):
-        parts.append((statistics(observed), torch.cat(features(posterior, observed), dim=1).double()))
+        parts.append((statistics(observed), torch.cat(posterior.read(observed), dim=1).double()))
     reference = regression(theta, *(torch.cat(column) for column in zip(*parts, strict=True)))
     held = np.flatnonzero(posterior.contains(validation.theta.numpy()))
     if len(np.unique(realisations[held])) < FEW:
@@ -165,7 +165,7 @@ def _distances(
     posterior: Posterior, reference: Reference, observed: Tensor, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Squared distances (2, B) of images, and the deviations (B, S) of their statistics."""
-    read = features(posterior, observed)
+    read = posterior.read(observed)
     # Before truncation: where the best parameters are outside of it the image is all the same one of the simulator's.
     whole = replace(posterior, regions=())
     theta = torch.from_numpy(unit(posterior, draw(whole, read, DRAWS, seed).values))

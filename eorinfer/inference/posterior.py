@@ -22,6 +22,8 @@ from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSp
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.samples import Samples
+from eorinfer.separation.model import Separator
+from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.survey.settings import SurveySettings
 from simulators import Observable, Parameter
 
@@ -86,6 +88,8 @@ class Posterior:
         Box of theta, and what x must be like.
     survey
         What the networks were trained through.
+    preprocessing
+        What is done to observed cubes before the networks see them; None for nothing.
     architecture
         Of each network.
     networks
@@ -110,6 +114,13 @@ class Posterior:
     facts: dict[str, Any] = field(default_factory=dict)
     reference: Reference | None = None
     only_for: str | None = None
+    preprocessing: LineSeparation | None = None
+
+    def read(self, observed: Tensor) -> list[Tensor]:
+        """What each network of the ensemble reads from observed cubes (B, C, *cells): (B, F) each."""
+        with torch.no_grad():
+            seen = observed if self.preprocessing is None else self.preprocessing(observed)
+            return [network.embedding(seen) for network in self.networks]
 
     def sample(self, observation: Observation, n: int, seed: int, label: str = "NPE") -> Samples:
         """Draw from the posterior of one observation.
@@ -213,12 +224,16 @@ class Posterior:
                 FlowSettings(**content["flow"]),
                 PowerSpectrumSettings(**content["power_spectrum"]),
             )
+            preprocessing = None
+            if kept := content["preprocessing"]:
+                preprocessing = LineSeparation(Separator.load(folder / "preprocessing"), kept["keep"])
+            seen = preprocessing.observable(observable) if preprocessing else observable
             survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
             weights = load_file(folder / "weights.safetensors")
             networks = []
             for member in range(content["ensemble"]):
                 with torch.random.fork_rng(devices=[]):
-                    network = architecture.build(prior, observable)
+                    network = architecture.build(prior, seen)
                 prefix = f"{member}."
                 state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
                 network.load_state_dict(state)
@@ -246,13 +261,12 @@ class Posterior:
             content["facts"],
             reference,
             content.get("only_for"),
+            preprocessing,
         )
 
     def _features(self, observation: Observation) -> list[Tensor]:
         observation.check(self.observable, "observation")
-        x = torch.from_numpy(observation.values[None])
-        with torch.no_grad():
-            return [network.embedding(x)[0] for network in self.networks]
+        return [features[0] for features in self.read(torch.from_numpy(observation.values[None]))]
 
     def _draw(self, n: int, features: Sequence[Tensor]) -> NDArray[np.float64]:
         """N draws from the ensemble's mean, in random order."""
@@ -273,6 +287,8 @@ class Posterior:
         save_file(weights, folder / "weights.safetensors")
         if self.reference is not None:
             save_file(self.reference.arrays(), folder / "reference.safetensors")
+        if self.preprocessing is not None:
+            self.preprocessing.separator.save(folder / "preprocessing")
         for i, region in enumerate(self.regions, start=1):
             region.posterior._write(folder / "regions" / f"{i:02d}")
             region.observation.write(folder / "regions" / f"{i:02d}" / "observation.h5")
@@ -283,7 +299,7 @@ class Posterior:
                 "prior": [asdict(p) for p in self.prior.parameters],
                 "observable": asdict(self.observable),
                 "survey": self.survey.model_dump(mode="json"),
-                "preprocessing": [],
+                "preprocessing": {"keep": self.preprocessing.keep} if self.preprocessing else None,
                 "embedding": self.architecture.embedding.model_dump(mode="json"),
                 "flow": self.architecture.flow.model_dump(mode="json"),
                 "power_spectrum": self.architecture.power_spectrum.model_dump(mode="json"),

@@ -19,6 +19,7 @@ from eorinfer.inference.training import fit
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress
 from eorinfer.rows import Rows
+from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.survey.base import Survey
 from eorinfer.survey.settings import SurveySettings
 from eorinfer.survey.symmetry import augment
@@ -35,14 +36,22 @@ class PosteriorTask(nn.Module):
     With `atoms` the loss is the atomic one, for theta that is drawn from another distribution than the prior.
     """
 
-    def __init__(self, network: PosteriorNetwork, survey: Survey, symmetry: Symmetry, atoms: int | None = None) -> None:
+    def __init__(
+        self,
+        network: PosteriorNetwork,
+        survey: Survey,
+        symmetry: Symmetry,
+        atoms: int | None = None,
+        preprocessing: LineSeparation | None = None,
+    ) -> None:
         super().__init__()
         self.network, self.survey, self.symmetry, self.atoms = network, survey, symmetry, atoms
+        self.preprocessing = preprocessing
 
     def observe(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Clean cubes (B, C, *cells), transformed and observed with fresh noise."""
+        """What the network sees of clean cubes (B, C, *cells), transformed and observed with fresh noise."""
         observed: Tensor = self.survey(augment(clean, self.symmetry, generator), generator)
-        return observed
+        return observed if self.preprocessing is None else self.preprocessing(observed)
 
     def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
         """-log q(theta | x) + log prior or the atomic loss, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
@@ -65,6 +74,7 @@ class Trainer:
     survey: Survey
     architecture: Architecture
     training: TrainingSettings
+    preprocessing: LineSeparation | None = None
 
     def train(
         self,
@@ -103,13 +113,14 @@ class Trainer:
             )
         training = Cubes(bank, self.observable.name, rows[~validate])
         validation = Cubes(bank, self.observable.name, rows[validate])
+        seen = self.preprocessing.observable(self.observable) if self.preprocessing else self.observable
         networks, records = [], []
         for member in range(self.training.ensemble):
             member_seed = derived_seed(seed, member)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(member_seed)
-                network = self.architecture.build(self.prior, self.observable)
-            task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms)
+                network = self.architecture.build(self.prior, seen)
+            task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms, self.preprocessing)
             generator = torch.Generator().manual_seed(member_seed)
             some = list(range(min(SCALING_ROWS, len(training))))
             network.embedding.fit_scaling(task.observe(training.__getitems__(some)[1], generator))
@@ -134,5 +145,6 @@ class Trainer:
             regions,
             {"bank": bank.fingerprint, "training_rows": int((~validate).sum())}
             | {"validation_rows": int(validate.sum()), "fits": [asdict(r) for r in records]},
+            preprocessing=self.preprocessing,
         )
         return with_reference(posterior, training, validation, rows.seed[validate], self.survey, seed)

@@ -12,6 +12,7 @@ FREE = ("executor", "mcmc", "validation", "inference.method", "inference.samples
 #: Tables that may change until the first file or folder is there that depends on them.
 FREE_BEFORE = {
     "observation": "observation.h5",
+    "preprocessing": "rounds/01/posterior",
     "embedding": "rounds/01/posterior",
     "flow": "rounds/01/posterior",
     "training": "rounds/01/posterior",

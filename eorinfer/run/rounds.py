@@ -21,6 +21,25 @@ from eorinfer.run.simulations import Simulations
 from simulators.base import derived_seed, fingerprint_of
 
 
+def find_preprocessing(config: Config) -> Any:
+    """What is done to observed maps before the networks see them; None for nothing.
+
+    Raises
+    ------
+    InputError
+        If there is no such separator, or it is for other maps.
+    """
+    settings = config.tables.preprocessing
+    if settings is None:
+        return None
+    from eorinfer.separation.preprocessing import LineSeparation
+
+    try:
+        return LineSeparation.of(settings, config.observable, config.folder)
+    except InputError as error:
+        raise InputError(f"{config.file}: [preprocessing] {error}") from error
+
+
 class Rounds:
     """Plans, simulations and posteriors of the rounds of one run.
 
@@ -32,11 +51,22 @@ class Rounds:
         Fills the bank.
     progress
         Where progress is told.
+    preprocessing
+        From `find_preprocessing`.
     """
 
-    def __init__(self, config: Config, out: Path, bank: Bank, simulations: Simulations, progress: Progress) -> None:
+    def __init__(
+        self,
+        config: Config,
+        out: Path,
+        bank: Bank,
+        simulations: Simulations,
+        progress: Progress,
+        preprocessing: Any,
+    ) -> None:
         self._config, self._out, self._bank = config, out, bank
         self._simulations, self._progress = simulations, progress
+        self.preprocessing = preprocessing
 
     @cached_property
     def survey(self) -> Any:
@@ -153,6 +183,7 @@ class Rounds:
             self.survey,
             Architecture(self._config.tables.embedding, self._config.tables.flow, self._config.tables.power_spectrum),
             self._config.tables.training,
+            self.preprocessing,
         )
         truncated = self._config.tables.inference.proposal == "truncated"
         regions = () if before is None or not truncated else self._regions(before, observation, number)
@@ -188,11 +219,13 @@ class Rounds:
         return posterior
 
     def training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
-        """Valid rows of the plans, without any that shares the observation's realisation."""
+        """Valid rows of the plans, without any whose realisation the observation or the separator has."""
         from eorinfer.inference.plans import planned_rows
 
         rows = planned_rows(self._bank, plans).ok
-        return rows if observation.seed is None else rows[rows.seed != observation.seed]
+        known = self.preprocessing.seeds() if self.preprocessing else set()
+        known |= set() if observation.seed is None else {observation.seed}
+        return rows[~np.isin(rows.seed, list(known))] if known else rows
 
     def training_key(self, rows: Rows) -> str:
         """Hash of all that a training depends on."""
@@ -204,4 +237,5 @@ class Rounds:
             | {"atoms": inference.atoms if inference.proposal == "posterior" else None}
             | {"bank": simulators.fingerprint(self._config.simulator), "theta": rows.theta.tolist()}
             | {"seeds": rows.seed.tolist()}
+            | ({"preprocessing": self.preprocessing.digest()} if self.preprocessing else {})
         )

@@ -14,7 +14,7 @@ from eorinfer.observation import Observation
 from eorinfer.progress import Progress, Silent
 from eorinfer.rows import Plan, Rows
 from eorinfer.run.folder import refuse_other_config
-from eorinfer.run.rounds import Rounds
+from eorinfer.run.rounds import Rounds, find_preprocessing
 from eorinfer.run.simulations import Simulations
 from eorinfer.samples import Samples
 from simulators.base import derived_seed, fingerprint_of
@@ -46,9 +46,10 @@ class Run:
         self.progress = progress or Silent()
         refuse_other_config(config, self.out)
         # Before the config is written: one that is refused must not bind the folder.
+        preprocessing = find_preprocessing(config)
         self.bank = Bank.create(config.bank_path(self.out), config.simulator)
         self._simulations = Simulations(config, self.bank, self.progress)
-        self._rounds = Rounds(config, self.out, self.bank, self._simulations, self.progress)
+        self._rounds = Rounds(config, self.out, self.bank, self._simulations, self.progress, preprocessing)
         config.write(self.out / "config.toml")
         for folder in (self.out, self.out / "chains", *self.out.glob("rounds/*")):
             remove_leftovers(folder)
@@ -270,6 +271,7 @@ class Run:
 
         self._rounds.first()  # so that their seeds are known
         taken = {seed for plan in self.bank.plans() for seed in plan.seed.tolist()}
+        taken |= self._rounds.preprocessing.seeds() if self._rounds.preprocessing else set()
         attempt = 0
         while (seed := derived_seed(self.tables.seed, 0, 1, attempt)) in taken:
             attempt += 1

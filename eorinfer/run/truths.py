@@ -12,7 +12,7 @@ from eorinfer.bank import Bank
 from eorinfer.config import Config
 from eorinfer.errors import InputError
 from eorinfer.inference.data import validation_rows
-from eorinfer.inference.many import Truncation, features
+from eorinfer.inference.many import Truncation
 from eorinfer.inference.misspecification import ObservationCheck, check_images
 from eorinfer.inference.plans import plan_round, planned_rows
 from eorinfer.inference.posterior import Posterior, draw_truncated
@@ -106,7 +106,7 @@ def find_truths(parts: Parts, posterior: Posterior, rows: Rows) -> Truths:
     checks: list[ObservationCheck] = []
     with parts.progress.bar("observing truths", len(chosen)) as advance:
         for observed in _observed(parts, chosen):
-            read.append(features(posterior, observed))
+            read.append(posterior.read(observed))
             cubes += list(observed[: max(0, settings.references - len(cubes))].numpy())
             # Held-out rows are what the check compares with: it would judge itself.
             if posterior.reference is not None and simulate:

@@ -1,5 +1,6 @@
-"""Settings of the separation; the table ``[separation]`` of the config."""
+"""Settings of the separation and of its use: the tables ``[separation]`` and ``[preprocessing]`` of the config."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -66,3 +67,24 @@ class SeparationSettings(Settings):
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+
+
+class PreprocessingSettings(Settings):
+    """``[preprocessing]``: what is done to observed maps before a posterior's networks see them.
+
+    The power-spectrum MCMC sees the observed maps themselves.
+
+    Parameters
+    ----------
+    kind
+        ``"line-separation"``: the maps of the lines, by a separator that is trained already.
+    model
+        Its folder, OUT/separator of ``eorinfer separate train``. Simulations that it was trained on are
+        left out of the posterior's.
+    keep
+        ``"lines"``, or ``"both"``: the networks see the observed map beside them.
+    """
+
+    kind: Literal["line-separation"] = "line-separation"
+    model: Path
+    keep: Literal["lines", "both"] = "lines"
