@@ -4,7 +4,7 @@ import inspect
 import shutil
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tomli_w
@@ -15,10 +15,17 @@ import simulators
 from eorinfer.errors import InputError
 from eorinfer.explain import explained, instead
 from eorinfer.files import whole_file
+from eorinfer.inference.conditions import check_field
 from eorinfer.prior import Prior
 from eorinfer.tables import Tables
 from simulators import Observable, SimulationError, Simulator
 from simulators.registry import simulator_class
+
+Task = Literal["run", "separation"]
+#: What the training of a separator heeds; a file may have the tables of a run too.
+OF_SEPARATION = ("seed", "simulator", "prior", "survey", "separation", "bank", "executor")
+#: What stands for the tables that only a run needs.
+_UNNEEDED: dict[str, Any] = {"observation": {}, "inference": {"rounds": [1]}}
 
 
 class Config:
@@ -33,15 +40,18 @@ class Config:
     simulator, prior
         Built from them.
     theta
-        (P,) of the mock observation, or None when a file is observed.
+        (P,) of the mock observation, or None when a file or nothing is observed.
+    task
+        What it was checked for, and whose tables `content` has.
     """
 
-    def __init__(self, file: Path, tables: Tables, simulator: Simulator, prior: Prior) -> None:
+    def __init__(self, file: Path, tables: Tables, simulator: Simulator, prior: Prior, task: Task = "run") -> None:
         self.file = file
         self.tables = tables
         self.simulator = simulator
         self.prior = prior
-        self.theta = _mock_theta(file, tables, prior)
+        self.task = task
+        self.theta = _mock_theta(file, tables, prior) if task == "run" else None
 
     @property
     def folder(self) -> Path:
@@ -62,8 +72,12 @@ class Config:
         """Everything as TOML would hold it, defaults filled in."""
         content = self.tables.model_dump(mode="json", exclude_none=True)
         content["simulator"] = _without_none(self.simulator.settings())
+        if self.task == "separation":
+            content = {name: content[name] for name in OF_SEPARATION}
+        else:
+            del content["separation"]
         for table, key in (("observation", "file"), ("bank", "path")):
-            if content[table].get(key):
+            if content.get(table, {}).get(key):
                 content[table][key] = str((self.folder / content[table][key]).resolve())
         return content
 
@@ -81,8 +95,15 @@ class Config:
                     shutil.copyfile(source, temporary)
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, task: Task = "run") -> Config:
     """Read and check a config.
+
+    Parameters
+    ----------
+    path
+        TOML file.
+    task
+        For a separation no observation and no rounds are needed.
 
     Raises
     ------
@@ -96,10 +117,10 @@ def load_config(path: Path) -> Config:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
-    return check_config(path, content)
+    return check_config(path, content, task)
 
 
-def check_config(path: Path, content: dict[str, Any]) -> Config:
+def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Config:
     """Check the content of a config; `path` is named in errors and anchors relative paths.
 
     Raises
@@ -108,7 +129,7 @@ def check_config(path: Path, content: dict[str, Any]) -> Config:
         As in `load_config`.
     """
     try:
-        tables = Tables.model_validate(content)
+        tables = Tables.model_validate(content if task == "run" else _UNNEEDED | content)
     except ValidationError as error:
         raise InputError(explained(path, error)) from error
     beside = path.resolve().parent
@@ -127,6 +148,10 @@ def check_config(path: Path, content: dict[str, Any]) -> Config:
             f"parameters, {2 * len(prior.parameters)}"
         )
     try:
+        check_field(tables.field, simulator)
+    except ValueError as error:
+        raise InputError(f"{path}: [field] {error}") from error
+    try:
         from eorinfer.survey import check_survey, lowest_mode
 
         check_survey(tables.survey, simulator.observables[0])
@@ -134,7 +159,7 @@ def check_config(path: Path, content: dict[str, Any]) -> Config:
     except ValueError as error:
         raise InputError(f"{path}: [survey] {error}") from error
     tables = _with_lowest_bin(path, tables, simulator.observables[0], lowest)
-    return Config(path, tables, simulator, prior)
+    return Config(path, tables, simulator, prior, task)
 
 
 def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:

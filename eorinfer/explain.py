@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from eorinfer.survey.settings import NoSurvey, SkaLow, WhiteNoise
+from eorinfer.survey.settings import NoSurvey, SkaLow, SphereX, WhiteNoise
 from eorinfer.tables import Tables
 
-_SURVEYS: dict[str, Any] = {"none": NoSurvey, "white-noise": WhiteNoise, "ska-low": SkaLow}
+_SURVEYS: dict[str, Any] = {"none": NoSurvey, "white-noise": WhiteNoise, "ska-low": SkaLow, "spherex": SphereX}
 
 #: pydantic's kinds of error in the words of this file.
 _TEXTS = {

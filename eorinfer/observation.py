@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -124,6 +125,24 @@ class Observation:
         InputError
             If the file cannot be read, or shape, unit or axes differ, or a value is not finite.
         """
+        observation = cls.open(path, observable)
+        observation.check(observable, str(path))
+        return observation
+
+    @classmethod
+    def open(cls, path: Path, observable: Observable) -> "Observation":
+        """Read an observation as it is.
+
+        Parameters
+        ----------
+        path, observable
+            As for `read`; nothing is compared with the observable.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read.
+        """
         path = Path(path)
         if not path.is_file():
             raise InputError(f"{path}: no such file")
@@ -132,14 +151,12 @@ class Observation:
         if suffix not in readers:
             raise InputError(f"{path}: observations are {', '.join(readers)} files")
         try:
-            observation = readers[suffix](path, observable)
+            return readers[suffix](path, observable)
         except _Lacking as error:
             raise InputError(f"{path}: {error}") from error
         except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             reason = " ".join(str(error).split()).strip("'\"") or type(error).__name__
             raise InputError(f"{path}: cannot be read as {suffix} ({reason})") from error
-        observation.check(observable, str(path))
-        return observation
 
     def check(self, observable: Observable, where: str) -> None:
         """Say what does not fit.
@@ -222,6 +239,8 @@ def _read_fits(path: Path, observable: Observable) -> Observation:
         if hdus[0].data is None:
             raise _Lacking("the primary HDU holds no image")
         values = np.asarray(hdus[0].data, np.float32)
+        if any(str(header.get(f"CTYPE{i + 1}")).startswith("RA---") for i in range(values.ndim)):
+            return _from_sky(header, values, observable)
         dimension = values.ndim - 1
         wanted = [f"CTYPE{i + 1}" for i in range(values.ndim)] + [f"CDELT{i + 1}" for i in range(dimension)]
         if lacking := [name for name in wanted if name not in header]:
@@ -242,6 +261,33 @@ def _read_fits(path: Path, observable: Observable) -> Observation:
             coordinates=coordinates,
             field_of_view=field_of_view,
         )
+
+
+def _from_sky(header: Any, values: NDArray[np.float32], observable: Observable) -> Observation:
+    """An image with WCS, as `eorinfer lim --fits` writes it; what a header cannot say is taken from `observable`."""
+    if values.ndim < len(observable.shape):
+        values = values[None]
+    kinds = {str(header.get(f"CTYPE{i}"))[:4]: i for i in range(1, values.ndim + 1)}
+    wanted = [f"CDELT{kinds.get('DEC-', '')}", *(f"CHAN{i}" for i in range(len(values)))]
+    if lacking := [name for name in wanted if name not in header]:
+        raise _Lacking(f"the header has sky coordinates and lacks {lacking[0]}; it needs BUNIT, {', '.join(wanted)}")
+    pixel = abs(float(header[wanted[0]]))
+    trained = observable.field_of_view / observable.cells[0]
+    across = tuple(size * pixel / trained if trained else 0.0 for size in observable.cell_size[:2])
+    coordinates = observable.coordinates
+    if coordinates and "WAVE" in kinds:
+        axis = kinds["WAVE"]
+        step = 1 + float(header[f"CDELT{axis}"]) / float(header[f"CRVAL{axis}"])
+        coordinates = tuple(((1 + coordinates[0]) * step ** np.arange(values.shape[-1]) - 1).tolist())
+    return Observation(
+        values,
+        str(header.get("BUNIT", "")),
+        observable.axes,
+        (*across, *observable.cell_size[2:]),
+        tuple(float(header[f"CHAN{i}"]) for i in range(len(values))),
+        coordinates=coordinates,
+        field_of_view=pixel * values.shape[1],
+    )
 
 
 def _read_npy(path: Path, observable: Observable) -> Observation:

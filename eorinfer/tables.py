@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from eorinfer.inference.settings import (
     EmbeddingSettings,
+    FieldSettings,
     FlowSettings,
     InferenceSettings,
     McmcSettings,
@@ -16,6 +17,7 @@ from eorinfer.inference.settings import (
     TrainingSettings,
     ValidationSettings,
 )
+from eorinfer.separation.settings import SeparationSettings
 from eorinfer.survey.settings import NoSurvey, SurveySettings
 
 
@@ -122,8 +124,10 @@ class Tables(Settings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     flow: FlowSettings = FlowSettings()
     training: TrainingSettings = TrainingSettings()
+    field: FieldSettings = FieldSettings()
     power_spectrum: PowerSpectrumSettings = PowerSpectrumSettings()
     mcmc: McmcSettings = McmcSettings()
     validation: ValidationSettings = ValidationSettings()
+    separation: SeparationSettings = SeparationSettings()
     bank: BankSettings = BankSettings()
     executor: ExecutorSettings = ExecutorSettings()

@@ -16,7 +16,9 @@ LAYERS: list[set[str]] = [
     {"eorinfer", "eorinfer.errors", "eorinfer.interrupts", "eorinfer.progress"},
     {"eorinfer.files", "eorinfer.prior"},
     {"eorinfer.samples", "eorinfer.observation"},
-    {"eorinfer.survey", "eorinfer.summaries", "eorinfer.networks", "eorinfer.inference.settings"},
+    {"eorinfer.survey", "eorinfer.summaries", "eorinfer.networks"},
+    {"eorinfer.inference.settings"},
+    {"eorinfer.separation.settings"},
     {"eorinfer.rows"},
     {"eorinfer.chunks", "eorinfer.claims"},
     {"eorinfer.shards"},
@@ -24,12 +26,14 @@ LAYERS: list[set[str]] = [
     {"eorinfer.child"},
     {"eorinfer.children"},
     {"eorinfer.campaign", "eorinfer.export", "eorinfer.importing", "eorinfer.verify"},
-    {"eorinfer.inference"},
+    {"eorinfer.inference", "eorinfer.separation"},
     {"eorinfer.report"},
     {"eorinfer.tables"},
     {"eorinfer.executors", "eorinfer.explain"},
     {"eorinfer.config"},
     {"eorinfer.run"},
+    {"eorinfer.cli_common"},
+    {"eorinfer.cli_field", "eorinfer.cli_separate"},
     {"eorinfer.cli"},
 ]
 #: Stricter than the order: these know nothing of banks and files.
@@ -38,9 +42,9 @@ OF_RUNS = ("eorinfer.bank", "eorinfer.files", "eorinfer.campaign", "eorinfer.inf
 #: Packages that only some modules may touch.
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "sbi": ("eorinfer.inference.flow", "eorinfer.inference.calibration"),
-    "lightning": ("eorinfer.inference",),
+    "lightning": ("eorinfer.inference", "eorinfer.separation"),
     "emcee": ("eorinfer.inference.mcmc",),
-    "torch": (*NOTHING_OF_RUNS, "eorinfer.inference", "eorinfer.report", "eorinfer.run"),
+    "torch": (*NOTHING_OF_RUNS, "eorinfer.inference", "eorinfer.separation", "eorinfer.report", "eorinfer.run"),
     "hmf": ("simulators.lim.cosmology",),
     "py21cmfast": ("simulators.reionization",),
     "tools21cm": ("eorinfer.survey.coverage",),

@@ -40,13 +40,18 @@ def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.boo
         (n,) of bool, with at least one realisation on each side when there are two.
     """
     unique, inverse = np.unique(seed, return_inverse=True)
-    rank = np.array([derived_seed(int(s), 0x5EED) for s in unique]) / 2**32
+    rank = realisation_ranks(unique)
     chosen = rank < fraction
     if not chosen.any():
         chosen[np.argmin(rank)] = True
     if chosen.all():
         chosen[np.argmax(rank)] = False
     return chosen[inverse]
+
+
+def realisation_ranks(seeds: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """A number in [0, 1) for each realisation (n,), by which they are split, always the same one."""
+    return np.array([derived_seed(int(s), 0x5EED) for s in seeds]) / 2**32
 
 
 class Batches(Dataset[Any]):
@@ -110,23 +115,40 @@ class Cubes(Batches):
 
 
 class EpochShuffle(Sampler[int]):
-    """A permutation that depends on seed and epoch only, so that a resumed training sees the same one."""
+    """Permutations that depend on seed and epoch only, so that a resumed training sees the same ones.
 
-    def __init__(self, n: int, seed: int) -> None:
-        self._n, self._seed, self._epoch = n, seed, 0
+    Parameters
+    ----------
+    n
+        Rows.
+    seed
+        Of the permutations.
+    length
+        Rows of an epoch, by default all; epochs of another length follow one another in a row of permutations.
+    """
+
+    def __init__(self, n: int, seed: int, length: int | None = None) -> None:
+        self._n, self._seed, self._length, self._epoch = n, seed, length or n, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._n
+        return self._length
 
     def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng([self._seed, self._epoch]).permutation(self._n).tolist())
+        place, last = self._epoch * self._length, (self._epoch + 1) * self._length
+        while place < last:
+            number, start = divmod(place, self._n)
+            some = np.random.default_rng([self._seed, number]).permutation(self._n)[start : start + last - place]
+            yield from some.tolist()
+            place += len(some)
 
 
-def loader(data: Batches, batch_size: int, shuffle_seed: int | None = None) -> DataLoader[Any]:
+def loader(
+    data: Batches, batch_size: int, shuffle_seed: int | None = None, batches: int | None = None
+) -> DataLoader[Any]:
     """Batches in order, or shuffled at each epoch when a seed is given; then they are all full.
 
     Parameters
@@ -137,11 +159,15 @@ def loader(data: Batches, batch_size: int, shuffle_seed: int | None = None) -> D
         At most so many rows in a batch.
     shuffle_seed
         None keeps the order of the rows.
+    batches
+        Of an epoch, when it is not to be one pass over the rows.
     """
+    batch_size = min(batch_size, len(data))
+    length = None if batches is None else batches * batch_size
     return (_Ahead if data.slow else DataLoader)(
         data,
-        batch_size=min(batch_size, len(data)),
-        sampler=None if shuffle_seed is None else EpochShuffle(len(data), shuffle_seed),
+        batch_size=batch_size,
+        sampler=None if shuffle_seed is None else EpochShuffle(len(data), shuffle_seed, length),
         # When training, a last batch of three rows would count as much as a full one.
         drop_last=shuffle_seed is not None,
         collate_fn=lambda batch: batch,

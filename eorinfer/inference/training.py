@@ -100,7 +100,7 @@ def fit(
         enable_version_counter=False,
     )
     resume = folder / "last.ckpt"
-    with _quiet(), (progress or Silent()).bar(title, epochs) as advance:
+    with quiet(), (progress or Silent()).bar(title, epochs) as advance:
         trainer = Trainer(
             accelerator="auto",
             devices=1,
@@ -108,14 +108,14 @@ def fit(
             max_epochs=epochs,
             check_val_every_n_epoch=every,
             gradient_clip_val=1.0,
-            callbacks=[best, last, _StopAtNaN(), _Tell(advance)],
+            callbacks=[best, last, _StopAtNaN(), Tell(advance)],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             default_root_dir=folder,
         )
-        with _ctrl_c():
+        with ctrl_c():
             trainer.fit(
                 runner,
                 loader(training, settings.batch_size, shuffle_seed=seed),
@@ -163,6 +163,13 @@ class _Runner(LightningModule):
         training = torch.stack(self._losses).mean().item()
         self.history.append({"epoch": self.current_epoch, "training": training, "validation": loss.item()})
 
+    def note(self) -> str:
+        """The last losses, for the progress bar."""
+        if not self.history:
+            return ""
+        last = self.history[-1]
+        return f"loss {last['training']:.2f}, in validation {last['validation']:.2f}"
+
     def configure_optimizers(self) -> Any:
         s = self._settings
         optimizer = torch.optim.AdamW(
@@ -192,22 +199,20 @@ class _StopAtNaN(Callback):
             )
 
 
-class _Tell(Callback):
+class Tell(Callback):
+    """Tells how many epochs are done, and the module's own ``note()``."""
+
     def __init__(self, advance: Advance) -> None:
         self._advance, self._told = advance, 0
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
-        note = ""
-        if module.history:
-            last = module.history[-1]
-            note = f"loss {last['training']:.2f}, in validation {last['validation']:.2f}"
         # After a resume the first call makes up for the epochs done before.
-        self._advance(trainer.current_epoch + 1 - self._told, note)
+        self._advance(trainer.current_epoch + 1 - self._told, module.note())
         self._told = trainer.current_epoch + 1
 
 
 @contextmanager
-def _ctrl_c() -> Iterator[None]:
+def ctrl_c() -> Iterator[None]:
     """Ctrl-C stays a KeyboardInterrupt: Lightning makes it a SystemExit and ignores the next one."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
@@ -223,7 +228,7 @@ def _ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's advice and its list of devices."""
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]

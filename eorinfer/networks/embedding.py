@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eorinfer.networks.padding import pad
+
 #: Cubes that pass at once where the scalings are taken from many.
 SCALING_BATCH = 32
 
@@ -266,17 +268,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, *cells) to (B, outputs, *cells / stride)."""
-        return self.convolution(_pad(x, self._periodic))
-
-
-def _pad(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
-    """One cell more on all sides of (B, C, *cells)."""
-    for axis, wrap in enumerate(periodic, start=2):
-        n = x.shape[axis]
-        first, last = (n - 1, 0) if wrap else (1, n - 2)
-        # Faster than `F.pad`, which loses the layout, above all in the way back.
-        x = torch.cat([x.narrow(axis, first, 1), x, x.narrow(axis, last, 1)], dim=axis)
-    return x
+        return self.convolution(pad(x, self._periodic))
 
 
 def _mean_square(maps: Tensor) -> Tensor:

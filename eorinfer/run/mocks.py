@@ -66,7 +66,7 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
                 noise = torch.Generator().manual_seed(derived_seed(seed, i, 1))
                 observed = survey(clean, noise)[0].numpy()
                 if fits:
-                    _write_fits(path.with_suffix(".fits"), observable, observed, made)
+                    write_fits(path.with_suffix(".fits"), observable, observed, made)
                 if plot and i == 0:
                     from eorinfer.report.figures import write_figure
                     from eorinfer.report.lines import lines_figure
@@ -77,14 +77,32 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
             advance(1, path.name)
 
 
-def _write_fits(
-    path: Path, observable: Observable, observed: NDArray[np.float32], clean: dict[str, NDArray[np.float32]]
+def write_fits(
+    path: Path,
+    observable: Observable,
+    observed: NDArray[np.float32],
+    beside: dict[str, NDArray[np.float32]],
+    header: Any = None,
 ) -> None:
-    """Images with the map's pixels on the sky; FITS counts axes from the last."""
+    """Images with the map's pixels on the sky; FITS counts axes from the last.
+
+    Parameters
+    ----------
+    path
+        File.
+    observable
+        What is observed.
+    observed
+        (C, *cells), the primary image.
+    beside
+        Arrays of the same pixels, as extensions by their names in capitals.
+    header
+        Where on the sky the pixels are; by default about RA = Dec = 0.
+    """
     from astropy.io import fits
 
-    images = [("PRIMARY", observed), *((name.upper(), array) for name, array in clean.items())]
-    header = _sky_header(observable)
+    images = [("PRIMARY", observed), *((name.upper(), array) for name, array in beside.items())]
+    header = _sky_header(observable) if header is None else header
     hdus: list[Any] = [
         (fits.ImageHDU if i else fits.PrimaryHDU)(array[0] if len(array) == 1 else array, header)
         for i, (_, array) in enumerate(images)

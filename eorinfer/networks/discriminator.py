@@ -1,0 +1,58 @@
+"""The discriminator of a conditional GAN: does a target belong to its source?"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eorinfer.networks.unet import Down, Strides, to_channels_last
+
+#: Convolutions that halve the maps, before the last one.
+CONVOLUTIONS = 4
+
+
+class Discriminator(nn.Module):
+    """One logit for a source and a target together, the mean over patches of them.
+
+    Four convolutions that halve the maps and one more (Isola et al. 2017, arXiv 1611.07004, section 6.1.2).
+
+    Parameters
+    ----------
+    channels
+        Of source and target together.
+    strides, periodic
+        As of the `UNet`; the first four levels count.
+    width, widest
+        Channels of the first convolution; they double at each one up to `widest`.
+    normalised
+        Whether maps are normalised by batch; not for a Wasserstein critic, whose gradient is bounded
+        for each source and target by itself.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        strides: Strides,
+        periodic: tuple[bool, ...],
+        *,
+        width: int = 64,
+        widest: int = 512,
+        normalised: bool = True,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = channels
+        for level, stride in enumerate(strides[:CONVOLUTIONS]):
+            after = min(width * 2**level, widest)
+            layers.append(Down(before, after, stride, periodic, normalised=normalised and level > 0))
+            before = after
+        self.layers = nn.ModuleList(layers)
+        self.last = Down(before, 1, (1,) * len(periodic), periodic, normalised=False)
+        self._layout = to_channels_last(self, len(periodic))
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Logits (B,) for sources (B, C, *cells) and targets (B, L, *cells)."""
+        maps = torch.cat([source, target], dim=1).contiguous(memory_format=self._layout)
+        for layer in self.layers:
+            maps = F.leaky_relu(layer(maps), 0.2)
+        logits: Tensor = self.last(maps).flatten(1).mean(1)
+        return logits

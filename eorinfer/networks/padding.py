@@ -1,0 +1,29 @@
+"""Cells beyond the edges of a cube: the other side of a periodic one, or a mirror image."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def pad(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+    """One cell more on all sides of (B, C, *cells).
+
+    Parameters
+    ----------
+    x
+        (B, C, *cells), in two or three dimensions.
+    periodic
+        For each cell axis, whether it wraps around; else it is mirrored about its outermost cell.
+        An axis of one cell repeats it.
+    """
+    cells = x.shape[2:]
+    mirrored = [n > 1 and not wrap for n, wrap in zip(cells, periodic, strict=True)]
+    if any(mirrored):
+        # F.pad counts from the last axis, and keeps the layout when it mirrors.
+        x = F.pad(x, [width for mirror in reversed(mirrored) for width in (int(mirror),) * 2], mode="reflect")
+    for axis, mirror in enumerate(mirrored, start=2):
+        if not mirror:
+            n = x.shape[axis]
+            # Faster than `F.pad`, which loses the layout when it wraps, above all in the way back.
+            x = torch.cat([x.narrow(axis, n - 1, 1), x, x.narrow(axis, 0, 1)], dim=axis)
+    return x

@@ -1,0 +1,43 @@
+"""Invertible scaling of maps in physical units to numbers of order one."""
+
+import torch
+from torch import Tensor, nn
+
+
+class AsinhScaling(nn.Module):
+    """y = asinh(x / softening) / scale for each channel: linear in faint cells, logarithmic in bright ones.
+
+    Zero stays zero: most cells of a line map are empty.
+
+    Parameters
+    ----------
+    channels, dimension
+        Of the maps, (B, C, *cells) with this many cell axes.
+    """
+
+    softening: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int, dimension: int) -> None:
+        super().__init__()
+        shape = (channels, *(1,) * dimension)
+        self.register_buffer("softening", torch.ones(shape))
+        self.register_buffer("scale", torch.ones(shape))
+
+    def fit(self, x: Tensor) -> None:
+        """Soften at the standard deviation of (B, C, *cells), and scale to that of the result; constants keep 1."""
+        self.softening.copy_(_deviation(x).view_as(self.softening))
+        self.scale.copy_(_deviation(torch.asinh(x / self.softening)).view_as(self.scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *cells) in physical units to the same, scaled."""
+        return torch.asinh(x / self.softening) / self.scale
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Undo `forward`."""
+        return self.softening * torch.sinh(y * self.scale)
+
+
+def _deviation(x: Tensor) -> Tensor:
+    std = x.std((0, *range(2, x.ndim)))
+    return torch.where(std > 0, std, torch.ones_like(std))

@@ -1,0 +1,213 @@
+"""A U-Net for maps and cubes: the generator of a conditional GAN."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eorinfer.networks.padding import pad
+
+#: Axes of which a cell is at most this much longer than the shortest one are halved together.
+ALIKE = 1.5
+#: Levels of the published network.
+DEEPEST = 8
+
+Strides = tuple[tuple[int, ...], ...]
+
+
+class UNet(nn.Module):
+    """Maps (B, inputs, *cells) to (B, outputs, *cells), in two or three dimensions.
+
+    The encoder halves the axes level by level and the decoder doubles them again, with a link across at every level:
+    the generator of pix2pix (Isola et al. 2017, arXiv 1611.07004, section 6.1) as Moriwaki & Yoshida 2021 use it.
+    Unlike theirs it ends without a tanh, and the input is linked to the output too, by a convolution.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels.
+    strides
+        For each level and cell axis 1 or 2, see `halvings`. A kernel has 4 cells along an axis that is halved, else 3.
+    periodic
+        For each cell axis, whether convolutions wrap around; else the maps are mirrored.
+    width, widest
+        Channels of the first level; they double at each one up to `widest`.
+    dropout
+        Share of the values that each level of the decoder but the outermost drops, whenever a generator is given.
+        In the innermost three alone, as in pix2pix, it hardly moves the output.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        strides: Strides,
+        periodic: tuple[bool, ...],
+        *,
+        width: int = 64,
+        widest: int = 512,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        widths = [min(width * 2**level, widest) for level in range(len(strides))]
+        last = len(strides) - 1
+        self.encoder = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for level, stride in enumerate(strides):
+            before = widths[level - 1] if level else inputs
+            down = Down(before, widths[level], stride, periodic, normalised=0 < level < last)
+            up = Up(
+                widths[level] * (1 if level == last else 2),
+                widths[level - 1] if level else outputs,
+                stride,
+                periodic,
+                normalised=level > 0,
+            )
+            self.encoder.append(down)
+            self.decoder.append(up)
+        self.link = Down(inputs, outputs, (1,) * len(periodic), periodic, normalised=False)
+        self._strides, self._dropout = strides, dropout
+        self._layout = to_channels_last(self, len(periodic))
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Give (B, outputs, *cells).
+
+        Parameters
+        ----------
+        x
+            (B, inputs, *cells)
+        generator
+            Of the dropout, in training as in application: each call gives another draw. None leaves it out.
+
+        Raises
+        ------
+        ValueError
+            If an axis cannot be halved as often as there are levels; says what it must be divisible by.
+        """
+        refuse_indivisible(tuple(x.shape[2:]), self._strides)
+        x = x.contiguous(memory_format=self._layout)
+        maps, links = x, []
+        for level, down in enumerate(self.encoder):
+            maps = down(F.leaky_relu(maps, 0.2) if level else maps)
+            links.append(maps)
+        for level in reversed(range(len(self.decoder))):
+            if level < len(links) - 1:
+                maps = torch.cat([maps, links[level]], dim=1)
+            maps = self.decoder[level](F.relu(maps))
+            if generator is not None and level:
+                maps = dropped(maps, self._dropout, generator)
+        out: Tensor = maps + self.link(x)
+        return out
+
+
+class Down(nn.Module):
+    """Convolution that halves some axes, then batch normalisation where it is asked for."""
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: tuple[int, ...], periodic: tuple[bool, ...], *, normalised: bool
+    ) -> None:
+        super().__init__()
+        layer: Any = {2: nn.Conv2d, 3: nn.Conv3d}[len(stride)]
+        self.convolution = layer(inputs, outputs, [2 + s for s in stride], stride, bias=not normalised)
+        self.normalisation = _normalisation(outputs, len(stride)) if normalised else nn.Identity()
+        self._periodic = periodic
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, *cells) to (B, outputs, *cells / stride)."""
+        out: Tensor = self.normalisation(self.convolution(pad(x, self._periodic)))
+        return out
+
+
+class Up(nn.Module):
+    """Transposed convolution that doubles some axes, then batch normalisation where it is asked for."""
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: tuple[int, ...], periodic: tuple[bool, ...], *, normalised: bool
+    ) -> None:
+        super().__init__()
+        layer: Any = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[len(stride)]
+        # What the padded cells alone would make is cut off by the layer's own padding.
+        beyond = [1 + s for s in stride]
+        self.convolution = layer(inputs, outputs, [2 + s for s in stride], stride, beyond, bias=not normalised)
+        self.normalisation = _normalisation(outputs, len(stride)) if normalised else nn.Identity()
+        self._periodic = periodic
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, *cells) to (B, outputs, *cells * stride)."""
+        out: Tensor = self.normalisation(self.convolution(pad(x, self._periodic)))
+        return out
+
+
+def halvings(cells: tuple[int, ...], cell_size: Sequence[float], depth: int | None = None) -> Strides:
+    """Which axes each level halves: those along which cells are shortest, as long as there is more than one.
+
+    A channel of a spectral cube is a hundred times as deep as a pixel is wide: it is left alone until
+    the pixels have become as large.
+
+    Parameters
+    ----------
+    cells
+        Cells along each axis.
+    cell_size
+        Their length; where one is zero, which is no length, all count as equal.
+    depth
+        Number of levels; by default as many as the cells allow, at most 8.
+
+    Raises
+    ------
+    ValueError
+        If the cells allow fewer levels; says what would be right.
+    """
+    left = list(cells)
+    size = list(cell_size) if all(cell_size) else [1.0] * len(cells)
+    found: list[tuple[int, ...]] = []
+    while len(found) < (DEEPEST if depth is None else depth):
+        shortest = min((s for s, n in zip(size, left, strict=True) if n > 1), default=None)
+        if shortest is None:
+            break
+        stride = tuple(2 if n > 1 and s <= ALIKE * shortest else 1 for s, n in zip(size, left, strict=True))
+        if any(n % s for n, s in zip(left, stride, strict=True)):
+            break
+        found.append(stride)
+        left = [n // s for n, s in zip(left, stride, strict=True)]
+        size = [c * s for c, s in zip(size, stride, strict=True)]
+    if not found or (depth is not None and len(found) < depth):
+        raise ValueError(
+            f"{' x '.join(map(str, cells))} cells can be halved {len(found)} times"
+            + (f", not {depth}" if depth is not None else "")
+            + ": a network of n levels needs sides that are divisible by 2^n"
+        )
+    return tuple(found)
+
+
+def refuse_indivisible(cells: tuple[int, ...], strides: Strides) -> None:
+    """Raise ValueError where an axis is not divisible by all strides along it."""
+    factors = [1] * len(cells)
+    for stride in strides:
+        factors = [f * s for f, s in zip(factors, stride, strict=True)]
+    if any(n % f for n, f in zip(cells, factors, strict=True)):
+        raise ValueError(
+            f"a network of {len(strides)} levels needs sides that are divisible by {' x '.join(map(str, factors))}: "
+            f"got {' x '.join(map(str, cells))} cells"
+        )
+
+
+def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Set a share of the values to zero and raise the others, so that the mean stays."""
+    kept = torch.rand(x.shape, generator=generator, device=generator.device) >= share
+    return x * kept.to(x) / (1 - share)
+
+
+def to_channels_last(module: nn.Module, dimension: int) -> torch.memory_format:
+    """Lay out a module's kernels so that convolutions need no reordering; return the layout."""
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}[dimension]
+    for parameter in module.parameters():
+        if parameter.ndim == dimension + 2:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    return layout
+
+
+def _normalisation(channels: int, dimension: int) -> nn.Module:
+    return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dimension](channels)

@@ -1,0 +1,195 @@
+"""Training, use and judgement of a separator, from a config and a folder."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import simulators
+from eorinfer.bank import Bank
+from eorinfer.config import Config
+from eorinfer.errors import InputError
+from eorinfer.files import make_folder, read_json, remove_leftovers, write_json
+from eorinfer.inference.plans import plan_round, planned_rows
+from eorinfer.observation import Observation
+from eorinfer.progress import Progress, Silent
+from eorinfer.rows import Plan, Rows
+from eorinfer.run.folder import refuse_other_config
+from eorinfer.run.mocks import write_fits
+from eorinfer.run.simulations import Simulations
+from simulators.base import derived_seed, fingerprint_of
+
+
+def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
+    """Separate an observed map: ``observed`` and each line by its name, with the draws and their spread beside it.
+
+    Parameters
+    ----------
+    model
+        Folder of a separator.
+    file
+        HDF5, FITS or npy.
+    out
+        HDF5 or FITS, with the sky coordinates of `file` where it has them.
+    draws, seed
+        Draws to make, 0 for the one result without dropout; and their seed.
+
+    Raises
+    ------
+    InputError
+        If unit, pixels or axes are not those of training, or the files cannot be read or written.
+    """
+    from eorinfer.separation.apply import separate
+    from eorinfer.separation.model import Separator
+
+    if out.suffix.lower() not in (".h5", ".hdf5", ".fits"):
+        raise InputError(f"{out}: separated maps are .h5, .hdf5 or .fits files")
+    separator = Separator.load(model)
+    observation = Observation.open(file, separator.meaning.observable)
+    observable = separator.observable_of(observation.values.shape, str(file))
+    if file.suffix.lower() == ".npy":
+        observation = Observation.of(observable, observation.values)
+    observation.check(observable, str(file))
+    made = separate(separator, observation.values, draws, seed)
+    images = dict(zip(separator.meaning.lines, made.lines, strict=True))
+    if made.spread is not None:
+        images |= {f"{name}_spread": x for name, x in zip(separator.meaning.lines, made.spread, strict=True)}
+        images |= {f"{name}_draws": made.draws[:, i] for i, name in enumerate(separator.meaning.lines)}
+    make_folder(out.parent)
+    if out.suffix.lower() == ".fits":
+        write_fits(out, observable, observation.values, images, _sky_of(file))
+    else:
+        observation.write(out, images)
+
+
+def _sky_of(file: Path) -> Any:
+    """The header of a FITS file with sky coordinates, else None."""
+    from astropy.io import fits
+
+    if file.suffix.lower() != ".fits":
+        return None
+    header = fits.getheader(file)
+    return header if any(str(value).startswith("RA---") for value in header["CTYPE*"].values()) else None
+
+
+class Separation:
+    """A folder with a bank of mocks and the separator that is trained on them; what is done is found there.
+
+    Parameters
+    ----------
+    config
+        Checked for a separation.
+    out
+        Folder; made if it is not there.
+    progress
+        Where progress is told.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written or holds something else, or the simulator has no such lines or sizes.
+    """
+
+    def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
+        from eorinfer.separation.data import find_targets
+        from eorinfer.separation.model import Meaning
+
+        self.config, self.progress = config, progress or Silent()
+        self.settings = config.tables.separation
+        try:
+            targets = find_targets(config.simulator.observables, self.settings.targets)
+            self.meaning = Meaning(config.observable, targets, config.tables.survey, self.settings)
+            self.meaning.strides  # noqa: B018, so that sizes are refused before anything is simulated
+        except ValueError as error:
+            raise InputError(f"{config.file}: [separation] {error}") from error
+        self.out = make_folder(Path(out))
+        refuse_other_config(config, self.out)
+        self.bank = Bank.create(config.bank_path(self.out), config.simulator)
+        self.simulations = Simulations(config, self.bank, self.progress)
+        config.write(self.out / "config.toml")
+        remove_leftovers(self.out)
+
+    def simulate(self) -> Rows:
+        """Fill the bank with what the config asks for; its valid rows."""
+        plans = self._plans()
+        lacking = self.simulations.lacking(plans)
+        planned = sum(n for _, n in plans)
+        self.progress.line(self.simulations.preflight(planned, planned - lacking, 1, 0))
+        self.simulations.fill(plans, "for the separation")
+        return planned_rows(self.bank, plans).ok
+
+    def train(self) -> Any:
+        """The separator: loaded when it is there, else trained, on from its last checkpoint."""
+        from dataclasses import replace
+
+        from eorinfer.separation.data import seeds_of, split
+        from eorinfer.separation.model import Separator
+        from eorinfer.separation.training import train
+        from eorinfer.survey import build_survey
+
+        rows = self.simulate()
+        key = self._key(rows)
+        folder = self.out / "separator"
+        if (folder / "separator.json").exists():
+            separator = Separator.load(folder)
+            if separator.meaning.facts.get("key") == key:
+                return separator
+        parts = split(rows, self.settings.validation_fraction, self.settings.test_fraction)
+        facts = {
+            "key": key,
+            "simulator": self.config.simulator.settings(),
+            "fingerprint": simulators.fingerprint(self.config.simulator),
+            "seeds": {name: seeds_of(getattr(parts, name)) for name in ("training", "validation", "test")},
+        }
+        start = time.monotonic()
+        checkpoints = self.out / f"checkpoints-{key}"
+        separator = train(
+            replace(self.meaning, facts=facts),
+            self.bank,
+            parts,
+            build_survey(self.config.tables.survey, self.config.observable),
+            folder=checkpoints,
+            seed=derived_seed(self.config.tables.seed, 0, 21),
+            progress=self.progress,
+        )
+        separator.meaning.facts["seconds"] = time.monotonic() - start
+        separator.save(folder)
+        # Those of a training that was stopped and then changed, too.
+        for checkpoints in self.out.glob("checkpoints-*"):
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        return separator
+
+    def _plans(self) -> list[tuple[Plan, int]]:
+        """What is simulated; the same for ever, whatever others add to a shared bank."""
+        n = self.settings.simulations
+        path = self.out / "separation.json"
+        proposal = fingerprint_of({"separation": self.config.prior.hash()})
+        known = {plan.id: plan for plan in self.bank.plans()}
+        plans: list[tuple[Plan, int]] = []
+        if path.exists():
+            plans = [(known[id], count) for id, count in read_json(path)["plans"] if id in known]
+        if sum(count for _, count in plans) != n:
+            plans, left = [], n
+            for plan in known.values():
+                if plan.proposal == proposal and left:
+                    plans.append((plan, min(left, len(plan))))
+                    left -= plans[-1][1]
+            if left:
+                seed = derived_seed(self.config.tables.seed, 0, 20)
+                theta = self.config.prior.sample(left, np.random.default_rng([seed, n - left]))
+                # Number 0: no round of any run trains on these rows.
+                more = plan_round(0, proposal, theta, self.config.simulator, seed, first_realisation=n - left)
+                plans.append((self.bank.add(more), left))
+            write_json(path, {"plans": [[plan.id, count] for plan, count in plans]})
+        return plans
+
+    def _key(self, rows: Rows) -> str:
+        """Hash of all that a training depends on."""
+        tables = self.config.content()
+        used = ("seed", "simulator", "survey", "separation")
+        return fingerprint_of(
+            {name: tables[name] for name in used}
+            | {"bank": self.bank.fingerprint, "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
+        )

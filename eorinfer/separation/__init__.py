@@ -1,0 +1,1 @@
+"""Separating emission lines that fall on the same wavelengths, by a conditional GAN."""

@@ -1,0 +1,199 @@
+"""Pairs of an observed map and the lines in it, from the clean lines of a bank."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eorinfer.bank import Bank
+from eorinfer.errors import WorkError
+from eorinfer.inference.data import Batches, Cubes, realisation_ranks
+from eorinfer.rows import Rows
+from eorinfer.survey.base import Survey
+from eorinfer.survey.symmetry import augment
+from simulators import Observable, Symmetry
+
+#: Rows whose lines must add up to the image before anything is trained on them.
+CHECKED = 8
+
+
+@dataclass(frozen=True)
+class Target:
+    """One map that is to be found: a line, in one channel of the image."""
+
+    name: str
+    channel: int
+
+
+def find_targets(observables: tuple[Observable, ...], wanted: tuple[str, ...]) -> tuple[Target, ...]:
+    """Targets as the config asks for them.
+
+    Parameters
+    ----------
+    observables
+        Of a simulator: the image first, then the lines that it is the sum of.
+    wanted
+        ``NAME`` or ``NAME:CHANNEL``; empty for the default of ``[separation] targets``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such line or channel; says which there are.
+    """
+    image, lines = observables[0], [o.name for o in observables[1:] if o.shape == observables[0].shape]
+    channels = image.shape[0]
+    if not lines:
+        raise ValueError(f'the simulator gives "{image.name}" alone, and no lines that it is the sum of')
+    if not wanted:
+        chosen = lines if channels == 1 else lines[:channels]
+        return tuple(Target(name, i % channels) for i, name in enumerate(chosen))
+    found = []
+    for i, text in enumerate(wanted):
+        name, colon, number = text.partition(":")
+        channel = int(number) if number.isdecimal() else -1 if colon else i % channels
+        if name not in lines or not 0 <= channel < channels:
+            raise ValueError(
+                f'targets: "{text}" is not a line of this simulator: NAME or NAME:CHANNEL with NAME one of '
+                f"{', '.join(lines)} and CHANNEL from 0 to {channels - 1}"
+            )
+        found.append(Target(name, channel))
+    if len(set(found)) < len(found):
+        raise ValueError(f"targets: {', '.join(wanted)}: each may be given once")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of a bank, split by realisation."""
+
+    training: Rows
+    validation: Rows
+    test: Rows
+
+
+def split(rows: Rows, validation: float, test: float) -> Split:
+    """Split rows by realisation, always in the same way.
+
+    Parameters
+    ----------
+    rows
+        Valid rows; those of one seed share initial conditions and stay together.
+    validation, test
+        Expected shares of the realisations.
+
+    Raises
+    ------
+    WorkError
+        If there are fewer than three realisations.
+    """
+    unique, inverse = np.unique(rows.seed, return_inverse=True)
+    if len(unique) < 3:
+        raise WorkError(
+            f"{len(rows)} valid simulations of {len(unique)} realisation(s): a separation needs at least three, "
+            "one each for training, validation and test; raise [separation] simulations"
+        )
+    rank = realisation_ranks(unique)
+    part = np.where(rank < test, 2, np.where(rank < test + validation, 1, 0))
+    lowest = np.argsort(rank)
+    # So few that one part has none.
+    if not (part == 2).any():
+        part[lowest[0]] = 2
+    if not (part == 1).any():
+        part[lowest[(part == 2).sum()]] = 1
+    if not (part == 0).any():
+        part[lowest[-1]] = 0
+    return Split(*(rows[part[inverse] == i] for i in range(3)))
+
+
+class Lines(Batches):
+    """Clean lines of bank rows, as batches (B, L, C, *cells); in memory when they are small, else read as asked.
+
+    Parameters
+    ----------
+    bank, rows
+        All rows are ``ok``.
+    """
+
+    def __init__(self, bank: Bank, rows: Rows) -> None:
+        image = bank.observables[0]
+        self.names = line_names(bank)
+        self._parts = [Cubes(bank, name, rows) for name in self.names]
+        self._rows = len(rows)
+        self.slow = any(part.slow for part in self._parts)
+        some = list(range(min(CHECKED, len(rows))))
+        total = torch.from_numpy(bank.read(image.name, rows[some]))
+        if not torch.allclose(
+            self.__getitems__(some)[0].sum(1), total, rtol=1e-3, atol=1e-4 * float(total.abs().max())
+        ):
+            raise WorkError(f"{bank.path}: {image.name} is not the sum of {', '.join(self.names)}")
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
+        """Lines (B, L, C, *cells)."""
+        return (torch.stack([part.__getitems__(indices)[1] for part in self._parts], dim=1),)
+
+
+def line_names(bank: Bank) -> list[str]:
+    """The lines that the image of a bank is the sum of."""
+    image = bank.observables[0]
+    return [o.name for o in bank.observables[1:] if o.shape == image.shape]
+
+
+class Pairs(nn.Module):
+    """Lines to observed maps and targets, with fresh noise at each call.
+
+    Parameters
+    ----------
+    survey
+        What the telescope does.
+    symmetry
+        Of the simulator: what may be done to its maps in training.
+    names
+        Of the lines, in their order.
+    targets
+        Which of them are to be found.
+    mix
+        Whether each line is taken from another row of the batch, and turned by itself.
+    """
+
+    def __init__(
+        self, survey: Survey, symmetry: Symmetry, names: list[str], targets: tuple[Target, ...], mix: bool = False
+    ) -> None:
+        super().__init__()
+        self.survey, self._symmetry, self._mix = survey, symmetry, mix
+        self._index = [names.index(target.name) for target in targets]
+        self._channel = [target.channel for target in targets]
+
+    def forward(self, lines: Tensor, generator: torch.Generator, *, training: bool = False) -> tuple[Tensor, Tensor]:
+        """Observed maps (B, C, *cells) and targets (B, T, *cells) of lines (B, L, C, *cells).
+
+        Parameters
+        ----------
+        lines
+            Clean.
+        generator
+            Of noise, symmetries and mixing.
+        training
+            Mirror, turn and mix them first.
+        """
+        if training:
+            lines = self._moved(lines, generator)
+        observed = self.survey(lines.sum(1), generator)
+        return observed, lines[:, self._index, self._channel]
+
+    def _moved(self, lines: Tensor, generator: torch.Generator) -> Tensor:
+        b, n = lines.shape[:2]
+        if not self._mix:
+            return augment(lines.flatten(1, 2), self._symmetry, generator).view_as(lines)
+        orders = [torch.randperm(b, generator=generator, device=generator.device).to(lines.device) for _ in range(n)]
+        return torch.stack([augment(lines[order, i], self._symmetry, generator) for i, order in enumerate(orders)], 1)
+
+
+def seeds_of(rows: Rows) -> list[int]:
+    """Realisations of rows, in rising order."""
+    unique: NDArray[np.uint64] = np.unique(rows.seed)
+    return [int(seed) for seed in unique]

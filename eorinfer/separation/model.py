@@ -1,0 +1,194 @@
+"""A trained separator: networks, scalings and what it holds for, as a folder without pickle."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from eorinfer.bank import observable_from_json, package_versions
+from eorinfer.errors import InputError
+from eorinfer.files import read_versioned, whole_folder, write_json
+from eorinfer.networks.scaling import AsinhScaling
+from eorinfer.networks.unet import Strides, UNet, halvings
+from eorinfer.separation.data import Target
+from eorinfer.separation.settings import SeparationSettings
+from eorinfer.separation.wiener import WienerFilter
+from eorinfer.survey.settings import SurveySettings
+from simulators import Observable
+
+FORMAT = 1
+#: No pixel of the result is brighter than the brightest one of training by more than this factor.
+BRIGHTER = 2.0
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a separator takes and gives.
+
+    Attributes
+    ----------
+    observable
+        The image: shape, unit, axes and pixels of what it was trained on.
+    targets
+        What it finds, in this order.
+    survey
+        What it was trained through.
+    settings
+        Of its networks and their training.
+    facts
+        Free notes: simulator and its fingerprint, seeds of the realisations, how training went.
+    """
+
+    observable: Observable
+    targets: tuple[Target, ...]
+    survey: SurveySettings
+    settings: SeparationSettings
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> list[str]:
+        """Names of what it finds; with the channel where one line is found in several."""
+        names = [target.name for target in self.targets]
+        return [t.name if names.count(t.name) == 1 else f"{t.name}_{t.channel}" for t in self.targets]
+
+    @property
+    def strides(self) -> Strides:
+        """What each level of the networks halves."""
+        return halvings(self.observable.cells, self.observable.cell_size, self.settings.depth)
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        """For each cell axis, whether the networks wrap around."""
+        if self.settings.padding == "auto":
+            return self.observable.symmetry.periodic
+        return (self.settings.padding == "periodic",) * len(self.observable.cells)
+
+
+class Separator(nn.Module):
+    """Observed maps (B, C, *cells) to the lines in them (B, L, *cells), both in physical units.
+
+    Frozen: it has no gradient of its own, and what it was made with does not change.
+
+    Parameters
+    ----------
+    meaning
+        What it takes and gives; the networks are built from it, from torch's global random state.
+    """
+
+    ceiling: Tensor
+
+    def __init__(self, meaning: Meaning) -> None:
+        super().__init__()
+        self.meaning = meaning
+        observable, settings = meaning.observable, meaning.settings
+        channels, lines, dimension = observable.shape[0], len(meaning.targets), len(observable.cells)
+        self.source_scaling = AsinhScaling(channels, dimension)
+        self.target_scaling = AsinhScaling(lines, dimension)
+        self.register_buffer("ceiling", torch.full((lines, *(1,) * dimension), torch.inf))
+        self.generator = UNet(
+            channels,
+            lines,
+            meaning.strides,
+            meaning.periodic,
+            width=settings.width,
+            widest=settings.widest,
+            dropout=settings.dropout,
+        )
+        self.wiener = WienerFilter(channels, lines, observable.cells, observable.cell_size)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, observed: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The lines (B, L, *cells).
+
+        Parameters
+        ----------
+        observed
+            (B, C, *cells) in the unit of the observable, of any number of cells that the levels divide.
+        generator
+            Of a draw; None gives the one result without dropout.
+        """
+        scaled = self.generator(self.source_scaling(observed), generator)
+        # sinh of a strange output is a very large number
+        return torch.minimum(self.target_scaling.inverse(scaled.float()), self.ceiling)
+
+    def fit_scalings(self, observed: Tensor, lines: Tensor) -> None:
+        """Set scalings and the ceiling from observed maps (B, C, *cells) and lines (B, L, *cells)."""
+        self.source_scaling.fit(observed)
+        self.target_scaling.fit(lines)
+        brightest = lines.transpose(0, 1).flatten(1).amax(1).view_as(self.ceiling)
+        self.ceiling.copy_(BRIGHTER * brightest.clamp(min=torch.finfo(torch.float32).tiny))
+
+    def train(self, mode: bool = True) -> "Separator":
+        """Stay as it is: what contains a separator and is trained does not change it."""
+        return super().train(False)
+
+    def save(self, folder: Path) -> None:
+        """Write ``separator.json`` and ``weights.safetensors`` whole."""
+        meaning = self.meaning
+        with whole_folder(Path(folder)) as temporary:
+            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary / "weights.safetensors")
+            write_json(
+                temporary / "separator.json",
+                {
+                    "format": FORMAT,
+                    "observable": asdict(meaning.observable),
+                    "targets": [asdict(target) for target in meaning.targets],
+                    "survey": meaning.survey.model_dump(mode="json"),
+                    "separation": meaning.settings.model_dump(mode="json"),
+                    "facts": meaning.facts,
+                    "packages": package_versions(),
+                },
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> "Separator":
+        """Read what `save` wrote, on the CPU.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no separator of this format.
+        """
+        folder = Path(folder)
+        if not (folder / "separator.json").is_file():
+            raise InputError(f"{folder}: no separator here (separator.json is missing)")
+        content = read_versioned(folder / "separator.json", FORMAT)
+        try:
+            survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
+            meaning = Meaning(
+                observable_from_json(content["observable"]),
+                tuple(Target(**target) for target in content["targets"]),
+                survey,
+                SeparationSettings(**content["separation"]),
+                content["facts"],
+            )
+            with torch.random.fork_rng(devices=[]):
+                separator = cls(meaning)
+            separator.load_state_dict(load_file(folder / "weights.safetensors"))
+        except (KeyError, TypeError, ValueError, ValidationError, RuntimeError, SafetensorError, OSError) as error:
+            raise InputError(f"{folder}: the separator cannot be read ({' '.join(str(error).split())})") from error
+        return separator
+
+    def observable_of(self, shape: tuple[int, ...], where: str) -> Observable:
+        """What an observed map of this shape (C, *cells) must be like: more pixels may be seen than in training.
+
+        Raises
+        ------
+        InputError
+            If channels or slices differ, or fewer pixels are seen.
+        """
+        trained = self.meaning.observable
+        fits = len(shape) == len(trained.shape) and shape[0] == trained.shape[0] and shape[3:] == trained.shape[3:]
+        if not fits or shape[1] < trained.shape[1] or shape[2] < trained.shape[2]:
+            raise InputError(
+                f"{where}: the map has shape {shape}, the separator takes {trained.shape} "
+                f"({', '.join(trained.axes)}) or more pixels across the sky"
+            )
+        view = trained.field_of_view * shape[1] / trained.shape[1]
+        return replace(trained, shape=shape, field_of_view=view)

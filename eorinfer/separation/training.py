@@ -1,0 +1,346 @@
+"""Training of a separator: Lightning runs it, with two optimisers that take turns."""
+
+import json
+import math
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+
+from eorinfer.bank import Bank
+from eorinfer.errors import WorkError
+from eorinfer.inference.data import loader
+from eorinfer.inference.training import Tell, ctrl_c, quiet
+from eorinfer.networks.discriminator import Discriminator
+from eorinfer.progress import Progress, Silent
+from eorinfer.separation.data import Lines, Pairs, Split
+from eorinfer.separation.health import diagnose
+from eorinfer.separation.model import Meaning, Separator
+from eorinfer.separation.settings import SeparationSettings
+from eorinfer.survey.base import Survey
+from simulators.base import derived_seed
+
+#: Checkpoints and validations in the course of a training.
+STAGES = 40
+#: Maps that scalings are taken from, that spectra are, and that validate.
+SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS = 512, 1024, 128
+#: Weight of the gradient penalty (Gulrajani et al. 2017, arXiv 1704.00028, equation 3).
+PENALTY = 10.0
+#: Flags by which Linux says that a processor multiplies matrices of bfloat16.
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def train(
+    meaning: Meaning,
+    bank: Bank,
+    rows: Split,
+    survey: Survey,
+    *,
+    folder: Path,
+    seed: int,
+    progress: Progress | None = None,
+) -> Separator:
+    """Train a separator on rows of a bank, on from the last checkpoint in `folder` if there is one.
+
+    Parameters
+    ----------
+    meaning
+        What it takes and gives, and settings; facts of the training are added.
+    bank, rows
+        Clean lines, split by realisation.
+    survey
+        What observes them, with fresh noise for each batch.
+    folder
+        Where checkpoints stand; the caller deletes it.
+    seed
+        Of initial weights, order, noise, symmetries and dropout.
+    progress
+        Where it is told, and what went wrong with it.
+
+    Raises
+    ------
+    WorkError
+        If a loss is not finite; the last good checkpoint stays.
+    """
+    settings, progress = meaning.settings, progress or Silent()
+    training, validation = Lines(bank, rows.training), Lines(bank, rows.validation[:VALIDATION_ROWS])
+    pairs = Pairs(survey, meaning.observable.symmetry, training.names, meaning.targets, settings.mix)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        separator = Separator(meaning)
+        judge = Discriminator(
+            meaning.observable.shape[0] + len(meaning.targets),
+            meaning.strides,
+            meaning.periodic,
+            width=settings.width,
+            widest=settings.widest,
+            normalised=settings.loss == "talk",
+        )
+    prepare(separator, training, pairs, seed)
+    stage = max(1, math.ceil(settings.steps / STAGES))
+    stages = math.ceil(settings.steps / stage)
+    runner = Adversaries(separator, judge, pairs, stages * stage, seed, progress)
+    last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+    resume = folder / "last.ckpt"
+    with quiet(), progress.bar(f"separation, {stage} step(s) each", stages) as advance:
+        trainer = Trainer(
+            accelerator="auto",
+            devices=1,
+            precision=precision(settings),
+            max_epochs=stages,
+            callbacks=[last, Tell(advance)],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=folder,
+        )
+        with ctrl_c():
+            trainer.fit(
+                runner,
+                loader(training, settings.batch_size, shuffle_seed=seed, batches=stage),
+                loader(validation, settings.batch_size),
+                ckpt_path=resume if resume.exists() else None,
+                weights_only=True,
+            )
+    runner.cpu()
+    separator.generator.load_state_dict(runner.average.module.state_dict())
+    meaning.facts.update(history=runner.history, warnings=diagnose(runner.history, meaning.lines), steps=stages * stage)
+    return separator
+
+
+def prepare(separator: Separator, training: Lines, pairs: Pairs, seed: int) -> None:
+    """Set scalings and the Wiener filter of a separator from training rows."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, 3))
+    some = list(range(min(WIENER_ROWS, len(training))))
+    observed = []
+    for start in range(0, len(some), 64):
+        (lines,) = training.__getitems__(some[start : start + 64])
+        observed.append(pairs(lines, generator))
+    sources, targets = (torch.cat([pair[i] for pair in observed[: SCALING_ROWS // 64]]) for i in range(2))
+    separator.fit_scalings(sources, targets)
+    separator.wiener.fit(observed)
+
+
+def precision(settings: SeparationSettings) -> str:
+    """As Lightning names it; bfloat16 by default where it is quick."""
+    if settings.precision != "auto":
+        return settings.precision
+    if torch.cuda.is_available():
+        native = torch.cuda.get_device_capability()[0] >= 8
+    else:
+        native = bool(BF16_FLAGS & _processor_flags())
+    return "bf16-mixed" if native else "32-true"
+
+
+def _processor_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return set()
+    lines = (line.partition(":") for line in text.splitlines())
+    return {flag for key, _, flags in lines if key.strip() in ("flags", "Features") for flag in flags.split()}
+
+
+class Adversaries(LightningModule):
+    """Generator and discriminator, which take a step each for every batch.
+
+    Losses as in the talk (Moriwaki & Yoshida 2021, ApJL 923 L7; Isola et al. 2017, arXiv 1611.07004): the
+    discriminator's is the cross entropy, -log D(x, y) - log[1 - D(x, G(x))], the generator's the non-saturating
+    -log D(x, G(x)) + lambda <|y - G(x)|>. The latter is divided by lambda, which Adam does not feel and the clipping of
+    gradients does. ``"wasserstein"``: Gulrajani et al. 2017 (arXiv 1704.00028).
+
+    Parameters
+    ----------
+    separator
+        With its scalings set; its generator is copied.
+    judge
+        The discriminator.
+    pairs
+        Makes observed maps and targets from clean lines.
+    steps
+        In all.
+    seed
+        Of everything drawn in training.
+    progress
+        Where warnings are told.
+    """
+
+    def __init__(
+        self, separator: Separator, judge: Discriminator, pairs: Pairs, steps: int, seed: int, progress: Progress
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator = deepcopy(separator.generator).requires_grad_(True)
+        self.judge = judge
+        self.average = AveragedModel(
+            self.generator, avg_fn=_averaging(separator.meaning.settings.average), use_buffers=True
+        )
+        self.average.requires_grad_(False)
+        self.source_scaling, self.target_scaling = separator.source_scaling, separator.target_scaling
+        self.pairs = pairs
+        self._settings, self._lines = separator.meaning.settings, separator.meaning.lines
+        self._steps, self._seed, self._progress = steps, seed, progress
+        self._told: set[str] = set()
+        self._training: list[Tensor] = []
+        self._validation: list[Tensor] = []
+        self.history: list[dict[str, Any]] = []
+
+    # -- training --------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        # By epoch, so that a resumed training sees the noise that it would have seen.
+        seed = derived_seed(self._seed, self.current_epoch, 1)
+        self._random = torch.Generator(self.device).manual_seed(seed)
+        self._training = []
+
+    def training_step(self, batch: Any, _: int) -> None:
+        generator_optimizer, judge_optimizer = self.optimizers()
+        observed, true = self.pairs(batch[0], self._random, training=True)
+        source, target = self.source_scaling(observed), self.target_scaling(true)
+        made = self.generator(source, self._random)
+        told = torch.zeros(3, device=self.device)
+        if self._settings.loss != "l1":
+            loss, told = self._judge_loss(source, target, made.detach())
+            self._step(judge_optimizer, loss, self.judge, "discriminator")
+        error = F.l1_loss(made.float(), target)
+        loss = error
+        if self._settings.loss != "l1":
+            self.judge.requires_grad_(False)
+            logits = self.judge(source, made).float()
+            adversarial = F.softplus(-logits) if self._settings.loss == "talk" else -logits
+            loss = error + adversarial.mean() / self._settings.weight
+        self._step(generator_optimizer, loss, self.generator, "generator")
+        self.judge.requires_grad_(True)
+        self.average.update_parameters(self.generator)
+        for schedule in self.lr_schedulers()[: 1 if self._settings.loss == "l1" else 2]:
+            schedule.step()
+        self._training.append(torch.cat([error.detach()[None], told]))
+
+    def _judge_loss(self, source: Tensor, target: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of the discriminator; and its accuracy, the gap between logits and the loss, to be told."""
+        real, fake = self.judge(source, target).float(), self.judge(source, made).float()
+        accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
+        gap = real.mean() - fake.mean()
+        if self._settings.loss == "talk":
+            loss = (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
+        else:
+            loss = -gap + PENALTY * self._penalty(source, target, made)
+        return loss, torch.stack([accuracy, gap, loss]).detach()
+
+    def _penalty(self, source: Tensor, target: Tensor, made: Tensor) -> Tensor:
+        """Mean of (|gradient| - 1)^2 on lines between targets and what was made, in full precision."""
+        with torch.autocast(self.device.type, enabled=False):
+            share = torch.rand(len(target), generator=self._random, device=self.device)
+            share = share.view(-1, *(1,) * (target.ndim - 1))
+            between = (share * target + (1 - share) * made.float()).requires_grad_(True)
+            logits = self.judge(source, between)
+            (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
+            return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+
+    def _step(self, optimizer: Any, loss: Tensor, network: nn.Module, name: str) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), self._settings.clip)
+        if not torch.isfinite(loss + norm):
+            step = self.current_epoch * self.trainer.num_training_batches + len(self._training) + 1
+            raise WorkError(
+                f"separation: the {name}'s loss is not finite at step {step} of {self._steps}; the last checkpoint, of "
+                f"step {self.current_epoch * self.trainer.num_training_batches}, is kept. A lower [separation] "
+                "learning_rate or discriminator_rate usually cures it"
+            )
+        optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        settings = self._settings
+        rates = ((self.generator, settings.learning_rate), (self.judge, settings.discriminator_rate))
+        optimizers = [torch.optim.Adam(net.parameters(), rate, betas=(0.5, 0.999), fused=True) for net, rate in rates]
+        schedules = [torch.optim.lr_scheduler.LambdaLR(o, self._rate) for o in optimizers]
+        return optimizers, schedules
+
+    def _rate(self, step: int) -> float:
+        """Constant, then falling to zero."""
+        return min(1.0, max(0.0, 2 * (1 - step / self._steps)))
+
+    # -- validation ------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._fixed = torch.Generator(self.device).manual_seed(derived_seed(self._seed, 2))
+        self._validation = []
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        observed, true = self.pairs(batch[0], self._fixed)
+        source, target = self.source_scaling(observed), self.target_scaling(true)
+        first, second = (self.average(source, self._fixed).float() for _ in range(2))
+        made = self.average(source).float()
+        each = [
+            (made - target).abs(),
+            *_moments(made),
+            *_moments(target),
+            (first - second).square() / 2,
+            (first - target).square(),
+        ]
+        self._validation.append(torch.stack([x.transpose(0, 1).flatten(1).mean(1) for x in each]))
+
+    def on_validation_epoch_end(self) -> None:
+        error, m1, m2, t1, t2, between, off = torch.stack(self._validation).mean(0).tolist()
+        stage = torch.stack(self._training).mean(0).tolist()
+        self.history.append(
+            {
+                "stage": self.current_epoch,
+                "error": stage[0],
+                "accuracy": stage[1],
+                "gap": stage[2],
+                "judge": stage[3],
+                "validation": sum(error) / len(error),
+                # Of each line: over the variance of the true maps, and of draws over their error.
+                "variance": [(b - a * a) / max(d - c * c, 1e-30) for a, b, c, d in zip(m1, m2, t1, t2, strict=True)],
+                "spread": [math.sqrt(a / max(b, 1e-30)) for a, b in zip(between, off, strict=True)],
+                "adversarial": self._settings.loss == "talk",
+                "draws": self._settings.dropout > 0,
+            }
+        )
+        for warning in diagnose(self.history, self._lines):
+            if warning.split(":")[0] not in self._told:
+                self._told.add(warning.split(":")[0])
+                self._progress.line(f"separation, step {self._done}: {warning}")
+
+    @property
+    def _done(self) -> int:
+        return (self.current_epoch + 1) * self.trainer.num_training_batches
+
+    def note(self) -> str:
+        """The last figures, for the progress bar."""
+        if not self.history:
+            return ""
+        last = self.history[-1]
+        judged = f", discriminator right {last['accuracy']:.0%}" if last["adversarial"] else ""
+        return f"error {last['error']:.3f}, in validation {last['validation']:.3f}{judged}"
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = json.dumps(self.history)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = json.loads(checkpoint["history"])
+
+
+def _averaging(decay: float) -> Any:
+    """Exponential average that begins with a short memory."""
+
+    def update(averaged: Tensor, current: Tensor, number: Tensor) -> Tensor:
+        if not averaged.is_floating_point():
+            return current
+        share = min(decay, (1 + float(number)) / (10 + float(number)))
+        return torch.lerp(current, averaged, share)
+
+    return update
+
+
+def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:
+    return maps, maps.square()

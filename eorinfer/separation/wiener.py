@@ -1,0 +1,93 @@
+"""The best linear separation: a Wiener filter by the mean spectra of mocks."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+#: Of the mean power, added to every channel's, so that channels which are the same data can be inverted.
+FLOOR = 1e-6
+
+
+class WienerFilter(nn.Module):
+    """Lines from observed maps, mode by mode: l = mean + S_lo S_oo^-1 (o - mean), with the spectra of training mocks.
+
+    S_oo are the spectra and cross spectra of the observed channels, S_lo those of a line with them: signal of all lines
+    and noise enter as they are. They are averaged over the direction across the line of sight, and kept apart by mode
+    along it. The zero mode is among them: the mean of a line is estimated too.
+
+    Parameters
+    ----------
+    channels, lines
+        Of observed maps (B, C, *cells) and of the result (B, L, *cells).
+    cells, cell_size
+        Of the maps; the line of sight of a cube is the last axis.
+    """
+
+    mean_observed: Tensor
+    mean_lines: Tensor
+    gain_real: Tensor
+    gain_imaginary: Tensor
+    _bins: Tensor
+
+    def __init__(self, channels: int, lines: int, cells: tuple[int, ...], cell_size: tuple[float, ...]) -> None:
+        super().__init__()
+        self._axes = tuple(range(-len(cells), 0))
+        self._cells = cells
+        bins = _bins(cells, cell_size)
+        count = int(bins.max()) + 1
+        self.register_buffer("_bins", bins, persistent=False)
+        ones = (1,) * len(cells)
+        self.register_buffer("mean_observed", torch.zeros(channels, *ones))
+        self.register_buffer("mean_lines", torch.zeros(lines, *ones))
+        self.register_buffer("gain_real", torch.zeros(count, lines, channels))
+        self.register_buffer("gain_imaginary", torch.zeros(count, lines, channels))
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Take the spectra from batches of observed maps and lines."""
+        pairs = list(batches)
+        self.mean_observed.copy_(torch.cat([_means(observed) for observed, _ in pairs]).mean(0))
+        self.mean_lines.copy_(torch.cat([_means(lines) for _, lines in pairs]).mean(0))
+        count, lines, channels = self.gain_real.shape
+        own = torch.zeros(count, channels, channels, dtype=torch.complex128)
+        cross = torch.zeros(count, lines, channels, dtype=torch.complex128)
+        for observed, line in pairs:
+            o, t = self._modes(observed - self.mean_observed), self._modes(line - self.mean_lines)
+            own.index_add_(0, self._bins, torch.einsum("bik,bjk->kij", o, o.conj()))
+            cross.index_add_(0, self._bins, torch.einsum("bik,bjk->kij", t, o.conj()))
+        power = own.diagonal(dim1=1, dim2=2).real.mean(1)
+        own += (FLOOR * power + torch.finfo(torch.float32).tiny)[:, None, None] * torch.eye(channels)
+        gain = torch.linalg.solve(own, cross, left=False)
+        self.gain_real.copy_(gain.real)
+        self.gain_imaginary.copy_(gain.imag)
+
+    def forward(self, observed: Tensor) -> Tensor:
+        """(B, C, *cells) to (B, L, *cells)."""
+        gain = torch.complex(self.gain_real, self.gain_imaginary).to(torch.complex128)[self._bins]
+        modes = torch.einsum("kij,bjk->bik", gain, self._modes(observed - self.mean_observed))
+        shape = (*modes.shape[:2], *self._cells[:-1], self._cells[-1] // 2 + 1)
+        maps = torch.fft.irfftn(modes.view(shape), s=self._cells, dim=self._axes)
+        return maps.to(observed) + self.mean_lines
+
+    def _modes(self, maps: Tensor) -> Tensor:
+        return torch.fft.rfftn(maps.double(), dim=self._axes).flatten(2)
+
+
+def _bins(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
+    """Number of the bin of each flattened mode of `rfftn`: by k across the line of sight, and by mode along it."""
+    sizes = cell_size[:2] if all(cell_size[:2]) else (1.0, 1.0)
+    lowest = min(1 / (n * size) for n, size in zip(cells, sizes, strict=False))
+    first = torch.fft.fftfreq(cells[0], sizes[0], dtype=torch.float64)
+    second = (torch.fft.fftfreq if len(cells) == 3 else torch.fft.rfftfreq)(cells[1], sizes[1], dtype=torch.float64)
+    across = torch.hypot(first[:, None], second[None, :])
+    # Modes next to zero are not put together with it.
+    bins = torch.where(across > 0, torch.round(across / lowest).clamp(min=1), 0).long()
+    if len(cells) == 3:
+        along = torch.arange(cells[2] // 2 + 1)
+        bins = bins[..., None] * len(along) + along
+    return torch.unique(bins.flatten(), return_inverse=True)[1]
+
+
+def _means(maps: Tensor) -> Tensor:
+    """(B, C, *cells) to (B, C, 1, ...): means over cells."""
+    return maps.double().mean(tuple(range(2, maps.ndim)), keepdim=True)

@@ -1,0 +1,202 @@
+"""`eorinfer separate`, as a user would start it, on small mocks."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from eorinfer.separation.model import Separator
+
+from .eorinfer.mocks import SLAB
+from .runs import call, config
+
+SEPARATION = {"simulations": 32, "steps": 6, "width": 4, "widest": 8, "batch_size": 8}
+
+
+def separate_config(folder: Path, name: str = "separate.toml", **tables: Any) -> Path:
+    content: dict[str, Any] = {
+        "simulator": {"cells": None} | SLAB,
+        "prior": None,
+        "survey": {"kind": "spherex", "sigma": None},
+        "separation": SEPARATION,
+        **dict.fromkeys(("observation", "inference", "embedding", "flow", "training", "power_spectrum", "mcmc")),
+    }
+    for table, value in tables.items():
+        old = content.get(table)
+        content[table] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
+    return config(folder, name, **content)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bank and a separator."""
+    folder = tmp_path_factory.mktemp("separate")
+    assert call("separate", "train", separate_config(folder), "--out", folder / "out") == 0
+    return folder
+
+
+def test_a_separator_is_trained_once(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    separator = Separator.load(trained / "out/separator")
+    assert separator.meaning.lines == ["ha", "oiii"]
+    facts = separator.meaning.facts
+    assert facts["simulator"]["kind"] == "lim-mock"
+    assert not set(facts["seeds"]["training"]) & set(facts["seeds"]["test"])
+    assert not list((trained / "out").glob("checkpoints-*"))
+    before = (trained / "out/separator/weights.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    assert call("separate", "train", trained / "separate.toml", "--out", trained / "out") == 0
+    assert (trained / "out/separator/weights.safetensors").stat().st_mtime_ns == before
+    assert "32 simulations in 1 round(s), all of them in the bank" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({"separation": {"loss": "l2"}}, "[separation] loss: must be 'talk', 'wasserstein' or 'l1' (given: 'l2')"),
+        ({"separation": {"wieght": 3}}, '[separation] wieght: unknown key, did you mean "weight"?'),
+        ({"separation": {"targets": ["hb"]}}, '[separation] targets: "hb" is not a line of this simulator'),
+        ({"separation": {"depth": 6}}, "[separation] 32 x 32 cells can be halved 5 times, not 6"),
+        ({"separation": {"dropout": 1.0}}, "[separation] dropout: must be below 1 (given: 1.0)"),
+        (
+            {"simulator": {"kind": "gaussian-field", "cells": 8} | dict.fromkeys(set(SLAB) - {"kind"}), "survey": None},
+            '[separation] the simulator gives "field" alone',
+        ),
+        ({"survey": {"kind": "spherx"}}, 'one of "none", "white-noise", "ska-low", "spherex"'),
+    ],
+)
+def test_what_is_wrong_with_a_config_is_said_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tables: dict[str, Any], said: str
+) -> None:
+    assert call("separate", "train", separate_config(tmp_path, **tables), "--out", tmp_path / "out") == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_another_separator_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = separate_config(trained, "other.toml", separation={"weight": 30.0})
+    assert call("separate", "train", other, "--out", trained / "out") == 2
+    assert "[separation] weight = 30.0, but" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def mocks(trained: Path) -> Path:
+    """Larger maps of the same pixels, as `eorinfer lim` writes them."""
+    path = separate_config(
+        trained,
+        "mocks.toml",
+        simulator={"pixels": 40},
+        observation={"theta": {"A_HA": 0.0, "A_OIII": 0.0}},
+        inference={"rounds": [1]},
+    )
+    assert call("lim", path, "--out", trained / "mocks", "--fits") == 0
+    return trained / "mocks"
+
+
+def test_maps_are_separated_in_all_formats(trained: Path, mocks: Path) -> None:
+    model = trained / "out/separator"
+    assert call("separate", "apply", model, mocks / "mock-000.h5", "--out", trained / "a/lines.h5") == 0
+    with h5py.File(trained / "a/lines.h5") as file, h5py.File(mocks / "mock-000.h5") as mock:
+        assert sorted(file) == ["ha", "observed", "oiii"]
+        lines = {name: file[name][:] for name in ("ha", "oiii")}
+        np.testing.assert_array_equal(file["observed"][:], mock["observed"][:])
+        assert file["observed"].attrs["unit"] == "nW/m^2/sr"
+        np.save(trained / "sky.npy", file["observed"][:])
+    assert lines["ha"].shape == (40, 40)
+    for name in (mocks / "mock-000.fits", trained / "sky.npy"):
+        assert call("separate", "apply", model, name, "--out", trained / "a/lines.fits", "--draws", "3") == 0
+        with fits.open(trained / "a/lines.fits") as file:
+            names = [hdu.name for hdu in file]
+            assert names == ["PRIMARY", "HA", "OIII", "HA_SPREAD", "OIII_SPREAD", "HA_DRAWS", "OIII_DRAWS"]
+            assert file["HA_DRAWS"].data.shape == (3, 40, 40)
+            np.testing.assert_allclose(file["HA"].data, file["HA_DRAWS"].data.mean(0), rtol=1e-5, atol=1e-9)
+            assert file["HA"].header["CTYPE1"] == "DEC--TAN"
+            correlation = np.corrcoef(file["HA"].data.ravel(), lines["ha"].ravel())[0, 1]
+            assert correlation > 0.9
+
+
+def test_the_place_on_the_sky_is_kept(trained: Path, mocks: Path) -> None:
+    with fits.open(mocks / "mock-000.fits") as file:
+        file[0].header["CRVAL2"] = 30.0
+        file.writeto(trained / "there.fits")
+    assert (
+        call("separate", "apply", trained / "out/separator", trained / "there.fits", "--out", trained / "t.fits") == 0
+    )
+    assert fits.getheader(trained / "t.fits", "OIII")["CRVAL2"] == 30.0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("pixel", "cell_size is [0.47"),
+        ("unit", "unit is 'mK', expected 'nW/m^2/sr'"),
+        ("axes", "axes is ('wavelength', 'x', 'z')"),
+        ("channels", "wavelengths is [1.6], expected [1.509]"),
+        ("small", "the map has shape (1, 16, 40), the separator takes (1, 32, 32) (wavelength, x, y) or more pixels"),
+        ("nan", "1 of 1600 values are NaN or infinite"),
+        ("fits", "cell_size is"),
+        ("header", "lacks CHAN0"),
+        ("none", "no such file"),
+        ("suffix", "separated maps are .h5, .hdf5 or .fits files"),
+        ("draws", "--draws -1: it must be at least 0"),
+    ],
+)
+def test_maps_that_do_not_fit(
+    trained: Path, mocks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, said: str
+) -> None:
+    source, out, more = tmp_path / "sky.h5", tmp_path / "lines.h5", ["--draws", "-1"] if change == "draws" else []
+    shutil.copyfile(mocks / "mock-000.h5", source)
+    with h5py.File(source, "r+") as file:
+        data = file["observed"]
+        if change == "pixel":
+            data.attrs["cell_size"] = 0.5 * data.attrs["cell_size"]
+            data.attrs["field_of_view"] *= 0.5
+        elif change in ("unit", "axes", "channels"):
+            name, value = {
+                "unit": ("unit", "mK"),
+                "axes": ("axes", ["wavelength", "x", "z"]),
+                "channels": ("wavelengths", [1.6]),
+            }[change]
+            data.attrs[name] = value
+        elif change == "nan":
+            data[0, 3, 3] = np.nan
+        elif change == "small":
+            attributes, values = dict(data.attrs), data[:, :16]
+            del file["observed"]
+            file.create_dataset("observed", data=values).attrs.update(attributes)
+    if change in ("fits", "header"):
+        source = tmp_path / "sky.fits"
+        with fits.open(mocks / "mock-000.fits") as images:
+            if change == "fits":
+                images[0].header["CDELT2"] *= 2
+                images[0].header["CDELT1"] *= 2
+            else:
+                del images[0].header["CHAN0"]
+            images.writeto(source)
+    elif change == "none":
+        source = tmp_path / "other.h5"
+    elif change == "suffix":
+        out = tmp_path / "lines.txt"
+    assert call("separate", "apply", trained / "out/separator", source, "--out", out, *more) == 2
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_too_few_realisations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = separate_config(tmp_path, separation={"simulations": 10})
+    assert call("separate", "train", path, "--out", tmp_path / "out") == 1
+    assert "a separation needs at least three" in capsys.readouterr().err
+
+
+def test_the_tables_of_a_run_may_stand_beside_it(tmp_path: Path) -> None:
+    path = separate_config(
+        tmp_path,
+        inference={"rounds": [4]},
+        observation={"theta": {"A_HA": 0.0, "A_OIII": 0.0}},
+        separation={"steps": 1},
+    )
+    assert call("separate", "train", path, "--out", tmp_path / "out") == 0
+    assert "inference" not in (tmp_path / "out/config.toml").read_text()
