@@ -135,8 +135,8 @@ def as_pair(spectrum: PowerSpectrum, spectra: NDArray[np.float64]) -> Pair:
     return Pair(cross, first, second, spectrum.counts)
 
 
-def noise_free(spectrum: PowerSpectrum, boxes: tuple[Made, ...]) -> tuple[NDArray, NDArray, float]:
-    """Print P_x and r(k); r of each box (S, bins), their mean, and where it changes sign (k, or nan)."""
+def noise_free(spectrum: PowerSpectrum, boxes: tuple[Made, ...]) -> tuple[NDArray, float]:
+    """Print P_x and r(k); r of each box (S, bins), and the k at which the mean P_x changes sign, or nan."""
     pair = as_pair(spectrum, np.stack([made.spectra for made in boxes]))
     cross, r = pair.cross.numpy(), pair.coefficient.numpy()
     expected = pair.coefficient_error.numpy().mean(0)
@@ -156,7 +156,7 @@ def noise_free(spectrum: PowerSpectrum, boxes: tuple[Made, ...]) -> tuple[NDArra
     else:
         at, scatter = np.nanmean(changes), np.nanstd(changes)
         print(f"sign changes at k = {at:.3f} +- {scatter:.3f}/Mpc, half a wave of {np.pi / at:.1f} Mpc")
-    return r, cross, sign_change(k, cross.mean(0))
+    return r, sign_change(k, cross.mean(0))
 
 
 def sign_change(k: NDArray, cross: NDArray) -> float:
@@ -233,7 +233,7 @@ def without_means(cubes: torch.Tensor) -> torch.Tensor:
 
 def draw(
     boxes: list[tuple[Made, ...]],
-    curves: list[tuple[NDArray, NDArray, float]],
+    curves: list[tuple[NDArray, float]],
     seen: tuple[NDArray, NDArray, NDArray],
     arguments: argparse.Namespace,
 ) -> None:
@@ -252,7 +252,7 @@ def draw(
         axes.contour(*middles, image.T, levels=[image.mean() / 4], colors="w", linewidths=0.6)
     k = fine(arguments.cells).k.numpy()
     axes = figure.add_subplot(grid[:, 1])
-    for (r, _, at), made, colour in zip(curves, boxes, ("tab:blue", "tab:green", "tab:red"), strict=True):
+    for (r, at), made, colour in zip(curves, boxes, ("tab:blue", "tab:green", "tab:red"), strict=True):
         neutral, bubble = (np.mean([getattr(one, name) for one in made]) for name in ("neutral", "bubble"))
         mean, scatter = r.mean(0), r.std(0, ddof=1)
         axes.fill_between(k, mean - scatter, mean + scatter, color=colour, alpha=0.25, lw=0)
