@@ -1,6 +1,6 @@
 """How do 21cm and [OIII] galaxies go together during reionization, and would SKA-Low and SPHEREx see it?
 
-    python benchmarks/lim_cross_21cm.py                              some minutes on two cores, 4 GB
+    python benchmarks/lim_cross_21cm.py                              six processor's minutes, 2.3 GB
     python benchmarks/lim_cross_21cm.py --cells 64 --seeds 2         a quick look
 
 A box of 21cmFAST at z = 7.5 as deep as eight channels of SPHEREx (199 Mpc), with the halos that ionise it (above 1e9
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=128, help="along each side; a multiple of 8")
     parser.add_argument("--seeds", type=int, default=4, help="boxes")
     parser.add_argument("--draws", type=int, default=100, help="draws of the noise for each box")
-    parser.add_argument("--workers", type=int, default=2, help="processes; each takes up to 2 GB")
+    parser.add_argument("--workers", type=int, default=1, help="processes; each takes 2.3 GB")
     parser.add_argument("--out", type=Path, default=Path("lim_cross_21cm.png"))
     arguments = parser.parse_args()
     if arguments.cells % CHANNELS or arguments.seeds < 2:
@@ -135,8 +135,8 @@ def as_pair(spectrum: PowerSpectrum, spectra: NDArray[np.float64]) -> Pair:
     return Pair(cross, first, second, spectrum.counts)
 
 
-def noise_free(spectrum: PowerSpectrum, boxes: tuple[Made, ...]) -> tuple[NDArray, NDArray, float]:
-    """Print P_x and r(k); r of each box (S, bins), their mean, and where it changes sign (k, or nan)."""
+def noise_free(spectrum: PowerSpectrum, boxes: tuple[Made, ...]) -> tuple[NDArray, float]:
+    """Print P_x and r(k); r of each box (S, bins), and the k at which the mean P_x changes sign, or nan."""
     pair = as_pair(spectrum, np.stack([made.spectra for made in boxes]))
     cross, r = pair.cross.numpy(), pair.coefficient.numpy()
     expected = pair.coefficient_error.numpy().mean(0)
@@ -156,7 +156,7 @@ def noise_free(spectrum: PowerSpectrum, boxes: tuple[Made, ...]) -> tuple[NDArra
     else:
         at, scatter = np.nanmean(changes), np.nanstd(changes)
         print(f"sign changes at k = {at:.3f} +- {scatter:.3f}/Mpc, half a wave of {np.pi / at:.1f} Mpc")
-    return r, cross, sign_change(k, cross.mean(0))
+    return r, sign_change(k, cross.mean(0))
 
 
 def sign_change(k: NDArray, cross: NDArray) -> float:
@@ -210,8 +210,8 @@ def observed(boxes: tuple[Made, ...], cells: int, draws: int) -> tuple[NDArray, 
         )
     snr = np.sqrt(np.sum((p[0] / error) ** 2))
     print(f"signal to noise of all bins: {snr:.2f} in the box, {snr * more**0.5:.2f} in {DEEP:.0f} square degrees,")
-    print(f"{more:.0f} times the modes, where SKA-Low has 1000 h for each beam of {beam:.1f} square degrees.")
-    print(f"Without dust in the galaxies it would be {10 ** (0.4 * OIII.attenuation):.1f} times that.")
+    print(f"{more:.0f} times the modes, where SKA-Low has 1000 h for each of {DEEP / beam:.0f} beams of {beam:.1f}")
+    print(f"square degrees. Without dust in the galaxies, {10 ** (0.4 * OIII.attenuation):.1f} times that.")
     wedge = outside_wedge(SkaLow(wedge=True), grid, cell_size, REDSHIFT)
     print(f"modes outside the foreground wedge (horizon, 0.068/Mpc): {wedge.mean():.1%} of the box's channels")
     delta = dimensionless(spectrum.k, torch.stack([signal_power[0], torch.from_numpy(error)]), 3).numpy()
@@ -233,14 +233,14 @@ def without_means(cubes: torch.Tensor) -> torch.Tensor:
 
 def draw(
     boxes: list[tuple[Made, ...]],
-    curves: list[tuple[NDArray, NDArray, float]],
+    curves: list[tuple[NDArray, float]],
     seen: tuple[NDArray, NDArray, NDArray],
     arguments: argparse.Namespace,
 ) -> None:
     """The picture."""
     plt = pyplot()
-    figure = plt.figure(figsize=(14, 5.2), layout="constrained")
-    grid = figure.add_gridspec(2, 3, width_ratios=[0.72, 1.2, 1.2])
+    figure = plt.figure(figsize=(11.5, 4.4), layout="constrained")
+    grid = figure.add_gridspec(2, 3, width_ratios=[0.8, 1.2, 1.2])
     image, line = boxes[-1][0].slices
     middles = [(np.arange(len(image)) + 0.5) * SIDE / len(image)] * 2
     labels = (r"$\delta T_b$ [mK]", r"[OIII] $\log_{10} I/\langle I\rangle$")
@@ -252,7 +252,7 @@ def draw(
         axes.contour(*middles, image.T, levels=[image.mean() / 4], colors="w", linewidths=0.6)
     k = fine(arguments.cells).k.numpy()
     axes = figure.add_subplot(grid[:, 1])
-    for (r, _, at), made, colour in zip(curves, boxes, ("tab:blue", "tab:green", "tab:red"), strict=True):
+    for (r, at), made, colour in zip(curves, boxes, ("tab:blue", "tab:green", "tab:red"), strict=True):
         neutral, bubble = (np.mean([getattr(one, name) for one in made]) for name in ("neutral", "bubble"))
         mean, scatter = r.mean(0), r.std(0, ddof=1)
         axes.fill_between(k, mean - scatter, mean + scatter, color=colour, alpha=0.25, lw=0)
@@ -263,8 +263,8 @@ def draw(
     axes.axhline(0, color="k", lw=0.8)
     axes.set(xscale="log", xlabel=r"$k$ [Mpc$^{-1}$]", ylabel=r"$r(k)$ of 21cm and [OIII]", ylim=(-1.05, 1.05))
     axes.secondary_xaxis("top", functions=(half_wave, half_wave)).set_xlabel(r"$\pi/k$ [Mpc]")
-    axes.set_title(f"without noise; bands: scatter of boxes of {SIDE:.0f} Mpc", fontsize=10)
-    axes.legend(loc="upper right", fontsize=9)
+    axes.set_title("no noise; bands: scatter of boxes; dotted: size of the bubbles", fontsize=9)
+    axes.legend(loc="upper right", fontsize=8)
     axes = figure.add_subplot(grid[:, 2])
     k, signal, error = seen
     field = np.rad2deg(SIDE / comoving_distance(REDSHIFT)) ** 2
@@ -279,9 +279,9 @@ def draw(
         xlabel=r"$k$ [Mpc$^{-1}$]",
         ylabel=r"$k^3P_\times/2\pi^2$ [mK nW m$^{-2}$ sr$^{-1}$]",
     )
-    axes.set_title("means of channels removed; SKA-Low 1000 h, SPHEREx deep", fontsize=10)
+    axes.set_title("means of channels removed; SKA-Low 1000 h, SPHEREx deep", fontsize=9)
     axes.xaxis.set_minor_formatter("")
-    axes.legend(loc="upper left", fontsize=9)
+    axes.legend(loc="upper left", fontsize=8)
     write_figure(figure, arguments.out)
     print(f"\npicture: {arguments.out}")
 
