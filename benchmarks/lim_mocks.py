@@ -7,8 +7,9 @@
 counts      Halos by mass over the mass function, with the Poisson error.
 clustering  One-point statistics of maps weighted by luminosity, in boxes of 128 Mpc/h of halos above 5e11 Msun/h
             (2 Mpc/h pixels, 64 Mpc/h deep), against those of PINOCCHIO 5.1 (means of four boxes); P(k) with shot noise
-            in boxes of 100 Mpc/h against a stored box of PINOCCHIO, beside the scatter between boxes.
+            and the same maps in boxes of 100 Mpc/h against a stored box of PINOCCHIO, beside the error of one box.
 lines       Luminosity functions against Colbert et al. 2013, and mean intensities against the analytic integral.
+pixels      One-point distribution and P(k) of the default maps.
 speed       Processor's seconds for each pair of maps of 256², of a dozen slabs for each pair of volumes.
 """
 
@@ -77,22 +78,53 @@ def clustering(arguments: argparse.Namespace) -> None:
         texts = [f"{m:.2f} +- {e:.2f} ({m / w:.2f})" for m, e, w in zip(mean, error, wanted, strict=True)]
         print(f"z = {z}: {', '.join(texts)}; PINOCCHIO {wanted}")
     k_edges = np.array([0.1, 0.2, 0.35, 0.5, 0.75, 1.0]) * COSMOLOGY.h
-    print("P(k) with shot noise over that of the stored box, k/(h/Mpc) 0.1-0.2-0.35-0.5-0.75-1; scatter between boxes")
+    k_edges = np.array([0.15, 0.25, 0.4, 0.6, 0.8, 1.0]) * COSMOLOGY.h
+    side, lowest = 100 / COSMOLOGY.h, 5e11 / COSMOLOGY.h
     for path in sorted(arguments.pinocchio.glob("pinocchio.*.b128.catalog.out*")):
         z = float(path.name.split(".")[1] + "." + path.name.split(".")[2])
-        catalog = read_catalog(path)
-        side, lowest = 100 / COSMOLOGY.h, 5e11 / COSMOLOGY.h
-        stored = power(catalog.position[catalog.mass > lowest], side, k_edges)
         boxes = [box_halos(COSMOLOGY, z, side, 128, (lowest, 1e16), seed) for seed in range(arguments.seeds)]
+        stored = read_catalog(path)
+        stored = Halos(stored.mass, stored.position, stored.velocity, np.full(len(stored.mass), z), (side,) * 3)
+        stored = stored[stored.mass > lowest]
+        print(f"against the stored box of 100 Mpc/h, z = {z}; error of one box")
         ours = np.array([power(halos.position, side, k_edges) for halos in boxes])
-        ratio, scatter = ours.mean(0) / stored, ours.std(0) / ours.mean(0)
-        print(f"z = {z}: " + ", ".join(f"{r:.2f} ({s:.2f})" for r, s in zip(ratio, scatter, strict=True)))
+        ratio, scatter = ours.mean(0) / power(stored.position, side, k_edges), ours.std(0) / ours.mean(0)
+        texts = [f"{r:.2f} +- {s:.2f}" for r, s in zip(ratio, scatter, strict=True)]
+        print(f"    P(k) with shot noise, k/(h/Mpc) 0.15-0.25-0.4-0.6-0.8-1, over its: {', '.join(texts)}")
+        theirs, error = jackknife(stored, z)
+        mean = np.mean([jackknife(halos, z)[0] for halos in boxes], axis=0)
+        texts = [f"{m:.2f} ({t:.2f} +- {e:.2f})" for m, t, e in zip(mean, theirs, error, strict=True)]
+        print(f"    rms, skewness, 99.9th percentile of maps (its, jackknife error): {', '.join(texts)}")
         m, density, sigma = COSMOLOGY.mass_function(z)
         bias = np.average(tinker_bias(sigma)[m > lowest], weights=density[m > lowest])
         shot = side**3 / np.mean([len(halos) for halos in boxes])
-        k = np.geomspace(k_edges[1], k_edges[2], 20)
-        linear = np.mean(COSMOLOGY.power(k)) * COSMOLOGY.growth(z) ** 2
-        print(f"    bias at k = 0.2-0.35: {np.sqrt((ours.mean(0)[1] - shot) / linear):.2f}, Tinker et al. {bias:.2f}")
+        k = np.geomspace(k_edges[0], k_edges[2], 20)
+        linear = np.average(COSMOLOGY.power(k), weights=k**3) * COSMOLOGY.growth(z) ** 2  # as modes are
+        found = np.mean([power(halos.position, side, k_edges[[0, 2]]) for halos in boxes]) - shot
+        print(f"    bias at k = 0.15-0.4 h/Mpc: {np.sqrt(found / linear):.2f}, Tinker et al. {bias:.2f}")
+
+
+def jackknife(halos: Halos, z: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean of `statistics` over the six maps of a box, and its error by leaving out each eighth of the box."""
+    octant = (halos.position >= halos.box[0] / 2) @ np.array([4, 2, 1])
+    views = list(itertools.product(range(3), range(2)))
+    whole = np.mean([statistics(halos, z, axis, half) for axis, half in views], axis=0)
+    without = []
+    for left_out in range(8):
+        corner = [(left_out >> (2 - axis)) & 1 for axis in range(3)]
+        some = halos[octant != left_out]
+        without.append(
+            np.mean(
+                [
+                    statistics(some, z, axis, half, [corner[i] for i in range(3) if i != axis])
+                    for axis, half in views
+                    if half == corner[axis]
+                ]
+                + [statistics(halos, z, axis, half) for axis, half in views if half != corner[axis]],
+                axis=0,
+            )
+        )
+    return whole, np.std(without, axis=0) * np.sqrt(7)
 
 
 def lines(arguments: argparse.Namespace) -> None:
@@ -123,6 +155,30 @@ def lines(arguments: argparse.Namespace) -> None:
         means = np.reshape([made[name].mean(dtype=float) for made in maps], (arguments.seeds, 4)).mean(1)
         ratio, error = means.mean() / expected, means.std() / expected / arguments.seeds**0.5
         print(f"{name}: {ratio:.3f} +- {error:.3f}; {expected:.2e}")
+
+
+def pixels(arguments: argparse.Namespace) -> None:
+    """One-point distribution and P(k) of maps."""
+    simulator = mock(["A_HA", "SCATTER"], mass_min=11.0, rows_per_realisation=1)
+    print("\npixels: maps of 256² of 0.4 arcmin, M > 1e11 Msun, 0.2 dex; nW/m^2/sr")
+    maps = [simulator.simulate(np.array([0.0, 0.2]), seed) for seed in range(arguments.seeds)]
+    quantiles = [0.5, 0.9, 0.99, 0.999]
+    side = simulator.grid.side
+    f = np.fft.fftfreq(simulator.grid.pixels, simulator.grid.pixel)
+    k = 2 * np.pi * np.hypot(*np.meshgrid(f, f))
+    edges = np.geomspace(0.1, 6.4, 7)
+    for name in ("ha", "oiii"):
+        values = np.array([made[name][0] for made in maps], dtype=float)
+        found = np.quantile(values, quantiles)
+        print(
+            f"{name}: mean {values.mean():.2e} (scatter {values.mean((1, 2)).std() / values.mean():.0%}), rms "
+            f"{values.std():.2e}, empty {np.mean(values == 0):.0%}; {quantiles} quantiles "
+            + ", ".join(f"{q:.1e}" for q in found)
+        )
+        p = np.mean(np.abs(np.fft.fft2(values - values.mean((1, 2), keepdims=True))) ** 2, axis=0)
+        p *= side**2 / simulator.grid.pixels**4
+        bins = [p[(k >= a) & (k < b)].mean() for a, b in itertools.pairwise(edges)]
+        print("    P, k = 0.1 to 6.4 /arcmin by factors of two: " + ", ".join(f"{v:.1e}" for v in bins))
 
 
 def speed(arguments: argparse.Namespace) -> None:
@@ -161,14 +217,17 @@ def number(z: float, low: float, high: float) -> float:
     return float(np.trapezoid(np.exp(np.interp(np.log(fine), np.log(m), np.log(density))), np.log(fine)))
 
 
-def statistics(halos: Halos, z: float, axis: int, half: int) -> list[float]:
-    """Rms, skewness and 99.9th percentile of a map, over its mean."""
+def statistics(halos: Halos, z: float, axis: int, half: int, empty: list[int] | None = None) -> list[float]:
+    """Rms, skewness and 99.9th percentile of a map, over its mean; without one quarter of it, if that is `empty`."""
     side = halos.box[0]
     inside = (halos.position[:, axis] >= half * side / 2) & (halos.position[:, axis] < (half + 1) * side / 2)
     across = halos.position[inside][:, [i for i in range(3) if i != axis]]
     weights = gong17(halos.mass[inside], np.full(int(inside.sum()), z))
     cells = round(side * COSMOLOGY.h / 2)
     image = np.histogram2d(*across.T, bins=cells, range=[(0, side)] * 2, weights=weights)[0]
+    if empty is not None:
+        quarters = image.reshape(2, cells // 2, 2, cells // 2)
+        image = np.concatenate([quarters[i, :, j].ravel() for i in range(2) for j in range(2) if [i, j] != empty])
     image /= image.mean()
     return [image.std(), float(np.mean((image - 1) ** 3) / image.std() ** 3), float(np.quantile(image, 0.999))]
 
@@ -185,7 +244,7 @@ def power(position: NDArray[np.floating], side: float, edges: NDArray[np.float64
     return np.array([p[(k >= a) & (k < b)].mean() for a, b in itertools.pairwise(edges)])
 
 
-PARTS = {"counts": counts, "clustering": clustering, "lines": lines, "speed": speed}
+PARTS = {"counts": counts, "clustering": clustering, "lines": lines, "pixels": pixels, "speed": speed}
 
 if __name__ == "__main__":
     main()

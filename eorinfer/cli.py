@@ -4,12 +4,14 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError
 
 import eorinfer
-from eorinfer.cli_separate import app as separate_app
+from eorinfer.cli_common import Out, open_run
+from eorinfer.cli_field import field_app
+from eorinfer.cli_separate import separate_app
 from eorinfer.errors import InputError, WorkError
 from eorinfer.interrupts import ask_again_when_lost
 from eorinfer.report.figures import keep_matplotlib_out_of_home
@@ -23,9 +25,8 @@ app = App(
 )
 bank_app = App(name="bank", help="Look at, check and fill simulation banks.")
 app.command(bank_app)
+app.command(field_app)
 app.command(separate_app)
-
-Out = Annotated[Path, Parameter(name="--out", help="Run folder; the same command goes on where it stopped.")]
 
 
 @app.command
@@ -37,7 +38,7 @@ def run(config: Path, *, out: Out) -> None:
     config
         TOML file.
     """
-    _run(config, out).all()
+    open_run(config, out).all()
 
 
 @app.command
@@ -54,7 +55,7 @@ def simulate(config: Path, *, out: Out, dry_run: bool = False) -> None:
     if dry_run:
         print(_dry_run(config, out))
         return
-    step = _run(config, out)
+    step = open_run(config, out)
     step.preflight()
     step.simulate()
     counts = ", ".join(f"{n} {status}" for status, n in step.bank.rows().counts().items())
@@ -70,7 +71,7 @@ def observe(config: Path, *, out: Out) -> None:
     config
         TOML file.
     """
-    step = _run(config, out)
+    step = open_run(config, out)
     observation = step.observe()
     shape = " x ".join(str(n) for n in observation.values.shape)
     step.progress.line(f"observation: {out}/observation.h5, {shape} in {observation.unit or 'no unit'}")
@@ -86,7 +87,9 @@ def infer(
     samples: int = 10000,
     seed: int = 1,
 ) -> None:
-    """Train the posterior in rounds; or, with --posterior and --observation, use a trained one again.
+    """Train the posterior in rounds, or the field flow ([inference] method); or use a trained posterior again.
+
+    For the last give --posterior and --observation.
 
     Parameters
     ----------
@@ -102,11 +105,12 @@ def infer(
         Of the draw, with --posterior.
     """
     if config is not None and posterior is None and observation is None:
-        step = _run(config, out)
+        step = open_run(config, out)
         step.read_observation()
         step.preflight()
         step.infer()
-        step.progress.line(f"results: {out}/posterior, {out}/chains/npe.txt")
+        made = "posterior, chains/npe.txt" if step.by_npe else "field, chains/field-flow.txt"
+        step.progress.line(f"results: {out}/{made}")
         return
     if config is not None or posterior is None or observation is None:
         raise InputError("infer needs either CONFIG, or both --posterior DIR and --observation FILE")
@@ -122,7 +126,7 @@ def mcmc(config: Path, *, out: Out) -> None:
     config
         TOML file.
     """
-    step = _run(config, out)
+    step = open_run(config, out)
     step.mcmc()
     step.progress.line(f"results: {out}/chains/mcmc.txt")
 
@@ -136,7 +140,7 @@ def plot(config: Path, *, out: Out) -> None:
     config
         TOML file.
     """
-    _run(config, out).plot()
+    open_run(config, out).plot()
 
 
 @app.command
@@ -150,7 +154,7 @@ def validate(config: Path, *, out: Out) -> None:
     config
         TOML file.
     """
-    step = _run(config, out)
+    step = open_run(config, out)
     step.read_observation()
     step.validate()
 
@@ -280,7 +284,7 @@ def import_(config: Path, *, out: Out, theta: Path, cubes: list[str], seeds: Pat
     """
     from eorinfer.importing import import_rows
 
-    step = _run(config, out)
+    step = open_run(config, out)
     n = import_rows(step.bank, step.config.prior, theta, cubes, seeds)
     step.progress.line(f"bank: {n} rows imported into {step.bank.path}")
 
@@ -308,14 +312,6 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         code = _end(1, f"{type(error).__name__}: {error} (--debug shows where)", debug)
     sys.exit(code)
-
-
-def _run(config: Path, out: Path) -> Any:
-    from eorinfer.config import load_config
-    from eorinfer.progress import for_terminal
-    from eorinfer.run import Run
-
-    return Run(load_config(config), out, for_terminal())
 
 
 def _dry_run(config: Path, out: Path) -> str:
@@ -348,7 +344,9 @@ def _reuse(folder: Path, file: Path, out: Path, n: int, seed: int) -> None:
     samples.write(out / "chains" / "npe")
     save_figure(corner(samples, truth=observed.theta), out / "corner")
     facts = {"posterior": str(folder), "misspecification": check.content() if check else None}
-    write_json(out / "summary.json", summary({"npe": samples}, observed.theta, facts))
+    names = posterior.prior.names
+    truth = None if observed.theta is None else dict(zip(names, observed.theta, strict=True))
+    write_json(out / "summary.json", summary({"npe": samples}, truth, facts))
     print(f"results: {out}/corner.png, summary.json, chains/npe.txt")
 
 

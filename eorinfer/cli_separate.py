@@ -1,16 +1,15 @@
 """The commands ``eorinfer separate``: a conditional GAN that takes maps apart into lines."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-app = App(name="separate", help="Train, use and judge a network that separates emission lines.")
+from eorinfer.cli_common import Out
 
-Out = Annotated[Path, Parameter(name="--out", help="Folder; the same command goes on where it stopped.")]
+separate_app = App(name="separate", help="Train, use and judge a network that separates emission lines.")
 
 
-@app.command
+@separate_app.command
 def train(config: Path, *, out: Out) -> None:
     """Simulate mocks and train a separator on them, in OUT/separator.
 
@@ -30,7 +29,7 @@ def train(config: Path, *, out: Out) -> None:
     step.progress.line(f"results: {out}/separator")
 
 
-@app.command
+@separate_app.command
 def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) -> None:
     """Separate an observed map, in overlapping tiles where it is larger than those of training.
 

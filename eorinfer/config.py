@@ -15,6 +15,7 @@ import simulators
 from eorinfer.errors import InputError
 from eorinfer.explain import explained, instead
 from eorinfer.files import whole_file
+from eorinfer.inference.conditions import check_field
 from eorinfer.prior import Prior
 from eorinfer.tables import Tables
 from simulators import Observable, SimulationError, Simulator
@@ -146,6 +147,10 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
             f"{path}: [mcmc] walkers = {tables.mcmc.walkers}: emcee needs at least twice the number of "
             f"parameters, {2 * len(prior.parameters)}"
         )
+    try:
+        check_field(tables.field, simulator)
+    except ValueError as error:
+        raise InputError(f"{path}: [field] {error}") from error
     try:
         from eorinfer.survey import check_survey, lowest_mode
 

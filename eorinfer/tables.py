@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from eorinfer.inference.settings import (
     EmbeddingSettings,
+    FieldSettings,
     FlowSettings,
     InferenceSettings,
     McmcSettings,
@@ -123,6 +124,7 @@ class Tables(Settings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     flow: FlowSettings = FlowSettings()
     training: TrainingSettings = TrainingSettings()
+    field: FieldSettings = FieldSettings()
     power_spectrum: PowerSpectrumSettings = PowerSpectrumSettings()
     mcmc: McmcSettings = McmcSettings()
     validation: ValidationSettings = ValidationSettings()

@@ -32,7 +32,9 @@ LAYERS: list[set[str]] = [
     {"eorinfer.executors", "eorinfer.explain"},
     {"eorinfer.config"},
     {"eorinfer.run"},
-    {"eorinfer.cli", "eorinfer.cli_separate"},
+    {"eorinfer.cli_common"},
+    {"eorinfer.cli_field", "eorinfer.cli_separate"},
+    {"eorinfer.cli"},
 ]
 #: Stricter than the order: these know nothing of banks and files.
 NOTHING_OF_RUNS = ("eorinfer.survey", "eorinfer.summaries", "eorinfer.networks")

@@ -56,6 +56,7 @@ def run_mcmc(
     key: str,
     seed: int,
     label: str = "power-spectrum MCMC",
+    start_draws: int = START_DRAWS,
     progress: Progress | None = None,
 ) -> Chain:
     """Sample likelihood times flat prior, on from what `file` has.
@@ -76,6 +77,8 @@ def run_mcmc(
         Of starting points and proposals.
     label
         Name in legends.
+    start_draws
+        Draws from the prior among which the starting points are chosen.
     progress
         Told after each block.
     """
@@ -88,7 +91,7 @@ def run_mcmc(
         return out
 
     progress = progress or Silent()
-    name = hashlib.sha256(f"{key} {settings.walkers} {START_DRAWS} {seed}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{key} {settings.walkers} {start_draws} {seed}".encode()).hexdigest()[:16]
     file.parent.mkdir(parents=True, exist_ok=True)
     _set_aside_if_damaged(file, progress)
     backend = emcee.backends.HDFBackend(str(file), name=name)
@@ -109,7 +112,7 @@ def run_mcmc(
     fresh = not backend.initialized or backend.iteration == 0
     if fresh:
         rng = np.random.default_rng(seed)
-        state = emcee.State(_starting_points(log_probability, prior, settings.walkers, rng))
+        state = emcee.State(_starting_points(log_probability, prior, settings.walkers, start_draws, rng))
         state.random_state = np.random.RandomState(seed % 2**32).get_state()
     else:
         state = sampler.get_last_sample()
@@ -157,6 +160,7 @@ def _starting_points(
     log_probability: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     prior: Prior,
     walkers: int,
+    draws: int,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Distinct draws (walkers, P) from the prior, weighted by the posterior.
@@ -164,7 +168,7 @@ def _starting_points(
     A walker that starts where the posterior has nothing can stay in a negligible mode for the
     whole chain, which the autocorrelation time does not show.
     """
-    theta = prior.sample(max(START_DRAWS, 10 * walkers), rng)
+    theta = prior.sample(max(draws, 10 * walkers), rng)
     log_p = log_probability(theta)
     # Largest of log weight plus Gumbel noise: weighted sampling without replacement.
     return theta[np.argsort(-(log_p + rng.gumbel(size=len(theta))))[:walkers]]

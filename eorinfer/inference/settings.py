@@ -91,10 +91,13 @@ class TrainingSettings(Settings):
 
 
 class InferenceSettings(Settings):
-    """``[inference]``: sequential rounds.
+    """``[inference]``: method and rounds.
 
     Parameters
     ----------
+    method
+        ``"npe"``: sequential rounds of neural posterior estimation; ``"field-flow"``: the likelihood of a flow on
+        the images, see ``[field]``, with the simulations of the first round and of those later ones that are there.
     rounds
         Simulations of each round; the first draws from the prior, the later ones from the `proposal`.
     proposal
@@ -110,6 +113,7 @@ class InferenceSettings(Settings):
         Simulations at posterior samples, for the posterior-predictive check; 0 for none.
     """
 
+    method: Literal["npe", "field-flow"] = "npe"
     rounds: tuple[PositiveInt, ...] = Field(min_length=1)
     proposal: Literal["truncated", "posterior"] = "truncated"
     atoms: int = Field(default=10, ge=2)
@@ -179,3 +183,61 @@ class ValidationSettings(Settings):
     samples: Annotated[int, Field(ge=100)] = 1000
     simulate: bool = True
     references: Annotated[int, Field(ge=0)] = 20
+
+
+class FieldSettings(Settings):
+    """``[field]``: the flow on the images, p(image | condition).
+
+    Parameters
+    ----------
+    condition
+        ``"theta"``: all parameters; some of their names; or ``"neutral-fraction"``: its mean over the image, for
+        each channel.
+    image
+        ``"whole"``, or ``"slices"``: maps across the last axis of a cube, one drawn at random at a time.
+    convolutions
+        Isotropic convolutions; there is one pixel-wise spline more.
+    k_knots, knots
+        Knots of each T(|k|), and of each spline.
+    hidden
+        Hidden layers of the small networks that make knots of the condition.
+    line_of_sight
+        T(k across, k along) instead of T(|k|); by default where the survey or the model tells the last axis apart.
+    dequantisation
+        Standard deviation of white noise that is added to every image, in the image's unit; by default none where
+        the survey draws noise in every cell, else a hundredth of the images' own standard deviation.
+    steps, epochs, batch_size, learning_rate, weight_decay
+        As in ``[training]``.
+    discriminative_steps
+        Steps on -log p(y | x) after those on -log p(x | y).
+    candidates
+        Conditions among which the right one has to be told then.
+    """
+
+    condition: Literal["theta", "neutral-fraction"] | tuple[str, ...] = "theta"
+    image: Literal["whole", "slices"] = "whole"
+    convolutions: PositiveInt = 2
+    k_knots: Annotated[int, Field(ge=2)] = 12
+    knots: Annotated[int, Field(ge=2)] = 8
+    hidden: tuple[PositiveInt, ...] = (64, 64)
+    line_of_sight: bool | None = None
+    dequantisation: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    steps: PositiveInt = 1500
+    epochs: PositiveInt = 400
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 5e-3
+    weight_decay: float = Field(default=0.0, ge=0)
+    discriminative_steps: Annotated[int, Field(ge=0)] = 0
+    candidates: Annotated[int, Field(ge=2)] = 8
+
+    def training(self, validation_fraction: float, *, discriminative: bool = False) -> TrainingSettings:
+        """Settings of one fit; the second one, on -log p(y | x), goes more slowly."""
+        return TrainingSettings(
+            steps=self.discriminative_steps if discriminative else self.steps,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate * (0.2 if discriminative else 1.0),
+            weight_decay=self.weight_decay,
+            ensemble=1,
+            validation_fraction=validation_fraction,
+        )

@@ -24,7 +24,9 @@ def lines_figure(observable: Observable, observed: NDArray[np.float32], clean: d
     plt = pyplot()
     panels = {"observed": observed, **clean, "observed $-$ clean": observed - clean[observable.name]}
     channels = len(observed)
-    figure, axes = plt.subplots(channels, len(panels), figsize=(3.1 * len(panels), 3.0 * channels + 0.6), squeeze=False)
+    figure, axes = plt.subplots(
+        channels, len(panels), figsize=(3.1 * len(panels), 2.7 * channels + 0.4), squeeze=False, layout="constrained"
+    )
     half = 30 * observable.field_of_view
     for row, wavelength in enumerate(observable.channels):
         for axis, (name, cube) in zip(axes[row], panels.items(), strict=True):
@@ -38,5 +40,4 @@ def lines_figure(observable: Observable, observed: NDArray[np.float32], clean: d
             axis.set_xlabel("arcmin", fontsize=8)
             axis.tick_params(labelsize=7)
     figure.suptitle(f"{observable.unit}, {observable.axes[0]} {observable.channels[0]:g}", fontsize=10)
-    figure.tight_layout()
     return figure

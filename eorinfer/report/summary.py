@@ -1,14 +1,14 @@
 """``summary.json``: what the posteriors say, and what they cost."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eorinfer.samples import Samples
 
 
-def summary(chains: dict[str, Samples], truth: NDArray[np.float64] | None, facts: dict[str, Any]) -> dict[str, Any]:
+def summary(chains: dict[str, Samples], truth: Mapping[str, float] | None, facts: dict[str, Any]) -> dict[str, Any]:
     """Means, widths and areas of each chain, beside facts of the run.
 
     Parameters
@@ -16,7 +16,7 @@ def summary(chains: dict[str, Samples], truth: NDArray[np.float64] | None, facts
     chains
         Posteriors by name.
     truth
-        (P,) or None.
+        Of each parameter by name, or None.
     facts
         Added as they are.
     """
@@ -30,7 +30,7 @@ def summary(chains: dict[str, Samples], truth: NDArray[np.float64] | None, facts
     return content | facts
 
 
-def _one(samples: Samples, truth: NDArray[np.float64] | None) -> dict[str, Any]:
+def _one(samples: Samples, truth: Mapping[str, float] | None) -> dict[str, Any]:
     low68, high68 = samples.interval(0.68)
     low95, high95 = samples.interval(0.95)
     rows: dict[str, Any] = {}
@@ -42,9 +42,9 @@ def _one(samples: Samples, truth: NDArray[np.float64] | None) -> dict[str, Any]:
             "interval_68": [float(low68[i]), float(high68[i])],
             "interval_95": [float(low95[i]), float(high95[i])],
         }
-        if truth is not None:
-            rows[p.name]["truth"] = float(truth[i])
-            rows[p.name]["bias_sigma"] = float((samples.mean[i] - truth[i]) / samples.std[i])
+        if truth is not None and p.name in truth:
+            rows[p.name]["truth"] = float(truth[p.name])
+            rows[p.name]["bias_sigma"] = float((samples.mean[i] - truth[p.name]) / samples.std[i])
     return {"label": samples.label, "samples": len(samples), "parameters": rows, "volume": _volume(samples)}
 
 

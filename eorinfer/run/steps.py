@@ -53,14 +53,30 @@ class Run:
         for folder in (self.out, self.out / "chains", *self.out.glob("rounds/*")):
             remove_leftovers(folder)
 
+    @property
+    def by_npe(self) -> bool:
+        """Whether `infer` trains posteriors, in rounds, and not the flow on the images."""
+        return self.tables.inference.method == "npe"
+
+    @property
+    def parts(self) -> Any:
+        """What steps in modules of their own need of the run (`eorinfer.run.truths.Parts`)."""
+        from eorinfer.run.truths import Parts
+
+        return Parts(self.config, self.out, self.bank, self._simulations, self._rounds.survey, self.progress)
+
+    def training_rows(self, observation: Observation) -> Rows:
+        """Of all rounds that have been simulated."""
+        return self._rounds.training_rows(self._rounds.known(), observation)
+
     # -- simulations ---------------------------------------------------------------------------
 
     def preflight(self) -> None:
         """Say how many simulations are ahead, how long they take and how much disk."""
-        rounds = self.tables.inference.rounds
-        plans = [*self._rounds.first(), *self._rounds.recorded_later()]
+        rounds = self.tables.inference.rounds[: None if self.by_npe else 1]
+        plans = [*self._rounds.first(), *(self._rounds.recorded_later() if self.by_npe else [])]
         lacking = self._simulations.lacking(plans) + sum(rounds) - sum(n for _, n in plans)
-        check = 0 if self._imported else self.tables.inference.predictive
+        check = 0 if self._imported or not self.by_npe else self.tables.inference.predictive
         drawn = self._predictive_plan()
         lacking += check if drawn is None else self._simulations.lacking([(drawn, len(drawn))])
         planned = sum(rounds) + check
@@ -100,10 +116,14 @@ class Run:
     # -- posteriors ----------------------------------------------------------------------------
 
     def infer(self) -> Samples:
-        """Sequential rounds, then samples of the last posterior in ``chains/npe``."""
+        """Sequential rounds, then samples of the last posterior in ``chains/npe``; or those of the field flow."""
         from eorinfer.inference.posterior import Posterior
 
         observation = self.observe()
+        if not self.by_npe:
+            from eorinfer.run.field import infer_field
+
+            return infer_field(self.parts, self.training_rows(observation), observation)
         posterior: Posterior | None = None
         plans = self.simulate()
         for number in range(1, len(self.tables.inference.rounds) + 1):
@@ -125,7 +145,7 @@ class Run:
         from eorinfer.inference.mcmc import run_mcmc
 
         observation = self.observe()
-        rows = self._rounds.training_rows(self._rounds.known(), observation)
+        rows = self.training_rows(observation)
         start = time.monotonic()
         likelihood = self._likelihood(rows)
         emulated = time.monotonic()
@@ -176,7 +196,6 @@ class Run:
             If it is not calibrated; the files are there all the same.
         """
         from eorinfer.inference.posterior import Posterior
-        from eorinfer.run.truths import Parts
         from eorinfer.run.validation import validate
 
         if not (self.out / "posterior" / "posterior.json").exists():
@@ -187,48 +206,24 @@ class Run:
                 f'{self.config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
                 'which no other truth can test; validate a run with proposal = "truncated", or with one round'
             )
-        rows = self._rounds.training_rows(self._rounds.known(), observation)
+        rows = self.training_rows(observation)
         likelihood = self._likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
-        parts = Parts(self.config, self.out, self.bank, self._simulations, self._rounds.survey, self.progress)
-        validate(parts, posterior, observation, rows, likelihood)
+        validate(self.parts, posterior, observation, rows, likelihood)
+
+    def field(self) -> Any:
+        """The flow on the images, in ``field/``: loaded when it is there, else trained."""
+        from eorinfer.run.field import trained_field
+
+        return trained_field(self.parts, self.training_rows(self.observe()))
 
     # -- results -------------------------------------------------------------------------------
 
     def plot(self) -> None:
         """Corner, predictive check and ``summary.json`` from what is in the folder."""
-        from eorinfer.report.corner import corner
-        from eorinfer.report.figures import save_figure
-        from eorinfer.report.predictive import predictive_figure
-        from eorinfer.report.summary import summary
+        from eorinfer.run.results import write_results
 
-        observation = self.observe()
-        chains = {
-            name: Samples.read(self.out / "chains" / name)
-            for name in ("npe", "mcmc")
-            if (self.out / "chains" / f"{name}.txt").exists()
-        }
-        if not chains:
-            raise InputError(f"{self.out}/chains: no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first")
-        save_figure(corner(*chains.values(), truth=observation.theta), self.out / "corner")
-        content = summary(chains, observation.theta, self._facts())
-        drawn = self._predictive_plan()
-        if drawn is not None:
-            rows = self.bank.rows([drawn]).ok
-            figure, check = predictive_figure(
-                self.bank.read(self.config.observable.name, rows),
-                observation,
-                self._rounds.survey,
-                self.config.observable,
-                self.tables.power_spectrum,
-                seed=derived_seed(self.tables.seed, 0, 7),
-            )
-            save_figure(figure, self.out / "predictive")
-            content["predictive"] = check
-        checked = self.out / "chains" / "npe.json"
-        if checked.exists():
-            content |= read_json(checked)
-        write_json(self.out / "summary.json", content)
-        self.progress.line(f"results: {self.out}/corner.png, summary.json and chains/")
+        plans = [plan for plan, _ in (*self._rounds.recorded(1), *self._rounds.recorded_later())]
+        write_results(self.parts, self.observe(), plans, self._predictive_plan())
 
     def all(self) -> None:
         """Everything."""
@@ -313,28 +308,3 @@ class Run:
     @property
     def _imported(self) -> bool:
         return self.config.simulator.kind == "imported"
-
-    def _facts(self) -> dict[str, Any]:
-        """Rounds, simulations, seconds and convergence, from the files that the steps left."""
-        rounds = []
-        for path in sorted((self.out / "rounds").glob("*/posterior/posterior.json")):
-            facts = read_json(path)["facts"]
-            rounds.append(
-                {
-                    "round": facts["round"],
-                    "simulations": facts["simulations"],
-                    "volume": facts["volume"],
-                    "validation_loss": [fit["validation_loss"] for fit in facts["fits"]],
-                    "training_seconds": facts["seconds"],
-                    "left_out": facts["left_out"],
-                }
-            )
-        mcmc = self.out / "chains" / "mcmc.json"
-        plans = [plan for plan, _ in (*self._rounds.recorded(1), *self._rounds.recorded_later())]
-        drawn = self._predictive_plan()
-        rows = self.bank.rows(plans if drawn is None else [*plans, drawn])
-        return {
-            "rounds": rounds,
-            "mcmc": read_json(mcmc) if mcmc.exists() else None,
-            "simulations": rows.counts() | {"seconds": float(rows.seconds.sum())},
-        }

@@ -1,17 +1,19 @@
-"""Spherically averaged power spectra of batches of cubes, on torch."""
+"""Power spectra of batches of cubes, averaged in shells or in rings of k, on torch."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+
+from eorinfer.summaries.modes import BinnedSpectrum, wavevectors
 
 #: The default edges stand clear of the first and last modes by this fraction, against rounding.
 _NUDGE = 1e-6
 
 
-class PowerSpectrum(nn.Module):
+class PowerSpectrum(BinnedSpectrum):
     """Power spectrum P(k) of periodic cubes, averaged in shells of k.
 
     P(k) = V <|delta_k|^2> with delta_k = (1 / N_cells) sum_x f(x) exp(-i k x), so that white noise
@@ -47,10 +49,6 @@ class PowerSpectrum(nn.Module):
 
     edges: Tensor
     k: Tensor
-    counts: Tensor
-    _modes: Tensor
-    _bins: Tensor
-    _weights: Tensor
 
     def __init__(
         self,
@@ -59,69 +57,63 @@ class PowerSpectrum(nn.Module):
         edges: Sequence[float] | None = None,
         n_bins: int | None = None,
     ) -> None:
-        super().__init__()
-        if len(cells) not in (2, 3) or len(cells) != len(box_length):
-            raise ValueError(f"cells {cells} and box_length {box_length} must both have two or three axes")
         if edges is not None and n_bins is not None:
             raise ValueError("give edges or n_bins, not both")
-        self.cells = tuple(cells)
-        k, weights = _half_plane(self.cells, box_length)
         if edges is None:
-            limits = default_edges(cells, box_length, 10 if n_bins is None else n_bins)
-        else:
-            limits = np.array(edges, dtype=np.float64)
-        if limits.ndim != 1 or len(limits) < 2 or np.any(np.diff(limits) <= 0):
-            raise ValueError(f"bin edges must rise: got {limits}")
-
-        bins = np.searchsorted(limits, k, side="right") - 1
-        inside = np.flatnonzero((k > 0) & (bins >= 0) & (bins < len(limits) - 1))
-        bins, k, weights = bins[inside], k[inside], weights[inside]
-        n_modes = np.bincount(bins, weights, minlength=len(limits) - 1)
-        if not n_modes.all():
-            empty = int(np.flatnonzero(n_modes == 0)[0])
-            low, high = limits[empty : empty + 2]
-            raise ValueError(f"no mode of this box lies between k = {low:g} and {high:g} 1/Mpc")
-
+            edges = default_edges(cells, box_length, 10 if n_bins is None else n_bins).tolist()
+        limits = _rising(edges)
+        k, _ = _half_plane(cells, box_length)
+        super().__init__(cells, box_length, [k], [limits])
         self.register_buffer("edges", torch.from_numpy(limits))
-        self.register_buffer("k", torch.from_numpy(np.bincount(bins, weights * k) / n_modes))
-        self.register_buffer("counts", torch.from_numpy(n_modes / 2))
-        # |FFT|^2 = N_cells^2 |delta_k|^2; the weights also turn the sum over a bin into its mean.
-        volume = float(np.prod(box_length)) / float(np.prod(cells)) ** 2
-        self.register_buffer("_modes", torch.from_numpy(inside))
-        self.register_buffer("_bins", torch.from_numpy(bins))
-        self.register_buffer("_weights", torch.from_numpy(volume * weights / n_modes[bins]))
+        self.register_buffer("k", self._mean(k))
 
-    def forward(self, cubes: Tensor) -> Tensor:
-        """Power spectra of a batch.
 
-        Parameters
-        ----------
-        cubes
-            Real fields, with shape (..., *cells): (B, C, *cells) as a rule.
+class CylindricalPowerSpectrum(BinnedSpectrum):
+    """Power spectrum P(k_perp, k_par) of periodic cubes, averaged in rings around the line of sight.
 
-        Returns
-        -------
-        Tensor
-            P(k), with shape (..., n_bins), float64, in the square of the field's unit times Mpc^d.
-        """
-        modes = self._fourier(cubes)
-        return self._average(modes.real.square() + modes.imag.square())
+    The line of sight is the last axis. P(k) is that of `PowerSpectrum`, with the same two ways to ask for it: one
+    batch, or `pair` for two of them.
 
-    def cross(self, first: Tensor, second: Tensor) -> Tensor:
-        """Cross spectra V Re <delta_1 delta_2*> of two batches (..., *cells), with shape (..., n_bins)."""
-        return self._average((self._fourier(first) * self._fourier(second).conj()).real)
+    Parameters
+    ----------
+    cells
+        Cells along each of three axes.
+    box_length
+        Comoving Mpc along each axis.
+    across, along
+        Rising bin edges of k_perp and |k_par| in 1/Mpc; a bin is edges[i] <= k < edges[i + 1], so that only edges
+        that begin at 0 take the modes with k_perp = 0 or k_par = 0.
 
-    def _fourier(self, cubes: Tensor) -> Tensor:
-        """Binned modes of the half-plane, (..., n_modes)."""
-        dims = tuple(range(-len(self.cells), 0))
-        if tuple(cubes.shape[-len(self.cells) :]) != self.cells:
-            raise ValueError(f"this power spectrum is for cells {self.cells}: got {tuple(cubes.shape)}")
-        return torch.fft.rfftn(cubes, dim=dims).flatten(dims[0])[..., self._modes]
+    Attributes
+    ----------
+    k_perp, k_par
+        (n_perp, n_par) float64 means over the modes in each bin, in 1/Mpc.
+    counts
+        (n_perp, n_par) float64 number of independent modes.
 
-    def _average(self, power: Tensor) -> Tensor:
-        """Weighted sum of (..., n_modes) over each bin, in float64."""
-        out = power.new_zeros((*power.shape[:-1], len(self.k)), dtype=torch.float64)
-        return out.index_add(-1, self._bins, power.double() * self._weights)
+    Raises
+    ------
+    ValueError
+        If a bin holds no mode.
+    """
+
+    k_perp: Tensor
+    k_par: Tensor
+
+    def __init__(
+        self,
+        cells: tuple[int, int, int],
+        box_length: tuple[float, float, float],
+        across: Sequence[float],
+        along: Sequence[float],
+    ) -> None:
+        if len(cells) != 3:
+            raise ValueError(f"cells {cells}: a cylindrical power spectrum has three axes")
+        components, _ = wavevectors(cells, box_length)
+        k = [np.hypot(components[0], components[1]), np.abs(components[2])]
+        super().__init__(cells, box_length, k, [_rising(across), _rising(along)])
+        self.register_buffer("k_perp", self._mean(k[0]))
+        self.register_buffer("k_par", self._mean(k[1]))
 
 
 def default_edges(
@@ -174,13 +166,12 @@ def _half_plane(
     cells: tuple[int, ...], box_length: tuple[float, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Wavenumber of each flattened rfftn mode, and how many modes of the full FFT it stands for."""
-    spacing = [length / n for n, length in zip(cells, box_length, strict=True)]
-    axes = [2 * np.pi * np.fft.fftfreq(n, d) for n, d in zip(cells[:-1], spacing[:-1], strict=True)]
-    axes.append(2 * np.pi * np.fft.rfftfreq(cells[-1], spacing[-1]))
-    grid = np.meshgrid(*axes, indexing="ij")
-    last = np.full(len(axes[-1]), 2.0)
-    last[0] = 1.0
-    if cells[-1] % 2 == 0:
-        last[-1] = 1.0  # the Nyquist plane is its own conjugate
-    weights = np.broadcast_to(last, grid[0].shape)
-    return np.sqrt(sum(axis**2 for axis in grid)).ravel(), weights.ravel()
+    components, weights = wavevectors(cells, box_length)
+    return np.sqrt(sum(axis**2 for axis in components)), weights
+
+
+def _rising(edges: Sequence[float]) -> NDArray[np.float64]:
+    limits = np.array(edges, dtype=np.float64)
+    if limits.ndim != 1 or len(limits) < 2 or np.any(np.diff(limits) <= 0):
+        raise ValueError(f"bin edges must rise: got {limits}")
+    return limits

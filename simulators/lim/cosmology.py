@@ -83,9 +83,7 @@ class Cosmology:
 
     def power(self, k: NDArray[np.float64]) -> NDArray[np.float64]:
         """Linear P(k) at z = 0 in Mpc^3 for k > 0 in 1/Mpc (Eisenstein & Hu 1998, with baryon oscillations)."""
-        table = _mass_function(self, 0.0, "Watson_FoF")
-        log_k, log_power = np.log(table.k * self.h), np.log(table.power / self.h**3)
-        return np.exp(np.interp(np.log(k), log_k, log_power))
+        return np.exp(np.interp(np.log(k), *_log_power(self)))
 
     def mass_function(
         self, z: float, model: str = "Watson_FoF"
@@ -104,12 +102,28 @@ class Cosmology:
         ValueError
             If `hmf` has no such function.
         """
-        table = _mass_function(self, float(z), model)
-        return table.m / self.h, table.dndlnm * self.h**3, table.sigma
+        return _at_redshift(self, float(z), model)
 
 
-@lru_cache(maxsize=64)
-def _mass_function(cosmology: Cosmology, z: float, model: str) -> Any:
+@lru_cache(maxsize=8)
+def _log_power(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    table = _mass_function(cosmology, "Watson_FoF")
+    table.update(z=0.0)
+    return np.log(table.k * cosmology.h), np.log(table.power / cosmology.h**3)
+
+
+@lru_cache(maxsize=256)
+def _at_redshift(
+    cosmology: Cosmology, z: float, model: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    table = _mass_function(cosmology, model)
+    # Keeps what does not depend on redshift, which is nearly all of the work.
+    table.update(z=z)
+    return table.m / cosmology.h, table.dndlnm * cosmology.h**3, table.sigma
+
+
+@lru_cache(maxsize=8)
+def _mass_function(cosmology: Cosmology, model: str) -> Any:
     import hmf
     from astropy.cosmology import FlatLambdaCDM
 
@@ -120,7 +134,6 @@ def _mass_function(cosmology: Cosmology, z: float, model: str) -> Any:
         H0=100 * cosmology.h, Om0=cosmology.omega_m, Ob0=cosmology.omega_b, Tcmb0=2.7255, name="eorinfer"
     )
     return hmf.MassFunction(
-        z=z,
         Mmin=8,
         Mmax=16,
         dlog10m=0.01,

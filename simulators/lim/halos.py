@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.optimize import brentq
-from scipy.special import log_ndtr, ndtr
+from scipy.special import log_ndtr
 
 from simulators.lim.cosmology import Cosmology, tinker_bias
 
@@ -31,9 +31,13 @@ MARGIN = 30.0
 #: Length in Mpc over which the mass function and bias of a light-cone are taken as constant.
 STEP = 60.0
 #: Width of a mass bin in ln M, in which all halos follow one field.
-BIN = 0.8
+BIN = 1.2
 #: Points of the mass function in a bin.
 FINE = 40
+#: Halos expected of a mass bin below which it is passed over.
+RAREST = 1e-6
+#: Cells thrown at once.
+MOST_TRIES = 10**6
 #: Highest mass that is drawn, Msun.
 HIGHEST = 2e15
 
@@ -173,62 +177,88 @@ class _Field:
 
     def displacements(self) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
         """Axis, and first- and second-order displacement along it at z = 0 (cells), in Mpc."""
-        second = fft.rfftn(self._second_order_source())
+        potential = self.delta / self.k2
+        second = fft.rfftn(self._second_order_source(potential))
+        second *= np.float32(3 / 7) / self.k2
         for axis in range(3):
-            first = self._gradient(self.delta, axis)
-            yield axis, first, np.float32(3 / 7) * self._gradient(second, axis)
+            yield axis, self._gradient(potential, axis), self._gradient(second, axis)
 
-    def _second_order_source(self) -> NDArray[np.float32]:
-        shear = {(i, j): self._shear(i, j) for i, j in ((0, 0), (1, 1), (2, 2))}
+    def _second_order_source(self, potential: Any) -> NDArray[np.float32]:
+        shear = {(i, j): self._shear(potential, i, j) for i, j in ((0, 0), (1, 1), (2, 2))}
         source = shear[0, 0] * shear[1, 1] + shear[0, 0] * shear[2, 2] + shear[1, 1] * shear[2, 2]
         shear.clear()
         for i, j in ((0, 1), (0, 2), (1, 2)):
-            source -= self._shear(i, j) ** 2
+            source -= self._shear(potential, i, j) ** 2
         return source
 
-    def _shear(self, i: int, j: int) -> NDArray[np.float32]:
-        return np.asarray(fft.irfftn(self.k[i] * self.k[j] / self.k2 * self.delta, s=self.cells, overwrite_x=True))
+    def _shear(self, potential: Any, i: int, j: int) -> NDArray[np.float32]:
+        return np.asarray(fft.irfftn(self.k[i] * self.k[j] * potential, s=self.cells, overwrite_x=True))
 
-    def _gradient(self, modes: Any, axis: int) -> NDArray[np.float32]:
-        return np.asarray(fft.irfftn(1j * self.k[axis] / self.k2 * modes, s=self.cells, overwrite_x=True))
+    def _gradient(self, potential: Any, axis: int) -> NDArray[np.float32]:
+        return np.asarray(fft.irfftn(1j * self.k[axis] * potential, s=self.cells, overwrite_x=True))
 
 
 def _sampled(
     field: _Field, steps: list[tuple[slice, float]], mass: tuple[float, float], model: str, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Masses (n,) and cells (n, 3) of the halos in parts of the grid along the last axis, each at its redshift."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Masses (n,) and cells (n,), flat, of the halos in parts of the grid along the last axis, each at its redshift."""
     cosmology = field.cosmology
     low, high = np.log(mass[0]), np.log(min(mass[1], HIGHEST))
     bins = int(np.ceil((high - low) / BIN))
     fine = np.linspace(low, high, FINE * bins + 1)
     tables = [_table(cosmology, z, fine, model) for _, z in steps]
-    masses, cells = [np.zeros(0)], [np.zeros((0, 3), np.int32)]
+    masses, cells = [np.zeros(0)], [np.zeros(0, np.int64)]
     for inside in (slice(FINE * i, FINE * (i + 1) + 1) for i in range(bins)):
         # The mass function within a bin is kept; bias and smoothing are those of its mean halo.
         density, _, _ = tables[len(tables) // 2]
         mean_mass = np.average(np.exp(fine[inside]), weights=density[inside])
         linear = field.smoothed(1.3 * (mean_mass * cosmology.h / 1e12) ** 0.25 / cosmology.h)
-        sigma = float(linear.std())
+        sigma = float(np.sqrt(np.mean(np.square(linear), dtype=np.float64)))
         for (part, z), (density, bias, cumulative) in zip(steps, tables, strict=True):
-            delta = linear[:, :, part]
             growth = float(cosmology.growth(z))
-            bias_here = float(np.average(bias[inside], weights=density[inside]))
-            chance, expected = _bias_law(np.float32(growth) * delta, growth * sigma, bias_here - 1)
-            total = np.cumsum(chance, dtype=np.float64)
-            # A box has the mean density; a part of a light-cone has more halos where it is denser.
-            overdense = 1.0 if len(steps) == 1 else total[-1] / delta.size / expected
+            law = _BiasLaw(float(np.average(bias[inside], weights=density[inside])) - 1, growth * sigma)
             first, last = cumulative[inside][[0, -1]]
-            n = rng.poisson((last - first) * overdense * delta.size * field.cell**3)
-            if n == 0:
+            here = linear[:, :, part]
+            expected = (last - first) * here.size * field.cell**3
+            if expected < RAREST:
                 continue
+            extremes = np.float32(growth) * np.array([here.min(), here.max()])
+            highest = float(law.log_chance(extremes).max())
+            # How many tries a halo takes, if the field is as Gaussian fields are on average.
+            tries = np.exp(highest - law.log_mean)
+            if len(steps) == 1:  # a box has the mean density
+                found = [np.zeros(0, np.int64)]
+                missing = n = rng.poisson(expected)
+                while missing > 0:
+                    some = min(int(missing * tries) + 8, MOST_TRIES)
+                    found.append(_accepted(linear, part, growth, law, highest, some, rng)[:missing])
+                    missing -= len(found[-1])
+            else:  # a part of a light-cone has more halos where it is denser
+                found = [_accepted(linear, part, growth, law, highest, rng.poisson(expected * tries), rng)]
+                n = len(found[0])
+            cells += found
             masses.append(np.exp(np.interp(rng.uniform(first, last, n), cumulative[inside], fine[inside])))
-            # Sorted, so that the search walks through memory once.
-            flat = np.searchsorted(total, np.sort(rng.random(n)) * total[-1], side="right")
-            flat = rng.permutation(np.minimum(flat, len(total) - 1))
-            index = np.stack(np.unravel_index(flat, delta.shape), axis=1).astype(np.int32)
-            index[:, 2] += part.start or 0
-            cells.append(index)
     return np.concatenate(masses), np.concatenate(cells)
+
+
+def _accepted(
+    linear: NDArray[np.float32],
+    part: slice,
+    growth: float,
+    law: "_BiasLaw",
+    highest: float,
+    tries: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Those of so many cells of a part, thrown at random, in which a halo is, as flat indices (n,).
+
+    `highest` is the law's value in the likeliest cell, where every try is accepted.
+    """
+    along = linear.shape[2]
+    first, last, _ = part.indices(along)
+    row, column = np.divmod(rng.integers(0, linear.size // along * (last - first), tries), last - first)
+    cell = row * along + first + column
+    return cell[-rng.standard_exponential(tries) < law.log_chance(np.float32(growth) * linear.ravel()[cell]) - highest]
 
 
 def _table(cosmology: Cosmology, z: float, log_mass: NDArray[np.float64], model: str) -> NDArray[np.float64]:
@@ -240,30 +270,46 @@ def _table(cosmology: Cosmology, z: float, log_mass: NDArray[np.float64], model:
     return np.stack([density, bias, np.concatenate([[0.0], np.cumsum(steps)])])
 
 
-def _bias_law(delta: NDArray[np.float32], sigma: float, lagrangian: float) -> tuple[NDArray[np.float32], float]:
-    """How likely a halo is in each cell, up to a factor, and the mean of that over Gaussian fields."""
-    if lagrangian <= 0:
-        # The law cannot avoid dense cells; where the bias is this small it hardly matters which law it is.
-        return np.exp(np.float32(lagrangian) * delta), float(np.exp((lagrangian * sigma) ** 2 / 2))
-    s = WIDTH * sigma
-    w = float(np.hypot(sigma, s))
-    u = brentq(lambda x: -0.5 * x * x - 0.5 * np.log(2 * np.pi) - log_ndtr(-x) - np.log(lagrangian * w), -20, 40)
-    return np.asarray(ndtr((delta - np.float32(u * w)) / np.float32(s))), float(ndtr(-u))
+class _BiasLaw:
+    """How likely a halo is in a cell of some linear density: log of the chance, and of its mean over Gaussian fields.
+
+    Both up to one factor.
+    """
+
+    def __init__(self, lagrangian: float, sigma: float) -> None:
+        self.lagrangian, self.s = lagrangian, WIDTH * sigma
+        if lagrangian > 0:
+            w = float(np.hypot(sigma, self.s))
+            log_w = np.log(lagrangian * w) + 0.5 * np.log(2 * np.pi)
+            u = brentq(lambda x: -0.5 * x * x - log_ndtr(-x) - log_w, -20, 40)
+            self.middle = u * w
+            self.log_mean = float(log_ndtr(-u))
+        else:
+            self.log_mean = (lagrangian * sigma) ** 2 / 2
+
+    def log_chance(self, delta: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of a halo in cells of linear density `delta` (n,)."""
+        if self.lagrangian > 0:
+            return np.asarray(log_ndtr((delta - np.float32(self.middle)) / np.float32(self.s)))
+        # The law above cannot avoid dense cells; where the bias is this small it hardly matters which law it is.
+        return np.float32(self.lagrangian) * delta
 
 
 def _moved(
-    field: _Field, mass: NDArray[np.float64], index: NDArray[np.int32], redshift: Any, rng: np.random.Generator
+    field: _Field, mass: NDArray[np.float64], cell: NDArray[np.int64], redshift: Any, rng: np.random.Generator
 ) -> Halos:
     """Halos at the places to which second-order perturbation theory takes their cells."""
     cosmology = field.cosmology
-    position = (np.float32(field.cell) * (index + rng.random((len(mass), 3), dtype=np.float32))).astype(np.float32)
+    # Columns together in memory: they are worked on one by one.
+    position = np.empty((len(mass), 3), np.float32, order="F")
+    for axis, index in enumerate(np.unravel_index(cell, field.cells)):
+        position[:, axis] = np.float32(field.cell) * (index + rng.random(len(mass), dtype=np.float32))
     z = redshift(position)
     growth = np.float32(cosmology.growth(z))
     speed = np.float32(cosmology.hubble(z) / (1 + z) * cosmology.growth_rate(z))
     velocity = np.empty_like(position)
     for axis, first, second in field.displacements():
-        at = tuple(index.T)
-        one, two = growth * first[at], growth**2 * second[at]
+        one, two = growth * first.ravel()[cell], growth**2 * second.ravel()[cell]
         position[:, axis] = (position[:, axis] + one + two) % np.float32(field.box[axis])
         velocity[:, axis] = speed * (one + 2 * two)
     return Halos(mass, position, velocity, np.float32(z), field.box)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """From halos to what falls on the pixels and channels of a spectral imager."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,12 @@ def intensity(
 
 
 def slab(
-    halos: Halos, cosmology: Cosmology, z: tuple[float, float], axis: int, origin: tuple[float, float, float]
+    halos: Halos,
+    cosmology: Cosmology,
+    z: tuple[float, float],
+    side: float,
+    axis: int,
+    origin: tuple[float, float, float],
 ) -> Halos:
     """A piece of a periodic box, seen along one of its axes as a light-cone between two redshifts.
 
@@ -110,6 +116,8 @@ def slab(
         For distances.
     z
         Cosmological redshifts of the near and the far side.
+    side
+        Mpc across; halos beyond are left out.
     axis
         Of the line of sight.
     origin
@@ -118,22 +126,28 @@ def slab(
     Raises
     ------
     ValueError
-        If the box is not as deep as the slab.
+        If the box is not as deep and wide as the slab.
     """
     near, far = (float(cosmology.distance(v)) for v in z)
     order = [(axis + 1) % 3, (axis + 2) % 3, axis]
-    box = np.array(halos.box, np.float32)[order]
-    if far - near > box[2]:
+    box = [halos.box[i] for i in order]
+    if far - near > box[2] or side > min(box[:2]):
         raise ValueError(
-            f"box of {box[2]:.0f} Mpc: a slab from z = {z[0]:.3f} to {z[1]:.3f} is {far - near:.0f} Mpc deep; "
-            "give a larger box"
+            f"box of {min(box):.0f} Mpc: a slab from z = {z[0]:.3f} to {z[1]:.3f} is {far - near:.0f} Mpc deep and "
+            f"{side:.0f} Mpc wide; give a larger box"
         )
-    along = (halos.position[:, axis] - np.float32(origin[2])) % box[2]
+
+    def offset(i: int, start: float, of: Any) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = halos.position[of, order[i]] - np.float32(start % box[i])
+        found[found < 0] += np.float32(box[i])
+        return found
+
+    along = offset(2, origin[2], slice(None))
     inside = np.flatnonzero(along < far - near)
-    position = np.empty((len(inside), 3), np.float32)
-    position[:, 2] = along[inside] + np.float32(near)
-    for i in range(2):  # from the middle outwards
-        across = halos.position[inside, order[i]] - np.float32(origin[i])
-        position[:, i] = (across + box[i] / 2) % box[i] - box[i] / 2
+    edges = [middle - side / 2 for middle in origin[:2]]
+    for i, edge in enumerate(edges):
+        inside = inside[offset(i, edge, inside) < side]
+    across = [offset(i, edge, inside) - np.float32(side / 2) for i, edge in enumerate(edges)]
+    position = np.stack([*across, along[inside] + np.float32(near)], axis=1)
     redshift = cosmology.redshift(position[:, 2]).astype(np.float32)
     return Halos(halos.mass[inside], position, halos.velocity[inside][:, order], redshift, halos.box)

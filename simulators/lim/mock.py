@@ -1,13 +1,11 @@
 """The simulator ``lim-mock``: maps and spectral cubes of emission lines that fall on the same wavelengths."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, model_validator
-from scipy import fft
 
 from simulators.base import (
     Observable,
@@ -20,9 +18,11 @@ from simulators.base import (
     fingerprint_of,
 )
 from simulators.lim.cosmology import Cosmology
-from simulators.lim.halos import Halos, box_halos, cone_halos
-from simulators.lim.lightcone import Grid, intensity, slab
+from simulators.lim.halos import Halos
+from simulators.lim.lightcone import Grid, intensity
 from simulators.lim.lines import LINES, PIVOT, STAR_FORMATION, read_table, scattered
+from simulators.lim.pinocchio import CatalogueError, parts_of
+from simulators.lim.sources import file_halos, own_cone, slab_halos, width
 
 LineName = Literal["ha", "hb", "oiii", "oii"]
 
@@ -30,8 +30,6 @@ LineName = Literal["ha", "hb", "oiii", "oii"]
 MARGIN = 0.005
 #: Redshift up to which lines are looked for.
 HIGHEST_REDSHIFT = 12.0
-#: Width of a light-cone over that of the map at its far end.
-WIDER = 1.1
 
 
 class LimMock(SimulatorSettings):
@@ -75,6 +73,9 @@ class LimMock(SimulatorSettings):
         its slope with mass about 1e12 Msun; and so for each line. ``SCATTER``: dex; ``LOG_MMIN``: log10 Msun.
     fixed
         Values of those that do not vary, where not the fiducial ones.
+    halo_files
+        Light-cones of PINOCCHIO (``pinocchio.RUN.plc.out``, see `pinocchio.read_lightcone`) in place of our own
+        halos. A realisation is a part of one of them: with few files the parts overlap.
     rows_per_realisation
         Successive rows of a bank that share one seed, and so the halos.
     cosmology
@@ -95,7 +96,8 @@ class LimMock(SimulatorSettings):
     keep_mean: bool = True
     mass_min: float = Field(default=10.5, ge=8, lt=13)
     mass_function: str = "Watson_FoF"
-    box_length: PositiveFloat = 320.0
+    halo_files: tuple[str, ...] = Field(default=())
+    box_length: PositiveFloat = 330.0
     cell: PositiveFloat = 2.3
     varied: tuple[str, ...] = Field(default=("A_HA", "A_OIII"), alias="parameters", min_length=1)
     fixed: dict[str, float] = Field(default={})
@@ -147,12 +149,19 @@ class LimMock(SimulatorSettings):
         wavelengths = [LINES[line].wavelength for line in self.lines[:2]]
         if self.geometry == "cubes" and (len(wavelengths) < 2 or wavelengths[0] <= wavelengths[1]):
             raise ValueError("cubes need two lines, the one of the longer wavelength first")
-        for line in self.lines:
-            low, high = self.grid.redshifts(LINES[line].wavelength)
+        seen = {line: self.grid.redshifts(LINES[line].wavelength) for line in self.lines}
+        if self.halo_files:
+            for path in self.halo_files:
+                file_halos(path, self.cosmology, list(seen.values()), self.grid.side, 10**self.mass_min, 0)
+            return self
+        for line, (low, high) in seen.items():
             if high > HIGHEST_REDSHIFT:
                 raise ValueError(f"{line} would be seen at z = {high:.1f}, beyond {HIGHEST_REDSHIFT:g}")
-            near, far = (float(self.cosmology.distance(z)) for z in self._with_margin(low, high))
-            size = max(far * np.deg2rad(self.grid.side / 60), far - near)
+            low, high = self._with_margin(low, high)
+            size = max(
+                width(self.cosmology, self.grid.side, high),
+                float(np.diff(self.cosmology.distance(np.array([low, high])))[0]),
+            )
             if self.geometry == "slab" and size > self.box_length:
                 raise ValueError(
                     f"box_length = {self.box_length:g} Mpc: where {line} is seen the map of {self.grid.side:g} arcmin "
@@ -219,7 +228,7 @@ class LimMock(SimulatorSettings):
             axes = ("wavelength", "x", "y", "redshift")  # type: ignore[assignment]
             channels = (float(middle[self.offset]), float(middle[0]))  # type: ignore[assignment]
             coordinates = tuple((middle[self.offset :] / rest - 1).tolist())
-        across = float(self.cosmology.distance(z)) * np.deg2rad(self.grid.pixel / 60)
+        across = width(self.cosmology, self.grid.side, z) / n
         depth: list[float] = (
             [float(np.diff(self.cosmology.distance(z_edges[[0, -1]]))[0]) / self.channels] if coordinates else []
         )
@@ -278,12 +287,12 @@ class LimMock(SimulatorSettings):
         return {name: cube.astype(np.float32) for name, cube in made.items()}
 
     def fingerprint(self) -> str:
-        """Hash of the settings, and of what is in the tables that they name."""
-        tables = [
-            path for path in (self.star_formation, *self.luminosity_tables.values()) if path not in STAR_FORMATION
-        ]
+        """Hash of the settings, and of what is in the files that they name; of halos only the size."""
+        named = (self.star_formation, *self.luminosity_tables.values())
+        tables = [Path(path).read_text() for path in named if path not in STAR_FORMATION]
+        sizes = [part.stat().st_size for path in self.halo_files for part in parts_of(Path(path))]
         found = super().fingerprint()
-        return fingerprint_of({"settings": found, "tables": [Path(p).read_text() for p in tables]}) if tables else found
+        return fingerprint_of({"settings": found, "files": [tables, sizes]}) if tables or sizes else found
 
     def luminosity(self, line: LineName, mass: NDArray[np.float64], z: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mean luminosity of halos (N,) in erg/s at the fiducial parameters."""
@@ -296,18 +305,28 @@ class LimMock(SimulatorSettings):
     def halos(self, line: int, seed: int, place: int) -> Halos:
         """The light-cone of halos behind the channels, for the line of this number."""
         masses = (10**self.mass_min, 1e16)
-        ranges = [self._with_margin(*self.grid.redshifts(LINES[name].wavelength)) for name in self.lines]
+        seen = [self.grid.redshifts(LINES[name].wavelength) for name in self.lines]
+        if self.halo_files:
+            path = self.halo_files[derived_seed(seed, 1) % len(self.halo_files)]
+            try:
+                return file_halos(path, self.cosmology, seen, self.grid.side, masses[0], place)
+            except CatalogueError as error:
+                raise SimulationError(str(error)) from error
+        ranges = [self._with_margin(*z) for z in seen]
+        common = (self.cell, masses)
         if self.geometry == "cubes":
             z = (min(low for low, _ in ranges), max(high for _, high in ranges))
-            side = WIDER * float(self.cosmology.distance(z[1])) * float(np.deg2rad(self.grid.side / 60))
-            return _cone(self.cosmology, z, side, self.cell, masses, seed, self.mass_function)
-        z = ranges[line]
-        cells = fft.next_fast_len(int(np.ceil(self.box_length / self.cell)), real=True)
-        middle = self.wavelength / LINES[self.lines[line]].wavelength - 1
-        box = _box(self.cosmology, middle, self.box_length, cells, masses, derived_seed(seed, line), self.mass_function)
-        rng = np.random.default_rng([place, line, 1])
-        origin = tuple(rng.uniform(0, self.box_length, 3).tolist())
-        return slab(box, self.cosmology, z, int(rng.integers(3)), origin)
+            return own_cone(self.cosmology, z, self.grid.side, *common, seed, self.mass_function)
+        return slab_halos(
+            self.cosmology,
+            ranges[line],
+            self.grid.side,
+            self.box_length,
+            *common,
+            derived_seed(seed, line),
+            derived_seed(place, line, 1),
+            self.mass_function,
+        )
 
     def _with_margin(self, low: float, high: float) -> tuple[float, float]:
         return max(0.01, low - MARGIN * (1 + low)), high + MARGIN * (1 + high)
@@ -317,23 +336,3 @@ class LimMock(SimulatorSettings):
         if self.geometry == "slab":
             return np.moveaxis(instrument, -1, 0)
         return np.stack([instrument[..., self.offset :], instrument[..., : self.channels]])
-
-
-@lru_cache(maxsize=4)
-def _box(
-    cosmology: Cosmology, z: float, box: float, cells: int, mass: tuple[float, float], seed: int, model: str
-) -> Halos:
-    return box_halos(cosmology, z, box, cells, mass, seed, model)
-
-
-@lru_cache(maxsize=1)
-def _cone(
-    cosmology: Cosmology,
-    z: tuple[float, float],
-    side: float,
-    cell: float,
-    mass: tuple[float, float],
-    seed: int,
-    model: str,
-) -> Halos:
-    return cone_halos(cosmology, z, side, cell, mass, seed, model)

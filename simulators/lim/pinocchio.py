@@ -122,7 +122,7 @@ def read_lightcone(path: str | Path, h: float | None = None, units: Units | None
     # In the files theta is the latitude above the plane across the cone's axis, whatever the manual says.
     r, phi = 60 * (90 - data["theta"]), np.deg2rad(data["phi"])
     offset = np.stack([r * np.cos(phi), r * np.sin(phi)], axis=1)
-    axis = (_parameters_beside(Path(path)) or {}).get("PLCAxis")
+    axis = (parameters_beside(path) or {}).get("PLCAxis")
     if axis and "x" in data:
         offset = _offsets(data["x"], np.array(axis.split()[:3], np.float64))
     return Cone(
@@ -216,7 +216,7 @@ def _read(
 ) -> tuple[dict[str, NDArray[np.float64]], float]:
     """Fields by name, each (N, ...), and the factor that takes masses and lengths to Msun and Mpc."""
     parts, said = [], None
-    for file in _files(path):
+    for file in parts_of(path):
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         if not data:
             raise CatalogueError(f"{file}: the file is empty")
@@ -231,7 +231,7 @@ def _read(
     bad = int((~(np.isfinite(fields["mass"]) & (fields["mass"] > 0))).sum())
     if bad:
         raise CatalogueError(f"{path}: {bad} of {len(fields['mass'])} masses are not positive numbers")
-    beside = _parameters_beside(path)
+    beside = parameters_beside(path)
     if units is None and said is None and beside is None:
         raise CatalogueError(
             f'{path}: its units are not known. Say units="h" (OutputInH100: Mpc/h, Msun/h) or "physical", '
@@ -246,7 +246,7 @@ def _read(
     return fields, 1 / (h or float((beside or {})["Hubble100"]))
 
 
-def _files(path: Path) -> list[Path]:
+def parts_of(path: Path) -> list[Path]:
     """The file, or its numbered parts in order."""
     if path.exists():
         return [path]
@@ -262,8 +262,9 @@ def _files(path: Path) -> list[Path]:
     return [found[i] for i in sorted(found)]
 
 
-def _parameters_beside(path: Path) -> dict[str, str] | None:
+def parameters_beside(path: str | Path) -> dict[str, str] | None:
     """The parameter file in the same folder whose RunFlag the file's name has."""
+    path = Path(path)
     name = re.sub(r"(\.\d+)?(\.gz)?$", "", path.name)
     for file in sorted(path.parent.iterdir()):
         if not file.is_file() or file.suffix in {".gz", ".out"} or file.stat().st_size > 100_000:

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.summaries.power import PowerSpectrum, default_edges, dimensionless
+from eorinfer.summaries.power import CylindricalPowerSpectrum, PowerSpectrum, default_edges, dimensionless
 
 BOXES = [
     ((9, 8), (50.0, 80.0)),
@@ -151,3 +151,73 @@ def test_dimensionless() -> None:
     two = [[0.25 * 3 / (2 * np.pi), 4 * 4 / (2 * np.pi)]]
     np.testing.assert_allclose(dimensionless(k, power, 3), three)
     np.testing.assert_allclose(dimensionless(k, power, 2), two)
+
+
+def correlated(r: float, cells: tuple[int, ...], batch: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """White noise of variances 4 and 9 with the correlation coefficient r at every k."""
+    one, other = field(cells, batch, seed=3).double(), field(cells, batch, seed=4).double()
+    return 2 * one, 3 * (r * one + (1 - r**2) ** 0.5 * other)
+
+
+@pytest.mark.parametrize("r", [-0.8, -0.2, 0.0, 0.5])
+def test_pair_of_known_correlation(r: float) -> None:
+    cells, box_length, n = (16, 16, 16), (40.0, 40.0, 40.0), 400
+    spectrum = PowerSpectrum(cells, box_length, n_bins=6)
+    first, second = correlated(r, cells, (n,))
+    pair = spectrum.pair(first, second)
+    volume = (40 / 16) ** 3
+    expected = 6 * r * volume
+    error = 6 * volume * ((1 + r**2) / (2 * n * spectrum.counts)).sqrt()
+    assert (abs(pair.cross.mean(0) - expected) < 4 * error).all()
+    assert (abs(pair.first.mean(0) / (4 * volume) - 1) < 4 * (n * spectrum.counts) ** -0.5).all()
+    # The scatter between cubes is what the errors say: 3.5% by chance, 4 sigma allowed; r needs many modes for it.
+    np.testing.assert_allclose(pair.cross.std(0), n**0.5 * error, rtol=0.15)
+    np.testing.assert_allclose(pair.error.square().mean(0).sqrt(), n**0.5 * error, rtol=0.15)
+    coefficient = pair.coefficient[:, 2:]
+    many = (2 * spectrum.counts[2:]).sqrt()
+    assert (abs(coefficient.mean(0) - r) < 4 * (1 - r**2) / many / n**0.5 + 1 / many**2).all()
+    np.testing.assert_allclose(coefficient.std(0), (1 - r**2) / many, rtol=0.15)
+    np.testing.assert_allclose(pair.coefficient_error[:, 2:].mean(0), (1 - r**2) / many, rtol=0.15)
+
+
+def test_pair_of_a_field_with_itself_and_with_nothing() -> None:
+    spectrum = PowerSpectrum((8, 8), (10.0, 10.0))
+    cubes = field((8, 8)).double()
+    same = spectrum.pair(cubes, -3 * cubes)
+    torch.testing.assert_close(same.first, spectrum(cubes))
+    torch.testing.assert_close(same.second, 9 * spectrum(cubes))
+    torch.testing.assert_close(same.cross, spectrum.cross(cubes, -3 * cubes))
+    torch.testing.assert_close(same.coefficient, -torch.ones(2, 3, len(spectrum.k)).double())
+    nothing = spectrum.pair(torch.zeros(2, 3, 8, 8), cubes)  # a fully ionised box
+    assert torch.equal(nothing.coefficient, torch.zeros_like(same.cross))
+
+
+def test_rings_against_every_mode_of_the_full_fft() -> None:
+    cells, box_length = (6, 8, 10), (30.0, 80.0, 40.0)
+    across, along = [0.0, 0.1, 0.5, 1.2], [0.0, 0.1, 0.5, 1.0]
+    spectrum = CylindricalPowerSpectrum(cells, box_length, across, along)
+    first, second = field(cells), field(cells, seed=1)
+    pair = spectrum.pair(first, second)
+    assert spectrum(first).shape == pair.cross.shape == (2, 3, 3, 3)
+    k = np.meshgrid(
+        *(2 * np.pi * np.fft.fftfreq(n, x / n) for n, x in zip(cells, box_length, strict=True)), indexing="ij"
+    )
+    k_perp, k_par = np.hypot(k[0], k[1]), abs(k[2])
+    one, two = (np.fft.fftn(x.numpy(), axes=(-3, -2, -1)) / 480 for x in (first, second))
+    for i, j in np.ndindex(3, 3):
+        inside = (k_perp >= across[i]) & (k_perp < across[i + 1]) & (k_par >= along[j]) & (k_par < along[j + 1])
+        inside &= k_perp + k_par > 0
+        assert spectrum.counts[i, j] == inside.sum() / 2
+        assert spectrum.k_perp[i, j].item() == pytest.approx(k_perp[inside].mean())
+        assert spectrum.k_par[i, j].item() == pytest.approx(k_par[inside].mean())
+        cross = 30 * 80 * 40 * (one * two.conj()).real[..., inside].mean(-1)
+        np.testing.assert_allclose(pair.cross[..., i, j], cross, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(pair.first[..., i, j], 96000 * (abs(one) ** 2)[..., inside].mean(-1), rtol=1e-4)
+    torch.testing.assert_close(pair.first, spectrum(first))
+
+
+def test_rings_refuse_an_empty_bin_and_maps() -> None:
+    with pytest.raises(ValueError, match=r"no mode .* k = 0 and 0\.1 and between 0 and 0\.1 1/Mpc"):
+        CylindricalPowerSpectrum((8, 8, 8), (10.0,) * 3, [0.0, 0.1, 2.0], [0.0, 0.1, 2.0])
+    with pytest.raises(ValueError, match="three axes"):
+        CylindricalPowerSpectrum((8, 8), (10.0, 10.0), [0.0, 2.0], [0.0, 2.0])  # type: ignore[arg-type]

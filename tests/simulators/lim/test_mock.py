@@ -13,8 +13,11 @@ from simulators.lim.halos import Halos
 from simulators.lim.lightcone import ARCMIN2, MPC, NANOWATT, Grid, intensity, on_the_sky, slab
 from simulators.lim.lines import LINES
 from simulators.lim.mock import LimMock
+from simulators.lim.pinocchio import read_lightcone
+from simulators.lim.sources import file_halos
 
 COSMOLOGY = Cosmology()
+DATA = Path(__file__).parents[2] / "data" / "pinocchio"
 #: Small: 12.8 arcmin, halos above 1e11 Msun.
 SLAB = {"pixels": 32, "pixel": 0.8, "mass_min": 11.0, "box_length": 210.0, "cell": 4.2}
 CUBES = SLAB | {"geometry": "cubes", "pixels": 16, "pixel": 1.0, "channels": 14, "mass_min": 11.5, "cell": 4.0}
@@ -71,12 +74,12 @@ def test_a_slab_of_a_box_is_a_rigid_piece_of_it() -> None:
         (200.0, 200.0, 200.0),
     )
     for axis in range(3):
-        piece = slab(box, COSMOLOGY, (1.28, 1.32), axis, (30.0, 190.0, 150.0))
+        piece = slab(box, COSMOLOGY, (1.28, 1.32), 120.0, axis, (30.0, 190.0, 150.0))
         near, far = COSMOLOGY.distance(1.28), COSMOLOGY.distance(1.32)
-        assert len(piece) == pytest.approx(4000 * (far - near) / 200, rel=0.1)
+        assert len(piece) == pytest.approx(4000 * (far - near) / 200 * 0.36, rel=0.15)
         assert near - 0.01 <= piece.position[:, 2].min()
         assert piece.position[:, 2].max() <= far + 0.01
-        assert np.abs(piece.position[:, :2]).max() <= 100.001
+        assert np.abs(piece.position[:, :2]).max() <= 60.001
         back = np.empty_like(piece.position)
         order = [(axis + 1) % 3, (axis + 2) % 3, axis]
         back[:, order] = (piece.position - [0, 0, near] + [30.0, 190.0, 150.0]) % 200
@@ -84,7 +87,7 @@ def test_a_slab_of_a_box_is_a_rigid_piece_of_it() -> None:
         hits = sum(tuple(np.round(p, 1) % 200) in known for p in back)
         assert hits > 0.9 * len(piece)
     with pytest.raises(ValueError, match=r"a slab from z = 1\.000 to 1\.500 is"):
-        slab(box, COSMOLOGY, (1.0, 1.5), 0, (0, 0, 0))
+        slab(box, COSMOLOGY, (1.0, 1.5), 100.0, 0, (0, 0, 0))
 
 
 def test_a_slab_mock() -> None:
@@ -184,3 +187,56 @@ def test_a_table_of_luminosities(tmp_path: Path) -> None:
 def test_bad_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         mock(**(SLAB | settings))
+
+
+PINOCCHIO: dict[str, Any] = {
+    "halo_files": [str(DATA / "pinocchio.p128a.plc.out")],
+    "wavelength": 1.518,
+    "resolution": 120.0,
+    "mass_min": 11.9,
+}
+
+
+def test_halos_of_pinocchio() -> None:
+    """Maps of a part of its light-cone: as bright on average as our own halos above the same mass, and each another."""
+    theirs = mock(**SLAB | PINOCCHIO, fixed={"SCATTER": 0.0})
+    ours = mock(**SLAB | PINOCCHIO | {"halo_files": []}, fixed={"SCATTER": 0.0})
+    theta = np.zeros(2)
+    maps = [[simulator.simulate(theta + 1e-6 * i, i) for i in range(12)] for simulator in (theirs, ours)]
+    for line in ("ha", "oiii"):
+        means = [[float(made[line].mean(dtype=float)) for made in those] for those in maps]
+        error = np.hypot(*[np.std(m) / len(m) ** 0.5 for m in means])
+        # Parts of one file overlap, so that its own error is larger than their scatter says.
+        assert np.mean(means[0]) == pytest.approx(np.mean(means[1]), abs=4 * error)
+    again = theirs.simulate(theta, 0)
+    np.testing.assert_array_equal(again["total"], maps[0][0]["total"])
+    assert not np.array_equal(maps[0][0]["ha"], maps[0][1]["ha"])
+
+
+def test_halos_of_pinocchio_keep_their_places_and_redshifts() -> None:
+    """Offsets among the halos of a part are those in the file, turned; so are redshifts with peculiar velocity."""
+    path = PINOCCHIO["halo_files"][0]
+    cone = read_lightcone(path, h=COSMOLOGY.h)
+    part = file_halos(path, COSMOLOGY, [(1.32, 1.9)], 25.6, 10**11.9, 3)
+    angle, z = on_the_sky(part)
+    assert np.abs(angle).max() <= 12.81
+    found = zip(part.mass, part.redshift, strict=True)
+    index = [int(np.argmin(np.abs(cone.mass - m) / m + np.abs(cone.redshift - r))) for m, r in found]
+    np.testing.assert_allclose(z, cone.observed_redshift[index], atol=2e-5)
+    first, second = angle[:-1] - angle[1:], cone.offset[index][:-1] - cone.offset[index][1:]
+    np.testing.assert_allclose(np.hypot(*first.T), np.hypot(*second.T), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"wavelength": 1.6}, r"its halos are at z = 1\.3.. to 2\.0.., and the lines are seen at 1\.4"),
+        ({"pixel": 3.0}, r"its radius is 24\.. arcmin, and the map of 96 arcmin needs 67\.9"),
+        ({"mass_min": 11.0}, r"its lowest mass is 10\^11\... Msun; set mass_min to at least that"),
+        ({"cosmology": {"h": 0.7}}, r"h = 0\.6774 in its parameter file, 0\.7 in"),
+        ({"halo_files": ["nowhere.plc.out"]}, r"nowhere\.plc\.out: no such file"),
+    ],
+)
+def test_files_that_do_not_fit(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mock(**SLAB | PINOCCHIO | settings)

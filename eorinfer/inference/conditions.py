@@ -1,0 +1,104 @@
+"""What the field flow is conditioned on, and which image it models; without torch, so that a config can be checked."""
+
+from dataclasses import replace
+
+from eorinfer.inference.settings import FieldSettings
+from eorinfer.prior import Prior
+from eorinfer.survey.settings import NoSurvey, SurveySettings, WhiteNoise
+from simulators import Observable, Parameter, Simulator, Symmetry
+
+#: The observable whose mean is the condition ``"neutral-fraction"``.
+NEUTRAL_FRACTION = "neutral_fraction"
+
+
+def check_field(settings: FieldSettings, simulator: Simulator) -> None:
+    """Refuse what the simulator cannot give.
+
+    Raises
+    ------
+    ValueError
+        Naming the key of ``[field]``, what was given and what would be right.
+    """
+    image = simulator.observables[0]
+    if isinstance(settings.condition, tuple):
+        names = [p.name for p in simulator.parameters]
+        unknown = [name for name in settings.condition if name not in names]
+        if unknown or not settings.condition or len(set(settings.condition)) < len(settings.condition):
+            raise ValueError(
+                f"condition = {list(settings.condition)}: give some of {', '.join(names)}, "
+                '"theta" for all, or "neutral-fraction"'
+            )
+    if settings.condition == "neutral-fraction":
+        known = {o.name: o.shape for o in simulator.observables}
+        if known.get(NEUTRAL_FRACTION) != image.shape:
+            raise ValueError(
+                f'condition = "neutral-fraction": the simulator has no {NEUTRAL_FRACTION} of the image\'s shape, only '
+                f"{', '.join(known)}; 21cmfast-coeval keeps it unless [simulator] observables leaves it out"
+            )
+    if settings.image == "slices" and len(image.cells) != 3:
+        raise ValueError(f'image = "slices": only cubes can be sliced, {image.name} is {image.shape}')
+
+
+def theta_columns(settings: FieldSettings, prior: Prior) -> list[int]:
+    """Which of the prior's parameters are conditions; none where the condition is the neutral fraction."""
+    if settings.condition == "neutral-fraction":
+        return []
+    wanted = prior.names if settings.condition == "theta" else settings.condition
+    return [prior.names.index(name) for name in wanted]
+
+
+def neutral_fraction_parameters(observable: Observable, low: list[float], high: list[float]) -> tuple[Parameter, ...]:
+    """One for each channel, with the range that training saw."""
+    several = len(observable.channels) > 1
+    return tuple(
+        Parameter(
+            f"x_HI_z{z:g}" if several else "x_HI",
+            rf"\bar x_{{\rm HI}}(z={z:g})" if several else r"\bar x_{\rm HI}",
+            a,
+            b,
+            (a + b) / 2,
+            description="mean neutral fraction of the image",
+        )
+        for z, a, b in zip(observable.channels, low, high, strict=True)
+    )
+
+
+def field_observable(settings: FieldSettings, observable: Observable) -> Observable:
+    """The image that the flow models: the simulator's, or a map across its last axis."""
+    if settings.image == "whole":
+        return observable
+    return replace(
+        observable,
+        shape=observable.shape[:-1],
+        axes=observable.axes[:-1],
+        cell_size=observable.cell_size[:-1],
+        symmetry=Symmetry(
+            observable.symmetry.periodic[:-1], "all" if observable.symmetry.rotations != "none" else "none"
+        ),
+        coordinates=(),
+    )
+
+
+def slicing_symmetry(settings: FieldSettings, symmetry: Symmetry) -> Symmetry:
+    """How clean cubes are moved before the survey: slices keep their place along the last axis."""
+    if settings.image == "whole":
+        return symmetry
+    rotations = "none" if symmetry.rotations == "none" else "transverse"
+    return Symmetry((*symmetry.periodic[:-1], False), rotations)  # type: ignore[arg-type]
+
+
+def line_of_sight(settings: FieldSettings, survey: SurveySettings, observable: Observable) -> bool:
+    """Whether the flow tells the last axis of what it models apart."""
+    if len(observable.cells) < 3:
+        return False
+    if settings.line_of_sight is not None:
+        return settings.line_of_sight
+    return observable.symmetry.rotations != "all" or not isinstance(survey, NoSurvey | WhiteNoise)
+
+
+def draws_noise_everywhere(survey: SurveySettings) -> bool:
+    """Whether every cell of an observed image has noise of its own: else its density needs dequantisation.
+
+    An interferometer measures no mode without a baseline, and masks are exactly zero.
+    """
+    return isinstance(survey, WhiteNoise)

@@ -1,0 +1,184 @@
+"""A trained field flow: p(image | condition), and all that is needed to use it again, as a folder without pickle."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from eorinfer.bank import observable_from_json, package_versions
+from eorinfer.errors import InputError
+from eorinfer.files import read_versioned, whole_folder, write_json
+from eorinfer.inference.conditions import line_of_sight
+from eorinfer.inference.flow import as_theta
+from eorinfer.inference.settings import FieldSettings
+from eorinfer.networks.isotropic_flow import IsotropicFlow
+from eorinfer.observation import Observation
+from eorinfer.prior import Prior
+from eorinfer.survey.settings import SurveySettings
+from simulators import Observable, Parameter
+
+FORMAT = 1
+#: Cells of all images together that pass the flow at once.
+CELLS = 2**20
+
+
+@dataclass(frozen=True)
+class FieldFlow:
+    """p(x | y), as it was trained.
+
+    Attributes
+    ----------
+    conditions
+        The P conditions y and the range that training saw: parameters of the simulator, or neutral fractions.
+    observable
+        What x is like.
+    survey
+        What the training images were observed with.
+    settings
+        ``[field]``.
+    network
+        The flow.
+    dequantisation
+        Standard deviation of the white noise added to every image, in its unit.
+    facts
+        Free notes: bank fingerprint, losses.
+    """
+
+    conditions: Prior
+    observable: Observable
+    survey: SurveySettings
+    settings: FieldSettings
+    network: IsotropicFlow
+    dequantisation: float
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def log_prob(self, observation: Observation, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ln p(x | y) in nats of one image, for conditions y (n, P): (n,).
+
+        Raises
+        ------
+        InputError
+            If the image's shape, unit, axes or cells are others than in training, or a value is not finite.
+        """
+        return self.likelihood(observation)(y)
+
+    def likelihood(self, observation: Observation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        """Ln p(x | y) of one image as a function of y (n, P); see `log_prob`."""
+        x = self.prepared(observation)
+        part = max(1, CELLS // x[0].numel())
+
+        def log_likelihood(y: NDArray[np.float64]) -> NDArray[np.float64]:
+            with torch.no_grad():
+                logs = [
+                    self.network.log_prob(x.expand(len(some), *x.shape[1:]), some) for some in as_theta(y).split(part)
+                ]
+            return torch.cat(logs).numpy()
+
+        return log_likelihood
+
+    def prepared(self, observation: Observation) -> Tensor:
+        """The image (1, C, *cells) as the flow sees it: with the noise that dequantises it, the same at each call."""
+        observation.check(self.observable, "observation")
+        seed = int(observation.digest[:8], 16)
+        return dequantised(
+            torch.from_numpy(observation.values[None]), self.dequantisation, torch.Generator().manual_seed(seed)
+        )
+
+    def outside(self, y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of the conditions y (n, P) training has not seen: (n,)."""
+        return ~self.conditions.contains(y)
+
+    def sample(self, y: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+        """One image of each condition y (n, P), dequantised ones: (n, C, *cells)."""
+        generator = torch.Generator().manual_seed(seed)
+        part = max(1, CELLS // int(np.prod(self.observable.shape)))
+        with torch.no_grad():
+            images = [self.network.sample(some, generator) for some in as_theta(y).split(part)]
+        return torch.cat(images).numpy()
+
+    def key(self, observation: Observation) -> str:
+        """Hash of the likelihood: weights and data."""
+        digest = hashlib.sha256(self.prepared(observation).numpy().tobytes())
+        for name, value in self.network.state_dict().items():
+            digest.update(name.encode() + value.numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write ``field.json`` and ``weights.safetensors`` whole."""
+        with whole_folder(Path(folder)) as temporary:
+            weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+            save_file(weights, temporary / "weights.safetensors")
+            write_json(
+                temporary / "field.json",
+                {
+                    "format": FORMAT,
+                    "conditions": [asdict(p) for p in self.conditions.parameters],
+                    "observable": asdict(self.observable),
+                    "survey": self.survey.model_dump(mode="json"),
+                    "field": self.settings.model_dump(mode="json"),
+                    "dequantisation": self.dequantisation,
+                    "facts": self.facts,
+                    "packages": package_versions(),
+                },
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> "FieldFlow":
+        """Read what `save` wrote, on the CPU.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no field flow of this format.
+        """
+        folder = Path(folder)
+        if not (folder / "field.json").is_file():
+            raise InputError(f"{folder}: no field flow here (field.json is missing)")
+        content = read_versioned(folder / "field.json", FORMAT)
+        try:
+            conditions = Prior(tuple(Parameter(**p) for p in content["conditions"]))
+            observable = observable_from_json(content["observable"])
+            survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
+            settings = FieldSettings(**content["field"])
+            network = build_network(settings, survey, observable, conditions)
+            network.load_state_dict(load_file(folder / "weights.safetensors"))
+            return cls(
+                conditions, observable, survey, settings, network.eval(), content["dequantisation"], content["facts"]
+            )
+        except (KeyError, TypeError, ValueError, ValidationError, RuntimeError, SafetensorError, OSError) as error:
+            raise InputError(f"{folder}: the field flow cannot be read ({' '.join(str(error).split())})") from error
+
+
+def build_network(
+    settings: FieldSettings, survey: SurveySettings, observable: Observable, conditions: Prior
+) -> IsotropicFlow:
+    """A fresh flow; torch's global random state is as before."""
+    with torch.random.fork_rng(devices=[]):
+        return IsotropicFlow(
+            observable.shape,
+            observable.cell_size,
+            torch.from_numpy(conditions.low),
+            torch.from_numpy(conditions.high),
+            convolutions=settings.convolutions,
+            k_knots=settings.k_knots,
+            knots=settings.knots,
+            hidden=settings.hidden,
+            line_of_sight=line_of_sight(settings, survey, observable),
+        )
+
+
+def dequantised(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """Images with white noise of this standard deviation, so that equal values have a density."""
+    if not sigma:
+        return images
+    noise = torch.randn(images.shape, generator=generator, device=generator.device, dtype=images.dtype)
+    return images + sigma * noise.to(images.device)

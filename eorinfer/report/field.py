@@ -1,0 +1,158 @@
+"""Images that the field flow makes beside real ones: a picture, and by how much their statistics differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import ks_2samp, kurtosis, skew
+
+from eorinfer.inference.flow import build_power_spectrum
+from eorinfer.inference.settings import PowerSpectrumSettings
+from eorinfer.report.corner import COLOURS
+from eorinfer.report.figures import pyplot
+from simulators import Observable
+
+#: Bins of P(k), and cells of each side whose distributions are compared.
+BINS, CELLS = 10, 200_000
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images at one condition.
+
+    Attributes
+    ----------
+    name
+        The condition in words.
+    generated
+        (n, C, *cells)
+    real
+        (m, C, *cells), or None where there are none to compare with.
+    """
+
+    name: str
+    generated: NDArray[np.float32]
+    real: NDArray[np.float32] | None
+
+
+def compare_images(images: Images, observable: Observable) -> dict[str, Any]:
+    """Statistics of both, by channel: P(k), moments of the cells, and the distance of their distributions.
+
+    ``ratio`` is the generated over the real P(k), ``ratio_error`` what the scatter between images leaves open of its
+    logarithm, at least that of Gaussian modes;
+    ``ks`` is the largest difference between the cumulative distributions of the cells.
+    """
+    spectrum = build_power_spectrum(observable, PowerSpectrumSettings(bins=BINS))
+    powers = {
+        name: spectrum(torch.from_numpy(cubes)).numpy()
+        for name, cubes in (("generated", images.generated), ("real", images.real))
+        if cubes is not None
+    }
+    content: dict[str, Any] = {"k": spectrum.k.tolist(), "channels": []}
+    for c, channel in enumerate(observable.channels):
+        one: dict[str, Any] = {"channel": channel, "generated": _one(images.generated[:, c], powers["generated"][:, c])}
+        if images.real is not None:
+            one["real"] = _one(images.real[:, c], powers["real"][:, c])
+            mean = {name: p[:, c].mean(0) for name, p in powers.items()}
+            one["ratio"] = (mean["generated"] / mean["real"]).tolist()
+            gaussian = 1 / np.sqrt(spectrum.counts.numpy())
+            share = [np.maximum(p[:, c].std(0) / mean[name], gaussian) / np.sqrt(len(p)) for name, p in powers.items()]
+            one["ratio_error"] = np.hypot(*share).tolist()
+            one["ks"] = float(ks_2samp(_some(images.generated[:, c]), _some(images.real[:, c])).statistic)
+        content["channels"].append(one)
+    return content
+
+
+def comparison_line(images: Images, content: dict[str, Any]) -> str:
+    """The comparison in plain words, on one line."""
+    texts = []
+    for one in content["channels"]:
+        if "real" not in one:
+            continue
+        ratio, error = np.array(one["ratio"]), np.array(one["ratio_error"])
+        off, sigma = np.abs(ratio - 1), np.abs(np.log(ratio)) / error
+        texts.append(
+            f"P(k) within {off.max():.0%} of the real one (rms {np.sqrt(np.mean(off**2)):.1%}; the scatter of so few "
+            f"images allows {np.sqrt(np.mean(error**2)):.1%}; at most {sigma.max():.1f} sigma), cells' distribution "
+            f"within {one['ks']:.3f}"
+        )
+    return f"{images.name}: {'; '.join(texts) or 'no real images to compare with'}"
+
+
+def images_figure(several: Sequence[Images], contents: Sequence[dict[str, Any]], observable: Observable) -> Any:
+    """A row for each condition: a real and a generated image, P(k) and the distribution of the cells.
+
+    Of several channels the first is drawn, of cubes the first slice.
+    """
+    plt = pyplot()
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    compare = any(images.real is not None for images in several)
+    rows, columns = len(several), 4 if compare else 3
+    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.9 * rows + 0.4), squeeze=False)
+    for row, images, content in zip(axes, several, contents, strict=True):
+        pictures = [("real", images.real), ("generated", images.generated)][0 if compare else 1 :]
+        known = images.generated if images.real is None else images.real
+        limits = np.percentile(known[:, 0], [0.5, 99.5])
+        for axis, (name, cubes) in zip(row, pictures, strict=False):
+            axis.set_title(f"{name}, {images.name}", fontsize=9)
+            axis.set_axis_off()
+            if cubes is not None:
+                _draw(axis, cubes[0, 0], observable, limits, figure)
+        for name, colour in (("generated", COLOURS[0]), ("real", "black")):
+            maps = images.generated if name == "generated" else images.real
+            if maps is None:
+                continue
+            one = content["channels"][0][name]
+            style = {"color": colour, "label": name, "lw": 1.4, "ls": "-" if name == "generated" else "--"}
+            row[-2].plot(content["k"], one["power"], **style)
+            low, high = (float(v) for v in np.percentile(known[:, 0], [0.05, 99.95]))
+            edges = np.linspace(low, high, 50)
+            density, _ = np.histogram(maps[:, 0], edges, density=True)
+            row[-1].stairs(density, edges, **style)
+        row[-2].set_xscale("log")
+        row[-2].set_yscale("log")
+        row[-2].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        row[-2].xaxis.set_major_formatter(ScalarFormatter())
+        for axis in (row[-2].xaxis, row[-2].yaxis):
+            axis.set_minor_formatter(NullFormatter())
+        row[-2].set_xlabel(r"$k$ [Mpc$^{-1}$]", fontsize=9)
+        row[-2].set_title("$P(k)$", fontsize=9)
+        row[-1].set_xlabel(observable.unit or "value of a cell", fontsize=9)
+        row[-1].set_title("distribution of the cells", fontsize=9)
+        for axis in row[-2:]:
+            axis.tick_params(labelsize=7)
+        row[-2].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def _draw(axis: Any, image: NDArray[np.float32], observable: Observable, limits: Any, figure: Any) -> None:
+    flat = image if image.ndim == 2 else image[..., 0]
+    lengths = observable.box_length
+    drawn = axis.imshow(
+        flat.T, origin="lower", extent=(0, lengths[0], 0, lengths[1]), vmin=limits[0], vmax=max(limits[1], 1e-30)
+    )
+    bar = figure.colorbar(drawn, ax=axis, shrink=0.8)
+    bar.ax.tick_params(labelsize=7)
+
+
+def _one(cubes: NDArray[np.float32], power: NDArray[np.float64]) -> dict[str, Any]:
+    cells = cubes.astype(np.float64).ravel()
+    return {
+        "images": len(cubes),
+        "power": power.mean(0).tolist(),
+        "mean": float(cells.mean()),
+        "std": float(cells.std()),
+        "skewness": float(skew(cells)),
+        "excess_kurtosis": float(kurtosis(cells)),
+    }
+
+
+def _some(cubes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At most so many cells, spread over all of them."""
+    cells = cubes.ravel()
+    return cells[:: -(-len(cells) // CELLS)]

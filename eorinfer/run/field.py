@@ -1,0 +1,180 @@
+"""The field flow of a run: trained or loaded, and the posterior that its likelihood gives for an observation."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import simulators
+from eorinfer.errors import InputError
+from eorinfer.files import read_json, write_json
+from eorinfer.inference.exact import grid_samples
+from eorinfer.inference.field import FieldFlow
+from eorinfer.inference.field_training import FieldTrainer
+from eorinfer.inference.mcmc import run_mcmc
+from eorinfer.inference.settings import McmcSettings
+from eorinfer.observation import Observation
+from eorinfer.progress import Progress
+from eorinfer.rows import Rows
+from eorinfer.run.truths import Parts
+from eorinfer.samples import Samples
+from simulators.base import derived_seed, fingerprint_of
+
+#: Draws from the prior among which the walkers' starting points are chosen: each costs a pass of the flow.
+START_DRAWS = 2000
+LABEL = "field flow"
+
+
+def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
+    """The flow in ``field/``: loaded when it is there and of these rows and settings, else trained.
+
+    Parameters
+    ----------
+    parts
+        Of the run.
+    rows
+        Valid rows.
+    """
+    config, folder = parts.config, parts.out / "field"
+    tables = config.content()
+    key = fingerprint_of(
+        {name: tables[name] for name in ("seed", "simulator", "prior", "survey", "field")}
+        | {"validation_fraction": config.tables.training.validation_fraction}
+        | {"bank": simulators.fingerprint(config.simulator), "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
+    )
+    if (folder / "field.json").exists():
+        flow = FieldFlow.load(folder)
+        if flow.facts.get("key") == key:
+            return flow
+    trainer = FieldTrainer(
+        config.prior,
+        config.observable,
+        config.tables.survey,
+        parts.survey,
+        config.tables.field,
+        config.tables.training.validation_fraction,
+    )
+    start = time.monotonic()
+    checkpoints = parts.out / f"field-checkpoints-{key}"
+    seed = derived_seed(config.tables.seed, 0, 15)
+    try:
+        flow = trainer.train(parts.bank, rows, folder=checkpoints, seed=seed, progress=parts.progress)
+    except InputError as error:
+        raise InputError(f"{config.file}: {error}") from error
+    seconds = time.monotonic() - start
+    flow.facts.update(key=key, seconds=seconds, simulations=len(rows))
+    flow.save(folder)
+    for checkpoints in parts.out.glob("field-checkpoints-*"):
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    loss = flow.facts["fits"]["generative"]["validation_loss"]
+    added = f"; noise of {flow.dequantisation:.3g} added to every image" if flow.dequantisation else ""
+    parts.progress.line(
+        f"field flow: {loss / np.log(2):.4f} bits per cell in validation, trained in {seconds:.0f} s{added}"
+    )
+    return flow
+
+
+@dataclass
+class _Counted:
+    """A likelihood that counts how often it was asked."""
+
+    log_likelihood: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    evaluations: int = field(default=0)
+
+    def __call__(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        self.evaluations += len(y)
+        return self.log_likelihood(y)
+
+
+def field_posterior(
+    flow: FieldFlow,
+    observation: Observation,
+    mcmc: McmcSettings,
+    samples: int,
+    chains: Path,
+    seed: int,
+    progress: Progress,
+) -> Samples:
+    """p(y | x) under a flat prior over the range of training, in ``field-flow.txt``, and what it cost.
+
+    On a grid for one condition, by emcee for more.
+
+    Parameters
+    ----------
+    flow
+        Gives ln p(x | y).
+    observation
+        The image x.
+    mcmc
+        ``[mcmc]``: walkers and steps.
+    samples
+        Drawn from the grid.
+    chains
+        Folder of the chain, of emcee's own file and of ``field-flow.json``.
+    seed
+        Of starting points and proposals.
+    progress
+        Where it is told.
+    """
+    chains.mkdir(parents=True, exist_ok=True)
+    likelihood, start = _Counted(flow.likelihood(observation)), time.monotonic()
+    key, path = flow.key(observation), chains / "field-flow.json"
+    before = read_json(path) if path.exists() else {}
+    spent = before if before.get("likelihood") == key else {"seconds": 0.0, "evaluations": 0}
+    facts: dict[str, Any] = {"likelihood": key, "conditions": flow.conditions.names}
+    if len(flow.conditions.parameters) == 1:
+        found = grid_samples(likelihood, flow.conditions, samples, seed, LABEL)
+    else:
+        if mcmc.walkers < 2 * len(flow.conditions.parameters):
+            raise InputError(f"[mcmc] walkers = {mcmc.walkers}: emcee needs at least twice the number of conditions")
+        chain = run_mcmc(
+            likelihood,
+            flow.conditions,
+            mcmc,
+            file=chains / "field-flow.h5",
+            key=key,
+            seed=seed,
+            label=LABEL,
+            start_draws=START_DRAWS,
+            progress=progress,
+        )
+        found = chain.samples
+        facts |= {"converged": chain.converged, "steps": chain.steps, "walkers": mcmc.walkers}
+        facts |= {"autocorrelation_time": chain.autocorrelation, "acceptance": chain.acceptance}
+        if not chain.converged:
+            progress.line(f"field flow: NOT CONVERGED after {chain.steps} steps; raise [mcmc] max_steps")
+    found.write(chains / "field-flow")
+    # A chain that is continued, or only read again, has cost what it cost before.
+    seconds = spent["seconds"] + time.monotonic() - start
+    evaluations = spent["evaluations"] + likelihood.evaluations
+    write_json(path, facts | {"seconds": seconds, "evaluations": evaluations})
+    progress.line(
+        f"field flow: this observation cost {evaluations} evaluations of ln p(x | y), {seconds:.1f} s "
+        f"({1e3 * seconds / max(evaluations, 1):.2g} ms each); another one costs as much"
+    )
+    return found
+
+
+def infer_field(parts: Parts, rows: Rows, observation: Observation) -> Samples:
+    """Train or load the flow of a run, then sample the posterior of its observation."""
+    config = parts.config
+    if config.tables.field.image != "whole":
+        raise InputError(
+            f'{config.file}: [inference] method = "field-flow" with [field] image = "slices": the run observes a whole '
+            'cube; give image = "whole", or train with `eorinfer field train` and observe maps'
+        )
+    flow = trained_field(parts, rows)
+    return field_posterior(
+        flow,
+        observation,
+        config.tables.mcmc,
+        config.tables.inference.samples,
+        parts.out / "chains",
+        derived_seed(config.tables.seed, 0, 16),
+        parts.progress,
+    )

@@ -1,0 +1,241 @@
+"""Images of a trained field flow as files: at given conditions, beside real ones of the run that it was trained in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eorinfer.config import load_config
+from eorinfer.errors import InputError, WorkError
+from eorinfer.explain import instead
+from eorinfer.files import make_folder, whole_hdf5, write_json
+from eorinfer.inference.data import validation_rows
+from eorinfer.inference.field import FieldFlow, dequantised
+from eorinfer.inference.field_training import row_conditions
+from eorinfer.progress import Progress
+from eorinfer.report.field import Images, compare_images, comparison_line, images_figure
+from eorinfer.report.figures import save_figure
+from eorinfer.rows import Rows
+from eorinfer.run.steps import Run
+from eorinfer.run.truths import Parts
+from simulators.base import derived_seed
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Where images are wanted.
+
+    Attributes
+    ----------
+    name
+        In words.
+    y
+        (n, P) conditions, one for each image.
+    """
+
+    name: str
+    y: NDArray[np.float64]
+
+
+def given_theta(flow: FieldFlow, pairs: Sequence[str], n: int) -> list[Wanted]:
+    """The condition of ``NAME=VALUE`` pairs, n times.
+
+    Raises
+    ------
+    InputError
+        If a name or a value is wrong, or one is lacking.
+    """
+    names, values = flow.conditions.names, {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if name not in names:
+            raise InputError(f"--theta {pair}: {instead(name, names, 'condition')}")
+        values[name] = _number(text, f"--theta {pair}")
+    if lacking := [name for name in names if name not in values]:
+        raise InputError(f"--theta lacks {', '.join(lacking)}; this flow needs {', '.join(names)}")
+    y = np.array([values[name] for name in names])
+    return [Wanted(", ".join(f"{name} = {v:g}" for name, v in zip(names, y, strict=True)), np.tile(y, (n, 1)))]
+
+
+def given_neutral_fraction(flow: FieldFlow, values: Sequence[float], n: int) -> list[Wanted]:
+    """Each neutral fraction n times, the same in all channels.
+
+    Raises
+    ------
+    InputError
+        If the flow has another condition, or a value is not between 0 and 1.
+    """
+    if flow.settings.condition != "neutral-fraction":
+        raise InputError(f"--neutral-fraction: this flow needs --theta {' '.join(flow.conditions.names)}")
+    for value in values:
+        if not 0 <= value <= 1:
+            raise InputError(f"--neutral-fraction {value:g}: must lie between 0 and 1")
+    size = len(flow.conditions.names)
+    return [Wanted(f"x_HI = {value:g}", np.full((n, size), value)) for value in values]
+
+
+def write_samples(
+    model: Path, wanted: Sequence[Wanted], out: Path, n: int, seed: int, run: Path | None, progress: Progress
+) -> None:
+    """Write ``images.h5``, ``images.json`` and ``images.png``.
+
+    Parameters
+    ----------
+    model
+        Folder of the flow.
+    wanted
+        Where; empty for the conditions of rows that training held out.
+    out
+        Folder.
+    n
+        Images of each.
+    seed
+        Of everything random.
+    run
+        Run that real images are taken from; by default that of the model, if it is in one. At given theta they are
+        simulated, at a neutral fraction those held out from training that are nearest to it are taken.
+    progress
+        Where it is told.
+
+    Raises
+    ------
+    InputError
+        If there is no flow, no run where one is needed, or too few held-out images.
+    """
+    flow = FieldFlow.load(model)
+    run = run or (model.parent if (model.parent / "config.toml").exists() else None)
+    if run is None and not wanted:
+        raise InputError(f"{model}: give --theta or --neutral-fraction, or --run for the conditions of held-out images")
+    source = None if run is None else _Real(flow, Run(load_config(run / "config.toml"), run, progress), seed)
+    make_folder(out)
+    several = []
+    reals: list[NDArray[np.float32] | None] = [None if source is None else source.at(one.y) for one in wanted]
+    if not wanted:
+        assert source is not None
+        real, y = source.held_out(n)
+        wanted, reals = [Wanted("held-out conditions", y)], [real]
+    conditions, marks = [], []
+    for i, (one, theirs) in enumerate(zip(wanted, reals, strict=True)):
+        outside = flow.outside(one.y)
+        if outside.any():
+            spans = ", ".join(f"{p.name} {p.low:.4g} to {p.high:.4g}" for p in flow.conditions.parameters)
+            progress.line(f"WARNING: {one.name}: outside of what training saw ({spans}); the images are marked")
+        several.append(Images(one.name, flow.sample(one.y, derived_seed(seed, 18, i)), theirs))
+        conditions.append(one.y)
+        marks.append(outside)
+    contents = [compare_images(images, flow.observable) for images in several]
+    with whole_hdf5(out / "images.h5") as file:
+        for i, (images, y, outside) in enumerate(zip(several, conditions, marks, strict=True)):
+            group = file.create_group(f"{i:02d}")
+            group.attrs["name"] = images.name
+            for name, cubes in (("generated", images.generated), ("real", images.real)):
+                if cubes is not None:
+                    data = group.create_dataset(name, data=cubes)
+                    o = flow.observable
+                    data.attrs.update(unit=o.unit, axes=["image", *o.axes], cell_size=np.array(o.cell_size))
+                    data.attrs["channels"] = np.array(o.channels)
+            group.create_dataset("conditions", data=y).attrs["names"] = flow.conditions.names
+            group.create_dataset("outside_training", data=outside)
+        file.attrs.update(format=FORMAT, dequantisation=flow.dequantisation)
+    write_json(
+        out / "images.json",
+        {
+            "format": FORMAT,
+            "model": str(model),
+            "dequantisation": flow.dequantisation,
+            "conditions": [
+                {"name": images.name, "outside_training": bool(outside.any()), **content}
+                for images, outside, content in zip(several, marks, contents, strict=True)
+            ],
+        },
+    )
+    save_figure(images_figure(several, contents, flow.observable), out / "images")
+    for images, content in zip(several, contents, strict=True):
+        progress.line(comparison_line(images, content))
+    progress.line(f"results: {out}/images.png, images.h5, images.json")
+
+
+class _Real:
+    """Images of a run, as the flow's training saw them: observed, sliced and dequantised."""
+
+    def __init__(self, flow: FieldFlow, run: Run, seed: int) -> None:
+        self._flow, self._seed, self._run = flow, seed, run
+        self._parts: Parts = run.parts
+
+    def held_out(self, n: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """N images that training held out and their conditions (n, P), spread over the rows."""
+        rows, y = self._rows()
+        # One of each row before a second one of any.
+        rng = np.random.default_rng([self._seed, 19])
+        numbers = rng.permuted(np.arange(y.shape[0] * y.shape[1]).reshape(y.shape[:2]), axis=1)
+        chosen = rng.permutation(numbers).T.ravel()[:n]
+        return self._images(rows, chosen, y.shape[1]), y.reshape(-1, y.shape[-1])[chosen]
+
+    def at(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
+        """As many images as there are conditions y (n, P), which are all the same."""
+        if self._flow.settings.condition != "neutral-fraction":
+            return self._simulated(y)
+        rows, there = self._rows()
+        flat = there.reshape(-1, there.shape[-1])
+        nearest = np.argsort(np.abs(flat - y[0]).max(-1))[: len(y)]
+        off = float(np.abs(flat[nearest] - y[0]).max())
+        self._parts.progress.line(f"x_HI = {y[0, 0]:g}: real images within {off:.2g} of it")
+        return self._images(rows, nearest, there.shape[1])
+
+    def _rows(self) -> tuple[Rows, NDArray[np.float64]]:
+        config = self._parts.config
+        rows = self._run.training_rows(self._run.observe())
+        rows = rows[validation_rows(rows.seed, config.tables.training.validation_fraction)]
+        return rows, row_conditions(self._parts.bank, rows, config.prior, self._flow.settings).numpy()
+
+    def _images(self, rows: Rows, chosen: NDArray[np.int64], slices: int) -> NDArray[np.float32]:
+        """Images of rows * slices, numbered one row after the other."""
+        out = []
+        generator = torch.Generator().manual_seed(derived_seed(self._seed, 20))
+        for number in chosen:
+            row, place = divmod(int(number), slices)
+            clean = self._parts.bank.read(self._parts.config.observable.name, rows[[row]])
+            out.append(self._observed(torch.from_numpy(clean), place if slices > 1 else None, generator))
+        return torch.cat(out).numpy()
+
+    def _simulated(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
+        """New simulations at theta; parameters that are no conditions are drawn from the prior."""
+        config, names = self._parts.config, self._flow.conditions.names
+        generator = torch.Generator().manual_seed(derived_seed(self._seed, 21))
+        theta = config.prior.sample(len(y), np.random.default_rng([self._seed, 22]))
+        theta[:, [config.prior.names.index(name) for name in names]] = y
+        out = []
+        with self._parts.progress.bar("simulating real images", len(y)) as advance:
+            for i, one in enumerate(theta):
+                result = self._parts.simulations.one(one, derived_seed(self._seed, 23, i))
+                if result.status != "ok":
+                    raise WorkError(f"a real image could not be simulated: {result.status}, {result.message}")
+                clean = torch.from_numpy(result.arrays[config.observable.name].copy())[None]
+                out.append(self._observed(clean, None, generator))
+                advance(1, "")
+        return torch.cat(out).numpy()
+
+    @torch.no_grad()
+    def _observed(self, clean: torch.Tensor, place: int | None, generator: torch.Generator) -> torch.Tensor:
+        """One cube (1, C, *cells) as an image; a slice at random where no `place` is given."""
+        images = self._parts.survey(clean, generator)
+        if self._flow.settings.image == "slices":
+            if place is None:
+                place = int(torch.randint(images.shape[-1], (), generator=generator))
+            images = images[..., place]
+        return dequantised(images, self._flow.dequantisation, generator)
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise InputError(f"{where}: {text!r} is no number; give NAME=VALUE") from error
+    if not np.isfinite(value):
+        raise InputError(f"{where}: must be finite")
+    return value

@@ -1,0 +1,172 @@
+"""Where a mock's light-cone of halos comes from: a piece of a box, a cone of our own, or one of PINOCCHIO's files."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from simulators.lim.cosmology import LIGHT, Cosmology
+from simulators.lim.halos import Halos, box_halos, cone_halos
+from simulators.lim.lightcone import slab
+from simulators.lim.pinocchio import CatalogueError, Cone, parameters_beside, read_lightcone
+
+#: Width of a light-cone over that of the map at its far end.
+WIDER = 1.1
+#: Redshift by which a file may begin late or end early: its halos are discrete.
+SLACK = 0.005
+
+
+def slab_halos(
+    cosmology: Cosmology,
+    z: tuple[float, float],
+    side: float,
+    box_length: float,
+    cell: float,
+    mass: tuple[float, float],
+    seed: int,
+    place: int,
+    model: str,
+) -> Halos:
+    """A piece of a periodic box at the middle redshift, at a place and along an axis that `place` decides.
+
+    Parameters
+    ----------
+    cosmology
+        Flat LCDM.
+    z
+        Of the near and the far side.
+    side
+        Of the map, arcmin.
+    box_length, cell
+        Of the box, and about that of its cells, Mpc.
+    mass
+        Lowest and highest mass, Msun.
+    seed
+        Of the box.
+    place
+        Seed of the place.
+    model
+        Mass function.
+    """
+    cells = fft.next_fast_len(int(np.ceil(box_length / cell)), real=True)
+    box = _box(cosmology, (z[0] + z[1]) / 2, box_length, cells, mass, seed, model)
+    rng = np.random.default_rng(place)
+    origin = tuple(rng.uniform(0, box_length, 3).tolist())
+    return slab(box, cosmology, z, width(cosmology, side, z[1]), int(rng.integers(3)), origin)
+
+
+def own_cone(
+    cosmology: Cosmology,
+    z: tuple[float, float],
+    side: float,
+    cell: float,
+    mass: tuple[float, float],
+    seed: int,
+    model: str,
+) -> Halos:
+    """A light-cone around the whole map; parameters as in `slab_halos`."""
+    return _cone(cosmology, z, WIDER * width(cosmology, side, z[1]), cell, mass, seed, model)
+
+
+def width(cosmology: Cosmology, side: float, z: float) -> float:
+    """Mpc across a map of `side` arcmin at a redshift."""
+    return float(cosmology.distance(z) * np.deg2rad(side / 60))
+
+
+def file_halos(
+    path: str, cosmology: Cosmology, z: list[tuple[float, float]], side: float, lowest: float, place: int
+) -> Halos:
+    """A part of a light-cone of PINOCCHIO as large as the map, somewhere in it and turned by some angle.
+
+    Parameters
+    ----------
+    path
+        As `pinocchio.read_lightcone` takes it.
+    cosmology
+        Must be that of the file.
+    z
+        Ranges of redshift that it must cover.
+    side
+        Of the map, arcmin.
+    lowest
+        Mass down to which it must reach, Msun.
+    place
+        Seed of place and angle.
+
+    Raises
+    ------
+    CatalogueError
+        If the file does not cover the redshifts, the map or the masses, or is of another h.
+    """
+    cone = _read(path, cosmology.h)
+    low, high = float(cone.redshift.min()), float(cone.redshift.max())
+    if any(near < low - SLACK or far > high + SLACK for near, far in z):
+        wanted = ", ".join(f"{near:.3f} to {far:.3f}" for near, far in z)
+        raise CatalogueError(
+            f"{path}: its halos are at z = {low:.3f} to {high:.3f}, and the lines are seen at {wanted}; "
+            "choose another wavelength or a longer light-cone"
+        )
+    radius = float(np.hypot(*cone.offset.T).max())
+    room = radius - side / np.sqrt(2)
+    if room < 0:
+        raise CatalogueError(
+            f"{path}: its radius is {radius:.1f} arcmin, and the map of {side:g} arcmin needs {side / np.sqrt(2):.1f}"
+        )
+    if cone.mass.min() > 1.5 * lowest:
+        raise CatalogueError(
+            f"{path}: its lowest mass is 10^{np.log10(cone.mass.min()):.2f} Msun; set mass_min to at least that"
+        )
+    rng = np.random.default_rng(place)
+    towards, turn = rng.uniform(0, 2 * np.pi, 2)
+    r = room * np.sqrt(rng.random())
+    offset = cone.offset - [r * np.cos(towards), r * np.sin(towards)]
+    offset = offset @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    some = (np.abs(offset).max(1) < side / 2) & (cone.mass >= lowest)
+    return _on_a_flat_sky(cone, offset, some, cosmology)
+
+
+def _on_a_flat_sky(cone: Cone, offset: NDArray[np.float64], some: NDArray[np.bool_], cosmology: Cosmology) -> Halos:
+    """Halos at distances by their redshift, moving along the line of sight only: across it nothing is observed."""
+    redshift = cone.redshift[some]
+    distance = cosmology.distance(redshift)
+    position = distance[:, None] * np.concatenate([np.deg2rad(offset[some] / 60), np.ones((len(redshift), 1))], axis=1)
+    away = (cone.observed_redshift[some] - redshift) / (1 + redshift) * LIGHT
+    velocity = position / np.linalg.norm(position, axis=1, keepdims=True) * away[:, None]
+    deep = float(distance.max() - distance.min()) if len(distance) else 0.0
+    across = float(2 * np.abs(position[:, :2]).max()) if len(distance) else 0.0
+    return Halos(
+        cone.mass[some],
+        position.astype(np.float32),
+        velocity.astype(np.float32),
+        redshift.astype(np.float32),
+        (across, across, deep),
+    )
+
+
+@lru_cache(maxsize=2)
+def _read(path: str, h: float) -> Cone:
+    said = (parameters_beside(path) or {}).get("Hubble100")
+    if said and abs(float(said) / h - 1) > 0.01:
+        raise CatalogueError(f"{path}: h = {float(said):g} in its parameter file, {h:g} in [simulator.cosmology]")
+    return read_lightcone(path, h=h)
+
+
+@lru_cache(maxsize=4)
+def _box(
+    cosmology: Cosmology, z: float, box: float, cells: int, mass: tuple[float, float], seed: int, model: str
+) -> Halos:
+    return box_halos(cosmology, z, box, cells, mass, seed, model)
+
+
+@lru_cache(maxsize=1)
+def _cone(
+    cosmology: Cosmology,
+    z: tuple[float, float],
+    side: float,
+    cell: float,
+    mass: tuple[float, float],
+    seed: int,
+    model: str,
+) -> Halos:
+    return cone_halos(cosmology, z, side, cell, mass, seed, model)

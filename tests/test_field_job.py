@@ -1,0 +1,164 @@
+"""`eorinfer field` and `[inference] method = "field-flow"`, as a user would start them, on tiny Gaussian fields."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from eorinfer.bank import Bank
+from eorinfer.inference.data import validation_rows
+from eorinfer.inference.field import FieldFlow
+from eorinfer.run import field as field_run
+from eorinfer.samples import Samples
+
+from .runs import call, config, quick_emulator
+
+# getdist's own
+pytestmark = pytest.mark.filterwarnings("ignore:The format attribute was deprecated")
+
+FIELD: dict[str, Any] = {"steps": 40, "batch_size": 16, "hidden": [16], "k_knots": 4, "knots": 4, "convolutions": 1}
+
+
+@pytest.fixture(autouse=True)
+def _few_starting_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(field_run, "START_DRAWS", 100)
+    quick_emulator(monkeypatch)
+
+
+def field_config(folder: Path, **tables: Any) -> Path:
+    field = FIELD | tables.pop("field", {})
+    inference = {"method": "field-flow", "rounds": [48]} | tables.pop("inference", {})
+    return config(folder, field=field, inference=inference, **tables)
+
+
+def test_a_run_by_the_field_flow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = field_config(tmp_path), tmp_path / "run"
+    assert call("run", path, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "preflight: 48 simulations in 1 round(s), 0 of them" in said
+    assert "bits per cell in validation" in said
+    assert "evaluations of ln p(x | y)" in said
+    assert {p.name for p in (out / "field").iterdir()} == {"field.json", "weights.safetensors"}
+    assert not list(out.glob("field-checkpoints-*"))
+    assert not (out / "posterior").exists()
+    samples = Samples.read(out / "chains" / "field-flow")
+    assert [p.name for p in samples.parameters] == ["log_amplitude", "slope"]
+    assert samples.label == "field flow"
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["field_flow"]["steps"] == 80
+    # 100 starting points, and 8 walkers in each of 80 steps.
+    assert 100 < summary["field_flow"]["evaluations"] <= 100 + 8 * 81
+    assert set(summary["posteriors"]) == {"field-flow", "mcmc"}
+    assert summary["posteriors"]["field-flow"]["parameters"]["slope"]["truth"] == -1.5
+    assert (out / "corner.png").exists()
+    # The same command again computes nothing.
+    trained = (out / "field" / "field.json").stat().st_mtime_ns
+    chain = (out / "chains" / "field-flow.txt").read_bytes()
+    assert call("infer", path, "--out", out) == 0
+    assert (out / "field" / "field.json").stat().st_mtime_ns == trained
+    assert (out / "chains" / "field-flow.txt").read_bytes() == chain
+    again = json.loads((out / "chains" / "field-flow.json").read_text())
+    assert again["evaluations"] == summary["field_flow"]["evaluations"]
+
+
+def test_beside_the_other_methods_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert call("infer", field_config(tmp_path, inference={"method": "npe", "predictive": 0}), "--out", out) == 0
+    assert call("infer", field_config(tmp_path, inference={"predictive": 0}), "--out", out) == 0
+    assert call("plot", field_config(tmp_path, inference={"predictive": 0}), "--out", out) == 0
+    assert set(json.loads((out / "summary.json").read_text())["posteriors"]) == {"npe", "field-flow"}
+    other = field_config(tmp_path, field={"knots": 6}, inference={"predictive": 0})
+    capsys.readouterr()
+    assert call("infer", other, "--out", out) == 2
+    assert "[field] knots = 6" in capsys.readouterr().err
+
+
+def test_one_condition_on_a_grid(tmp_path: Path) -> None:
+    path, out = field_config(tmp_path, field={"condition": ["slope"]}), tmp_path / "run"
+    assert call("infer", path, "--out", out) == 0
+    assert not (out / "chains" / "field-flow.h5").exists()
+    samples = Samples.read(out / "chains" / "field-flow")
+    assert [p.name for p in samples.parameters] == ["slope"]
+    assert len(samples) == 300
+    flow = FieldFlow.load(out / "field")
+    assert ((samples.values >= flow.conditions.low) & (samples.values <= flow.conditions.high)).all()
+    assert call("plot", path, "--out", out) == 0
+    assert (out / "corner-field-flow.png").exists()
+    assert not (out / "corner.png").exists()
+
+
+def test_train_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = field_config(tmp_path), tmp_path / "run"
+    assert call("field", "train", path, "--out", out) == 0
+    assert f"results: {out}/field" in capsys.readouterr().out
+    assert np.isfinite(FieldFlow.load(out / "field").facts["fits"]["generative"]["validation_loss"])
+    assert not (out / "chains" / "field-flow.txt").exists()
+
+
+def test_wrong_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for field, said in (
+        ({"condition": ["slop"]}, "[field] condition = ['slop']: give some of log_amplitude, slope"),
+        ({"condition": "neutral-fraction"}, '[field] condition = "neutral-fraction": the simulator has no'),
+        ({"knots": 1}, "[field] knots"),
+        ({"nots": 8}, "[field] nots"),
+    ):
+        assert call("field", "train", field_config(tmp_path, field=field), "--out", tmp_path / "run") == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert "Traceback" not in error
+
+
+def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert call("field", "train", field_config(tmp_path), "--out", out) == 0
+    theta = ["--theta", "log_amplitude=0.5", "slope=-1.5"]
+    where = tmp_path / "images"
+    assert call("field", "sample", out / "field", *theta, "--n", 6, "--out", where) == 0
+    assert "log_amplitude = 0.5, slope = -1.5: P(k) within" in capsys.readouterr().out
+    assert {p.name for p in where.iterdir()} == {"images.h5", "images.json", "images.png", "images.pdf"}
+    with h5py.File(where / "images.h5") as file:
+        group = file["00"]
+        assert group["generated"].shape == group["real"].shape == (6, 1, 8, 8)
+        assert group["conditions"].attrs["names"].tolist() == ["log_amplitude", "slope"]
+        assert group["conditions"][0].tolist() == [0.5, -1.5]
+        assert not group["outside_training"][:].any()
+        first = group["generated"][:]
+        real = group["real"][:]
+    assert len({float(r.sum()) for r in real}) == 6
+    content = json.loads((where / "images.json").read_text())["conditions"][0]
+    assert content["channels"][0]["generated"]["std"] == pytest.approx(first.std(), rel=1e-4)
+    assert len(content["channels"][0]["ratio"]) == len(content["k"])
+    # The same again, and others with another seed.
+    for seed, same in ((1, True), (2, False)):
+        assert call("field", "sample", out / "field", *theta, "--n", 6, "--out", where, "--seed", seed) == 0
+        with h5py.File(where / "images.h5") as file:
+            assert (file["00/generated"][:] == first).all() == same
+    capsys.readouterr()
+    assert call("field", "sample", out / "field", "--n", 4, "--out", where) == 0
+    with h5py.File(where / "images.h5") as file:
+        conditions = file["00/conditions"][:]
+    held = validation_rows((rows := Bank.open(out / "bank").rows()).seed, 0.1)
+    assert {tuple(y) for y in conditions} <= {tuple(t) for t in rows.theta[held]}
+    outside = ["--theta", "log_amplitude=0.5", "slope=0.5"]
+    assert call("field", "sample", out / "field", *outside, "--n", 2, "--out", where) == 0
+    assert "WARNING: log_amplitude = 0.5, slope = 0.5: outside of what training saw" in capsys.readouterr().out
+    with h5py.File(where / "images.h5") as file:
+        assert file["00/outside_training"][:].all()
+    for wrong, said in (
+        (["--theta", "slop=1"], 'did you mean "slope"?'),
+        (["--theta", "slope=-1"], "--theta lacks log_amplitude"),
+        (["--theta", "slope=x"], "'x' is no number"),
+        (["--neutral-fraction", "0.5"], "this flow needs --theta"),
+        (["--n", "1"], "at least two images"),
+    ):
+        assert call("field", "sample", out / "field", *wrong, "--out", where) == 2
+        assert said in capsys.readouterr().err
+    assert call("field", "sample", tmp_path, *theta, "--out", where) == 2
+    assert "no field flow here" in capsys.readouterr().err
+    shutil.copytree(out / "field", tmp_path / "alone")
+    assert call("field", "sample", tmp_path / "alone", *theta, "--n", 2, "--out", where) == 0
+    assert "no real images to compare with" in capsys.readouterr().out
