@@ -53,3 +53,63 @@ def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) 
         raise InputError(f"--draws {draws}: it must be at least 0")
     separation.apply(model, file, out, draws, seed)
     print(f"results: {out}")
+
+
+@app.command
+def score(
+    model: Path,
+    *,
+    out: Path,
+    config: Path | None = None,
+    bank: Path | None = None,
+    l1: Path | None = None,
+    maps: int = 300,
+    radius: float = 10.0,
+    seed: int = 1,
+) -> None:
+    """Score a separator beside the observed map and a Wiener filter, on mocks it was not trained on.
+
+    Writes scores.json and scores.png, and prints a table.
+
+    Parameters
+    ----------
+    model
+        Folder of a separator, e.g. OUT/separator.
+    out
+        Folder; of a config, with the bank that it makes there.
+    config
+        Mocks and survey to score on: the config of the training, or another one. With --bank, only its survey.
+    bank
+        A bank that is there already; observed through the survey of the training, or of --config.
+    l1
+        Folder of another separator, trained with loss = "l1".
+    maps
+        At most so many.
+    radius
+        A peak is the highest pixel within so many, and the same as another one up to so many away.
+    seed
+        Of the noise.
+    """
+    from eorinfer.bank import Bank
+    from eorinfer.config import load_config
+    from eorinfer.errors import InputError
+    from eorinfer.progress import for_terminal
+    from eorinfer.run.judgement import Judgement, judge
+    from eorinfer.run.separation import Separation
+    from eorinfer.separation.model import Separator
+
+    if config is None and bank is None:
+        raise InputError("score needs mocks: --config CONFIG, --bank BANK, or both for the survey of the one")
+    if maps < 2 or radius < 1:
+        raise InputError(f"--maps {maps} --radius {radius:g}: at least 2 maps and 1 pixel are needed")
+    survey = Separator.load(model).meaning.survey
+    if config is not None:
+        loaded = load_config(config, "separation")
+        survey = loaded.tables.survey
+        if bank is None:
+            step = Separation(loaded, out, for_terminal())
+            step.simulate()
+            bank = step.bank.path
+    assert bank is not None
+    print(judge(model, Judgement(Bank.open(bank), survey, maps, radius, seed), out, l1))
+    print(f"results: {out}/scores.json, scores.png")

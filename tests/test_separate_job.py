@@ -1,5 +1,6 @@
 """`eorinfer separate`, as a user would start it, on small mocks."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,49 @@ def test_maps_that_do_not_fit(
     assert call("separate", "apply", trained / "out/separator", source, "--out", out, *more) == 2
     assert said in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_scores_beside_the_baselines(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, path = trained / "out/separator", trained / "separate.toml"
+    assert call("separate", "score", model, "--config", path, "--out", trained / "out", "--l1", model) == 0
+    table = capsys.readouterr().out
+    scores = json.loads((trained / "out/scores.json").read_text())
+    test = Separator.load(model).meaning.facts["seeds"]["test"]
+    assert scores["maps"] == 8 * len(test)
+    for name in ("ha", "oiii"):
+        assert f"{name}: {scores['maps']} maps" in table
+        found = scores["lines"][name]
+        assert list(found["spectra"]) == ["GAN", "L1 alone", "a draw", "Wiener", "observed"]
+        assert found["spectra"]["GAN"] == found["spectra"]["L1 alone"]
+    assert (trained / "out/scores.png").stat().st_size > 10_000
+    # Through the survey of the training, the bank alone gives the same.
+    bank = trained / "out/bank"
+    assert call("separate", "score", model, "--bank", bank, "--out", trained / "b", "--l1", model) == 0
+    assert json.loads((trained / "b/scores.json").read_text())["lines"] == scores["lines"]
+
+
+def test_scores_on_other_mocks(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = separate_config(
+        trained, "relation.toml", seed=2, simulator={"star_formation": "fonseca17"}, separation={"simulations": 16}
+    )
+    model = trained / "out/separator"
+    assert call("separate", "score", model, "--config", other, "--out", trained / "relation", "--maps", "9") == 0
+    assert "ha: 9 maps" in capsys.readouterr().out
+
+
+def test_scores_that_cannot_be(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = trained / "out/separator"
+    larger = separate_config(trained, "larger.toml", simulator={"pixel": 1.6}, separation={"simulations": 8})
+    wrong: list[tuple[list[Any], str]] = [
+        ([], "score needs mocks: --config CONFIG, --bank BANK"),
+        (["--bank", tmp_path / "none"], "no bank here"),
+        (["--bank", trained / "out/bank", "--maps", "1"], "at least 2 maps and 1 pixel"),
+        (["--bank", trained / "out/bank", "--l1", tmp_path], "no separator here"),
+        (["--config", larger], "cell_size is [1.89"),
+    ]
+    for arguments, said in wrong:
+        assert call("separate", "score", model, "--out", tmp_path / "scores", *arguments) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_too_few_realisations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

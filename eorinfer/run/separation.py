@@ -1,7 +1,8 @@
-"""Training, use and judgement of a separator, from a config and a folder."""
+"""Training and use of a separator, from a config and a folder."""
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,6 @@ class Separation:
 
     def train(self) -> Any:
         """The separator: loaded when it is there, else trained, on from its last checkpoint."""
-        from dataclasses import replace
-
         from eorinfer.separation.data import seeds_of, split
         from eorinfer.separation.model import Separator
         from eorinfer.separation.training import train

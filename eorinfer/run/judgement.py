@@ -1,0 +1,128 @@
+"""How good a separator is, on mocks that it was not trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eorinfer.bank import Bank
+from eorinfer.errors import InputError
+from eorinfer.files import make_folder, write_json
+from eorinfer.observation import Observation
+from eorinfer.report.figures import write_figure
+from eorinfer.report.separation import separation_figure, separation_table
+from eorinfer.separation.data import Lines, Pairs
+from eorinfer.separation.model import Separator
+from eorinfer.separation.scores import Maps, score
+from eorinfer.survey import SurveySettings, build_survey
+from simulators.base import derived_seed
+
+#: Maps at once.
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Which mocks a separator is scored on, and how.
+
+    Attributes
+    ----------
+    bank
+        Its rows count that share no realisation with training and validation.
+    survey
+        What observes them.
+    maps
+        Rows, at most.
+    radius
+        Of a peak, in pixels.
+    seed
+        Of the noise.
+    """
+
+    bank: Bank
+    survey: SurveySettings
+    maps: int = 300
+    radius: float = 10.0
+    seed: int = 1
+
+
+def judge(model: Path, judgement: Judgement, out: Path, l1: Path | None = None) -> str:
+    """Score a separator beside the observed map and the Wiener filter: ``scores.json``, ``scores.png``, and a table.
+
+    Parameters
+    ----------
+    model
+        Folder of a separator.
+    judgement
+        On what.
+    out
+        Folder.
+    l1
+        Folder of another separator of the same lines, trained without a discriminator.
+
+    Raises
+    ------
+    InputError
+        If the mocks are not of the kind that the separators were trained on, or none is left.
+    """
+    separators = {"GAN" if l1 else "network": Separator.load(model)}
+    if l1 is not None:
+        separators["L1 alone"] = Separator.load(l1)
+    maps = _judged(separators, judgement)
+    meaning = next(iter(separators.values())).meaning
+    observable = meaning.observable
+    scores = score(maps, observable, meaning.lines, judgement.radius)
+    scores |= {"format": 1, "model": str(model), "survey": judgement.survey.model_dump(mode="json")}
+    make_folder(out)
+    write_json(out / "scores.json", scores)
+    shown = {name: made[0] for name, made in maps.made.items() if name not in ("observed", "a draw")}
+    side = 60 * observable.field_of_view
+    figure = separation_figure(
+        maps.made["observed"][0], maps.true[0], shown, meaning.lines, side=side, unit=observable.unit
+    )
+    write_figure(figure, out / "scores.png")
+    return separation_table(scores)
+
+
+def _judged(separators: dict[str, Separator], judgement: Judgement) -> Maps:
+    """Maps of the bank's rows that no separator was trained on, and what every method makes of them."""
+    bank, image = judgement.bank, judgement.bank.observables[0]
+    first = next(iter(separators.values())).meaning
+    used: set[int] = set()
+    for separator in separators.values():
+        meaning = separator.meaning
+        empty = np.zeros(image.shape, np.float32)
+        Observation.of(image, empty).check(meaning.observable, str(bank.path))
+        if meaning.targets != first.targets:
+            raise InputError(
+                f"the separators find {first.lines} and {meaning.lines}: they can only be compared on the same"
+            )
+        used |= {*meaning.facts["seeds"]["training"], *meaning.facts["seeds"]["validation"]}
+    rows = bank.rows().ok
+    rows = rows[~np.isin(rows.seed, list(used))][: judgement.maps]
+    if not len(rows):
+        raise InputError(
+            f"{bank.path}: the separator was trained on every realisation in it; give mocks of another seed"
+        )
+    lines = Lines(bank, rows)
+    if lacking := [target.name for target in first.targets if target.name not in lines.names]:
+        raise InputError(f"{bank.path}: has no {lacking[0]}, only {', '.join(lines.names)}")
+    pairs = Pairs(build_survey(judgement.survey, image), image.symmetry, lines.names, first.targets)
+    generator = torch.Generator().manual_seed(derived_seed(judgement.seed, 4))
+    channels = tuple(target.channel for target in first.targets)
+    parts: list[dict[str, Tensor]] = []
+    with torch.no_grad():
+        for start in range(0, len(rows), BATCH):
+            (clean,) = lines.__getitems__(list(range(start, min(start + BATCH, len(rows)))))
+            observed, true = pairs(clean, generator)
+            made = {name: separator(observed) for name, separator in separators.items()}
+            one = next(iter(separators.values()))
+            if one.meaning.settings.dropout:
+                made["a draw"] = one(observed, generator)
+            made |= {"Wiener": one.wiener(observed), "observed": observed[:, channels]}
+            parts.append({"true": true, "noise": observed - clean.sum(1), **made})
+    whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    mean = one.wiener.mean_lines.flatten().double().numpy()
+    return Maps(whole.pop("true"), whole, whole.pop("noise"), channels, mean)

@@ -1,0 +1,128 @@
+"""Peaks, their matches and the scores: against brute force, and on maps whose scores are known."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from eorinfer.separation.peaks import Counts, Peaks, count, find_peaks, matches
+from eorinfer.separation.scores import Maps, score
+from simulators import Observable, Symmetry
+
+IMAGE = Observable(
+    "total", (1, 32, 32), "nW/m^2/sr", ("wavelength", "x", "y"), (1.0, 1.0), (1.5,), Symmetry((False, False), "all")
+)
+
+
+@pytest.mark.parametrize("radius", [1.0, 2.5, 4.0])
+def test_peaks_are_the_highest_within_the_radius(radius: float) -> None:
+    image = np.random.default_rng(1).normal(size=(20, 24))
+    cells = list(np.ndindex(image.shape))
+    expected = [
+        c for c in cells if all(image[c] >= image[o] for o in cells if np.hypot(c[0] - o[0], c[1] - o[1]) <= radius)
+    ]
+    peaks = find_peaks(image, radius)
+    assert {tuple(p) for p in peaks.position.astype(int).tolist()} == set(expected)
+    assert (np.diff(peaks.height) <= 0).all()
+    np.testing.assert_array_equal(peaks.height, image[tuple(peaks.position.astype(int).T)])
+    assert len(peaks.above(1.0)) == sum(image[c] > 1.0 for c in expected)
+
+
+def test_empty_pixels_are_no_peaks() -> None:
+    image = np.zeros((16, 16))
+    assert len(find_peaks(image, 3).height) == 0
+    image[4, 5] = 1.0
+    assert find_peaks(image, 3).position.tolist() == [[4.0, 5.0]]
+
+
+def brute_force(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> int:
+    near = np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)) <= radius
+    few, many = (near, len(b)) if len(a) <= len(b) else (near.T, len(a))
+    return max(sum(few[i, j] for i, j in enumerate(chosen)) for chosen in itertools.permutations(range(many), len(few)))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_matches_are_as_many_as_there_can_be(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.uniform(0, 20, (rng.integers(1, 6), 2)), rng.uniform(0, 20, (rng.integers(1, 7), 2))
+    near = np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)) <= 6
+    assert matches(a, b, 6.0) == (brute_force(a, b, 6.0), near.sum())
+    assert matches(a, b[:0], 6.0) == (0, 0)
+
+
+def test_one_to_one_and_the_authors_pairs() -> None:
+    """Three peaks found about one true one are one that is right and two that are not; as pairs all three are right."""
+    true = Peaks(np.array([[10.0, 10.0], [40.0, 40.0]]), np.array([5.0, 4.0]))
+    found = Peaks(np.array([[10.0, 12.0], [12.0, 10.0], [14.0, 10.0]]), np.array([9.0, 8.0, 7.0]))
+    counts = count([true], [found], 10.0, 3.0, 3.0)
+    assert counts == Counts(2, 3, 1, 3)
+    assert counts.rates() == {"precision": 1 / 3, "recall": 0.5, "legacy_precision": 1.0, "legacy_recall": 1.5}
+    assert count([true], [found], 10.0, 4.5, 8.5) == Counts(1, 1, 1, 1)
+    assert np.isnan(count([true], [found], 10.0, 9.0, 3.0).rates()["recall"])
+
+
+def known(cells: tuple[int, ...] = (32, 32)) -> tuple[dict[str, Any], Maps]:
+    rng = np.random.default_rng(3)
+    true = rng.lognormal(sigma=1.5, size=(40, 1, *cells)).astype(np.float32)
+    noise = rng.normal(scale=0.5 * true.std(), size=(40, 1, *cells)).astype(np.float32)
+    made = {
+        "itself": true,
+        "half": 0.5 * true,
+        "noisy": true + noise,
+        "nothing": np.zeros_like(true),
+        "other": np.roll(true, 1, axis=0),
+    }
+    maps = Maps(true, made, noise, (0,), np.array([true.mean()]))
+    observable = Observable(
+        "total",
+        (1, *cells),
+        "nW/m^2/sr",
+        ("wavelength", "x", "y", "redshift")[: 1 + len(cells)],
+        (1.0,) * len(cells),
+        (1.5,),
+        Symmetry((False,) * len(cells), "transverse"),
+    )
+    return score(maps, observable, ["ha"], 3.0), maps
+
+
+@pytest.mark.parametrize("cells", [(32, 32), (16, 16, 4)])
+def test_scores_of_what_is_known(cells: tuple[int, ...]) -> None:
+    scores, maps = known(cells)
+    found = scores["lines"]["ha"]
+    spectra, errors, brightness = found["spectra"], found["mean_error"], found["brightness"]
+    np.testing.assert_allclose(spectra["itself"]["correlation"], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(spectra["half"]["ratio"], 0.25, rtol=1e-5)
+    np.testing.assert_allclose(spectra["half"]["off"], 0.75, rtol=1e-5)
+    np.testing.assert_allclose(spectra["half"]["correlation"], 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(spectra["nothing"]["correlation"], 0.0)
+    # White signal and white noise.
+    ratio = maps.noise.reshape(40, -1).var(1) / maps.true.reshape(40, -1).var(1)
+    assert np.mean(spectra["noisy"]["correlation"][3:]) == pytest.approx(np.mean((1 + ratio) ** -0.5), abs=0.015)
+    assert np.abs(spectra["other"]["correlation"][4:]).max() < 0.05
+    assert errors["half"] == pytest.approx({"rms": 0.5, "bias": -0.5}, rel=1e-5)
+    own = maps.true.reshape(40, -1).mean(1, dtype=float)
+    assert errors["training mean"]["rms"] == pytest.approx(np.sqrt(np.mean((own.mean() / own - 1) ** 2)), rel=1e-4)
+    assert brightness["itself"]["distance"] == 0
+    assert brightness["nothing"]["distance"] == pytest.approx(maps.true.mean() / maps.true.std(), rel=1e-3)
+    assert sum(brightness["true"]) == maps.true.size
+    perfect = found["at_recall"]["itself"]["precision"]
+    assert perfect == [1.0, 1.0, 1.0]
+    # Half as bright as it should be, its peaks are still at the right places.
+    assert found["at_recall"]["half"]["precision"] == pytest.approx(perfect, abs=1e-9)
+    assert found["at_recall"]["nothing"]["precision"] == [None] * 3
+    # The first method's maps against those of other skies.
+    assert found["at_recall"]["chance"]["precision"][1] < 0.6
+    at_three = {m: next(p for p in rows if p["of"] == "map" and p["sigmas"] == 3) for m, rows in found["peaks"].items()}
+    assert at_three["itself"]["precision"] == at_three["itself"]["recall"] == 1.0
+    assert at_three["half"]["recall"] < 0.5
+    assert scores["maps"] == 40
+
+
+def test_signal_and_noise_are_equal_somewhere_only_with_noise() -> None:
+    scores, maps = known()
+    assert "equal" in scores["lines"]["ha"]
+    clean = score(Maps(maps.true, maps.made, 0 * maps.noise, (0,), np.ones(1)), IMAGE, ["ha"], 3.0)
+    assert "equal" not in clean["lines"]["ha"]
+    assert {p["of"] for p in clean["lines"]["ha"]["peaks"]["itself"]} == {"map"}
