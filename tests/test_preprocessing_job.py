@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eorinfer.bank import Bank
 from eorinfer.config import load_config
 from eorinfer.files import read_json
 from eorinfer.inference.posterior import Posterior
@@ -76,11 +77,8 @@ def test_no_realisation_is_seen_by_both(separated: Path) -> None:
     known = {*facts["training"], *facts["validation"]}
     posterior = Posterior.load(separated / "run/posterior")
     assert posterior.facts["training_rows"] + posterior.facts["validation_rows"] == 48
-    # Had it been trained on the very rows of the run there would be none left.
-    from eorinfer.bank import Bank
-
     bank = Bank.open(separated / "bank")
-    seeds = {int(seed) for plan in bank.plans() if plan.round == 1 for seed in plan.seed}
+    seeds = {int(seed) for plan in bank.plans() if plan.number == 1 for seed in plan.seed}
     assert len(seeds) == 12
     assert not seeds & known
 
