@@ -182,7 +182,7 @@ def lim(config: Path, *, out: Out, n: int = 1, seed: int = 1, fits: bool = False
     from eorinfer.progress import for_terminal
     from eorinfer.run.mocks import write_mocks
 
-    write_mocks(load_config(config), out, n, seed, for_terminal(), fits=fits, plot=plot)
+    write_mocks(load_config(config, "mocks"), out, n, seed, for_terminal(), fits=fits, plot=plot)
     print(f"results: {out}/mock-000.h5{', .fits' if fits else ''}{', .png' if plot else ''}")
 
 

@@ -21,7 +21,7 @@ from eorinfer.tables import Tables
 from simulators import Observable, SimulationError, Simulator
 from simulators.registry import simulator_class
 
-Task = Literal["run", "separation"]
+Task = Literal["run", "mocks", "separation"]
 #: What the training of a separator heeds; a file may have the tables of a run too.
 OF_SEPARATION = ("seed", "simulator", "prior", "survey", "separation", "bank", "executor")
 #: What stands for the tables that only a run needs.
@@ -51,7 +51,8 @@ class Config:
         self.simulator = simulator
         self.prior = prior
         self.task = task
-        self.theta = _mock_theta(file, tables, prior) if task == "run" else None
+        wanted = task == "run" or (task == "mocks" and tables.observation.theta is not None)
+        self.theta = _mock_theta(file, tables, prior) if wanted else None
 
     @property
     def folder(self) -> Path:
@@ -103,7 +104,7 @@ def load_config(path: Path, task: Task = "run") -> Config:
     path
         TOML file.
     task
-        For a separation no observation and no rounds are needed.
+        For mocks and a separation no observation and no rounds are needed.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from eorinfer import Observation
 from eorinfer.config import load_config
 
-from .runs import call, config
+from .runs import CONFIG, call, config
 
 SLAB = {"kind": "lim-mock", "pixels": 32, "pixel": 0.8, "mass_min": 11.5, "box_length": 210.0, "cell": 5.0}
 
@@ -69,3 +69,21 @@ def test_the_example_is_a_config(tmp_path: Path) -> None:
     loaded = load_config(example)
     assert loaded.observable.shape == (1, 64, 64)
     assert tomllib.loads(example.read_text())["survey"]["kind"] == "spherex"
+
+
+def test_mocks_need_no_observation_and_no_rounds(tmp_path: Path) -> None:
+    """They are then draws from the prior, two that differ."""
+    path = lim_config(tmp_path, pixels=16)
+    bare = config(
+        tmp_path,
+        "bare.toml",
+        simulator={"cells": None} | SLAB | {"pixels": 16},
+        survey={"kind": "spherex", "sigma": None},
+        **dict.fromkeys(set(CONFIG) - {"simulator", "survey"}),
+    )
+    assert call("lim", bare, "--out", tmp_path / "mocks", "--n", "2") == 0
+    thetas = [Observation.read(tmp_path / f"mocks/mock-00{i}.h5", load_config(path).observable).theta for i in (0, 1)]
+    assert thetas[0] is not None
+    assert thetas[1] is not None
+    assert (np.abs([*thetas[0], *thetas[1]]) <= 0.5).all()
+    assert not np.array_equal(thetas[0], thetas[1])
