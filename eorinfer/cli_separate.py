@@ -55,7 +55,7 @@ def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) 
     print(f"results: {out}")
 
 
-@app.command
+@separate_app.command
 def score(
     model: Path,
     *,
