@@ -7,7 +7,8 @@ gaussian   The field of known_answer.py: 32² unit cells in white noise 0.3, ln 
            simulations. "Excess" is the mean of ln p - ln q over 400 maps from the prior, in nats a map: what the flow
            loses of the exact density. "Ratios": q's error in ln p(x|a) - ln p(x|b), rms over pairs of parameters
            that are drawn from the exact posterior and lie in its 95% region, for each of 60 maps. C2ST and widths
-           of the posterior as in known_answer.py, on its ten observations.
+           of the posterior on a grid as in known_answer.py, on its ten observations; and of emcee's chain, as a run
+           makes it, on one of them.
 lognormal  x = exp(g - s²/2) - 1 of such a field g with its noise: a flow of one spline and one convolution has the
            right form. Its ln |dz/dx| against that of the exact logarithm and whitening, and its excess.
 speed      Training and sampling of maps of 64², against the same flow with zuko's MonotonicRQSTransform on every cell;
@@ -40,9 +41,11 @@ from eorinfer import Observation, Run
 from eorinfer.config import check_config
 from eorinfer.inference.exact import ModePower, grid_posterior, grid_samples, log_likelihood
 from eorinfer.inference.field import FieldFlow
+from eorinfer.inference.settings import McmcSettings
 from eorinfer.networks.isotropic_convolution import IsotropicConvolution
 from eorinfer.networks.isotropic_flow import BOUND, IsotropicFlow, PixelSpline
 from eorinfer.progress import for_terminal
+from eorinfer.run.field import field_posterior
 from simulators import GaussianField
 from simulators.gaussian import wavenumbers
 
@@ -108,6 +111,17 @@ def gaussian(arguments: argparse.Namespace) -> None:
             observation = Observation.of(run.config.observable, field[None].astype(np.float32), theta)
             samples = grid_samples(flow.likelihood(observation), prior, 10 * SAMPLES, one, "field flow", 60)
             scores.append(compare(samples, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one)))
+            if i == 0:
+                chain = field_posterior(
+                    flow,
+                    observation,
+                    McmcSettings(steps=1000),
+                    SAMPLES,
+                    arguments.out / f"gaussian-{seed}" / "chains",
+                    one,
+                    run.progress,
+                )
+                by_chain = compare(chain, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one))["c2st"]
         c2st = np.array([score["c2st"] for score in scores])
         width = np.median([score["width"] for score in scores], axis=0)
         std = np.median([score["std"] for score in scores], axis=0)
@@ -115,7 +129,7 @@ def gaussian(arguments: argparse.Namespace) -> None:
             f"seed {seed}: excess {np.mean(excess):.3f} +- {np.std(excess) / MAPS**0.5:.3f}; ratios "
             f"{np.median(ratios):.3f}, {np.quantile(ratios, 0.9):.3f}, {np.sqrt(np.mean(np.square(ratios))):.3f}; "
             f"C2ST {np.median(c2st):.3f} (worst {c2st.max():.3f}); width {width.round(2)}, std {std.round(2)}; "
-            f"training {seconds:.0f} s",
+            f"emcee C2ST {by_chain:.3f}; training {seconds:.0f} s",
             flush=True,
         )
 

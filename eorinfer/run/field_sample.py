@@ -105,7 +105,9 @@ def write_samples(
     Raises
     ------
     InputError
-        If there is no flow, no run where one is needed, or too few held-out images.
+        If there is no flow, or no run where one is needed.
+    WorkError
+        If real images cannot be simulated.
     """
     flow = FieldFlow.load(model)
     run = run or (model.parent if (model.parent / "config.toml").exists() else None)
@@ -184,7 +186,8 @@ class _Real:
         flat = there.reshape(-1, there.shape[-1])
         nearest = np.argsort(np.abs(flat - y[0]).max(-1))[: len(y)]
         off = float(np.abs(flat[nearest] - y[0]).max())
-        self._parts.progress.line(f"x_HI = {y[0, 0]:g}: real images within {off:.2g} of it")
+        boxes = len(np.unique(rows.seed[nearest // there.shape[1]]))
+        self._parts.progress.line(f"x_HI = {y[0, 0]:g}: real images within {off:.2g} of it, from {boxes} realisations")
         return self._images(rows, nearest, there.shape[1])
 
     def _rows(self) -> tuple[Rows, NDArray[np.float64]]:
