@@ -1,0 +1,72 @@
+"""Copies of images that have their power spectrum and nothing beyond it."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def phase_randomised(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, C, *cells) with the power of every mode kept, and its phase turned by a random angle.
+
+    The same angle for all channels, so that their cross spectra are kept, too; the mean stays as it is.
+    """
+    modes = _fourier(images)
+    white = _fourier(_white(images[:, :1], generator))
+    turn = white / white.abs().clamp_min(torch.finfo(images.dtype).tiny)
+    turn.flatten(2)[..., 0] = 1
+    return _back(modes * turn, images)
+
+
+def gaussian_copies(images: Tensor, wavenumber: Tensor, generator: torch.Generator) -> Tensor:
+    """Gaussian images with the auto and cross spectra of each of the images (B, C, *cells), averaged over shells of k.
+
+    Parameters
+    ----------
+    images
+        Their means stay as they are.
+    wavenumber
+        (*half) shell of each mode of a real FFT, whole numbers from 0; the zero mode alone in shell 0.
+    generator
+        Of the new modes.
+    """
+    b, c = images.shape[:2]
+    modes = _fourier(images).flatten(2)
+    shell = wavenumber.flatten()
+    n = int(shell.max()) + 1
+    products = torch.einsum("bcm,bdm->mbcd", modes, modes.conj()).real.double()
+    sums = products.new_zeros(n, b, c, c).index_add_(0, shell, products)
+    count = torch.bincount(shell, minlength=n).clamp_min(1).view(-1, 1, 1, 1)
+    spectra = sums / count
+    # A root that exists without power, too, and for shells of fewer modes than channels.
+    values, vectors = torch.linalg.eigh(spectra)
+    factor = vectors * values.clamp_min(0).sqrt()[..., None, :]
+    white = _fourier(_white(images, generator)).flatten(2) / math.sqrt(math.prod(images.shape[2:]))
+    new = torch.einsum("mbcd,bdm->bcm", factor[shell].to(white.dtype), white)
+    new[..., 0] = modes[..., 0]
+    return _back(new.view(_fourier(images).shape), images)
+
+
+def shells(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
+    """Shell of each mode of a real FFT (*half), one fundamental wide: see `gaussian_copies`."""
+    axes = [torch.fft.fftfreq(n, d) for n, d in zip(cells[:-1], cell_size[:-1], strict=True)]
+    axes.append(torch.fft.rfftfreq(cells[-1], cell_size[-1]))
+    k = sum((axis.square() for axis in torch.meshgrid(*axes, indexing="ij")), torch.zeros(())).sqrt()
+    fundamental = 1 / max(n * d for n, d in zip(cells, cell_size, strict=True))
+    shell = torch.round(k / fundamental).long().clamp_min(1)
+    shell.flatten()[0] = 0
+    # Shells without modes would leave holes in nothing; numbers follow each other.
+    return torch.unique(shell, return_inverse=True)[1]
+
+
+def _white(images: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(images.shape, generator=generator, device=generator.device, dtype=images.dtype)
+    return noise.to(images.device)
+
+
+def _fourier(images: Tensor) -> Tensor:
+    return torch.fft.rfftn(images, dim=tuple(range(2, images.ndim)))
+
+
+def _back(modes: Tensor, images: Tensor) -> Tensor:
+    return torch.fft.irfftn(modes, s=images.shape[2:], dim=tuple(range(2, images.ndim)))
