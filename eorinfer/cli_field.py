@@ -71,3 +71,33 @@ def sample(
     if neutral_fraction:
         wanted = given_neutral_fraction(flow, neutral_fraction, n)
     write_samples(model, wanted, out, n, seed, run, for_terminal())
+
+
+@field_app.command
+def beyond_power(
+    model: Path,
+    *,
+    out: Annotated[Path, Parameter(name="--out", help="Folder of the results.")],
+    n: int = 200,
+    seed: int = 1,
+    run: Path | None = None,
+) -> None:
+    """Does the flow see more in images than their power spectrum? Real ones against copies that have only that.
+
+    Parameters
+    ----------
+    model
+        Folder of the flow, e.g. RUN/field.
+    n
+        Images that training held out.
+    seed
+        Of everything random.
+    run
+        Run to take images from; by default the one that the model is in.
+    """
+    from eorinfer.progress import for_terminal
+    from eorinfer.run import beyond_power as step
+
+    if n < 10:
+        raise InputError(f"--n {n}: at least ten images are needed")
+    step.beyond_power(model, out, n, seed, run, for_terminal())

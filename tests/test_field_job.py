@@ -161,3 +161,34 @@ def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert said in capsys.readouterr().err
     assert call("field", "sample", tmp_path, *theta, "--out", where) == 2
     assert "no field flow here" in capsys.readouterr().err
+
+
+def test_a_lognormal_field_is_more_than_its_power_spectrum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The flow prefers real images to copies of the same power; their power spectrum cannot."""
+    path = field_config(
+        tmp_path,
+        simulator={"kind": "lognormal-field", "cells": 16},
+        prior={"log_amplitude": [-0.5, 0.5], "slope": [-2.0, -1.0]},
+        observation={"theta": {"log_amplitude": 0.0, "slope": -1.5}},
+        inference={"rounds": [96]},
+        field={"steps": 150, "knots": 8},
+        training={"steps": 12, "batch_size": 16, "ensemble": 1, "validation_fraction": 0.3},
+    )
+    out, model = tmp_path / "run", tmp_path / "run/field"
+    assert call("run", path, "--out", out) == 0
+    capsys.readouterr()
+    assert call("field", "beyond-power", model, "--out", tmp_path / "beyond", "--n", "24") == 0
+    said = capsys.readouterr().out
+    assert "posteriors of Gaussian images, medians: log_amplitude: off by" in said
+    assert (tmp_path / "beyond/beyond.png").exists()
+    methods = json.loads((tmp_path / "beyond/beyond.json").read_text())["methods"]
+    for kind in ("phases turned", "Gaussian"):
+        assert methods["field flow"][kind]["preferred"] > 0.8
+        assert methods["field flow"][kind]["difference"]["median"] > 3
+    # The very same power, but for the product of the noise with the field.
+    assert abs(methods["power spectrum"]["phases turned"]["auc"] - 0.5) < 0.1
+    assert call("field", "beyond-power", model, "--out", tmp_path / "b", "--n", "3") == 2
+    assert "--n 3: at least ten images are needed" in capsys.readouterr().err
+    shutil.copytree(model, tmp_path / "alone" / "field")
+    assert call("field", "beyond-power", tmp_path / "alone/field", "--out", tmp_path / "b") == 2
+    assert "no run here; give --run" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Images of a trained field flow as files: at given conditions, beside real ones of the run that it was trained in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from eorinfer.run.truths import Parts
 from simulators.base import derived_seed
 
 FORMAT = 1
+Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def write_samples(
     run = run or (model.parent if (model.parent / "config.toml").exists() else None)
     if run is None and not wanted:
         raise InputError(f"{model}: give --theta or --neutral-fraction, or --run for the conditions of held-out images")
-    source = None if run is None else _Real(flow, Run(load_config(run / "config.toml"), run, progress), seed)
+    source = None if run is None else RealImages(flow, Run(load_config(run / "config.toml"), run, progress), seed)
     make_folder(out)
     several = []
     reals: list[NDArray[np.float32] | None] = [None if source is None else source.at(one.y) for one in wanted]
@@ -162,21 +163,24 @@ def write_samples(
     progress.line(f"results: {out}/images.png, images.h5, images.json")
 
 
-class _Real:
+class RealImages:
     """Images of a run, as the flow's training saw them: observed, sliced and dequantised."""
 
     def __init__(self, flow: FieldFlow, run: Run, seed: int) -> None:
         self._flow, self._seed, self._run = flow, seed, run
         self._parts: Parts = run.parts
 
-    def held_out(self, n: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """N images that training held out and their conditions (n, P), spread over the rows."""
+    def held_out(self, n: int, change: Change | None = None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """N images that training held out and their conditions (n, P), spread over the rows.
+
+        With `change` the clean cubes (1, C, *cells) are changed before they are observed, with the same noise.
+        """
         rows, y = self._rows()
         # One of each row before a second one of any.
         rng = np.random.default_rng([self._seed, 19])
         numbers = rng.permuted(np.arange(y.shape[0] * y.shape[1]).reshape(y.shape[:2]), axis=1)
         chosen = rng.permutation(numbers).T.ravel()[:n]
-        return self._images(rows, chosen, y.shape[1]), y.reshape(-1, y.shape[-1])[chosen]
+        return self._images(rows, chosen, y.shape[1], change), y.reshape(-1, y.shape[-1])[chosen]
 
     def at(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
         """As many images as there are conditions y (n, P), which are all the same."""
@@ -196,14 +200,18 @@ class _Real:
         rows = rows[validation_rows(rows.seed, config.tables.training.validation_fraction)]
         return rows, row_conditions(self._parts.bank, rows, config.prior, self._flow.settings).numpy()
 
-    def _images(self, rows: Rows, chosen: NDArray[np.int64], slices: int) -> NDArray[np.float32]:
+    def _images(
+        self, rows: Rows, chosen: NDArray[np.int64], slices: int, change: Change | None = None
+    ) -> NDArray[np.float32]:
         """Images of rows * slices, numbered one row after the other."""
         out = []
-        generator = torch.Generator().manual_seed(derived_seed(self._seed, 20))
+        generator, own = (torch.Generator().manual_seed(derived_seed(self._seed, part)) for part in (20, 24))
         for number in chosen:
             row, place = divmod(int(number), slices)
-            clean = self._parts.bank.read(self._parts.config.observable.name, rows[[row]])
-            out.append(self._observed(torch.from_numpy(clean), place if slices > 1 else None, generator))
+            clean = torch.from_numpy(self._parts.bank.read(self._parts.config.observable.name, rows[[row]]))
+            if change is not None:
+                clean = change(clean, own)
+            out.append(self._observed(clean, place if slices > 1 else None, generator))
         return torch.cat(out).numpy()
 
     def _simulated(self, y: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -58,7 +58,7 @@ def test_gaussian_copies_have_the_spectra_and_no_skewness() -> None:
     delta = [fields - fields.mean((2, 3), keepdim=True) for fields in (x, made)]
     theirs, ours = ((d[:, 0] * d[:, 1]).mean((1, 2)) / d.square().mean((1, 2, 3)) for d in delta)
     assert float(ours.mean()) == pytest.approx(float(theirs.mean()), abs=0.04)
-    assert float(theirs.mean()) > 0.2
+    assert float(theirs.mean()) > 0.1
     assert skewness(x) > 1.5
     assert abs(skewness(made)) < 0.15
     # Each mode is drawn anew: its power scatters as that of a Gaussian field, where turned phases keep it.

@@ -1,0 +1,59 @@
+"""Real images beside copies of the same power spectrum, and what likelihoods make of them."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.report.figures import pyplot
+from simulators import Observable
+
+#: Bins of the histograms.
+BINS = 30
+
+
+def beyond_power_figure(
+    observable: Observable,
+    images: dict[str, NDArray[np.float32]],
+    scores: dict[str, dict[str, NDArray[np.float64]]],
+) -> Any:
+    """One image of each kind, and for each method by how much it prefers the real image to its copies.
+
+    Parameters
+    ----------
+    observable
+        Of the images.
+    images
+        (n, C, *cells) by kind, real ones first.
+    scores
+        Log-likelihoods (n,) by method and kind.
+    """
+    plt = pyplot()
+    real, *copies = images
+    columns = max(len(images), len(scores))
+    figure, axes = plt.subplots(2, columns, figsize=(3.4 * columns, 6.0), squeeze=False, layout="constrained")
+    differences = {method: {name: found[real] - found[name] for name in copies} for method, found in scores.items()}
+    # The image that is as easy to tell from its copy as most are.
+    typical = next(iter(next(iter(differences.values())).values()))
+    index = int(np.argsort(typical)[len(typical) // 2])
+    shown = {name: x[index, 0] if x.ndim == 4 else x[index, 0, ..., 0] for name, x in images.items()}
+    low, high = np.percentile(shown[real], [0.5, 99.5])
+    for axis, (name, picture) in zip(axes[0], shown.items(), strict=False):
+        drawn = axis.imshow(picture.T, origin="lower", vmin=low, vmax=high)
+        axis.set_title(name, fontsize=10)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.colorbar(drawn, ax=axes[0][: len(shown)].tolist(), shrink=0.8, label=observable.unit)
+    for axis, (method, found) in zip(axes[1], differences.items(), strict=False):
+        together = np.concatenate(list(found.values()))
+        spread = max(float(np.quantile(np.abs(together), 0.9)), 1e-3)
+        edges = np.linspace(-spread, spread, BINS)
+        for name, values in found.items():
+            axis.hist(np.clip(values, -spread, spread), edges, histtype="step", label=f"real over {name}")
+        axis.axvline(0, color="0.5", linewidth=0.8)
+        axis.set_xlabel(f"ln ratio of likelihoods, {method} [nats]", fontsize=9)
+        axis.set_ylabel("images; beyond the ends in the last bins", fontsize=8)
+        axis.legend(fontsize=8)
+    for axis in [*axes[0][len(shown) :], *axes[1][len(scores) :]]:
+        axis.set_axis_off()
+    return figure

@@ -1,0 +1,159 @@
+"""Does a field flow see more in images than their power spectrum? Real ones against copies that have only that."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+
+from eorinfer.config import load_config
+from eorinfer.errors import InputError
+from eorinfer.files import make_folder, write_json
+from eorinfer.inference.baseline import PowerSpectrumLikelihood
+from eorinfer.inference.emulator import Emulator
+from eorinfer.inference.exact import grid_samples
+from eorinfer.inference.field import FieldFlow
+from eorinfer.inference.flow import as_theta, build_power_spectrum
+from eorinfer.observation import Observation
+from eorinfer.progress import Progress
+from eorinfer.report.beyond_power import beyond_power_figure
+from eorinfer.report.figures import save_figure
+from eorinfer.run.field_sample import RealImages
+from eorinfer.run.steps import Run
+from eorinfer.summaries.surrogates import gaussian_copies, phase_randomised, shells
+from simulators.base import derived_seed
+
+FORMAT = 1
+REAL, PHASES, GAUSSIAN = "real", "phases turned", "Gaussian"
+FLOW, POWER = "field flow", "power spectrum"
+#: Conditions up to which posteriors are looked at, on a grid; its points along each, and of how many images.
+GRID, POINTS, POSTERIORS, SAMPLES = 2, 40, 10, 4000
+#: Images that pass the flow at once.
+BATCH = 64
+
+
+def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, progress: Progress) -> None:
+    """Write ``beyond.json`` and ``beyond.png``.
+
+    The clean cubes of held-out images are copied with their phases turned at random, and as Gaussian fields of the same
+    spectrum; each goes through the survey with the same noise. At their own conditions the flow's ln p(x | y) of real
+    images and copies is compared, and with it the power-spectrum likelihood, where the run has one.
+
+    Parameters
+    ----------
+    model
+        Folder of the flow.
+    out
+        Folder.
+    n
+        Images.
+    seed
+        Of everything random.
+    run
+        The run with the images; by default the one that the model is in.
+    progress
+        Where it is told.
+
+    Raises
+    ------
+    InputError
+        If there is no flow, or no run.
+    """
+    flow = FieldFlow.load(model)
+    run = run or model.parent
+    if not (run / "config.toml").exists():
+        raise InputError(f"{run}: no run here; give --run for the images that training held out")
+    opened = Run(load_config(run / "config.toml"), run, progress)
+    image = opened.config.observable
+    shell = shells(image.cells, image.cell_size)
+    source = RealImages(flow, opened, seed)
+    changes = {REAL: None, PHASES: phase_randomised, GAUSSIAN: lambda x, g: gaussian_copies(x, shell, g)}
+    images, y = {}, np.zeros(0)
+    for name, change in changes.items():
+        images[name], y = source.held_out(n, change)
+    scores = {FLOW: {name: _log_p(flow, x, y) for name, x in images.items()}}
+    likelihood = _likelihood(flow, run, opened)
+    if likelihood is None:
+        progress.line("power spectrum: the run has no emulator for these images; `eorinfer mcmc` makes one")
+    else:
+        scores[POWER] = {name: _log_l(likelihood, flow, x, y) for name, x in images.items()}
+    content: dict[str, Any] = {"format": FORMAT, "model": str(model), "images": len(y), "methods": {}}
+    for method, found in scores.items():
+        content["methods"][method] = {name: _told(found[REAL], found[name]) for name in found}
+        for name in (PHASES, GAUSSIAN):
+            one = content["methods"][method][name]
+            progress.line(
+                f"{method}: real against {name}: AUC {one['auc']:.2f}, real preferred in {one['preferred']:.0%} of "
+                f"{len(y)} pairs, by {one['difference']['median']:+.2f} nats an image (median)"
+            )
+    if len(flow.conditions.parameters) <= GRID:
+        content["posteriors"] = {name: _posteriors(flow, x[:POSTERIORS], y, seed) for name, x in images.items()}
+        for name, one in content["posteriors"].items():
+            texts = [f"{p}: off by {v['pull']:.1f} sigma, std {v['std']:.3g}" for p, v in one.items()]
+            progress.line(f"posteriors of {name} images, medians: {'; '.join(texts)}")
+    make_folder(out)
+    write_json(out / "beyond.json", content)
+    save_figure(beyond_power_figure(flow.observable, images, scores), out / "beyond")
+    progress.line(f"results: {out}/beyond.json, beyond.png")
+
+
+def _log_p(flow: FieldFlow, images: NDArray[np.float32], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ln p(x | y) in nats, (n,)."""
+    parts = zip(torch.from_numpy(images).split(BATCH), as_theta(y).split(BATCH), strict=True)
+    with torch.no_grad():
+        return torch.cat([flow.network.log_prob(x, some) for x, some in parts]).double().numpy()
+
+
+def _likelihood(flow: FieldFlow, run: Path, opened: Run) -> PowerSpectrumLikelihood | None:
+    """Of the run, if it is one of the flow's images and conditions."""
+    same = flow.settings.image == "whole" and flow.conditions.names == opened.config.prior.names
+    if not same or not (run / "emulator" / "emulator.json").exists():
+        return None
+    emulator, _ = Emulator.load(run / "emulator")
+    return PowerSpectrumLikelihood(emulator, build_power_spectrum(flow.observable, opened.tables.power_spectrum))
+
+
+def _log_l(
+    likelihood: PowerSpectrumLikelihood, flow: FieldFlow, images: NDArray[np.float32], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    observed = (Observation.of(flow.observable, x) for x in images)
+    return np.array([likelihood.of(one)(theta[None])[0] for one, theta in zip(observed, y, strict=True)])
+
+
+def _told(real: NDArray[np.float64], copies: NDArray[np.float64]) -> dict[str, Any]:
+    """How well scores tell real images from their copies: of any two (AUC), and of an image and its own copy."""
+    difference = real - copies
+    tied = np.isclose(difference, 0, atol=1e-6)
+    return {
+        "log_p": {"mean": float(copies.mean()), "std": float(copies.std(ddof=1))},
+        "auc": float(mannwhitneyu(real, copies).statistic / (len(real) * len(copies))),
+        "preferred": float(np.mean(np.where(tied, 0.5, difference > 0))),
+        # Copies may be so unlikely that a mean is that of the worst.
+        "difference": dict(
+            zip(("low", "median", "high"), np.quantile(difference, [0.16, 0.5, 0.84]).tolist(), strict=True)
+        ),
+    }
+
+
+def _posteriors(flow: FieldFlow, images: NDArray[np.float32], y: NDArray[np.float64], seed: int) -> dict[str, Any]:
+    """By condition: median of |mean - truth| / std, and of the std, of the images' posteriors."""
+    pulls, stds = [], []
+    for i, one in enumerate(torch.from_numpy(images)):
+
+        def log_l(points: NDArray[np.float64], x: torch.Tensor = one) -> NDArray[np.float64]:
+            return np.concatenate(
+                [_log_p(flow, x.expand(len(part), *x.shape).numpy(), part) for part in np.split(points, cuts(points))]
+            )
+
+        def cuts(points: NDArray[np.float64]) -> list[int]:
+            return list(range(BATCH, len(points), BATCH))
+
+        samples = grid_samples(log_l, flow.conditions, SAMPLES, derived_seed(seed, 25, i), FLOW, POINTS)
+        pulls.append((samples.mean - y[i]) / samples.std)
+        stds.append(samples.std)
+    pull, std = np.median(np.abs(pulls), axis=0), np.median(stds, axis=0)
+    return {
+        name: {"pull": float(p), "std": float(s)} for name, p, s in zip(flow.conditions.names, pull, std, strict=True)
+    }
