@@ -20,8 +20,10 @@ def bubbles(cells: tuple[int, ...], channels: int = 1, n: int = 24) -> Tensor:
 
 
 def skewness(x: Tensor) -> float:
-    delta = x - x.mean(tuple(range(2, x.ndim)), keepdim=True)
-    return float((delta**3).mean() / delta.square().mean() ** 1.5)
+    """Mean over images and channels."""
+    axes = tuple(range(2, x.ndim))
+    delta = x - x.mean(axes, keepdim=True)
+    return float((delta.pow(3).mean(axes) / delta.square().mean(axes) ** 1.5).mean())
 
 
 @pytest.mark.parametrize("cells", [(32, 32), (15, 32), (8, 9, 11)])
