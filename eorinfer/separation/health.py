@@ -50,6 +50,5 @@ def diagnose(history: list[dict[str, Any]], lines: list[str]) -> list[str]:
             "training maps are learnt by heart: the error on validation maps is "
             f"{last[-1]['validation'] / lowest - 1:.0%} above its lowest; give more simulations, mix = true, or "
             "fewer steps"
-            "fewer steps"
         )
     return found
