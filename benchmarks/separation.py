@@ -41,7 +41,8 @@ from eorinfer.run.judgement import Judgement, judge
 from eorinfer.run.separation import Separation
 from eorinfer.separation.data import split
 from eorinfer.separation.model import Separator
-from eorinfer.separation.training import STAGES, precision, train
+from eorinfer.separation.precision import precision
+from eorinfer.separation.training import STAGES, train
 from eorinfer.survey import build_survey
 from simulators import build
 

@@ -196,7 +196,7 @@ def test_scores_beside_the_baselines(trained: Path, capsys: pytest.CaptureFixtur
     for name in ("ha", "oiii"):
         assert f"{name}: {scores['maps']} maps" in table
         found = scores["lines"][name]
-        assert list(found["spectra"]) == ["GAN", "L1 alone", "a draw", "Wiener", "observed"]
+        assert list(found["spectra"]) == ["GAN", "L1 alone", "a draw", "mean of draws", "Wiener", "observed"]
         assert found["spectra"]["GAN"] == found["spectra"]["L1 alone"]
     assert (trained / "out/scores.png").stat().st_size > 10_000
     # Through the survey of the training, the bank alone gives the same.

@@ -19,8 +19,8 @@ from eorinfer.separation.scores import Maps, score
 from eorinfer.survey import SurveySettings, build_survey
 from simulators.base import derived_seed
 
-#: Maps at once.
-BATCH = 32
+#: Maps at once, and draws that are averaged.
+BATCH, DRAWS = 32, 8
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def judge(model: Path, judgement: Judgement, out: Path, l1: Path | None = None) 
     scores |= {"format": 1, "model": str(model), "survey": judgement.survey.model_dump(mode="json")}
     make_folder(out)
     write_json(out / "scores.json", scores)
-    shown = {name: made[0] for name, made in maps.made.items() if name not in ("observed", "a draw")}
+    shown = {name: made[0] for name, made in maps.made.items() if name != "observed"}
     side = 60 * observable.field_of_view
     figure = separation_figure(
         maps.made["observed"][0], maps.true[0], shown, meaning.lines, side=side, unit=observable.unit
@@ -120,7 +120,8 @@ def _judged(separators: dict[str, Separator], judgement: Judgement) -> Maps:
             made = {name: separator(observed) for name, separator in separators.items()}
             one = next(iter(separators.values()))
             if one.meaning.settings.dropout:
-                made["a draw"] = one(observed, generator)
+                draws = [one(observed, generator) for _ in range(DRAWS)]
+                made |= {"a draw": draws[0], "mean of draws": torch.stack(draws).mean(0)}
             made |= {"Wiener": one.wiener(observed), "observed": observed[:, channels]}
             parts.append({"true": true, "noise": observed - clean.sum(1), **made})
     whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}

@@ -21,19 +21,16 @@ from eorinfer.networks.discriminator import Discriminator
 from eorinfer.progress import Progress, Silent
 from eorinfer.separation.data import Lines, Pairs, Split
 from eorinfer.separation.health import diagnose
+from eorinfer.separation.losses import PENALTY, distance, penalty
 from eorinfer.separation.model import Meaning, Separator
-from eorinfer.separation.settings import SeparationSettings
-from eorinfer.survey.base import Survey
+from eorinfer.separation.precision import precision
+from eorinfer.survey.base import Survey, white_noise
 from simulators.base import derived_seed
 
 #: Checkpoints and validations in the course of a training.
 STAGES = 40
 #: Maps that scalings are taken from, that spectra are, and that validate.
 SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS = 512, 1024, 128
-#: Weight of the gradient penalty (Gulrajani et al. 2017, arXiv 1704.00028, equation 3).
-PENALTY = 10.0
-#: Flags by which Linux says that a processor multiplies matrices of bfloat16.
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def train(
@@ -128,33 +125,13 @@ def prepare(separator: Separator, training: Lines, pairs: Pairs, seed: int) -> N
     separator.wiener.fit(observed)
 
 
-def precision(settings: SeparationSettings) -> str:
-    """As Lightning names it; bfloat16 by default where it is quick."""
-    if settings.precision != "auto":
-        return settings.precision
-    if torch.cuda.is_available():
-        native = torch.cuda.get_device_capability()[0] >= 8
-    else:
-        native = bool(BF16_FLAGS & _processor_flags())
-    return "bf16-mixed" if native else "32-true"
-
-
-def _processor_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return set()
-    lines = (line.partition(":") for line in text.splitlines())
-    return {flag for key, _, flags in lines if key.strip() in ("flags", "Features") for flag in flags.split()}
-
-
 class Adversaries(LightningModule):
     """Generator and discriminator, which take a step each for every batch.
 
     Losses as in the talk (Moriwaki & Yoshida 2021, ApJL 923 L7; Isola et al. 2017, arXiv 1611.07004): the
     discriminator's is the cross entropy, -log D(x, y) - log[1 - D(x, G(x))], the generator's the non-saturating
     -log D(x, G(x)) + lambda <|y - G(x)|>. The latter is divided by lambda, which Adam does not feel and the clipping of
-    gradients does. ``"wasserstein"``: Gulrajani et al. 2017 (arXiv 1704.00028).
+    gradients does. Of several draws see `distance`. ``"wasserstein"``: Gulrajani et al. 2017 (arXiv 1704.00028).
 
     Parameters
     ----------
@@ -186,6 +163,7 @@ class Adversaries(LightningModule):
         self.source_scaling, self.target_scaling = separator.source_scaling, separator.target_scaling
         self.pairs = pairs
         self._settings, self._lines = separator.meaning.settings, separator.meaning.lines
+        self._draws = 1 if self._settings.loss == "l1" else self._settings.draws
         self._steps, self._seed, self._progress = steps, seed, progress
         self._told: set[str] = set()
         self._training: list[Tensor] = []
@@ -204,16 +182,17 @@ class Adversaries(LightningModule):
         generator_optimizer, judge_optimizer = self.optimizers()
         observed, true = self.pairs(batch[0], self._random, training=True)
         source, target = self.source_scaling(observed), self.target_scaling(true)
-        made = self.generator(source, self._random)
+        several = source.repeat(self._draws, *(1,) * (source.ndim - 1))
+        made = self.generator(several, self._random)
         told = torch.zeros(3, device=self.device)
         if self._settings.loss != "l1":
-            loss, told = self._judge_loss(source, target, made.detach())
+            loss, told = self._judge_loss((source, target), (several, made.detach()))
             self._step(judge_optimizer, loss, self.judge, "discriminator")
-        error = F.l1_loss(made.float(), target)
+        error = distance(made.float().unflatten(0, (self._draws, -1)), target)
         loss = error
         if self._settings.loss != "l1":
             self.judge.requires_grad_(False)
-            logits = self.judge(source, made).float()
+            logits = self.judge(several, self._blurred(made)).float()
             adversarial = F.softplus(-logits) if self._settings.loss == "talk" else -logits
             loss = error + adversarial.mean() / self._settings.weight
         self._step(generator_optimizer, loss, self.generator, "generator")
@@ -223,26 +202,23 @@ class Adversaries(LightningModule):
             schedule.step()
         self._training.append(torch.cat([error.detach()[None], told]))
 
-    def _judge_loss(self, source: Tensor, target: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of the discriminator; and its accuracy, the gap between logits and the loss, to be told."""
-        real, fake = self.judge(source, target).float(), self.judge(source, made).float()
+    def _judge_loss(self, known: tuple[Tensor, Tensor], drawn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss of the discriminator on sources with lines; and its accuracy, the gap of its logits and the loss."""
+        target, made = self._blurred(known[1]), self._blurred(drawn[1])
+        real, fake = self.judge(known[0], target).float(), self.judge(drawn[0], made).float()
         accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
         gap = real.mean() - fake.mean()
         if self._settings.loss == "talk":
             loss = (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
         else:
-            loss = -gap + PENALTY * self._penalty(source, target, made)
+            loss = -gap + PENALTY * penalty(self.judge, known[0], target, made[: len(target)], self._random)
         return loss, torch.stack([accuracy, gap, loss]).detach()
 
-    def _penalty(self, source: Tensor, target: Tensor, made: Tensor) -> Tensor:
-        """Mean of (|gradient| - 1)^2 on lines between targets and what was made, in full precision."""
-        with torch.autocast(self.device.type, enabled=False):
-            share = torch.rand(len(target), generator=self._random, device=self.device)
-            share = share.view(-1, *(1,) * (target.ndim - 1))
-            between = (share * target + (1 - share) * made.float()).requires_grad_(True)
-            logits = self.judge(source, between)
-            (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
-            return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    def _blurred(self, lines: Tensor) -> Tensor:
+        """With instance noise (Soenderby et al. 2017, arXiv 1610.04490), in single precision."""
+        if not self._settings.instance_noise:
+            return lines
+        return lines.float() + self._settings.instance_noise * white_noise(lines.float(), self._random)
 
     def _step(self, optimizer: Any, loss: Tensor, network: nn.Module, name: str) -> None:
         optimizer.zero_grad()

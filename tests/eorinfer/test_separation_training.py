@@ -9,11 +9,13 @@ import torch
 
 from eorinfer.errors import WorkError
 from eorinfer.progress import Silent
-from eorinfer.separation import health, training
+from eorinfer.separation import health
+from eorinfer.separation import precision as precisions
 from eorinfer.separation.data import Lines, Pairs
+from eorinfer.separation.losses import distance
 from eorinfer.separation.model import Separator
 from eorinfer.separation.settings import SeparationSettings
-from eorinfer.separation.training import Adversaries, precision, train
+from eorinfer.separation.training import Adversaries, train
 from eorinfer.survey import build_survey
 
 from .mocks import meaning, mock_bank, parts
@@ -90,6 +92,23 @@ def test_the_same_seed_gives_the_same_weights_after_a_stop_too(tmp_path: Path) -
     assert whole.meaning.facts == resumed.meaning.facts
 
 
+@pytest.mark.parametrize("number", [2, 4])
+def test_draws_have_the_right_spread_at_the_minimum(number: int) -> None:
+    """Of Gaussian numbers about a mean that is known, with a standard deviation of 1.5."""
+    rng = torch.Generator().manual_seed(1)
+    target = 0.7 + 1.5 * torch.randn(200_000, 1, 1, generator=rng)
+    drawn = torch.randn(number, 200_000, 1, 1, generator=rng)
+
+    def loss(mean: float, deviation: float) -> float:
+        return distance(mean + deviation * drawn, target).item()
+
+    lowest = loss(0.7, 1.5)
+    for mean, deviation in [(0.7, 1.2), (0.7, 1.9), (0.5, 1.5), (0.9, 1.5), (0.7, 0.0)]:
+        assert loss(mean, deviation) > lowest
+    one = drawn[:1]
+    torch.testing.assert_close(distance(one, target), (one[0] - target).abs().mean())
+
+
 def test_checkpoints_hold_no_pickled_objects(tmp_path: Path) -> None:
     trained(tmp_path, steps=2)
     assert [p.name for p in tmp_path.glob("*.ckpt")] == ["last.ckpt"]
@@ -137,12 +156,12 @@ def test_an_output_that_has_collapsed_is_said_to(tmp_path: Path) -> None:
 
 
 def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert precision(SeparationSettings(precision="bf16-mixed")) == "bf16-mixed"
+    assert precisions.precision(SeparationSettings(precision="bf16-mixed")) == "bf16-mixed"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(training, "_processor_flags", lambda: {"avx2"})
-    assert precision(SeparationSettings()) == "32-true"
-    monkeypatch.setattr(training, "_processor_flags", lambda: {"avx2", "amx_bf16"})
-    assert precision(SeparationSettings()) == "bf16-mixed"
+    monkeypatch.setattr(precisions, "_processor_flags", lambda: {"avx2"})
+    assert precisions.precision(SeparationSettings()) == "32-true"
+    monkeypatch.setattr(precisions, "_processor_flags", lambda: {"avx2", "amx_bf16"})
+    assert precisions.precision(SeparationSettings()) == "bf16-mixed"
     net = trained(tmp_path, steps=4, loss="wasserstein")
     assert all(v.dtype == torch.float32 for k, v in net.state_dict().items() if "num_batches" not in k)
     assert net.meaning.facts["history"][-1]["error"] > 0
