@@ -73,7 +73,7 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
     images, y = {}, np.zeros(0)
     for name, change in changes.items():
         images[name], y = source.held_out(n, change)
-    scores = {FLOW: {name: _log_p(flow, x, y) for name, x in images.items()}}
+    scores = {FLOW: {name: _log_p(flow, torch.from_numpy(x), y) for name, x in images.items()}}
     likelihood = _likelihood(flow, run, opened)
     if likelihood is None:
         progress.line("power spectrum: the run has no emulator for these images; `eorinfer mcmc` makes one")
@@ -99,9 +99,9 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
     progress.line(f"results: {out}/beyond.json, beyond.png")
 
 
-def _log_p(flow: FieldFlow, images: NDArray[np.float32], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_p(flow: FieldFlow, images: torch.Tensor, y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ln p(x | y) in nats, (n,)."""
-    parts = zip(torch.from_numpy(images).split(BATCH), as_theta(y).split(BATCH), strict=True)
+    parts = zip(images.split(BATCH), as_theta(y).split(BATCH), strict=True)
     with torch.no_grad():
         return torch.cat([flow.network.log_prob(x, some) for x, some in parts]).double().numpy()
 
@@ -143,12 +143,7 @@ def _posteriors(flow: FieldFlow, images: NDArray[np.float32], y: NDArray[np.floa
     for i, one in enumerate(torch.from_numpy(images)):
 
         def log_l(points: NDArray[np.float64], x: torch.Tensor = one) -> NDArray[np.float64]:
-            return np.concatenate(
-                [_log_p(flow, x.expand(len(part), *x.shape).numpy(), part) for part in np.split(points, cuts(points))]
-            )
-
-        def cuts(points: NDArray[np.float64]) -> list[int]:
-            return list(range(BATCH, len(points), BATCH))
+            return _log_p(flow, x.expand(len(points), *x.shape), points)
 
         samples = grid_samples(log_l, flow.conditions, SAMPLES, derived_seed(seed, 25, i), FLOW, POINTS)
         pulls.append((samples.mean - y[i]) / samples.std)

@@ -31,7 +31,8 @@ def gaussian_copies(images: Tensor, wavenumber: Tensor, generator: torch.Generat
         Of the new modes.
     """
     b, c = images.shape[:2]
-    modes = _fourier(images).flatten(2)
+    grid = _fourier(images)
+    modes = grid.flatten(2)
     shell = wavenumber.flatten()
     n = int(shell.max()) + 1
     products = torch.einsum("bcm,bdm->mbcd", modes, modes.conj()).real.double()
@@ -44,7 +45,7 @@ def gaussian_copies(images: Tensor, wavenumber: Tensor, generator: torch.Generat
     white = _fourier(_white(images, generator)).flatten(2) / math.sqrt(math.prod(images.shape[2:]))
     new = torch.einsum("mbcd,bdm->bcm", factor[shell].to(white.dtype), white)
     new[..., 0] = modes[..., 0]
-    return _back(new.view(_fourier(images).shape), images)
+    return _back(new.view(grid.shape), images)
 
 
 def shells(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
@@ -55,7 +56,7 @@ def shells(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
     fundamental = 1 / max(n * d for n, d in zip(cells, cell_size, strict=True))
     shell = torch.round(k / fundamental).long().clamp_min(1)
     shell.flatten()[0] = 0
-    # Shells without modes would leave holes in nothing; numbers follow each other.
+    # A box that is no cube may leave shells without modes: number those that there are.
     return torch.unique(shell, return_inverse=True)[1]
 
 

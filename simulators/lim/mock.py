@@ -152,7 +152,9 @@ class LimMock(SimulatorSettings):
         seen = {line: self.grid.redshifts(LINES[line].wavelength) for line in self.lines}
         if self.halo_files:
             for path in self.halo_files:
-                file_halos(path, self.cosmology, list(seen.values()), self.grid.side, 10**self.mass_min, 0)
+                parts_of(Path(path))
+            # Each process that simulates comes by here: the others are read when they are used.
+            file_halos(self.halo_files[0], self.cosmology, list(seen.values()), self.grid.side, 10**self.mass_min, 0)
             return self
         for line, (low, high) in seen.items():
             if high > HIGHEST_REDSHIFT:

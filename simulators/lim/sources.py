@@ -16,6 +16,9 @@ WIDER = 1.1
 #: Redshift by which a file may begin late or end early: its halos are discrete.
 SLACK = 0.005
 
+#: Rows of one realisation come one after the other, those of a slab with a box for each line.
+_box, _cone = lru_cache(maxsize=4)(box_halos), lru_cache(maxsize=1)(cone_halos)
+
 
 def slab_halos(
     cosmology: Cosmology,
@@ -150,23 +153,3 @@ def _read(path: str, h: float) -> Cone:
     if said and abs(float(said) / h - 1) > 0.01:
         raise CatalogueError(f"{path}: h = {float(said):g} in its parameter file, {h:g} in [simulator.cosmology]")
     return read_lightcone(path, h=h)
-
-
-@lru_cache(maxsize=4)
-def _box(
-    cosmology: Cosmology, z: float, box: float, cells: int, mass: tuple[float, float], seed: int, model: str
-) -> Halos:
-    return box_halos(cosmology, z, box, cells, mass, seed, model)
-
-
-@lru_cache(maxsize=1)
-def _cone(
-    cosmology: Cosmology,
-    z: tuple[float, float],
-    side: float,
-    cell: float,
-    mass: tuple[float, float],
-    seed: int,
-    model: str,
-) -> Halos:
-    return cone_halos(cosmology, z, side, cell, mass, seed, model)
