@@ -20,7 +20,9 @@ from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.conditions import line_of_sight
 from eorinfer.inference.flow import as_theta
 from eorinfer.inference.settings import FieldSettings
+from eorinfer.networks.image_flow import ImageFlow
 from eorinfer.networks.isotropic_flow import IsotropicFlow
+from eorinfer.networks.multiscale_flow import MultiscaleFlow
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.survey.settings import SurveySettings
@@ -57,7 +59,7 @@ class FieldFlow:
     observable: Observable
     survey: SurveySettings
     settings: FieldSettings
-    network: IsotropicFlow
+    network: ImageFlow
     dequantisation: float
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -160,20 +162,21 @@ class FieldFlow:
 
 def build_network(
     settings: FieldSettings, survey: SurveySettings, observable: Observable, conditions: Prior
-) -> IsotropicFlow:
-    """A fresh flow; torch's global random state is as before."""
+) -> ImageFlow:
+    """A fresh flow of ``[field] kind``; torch's global random state is as before."""
+    isotropic: dict[str, Any] = {
+        "convolutions": settings.convolutions,
+        "k_knots": settings.k_knots,
+        "knots": settings.knots,
+        "hidden": settings.hidden,
+        "line_of_sight": line_of_sight(settings, survey, observable),
+    }
+    multiscale = {"width": settings.width, "depth": settings.depth, "components": settings.components}
+    low, high = (torch.from_numpy(bound) for bound in (conditions.low, conditions.high))
     with torch.random.fork_rng(devices=[]):
-        return IsotropicFlow(
-            observable.shape,
-            observable.cell_size,
-            torch.from_numpy(conditions.low),
-            torch.from_numpy(conditions.high),
-            convolutions=settings.convolutions,
-            k_knots=settings.k_knots,
-            knots=settings.knots,
-            hidden=settings.hidden,
-            line_of_sight=line_of_sight(settings, survey, observable),
-        )
+        if settings.kind == "multiscale":
+            return MultiscaleFlow(observable.shape, observable.cell_size, low, high, **multiscale, **isotropic)
+        return IsotropicFlow(observable.shape, observable.cell_size, low, high, **isotropic)
 
 
 def dequantised(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
