@@ -29,6 +29,7 @@ from eorinfer.survey.settings import SurveySettings
 from simulators import Observable, Parameter
 
 FORMAT = 1
+Build = Callable[[FieldSettings, SurveySettings, Observable, Prior], ImageFlow]
 #: Cells of all images together that pass the flow at once.
 CELLS = 2**20
 
@@ -134,8 +135,8 @@ class FieldFlow:
             )
 
     @classmethod
-    def load(cls, folder: Path) -> "FieldFlow":
-        """Read what `save` wrote, on the CPU.
+    def load(cls, folder: Path, build: "Build | None" = None) -> "FieldFlow":
+        """Read what `save` wrote, on the CPU; `build` makes the network where it is none of ``[field] kind``.
 
         Raises
         ------
@@ -151,7 +152,7 @@ class FieldFlow:
             observable = observable_from_json(content["observable"])
             survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
             settings = FieldSettings(**content["field"])
-            network = build_network(settings, survey, observable, conditions)
+            network = (build or build_network)(settings, survey, observable, conditions)
             network.load_state_dict(load_file(folder / "weights.safetensors"))
             return cls(
                 conditions, observable, survey, settings, network.eval(), content["dequantisation"], content["facts"]

@@ -1,6 +1,5 @@
 """Training of a field flow on rows of a bank: first -log p(x | y), then, where that is wanted, -log p(y | x)."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from eorinfer.inference.conditions import (
     theta_columns,
 )
 from eorinfer.inference.data import Batches, Cubes, validation_rows
-from eorinfer.inference.field import FieldFlow, build_network, dequantised
+from eorinfer.inference.field import Build, FieldFlow, build_network, dequantised
 from eorinfer.inference.settings import FieldSettings
 from eorinfer.inference.training import fit
 from eorinfer.networks.image_flow import ImageFlow
@@ -146,7 +145,7 @@ class FieldTrainer:
     survey: Survey
     settings: FieldSettings
     validation_fraction: float
-    build: Callable[[FieldSettings, SurveySettings, Observable, Prior], ImageFlow] = build_network
+    build: Build = build_network
 
     def train(self, bank: Bank, rows: Rows, *, folder: Path, seed: int, progress: Progress | None = None) -> FieldFlow:
         """Train a flow on rows of a bank.

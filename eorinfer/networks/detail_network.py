@@ -84,6 +84,10 @@ class DetailNetwork(nn.Module):
         self.inputs = nn.ModuleList([nn.Linear(inputs, width, bias=False) for _ in self.groups])
         self.middle = nn.ModuleList([nn.Linear(width, width) for _ in self.groups])
         self.outputs = nn.ModuleList([nn.Linear(width, 3 * components) for _ in self.groups])
+        # A mixture of straight lines through what is known around, to which the networks add.
+        self.lines = nn.ModuleList([nn.Linear(inputs, components, bias=False) for _ in self.groups])
+        for layer in self.lines:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
         for layer in self.outputs:
             nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -109,10 +113,11 @@ class DetailNetwork(nn.Module):
     def parameters_of(self, number: int, given: Tensor, around: Tensor) -> Tensor:
         """Of the mixtures of one group, (B, n, 3 K), from what its colour is given and what is around."""
         group = self.groups[number]
-        hidden = F.silu(given[:, :, group.row] + self.inputs[number](around * group.known.to(around)))
+        known = around * group.known.to(around)
+        hidden = F.silu(given[:, :, group.row] + self.inputs[number](known))
         hidden = F.silu(hidden + self.middle[number](hidden))
-        out: Tensor = self.outputs[number](hidden)
-        return out
+        logits, means, scales = self.outputs[number](hidden).chunk(3, dim=-1)
+        return torch.cat([logits, means + self.lines[number](known), scales], dim=-1)
 
 
 def parities(cells: tuple[int, ...]) -> list[Tensor]:

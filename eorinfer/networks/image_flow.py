@@ -24,8 +24,9 @@ class ImageFlow(nn.Module):
     def __init__(self, shape: tuple[int, ...], low: Tensor, high: Tensor) -> None:
         super().__init__()
         self.shape = shape
-        self.register_buffer("low", low.double())
-        self.register_buffer("high", high.double())
+        # Copies: a flow within a flow has bounds of its own, as weights in a file must not share memory.
+        self.register_buffer("low", low.double().clone())
+        self.register_buffer("high", high.double().clone())
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

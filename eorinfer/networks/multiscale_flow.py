@@ -3,8 +3,11 @@
 After Multiscale Flow (Dai & Seljak 2023, arXiv 2306.04689): a pyramid of orthonormal Haar wavelets. The coarsest map
 goes through an isotropic flow; the details of a scale, group after group, through monotone maps whose
 parameters a small network makes of the coarser map, the condition and the details before. So the flow is triangular:
-its log-determinant is a sum over the values, and it is inverted scale by scale. A shift by one of the coarsest cells
-commutes with it; all other symmetries it has to learn.
+its log-determinant is a sum over the values, and it is inverted scale by scale. It takes maps to be periodic, and no
+symmetry is built in: shifts, rotations and reflections have to be learned.
+
+The details of a block of 2^m cells are given as all its cells but the last, each less the block's mean, which is linear
+in the wavelets' coefficients. What a cell may be like, ionised or neutral, is then about the same for each of them.
 """
 
 import math
@@ -15,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from eorinfer.networks.detail_network import DetailNetwork, Group
-from eorinfer.networks.haar import join, pyramid, split
+from eorinfer.networks.haar import corners, join, pyramid, split
 from eorinfer.networks.image_flow import ImageFlow, log_normal
 from eorinfer.networks.isotropic_flow import IsotropicFlow
 from eorinfer.networks.mixture import from_normal, log_density, to_normal
 
 #: Cells that the coarsest map keeps along each axis.
-SMALLEST = 4
+SMALLEST = 2
 #: The networks of coarser scales, of which there are fewer examples, are narrower, but not below this.
 NARROWEST = 16
 
@@ -134,7 +137,7 @@ class MultiscaleFlow(ImageFlow):
                 values = from_normal(flat[:, group.row, group.cells], parameters)
                 known[:, network.channels + group.row, group.cells] = values.to(x.dtype)
             details = known[:, network.channels :].view_as(white) * self._spread(i, white)
-            x = join(x, details, self.steps[i][0])
+            x = join(x, self._mix(i, details, back=True), self.steps[i][0])
         return x
 
     def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
@@ -162,7 +165,7 @@ class MultiscaleFlow(ImageFlow):
         coarse = x
         for i, (axes, _) in enumerate(self.steps):
             coarse, details = split(coarse, axes)
-            spread = details.movedim(0, -1).flatten(2).std(-1)
+            spread = self._mix(i, details).movedim(0, -1).flatten(2).std(-1)
             if bool((spread <= 1e-6 * coarse.std()).any()):
                 raise ValueError(f"there are details of scale {i + 1} that never vary")
             getattr(self, f"_details_{i}").copy_(spread)
@@ -172,9 +175,9 @@ class MultiscaleFlow(ImageFlow):
     def _pyramid(self, x: Tensor) -> tuple[Tensor, list[_Scale]]:
         """The coarsest map, and all scales, the finest first."""
         scales = []
-        for axes, _ in self.steps:
+        for i, (axes, _) in enumerate(self.steps):
             x, details = split(x, axes)
-            scales.append(_Scale(x, details))
+            scales.append(_Scale(x, self._mix(i, details)))
         return x, scales
 
     def _walk(self, i: int, scale: _Scale, u: Tensor) -> Iterator[tuple[Group, Tensor, Tensor]]:
@@ -190,6 +193,12 @@ class MultiscaleFlow(ImageFlow):
             values = known[:, network.channels + group.row, group.cells]
             yield group, values, network.parameters_of(number, given, around)
 
+    def _mix(self, i: int, details: Tensor, *, back: bool = False) -> Tensor:
+        """Details (B, S, C, *cells) as the cells of each block less its mean, but the last; or back."""
+        matrix = corners(len(self.steps[i][0]))
+        matrix = torch.linalg.inv(matrix) if back else matrix
+        return torch.tensordot(matrix.to(details), details, dims=([1], [1])).movedim(0, 1)
+
     def _normed(self, i: int, coarse: Tensor) -> Tensor:
         """A coarse map as the networks see it: its cells without the mean, of about unit variance."""
         below = math.prod(2 ** len(axes) for axes, _ in self.steps[: i + 1])
@@ -202,4 +211,6 @@ class MultiscaleFlow(ImageFlow):
 
     def _log_scale(self, i: int) -> Tensor:
         """What the scaling of one scale's details adds to ln |dx/dz|."""
-        return getattr(self, f"_details_{i}").double().log().sum() * math.prod(self.steps[i][1])
+        axes, cells = self.steps[i]
+        mixing = self._mean.numel() * 0.5 * len(axes) * math.log(2)
+        return (getattr(self, f"_details_{i}").double().log().sum() + mixing) * math.prod(cells)
