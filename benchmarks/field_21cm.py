@@ -16,6 +16,7 @@ statistics  in bins of the neutral fraction, of maps made at the very neutral fr
 posterior   of the neutral fraction of 200 held-out maps, spread evenly over it: rms error, how often the truth is
             in the central 68 and 95%, and ln q at the truth; beside a CNN with Gaussian errors and NPE that were
             trained on the same maps. Also on maps with half and twice the noise that training saw.
+alarm       whether ln p by scale says that these maps have other noise.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from typing import Any
 import image_flows
 import numpy as np
 import torch
-from neutral_fraction import posteriors
+from neutral_fraction import alarms, posteriors
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
@@ -98,6 +99,7 @@ def maps_21cm(arguments: argparse.Namespace) -> None:
         print(f"\n21cm statistics, made over {name}: largest (rms) deviation, and in brackets its sampling error")
         for kind, flow in flows.items():
             statistics(kind, flow, real)
+    alarms(run, flows["multiscale"])
     posteriors(run, flows, held_out, out)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Known images of the nearest conditions that an image is compared with.
-NEIGHBOURS = 100
+NEIGHBOURS = 200
 
 
 def scale_p_values(
@@ -29,7 +29,8 @@ def scale_p_values(
     known_log_p, known_y
         (m, S) and (m, P) of known images.
     neighbours
-        How many of them count, at most: those nearest in y, each condition over its own scatter.
+        How many of them count, at most: those nearest in y, each condition over its own scatter. Among these
+        ln p is taken to be linear in y, which is removed.
 
     Returns
     -------
@@ -41,8 +42,18 @@ def scale_p_values(
     found, conditions = np.atleast_2d(log_p), np.atleast_2d(y)
     distance = np.square((conditions[:, None] - known_y) / unit).sum(-1)
     nearest = np.argsort(distance, axis=1)[:, :neighbours]
-    others = known_log_p[nearest]
-    lower = (others <= found[:, None]).sum(1) + 1
-    higher = (others >= found[:, None]).sum(1) + 1
-    p = np.minimum(1.0, 2 * np.minimum(lower, higher) / (nearest.shape[1] + 1))
-    return p.reshape(np.shape(log_p))
+    p = [
+        _p_values(one, (known_y[some] - at) / unit, known_log_p[some])
+        for one, at, some in zip(found, conditions, nearest, strict=True)
+    ]
+    return np.array(p).reshape(np.shape(log_p))
+
+
+def _p_values(found: NDArray[np.float64], off: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of one image (S,), among known ones (k, S) whose conditions are off by (k, P)."""
+    # What ln p does along y is not part of its scatter.
+    design = np.column_stack([np.ones(len(off)), off])
+    level, *slopes = np.linalg.lstsq(design, known, rcond=None)[0]
+    others = known - off @ np.array(slopes) - level
+    lower, higher = (others <= found - level).sum(0) + 1, (others >= found - level).sum(0) + 1
+    return np.minimum(1.0, 2 * np.minimum(lower, higher) / (len(known) + 1))

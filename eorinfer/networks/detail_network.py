@@ -1,6 +1,7 @@
 """The details of one scale given the coarser map: each value by a mixture of normal distributions, group by group."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -21,15 +22,12 @@ class Group:
         Which of the S * C details of a cell.
     cells
         (n,) places in the grid, flattened.
-    colour
-        Which of the parities.
     known
         (n, (1 + S) * C * K) 1 where a value in the cells around is the coarser map's or of a group before.
     """
 
     row: int
     cells: Tensor
-    colour: int
     known: Tensor
 
 
@@ -92,7 +90,32 @@ class DetailNetwork(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def features(self, coarse: Tensor, u: Tensor) -> Tensor:
+    def walk(self, known: Tensor, u: Tensor, *, filling: bool = False) -> Iterator[tuple[Group, Tensor]]:
+        """Each group with the parameters of its mixtures (B, n, 3 K), in the order in which they become known.
+
+        Parameters
+        ----------
+        known
+            (B, (1 + S) * C, N): the coarser map and the details, scaled. What a group must not know is not looked at.
+        u
+            (B, P) conditions.
+        filling
+            Whether the caller fills in a group's details before it asks for the next one.
+        """
+        features = self._features(known[:, : self.channels].unflatten(2, self.cells), u)
+        for colour, cells in enumerate(self._colours):
+            given = self.given[colour](features[:, cells]).unflatten(2, (self.rows, -1))
+            around = self._around_cells(known, cells)
+            for number in range(colour * self.rows, (colour + 1) * self.rows):
+                yield self.groups[number], self._mixtures(number, given, around)
+                if filling:
+                    around = self._around_cells(known, cells)
+
+    def values_of(self, group: Group, known: Tensor) -> Tensor:
+        """A group's own details (B, n)."""
+        return known[:, self.channels + group.row, group.cells]
+
+    def _features(self, coarse: Tensor, u: Tensor) -> Tensor:
         """Of the coarser map (B, C, *cells) and the condition (B, P): (B, N, width)."""
         wrap = (True,) * len(self.cells)
         out = self.first(pad(coarse, wrap)) + self.condition(u).view(len(u), -1, *(1,) * len(self.cells))
@@ -100,18 +123,12 @@ class DetailNetwork(nn.Module):
             out = out + block(pad(F.silu(out), wrap))
         return F.silu(out).flatten(2).transpose(1, 2)
 
-    def given_by(self, features: Tensor, colour: int) -> Tensor:
-        """What the features (B, N, width) give to the groups of a colour, (B, n, S * C, width)."""
-        out: Tensor = self.given[colour](features[:, self._colours[colour]])
-        return out.unflatten(2, (self.rows, -1))
+    def _around_cells(self, known: Tensor, cells: Tensor) -> Tensor:
+        """What is in and around each of some cells (n,), (B, n, inputs)."""
+        return known[:, :, self._around[cells]].movedim(1, 2).flatten(2)
 
-    def around(self, known: Tensor, colour: int) -> Tensor:
-        """What is in and around each of a colour's cells, of known values (B, (1 + S) * C, N): (B, n, inputs)."""
-        picked = known[:, :, self._around[self._colours[colour]]]
-        return picked.movedim(1, 2).flatten(2)
-
-    def parameters_of(self, number: int, given: Tensor, around: Tensor) -> Tensor:
-        """Of the mixtures of one group, (B, n, 3 K), from what its colour is given and what is around."""
+    def _mixtures(self, number: int, given: Tensor, around: Tensor) -> Tensor:
+        """Parameters of one group, (B, n, 3 K), from what the features give (B, n, S * C, width) and what is around."""
         group = self.groups[number]
         known = around * group.known.to(around)
         hidden = F.silu(given[:, :, group.row] + self.inputs[number](known))
@@ -147,5 +164,5 @@ def _groups(around: Tensor, colours: list[Tensor], channels: int, rows: int) -> 
     for colour, cells in enumerate(colours):
         when = order[:, around[cells]].movedim(0, 1).flatten(1)
         for row in range(rows):
-            groups.append(Group(row, cells, colour, (when < colour * rows + row).float()))
+            groups.append(Group(row, cells, (when < colour * rows + row).float()))
     return groups

@@ -11,13 +11,12 @@ in the wavelets' coefficients. What a cell may be like, ionised or neutral, is t
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from eorinfer.networks.detail_network import DetailNetwork, Group
+from eorinfer.networks.detail_network import DetailNetwork
 from eorinfer.networks.haar import corners, join, pyramid, split
 from eorinfer.networks.image_flow import ImageFlow, log_normal
 from eorinfer.networks.isotropic_flow import IsotropicFlow
@@ -27,22 +26,6 @@ from eorinfer.networks.mixture import from_normal, log_density, to_normal
 SMALLEST = 2
 #: The networks of coarser scales, of which there are fewer examples, are narrower, but not below this.
 NARROWEST = 16
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """One step of the pyramid.
-
-    Attributes
-    ----------
-    coarse
-        (B, C, *coarse cells)
-    details
-        (B, S, C, *coarse cells)
-    """
-
-    coarse: Tensor
-    details: Tensor
 
 
 class MultiscaleFlow(ImageFlow):
@@ -61,7 +44,6 @@ class MultiscaleFlow(ImageFlow):
     """
 
     _mean: Tensor
-    _scale: Tensor
 
     def __init__(
         self,
@@ -101,53 +83,44 @@ class MultiscaleFlow(ImageFlow):
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Maps x (B, C, *cells) of conditions y (B, P): white noise of their shape, and ln |dz/dx| (B,) float64."""
-        u, (coarsest, scales) = self.unit(y, x.dtype), self._pyramid(x)
-        z, log_det = self.base(coarsest, y)
-        for i, scale in reversed(list(enumerate(scales))):
-            white = torch.zeros_like(scale.details)
-            flat = white.flatten(3).flatten(1, 2)
-            for group, values, parameters in self._walk(i, scale, u):
+        u, (z, known) = self.unit(y, x.dtype), self._pyramid(x)
+        z, log_det = self.base(z, y)
+        for i, network in reversed(list(enumerate(self.networks))):
+            white = torch.zeros_like(known[i][:, network.channels :])
+            for group, parameters in network.walk(known[i], u):
+                values = network.values_of(group, known[i])
                 one = to_normal(values, parameters)
                 log_det = log_det + log_density(values, parameters).sum(-1, dtype=torch.float64) - log_normal(one)
-                flat[:, group.row, group.cells] = one.to(flat.dtype)
+                white[:, group.row, group.cells] = one.to(white.dtype)
             log_det = log_det - self._log_scale(i)
-            z = join(z, flat.view_as(white), self.steps[i][0])
+            z = join(z, self._as_details(i, white), self.steps[i][0])
         return z, log_det
 
     @torch.no_grad()
     def inverse(self, z: Tensor, y: Tensor) -> Tensor:
         """White noise z (B, C, *cells) to maps of conditions y (B, P)."""
-        u = self.unit(y, z.dtype)
-        whites = []
+        u, whites = self.unit(y, z.dtype), []
         for axes, _ in self.steps:
             z, white = split(z, axes)
-            whites.append(white)
+            whites.append(white.flatten(3).flatten(1, 2))
         x = self.base.inverse(z, y)
-        for i in reversed(range(len(self.steps))):
-            network, white = self.networks[i], whites[i]
-            flat = white.flatten(3).flatten(1, 2)
-            known = torch.zeros(len(x), network.channels + network.rows, flat.shape[-1], dtype=x.dtype, device=x.device)
-            coarse = self._normed(i, x)
-            known[:, : network.channels] = coarse.flatten(2)
-            features, colour, given = network.features(coarse, u), -1, known
-            for number, group in enumerate(network.groups):
-                if group.colour != colour:
-                    colour, given = group.colour, network.given_by(features, group.colour)
-                parameters = network.parameters_of(number, given, network.around(known, colour))
-                values = from_normal(flat[:, group.row, group.cells], parameters)
+        for i, network in reversed(list(enumerate(self.networks))):
+            known = torch.cat([self._normed(i, x).flatten(2), torch.zeros_like(whites[i])], dim=1)
+            for group, parameters in network.walk(known, u, filling=True):
+                values = from_normal(whites[i][:, group.row, group.cells], parameters)
                 known[:, network.channels + group.row, group.cells] = values.to(x.dtype)
-            details = known[:, network.channels :].view_as(white) * self._spread(i, white)
-            x = join(x, self._mix(i, details, back=True), self.steps[i][0])
+            details = self._as_details(i, known[:, network.channels :])
+            x = join(x, self._mix(i, details * self._spread(i, details), back=True), self.steps[i][0])
         return x
 
     def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
         """Ln p in nats of the coarsest map and of the details of each finer scale, (B, 1 + scales) float64."""
-        u, (coarsest, scales) = self.unit(y, x.dtype), self._pyramid(x)
+        u, (coarsest, known) = self.unit(y, x.dtype), self._pyramid(x)
         out = [self.base.log_prob(coarsest, y)]
-        for i, scale in reversed(list(enumerate(scales))):
+        for i, network in reversed(list(enumerate(self.networks))):
             logs = [
-                log_density(values, parameters).sum(-1, dtype=torch.float64)
-                for _, values, parameters in self._walk(i, scale, u)
+                log_density(network.values_of(group, known[i]), parameters).sum(-1, dtype=torch.float64)
+                for group, parameters in network.walk(known[i], u)
             ]
             out.append(torch.stack(logs).sum(0) - self._log_scale(i))
         return torch.stack(out, dim=1)
@@ -172,26 +145,18 @@ class MultiscaleFlow(ImageFlow):
             getattr(self, f"_coarse_{i}").copy_(coarse.transpose(0, 1).flatten(1).std(1))
         self.base.fit_start(coarse, y)
 
-    def _pyramid(self, x: Tensor) -> tuple[Tensor, list[_Scale]]:
-        """The coarsest map, and all scales, the finest first."""
-        scales = []
+    def _pyramid(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The coarsest map, and what each scale's network knows (B, (1 + S) * C, N), the finest first."""
+        known = []
         for i, (axes, _) in enumerate(self.steps):
             x, details = split(x, axes)
-            scales.append(_Scale(x, self._mix(i, details)))
-        return x, scales
+            details = self._mix(i, details) / self._spread(i, details)
+            known.append(torch.cat([self._normed(i, x).flatten(2), details.flatten(3).flatten(1, 2)], dim=1))
+        return x, known
 
-    def _walk(self, i: int, scale: _Scale, u: Tensor) -> Iterator[tuple[Group, Tensor, Tensor]]:
-        """Each of a scale's groups, its scaled values (B, n) and their parameters (B, n, 3 K)."""
-        network, coarse = self.networks[i], self._normed(i, scale.coarse)
-        details = scale.details / self._spread(i, scale.details)
-        known = torch.cat([coarse.flatten(2), details.flatten(3).flatten(1, 2)], dim=1)
-        features, colour, given, around = network.features(coarse, u), -1, known, known
-        for number, group in enumerate(network.groups):
-            if group.colour != colour:
-                colour = group.colour
-                given, around = network.given_by(features, colour), network.around(known, colour)
-            values = known[:, network.channels + group.row, group.cells]
-            yield group, values, network.parameters_of(number, given, around)
+    def _as_details(self, i: int, rows: Tensor) -> Tensor:
+        """(B, S * C, N) as (B, S, C, *coarse cells)."""
+        return rows.unflatten(2, self.steps[i][1]).unflatten(1, (-1, self.shape[0]))
 
     def _mix(self, i: int, details: Tensor, *, back: bool = False) -> Tensor:
         """Details (B, S, C, *cells) as the cells of each block less its mean, but the last; or back."""

@@ -93,13 +93,13 @@ def test_float32_loses_little() -> None:
 
 @torch.no_grad()
 def test_samples_have_the_density() -> None:
-    made, y = flow((1, 8, 8)).float(), conditions(1).expand(2000, 2)
+    made, y = flow((1, 8, 8)).float(), conditions(1).expand(1000, 2)
     x = made.sample(y, torch.Generator().manual_seed(1))
     z, log_det = made(x, y)
-    assert z.std() == pytest.approx(1, abs=0.01)
+    assert z.std() == pytest.approx(1, abs=0.015)
     surprise = -made.log_prob(x, y)
     entropy = 64 / 2 * math.log(2 * math.pi * math.e) - log_det.mean()
-    assert surprise.mean().item() == pytest.approx(entropy.item(), abs=4 * surprise.std().item() / 2000**0.5)
+    assert surprise.mean().item() == pytest.approx(entropy.item(), abs=4 * surprise.std().item() / 1000**0.5)
 
 
 def test_gradients_reach_every_parameter() -> None:
@@ -158,17 +158,13 @@ def test_groups_know_only_those_before(cells: tuple[int, ...]) -> None:
     network = DetailNetwork(2, 3, cells, 1, width=4, depth=1, components=2)
     n = math.prod(cells)
     values = torch.randn(1, 8, n)
-    given = {colour: network.given_by(torch.randn(1, n, 4), colour) for colour in range(2 ** len(cells))}
-    seen = torch.zeros(6, n, dtype=torch.bool)
-    for number, group in enumerate(network.groups):
+    u, seen = torch.rand(1, 1), torch.zeros(6, n, dtype=torch.bool)
+    for number, (group, parameters) in enumerate(network.walk(values, u)):
+        assert parameters.shape == (1, len(group.cells), 6)
         assert not seen[group.row, group.cells].any()
         hidden = values.clone()
         hidden[:, 2:][:, ~seen] = 100.0
-        first, second = (
-            network.parameters_of(number, given[group.colour], network.around(v, group.colour))
-            for v in (values, hidden)
-        )
-        assert torch.equal(first, second)
-        assert first.shape == (1, len(group.cells), 6)
+        again = [one for _, one in network.walk(hidden, u)][number]
+        torch.testing.assert_close(again, parameters, rtol=0, atol=0)
         seen[group.row, group.cells] = True
     assert seen.all()
