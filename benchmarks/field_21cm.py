@@ -74,10 +74,10 @@ def kinds(settings: FieldSettings) -> dict[str, tuple[Build, FieldSettings]]:
         "convolutions": 5,
         "knots": 12,
         "learning_rate": 5e-3,
-        "steps": 2500,
+        "steps": 1500,
     }
-    few = settings.model_copy(update={"steps": 300, "learning_rate": 2e-3})
-    glow = settings.model_copy(update={"steps": 1300, "learning_rate": 2e-3})
+    few = settings.model_copy(update={"steps": 200, "learning_rate": 2e-3})
+    glow = settings.model_copy(update={"steps": 1200, "learning_rate": 2e-3})
     return {
         "multiscale": (build_network, settings),
         "isotropic": (build_network, settings.model_copy(update=isotropic)),

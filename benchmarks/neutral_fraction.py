@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MAPS, FEWER, NOISES = 200, 100, (0.5, 2.0)
 #: Points of the first grid, of the one where the posterior is, and nats below its peak where that ends.
 COARSE, FINE, DEPTH = 24, 33, 12.0
-TRAINING = TrainingSettings(steps=1200, epochs=3000, learning_rate=5e-3, validation_fraction=0.2)
+TRAINING = TrainingSettings(steps=800, epochs=3000, learning_rate=5e-3, validation_fraction=0.2)
 Array = NDArray[np.float64]
 
 
