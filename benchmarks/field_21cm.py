@@ -13,6 +13,7 @@ statistics  in bins of the neutral fraction, of maps made at the very neutral fr
             cumulative distributions of the cells, the bispectrum (equilateral and squeezed) and the mean free path in
             ionised regions (tools21cm; below 5 mK). Beside each: its sampling error, from a bootstrap over boxes and
             over made maps. Against held-out boxes and, with a smaller error, against all boxes.
+            21cm/field_21cm.png shows some.
 posterior   of the neutral fraction of 200 held-out maps, spread evenly over it: rms error, how often the truth is
             in the central 68 and 95%, and ln q at the truth; beside a CNN with Gaussian errors and NPE that were
             trained on the same maps. Also on maps with half and twice the noise that training saw.
@@ -44,8 +45,11 @@ from eorinfer.inference.field_training import FieldTrainer, row_conditions
 from eorinfer.inference.flow import build_power_spectrum
 from eorinfer.inference.settings import FieldSettings, PowerSpectrumSettings
 from eorinfer.progress import for_terminal
+from eorinfer.report.corner import COLOURS
+from eorinfer.report.figures import pyplot
 
 CONFIG = Path(__file__).parents[1] / "examples" / "field.toml"
+SHOWN = (0.1, 0.3, 0.5, 0.7, 0.9)
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 #: Maps of each bin, bootstrap draws, and where a cell counts as ionised, in mK.
 MAPS, DRAWS, IONISED = 200, 100, 5.0
@@ -98,6 +102,7 @@ def maps_21cm(arguments: argparse.Namespace) -> None:
     for name, real, some in (("held-out", held_out, ["multiscale"]), ("all", everything, list(flows))):
         print(f"\n21cm statistics against {name} boxes: largest (rms) deviation, and in brackets its sampling error")
         statistics({kind: flows[kind] for kind in some}, real)
+    figure(flows["multiscale"], everything, out / "field_21cm.png")
     alarms(run, flows["multiscale"])
     posteriors(run, {kind: flows[kind] for kind in ("multiscale", "isotropic")}, held_out, out)
 
@@ -158,6 +163,42 @@ def bits(flows: dict[str, FieldFlow], maps: Maps) -> None:
 
 def _error(values: Array) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def figure(flow: FieldFlow, real: Maps, file: Path) -> None:
+    """A row for each neutral fraction: three real maps of different boxes, three that are made, P(k) and the cells."""
+    spectrum = build_power_spectrum(flow.observable, PowerSpectrumSettings(bins=10))
+    drawing, axes = pyplot().subplots(len(SHOWN), 8, figsize=(13.5, 8.6), width_ratios=[*(1,) * 6, 1.5, 1.5])
+    for number, (row, target) in enumerate(zip(axes, SHOWN, strict=True)):
+        rng = np.random.default_rng(11)
+        near = np.flatnonzero(np.abs(real.y[:, 0].numpy() - target) < 0.05)
+        some = real[rng.permutation(near)[:MAPS]]
+        made = torch.from_numpy(flow.sample(some.y.numpy(), seed=12))
+        firsts = np.sort(np.unique(some.box, return_index=True)[1])[:3]
+        pictures = [("real", some.x[i, 0]) for i in firsts] + [("generated", made[i, 0]) for i in firsts]
+        for axis, (name, picture) in zip(row, pictures, strict=False):
+            axis.imshow(picture.T, origin="lower", vmin=-3, vmax=30)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if number == 0:
+                axis.set_title(name, fontsize=9)
+        row[0].set_ylabel(rf"$\bar x_{{\rm HI}} = {target:g}$", fontsize=9)
+        for name, maps, colour in (("real", some.x, "black"), ("generated", made, COLOURS[0])):
+            style: dict[str, Any] = {"color": colour, "lw": 1.3, "ls": "--" if name == "real" else "-", "label": name}
+            row[6].loglog(spectrum.k, spectrum(maps)[:, 0].mean(0), **style)
+            row[7].stairs(*np.histogram(maps.numpy(), np.linspace(-4, 32, 60), density=True), **style)
+        power = spectrum(some.x)[:, 0].numpy()
+        spread = _spread(power, power, some.box, rng)
+        row[6].fill_between(spectrum.k, power.mean(0) * (1 - spread), power.mean(0) * (1 + spread), color="0.85")
+        for axis in row[6:]:
+            axis.tick_params(labelsize=6)
+            axis.minorticks_off()
+    axes[0, 6].legend(frameon=False, fontsize=7)
+    axes[0, 6].set_title("$P(k)$, mK² Mpc²", fontsize=9)
+    axes[0, 7].set_title("cells, mK", fontsize=9)
+    axes[-1, 6].set_xlabel("$k$, 1/Mpc", fontsize=8)
+    drawing.tight_layout(pad=0.4)
+    drawing.savefig(file, dpi=100)
 
 
 # -- statistics of what is made --------------------------------------------------------------------
