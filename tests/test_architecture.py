@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"eorinfer.samples", "eorinfer.observation"},
     {"eorinfer.survey", "eorinfer.summaries", "eorinfer.networks"},
     {"eorinfer.inference.settings"},
-    {"eorinfer.separation.settings"},
+    {"eorinfer.separation.settings", "eorinfer.contest.settings"},
     {"eorinfer.rows"},
     {"eorinfer.chunks", "eorinfer.claims"},
     {"eorinfer.shards"},
@@ -32,8 +32,9 @@ LAYERS: list[set[str]] = [
     {"eorinfer.executors", "eorinfer.explain"},
     {"eorinfer.config"},
     {"eorinfer.run"},
+    {"eorinfer.contest"},
     {"eorinfer.cli_common"},
-    {"eorinfer.cli_field", "eorinfer.cli_separate"},
+    {"eorinfer.cli_contest", "eorinfer.cli_field", "eorinfer.cli_separate"},
     {"eorinfer.cli"},
 ]
 #: Stricter than the order: these know nothing of banks and files.
@@ -44,7 +45,10 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "sbi": ("eorinfer.inference.flow", "eorinfer.inference.calibration"),
     "lightning": ("eorinfer.inference", "eorinfer.separation"),
     "emcee": ("eorinfer.inference.mcmc",),
-    "torch": (*NOTHING_OF_RUNS, "eorinfer.inference", "eorinfer.separation", "eorinfer.report", "eorinfer.run"),
+    "torch": (
+        *(*NOTHING_OF_RUNS, "eorinfer.inference", "eorinfer.separation"),
+        *("eorinfer.report", "eorinfer.run", "eorinfer.contest"),
+    ),
     "hmf": ("simulators.lim.cosmology",),
     "py21cmfast": ("simulators.reionization",),
     "tools21cm": ("eorinfer.survey.coverage",),

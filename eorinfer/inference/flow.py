@@ -1,6 +1,7 @@
 """Embedding and posterior flow as one network; the one module that builds sbi's estimators."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,25 +48,9 @@ class PosteriorNetwork(nn.Module):
     ) -> None:
         super().__init__()
         p = len(prior.parameters)
-        features = embedding.features or max(8, 4 * p)
-        spectrum = power_spectrum.model_copy(update={"bins": embedding.bins})
-        self.embedding = Embedding(
-            observable.shape,
-            features,
-            build_power_spectrum(observable, spectrum) if embedding.power_spectrum else None,
-            embedding.width if embedding.convolution else None,
-            observable.symmetry.periodic,
-            embedding.redshifts,
-        )
+        self.embedding, features = build_embedding(p, observable, embedding, power_spectrum)
         self.normal = TruncatedNormalMap(features, p)
-        build = posterior_nn(
-            flow.kind,
-            z_score_theta="none",
-            z_score_x="none",
-            hidden_features=list(flow.hidden),  # an int means something else
-            num_transforms=flow.transforms,
-        )
-        self.flow = build(torch.zeros(2, p), torch.zeros(2, features))
+        self.flow = build_flow(flow, p, features)
         self.register_buffer("low", torch.tensor(prior.low))
         self.register_buffer("high", torch.tensor(prior.high))
 
@@ -111,6 +96,35 @@ class PosteriorNetwork(nn.Module):
         z, log_det = self.normal(v, features)
         log_q: Tensor = self.flow.log_prob(z, condition=features) + log_det
         return log_q + theta.shape[-1] * math.log(2 * E)
+
+
+def build_embedding(
+    parameters: int, observable: Observable, settings: EmbeddingSettings, power_spectrum: PowerSpectrumSettings
+) -> tuple[Embedding, int]:
+    """A fresh embedding, and the length of its features."""
+    features = settings.features or max(8, 4 * parameters)
+    spectrum = power_spectrum.model_copy(update={"bins": settings.bins})
+    embedding = Embedding(
+        observable.shape,
+        features,
+        build_power_spectrum(observable, spectrum) if settings.power_spectrum else None,
+        settings.width if settings.convolution else None,
+        observable.symmetry.periodic,
+        settings.redshifts,
+    )
+    return embedding, features
+
+
+def build_flow(settings: FlowSettings, inputs: int, condition: int) -> Any:
+    """Sbi's estimator of a density of `inputs` numbers, given `condition` others."""
+    build = posterior_nn(
+        settings.kind,
+        z_score_theta="none",
+        z_score_x="none",
+        hidden_features=list(settings.hidden),  # an int means something else
+        num_transforms=settings.transforms,
+    )
+    return build(torch.zeros(2, inputs), torch.zeros(2, condition))
 
 
 def build_power_spectrum(observable: Observable, settings: PowerSpectrumSettings) -> PowerSpectrum:

@@ -45,14 +45,15 @@ class FlowSettings(Settings):
     Parameters
     ----------
     kind
-        One of sbi's zuko estimators.
+        One of sbi's zuko estimators; or ``"gaussian"``: no flow but a Gaussian in theta with the network's mean and
+        covariance, as in regression.
     transforms
         Number of transforms.
     hidden
         Hidden layers of each transform's network.
     """
 
-    kind: Literal["zuko_nsf", "zuko_maf"] = "zuko_nsf"
+    kind: Literal["zuko_nsf", "zuko_maf", "gaussian"] = "zuko_nsf"
     transforms: PositiveInt = 2
     hidden: tuple[PositiveInt, ...] = (32, 32)
 

@@ -66,20 +66,17 @@ class Simulations:
         with self._naming_the_config():
             return simulate_one(self.config.simulator, theta, seed, self.config.folder, self._limits())
 
-    def preflight(self, planned: int, there: int, rounds: int, predictive: int) -> str:
+    def preflight(self, what: str, planned: int, there: int) -> str:
         """How much is ahead, how long it takes and how much disk, in one line.
 
         Parameters
         ----------
+        what
+            The simulations, in words.
         planned, there
-            Simulations in all, and how many of them the bank has.
-        rounds
-            Number of rounds.
-        predictive
-            Simulations of the predictive check among those planned.
+            How many in all, and how many of them the bank has.
         """
-        check = f" and {predictive} for the predictive check" if predictive else ""
-        line = f"preflight: {planned - predictive} simulations in {rounds} round(s){check}"
+        line = f"preflight: {what}"
         if planned == there:
             return f"{line}, all of them in the bank"
         measured = self.bank.rows().ok.seconds

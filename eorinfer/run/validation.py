@@ -11,7 +11,8 @@ from eorinfer.errors import WorkError
 from eorinfer.files import write_json
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.calibration import calibrate, recovery
-from eorinfer.inference.exact import grid_posterior, grid_samples
+from eorinfer.inference.exact import grid_posterior
+from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.many import Draws, draw, log_density, unit
 from eorinfer.inference.mcmc import run_mcmc
 from eorinfer.inference.misspecification import check_observation
