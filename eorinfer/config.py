@@ -154,7 +154,7 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
     except ValueError as error:
         raise InputError(f"{path}: [field] {error}") from error
     try:
-        check_contest(tables.contest, simulator.observables[0])
+        check_contest(tables.contest, simulator, tables.survey)
     except ValueError as error:
         raise InputError(f"{path}: [contest] {error}") from error
     try:

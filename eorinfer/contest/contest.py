@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eorinfer.contest.answers import Answers
 from eorinfer.contest.entrant import AMORTISED, Entrant, Ground
-from eorinfer.contest.likelihoods import field_entrant, power_entrant
+from eorinfer.contest.likelihoods import exact_entrant, field_entrant, power_entrant
 from eorinfer.contest.networks import network_entrant
 from eorinfer.contest.scores import Score, find, log_volumes
 from eorinfer.contest.settings import ContestSettings, Method
@@ -96,6 +96,8 @@ def enter(ground: Ground, name: Method) -> Entrant:
     """A method, trained or loaded."""
     if name in AMORTISED:
         return network_entrant(ground, name)
+    if name == "exact":
+        return exact_entrant(ground)
     return field_entrant(ground) if name == "field-flow" else power_entrant(ground, name)
 
 
@@ -184,7 +186,9 @@ def _write(
     config, out, settings = run.config, run.out, run.tables.contest
     tables = contest_tables(scores, settings, config.prior, len(ground.rows), derived_seed(run.tables.seed, 0, 22))
     save_figure(_figure(scores, settings, config.prior), out / "contest")
-    save_figure(corner(*chains, truth=observation.theta), out / "contest-corner")
+    drawn = _drawn(scores, settings, config.prior)
+    some = [chain for score, chain in zip(scores, chains, strict=True) if score in drawn]
+    save_figure(corner(*some, truth=observation.theta, close=True), out / "contest-corner")
     content: dict[str, Any] = {
         "format": FORMAT,
         "title": "Flow posteriors against power-spectrum likelihoods",
@@ -198,7 +202,7 @@ def _write(
             },
             {
                 "title": "One observation",
-                "caption": "What each method says of the run's observation.",
+                "caption": "What these say of the run's observation; the chains of all are in chains/.",
                 "file": "contest-corner.png",
             },
         ],
@@ -217,12 +221,21 @@ def _write(
     return content
 
 
+def _drawn(scores: list[Score], settings: ContestSettings, prior: Prior) -> list[Score]:
+    """What can be told apart in one corner plot: reference, baseline, the field flow and the best of the others."""
+    named = {settings.reference, settings.baseline, "field-flow"}
+    others = [score for score in scores if score.entrant.name not in named and score.calibration.calibrated]
+    best = max(others, key=lambda score: score.content(prior)["gain"]["mean"], default=None)
+    return [score for score in scores if score.entrant.name in named or score is best]
+
+
 def _figure(scores: list[Score], settings: ContestSettings, prior: Prior) -> Any:
     reference = find(scores, settings.reference) or scores[0]
     contents = [score.content(prior) for score in scores]
     return contest_figure(
         [score.entrant.label for score in scores],
         np.array([[content["gain"]["mean"], content["gain"]["error"]] for content in contents]),
+        [content["calibrated"] for content in contents],
         [score.calibration.tarp for score in scores],
         [np.empty(0) if score is reference else log_volumes(score, reference) for score in scores],
         reference.entrant.label,

@@ -26,6 +26,7 @@ LABELS: dict[Method, str] = {
     "npe-both": "NPE on image and P(k)",
     "regression": "CNN regression, Gaussian errors",
     "field-flow": "field flow",
+    "exact": "exact likelihood",
 }
 #: What gives posteriors at once, whatever is observed.
 AMORTISED: tuple[Method, ...] = ("npe-power", "npe-image", "npe-both", "regression")

@@ -12,10 +12,11 @@ from torch import Tensor
 from eorinfer.contest.answers import Answers
 from eorinfer.contest.entrant import Entrant, Ground
 from eorinfer.contest.networks import trained_posterior
-from eorinfer.contest.settings import PROPOSALS, Method
+from eorinfer.contest.settings import PROPOSALS, Method, exact_noise
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.data import Cubes
 from eorinfer.inference.emulator import Emulator, observe_spectra
+from eorinfer.inference.exact import ModePower, log_likelihood
 from eorinfer.inference.grid import refined_grid
 from eorinfer.inference.importance import ENOUGH, LogLikelihood, Weighted, around, weighted
 from eorinfer.inference.mcmc import run_mcmc
@@ -25,7 +26,7 @@ from eorinfer.observation import Observation
 from eorinfer.progress import Silent
 from eorinfer.run.field import trained_field
 from eorinfer.summaries.power import CylindricalPowerSpectrum
-from simulators import Observable
+from simulators import GaussianField, Observable
 from simulators.base import derived_seed
 
 #: Parameters up to which a posterior is taken from a grid, and its points along each.
@@ -74,6 +75,19 @@ def field_entrant(ground: Ground) -> Entrant:
 
     key = ground.key_of("field-flow", field=parts.config.tables.field.model_dump(mode="json"))
     return _entrant(ground, "field-flow", key, flow.facts["seconds"], likelihood, proposal)
+
+
+def exact_entrant(ground: Ground) -> Entrant:
+    """Of the modes of a Gaussian field in white noise."""
+    config = ground.parts.config
+    simulator, sigma = config.simulator, exact_noise(config.simulator, config.tables.survey)
+    assert isinstance(simulator, GaussianField) and sigma is not None
+
+    def likelihood(observed: Tensor) -> LogLikelihood:
+        modes = ModePower.of(observed[0].double().numpy(), simulator.box_length)
+        return lambda theta: log_likelihood(simulator, sigma, modes, theta)
+
+    return _entrant(ground, "exact", ground.key_of("exact"), 0.0, likelihood)
 
 
 def _entrant(

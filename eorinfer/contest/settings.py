@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from eorinfer.inference.settings import Settings
-from simulators import Observable
+from eorinfer.survey.settings import NoSurvey, SurveySettings, WhiteNoise
+from simulators import Simulator
 
 Method = Literal[
     "ps-diagonal",
@@ -18,6 +19,7 @@ Method = Literal[
     "npe-both",
     "regression",
     "field-flow",
+    "exact",
 ]
 #: What the field flow's importance weights may start from, the best first.
 PROPOSALS: tuple[Method, ...] = ("npe-both", "npe-image", "npe-power")
@@ -82,13 +84,24 @@ class ContestSettings(Settings):
         return self
 
 
-def check_contest(settings: ContestSettings, observable: Observable) -> None:
-    """Refuse what an observable does not allow.
+def check_contest(settings: ContestSettings, simulator: Simulator, survey: SurveySettings) -> None:
+    """Refuse what a simulator and a survey do not allow.
 
     Raises
     ------
     ValueError
-        If there is no line of sight for the power spectrum across and along it.
+        If there is no line of sight for the power spectrum across and along it, or no known exact posterior.
     """
-    if "ps-2d" in settings.methods and len(observable.cells) != 3:
+    if "ps-2d" in settings.methods and len(simulator.observables[0].cells) != 3:
         raise ValueError('methods: "ps-2d", P(k_perp, k_par), is for cubes; the simulator makes maps')
+    if "exact" in settings.methods and exact_noise(simulator, survey) is None:
+        raise ValueError('methods: "exact" is known for kind = "gaussian-field" with white noise or none alone')
+
+
+def exact_noise(simulator: Simulator, survey: SurveySettings) -> float | None:
+    """White noise per cell with which the exact posterior is known; None where it is not."""
+    if simulator.kind != "gaussian-field":
+        return None
+    if isinstance(survey, WhiteNoise):
+        return survey.sigma
+    return 0.0 if isinstance(survey, NoSurvey) else None
