@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from eorinfer.contest.answers import Answers
-from eorinfer.contest.entrant import AMORTISED, Entrant, Ground
+from eorinfer.contest.entrant import AMORTISED, LABELS, Entrant, Ground
 from eorinfer.contest.likelihoods import exact_entrant, field_entrant, power_entrant
+from eorinfer.contest.loop import loop_posterior
 from eorinfer.contest.networks import network_entrant
 from eorinfer.contest.scores import Score, find, log_volumes
 from eorinfer.contest.settings import ContestSettings, Method
-from eorinfer.contest.tables import contest_tables, lines
+from eorinfer.contest.tables import contest_tables, cost_table, lines
 from eorinfer.errors import InputError
 from eorinfer.files import read_json, write_json
 from eorinfer.observation import Observation
@@ -79,7 +80,14 @@ def hold(run: Run) -> dict[str, Any]:
             f"contest: {entrant.label}: {told['gain']['mean']:.2f} ± {told['gain']['error']:.2f} nats gained, "
             f"{'calibrated' if told['calibrated'] else 'NOT calibrated'}"
         )
-    return _write(run, ground, scores, chains, observation)
+    loop = _loop(ground, chains, observation) if settings.loop_steps else None
+    return _write(run, ground, scores, chains, observation, loop)
+
+
+def _loop(ground: Ground, chains: list[Samples], observation: Observation) -> dict[str, Any]:
+    """The simulator in emcee's loop, from what the power spectrum has said of the observation, or any other."""
+    best = next((chain for chain in chains if chain.label == LABELS["ps-full"]), chains[0])
+    return loop_posterior(ground, observation, best)
 
 
 def preflight(run: Run) -> None:
@@ -181,10 +189,17 @@ def _of_observation(ground: Ground, entrant: Entrant, observation: Observation) 
 
 
 def _write(
-    run: Run, ground: Ground, scores: list[Score], chains: list[Samples], observation: Observation
+    run: Run,
+    ground: Ground,
+    scores: list[Score],
+    chains: list[Samples],
+    observation: Observation,
+    loop: dict[str, Any] | None,
 ) -> dict[str, Any]:
     config, out, settings = run.config, run.out, run.tables.contest
-    tables = contest_tables(scores, settings, config.prior, len(ground.rows), derived_seed(run.tables.seed, 0, 22))
+    rows = run.bank.rows([plan for plan, _ in run.rounds.first()])
+    tables = contest_tables(scores, settings, config.prior, derived_seed(run.tables.seed, 0, 22))
+    tables.append(cost_table(scores, len(ground.rows), float(rows.seconds[rows.seconds > 0].mean()), loop))
     save_figure(_figure(scores, settings, config.prior), out / "contest")
     drawn = _drawn(scores, settings, config.prior)
     some = [chain for score, chain in zip(scores, chains, strict=True) if score in drawn]
@@ -210,6 +225,7 @@ def _write(
         "methods": {score.entrant.name: score.content(config.prior) for score in scores},
         "parameters": config.prior.names,
         "simulations": len(ground.rows),
+        "loop": loop,
     }
     write_json(out / "benchmark.json", content)
     for table in tables:

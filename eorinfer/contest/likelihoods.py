@@ -80,8 +80,8 @@ def field_entrant(ground: Ground) -> Entrant:
 def exact_entrant(ground: Ground) -> Entrant:
     """Of the modes of a Gaussian field in white noise."""
     config = ground.parts.config
-    simulator, sigma = config.simulator, exact_noise(config.simulator, config.tables.survey)
-    assert isinstance(simulator, GaussianField) and sigma is not None
+    simulator, sigma = config.simulator, exact_noise(config.simulator, config.tables.survey) or 0.0
+    assert isinstance(simulator, GaussianField)
 
     def likelihood(observed: Tensor) -> LogLikelihood:
         modes = ModePower.of(observed[0].double().numpy(), simulator.box_length)
@@ -182,19 +182,24 @@ def _by_spectrum(
     return of
 
 
-def _fixed(ground: Ground, emulator: Emulator, *, diagonal: bool) -> Callable[[Tensor], LogLikelihood]:
-    """The emulated mean, with the covariance that the emulator has at the fiducial parameters."""
+def fixed_precision(ground: Ground, emulator: Emulator, *, diagonal: bool = False) -> Tensor:
+    """Inverse (D, D) of the covariance, or of its diagonal, that the emulator has at the fiducial parameters."""
     prior = ground.parts.config.prior
     fiducial = np.clip([p.fiducial for p in prior.parameters], prior.low, prior.high)
     with torch.no_grad():
         covariance = emulator.covariance(torch.from_numpy(fiducial[None]))[0]
-        inverse = torch.diag(1 / covariance.diagonal()) if diagonal else torch.linalg.inv(covariance)
+        return torch.diag(1 / covariance.diagonal()) if diagonal else torch.linalg.inv(covariance)
+
+
+def _fixed(ground: Ground, emulator: Emulator, *, diagonal: bool) -> Callable[[Tensor], LogLikelihood]:
+    """The emulated mean, with that covariance."""
+    precision = fixed_precision(ground, emulator, diagonal=diagonal)
 
     def given(power: Tensor) -> LogLikelihood:
         def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
             with torch.no_grad():
                 off = power - emulator(torch.from_numpy(np.ascontiguousarray(theta)))[0]
-                return (-0.5 * torch.einsum("ni,ij,nj->n", off, inverse, off)).numpy()
+                return (-0.5 * torch.einsum("ni,ij,nj->n", off, precision, off)).numpy()
 
         return log_l
 

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from eorinfer.contest.scores import Score, against, find
 from eorinfer.contest.settings import ContestSettings
+from eorinfer.inference.mcmc import LONG_ENOUGH
 from eorinfer.prior import Prior
 
 Table = dict[str, Any]
 
 
-def contest_tables(
-    scores: Sequence[Score], settings: ContestSettings, prior: Prior, simulations: int, seed: int
-) -> list[Table]:
-    """What was gained, what can be trusted, each parameter, and what it cost.
+def contest_tables(scores: Sequence[Score], settings: ContestSettings, prior: Prior, seed: int) -> list[Table]:
+    """What was gained, what can be trusted, and each parameter.
 
     Parameters
     ----------
@@ -23,27 +24,47 @@ def contest_tables(
         ``[contest]``.
     prior
         Of the run.
-    simulations
-        That all were trained on.
     seed
         Of the bootstrap.
     """
     contents = [score.content(prior) for score in scores]
-    tables = [
+    return [
         _information(scores, contents, settings, seed),
         _calibration(scores, contents),
         _parameters(scores, contents, settings, prior, seed),
-        {
-            "title": "Cost",
-            "caption": "Seconds by the clock on the machine that ran it. The simulations are shared.",
-            "columns": ["method", "simulations", "training, s", "an observation, s"],
-            "rows": [
-                [c["label"], simulations, round(c["training_seconds"]), _short(c["seconds_per_observation"])]
-                for c in contents
-            ],
-        },
     ]
-    return tables
+
+
+def cost_table(scores: Sequence[Score], simulations: int, each: float, loop: dict[str, Any] | None) -> Table:
+    """Simulator calls and seconds to a posterior.
+
+    Parameters
+    ----------
+    scores
+        Of all methods.
+    simulations, each
+        That all were trained on, and the seconds of one.
+    loop
+        From `loop_posterior`, if there was one.
+    """
+    shared = round(simulations * each)
+    rows: list[list[Any]] = []
+    for score in scores:
+        training, one = round(score.entrant.training_seconds), _short(float(np.median(score.answers.seconds)))
+        rows.append([score.entrant.label, simulations, shared, training, one])
+    if loop:
+        calls, more = loop["simulations"], loop["simulations_for_a_chain_of_50"]
+        label = f"{loop['label']}: {loop['autocorrelation_times']:.1f} autocorrelation times, as far as it went"
+        rows.append([label, calls, round(calls * each), None, round(loop["seconds"])])
+        label = f"{loop['label']}: {LONG_ENOUGH} autocorrelation times, by extrapolation"
+        rows.append([label, more, round(more * each), None, round(more * each)])
+    return {
+        "title": "Simulator calls and seconds",
+        "caption": "Seconds by the clock on the machine that ran it, whatever else it did; simulating as if one after "
+        "the other. What is trained on is simulated once for all methods and all observations.",
+        "columns": ["method", "simulations", "simulating, s", "training, s", "an observation, s"],
+        "rows": rows,
+    }
 
 
 def _information(
