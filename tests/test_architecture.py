@@ -52,6 +52,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "hmf": ("simulators.lim.cosmology",),
     "py21cmfast": ("simulators.reionization",),
     "tools21cm": ("eorinfer.survey.coverage",),
+    "kymatio": ("eorinfer.summaries.scattering",),
     "distributed": ("eorinfer.executors",),
     "mpi4py": ("eorinfer.executors",),
     "getdist": ("eorinfer.samples", "eorinfer.report"),

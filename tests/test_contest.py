@@ -19,7 +19,7 @@ from eorinfer.samples import Samples
 from .runs import call, config, quick_emulator
 
 METHODS = ["exact", "ps-diagonal", "ps-fixed", "ps-full", "ps-neural", "npe-power", "npe-image", "npe-both"]
-METHODS += ["regression", "field-flow"]
+METHODS += ["npe-scattering", "regression", "field-flow"]
 CONTEST: dict[str, Any] = {
     "methods": METHODS,
     "truths": 60,

@@ -24,12 +24,13 @@ LABELS: dict[Method, str] = {
     "npe-power": "NPE on P(k)",
     "npe-image": "NPE on the image",
     "npe-both": "NPE on image and P(k)",
+    "npe-scattering": "NPE on scattering coefficients",
     "regression": "CNN regression, Gaussian errors",
     "field-flow": "field flow",
     "exact": "exact likelihood",
 }
 #: What gives posteriors at once, whatever is observed.
-AMORTISED: tuple[Method, ...] = ("npe-power", "npe-image", "npe-both", "regression")
+AMORTISED: tuple[Method, ...] = ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression")
 
 
 @dataclass(frozen=True)

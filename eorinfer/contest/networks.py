@@ -21,6 +21,7 @@ VIEWS: dict[Method, dict[str, Any]] = {
     "npe-power": {"convolution": False, "power_spectrum": True},
     "npe-image": {"convolution": True, "power_spectrum": False},
     "npe-both": {"convolution": True, "power_spectrum": True},
+    "npe-scattering": {"convolution": False, "power_spectrum": False, "scattering": True},
     "regression": {"convolution": True, "power_spectrum": False},
 }
 

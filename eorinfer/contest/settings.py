@@ -17,6 +17,7 @@ Method = Literal[
     "npe-power",
     "npe-image",
     "npe-both",
+    "npe-scattering",
     "regression",
     "field-flow",
     "exact",

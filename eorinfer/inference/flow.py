@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from sbi.neural_nets import posterior_nn
 from torch import Tensor, nn
 
+from eorinfer.errors import InputError
 from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.inference.truncated import E, TruncatedNormalMap
 from eorinfer.networks.embedding import Embedding
 from eorinfer.prior import Prior
 from eorinfer.summaries.power import PowerSpectrum, default_edges
+from eorinfer.summaries.scattering import Scattering
 from simulators import Observable
 
 
@@ -111,6 +113,7 @@ def build_embedding(
         settings.width if settings.convolution else None,
         observable.symmetry.periodic,
         settings.redshifts,
+        build_scattering(observable) if settings.scattering else None,
     )
     return embedding, features
 
@@ -125,6 +128,22 @@ def build_flow(settings: FlowSettings, inputs: int, condition: int) -> Any:
         num_transforms=settings.transforms,
     )
     return build(torch.zeros(2, inputs), torch.zeros(2, condition))
+
+
+def build_scattering(observable: Observable) -> nn.Module:
+    """Scattering coefficients of an observable.
+
+    Raises
+    ------
+    InputError
+        If kymatio is not installed, or the maps are too small.
+    """
+    try:
+        return Scattering(observable.cells, observable.symmetry.periodic)
+    except ImportError as error:
+        raise InputError("scattering coefficients need kymatio: pip install 'eorinfer[scattering]'") from error
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def build_power_spectrum(observable: Observable, settings: PowerSpectrumSettings) -> PowerSpectrum:

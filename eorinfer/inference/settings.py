@@ -20,6 +20,8 @@ class EmbeddingSettings(Settings):
         Use the CNN on the image.
     power_spectrum
         Use the logarithm of P(k) beside it.
+    scattering
+        Use scattering coefficients of the maps across the last axis beside it; needs kymatio.
     bins
         Bins of P(k) for that, logarithmic between the limits of ``[power_spectrum]``.
     width
@@ -33,6 +35,7 @@ class EmbeddingSettings(Settings):
 
     convolution: bool = True
     power_spectrum: bool = True
+    scattering: bool = False
     bins: PositiveInt = 16
     width: PositiveInt = 16
     redshifts: Literal["channels", "volumes"] = "channels"
