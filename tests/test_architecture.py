@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     {"eorinfer.config"},
     {"eorinfer.run"},
     {"eorinfer.cli_common"},
-    {"eorinfer.cli_field", "eorinfer.cli_separate"},
+    {"eorinfer.cli_field", "eorinfer.cli_report", "eorinfer.cli_separate"},
     {"eorinfer.cli"},
 ]
 #: Stricter than the order: these know nothing of banks and files.
