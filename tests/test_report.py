@@ -14,9 +14,10 @@ import pytest
 
 from eorinfer.errors import InputError
 from eorinfer.report.figures import pyplot, write_figure
-from eorinfer.report.page import render
+from eorinfer.report.page import Picture, Table, render
 from eorinfer.run.found import Found
 from eorinfer.run.report import page_of, write_report
+from eorinfer.samples import Samples
 
 from .browser import Browser, browser, executable
 from .runs import call, config, quick_emulator
@@ -122,21 +123,49 @@ def test_a_posterior_that_was_used_again(whole: Path, tmp_path: Path) -> None:
     assert "bias [σ]" in page
 
 
+def test_chains_that_somebody_put_there(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "chains", tmp_path / "chains")
+    npe = Samples.read(whole / "chains/npe")
+    npe.write(tmp_path / "chains/again")
+    Samples.unweighted(npe.values[:, 1:], npe.parameters[1:], "of one parameter").write(tmp_path / "chains/slope.1")
+    found = Found.read(tmp_path)
+    assert list(found.chains) == ["npe", "mcmc", "again", "slope.1"]
+    (posterior,) = [section for section in page_of(found).sections if section.id == "posterior"]
+    everything, slope, says, cost = posterior.blocks
+    assert isinstance(everything, Picture)
+    assert isinstance(slope, Picture)
+    assert everything.alt.endswith("NPE on images, power-spectrum MCMC, NPE on images")
+    assert slope.alt == "Corner plot of slope: of one parameter, " + everything.alt.partition(": ")[2]
+    assert isinstance(says, Table)
+    assert isinstance(cost, Table)
+    assert [row[0] for row in says.rows] == ["log_amplitude"] * 3 + ["slope"] * 4
+    labels = ["NPE on images (npe)", "power-spectrum MCMC", "NPE on images (again)", "of one parameter"]
+    assert [row[0] for row in cost.rows] == labels
+
+
 def test_warnings_come_first(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(run, out)
     for name, change in (
         ("chains/npe.json", {"misspecification": {"unlike": True, "line": "WARNING: the observation is unlike"}}),
-        ("validation.json", {"calibrated": False, "verdict": "NOT calibrated: slope is too narrow"}),
+        (
+            "validation.json",
+            {"calibrated": False, "verdict": "NOT calibrated: slope is too narrow", "posterior": "old"},
+        ),
     ):
         content = json.loads((out / name).read_text())
         for key, value in change.items():
             content[key] = content[key] | value if isinstance(value, dict) else value
         (out / name).write_text(json.dumps(content))
-    page = page_of(Found.read(out))
-    assert "the observation is unlike" in page.warnings
-    assert "The posterior is NOT calibrated: slope is too narrow" in page.warnings
-    assert any("The chain mcmc has not converged: 80 steps are" in line for line in page.warnings)
+    before, page = page_of(Found.read(run)), page_of(Found.read(out))
+    assert any("The chain mcmc has not converged: 80 steps are" in line for line in before.warnings)
+    for told in (
+        "the observation is unlike",
+        "The posterior is NOT calibrated: slope is too narrow",
+        "The posterior was trained again after its validation: calibration is that of the one before",
+    ):
+        assert told in page.warnings
+        assert told not in before.warnings
     text = render(page)
     assert text.index("NOT calibrated") < text.index('id="observation"')
 

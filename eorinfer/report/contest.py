@@ -80,7 +80,7 @@ class Contest(_Part):
             raise InputError(f"{out / FILE}: {where}: {first['msg']}") from error
 
     def blocks(self, out: Path) -> Iterator[Block]:
-        """Tables, figures and notes, as the page sets them.
+        """Tables, notes and figures, as the page sets them.
 
         Raises
         ------
@@ -89,14 +89,14 @@ class Contest(_Part):
         """
         for table in self.tables:
             yield Table(table.columns, table.rows, table.title, table.caption)
+        if self.notes:
+            yield Notes(self.notes)
         for figure in self.figures:
             file = out / figure.file
             if file.suffix != ".png" or not file.is_file() or not file.resolve().is_relative_to(out.resolve()):
                 raise InputError(f"{out / FILE}: figure {figure.file!r} is no .png file in {out}")
             alt = f"{figure.title}. {figure.caption}"
             yield Picture.of(file.read_bytes(), alt, figure.title, figure.caption)
-        if self.notes:
-            yield Notes(self.notes)
         if self.config:
             text = self.config if isinstance(self.config, str) else json.dumps(self.config, indent=2)
             yield Code(text, "config of the contest")

@@ -26,7 +26,7 @@ SHARP = 400
 LONG = 2.0
 
 #: What the cells along the last axis are where the observation has coordinates for them.
-_COORDINATES = {"z": "redshift", "frequency": "frequency [MHz]", "wavelength": "wavelength [µm]"}
+_COORDINATES = {"z": ("redshift", ""), "frequency": ("frequency", " MHz"), "wavelength": ("wavelength", " µm")}
 
 
 def channel_name(observation: Observation, channel: int) -> str:
@@ -47,11 +47,17 @@ def slices(observation: Observation) -> list[Drawing]:
         if cube.ndim == 1:
             drawings.append(_line(observation, cube, name))
             continue
-        if cube.ndim == 3 and cube.shape[-1] > LONG * max(cube.shape[:-1]):
-            drawings.append(
-                _image(observation, cube[:, cube.shape[1] // 2], (0, 2), f"{name}, along the line of sight")
-            )
-        drawings.append(_image(observation, cube if cube.ndim == 2 else cube[..., cube.shape[-1] // 2], (0, 1), name))
+        if cube.ndim == 2:
+            drawings.append(_image(observation, cube, (0, 1), name))
+            continue
+        middle = cube.shape[-1] // 2
+        if cube.shape[-1] > LONG * max(cube.shape[:-1]):
+            along = f"{name}, along the line of sight"
+            drawings.append(_image(observation, cube[:, cube.shape[1] // 2], (0, 2), along))
+        if observation.coordinates:
+            what, unit = _coordinate(observation)
+            name = f"{name}, {what} {observation.coordinates[middle]:.4g}{unit}"
+        drawings.append(_image(observation, cube[..., middle], (0, 1), name))
     return drawings
 
 
@@ -105,7 +111,8 @@ def _image(observation: Observation, image: NDArray[np.float32], cells: tuple[in
         bar.set_label(observation.unit or "value")
         bar.outline.set_edgecolor(INK)
         if along and observation.coordinates:
-            across = _COORDINATES.get(observation.axes[-1], observation.axes[-1])
+            what, unit = _coordinate(observation)
+            across = f"{what} [{unit.strip()}]" if unit else what
             places = np.linspace(0, image.shape[1] - 1, 7).round().astype(int)
             axis.set_xticks(
                 (places + 0.5) * width / image.shape[1], [f"{observation.coordinates[i]:.4g}" for i in places]
@@ -122,6 +129,11 @@ def _line(observation: Observation, values: NDArray[np.float32], name: str) -> D
         axis.plot((np.arange(len(values)) + 0.5) * width / len(values), values, color=SERIES[0], lw=1.2)
         axis.set(xlabel=across, ylabel=observation.unit or "value", title=name)
         return Drawing(_svg(figure, f"Observed values, {name}"))
+
+
+def _coordinate(observation: Observation) -> tuple[str, str]:
+    """What the observation's coordinates along its last axis are, and their unit after a space."""
+    return _COORDINATES.get(observation.axes[-1], (observation.axes[-1], ""))
 
 
 def _side(observation: Observation, cell: int) -> tuple[float, str]:

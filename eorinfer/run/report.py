@@ -106,9 +106,9 @@ def _warnings(found: Found) -> Iterator[str]:
         if facts["left_out"]:
             kinds = ", ".join(f"{n} {status}" for status, n in facts["left_out"].items())
             yield f"{kinds} simulations were left out: the posterior is conditional on a valid simulation"
-    trained, validated = (found.out / name for name in ("posterior/posterior.json", "validation.json"))
-    if found.validation and trained.exists() and trained.stat().st_mtime > validated.stat().st_mtime:
-        yield "The posterior was written after its validation: what is said of calibration may be of another one"
+        # A folder that was validated by an earlier version does not say which posterior it was.
+        if found.validation.get("posterior", facts["key"]) != facts["key"]:
+            yield "The posterior was trained again after its validation: calibration is that of the one before"
 
 
 def _lacking(found: Found) -> Iterator[Lacking]:

@@ -91,6 +91,7 @@ def validate(
         "verdict": verdict,
         "truths": len(truths.theta),
         "source": truths.source,
+        "posterior": posterior.facts.get("key"),
         **calibration_content(calibration),
         **_sharpness(posterior, truths, draws, log_q),
         "widths_over": {w.label: w.content(prior.names) for w in widths},
