@@ -14,16 +14,16 @@ from eorinfer.errors import InputError
 from eorinfer.files import read_json
 from eorinfer.observation import Observation
 from eorinfer.report.bank_facts import BankFacts
-from eorinfer.report.contest import FILE as CONTEST
-from eorinfer.report.contest import Contest
+from eorinfer.report.scores import FILE as CONTEST
+from eorinfer.report.scores import Contest
 from eorinfer.samples import Samples
 
 #: Chains that the steps write, in the order of drawing.
 CHAINS = ("npe", "field-flow", "mcmc")
 #: Methods that sample a chain, and its file's name.
 SAMPLED = {"mcmc": "mcmc", "field_flow": "field-flow"}
-#: Folders of what is trained besides posteriors, and the JSON files in them.
-MODELS = {"field": "field", "separator": "separator"}
+#: Descriptions of what is trained besides the posteriors of the rounds.
+MODELS = ("field/field.json", "separator/separator.json", "contest/*/posterior/posterior.json")
 
 
 def read_chains(out: Path, others: bool = False) -> dict[str, Samples]:
@@ -98,7 +98,7 @@ class Found:
     sampled
         Facts of each sampled chain.
     trained
-        Facts of the flow on the images and of a separator, by the folder's name.
+        Facts of the flow on the images, of a separator, and of the networks of a contest, by their folder.
     bank
         What it holds.
     contest
@@ -137,7 +137,9 @@ class Found:
             raise InputError(f"{out / 'config.toml'}: not valid TOML: {error}") from error
         summary = _json(out / "summary.json")
         bank = Path(config.get("bank", {}).get("path", out / "bank"))
-        models = {name: _json(out / name / f"{file}.json") for name, file in MODELS.items()}
+        models = {
+            str(path.parent.relative_to(out)): read_json(path) for file in MODELS for path in sorted(out.glob(file))
+        }
         found = cls(
             out,
             text,
@@ -149,13 +151,18 @@ class Found:
             (_json(out / "chains" / "npe.json") or summary).get("misspecification"),
             read_rounds(out),
             read_sampled(out),
-            {name: content["facts"] for name, content in models.items() if content},
+            {name: content["facts"] for name, content in models.items()},
             BankFacts.of(Bank.open(bank)) if (bank / "bank.json").exists() else None,
             Contest.read(out) if (out / CONTEST).exists() else None,
         )
         if not (text or found.chains or found.contest):
             raise InputError(f"{out}: holds no run and no contest: no config.toml, no chains and no {CONTEST}")
         return found
+
+    @property
+    def only_contest(self) -> bool:
+        """Whether a contest was held in the folder and no run has gone beyond its first simulations."""
+        return self.contest is not None and not (self.rounds or {"npe", "mcmc"} & self.chains.keys())
 
     @property
     def truth(self) -> dict[str, float] | None:

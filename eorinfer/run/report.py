@@ -15,6 +15,8 @@ from eorinfer.run.report_sections import sections
 
 #: Name of the page in a run folder.
 FILE = "report.html"
+#: Posteriors that are named at a glance.
+NAMED = 3
 
 
 def write_report(out: Path, file: Path | None = None) -> Path:
@@ -52,7 +54,7 @@ def page_of(found: Found) -> Page:
     name = found.out.resolve().name
     now = datetime.now(UTC)
     return Page(
-        title=found.contest.title if found.contest and not found.config else f"Run “{name}”",
+        title=found.contest.title if found.contest and found.only_contest else f"Run “{name}”",
         subtitle=_subtitle(found),
         facts=Facts(dict(_at_a_glance(found))),
         sections=sections(found),
@@ -74,7 +76,8 @@ def _subtitle(found: Found) -> str:
 
 def _at_a_glance(found: Found) -> Iterator[tuple[str, Cell]]:
     if found.chains:
-        yield "posteriors", ", ".join(dict.fromkeys(one.label for one in found.chains.values()))
+        labels = list(dict.fromkeys(one.label for one in found.chains.values()))
+        yield "posteriors", ", ".join(labels) if len(labels) <= NAMED else f"of {len(labels)} methods"
     if found.rounds:
         rounds = len(found.rounds)
         yield "simulations trained on", f"{found.rounds[-1]['simulations']} in {rounds} round{'s' * (rounds > 1)}"
@@ -124,6 +127,10 @@ def _lacking(found: Found) -> Iterator[Lacking]:
     method = found.config.get("inference", {}).get("method", "npe")
     if found.observation is None:
         yield Lacking("No observation", by("observe"))
+    if found.bank is None:
+        yield Lacking("No simulations", by("simulate"))
+    if found.only_contest:
+        return
     if method not in found.chains:
         yield Lacking("No posterior from images", by("infer"))
     if "mcmc" not in found.chains:
@@ -134,5 +141,3 @@ def _lacking(found: Found) -> Iterator[Lacking]:
         yield Lacking("No posterior-predictive check", by("plot"))
     if method == "npe" and not found.validation:
         yield Lacking("Not validated", by("validate"))
-    if found.bank is None:
-        yield Lacking("No simulations", by("simulate"))

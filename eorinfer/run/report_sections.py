@@ -9,7 +9,7 @@ from eorinfer.bank import package_versions
 from eorinfer.files import read_json
 from eorinfer.progress import duration
 from eorinfer.report.cells import Cell, minus, to_figures_of
-from eorinfer.report.corner import corner
+from eorinfer.report.corner import COLOURS, corner
 from eorinfer.report.figures import png_bytes
 from eorinfer.report.page import Block, Code, Drawings, Facts, Picture, Section, Table, Text
 from eorinfer.report.page_figures import CHANNELS, channel_name, slices, training_curves
@@ -21,9 +21,9 @@ from eorinfer.samples import Samples
 def sections(found: Found) -> list[Section]:
     """All sections that have something, in order."""
     every = [
+        Section("scores", "Scores of the methods", list(found.contest.blocks(found.out)) if found.contest else []),
         Section("observation", "Observation", list(_observation(found))),
         Section("posterior", "Posterior", list(_posterior(found))),
-        Section("scores", "Scores of the methods", list(found.contest.blocks(found.out)) if found.contest else []),
         Section("calibration", "Calibration", list(_calibration(found))),
         Section("check", "Is the observation like the simulations?", list(_check(found))),
         Section("predictive", "Posterior-predictive check", list(_predictive(found))),
@@ -72,23 +72,24 @@ def _posterior(found: Found) -> Iterator[Block]:
     if not found.chains:
         return
     names = max((one.names for one in found.chains.values()), key=len)
-    for name, some in corners(found.chains, names).items():
-        png = _corner(found, name, some)
-        shown = ", ".join(one.label for one in some)
+    drawn = _drawn(found)
+    for name, some in corners(drawn, names).items():
+        labels = ", ".join(one.label for one in some)
         yield Picture.of(
-            png,
-            f"Corner plot of {', '.join(some[0].names)}: {shown}",
+            _corner(found, name, drawn, some),
+            f"Corner plot of {', '.join(some[0].names)}: {labels}",
             caption="Contours hold 68% and 95%. Axes span the prior."
-            + (" Dashed: true parameters." if true_values(found.truth, some[0]) is not None else ""),
+            + (" Dashed: true parameters." if true_values(found.truth, some[0]) is not None else "")
+            + (f" {len(drawn)} of {len(found.chains)} posteriors are drawn." if len(drawn) < len(found.chains) else ""),
         )
     content = summary(found.chains, found.truth, {})["posteriors"]
-    labels = _labels(found.chains)
+    called = _labels(found.chains)
     rows = []
     for name, one in content.items():
         for parameter, p in one["parameters"].items():
             value = [to_figures_of(p[key], p["std"]) for key in ("mean", "std")]
             spans = [" to ".join(to_figures_of(v, p["std"]) for v in p[f"interval_{level}"]) for level in (68, 95)]
-            row: list[Cell] = [parameter, labels[name], *value, *spans, p["std_over_prior"]]
+            row: list[Cell] = [parameter, called[name], *value, *spans, p["std_over_prior"]]
             rows.append([*row, p.get("truth"), p.get("bias_sigma")] if found.truth else row)
     columns = ["parameter", "method", "mean", "std", "68%", "95%", "std / prior"]
     rows.sort(key=lambda row: names.index(row[0]) if row[0] in names else len(names))
@@ -99,7 +100,8 @@ def _posterior(found: Found) -> Iterator[Block]:
         "Intervals are central. std / prior: over the prior's standard deviation. "
         + ("Bias: mean minus truth, in standard deviations of the posterior." if found.truth else ""),
     )
-    yield _methods(found, content, labels)
+    if not found.only_contest:
+        yield _methods(found, content, called)
 
 
 def _methods(found: Found, content: dict[str, Any], labels: dict[str, str]) -> Table:
@@ -127,12 +129,23 @@ def _methods(found: Found, content: dict[str, Any], labels: dict[str, str]) -> T
     )
 
 
-def _corner(found: Found, name: str, some: Sequence[Samples]) -> bytes:
+def _drawn(found: Found) -> dict[str, Samples]:
+    """All chains; or those of the run alone, where there are more than one can tell apart."""
+    if len(found.chains) <= len(COLOURS):
+        return found.chains
+    # A contest has drawn those that it compares.
+    return {name: one for name, one in found.chains.items() if name in CHAINS and not found.only_contest}
+
+
+def _corner(found: Found, name: str, drawn: dict[str, Samples], some: Sequence[Samples]) -> bytes:
     """The picture of the step `plot`, or a new one where a chain has been added or is newer."""
     file = found.out / f"{name}.png"
-    chains = [found.out / "chains" / f"{chain}.txt" for chain in found.chains]
-    drawn = file.exists() and all(chain.stat().st_mtime <= file.stat().st_mtime for chain in chains)
-    if drawn and found.chains.keys() <= {*CHAINS}:
+    chains = [found.out / "chains" / f"{chain}.txt" for chain in drawn]
+    if (
+        drawn.keys() <= {*CHAINS}
+        and file.exists()
+        and all(chain.stat().st_mtime <= file.stat().st_mtime for chain in chains)
+    ):
         return file.read_bytes()
     return png_bytes(corner(*some, truth=true_values(found.truth, some[0])))
 
@@ -225,18 +238,17 @@ def _predictive(found: Found) -> Iterator[Block]:
 
 def _training(found: Found) -> Iterator[Block]:
     curves = [
-        training_curves(f"round {facts['round']}", [fit["history"] for fit in facts["fits"]])
-        for facts in found.rounds
-        if all(fit.get("history") for fit in facts["fits"])
+        training_curves(f"round {facts['round']}", [fit["history"] for fit in facts["fits"]]) for facts in found.rounds
     ]
-    field, separator = (found.trained.get(name, {}) for name in ("field", "separator"))
-    curves += [
-        training_curves(f"field flow, {stage}", [fit["history"]])
-        for stage, fit in field.get("fits", {}).items()
-        if fit.get("history")
-    ]
-    if separator.get("history"):
-        curves.append(training_curves("separation of lines", [separator["history"]]))
+    for folder, facts in found.trained.items():
+        if "history" in facts:  # of a separator
+            curves.append(training_curves("separation of lines", [facts["history"]]))
+        elif isinstance(facts["fits"], dict):
+            curves += [
+                training_curves(f"field flow, {stage}", [fit["history"]]) for stage, fit in facts["fits"].items()
+            ]
+        else:
+            curves.append(training_curves(folder.split("/")[1], [fit["history"] for fit in facts["fits"]]))
     if curves:
         dots = "Solid: validation, dashed: training; the dot is where the weights are from."
         yield Drawings(curves, dots)
