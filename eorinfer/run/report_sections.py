@@ -39,8 +39,8 @@ def _observation(found: Found) -> Iterator[Block]:
     o = found.observation
     if o is None:
         return
-    spread = {len(set(o.cell_size[:-1])), len(set(o.cell_size))} if len(o.cell_size) > 1 else {1}
-    size = " × ".join(f"{v:.4g}" for v in (o.cell_size[:1] if spread == {1} else o.cell_size))
+    sizes = [f"{size:.4g}" for size in o.cell_size]
+    size = " × ".join(sizes if len({*sizes}) > 1 else sizes[:1])
     facts: dict[str, Cell] = {
         "shape": f"{' × '.join(map(str, o.values.shape))} ({', '.join(o.axes)})",
         "unit": o.unit or "none",
@@ -188,12 +188,12 @@ def _calibration(found: Found) -> Iterator[Block]:
         "inside 68%": "inside_68",
         "inside 95%": "inside_95",
     }
-    rows = [[name, *(found_[key] for key in keys.values())] for name, found_ in v["recovery"].items()]
+    rows = [[name, *(its[key] for key in keys.values())] for name, its in v["recovery"].items()]
     yield Table(["parameter", *keys], rows, "Recovery of the truths", "Pull: (mean − truth) / std. Prior: its std.")
     widths = [
-        [name, label, w["median"], w["observations"]]
+        [name, label, ratio["median"], one["observations"]]
         for label, one in v["widths_over"].items()
-        for name, w in ((name, ratio | {"observations": one["observations"]}) for name, ratio in one["std"].items())
+        for name, ratio in one["std"].items()
     ]
     if widths:
         yield Table(
@@ -250,8 +250,7 @@ def _training(found: Found) -> Iterator[Block]:
         else:
             curves.append(training_curves(folder.split("/")[1], [fit["history"] for fit in facts["fits"]]))
     if curves:
-        dots = "Solid: validation, dashed: training; the dot is where the weights are from."
-        yield Drawings(curves, dots)
+        yield Drawings(curves, "Solid: validation, dashed: training. The dot is the lowest loss in validation.")
     if not found.rounds:
         return
     rows: list[list[Cell]] = []
@@ -273,12 +272,12 @@ def _bank(found: Found) -> Iterator[Block]:
     facts = found.bank
     if facts is None:
         return
-    bank, counts = facts.bank, [sum(one.counts.get("ok", 0) for one in facts.rounds)]
+    bank, ok = facts.bank, sum(one.counts.get("ok", 0) for one in facts.rounds)
     entries: dict[str, Cell] = {
         "simulator": bank.description["simulator"]["kind"],
         "fingerprint": bank.fingerprint,
         "simulations": facts.rows,
-        "failed": facts.rows - counts[0],
+        "failed": facts.rows - ok,
         "on disk": f"{facts.megabytes:.1f} MB",
         "seconds each": facts.seconds / facts.rows if facts.rows else None,
         "in all, on one core": duration(facts.seconds),
