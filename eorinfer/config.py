@@ -154,7 +154,7 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
     except ValueError as error:
         raise InputError(f"{path}: [field] {error}") from error
     try:
-        check_contest(tables.contest, simulator, tables.survey)
+        check_contest(tables.contest, simulator, tables.survey, tables.field)
     except ValueError as error:
         raise InputError(f"{path}: [contest] {error}") from error
     try:

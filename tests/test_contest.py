@@ -138,12 +138,18 @@ def test_truths_can_be_added(held: Path, tmp_path: Path) -> None:
         ({"methods": ["npe"]}, "methods"),
     ],
 )
-def test_what_is_wrong_with_a_config_is_said(
+def test_what_is_wrong_with_a_contest_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], contest: dict[str, Any], said: str
 ) -> None:
     assert call("benchmark", config(tmp_path, **(TABLES | {"contest": contest})), "--out", tmp_path / "run") == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_field_flow_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables = TABLES | {"field": {"condition": ["slope"]}}
+    assert call("benchmark", config(tmp_path, **tables), "--out", tmp_path / "run") == 2
+    assert '"field-flow" is of whole images and all parameters' in capsys.readouterr().err
 
 
 def _key(path: Path) -> str:

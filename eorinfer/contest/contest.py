@@ -17,7 +17,7 @@ from eorinfer.contest.networks import network_entrant
 from eorinfer.contest.scores import Score, find, log_volumes
 from eorinfer.contest.settings import ContestSettings, Method
 from eorinfer.contest.tables import contest_tables, cost_table, lines
-from eorinfer.errors import InputError
+from eorinfer.errors import InputError, WorkError
 from eorinfer.files import read_json, write_json
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
@@ -26,7 +26,7 @@ from eorinfer.report.corner import corner
 from eorinfer.report.figures import save_figure
 from eorinfer.rows import Rows
 from eorinfer.run import Run
-from eorinfer.run.truths import Parts, simulated_truths, truth_plans
+from eorinfer.run.truths import FEWEST, Parts, simulated_truths, truth_plans
 from eorinfer.samples import Samples
 from simulators.base import derived_seed, fingerprint_of
 
@@ -50,6 +50,8 @@ def hold(run: Run) -> dict[str, Any]:
     ------
     InputError
         If the cubes cannot be simulated anew.
+    WorkError
+        If no method can be relied on.
     """
     parts, settings = run.parts, run.tables.contest
     if run.config.simulator.kind == "imported":
@@ -66,7 +68,7 @@ def hold(run: Run) -> dict[str, Any]:
     for name in settings.methods:
         entrant = _timed(ground, enter(ground, name))
         answers = asked(parts, entrant, truths, entrant.truths(settings))
-        if answers.good.sum() < 20:
+        if answers.good.sum() < FEWEST:
             parts.progress.line(
                 f"contest: {name} is left out, only {answers.good.sum()} of its posteriors are reliable"
             )
@@ -80,6 +82,8 @@ def hold(run: Run) -> dict[str, Any]:
             f"contest: {entrant.label}: {told['gain']['mean']:.2f} ± {told['gain']['error']:.2f} nats gained, "
             f"{'calibrated' if told['calibrated'] else 'NOT calibrated'}"
         )
+    if not scores:
+        raise WorkError("contest: no method has enough posteriors that can be relied on; raise [contest] truths")
     loop = _loop(ground, chains, observation) if settings.loop_steps else None
     return _write(run, ground, scores, chains, observation, loop)
 

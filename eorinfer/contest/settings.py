@@ -1,10 +1,11 @@
 """The table ``[contest]``."""
 
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from eorinfer.inference.settings import Settings
+from eorinfer.inference.settings import FieldSettings, Settings
 from eorinfer.survey.settings import NoSurvey, SurveySettings, WhiteNoise
 from simulators import Simulator
 
@@ -85,14 +86,23 @@ class ContestSettings(Settings):
         return self
 
 
-def check_contest(settings: ContestSettings, simulator: Simulator, survey: SurveySettings) -> None:
-    """Refuse what a simulator and a survey do not allow.
+def check_contest(
+    settings: ContestSettings, simulator: Simulator, survey: SurveySettings, field: FieldSettings
+) -> None:
+    """Refuse what the other tables do not allow.
 
     Raises
     ------
     ValueError
-        If there is no line of sight for the power spectrum across and along it, or no known exact posterior.
+        If there is no line of sight for the power spectrum across and along it, no known exact posterior, a field
+        flow of something else than the image and all parameters, or a package is missing.
     """
+    if "npe-scattering" in settings.methods and find_spec("kymatio") is None:
+        raise ValueError("methods: \"npe-scattering\" needs kymatio: pip install 'eorinfer[scattering]'")
+    if "field-flow" in settings.methods and (field.image, field.condition) != ("whole", "theta"):
+        raise ValueError(
+            'methods: "field-flow" is of whole images and all parameters, [field] image = "whole", condition = "theta"'
+        )
     if "ps-2d" in settings.methods and len(simulator.observables[0].cells) != 3:
         raise ValueError('methods: "ps-2d", P(k_perp, k_par), is for cubes; the simulator makes maps')
     if "exact" in settings.methods and exact_noise(simulator, survey) is None:
