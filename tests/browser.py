@@ -1,6 +1,5 @@
 """A real browser without a window, driven through its own debugging protocol over two pipes."""
 
-import base64
 import fcntl
 import itertools
 import json
@@ -75,11 +74,6 @@ class Browser:
         place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
-
-    def screenshot(self, file: Path, whole: bool = True) -> None:
-        """A picture of the page, or of what is seen of it."""
-        picture = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        file.write_bytes(base64.b64decode(picture["data"]))
 
     def told(self, method: str) -> list[dict[str, Any]]:
         """What the browser told of one kind since the page was opened."""
