@@ -16,10 +16,10 @@ from eorinfer.run.truths import Parts
 from simulators.base import fingerprint_of
 
 LABELS: dict[Method, str] = {
-    "ps-diagonal": "P(k), Gaussian, fixed diagonal covariance",
-    "ps-fixed": "P(k), Gaussian, fixed full covariance",
-    "ps-full": "P(k), Gaussian, covariance of theta",
-    "ps-2d": "P(k⊥, k∥), Gaussian, covariance of theta",
+    "ps-diagonal": "P(k), diagonal covariance",
+    "ps-fixed": "P(k), fixed covariance",
+    "ps-full": "P(k), covariance of θ",
+    "ps-2d": "P(k⊥, k∥), covariance of θ",
     "ps-neural": "P(k), neural likelihood",
     "npe-power": "NPE on P(k)",
     "npe-image": "NPE on the image",
