@@ -110,10 +110,12 @@ class FieldTask(nn.Module):
         if self.candidates is None:
             return -self.flow.log_prob(images, y).float() / images[0].numel()
         several = near_candidates(y, self.flow.low, self.flow.high, self.candidates, generator)
-        repeated = images.repeat_interleave(self.candidates, dim=0)
-        log_p = self.flow.log_prob(repeated, several.flatten(0, 1)).view(len(y), -1)
         inside = ((several >= self.flow.low) & (several <= self.flow.high)).all(-1)
         inside[:, 0] = True
+        # A flow far outside of its conditions may not be finite, and an infinity that is masked still has a gradient.
+        several = torch.where(inside[..., None], several, y[:, None])
+        repeated = images.repeat_interleave(self.candidates, dim=0)
+        log_p = self.flow.log_prob(repeated, several.flatten(0, 1)).view(len(y), -1)
         return (torch.logsumexp(log_p.masked_fill(~inside, -torch.inf), dim=1) - log_p[:, 0]).float()
 
 

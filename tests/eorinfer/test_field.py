@@ -260,6 +260,26 @@ def test_the_discriminative_loss_is_that_of_the_exact_likelihood() -> None:
     assert (middle == 0).float().mean() == pytest.approx(1 / 3, abs=0.04)
 
 
+class Fragile(IsotropicFlow):
+    """As flows are far outside of the conditions that they were trained at."""
+
+    def log_prob_scales(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        found = super().log_prob_scales(x, y)
+        inside = ((y >= self.low) & (y <= self.high)).all(-1, keepdim=True)
+        return found + torch.log(inside.double()) * self.layers[0].conditioner.linear.bias.sum()
+
+
+def test_candidates_outside_of_the_range_do_no_harm() -> None:
+    flow = Fragile((1, 4, 4), (1.0, 1.0), torch.zeros(1), torch.ones(1))
+    image = GaussianField(cells=4).observables[0]
+    task = FieldTask(flow, build_survey(NoSurvey(), image), image.symmetry, 0.0, candidates=6)
+    y = torch.linspace(0, 1, 20, dtype=torch.float64)[:, None, None]
+    loss = task.losses((y, torch.randn(20, 1, 4, 4)), torch.Generator().manual_seed(1)).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert 0 < loss < 10
+    assert all(p.grad is None or p.grad.isfinite().all() for p in flow.parameters())
+
+
 def test_discriminative_training_runs_after_the_other(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
     settings = QUICK.model_copy(update={"discriminative_steps": 20, "candidates": 3})
     made = trainer(settings).train(*gaussian, folder=tmp_path, seed=1)
