@@ -3,7 +3,6 @@
 A part of field_21cm.py.
 """
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,9 @@ from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.field_alarm import scale_p_values
 from eorinfer.inference.field_training import Conditioned, FieldTask, row_conditions
 from eorinfer.inference.flow import PosteriorNetwork
+from eorinfer.inference.regression import RegressionNetwork
 from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
 from eorinfer.inference.training import fit
-from eorinfer.networks.embedding import Embedding
-from eorinfer.prior import Prior
 
 if TYPE_CHECKING:
     from field_21cm import Maps
@@ -68,25 +66,6 @@ class OnGrid:
             f"{np.median(std):.4f}), rms error over width {np.sqrt(np.mean(off**2)):.2f}; inside 68%: {inside[0]:.1%}, "
             f"95%: {inside[1]:.1%}; ln q at the truth {np.mean(at_truth):.2f} (median {np.median(at_truth):.2f})"
         )
-
-
-class Regression(nn.Module):
-    """A mean and a standard deviation from a CNN; the loss is that of a normal distribution."""
-
-    def __init__(self, shape: tuple[int, ...], conditions: Prior) -> None:
-        super().__init__()
-        self.embedding = Embedding(shape, 2, None, 16, (True,) * (len(shape) - 1))
-        self.low, self.span = float(conditions.low[0]), float(conditions.high[0] - conditions.low[0])
-
-    def loss(self, y: Tensor, x: Tensor) -> Tensor:
-        """-ln q in nats, less that of the flat prior, (B,)."""
-        return -self.log_prob_batch(y[None], self.embedding(x))[0].float() - math.log(self.span)
-
-    def log_prob_batch(self, y: Tensor, features: Tensor) -> Tensor:
-        """Ln q of y (n, B, 1), given the features (B, 2): (n, B)."""
-        mean, log_std = features[:, 0], features[:, 1] - 2.0
-        u = (y[..., 0] - self.low) / self.span - 0.5
-        return -0.5 * ((u - mean) / log_std.exp()) ** 2 - log_std - math.log(math.sqrt(2 * math.pi) * self.span)
 
 
 class Task(nn.Module):
@@ -193,10 +172,13 @@ def regression(run: Run, flow: FieldFlow, name: str, out: Path) -> Any:
     config, image = run.config, field_observable(run.config.tables.field, run.config.observable)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        network: Any = Regression(image.shape, flow.conditions)
+        network: Any
         if name == "NPE":
             tables = EmbeddingSettings(), FlowSettings(), PowerSpectrumSettings()
             network = PosteriorNetwork(flow.conditions, image, *tables)
+        else:
+            cnn = EmbeddingSettings(power_spectrum=False)
+            network = RegressionNetwork(flow.conditions, image, cnn, PowerSpectrumSettings())
     file = out / f"{name.split(',')[0]}.safetensors"
     if file.exists():
         network.load_state_dict(load_file(file))
