@@ -60,7 +60,10 @@ def power_entrant(ground: Ground, name: Method) -> Entrant:
     elif name == "ps-full":
         given, seconds = likelihood.given, likelihood.seconds
     else:
-        given, seconds = _fixed(ground, likelihood.emulator, diagonal=name == "ps-diagonal"), likelihood.seconds
+        given, seconds = (
+            fixed_likelihood(ground, likelihood.emulator, diagonal=name == "ps-diagonal"),
+            likelihood.seconds,
+        )
     return _entrant(ground, name, ground.key_of(name), seconds, _by_spectrum(likelihood, given))
 
 
@@ -191,8 +194,10 @@ def fixed_precision(ground: Ground, emulator: Emulator, *, diagonal: bool = Fals
         return torch.diag(1 / covariance.diagonal()) if diagonal else torch.linalg.inv(covariance)
 
 
-def _fixed(ground: Ground, emulator: Emulator, *, diagonal: bool) -> Callable[[Tensor], LogLikelihood]:
-    """The emulated mean, with that covariance."""
+def fixed_likelihood(
+    ground: Ground, emulator: Emulator, *, diagonal: bool = False
+) -> Callable[[Tensor], LogLikelihood]:
+    """The emulated mean, with that covariance, for a spectrum (D,)."""
     precision = fixed_precision(ground, emulator, diagonal=diagonal)
 
     def given(power: Tensor) -> LogLikelihood:

