@@ -48,7 +48,14 @@ from simulators import build
 
 #: Noise of each case over that of the deep fields.
 CASES = {"noise-free": 0.0, "deep": 1.0, "amplitude-10": 0.1}
-LOSSES = ("talk", "l1")
+#: Settings of each loss; with one draw and nothing added before lines are judged it is the talk's to the letter.
+LOSSES: dict[str, dict[str, Any]] = {
+    "talk": {"loss": "talk"},
+    "l1": {"loss": "l1"},
+    "talk-to-the-letter": {"loss": "talk", "draws": 1, "instance_noise": 0.0},
+}
+#: Those that are trained when none is named.
+USUAL = ("talk", "l1")
 #: Realisations of the second relation.
 OTHER_MAPS = 320
 
@@ -59,7 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--losses", nargs="+", default=list(LOSSES))
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(USUAL))
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--maps", type=int, default=3200)
     parser.add_argument("--steps", type=int, default=4000)
@@ -98,7 +105,7 @@ def cases(arguments: argparse.Namespace) -> None:
 
 def robustness(arguments: argparse.Namespace) -> None:
     """Score the networks of amplitude 10 where they were not trained."""
-    model, l1 = (arguments.out / f"amplitude-10-{loss}/separator" for loss in LOSSES)
+    model, l1 = (arguments.out / f"amplitude-10-{loss}/separator" for loss in USUAL)
     trained = Separator.load(model).meaning
     path = config(
         arguments, "amplitude-10", "talk", name="relation", maps=OTHER_MAPS, star_formation="fonseca17", seed=2
@@ -235,7 +242,7 @@ def config(
         "separation": {
             "simulations": maps or arguments.maps,
             "mix": True,
-            "loss": loss,
+            **LOSSES[loss],
             "steps": arguments.steps,
             "width": arguments.width,
             "widest": arguments.widest,
