@@ -34,8 +34,8 @@ def _tables(scores: dict[str, Any], name: str, found: dict[str, Any]) -> list[st
         f"  {'':{WIDTH}s} mean off, 50% and 68% of maps   P off, 50% and 68%   P over true, by k  {columns}  PDF off",
         *(f"  {method:{WIDTH}s} {_spectra(scores, found, method, equal)}" for method in found["spectra"]),
         f"  {'no map at all':{WIDTH}s} {_errors(*without)}   (the mean of training, and P of the other maps)",
-        f"  {'':{WIDTH}s} precision at recall {recalls} of peaks above {scores['sought']:g} sigma of the map, each method "
-        "above its own threshold (legacy precision, recall where both are above that)",
+        f"  {'':{WIDTH}s} precision at recall {recalls} of peaks above {scores['sought']:g} sigma of the map, "
+        "each method above its own threshold (legacy precision, recall where both are above that)",
         *(f"  {method:{WIDTH}s} {_peaks(scores, found, method)}" for method in found["at_recall"]),
         *([] if equal is None else [f"  signal and noise are equal at k = {scores['k'][equal]:.2g} 1/Mpc"]),
     ]
