@@ -21,7 +21,7 @@ from eorinfer.separation.wiener import WienerFilter
 from eorinfer.survey.settings import SurveySettings
 from simulators import Observable
 
-FORMAT = 1
+FORMAT = 2
 #: No pixel of the result is brighter than the brightest one of training by more than this factor.
 BRIGHTER = 2.0
 
@@ -119,8 +119,8 @@ class Separator(nn.Module):
 
     def fit_scalings(self, observed: Tensor, lines: Tensor) -> None:
         """Set scalings and the ceiling from observed maps (B, C, *cells) and lines (B, L, *cells)."""
-        self.source_scaling.fit(observed)
-        self.target_scaling.fit(lines)
+        self.source_scaling.fit(observed, self.meaning.settings.softening)
+        self.target_scaling.fit(lines, self.meaning.settings.softening)
         brightest = lines.transpose(0, 1).flatten(1).amax(1).view_as(self.ceiling)
         self.ceiling.copy_(BRIGHTER * brightest.clamp(min=torch.finfo(torch.float32).tiny))
 

@@ -31,6 +31,8 @@ class SeparationSettings(Settings):
     instance_noise
         Standard deviation of the noise that is added to true and reconstructed lines before they are judged, in
         scaled units: most pixels of a line are exactly empty, by which alone the discriminator would tell them apart.
+    softening
+        Standard deviations of a map at which its asinh scaling turns from linear to logarithmic.
     weight
         Lambda of the mean absolute error, in scaled units.
     steps, batch_size
@@ -61,6 +63,7 @@ class SeparationSettings(Settings):
     loss: Literal["talk", "wasserstein", "l1"] = "talk"
     draws: PositiveInt = 2
     instance_noise: float = Field(default=0.3, ge=0)
+    softening: PositiveFloat = 5.0
     weight: PositiveFloat = 100.0
     steps: PositiveInt = 4000
     batch_size: PositiveInt = 16
