@@ -74,8 +74,8 @@ class UNet(nn.Module):
         self._strides, self._dropout = strides, dropout
         self._layout = to_channels_last(self, len(periodic))
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Give (B, outputs, *cells).
+    def forward(self, x: Tensor, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
+        """Give (draws * B, outputs, *cells), one draw of the whole batch after the other.
 
         Parameters
         ----------
@@ -83,6 +83,8 @@ class UNet(nn.Module):
             (B, inputs, *cells)
         generator
             Of the dropout, in training as in application: each call gives another draw. None leaves it out.
+        draws
+            How many; what the encoder finds, which drops nothing, is the same for all.
 
         Raises
         ------
@@ -95,14 +97,15 @@ class UNet(nn.Module):
         for level, down in enumerate(self.encoder):
             maps = down(F.leaky_relu(maps, 0.2) if level else maps)
             links.append(maps)
+        maps = _repeated(maps, draws)
         for level in reversed(range(len(self.decoder))):
             if level < len(links) - 1:
-                maps = torch.cat([maps, links[level]], dim=1)
+                maps = torch.cat([maps, _repeated(links[level], draws)], dim=1)
             maps = self.decoder[level](F.relu(maps))
             if generator is not None and level:
                 maps = dropped(maps, self._dropout, generator)
         more, gain = maps.chunk(2, dim=1)
-        out: Tensor = more + (1 + gain) * self.link(x)
+        out: Tensor = more + (1 + gain) * _repeated(self.link(x), draws)
         return out
 
 
@@ -211,6 +214,11 @@ def to_channels_last(module: nn.Module, dimension: int) -> torch.memory_format:
         if parameter.ndim == dimension + 2:
             parameter.data = parameter.data.contiguous(memory_format=layout)
     return layout
+
+
+def _repeated(x: Tensor, times: int) -> Tensor:
+    """(B, ...) to (times * B, ...), in the same layout."""
+    return torch.cat([x] * times) if times > 1 else x
 
 
 def _begin_with_input(layer: Any) -> None:
