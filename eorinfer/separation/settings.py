@@ -25,8 +25,8 @@ class SeparationSettings(Settings):
         ``"talk"``: -log D for the generator and the cross entropy for the discriminator, with `weight` times the mean
         absolute error; ``"wasserstein"``: a critic with gradient penalty in its place; ``"l1"``: the error alone.
     draws
-        Of each map in training. Of two or more the error of their mean counts, and their spread is rewarded by as much
-        as makes it right for a Gaussian posterior; of one the loss is the talk's to the letter, and draws hardly vary.
+        Of each map in training. Of two or more the error is less half of their mean distance, which is least when each
+        cell's draws are those of its posterior; of one the loss is the talk's to the letter, and draws hardly vary.
         ``"l1"`` has one always.
     instance_noise
         Standard deviation of the noise that is added to true and reconstructed lines before they are judged, in

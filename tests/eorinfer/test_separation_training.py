@@ -105,6 +105,10 @@ def test_draws_have_the_right_spread_at_the_minimum(number: int) -> None:
     lowest = loss(0.7, 1.5)
     for mean, deviation in [(0.7, 1.2), (0.7, 1.9), (0.5, 1.5), (0.9, 1.5), (0.7, 0.0)]:
         assert loss(mean, deviation) > lowest
+    # Nor are draws of cells that are mostly empty better with more or less contrast than the truth has.
+    empty, filled = (torch.randn(n, 200_000, 1, 1, generator=rng).clamp(min=1) ** 5 - 1 for n in (1, number))
+    scores = [distance(contrast * filled, empty[0]).item() for contrast in (0.7, 1.0, 1.4)]
+    assert min(scores) == scores[1]
     one = drawn[:1]
     torch.testing.assert_close(distance(one, target), (one[0] - target).abs().mean())
 
