@@ -63,7 +63,7 @@ class SeparationSettings(Settings):
     loss: Literal["talk", "wasserstein", "l1"] = "talk"
     draws: PositiveInt = 2
     instance_noise: float = Field(default=0.3, ge=0)
-    softening: PositiveFloat = 5.0
+    softening: PositiveFloat = 30.0
     weight: PositiveFloat = 100.0
     steps: PositiveInt = 4000
     batch_size: PositiveInt = 16
