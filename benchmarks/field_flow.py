@@ -39,8 +39,9 @@ from zuko.transforms import MonotonicRQSTransform
 
 from eorinfer import Observation, Run
 from eorinfer.config import check_config
-from eorinfer.inference.exact import ModePower, grid_posterior, grid_samples, log_likelihood
+from eorinfer.inference.exact import ModePower, grid_posterior, log_likelihood
 from eorinfer.inference.field import FieldFlow
+from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.settings import McmcSettings
 from eorinfer.networks.isotropic_convolution import IsotropicConvolution
 from eorinfer.networks.isotropic_flow import BOUND, IsotropicFlow, PixelSpline

@@ -34,8 +34,9 @@ from eorinfer.files import read_json, write_json
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.calibration import calibrate
 from eorinfer.inference.emulator import Emulator
-from eorinfer.inference.exact import grid_posterior, grid_samples
+from eorinfer.inference.exact import grid_posterior
 from eorinfer.inference.flow import build_power_spectrum
+from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.many import draw, log_density, unit
 from eorinfer.inference.posterior import Posterior
 from eorinfer.progress import for_terminal

@@ -34,6 +34,7 @@ from eorinfer.bank import Bank
 from eorinfer.config import Config, load_config
 from eorinfer.files import make_folder, read_json, write_json
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
+from eorinfer.inference.flow import build_power_spectrum
 from eorinfer.inference.many import draw, log_density
 from eorinfer.inference.plans import plan_round, planned_rows
 from eorinfer.inference.posterior import Architecture, Posterior
@@ -204,7 +205,7 @@ def power_spectrum(run: Run, rows: Rows, truths: Rows, folder: Path) -> dict[str
         config.prior,
         config.observable,
         build_survey(config.tables.survey, config.observable),
-        config.tables.power_spectrum,
+        build_power_spectrum(config.observable, config.tables.power_spectrum),
         draws=config.tables.mcmc.draws,
         folder=folder,
         seed=derived_seed(config.tables.seed, 97),

@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 
 import eorinfer
 from eorinfer.cli_common import Out, open_run
+from eorinfer.cli_contest import contest_app
 from eorinfer.cli_field import field_app
 from eorinfer.cli_separate import separate_app
 from eorinfer.errors import InputError, WorkError
@@ -25,6 +26,7 @@ app = App(
 )
 bank_app = App(name="bank", help="Look at, check and fill simulation banks.")
 app.command(bank_app)
+app.command(contest_app)
 app.command(field_app)
 app.command(separate_app)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import simulators
+from eorinfer.contest.settings import check_contest
 from eorinfer.errors import InputError
 from eorinfer.explain import explained, instead
 from eorinfer.files import whole_file
@@ -152,6 +153,10 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
         check_field(tables.field, simulator)
     except ValueError as error:
         raise InputError(f"{path}: [field] {error}") from error
+    try:
+        check_contest(tables.contest, simulator, tables.survey, tables.field)
+    except ValueError as error:
+        raise InputError(f"{path}: [contest] {error}") from error
     try:
         from eorinfer.survey import check_survey, lowest_mode
 

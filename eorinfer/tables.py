@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from eorinfer.contest.settings import ContestSettings
 from eorinfer.inference.settings import (
     EmbeddingSettings,
     FieldSettings,
@@ -129,6 +130,7 @@ class Tables(Settings):
     power_spectrum: PowerSpectrumSettings = PowerSpectrumSettings()
     mcmc: McmcSettings = McmcSettings()
     validation: ValidationSettings = ValidationSettings()
+    contest: ContestSettings = ContestSettings()
     separation: SeparationSettings = SeparationSettings()
     bank: BankSettings = BankSettings()
     executor: ExecutorSettings = ExecutorSettings()

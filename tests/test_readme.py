@@ -50,6 +50,7 @@ def test_every_key_of_the_docs_exists() -> None:
         "flow",
         "training",
         "field",
+        "contest",
         "separation",
         "power_spectrum",
         "mcmc",

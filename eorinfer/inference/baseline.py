@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from eorinfer.bank import Bank
 from eorinfer.inference.data import Cubes
 from eorinfer.inference.emulator import Emulator, observe_spectra, train_emulator
-from eorinfer.inference.flow import as_theta, build_power_spectrum
-from eorinfer.inference.settings import PowerSpectrumSettings
+from eorinfer.inference.flow import as_theta
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress
 from eorinfer.rows import Rows
-from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey.base import Survey
 from simulators import Observable
 
@@ -31,10 +31,20 @@ class PowerSpectrumLikelihood:
     The determinant is included. A Gaussian with a covariance that depends on theta
     counts some information twice (Carron 2013, arXiv 1204.4724); ``benchmarks/known_answer.py``
     prints how far it is from the exact posterior.
+
+    Attributes
+    ----------
+    emulator
+        Of mean and covariance.
+    power_spectrum
+        (B, C, *cells) to (B, C, ...): what the data are.
+    seconds
+        That spectra and training took.
     """
 
     emulator: Emulator
-    power_spectrum: PowerSpectrum
+    power_spectrum: nn.Module
+    seconds: float = 0.0
 
     @classmethod
     def trained(
@@ -44,7 +54,7 @@ class PowerSpectrumLikelihood:
         prior: Prior,
         observable: Observable,
         survey: Survey,
-        settings: PowerSpectrumSettings,
+        power_spectrum: nn.Module,
         *,
         draws: int,
         folder: Path,
@@ -58,8 +68,10 @@ class PowerSpectrumLikelihood:
         ----------
         bank, rows
             Valid rows.
-        prior, observable, survey, settings
+        prior, observable, survey
             As for the posterior.
+        power_spectrum
+            (B, C, *cells) to (B, C, ...), e.g. from `build_power_spectrum`.
         draws
             Survey draws of each row.
         folder
@@ -71,29 +83,34 @@ class PowerSpectrumLikelihood:
         progress
             Where it is told.
         """
-        spectrum = build_power_spectrum(observable, settings)
         key = hashlib.sha256(f"{key} {draws} {seed}".encode()).hexdigest()[:16]
         if (folder / "emulator.json").exists():
             emulator, facts = Emulator.load(folder)
             if facts["key"] == key:
-                return cls(emulator, spectrum)
+                return cls(emulator, power_spectrum, facts.get("seconds", 0.0))
+        start = time.monotonic()
         spectra = observe_spectra(
-            Cubes(bank, observable.name, rows), rows.seed, survey, observable.symmetry, spectrum, draws, seed
+            Cubes(bank, observable.name, rows), rows.seed, survey, observable.symmetry, power_spectrum, draws, seed
         )
         checkpoints = folder.with_name(f"{folder.name}-checkpoints-{key}")
         emulator = train_emulator(spectra, prior, folder=checkpoints, seed=seed, progress=progress)
-        emulator.save(folder, {"key": key, "rows": len(rows)})
+        seconds = time.monotonic() - start
+        emulator.save(folder, {"key": key, "rows": len(rows), "seconds": seconds})
         shutil.rmtree(checkpoints, ignore_errors=True)
-        return cls(emulator, spectrum)
+        return cls(emulator, power_spectrum, seconds)
 
     @torch.no_grad()
     def observed(self, observation: Observation) -> torch.Tensor:
         """P(k) of the observation, all channels one after the other, (D,) float64."""
-        return self.power_spectrum(torch.from_numpy(observation.values[None])).flatten().double()
+        power: torch.Tensor = self.power_spectrum(torch.from_numpy(observation.values[None]))
+        return power.flatten().double()
 
     def of(self, observation: Observation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
         """The log likelihood of theta (n, P), (n,), for one observation."""
-        power = self.observed(observation)
+        return self.given(self.observed(observation))
+
+    def given(self, power: torch.Tensor) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        """The same for one spectrum (D,) float64."""
 
         def log_likelihood(theta: NDArray[np.float64]) -> NDArray[np.float64]:
             with torch.no_grad():

@@ -1,12 +1,11 @@
 """The known answer: exact likelihood and grid posterior of a Gaussian field in white noise."""
 
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.inference.grid import grid_samples
 from eorinfer.prior import Prior
 from eorinfer.samples import Samples
 from simulators import GaussianField
@@ -117,49 +116,3 @@ def grid_posterior(
         return log_likelihood(simulator, sigma, modes, theta)
 
     return grid_samples(log_l, prior, n, seed, "exact", points)
-
-
-def grid_samples(
-    log_l: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    prior: Prior,
-    n: int,
-    seed: int,
-    label: str,
-    points: int = 400,
-) -> Samples:
-    """Samples of a likelihood under a flat prior, from a grid refined around its mass.
-
-    Parameters
-    ----------
-    log_l
-        Log likelihood of theta (n, P), up to a constant: (n,).
-    prior
-        Box of one, two or three parameters; a grid of more is too large.
-    n
-        Number of samples; each is drawn uniformly inside its grid cell.
-    seed
-        Of the draw.
-    label
-        Name in legends.
-    points
-        Grid points along each parameter.
-    """
-    low, high = prior.low, prior.high
-    axes = range(len(low))
-    for _ in range(3):
-        edges = [np.linspace(a, b, points + 1) for a, b in zip(low, high, strict=True)]
-        centres = [(e[1:] + e[:-1]) / 2 for e in edges]
-        theta = np.array(list(itertools.product(*centres)))
-        values = log_l(theta)
-        inside = (values > values.max() - 25.0).reshape((points,) * len(low))
-        # Shrink to the bounding box of all that matters, one cell wider.
-        for axis in axes:
-            hit = np.flatnonzero(inside.any(axis=tuple(other for other in axes if other != axis)))
-            low[axis] = edges[axis][max(hit[0] - 1, 0)]
-            high[axis] = edges[axis][min(hit[-1] + 2, points)]
-    rng = np.random.default_rng(seed)
-    p = np.exp(values - values.max())
-    rows = rng.choice(len(theta), n, p=p / p.sum())
-    width = np.array([e[1] - e[0] for e in edges])
-    drawn = theta[rows] + width * (rng.random((n, len(low))) - 0.5)
-    return Samples.unweighted(drawn, prior.parameters, label)

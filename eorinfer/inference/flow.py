@@ -1,6 +1,7 @@
 """Embedding and posterior flow as one network; the one module that builds sbi's estimators."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,11 +9,13 @@ from numpy.typing import NDArray
 from sbi.neural_nets import posterior_nn
 from torch import Tensor, nn
 
+from eorinfer.errors import InputError
 from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.inference.truncated import E, TruncatedNormalMap
 from eorinfer.networks.embedding import Embedding
 from eorinfer.prior import Prior
 from eorinfer.summaries.power import PowerSpectrum, default_edges
+from eorinfer.summaries.scattering import Scattering
 from simulators import Observable
 
 
@@ -47,25 +50,9 @@ class PosteriorNetwork(nn.Module):
     ) -> None:
         super().__init__()
         p = len(prior.parameters)
-        features = embedding.features or max(8, 4 * p)
-        spectrum = power_spectrum.model_copy(update={"bins": embedding.bins})
-        self.embedding = Embedding(
-            observable.shape,
-            features,
-            build_power_spectrum(observable, spectrum) if embedding.power_spectrum else None,
-            embedding.width if embedding.convolution else None,
-            observable.symmetry.periodic,
-            embedding.redshifts,
-        )
+        self.embedding, features = build_embedding(p, observable, embedding, power_spectrum)
         self.normal = TruncatedNormalMap(features, p)
-        build = posterior_nn(
-            flow.kind,
-            z_score_theta="none",
-            z_score_x="none",
-            hidden_features=list(flow.hidden),  # an int means something else
-            num_transforms=flow.transforms,
-        )
-        self.flow = build(torch.zeros(2, p), torch.zeros(2, features))
+        self.flow = build_flow(flow, p, features)
         self.register_buffer("low", torch.tensor(prior.low))
         self.register_buffer("high", torch.tensor(prior.high))
 
@@ -111,6 +98,52 @@ class PosteriorNetwork(nn.Module):
         z, log_det = self.normal(v, features)
         log_q: Tensor = self.flow.log_prob(z, condition=features) + log_det
         return log_q + theta.shape[-1] * math.log(2 * E)
+
+
+def build_embedding(
+    parameters: int, observable: Observable, settings: EmbeddingSettings, power_spectrum: PowerSpectrumSettings
+) -> tuple[Embedding, int]:
+    """A fresh embedding, and the length of its features."""
+    features = settings.features or max(8, 4 * parameters)
+    spectrum = power_spectrum.model_copy(update={"bins": settings.bins})
+    embedding = Embedding(
+        observable.shape,
+        features,
+        build_power_spectrum(observable, spectrum) if settings.power_spectrum else None,
+        settings.width if settings.convolution else None,
+        observable.symmetry.periodic,
+        settings.redshifts,
+        build_scattering(observable) if settings.scattering else None,
+    )
+    return embedding, features
+
+
+def build_flow(settings: FlowSettings, inputs: int, condition: int) -> Any:
+    """Sbi's estimator of a density of `inputs` numbers, given `condition` others."""
+    build = posterior_nn(
+        settings.kind,
+        z_score_theta="none",
+        z_score_x="none",
+        hidden_features=list(settings.hidden),  # an int means something else
+        num_transforms=settings.transforms,
+    )
+    return build(torch.zeros(2, inputs), torch.zeros(2, condition))
+
+
+def build_scattering(observable: Observable) -> nn.Module:
+    """Scattering coefficients of an observable.
+
+    Raises
+    ------
+    InputError
+        If kymatio is not installed, or the maps are too small.
+    """
+    try:
+        return Scattering(observable.cells, observable.symmetry.periodic)
+    except ImportError as error:
+        raise InputError("scattering coefficients need kymatio: pip install 'eorinfer[scattering]'") from error
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def build_power_spectrum(observable: Observable, settings: PowerSpectrumSettings) -> PowerSpectrum:

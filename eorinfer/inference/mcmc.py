@@ -57,6 +57,7 @@ def run_mcmc(
     seed: int,
     label: str = "power-spectrum MCMC",
     start_draws: int = START_DRAWS,
+    start: NDArray[np.float64] | None = None,
     progress: Progress | None = None,
 ) -> Chain:
     """Sample likelihood times flat prior, on from what `file` has.
@@ -79,6 +80,8 @@ def run_mcmc(
         Name in legends.
     start_draws
         Draws from the prior among which the starting points are chosen.
+    start
+        (walkers, P) starting points that are known already, instead.
     progress
         Told after each block.
     """
@@ -111,8 +114,10 @@ def run_mcmc(
     )
     fresh = not backend.initialized or backend.iteration == 0
     if fresh:
-        rng = np.random.default_rng(seed)
-        state = emcee.State(_starting_points(log_probability, prior, settings.walkers, start_draws, rng))
+        if start is None:
+            rng = np.random.default_rng(seed)
+            start = _starting_points(log_probability, prior, settings.walkers, start_draws, rng)
+        state = emcee.State(start)
         state.random_state = np.random.RandomState(seed % 2**32).get_state()
     else:
         state = sampler.get_last_sample()

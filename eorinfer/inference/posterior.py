@@ -18,6 +18,7 @@ from eorinfer.errors import InputError, WorkError
 from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.flow import PosteriorNetwork, as_theta
 from eorinfer.inference.reference import Reference
+from eorinfer.inference.regression import RegressionNetwork
 from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
@@ -28,6 +29,8 @@ from eorinfer.survey.settings import SurveySettings
 from simulators import Observable, Parameter
 
 FORMAT = 2
+#: One of an ensemble.
+Network = PosteriorNetwork | RegressionNetwork
 #: A truncated posterior answers for an observation with at most this share of its mass outside the region.
 OUTSIDE_SHARE = 0.02
 #: A region's box is larger than the span of a posterior's samples by this share on each side.
@@ -44,8 +47,10 @@ class Architecture:
     flow: FlowSettings
     power_spectrum: PowerSpectrumSettings
 
-    def build(self, prior: Prior, observable: Observable) -> PosteriorNetwork:
+    def build(self, prior: Prior, observable: Observable) -> Network:
         """A fresh network, from torch's global random state."""
+        if self.flow.kind == "gaussian":
+            return RegressionNetwork(prior, observable, self.embedding, self.power_spectrum)
         return PosteriorNetwork(prior, observable, self.embedding, self.flow, self.power_spectrum)
 
 
@@ -109,7 +114,7 @@ class Posterior:
     observable: Observable
     survey: SurveySettings
     architecture: Architecture
-    networks: tuple[PosteriorNetwork, ...]
+    networks: tuple[Network, ...]
     regions: tuple[Region, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     reference: Reference | None = None

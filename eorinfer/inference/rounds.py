@@ -11,9 +11,8 @@ from eorinfer.bank import Bank
 from eorinfer.errors import WorkError
 from eorinfer.inference.atomic import atomic_loss
 from eorinfer.inference.data import Cubes, validation_rows
-from eorinfer.inference.flow import PosteriorNetwork
 from eorinfer.inference.misspecification import with_reference
-from eorinfer.inference.posterior import Architecture, Posterior, Region
+from eorinfer.inference.posterior import Architecture, Network, Posterior, Region
 from eorinfer.inference.settings import TrainingSettings
 from eorinfer.inference.training import fit
 from eorinfer.prior import Prior
@@ -38,7 +37,7 @@ class PosteriorTask(nn.Module):
 
     def __init__(
         self,
-        network: PosteriorNetwork,
+        network: Network,
         survey: Survey,
         symmetry: Symmetry,
         atoms: int | None = None,

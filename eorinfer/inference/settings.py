@@ -20,6 +20,8 @@ class EmbeddingSettings(Settings):
         Use the CNN on the image.
     power_spectrum
         Use the logarithm of P(k) beside it.
+    scattering
+        Use scattering coefficients of the maps across the last axis beside it; needs kymatio.
     bins
         Bins of P(k) for that, logarithmic between the limits of ``[power_spectrum]``.
     width
@@ -33,6 +35,7 @@ class EmbeddingSettings(Settings):
 
     convolution: bool = True
     power_spectrum: bool = True
+    scattering: bool = False
     bins: PositiveInt = 16
     width: PositiveInt = 16
     redshifts: Literal["channels", "volumes"] = "channels"
@@ -45,14 +48,15 @@ class FlowSettings(Settings):
     Parameters
     ----------
     kind
-        One of sbi's zuko estimators.
+        One of sbi's zuko estimators; or ``"gaussian"``: no flow but a Gaussian in theta with the network's mean and
+        covariance, as in regression.
     transforms
         Number of transforms.
     hidden
         Hidden layers of each transform's network.
     """
 
-    kind: Literal["zuko_nsf", "zuko_maf"] = "zuko_nsf"
+    kind: Literal["zuko_nsf", "zuko_maf", "gaussian"] = "zuko_nsf"
     transforms: PositiveInt = 2
     hidden: tuple[PositiveInt, ...] = (32, 32)
 

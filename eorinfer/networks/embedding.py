@@ -13,9 +13,9 @@ SCALING_BATCH = 32
 
 
 class Embedding(nn.Module):
-    """Features of an observed cube, from its convolutions, its power spectrum, or both.
+    """Features of an observed cube, from its convolutions, its power spectrum, its scattering coefficients, or several.
 
-    Neither branch normalises a single cube: the amplitude of a field is information.
+    No branch normalises a single cube: the amplitude of a field is information.
 
     Parameters
     ----------
@@ -31,6 +31,8 @@ class Embedding(nn.Module):
         For each cell axis, whether convolutions wrap around.
     redshifts
         Whether the C channels enter one CNN together, or each by itself.
+    scattering
+        As `power_spectrum`.
     """
 
     def __init__(
@@ -41,10 +43,11 @@ class Embedding(nn.Module):
         width: int | None,
         periodic: tuple[bool, ...],
         redshifts: Literal["channels", "volumes"] = "channels",
+        scattering: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if power_spectrum is None and width is None:
-            raise ValueError("an embedding needs convolutions, the power spectrum, or both")
+        if power_spectrum is None and width is None and scattering is None:
+            raise ValueError("an embedding needs convolutions, the power spectrum, scattering coefficients, or several")
         channels = shape[0]
         length = 0
         self.scaling = ImageScaling(channels, len(shape) - 1)
@@ -52,6 +55,11 @@ class Embedding(nn.Module):
         if power_spectrum is not None:
             k = power_spectrum(torch.zeros(1, *shape)).shape[-1]
             self.spectrum_scaling = LogScaling((channels, k))
+            length += channels * k
+        self.scattering = scattering
+        if scattering is not None:
+            k = scattering(torch.zeros(1, *shape)).shape[-1]
+            self.scattering_scaling = LogScaling((channels, k))
             length += channels * k
         self.cnn = None
         self.volumes = redshifts == "volumes"
@@ -73,6 +81,8 @@ class Embedding(nn.Module):
         parts = observed.split(SCALING_BATCH)
         if self.spectrum is not None:
             self.spectrum_scaling.fit(torch.cat([self.spectrum(x) for x in parts]))
+        if self.scattering is not None:
+            self.scattering_scaling.fit(torch.cat([self.scattering(self.scaling(x)) for x in parts]))
         if self.cnn is not None:
             self.cnn_scaling.fit(torch.cat([self.cnn(self._volumes(self.scaling(x))) for x in parts]))
 
@@ -81,6 +91,8 @@ class Embedding(nn.Module):
         parts = []
         if self.spectrum is not None:
             parts.append(self.spectrum_scaling(self.spectrum(observed)).flatten(1))
+        if self.scattering is not None:
+            parts.append(self.scattering_scaling(self.scattering(self.scaling(observed))).flatten(1))
         if self.cnn is not None:
             parts.append(self.cnn_scaling(self.cnn(self._volumes(self.scaling(observed)))).reshape(len(observed), -1))
         powers = torch.cat(parts, dim=1)

@@ -1,7 +1,7 @@
 """Corner plots of several posteriors, by getdist."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,10 +14,14 @@ from eorinfer.samples import Samples
 COLOURS = ("#1f5fa8", "#d2691e", "#3a8f4d", "#7b4fa3", "#555555")
 
 
-def corner(*samples: Samples, truth: NDArray[np.float64] | None = None) -> Any:
+#: Standard deviations to either side that closer axes show.
+CLOSE = 5.0
+
+
+def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: bool = False) -> Any:
     """One- and two-dimensional marginals of posteriors over the same parameters.
 
-    The axes span the prior, where it is cut is seen.
+    The axes span the prior, so that it is seen where it is cut.
 
     Parameters
     ----------
@@ -25,6 +29,8 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None) -> Any:
         In order of drawing; the first is on top.
     truth
         (P,) true parameters, drawn as lines.
+    close
+        Let the axes span what the posteriors do, inside the prior.
 
     Returns
     -------
@@ -52,7 +58,7 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None) -> Any:
             line_args=[{"color": c, "lw": 1.8} for c in colours],
             legend_labels=[s.label for s in order],
             legend_loc="upper right",
-            param_limits={p.name: (p.low, p.high) for p in parameters},
+            param_limits=dict(zip(names, _limits(samples, truth, close), strict=True)),
             markers=None if truth is None else dict(zip(names, truth, strict=True)),
             marker_args={"color": "black", "lw": 1.0, "ls": "--"},
         )
@@ -63,6 +69,16 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None) -> Any:
         below_legend = 1 - (0.25 + 0.28 * len(samples)) / figure.get_figheight()
         figure.text(0.98, below_legend, "dashed: true parameters", ha="right", va="top", fontsize=11)
     return figure
+
+
+def _limits(samples: Sequence[Samples], truth: NDArray[np.float64] | None, close: bool) -> list[tuple[float, float]]:
+    """Of each axis."""
+    low, high = ([getattr(p, side) for p in samples[0].parameters] for side in ("low", "high"))
+    if close:
+        known = [] if truth is None else [truth]
+        low = np.maximum(low, np.min([*(s.mean - CLOSE * s.std for s in samples), *known], axis=0)).tolist()
+        high = np.minimum(high, np.max([*(s.mean + CLOSE * s.std for s in samples), *known], axis=0)).tolist()
+    return list(zip(low, high, strict=True))
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from eorinfer.errors import InputError
 from eorinfer.files import make_folder, write_json
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.emulator import Emulator
-from eorinfer.inference.exact import grid_samples
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.flow import as_theta, build_power_spectrum
+from eorinfer.inference.grid import grid_samples
 from eorinfer.observation import Observation
 from eorinfer.progress import Progress
 from eorinfer.report.beyond_power import beyond_power_figure

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 import simulators
 from eorinfer.errors import InputError
 from eorinfer.files import read_json, write_json
-from eorinfer.inference.exact import grid_samples
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.field_training import FieldTrainer
+from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.mcmc import run_mcmc
 from eorinfer.inference.settings import McmcSettings
 from eorinfer.observation import Observation

@@ -8,7 +8,7 @@ from eorinfer.config import Config
 from eorinfer.errors import InputError
 
 #: Tables and keys of a config that may change between two calls with the same folder.
-FREE = ("executor", "mcmc", "validation", "inference.method", "inference.samples", "inference.predictive")
+FREE = ("executor", "mcmc", "validation", "contest", "inference.method", "inference.samples", "inference.predictive")
 #: Tables that may change until the first file or folder is there that depends on them.
 FREE_BEFORE = {
     "observation": "observation.h5",

@@ -117,7 +117,7 @@ class Separation:
         plans = self._plans()
         lacking = self.simulations.lacking(plans)
         planned = sum(n for _, n in plans)
-        self.progress.line(self.simulations.preflight(planned, planned - lacking, 1, 0))
+        self.progress.line(self.simulations.preflight(f"{planned} simulations", planned, planned - lacking))
         self.simulations.fill(plans, "for the separation")
         return planned_rows(self.bank, plans).ok
 

@@ -35,6 +35,17 @@ class Simulations:
     def __init__(self, config: Config, bank: Bank, progress: Progress) -> None:
         self.config, self.bank, self.progress = config, bank, progress
         self._told: set[str] = set()
+        self._executor: Executor | None = None
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Keep the workers, and the simulators that they have started, for many calls of `fill`."""
+        with self._naming_the_config(), self._workers() as executor:
+            self._executor = executor
+            try:
+                yield
+            finally:
+                self._executor = None
 
     def lacking(self, plans: Sequence[tuple[Plan, int]]) -> int:
         """How many rows of these plans' first so many the bank does not have yet."""
@@ -55,7 +66,7 @@ class Simulations:
         if rows := self.lacking(plans):
             with (
                 self._naming_the_config(),
-                open_executor(self.config.tables.executor, self.bank.path / "jobs", self.progress.line) as executor,
+                self._workers() as executor,
                 self.progress.bar(f"simulating, {title}", rows) as advance,
             ):
                 self._fill(plans, executor, advance)
@@ -66,20 +77,17 @@ class Simulations:
         with self._naming_the_config():
             return simulate_one(self.config.simulator, theta, seed, self.config.folder, self._limits())
 
-    def preflight(self, planned: int, there: int, rounds: int, predictive: int) -> str:
+    def preflight(self, what: str, planned: int, there: int) -> str:
         """How much is ahead, how long it takes and how much disk, in one line.
 
         Parameters
         ----------
+        what
+            The simulations, in words.
         planned, there
-            Simulations in all, and how many of them the bank has.
-        rounds
-            Number of rounds.
-        predictive
-            Simulations of the predictive check among those planned.
+            How many in all, and how many of them the bank has.
         """
-        check = f" and {predictive} for the predictive check" if predictive else ""
-        line = f"preflight: {planned - predictive} simulations in {rounds} round(s){check}"
+        line = f"preflight: {what}"
         if planned == there:
             return f"{line}, all of them in the bank"
         measured = self.bank.rows().ok.seconds
@@ -94,6 +102,14 @@ class Simulations:
             f"{on} ({each:.2g} s each, {source}) and "
             f"{_size(ahead * self.bank.bytes_per_row)} of disk"
         )
+
+    @contextmanager
+    def _workers(self) -> Iterator[Executor]:
+        if self._executor is not None:
+            yield self._executor
+            return
+        with open_executor(self.config.tables.executor, self.bank.path / "jobs", self.progress.line) as executor:
+            yield executor
 
     def _fill(self, plans: Sequence[tuple[Plan, int]], executor: Executor, advance: Advance) -> None:
         counts: Counter[str] = Counter()

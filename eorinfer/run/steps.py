@@ -49,7 +49,7 @@ class Run:
         preprocessing = find_preprocessing(config)
         self.bank = Bank.create(config.bank_path(self.out), config.simulator)
         self._simulations = Simulations(config, self.bank, self.progress)
-        self._rounds = Rounds(config, self.out, self.bank, self._simulations, self.progress, preprocessing)
+        self.rounds = Rounds(config, self.out, self.bank, self._simulations, self.progress, preprocessing)
         config.write(self.out / "config.toml")
         for folder in (self.out, self.out / "chains", *self.out.glob("rounds/*")):
             remove_leftovers(folder)
@@ -64,24 +64,39 @@ class Run:
         """What steps in modules of their own need of the run (`eorinfer.run.truths.Parts`)."""
         from eorinfer.run.truths import Parts
 
-        return Parts(self.config, self.out, self.bank, self._simulations, self._rounds.survey, self.progress)
+        return Parts(self.config, self.out, self.bank, self._simulations, self.rounds.survey, self.progress)
+
+    @property
+    def preprocessing(self) -> Any:
+        """What is done to observed maps before networks see them; None for nothing."""
+        return self.rounds.preprocessing
+
+    def first_rows(self, observation: Observation) -> Rows:
+        """Of the prior's round alone, simulated where they lack."""
+        return self.rounds.training_rows(self.simulate(), observation)
+
+    def training_key(self, rows: Rows) -> str:
+        """Hash of all that a training on these rows depends on."""
+        return self.rounds.training_key(rows)
 
     def training_rows(self, observation: Observation) -> Rows:
         """Of all rounds that have been simulated."""
-        return self._rounds.training_rows(self._rounds.known(), observation)
+        return self.rounds.training_rows(self.rounds.known(), observation)
 
     # -- simulations ---------------------------------------------------------------------------
 
     def preflight(self) -> None:
         """Say how many simulations are ahead, how long they take and how much disk."""
         rounds = self.tables.inference.rounds[: None if self.by_npe else 1]
-        plans = [*self._rounds.first(), *(self._rounds.recorded_later() if self.by_npe else [])]
+        plans = [*self.rounds.first(), *(self.rounds.recorded_later() if self.by_npe else [])]
         lacking = self._simulations.lacking(plans) + sum(rounds) - sum(n for _, n in plans)
         check = 0 if self._imported or not self.by_npe else self.tables.inference.predictive
         drawn = self._predictive_plan()
         lacking += check if drawn is None else self._simulations.lacking([(drawn, len(drawn))])
         planned = sum(rounds) + check
-        self.progress.line(self._simulations.preflight(planned, max(0, planned - lacking), len(rounds), check))
+        what = f"{sum(rounds)} simulations in {len(rounds)} round(s)"
+        what += f" and {check} for the predictive check" if check else ""
+        self.progress.line(self._simulations.preflight(what, planned, max(0, planned - lacking)))
 
     def simulate(self) -> list[tuple[Plan, int]]:
         """Fill the bank with the rows of the first round.
@@ -91,7 +106,7 @@ class Run:
         list
             Plans and how many rows of each the run uses.
         """
-        return self._rounds.simulate()
+        return self.rounds.simulate()
 
     def observe(self) -> Observation:
         """The observation: read from the config's file, or a mock made once and kept."""
@@ -129,8 +144,8 @@ class Run:
         plans = self.simulate()
         for number in range(1, len(self.tables.inference.rounds) + 1):
             if posterior is not None:
-                plans = [*plans, *self._rounds.propose(number, posterior, observation)]
-            posterior = self._rounds.train(number, plans, posterior, observation)
+                plans = [*plans, *self.rounds.propose(number, posterior, observation)]
+            posterior = self.rounds.train(number, plans, posterior, observation)
             self._check(posterior, observation)
         assert posterior is not None
         posterior.save(self.out / "posterior")
@@ -148,7 +163,7 @@ class Run:
         observation = self.observe()
         rows = self.training_rows(observation)
         start = time.monotonic()
-        likelihood = self._likelihood(rows)
+        likelihood = self.likelihood(rows)
         emulated = time.monotonic()
         key = likelihood.key(observation)
         chain = run_mcmc(
@@ -208,7 +223,7 @@ class Run:
                 'which no other truth can test; validate a run with proposal = "truncated", or with one round'
             )
         rows = self.training_rows(observation)
-        likelihood = self._likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
+        likelihood = self.likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
         validate(self.parts, posterior, observation, rows, likelihood)
 
     def field(self) -> Any:
@@ -223,7 +238,7 @@ class Run:
         """Corner, predictive check and ``summary.json`` from what is in the folder."""
         from eorinfer.run.results import write_results
 
-        plans = [plan for plan, _ in (*self._rounds.recorded(1), *self._rounds.recorded_later())]
+        plans = [plan for plan, _ in (*self.rounds.recorded(1), *self.rounds.recorded_later())]
         write_results(self.parts, self.observe(), plans, self._predictive_plan())
 
     def all(self) -> None:
@@ -236,21 +251,22 @@ class Run:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _likelihood(self, rows: Rows) -> Any:
+    def likelihood(self, rows: Rows) -> Any:
         """Of the power spectrum: its emulator is loaded when it is there, else trained."""
         from eorinfer.inference.baseline import PowerSpectrumLikelihood
+        from eorinfer.inference.flow import build_power_spectrum
 
         return PowerSpectrumLikelihood.trained(
             self.bank,
             rows,
             self.config.prior,
             self.config.observable,
-            self._rounds.survey,
-            self.tables.power_spectrum,
+            self.rounds.survey,
+            build_power_spectrum(self.config.observable, self.tables.power_spectrum),
             draws=self.tables.mcmc.draws,
             folder=self.out / "emulator",
             seed=derived_seed(self.tables.seed, 0, 5),
-            key=self._rounds.training_key(rows),
+            key=self.rounds.training_key(rows),
             progress=self.progress,
         )
 
@@ -269,9 +285,9 @@ class Run:
         """Simulate at theta with a seed that no row of the bank has, and observe it once."""
         import torch
 
-        self._rounds.first()  # so that their seeds are known
+        self.rounds.first()  # so that their seeds are known
         taken = {seed for plan in self.bank.plans() for seed in plan.seed.tolist()}
-        taken |= self._rounds.preprocessing.seeds() if self._rounds.preprocessing else set()
+        taken |= self.rounds.preprocessing.seeds() if self.rounds.preprocessing else set()
         attempt = 0
         while (seed := derived_seed(self.tables.seed, 0, 1, attempt)) in taken:
             attempt += 1
@@ -281,7 +297,7 @@ class Run:
         observable = self.config.observable
         clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
         generator = torch.Generator().manual_seed(derived_seed(self.tables.seed, 0, 2))
-        observed = self._rounds.survey(clean, generator)[0].numpy()
+        observed = self.rounds.survey(clean, generator)[0].numpy()
         return Observation.of(observable, observed, theta, seed)
 
     def _predict(self, samples: Samples) -> None:

@@ -91,7 +91,7 @@ def find_truths(parts: Parts, posterior: Posterior, rows: Rows) -> Truths:
     where = "inside the truncated prior" if posterior.regions else "from the prior"
     simulate = settings.simulate and parts.config.simulator.kind != "imported"
     if simulate:
-        chosen = _simulated(parts, posterior, rows, settings.truths)
+        chosen = simulated_truths(parts, rows, settings.truths, posterior)
         source = f"simulated truths {where}"
     else:
         chosen = _held_out(parts, posterior, rows, settings.truths)
@@ -116,17 +116,21 @@ def find_truths(parts: Parts, posterior: Posterior, rows: Rows) -> Truths:
     return Truths(chosen.theta, together, np.array(cubes), checks, _truncation(parts, posterior), source)
 
 
-def _simulated(parts: Parts, posterior: Posterior, rows: Rows, n: int) -> Rows:
-    """Rows in blocks, as many of each as are used; of number 0, so that no round trains on them."""
-    seed = parts.config.tables.seed
-    regions = posterior.facts.get("key") if posterior.regions else None
+def truth_plans(parts: Parts, n: int, posterior: Posterior | None = None) -> list[tuple[Plan, int]]:
+    """Plans of n truths from the prior, or where a posterior is truncated to, and how many rows of each are used.
+
+    In blocks, so that fewer truths are the first of many; of number 0, so that no round trains on them.
+    """
+    seed, prior = parts.config.tables.seed, parts.config.prior
+    regions = posterior.regions if posterior else ()
+    key = posterior.facts.get("key") if posterior and regions else None
     plans: list[tuple[Plan, int]] = []
     for block in range(-(-n // BLOCK)):
         rng = np.random.default_rng([seed, 0, 8, block])
-        theta, _ = draw_truncated(posterior.prior, posterior.regions, BLOCK, rng)
+        theta, _ = draw_truncated(prior, regions, BLOCK, rng)
         plan = plan_round(
             0,
-            fingerprint_of({"validation": posterior.prior.hash(), "regions": regions, "block": block}),
+            fingerprint_of({"validation": prior.hash(), "regions": key, "block": block}),
             theta,
             parts.config.simulator,
             derived_seed(seed, 0, 8),
@@ -134,6 +138,12 @@ def _simulated(parts: Parts, posterior: Posterior, rows: Rows, n: int) -> Rows:
             share=1,  # truths that share a realisation would err together
         )
         plans.append((parts.bank.add(plan), min(BLOCK, n - block * BLOCK)))
+    return plans
+
+
+def simulated_truths(parts: Parts, rows: Rows, n: int, posterior: Posterior | None = None) -> Rows:
+    """The rows of `truth_plans`, simulated where they lack, without any whose realisation is among `rows`."""
+    plans = truth_plans(parts, n, posterior)
     parts.simulations.fill(plans, "truths")
     simulated = planned_rows(parts.bank, plans).ok
     return simulated[~np.isin(simulated.seed, rows.seed)]

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.contest.settings import exact_noise
 from eorinfer.errors import WorkError
 from eorinfer.files import write_json
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.calibration import calibrate, recovery
-from eorinfer.inference.exact import grid_posterior, grid_samples
+from eorinfer.inference.exact import grid_posterior
+from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.many import Draws, draw, log_density, unit
 from eorinfer.inference.mcmc import run_mcmc
 from eorinfer.inference.misspecification import check_observation
@@ -25,7 +27,6 @@ from eorinfer.report.verdict import calibration_content, misspecification_conten
 from eorinfer.rows import Rows
 from eorinfer.run.truths import Parts, Truths, find_truths
 from eorinfer.samples import Samples
-from eorinfer.survey import NoSurvey, WhiteNoise
 from simulators import GaussianField
 from simulators.base import derived_seed
 
@@ -132,7 +133,7 @@ def _widths(
     """Against the power-spectrum posterior and the exact one, where there are such."""
     if not len(truths.cubes):
         return
-    sigma = _white_noise(parts)
+    sigma = exact_noise(parts.config.simulator, parts.config.tables.survey)
     if likelihood is not None:
         found = [
             _power_spectrum(parts, likelihood, cube, i) for i, cube in enumerate(_told(parts, truths, POWER_SPECTRUM))
@@ -163,16 +164,6 @@ def _relative(
             for i in kept
         ]
         yield RelativeWidths.of(draws.values[kept], some, [short[i] for i in kept])
-
-
-def _white_noise(parts: Parts) -> float | None:
-    """White noise per cell for which the exact posterior is known; None where it is not."""
-    survey = parts.config.tables.survey
-    if parts.config.simulator.kind != "gaussian-field":
-        return None
-    if isinstance(survey, WhiteNoise):
-        return survey.sigma
-    return 0.0 if isinstance(survey, NoSurvey) else None
 
 
 def _exact(parts: Parts, sigma: float, cube: NDArray[np.float32], i: int) -> Samples:

@@ -1,0 +1,280 @@
+"""A contest in a run folder: methods trained one after the other, asked about the same truths, and scored."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eorinfer.contest.answers import Answers
+from eorinfer.contest.entrant import AMORTISED, LABELS, Entrant, Ground
+from eorinfer.contest.likelihoods import exact_entrant, field_entrant, power_entrant
+from eorinfer.contest.loop import loop_posterior
+from eorinfer.contest.networks import network_entrant
+from eorinfer.contest.scores import Score, find, log_volumes
+from eorinfer.contest.settings import ContestSettings, Method
+from eorinfer.contest.tables import contest_tables, cost_table, lines
+from eorinfer.errors import InputError, WorkError
+from eorinfer.files import read_json, write_json
+from eorinfer.observation import Observation
+from eorinfer.prior import Prior
+from eorinfer.report.contest import contest_figure
+from eorinfer.report.corner import corner
+from eorinfer.report.figures import save_figure
+from eorinfer.rows import Rows
+from eorinfer.run import Run
+from eorinfer.run.truths import FEWEST, Parts, simulated_truths, truth_plans
+from eorinfer.samples import Samples
+from simulators.base import derived_seed, fingerprint_of
+
+FORMAT = 1
+#: Truths that are observed, answered and kept at a time.
+PART = 50
+
+
+def hold(run: Run) -> dict[str, Any]:
+    """Hold the contest of a run's config; what is there already is not made again.
+
+    Leaves ``benchmark.json``, ``contest.png``, ``contest-corner.png``, the chains of each method for the run's
+    observation in ``chains/``, and what was trained and answered in ``contest/``.
+
+    Parameters
+    ----------
+    run
+        Its first round is what all methods are trained on.
+
+    Raises
+    ------
+    InputError
+        If the cubes cannot be simulated anew.
+    WorkError
+        If no method can be relied on.
+    """
+    parts, settings = run.parts, run.tables.contest
+    if run.config.simulator.kind == "imported":
+        raise InputError(
+            f"{run.config.file}: a contest asks about truths of its own, and imported cubes cannot be simulated anew"
+        )
+    run.read_observation()
+    preflight(run)
+    observation = run.observe()
+    rows = run.first_rows(observation)
+    truths = Truths(parts, simulated_truths(parts, rows, settings.truths))
+    ground = Ground(parts, rows, run.training_key(rows), run.preprocessing, lambda: run.likelihood(rows))
+    scores, chains = [], []
+    for name in settings.methods:
+        entrant = _timed(ground, enter(ground, name))
+        answers = asked(parts, entrant, truths, entrant.truths(settings))
+        if answers.good.sum() < FEWEST:
+            parts.progress.line(
+                f"contest: {name} is left out, only {answers.good.sum()} of its posteriors are reliable"
+            )
+            continue
+        scores.append(
+            Score.of(entrant, answers, truths.rows.theta, run.config.prior, derived_seed(run.tables.seed, 0, 19))
+        )
+        chains.append(_of_observation(ground, entrant, observation))
+        told = scores[-1].content(run.config.prior)
+        parts.progress.line(
+            f"contest: {entrant.label}: {told['gain']['mean']:.2f} ± {told['gain']['error']:.2f} nats gained, "
+            f"{'calibrated' if told['calibrated'] else 'NOT calibrated'}"
+        )
+    if not scores:
+        raise WorkError("contest: no method has enough posteriors that can be relied on; raise [contest] truths")
+    loop = _loop(ground, chains, observation) if settings.loop_steps else None
+    return _write(run, ground, scores, chains, observation, loop)
+
+
+def _loop(ground: Ground, chains: list[Samples], observation: Observation) -> dict[str, Any]:
+    """The simulator in emcee's loop, from what the power spectrum has said of the observation, or any other."""
+    best = next((chain for chain in chains if chain.label == LABELS["ps-full"]), chains[0])
+    return loop_posterior(ground, observation, best)
+
+
+def preflight(run: Run) -> None:
+    """Say how many simulations are ahead."""
+    n = run.tables.contest.truths
+    plans = [*run.rounds.first(), *truth_plans(run.parts, n)]
+    simulations = run.parts.simulations
+    planned = sum(k for _, k in plans)
+    what = f"{planned - n} simulations to train on and {n} to be asked about"
+    run.progress.line(simulations.preflight(what, planned, planned - simulations.lacking(plans)))
+
+
+def enter(ground: Ground, name: Method) -> Entrant:
+    """A method, trained or loaded."""
+    if name in AMORTISED:
+        return network_entrant(ground, name)
+    if name == "exact":
+        return exact_entrant(ground)
+    return field_entrant(ground) if name == "field-flow" else power_entrant(ground, name)
+
+
+@dataclass(frozen=True)
+class Truths:
+    """Held-out simulations, always observed with the same noise.
+
+    Attributes
+    ----------
+    parts
+        Of the run.
+    rows
+        One of each realisation.
+    """
+
+    parts: Parts
+    rows: Rows
+
+    def observed(self, n: int) -> Iterator[tuple[slice, Tensor]]:
+        """The first n, as slices and observed cubes (B, C, *cells)."""
+        config = self.parts.config
+        for start in range(0, n, PART):
+            part = slice(start, min(start + PART, n))
+            # Noise of all of a part, whatever n is.
+            whole = self.rows[start : start + PART]
+            generator = torch.Generator().manual_seed(derived_seed(config.tables.seed, 0, 9, start))
+            clean = torch.from_numpy(self.parts.bank.read(config.observable.name, whole))
+            with torch.no_grad():
+                yield part, self.parts.survey(clean, generator)[: part.stop - start]
+
+    @property
+    def key(self) -> str:
+        """Hash of the parameters and realisations."""
+        return fingerprint_of({"theta": self.rows.theta.tolist(), "seeds": self.rows.seed.tolist()})
+
+
+def asked(parts: Parts, entrant: Entrant, truths: Truths, n: int) -> Answers:
+    """The answers of a method to the first n truths, from ``contest/METHOD/answers`` where they are there."""
+    n, samples, seed = min(n, len(truths.rows)), parts.config.tables.contest.samples, parts.config.tables.seed
+    found = []
+    with parts.progress.bar(f"{entrant.name}, truths", n) as advance:
+        for part, observed in truths.observed(n):
+            path = parts.out / "contest" / entrant.name / "answers" / f"{part.start:05d}.h5"
+            key = fingerprint_of({"of": entrant.key, "truths": truths.key, "n": part.stop, "samples": samples})
+            answers = Answers.read(path, key)
+            if answers is None:
+                own = derived_seed(seed, 0, 20, part.start)
+                answers = entrant.ask(observed, truths.rows.theta[part], samples, own)
+                answers.write(path, key)
+            found.append(answers)
+            advance(len(answers), "")
+    return Answers.concatenate(found)
+
+
+def _timed(ground: Ground, entrant: Entrant) -> Entrant:
+    """With the seconds that its training took when it was not there yet."""
+    path = ground.folder(entrant.name) / "trained.json"
+    if path.exists() and (before := read_json(path))["key"] == entrant.key:
+        return replace(entrant, training_seconds=before["seconds"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"key": entrant.key, "seconds": entrant.training_seconds})
+    return entrant
+
+
+def _of_observation(ground: Ground, entrant: Entrant, observation: Observation) -> Samples:
+    """What a method says of the run's observation, in ``chains/``."""
+    config = ground.parts.config
+    theta = config.prior.low if observation.theta is None else observation.theta
+    observed = torch.from_numpy(observation.values[None])
+    n, seed = config.tables.inference.samples, derived_seed(config.tables.seed, 0, 21)
+    root = ground.parts.out / "chains" / entrant.name
+    key = fingerprint_of({"of": entrant.key, "observation": observation.digest, "n": n})
+    path = ground.folder(entrant.name) / "observation.h5"
+    answers = Answers.read(path, key)
+    if answers is None:
+        answers = entrant.ask(observed, theta[None], n, seed)
+        answers.write(path, key)
+    samples = Samples.unweighted(answers.values[0], config.prior.parameters, entrant.label)
+    samples.write(root)
+    return samples
+
+
+def _write(
+    run: Run,
+    ground: Ground,
+    scores: list[Score],
+    chains: list[Samples],
+    observation: Observation,
+    loop: dict[str, Any] | None,
+) -> dict[str, Any]:
+    config, out, settings = run.config, run.out, run.tables.contest
+    rows = run.bank.rows([plan for plan, _ in run.rounds.first()])
+    tables = contest_tables(scores, settings, config.prior, derived_seed(run.tables.seed, 0, 22))
+    tables.append(cost_table(scores, len(ground.rows), float(rows.seconds[rows.seconds > 0].mean()), loop))
+    save_figure(_figure(scores, settings, config.prior), out / "contest")
+    drawn = _drawn(scores, settings, config.prior)
+    some = [chain for score, chain in zip(scores, chains, strict=True) if score in drawn]
+    save_figure(corner(*some, truth=observation.theta, close=True), out / "contest-corner")
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "title": "Flow posteriors against power-spectrum likelihoods",
+        "command": " ".join(["eorinfer", *sys.argv[1:]]),
+        "tables": tables,
+        "figures": [
+            {
+                "title": "All methods",
+                "caption": "Information gained, calibration, and volumes, each over the same truths.",
+                "file": "contest.png",
+            },
+            {
+                "title": "One observation",
+                "caption": "What these say of the run's observation; the chains of all are in chains/.",
+                "file": "contest-corner.png",
+            },
+        ],
+        "notes": notes(scores),
+        "methods": {score.entrant.name: score.content(config.prior) for score in scores},
+        "parameters": config.prior.names,
+        "simulations": len(ground.rows),
+        "loop": loop,
+    }
+    write_json(out / "benchmark.json", content)
+    for table in tables:
+        for line in ["", *lines(table)]:
+            run.progress.line(line)
+    for note in content["notes"]:
+        run.progress.line(f"note: {note}")
+    run.progress.line(f"results: {out}/benchmark.json, contest.png, contest-corner.png and chains/")
+    return content
+
+
+def _drawn(scores: list[Score], settings: ContestSettings, prior: Prior) -> list[Score]:
+    """What can be told apart in one corner plot: reference, baseline, the field flow and the best of the others."""
+    named = {settings.reference, settings.baseline, "field-flow"}
+    others = [score for score in scores if score.entrant.name not in named and score.calibration.calibrated]
+    best = max(others, key=lambda score: score.content(prior)["gain"]["mean"], default=None)
+    return [score for score in scores if score.entrant.name in named or score is best]
+
+
+def _figure(scores: list[Score], settings: ContestSettings, prior: Prior) -> Any:
+    reference = find(scores, settings.reference) or scores[0]
+    contents = [score.content(prior) for score in scores]
+    return contest_figure(
+        [score.entrant.label for score in scores],
+        np.array([[content["gain"]["mean"], content["gain"]["error"]] for content in contents]),
+        [content["calibrated"] for content in contents],
+        [score.calibration.tarp for score in scores],
+        [np.empty(0) if score is reference else log_volumes(score, reference) for score in scores],
+        reference.entrant.label,
+    )
+
+
+def notes(scores: list[Score]) -> list[str]:
+    """What has to be known to read the tables."""
+    found = []
+    for score in scores:
+        if not score.calibration.calibrated:
+            worst = score.calibration.worst
+            found.append(
+                f"{score.entrant.label} is not calibrated ({worst.quantity}, p = {worst.p_holm:.1g}): its volume and "
+                "widths are not to be compared."
+            )
+        if left_out := int((~score.answers.good).sum()):
+            found.append(
+                f"{score.entrant.label}: {left_out} of {len(score.answers)} truths are left out, whose chains have "
+                "fewer than 50 autocorrelation times or whose evidence has fewer than 200 effective samples."
+            )
+    return found

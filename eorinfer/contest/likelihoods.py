@@ -1,0 +1,257 @@
+"""Methods that have a likelihood and sample it anew for each observation: of the power spectrum, or of the image."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eorinfer.contest.answers import Answers
+from eorinfer.contest.entrant import Entrant, Ground
+from eorinfer.contest.networks import trained_posterior
+from eorinfer.contest.settings import PROPOSALS, Method, exact_noise
+from eorinfer.inference.baseline import PowerSpectrumLikelihood
+from eorinfer.inference.data import Cubes
+from eorinfer.inference.emulator import Emulator, observe_spectra
+from eorinfer.inference.exact import ModePower, log_likelihood
+from eorinfer.inference.grid import refined_grid
+from eorinfer.inference.importance import ENOUGH, LogLikelihood, Weighted, around, weighted
+from eorinfer.inference.mcmc import run_mcmc
+from eorinfer.inference.neural_likelihood import train_neural_likelihood
+from eorinfer.inference.posterior import Posterior
+from eorinfer.observation import Observation
+from eorinfer.progress import Silent
+from eorinfer.run.field import trained_field
+from eorinfer.summaries.power import CylindricalPowerSpectrum
+from simulators import GaussianField, Observable
+from simulators.base import derived_seed
+
+#: Parameters up to which a posterior is taken from a grid, and its points along each.
+GRID, POINTS = 2, 100
+#: Steps of a chain, at first and at most; draws that its evidence is taken from.
+STEPS, MOST_STEPS, EVIDENCE_DRAWS = 1000, 4000, 4000
+#: Draws from the NPE that the field flow weighs; and of its chains, where too few of them count.
+PROPOSALS_OF_FLOW, START_DRAWS = 2000, 1000
+
+
+@dataclass(frozen=True)
+class _Posterior:
+    """Samples (n, P), their log density (n,) and that at the truth, and whether they can be relied on."""
+
+    values: NDArray[np.float64]
+    at_samples: NDArray[np.float64]
+    at_truth: float
+    good: bool
+
+
+def power_entrant(ground: Ground, name: Method) -> Entrant:
+    """The rungs of the power-spectrum ladder."""
+    tables = ground.parts.config.tables
+    if name == "ps-2d":
+        likelihood = _cylindrical(ground)
+        key = ground.key_of(name, bins=tables.contest.cylindrical_bins)
+        return _entrant(ground, name, key, likelihood.seconds, _by_spectrum(likelihood, likelihood.given))
+    likelihood = ground.power_spectrum()
+    if name == "ps-neural":
+        given, seconds = _neural(ground, likelihood)
+    elif name == "ps-full":
+        given, seconds = likelihood.given, likelihood.seconds
+    else:
+        given, seconds = _fixed(ground, likelihood.emulator, diagonal=name == "ps-diagonal"), likelihood.seconds
+    return _entrant(ground, name, ground.key_of(name), seconds, _by_spectrum(likelihood, given))
+
+
+def field_entrant(ground: Ground) -> Entrant:
+    """The flow on the images, from importance weights of an NPE's samples, or by emcee where those are uneven."""
+    parts = ground.parts
+    flow = trained_field(parts, ground.rows)
+    proposal = trained_posterior(ground, next(name for name in PROPOSALS if name in ground.settings.methods))
+
+    def likelihood(observed: Tensor) -> LogLikelihood:
+        return flow.likelihood(Observation.of(parts.config.observable, observed.numpy()))
+
+    key = ground.key_of("field-flow", field=parts.config.tables.field.model_dump(mode="json"))
+    return _entrant(ground, "field-flow", key, flow.facts["seconds"], likelihood, proposal)
+
+
+def exact_entrant(ground: Ground) -> Entrant:
+    """Of the modes of a Gaussian field in white noise."""
+    config = ground.parts.config
+    simulator, sigma = config.simulator, exact_noise(config.simulator, config.tables.survey) or 0.0
+    assert isinstance(simulator, GaussianField)
+
+    def likelihood(observed: Tensor) -> LogLikelihood:
+        modes = ModePower.of(observed[0].double().numpy(), simulator.box_length)
+        return lambda theta: log_likelihood(simulator, sigma, modes, theta)
+
+    return _entrant(ground, "exact", ground.key_of("exact"), 0.0, likelihood)
+
+
+def _entrant(
+    ground: Ground,
+    name: Method,
+    key: str,
+    training_seconds: float,
+    likelihood: Callable[[Tensor], LogLikelihood],
+    proposal: Posterior | None = None,
+) -> Entrant:
+    """From what makes a likelihood of one observed cube (C, *cells)."""
+    observable = ground.parts.config.observable
+
+    def ask(observed: Tensor, theta: NDArray[np.float64], n: int, seed: int) -> Answers:
+        found, seconds = [], []
+        for i, (cube, truth) in enumerate(zip(observed, theta, strict=True)):
+            start, own = time.monotonic(), derived_seed(seed, i)
+            log_l, one = likelihood(cube), None
+            if proposal is not None:
+                one = _weighed(log_l, proposal, Observation.of(observable, cube.numpy()), truth, n, own)
+            found.append(one or _sampled(ground, name, log_l, truth, n, own))
+            seconds.append(time.monotonic() - start)
+        return Answers(
+            np.array([one.values for one in found]),
+            np.array([one.at_truth for one in found]),
+            np.array([one.at_samples for one in found]),
+            np.array([one.good for one in found]),
+            np.array(seconds),
+        )
+
+    return Entrant(name, key, training_seconds, ask)
+
+
+def _sampled(
+    ground: Ground, name: Method, log_l: LogLikelihood, truth: NDArray[np.float64], n: int, seed: int
+) -> _Posterior:
+    """On a grid, or by emcee, with the evidence from importance weights around the chain."""
+    prior, rng = ground.parts.config.prior, np.random.default_rng(seed)
+    if len(prior.parameters) <= GRID:
+        grid = refined_grid(log_l, prior, POINTS)
+        values, at_samples = grid.draw(n, rng)
+        return _Posterior(values, at_samples, float(log_l(truth[None])[0]) - grid.log_integral, True)
+    file = ground.folder(name) / "mcmc.h5"
+    file.unlink(missing_ok=True)
+    limits = {"steps": STEPS, "max_steps": MOST_STEPS}
+    chain = run_mcmc(
+        log_l,
+        prior,
+        ground.parts.config.tables.mcmc.model_copy(update=limits),
+        file=file,
+        key="contest",
+        seed=seed,
+        start_draws=START_DRAWS if name == "field-flow" else 20000,
+        progress=Silent(),
+    )
+    file.unlink()
+    values = chain.samples.values[rng.choice(len(chain.samples), n)]
+    evidence = weighted(log_l, prior, *around(chain.samples.values, prior, EVIDENCE_DRAWS, seed))
+    at_samples, at_truth = (log_l(theta) - evidence.log_integral for theta in (values, truth[None]))
+    return _Posterior(values, at_samples, float(at_truth[0]), chain.converged and evidence.effective >= ENOUGH)
+
+
+def _weighed(
+    log_l: LogLikelihood,
+    proposal: Posterior,
+    observation: Observation,
+    truth: NDArray[np.float64],
+    n: int,
+    seed: int,
+) -> _Posterior | None:
+    """From importance weights, or None where too few samples count."""
+    theta = proposal.sample(observation, PROPOSALS_OF_FLOW, seed).values
+    found: Weighted = weighted(log_l, proposal.prior, theta, proposal.log_density(theta, observation))
+    if found.effective < ENOUGH:
+        return None
+    values, at_samples = found.draw(n, np.random.default_rng(seed))
+    return _Posterior(values, at_samples, float(log_l(truth[None])[0]) - found.log_integral, True)
+
+
+# -- likelihoods -------------------------------------------------------------------------------------
+
+
+def _by_spectrum(
+    likelihood: PowerSpectrumLikelihood, given: Callable[[Tensor], LogLikelihood]
+) -> Callable[[Tensor], LogLikelihood]:
+    """Of an observed cube, by way of its spectrum."""
+
+    def of(observed: Tensor) -> LogLikelihood:
+        with torch.no_grad():
+            return given(likelihood.power_spectrum(observed[None]).flatten().double())
+
+    return of
+
+
+def fixed_precision(ground: Ground, emulator: Emulator, *, diagonal: bool = False) -> Tensor:
+    """Inverse (D, D) of the covariance, or of its diagonal, that the emulator has at the fiducial parameters."""
+    prior = ground.parts.config.prior
+    fiducial = np.clip([p.fiducial for p in prior.parameters], prior.low, prior.high)
+    with torch.no_grad():
+        covariance = emulator.covariance(torch.from_numpy(fiducial[None]))[0]
+        return torch.diag(1 / covariance.diagonal()) if diagonal else torch.linalg.inv(covariance)
+
+
+def _fixed(ground: Ground, emulator: Emulator, *, diagonal: bool) -> Callable[[Tensor], LogLikelihood]:
+    """The emulated mean, with that covariance."""
+    precision = fixed_precision(ground, emulator, diagonal=diagonal)
+
+    def given(power: Tensor) -> LogLikelihood:
+        def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+            with torch.no_grad():
+                off = power - emulator(torch.from_numpy(np.ascontiguousarray(theta)))[0]
+                return (-0.5 * torch.einsum("ni,ij,nj->n", off, precision, off)).numpy()
+
+        return log_l
+
+    return given
+
+
+def _cylindrical(ground: Ground) -> PowerSpectrumLikelihood:
+    """Gaussian in P(k_perp, k_par)."""
+    parts, tables = ground.parts, ground.parts.config.tables
+    return PowerSpectrumLikelihood.trained(
+        parts.bank,
+        ground.rows,
+        parts.config.prior,
+        parts.config.observable,
+        parts.survey,
+        build_cylindrical(parts.config.observable, *tables.contest.cylindrical_bins),
+        draws=tables.mcmc.draws,
+        folder=ground.folder("ps-2d") / "emulator",
+        seed=derived_seed(tables.seed, 0, 5),
+        key=ground.key_of("ps-2d", bins=tables.contest.cylindrical_bins),
+        progress=parts.progress,
+    )
+
+
+def build_cylindrical(observable: Observable, across: int, along: int) -> CylindricalPowerSpectrum:
+    """Bins of P(k_perp, k_par), equally spaced in the logarithm from the first modes to Nyquist's."""
+    box, cells = observable.box_length, observable.cells
+    edges = []
+    for axis, bins in ((0, across), (2, along)):
+        first, last = 2 * np.pi / box[axis], np.pi * cells[axis] / box[axis]
+        edges.append(np.geomspace(0.99 * first, 1.01 * last, bins + 1).tolist())
+    # The modes along the line of sight alone, and across it alone, belong to the first bins.
+    return CylindricalPowerSpectrum(cells, box, [0.0, *edges[0][1:]], [0.0, *edges[1][1:]])  # type: ignore[arg-type]
+
+
+def _neural(ground: Ground, likelihood: PowerSpectrumLikelihood) -> tuple[Callable[[Tensor], LogLikelihood], float]:
+    """Trained on the spectra of the same rows, through as many draws of the survey."""
+    parts, tables, start = ground.parts, ground.parts.config.tables, time.monotonic()
+    spectra = observe_spectra(
+        Cubes(parts.bank, parts.config.observable.name, ground.rows),
+        ground.rows.seed,
+        parts.survey,
+        parts.config.observable.symmetry,
+        likelihood.power_spectrum,
+        tables.mcmc.draws,
+        derived_seed(tables.seed, 0, 5),
+    )
+    found = train_neural_likelihood(
+        spectra,
+        parts.config.prior,
+        folder=ground.folder("ps-neural") / f"checkpoints-{ground.key_of('ps-neural')}",
+        seed=derived_seed(tables.seed, 0, 18),
+        progress=parts.progress,
+    )
+    return found.of, time.monotonic() - start

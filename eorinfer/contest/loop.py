@@ -1,0 +1,139 @@
+"""The simulator itself in emcee's loop, as the field does it: what a posterior costs without any learning."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eorinfer.contest.entrant import Ground
+from eorinfer.contest.likelihoods import fixed_precision
+from eorinfer.files import read_json, write_json
+from eorinfer.inference.mcmc import LONG_ENOUGH, run_mcmc
+from eorinfer.inference.plans import planned_rows
+from eorinfer.observation import Observation
+from eorinfer.progress import Silent
+from eorinfer.rows import Plan
+from eorinfer.run.simulations import Simulations
+from eorinfer.samples import Samples
+from eorinfer.survey.base import Survey
+from simulators.base import derived_seed, fingerprint_of
+
+LABEL = "simulator in emcee's loop"
+#: Draws of the survey whose mean is the expected spectrum of one simulation.
+DRAWS = 16
+
+
+def loop_posterior(ground: Ground, observation: Observation, start: Samples) -> dict[str, Any]:
+    """Run, or go on with, a chain whose every step simulates; samples in ``chains/loop``.
+
+    As 21CMMC does (Greig & Mesinger 2015, arXiv 1501.06576): all simulations of one realisation, a Gaussian
+    likelihood of P(k) with a fixed covariance, here the emulator's at the fiducial parameters. Every simulation is
+    kept in the bank, a chain that was stopped goes on.
+
+    Parameters
+    ----------
+    ground
+        Of the contest.
+    observation
+        Of the run.
+    start
+        Posterior samples that the walkers start from: its burn-in is a present.
+
+    Returns
+    -------
+    dict
+        What it cost, how long it is in autocorrelation times, and what a chain of 50 would cost.
+    """
+    parts, settings = ground.parts, ground.settings
+    config, folder = parts.config, parts.out / "contest" / "loop"
+    walkers, steps = settings.loop_walkers, settings.loop_steps
+    simulations = Simulations(config, parts.bank, Silent())
+    evaluate = _Loop(ground, simulations, observation)
+    key = ground.key_of("ps-fixed", observation=observation.digest, loop=walkers, of=1)
+    path = folder / "loop.json"
+    before = read_json(path) if path.exists() else {}
+    spent = before["seconds"] if before.get("key") == key else 0.0
+    parts.progress.line(
+        simulations.preflight(
+            f"emcee's loop, {walkers} walkers, {steps} steps: about {walkers * (steps + 1)} simulations",
+            walkers * (steps + 1),
+            evaluate.known(),
+        )
+    )
+    began = time.monotonic()
+    with simulations.session():
+        chain = run_mcmc(
+            evaluate,
+            config.prior,
+            config.tables.mcmc.model_copy(update={"walkers": walkers, "steps": steps, "max_steps": steps}),
+            file=folder / "mcmc.h5",
+            key=key,
+            seed=derived_seed(config.tables.seed, 0, 24),
+            label=LABEL,
+            start=start.resample(walkers, derived_seed(config.tables.seed, 0, 25)).values,
+            progress=parts.progress,
+        )
+    chain.samples.write(parts.out / "chains" / "loop")
+    times = chain.steps / chain.autocorrelation
+    facts = {
+        "key": key,
+        "label": LABEL,
+        "simulations": evaluate.known(),
+        "seconds": spent + time.monotonic() - began,
+        "walkers": walkers,
+        "steps": chain.steps,
+        "autocorrelation_time": chain.autocorrelation,
+        "autocorrelation_times": times,
+        "converged": chain.converged,
+        "simulations_for_a_chain_of_50": int(np.ceil(walkers * (LONG_ENOUGH * chain.autocorrelation + 1))),
+    }
+    write_json(path, facts)
+    return facts
+
+
+class _Loop:
+    """ln L of theta (n, P), by simulating each."""
+
+    def __init__(self, ground: Ground, simulations: Simulations, observation: Observation) -> None:
+        likelihood = ground.power_spectrum()
+        self._simulations, self._bank = simulations, ground.parts.bank
+        self._survey: Survey = ground.parts.survey
+        self._spectrum, self._precision = likelihood.power_spectrum, fixed_precision(ground, likelihood.emulator)
+        self._observed = likelihood.observed(observation)
+        self._image = ground.parts.config.observable.name
+        seed = ground.parts.config.tables.seed
+        self._realisation, self._noise = derived_seed(seed, 0, 23), derived_seed(seed, 0, 26)
+
+    def __call__(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        plans = [self._plan(one) for one in theta]
+        self._simulations.fill([(plan, 1) for plan in plans], "emcee's loop")
+        out = np.full(len(theta), -np.inf)
+        for i, plan in enumerate(plans):
+            rows = planned_rows(self._bank, [(plan, 1)]).ok
+            if len(rows):
+                out[i] = self._log_l(torch.from_numpy(self._bank.read(self._image, rows)))
+        return out
+
+    def known(self) -> int:
+        """Simulations that the bank has for this loop."""
+        plans = [plan for plan in self._bank.plans() if plan.proposal == self._proposal]
+        return len(plans) - self._simulations.lacking([(plan, 1) for plan in plans])
+
+    @property
+    def _proposal(self) -> str:
+        return fingerprint_of({"loop": self._realisation})
+
+    def _plan(self, theta: NDArray[np.float64]) -> Plan:
+        """Of one row: the same theta is simulated once, and several run at a time."""
+        hash = fingerprint_of({"proposal": self._proposal, "theta": theta.tolist()})
+        seed = np.array([self._realisation], np.uint64)
+        return self._bank.add(Plan(f"00-{hash[:12]}", 0, self._proposal, 1, theta[None].copy(), seed))
+
+    def _log_l(self, clean: torch.Tensor) -> float:
+        generator = torch.Generator().manual_seed(self._noise)  # the same for all, so that ln L is a function of theta
+        with torch.no_grad():
+            several = self._survey(clean.expand(DRAWS, *clean.shape[1:]), generator)
+            off = self._observed - self._spectrum(several).flatten(1).double().mean(0)
+        return float(-0.5 * off @ self._precision @ off)

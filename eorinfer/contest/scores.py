@@ -1,0 +1,123 @@
+"""How good the answers are: information, volume, widths, bias and coverage of each method, and one against another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.contest.answers import Answers
+from eorinfer.contest.entrant import Entrant
+from eorinfer.inference.calibration import Calibration, calibrate, recovery
+from eorinfer.inference.sharpness import mean_and_error
+from eorinfer.prior import Prior
+
+#: Resamplings of the truths that errors of a mean are taken from.
+BOOTSTRAP = 1000
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method, over the truths whose answers can be relied on.
+
+    Attributes
+    ----------
+    entrant
+        The method.
+    answers
+        All of them, in the order of the truths.
+    theta
+        (T, P) those truths.
+    calibration
+        SBC, expected coverage and TARP.
+    """
+
+    entrant: Entrant
+    answers: Answers
+    theta: NDArray[np.float64]
+    calibration: Calibration
+
+    @classmethod
+    def of(cls, entrant: Entrant, answers: Answers, theta: NDArray[np.float64], prior: Prior, seed: int) -> "Score":
+        """Test the answers for the first T truths (T, P)."""
+        theta = theta[: len(answers)]
+        good = answers[answers.good]
+        truths, values = ((t - prior.low) / (prior.high - prior.low) for t in (theta[answers.good], good.values))
+        calibration = calibrate(prior.names, truths, values, good.at_truth, good.at_samples, seed)
+        return cls(entrant, answers, theta, calibration)
+
+    @property
+    def tarp_deviation(self) -> float:
+        """Mean of expected coverage minus credibility: below 0 when the posterior is too narrow."""
+        return float((self.calibration.tarp[:, 1] - self.calibration.tarp[:, 0]).mean())
+
+    @property
+    def sbc_p(self) -> float:
+        """Smallest p of a parameter's ranks, with Holm's correction over all tests."""
+        of_parameters = [test for test in self.calibration.tests if test.quantity not in ("coverage", "tarp")]
+        return min(test.p_holm for test in of_parameters)
+
+    def content(self, prior: Prior) -> dict[str, Any]:
+        """For JSON."""
+        good = self.answers[self.answers.good]
+        theta = self.theta[self.answers.good]
+        gain = good.at_truth - prior.log_density
+        return {
+            "label": self.entrant.label,
+            "truths": len(self.answers),
+            "left_out": int((~self.answers.good).sum()),
+            "gain": mean_and_error(gain[np.isfinite(gain)]) | {"infinite": int((~np.isfinite(gain)).sum())},
+            "volume_over_prior": float(np.exp(np.median(good.entropy) + prior.log_density)),
+            "recovery": recovery(prior.names, theta, good.values, prior.std),
+            "calibrated": self.calibration.calibrated,
+            "worst_p": self.calibration.worst.p_holm,
+            "worst_test": f"{self.calibration.worst.quantity}, {self.calibration.worst.test}",
+            "sbc_p": self.sbc_p,
+            "tarp_deviation": self.tarp_deviation,
+            "training_seconds": self.entrant.training_seconds,
+            "seconds_per_observation": float(np.median(self.answers.seconds)),
+        }
+
+
+def against(one: Score, other: Score, seed: int) -> dict[str, Any]:
+    """One method against another, on the truths that both can be relied on for.
+
+    Returns
+    -------
+    dict
+        How many ``truths``; ``gain``, the mean of the difference of log posterior densities at the truth, with its
+        bootstrap ``gain_error``; ``volume``, the median ratio of volumes; ``smaller``, the share of truths for which
+        the volume is the smaller one; ``widths``, the median ratio of standard deviations of each parameter.
+    """
+    a, b = _common(one, other)
+    difference = a.at_truth - b.at_truth
+    difference = difference[np.isfinite(difference)]
+    rng = np.random.default_rng(seed)
+    means = [difference[rng.integers(len(difference), size=len(difference))].mean() for _ in range(BOOTSTRAP)]
+    log_volume = log_volumes(one, other)
+    return {
+        "truths": len(a),
+        "gain": float(difference.mean()),
+        "gain_error": float(np.std(means)),
+        "volume": float(np.exp(np.median(log_volume))),
+        "smaller": float(np.mean(log_volume < 0)),
+        "widths": np.median(a.values.std(1) / b.values.std(1), axis=0).tolist(),
+    }
+
+
+def log_volumes(one: Score, other: Score) -> NDArray[np.float64]:
+    """Log of the ratio of volumes (T,), for the truths that both can be relied on for."""
+    a, b = _common(one, other)
+    return a.entropy - b.entropy
+
+
+def _common(one: Score, other: Score) -> tuple[Answers, Answers]:
+    n = min(len(one.answers), len(other.answers))
+    both = one.answers.good[:n] & other.answers.good[:n]
+    return one.answers[:n][both], other.answers[:n][both]
+
+
+def find(scores: Sequence[Score], name: str) -> Score | None:
+    """The score of a method, if it took part."""
+    return next((score for score in scores if score.entrant.name == name), None)

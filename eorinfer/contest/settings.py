@@ -1,0 +1,118 @@
+"""The table ``[contest]``."""
+
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from eorinfer.inference.settings import FieldSettings, Settings
+from eorinfer.survey.settings import NoSurvey, SurveySettings, WhiteNoise
+from simulators import Simulator
+
+Method = Literal[
+    "ps-diagonal",
+    "ps-fixed",
+    "ps-full",
+    "ps-2d",
+    "ps-neural",
+    "npe-power",
+    "npe-image",
+    "npe-both",
+    "npe-scattering",
+    "regression",
+    "field-flow",
+    "exact",
+]
+#: What the field flow's importance weights may start from, the best first.
+PROPOSALS: tuple[Method, ...] = ("npe-both", "npe-image", "npe-power")
+
+
+class ContestSettings(Settings):
+    """``[contest]``: which methods are asked, about how many truths.
+
+    Parameters
+    ----------
+    methods
+        In the order of the tables.
+    truths
+        Known parameters that the methods are asked about which give posteriors at once.
+    sampled_truths
+        The first so many of them for those that sample each posterior anew, the power-spectrum likelihoods.
+    field_truths
+        The first so many for the field flow.
+    samples
+        Posterior samples of each.
+    reference
+        Whose widths others are compared with.
+    baseline
+        Over whose log posterior density at the truth the gain is counted.
+    cylindrical_bins
+        Of P(k_perp, k_par), across and along.
+    loop_steps
+        Steps of a chain with the simulator itself in emcee's loop, for the run's observation; 0 for none.
+    loop_walkers
+        Of that chain: it costs so many simulations for each step.
+    """
+
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (
+        "ps-diagonal",
+        "ps-fixed",
+        "ps-full",
+        "ps-neural",
+        "npe-power",
+        "npe-image",
+        "npe-both",
+        "regression",
+    )
+    truths: Annotated[int, Field(ge=20)] = 1000
+    sampled_truths: Annotated[int, Field(ge=20)] = 200
+    field_truths: Annotated[int, Field(ge=20)] = 20
+    samples: Annotated[int, Field(ge=100)] = 1000
+    reference: Method = "ps-full"
+    baseline: Method = "npe-power"
+    cylindrical_bins: tuple[PositiveInt, PositiveInt] = (4, 4)
+    loop_steps: Annotated[int, Field(ge=0)] = 0
+    loop_walkers: Annotated[int, Field(ge=4, multiple_of=2)] = 8
+
+    @model_validator(mode="after")
+    def _of_each_other(self) -> "ContestSettings":
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError("methods: each may be named once")
+        for key in ("reference", "baseline"):
+            if (name := getattr(self, key)) not in self.methods and key in self.model_fields_set:
+                raise ValueError(f'{key} = "{name}": must be one of the methods')
+        if "field-flow" in self.methods and not set(PROPOSALS) & set(self.methods):
+            raise ValueError(f'methods: "field-flow" starts from one of {", ".join(PROPOSALS)}; name one of them too')
+        return self
+
+
+def check_contest(
+    settings: ContestSettings, simulator: Simulator, survey: SurveySettings, field: FieldSettings
+) -> None:
+    """Refuse what the other tables do not allow.
+
+    Raises
+    ------
+    ValueError
+        If there is no line of sight for the power spectrum across and along it, no known exact posterior, a field
+        flow of something else than the image and all parameters, or a package is missing.
+    """
+    if "npe-scattering" in settings.methods and find_spec("kymatio") is None:
+        raise ValueError("methods: \"npe-scattering\" needs kymatio: pip install 'eorinfer[scattering]'")
+    if "field-flow" in settings.methods and (field.image, field.condition) != ("whole", "theta"):
+        raise ValueError(
+            'methods: "field-flow" is of whole images and all parameters, [field] image = "whole", condition = "theta"'
+        )
+    if "ps-2d" in settings.methods and len(simulator.observables[0].cells) != 3:
+        raise ValueError('methods: "ps-2d", P(k_perp, k_par), is for cubes; the simulator makes maps')
+    if "exact" in settings.methods and exact_noise(simulator, survey) is None:
+        raise ValueError('methods: "exact" is known for kind = "gaussian-field" with white noise or none alone')
+
+
+def exact_noise(simulator: Simulator, survey: SurveySettings) -> float | None:
+    """White noise per cell with which the exact posterior is known; None where it is not."""
+    if simulator.kind != "gaussian-field":
+        return None
+    if isinstance(survey, WhiteNoise):
+        return survey.sigma
+    return 0.0 if isinstance(survey, NoSurvey) else None

@@ -1,0 +1,180 @@
+"""The tables of a contest, for its JSON, the terminal and the page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from eorinfer.contest.scores import Score, against, find
+from eorinfer.contest.settings import ContestSettings
+from eorinfer.inference.mcmc import LONG_ENOUGH
+from eorinfer.prior import Prior
+
+Table = dict[str, Any]
+
+
+def contest_tables(scores: Sequence[Score], settings: ContestSettings, prior: Prior, seed: int) -> list[Table]:
+    """What was gained, what can be trusted, and each parameter.
+
+    Parameters
+    ----------
+    scores
+        Of all methods, in order.
+    settings
+        ``[contest]``.
+    prior
+        Of the run.
+    seed
+        Of the bootstrap.
+    """
+    contents = [score.content(prior) for score in scores]
+    return [
+        _information(scores, contents, settings, seed),
+        _calibration(scores, contents),
+        _parameters(scores, contents, settings, prior, seed),
+    ]
+
+
+def cost_table(scores: Sequence[Score], simulations: int, each: float, loop: dict[str, Any] | None) -> Table:
+    """Simulator calls and seconds to a posterior.
+
+    Parameters
+    ----------
+    scores
+        Of all methods.
+    simulations, each
+        That all were trained on, and the seconds of one.
+    loop
+        From `loop_posterior`, if there was one.
+    """
+    shared = round(simulations * each)
+    rows: list[list[Any]] = []
+    for score in scores:
+        training, one = round(score.entrant.training_seconds), _short(float(np.median(score.answers.seconds)))
+        rows.append([score.entrant.label, simulations, shared, training, one])
+    if loop:
+        calls, more = loop["simulations"], loop["simulations_for_a_chain_of_50"]
+        label = f"{loop['label']}: {loop['autocorrelation_times']:.1f} autocorrelation times, as far as it went"
+        rows.append([label, calls, round(calls * each), None, round(loop["seconds"])])
+        label = f"{loop['label']}: {LONG_ENOUGH} autocorrelation times, by extrapolation"
+        rows.append([label, more, round(more * each), None, round(more * each)])
+    return {
+        "title": "Simulator calls and seconds",
+        "caption": "Seconds by the clock on the machine that ran it, whatever else it did; simulating as if one after "
+        "the other. What is trained on is simulated once for all methods and all observations.",
+        "columns": ["method", "simulations", "simulating, s", "training, s", "an observation, s"],
+        "rows": rows,
+    }
+
+
+def _information(
+    scores: Sequence[Score], contents: Sequence[dict[str, Any]], settings: ContestSettings, seed: int
+) -> Table:
+    reference, baseline = find(scores, settings.reference), find(scores, settings.baseline)
+    columns = ["method", "truths", "information gained, nats", "volume over the prior's"]
+    if baseline:
+        columns.append(f"nats more than {baseline.entrant.label}")
+    if reference:
+        columns += [f"volume over that of {reference.entrant.label}, median", "smaller for"]
+    rows: list[list[Any]] = []
+    for score, content in zip(scores, contents, strict=True):
+        gain = content["gain"]
+        row = [
+            content["label"],
+            content["truths"] - content["left_out"],
+            f"{gain['mean']:.2f} ± {gain['error']:.2f}",
+            _short(content["volume_over_prior"]),
+        ]
+        if baseline:
+            found = None if score is baseline else against(score, baseline, seed)
+            row.append(f"{found['gain']:+.2f} ± {found['gain_error']:.2f}" if found else None)
+        if reference:
+            found = None if score is reference else against(score, reference, seed)
+            row += [f"{found['volume']:.2f}", f"{found['smaller']:.0%}"] if found else [None, None]
+        rows.append(row)
+    caption = (
+        "Information gained: mean log posterior density at the truth less that of the prior. Differences are of the "
+        "same truths, with bootstrap errors. Volume: the exponential of the entropy. Only calibrated methods can be "
+        "compared in volume."
+    )
+    return {"title": "Information", "caption": caption, "columns": columns, "rows": rows}
+
+
+def _calibration(scores: Sequence[Score], contents: Sequence[dict[str, Any]]) -> Table:
+    rows = [
+        [
+            c["label"],
+            c["truths"] - c["left_out"],
+            c["left_out"],
+            "yes" if c["calibrated"] else "no",
+            _short(c["worst_p"]),
+            c["worst_test"],
+            _short(c["sbc_p"]),
+            f"{c['tarp_deviation']:+.3f}",
+            f"{s.calibration.visible.too_narrow:.0%}, {s.calibration.visible.too_wide:.0%}",
+        ]
+        for s, c in zip(scores, contents, strict=True)
+    ]
+    return {
+        "title": "Calibration",
+        "caption": "Ranks of the truths (SBC of each parameter, expected coverage, TARP), two tests of each; p with "
+        "Holm's correction over all tests of a method; calibrated: no p below 0.01. TARP: mean of coverage less "
+        "credibility, below 0 where the posterior is too narrow. Last column: by how much a width would have to be "
+        "too narrow, or too wide, to be noticed with so many truths.",
+        "columns": [
+            *("method", "truths", "left out", "calibrated", "smallest p", "of", "smallest p of a parameter"),
+            *("TARP deviation", "visible: narrow, wide"),
+        ],
+        "rows": rows,
+    }
+
+
+def _parameters(
+    scores: Sequence[Score],
+    contents: Sequence[dict[str, Any]],
+    settings: ContestSettings,
+    prior: Prior,
+    seed: int,
+) -> Table:
+    reference = find(scores, settings.reference)
+    rows = []
+    for score, content in zip(scores, contents, strict=True):
+        found = None if reference is None or score is reference else against(score, reference, seed)
+        for i, name in enumerate(prior.names):
+            one = content["recovery"][name]
+            rows.append(
+                [
+                    content["label"],
+                    name,
+                    f"{one['std_over_prior']:.3f}",
+                    f"{one['rms_error_over_prior']:.3f}",
+                    f"{found['widths'][i]:.2f}" if found else None,
+                    f"{one['pull_mean']:+.2f}",
+                    f"{one['pull_std']:.2f}",
+                    f"{one['inside_68']:.0%}",
+                    f"{one['inside_95']:.0%}",
+                ]
+            )
+    return {
+        "title": "Each parameter",
+        "caption": "Median standard deviation and rms error of the mean over the prior's standard deviation; mean and "
+        "standard deviation of (mean - truth)/std; truths inside the central 68% and 95%.",
+        "columns": [
+            *("method", "parameter", "std", "rms error"),
+            f"std over that of {reference.entrant.label}" if reference else "relative std",
+            *("bias, σ", "pull", "inside 68%", "inside 95%"),
+        ],
+        "rows": rows,
+    }
+
+
+def lines(table: Table) -> list[str]:
+    """A table as aligned text."""
+    rows = [table["columns"], *[["" if cell is None else str(cell) for cell in row] for row in table["rows"]]]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    aligned = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [table["title"], *aligned]
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}"

@@ -1,0 +1,74 @@
+"""Importance sampling: a posterior, and its evidence, from draws of something that is close to it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp, ndtr, ndtri
+from scipy.stats import multivariate_t
+
+from eorinfer.prior import Prior
+
+#: Effective samples below which weights are not to be relied on.
+ENOUGH = 200
+#: The proposal made from a chain: widths over the chain's, and degrees of freedom of its tails.
+WIDER, FREEDOM = 1.3, 5
+#: No sample is nearer to an edge of the prior than this share of its side, so that its probit is finite.
+EDGE = 1e-9
+
+LogLikelihood = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Draws with importance weights.
+
+    Attributes
+    ----------
+    theta
+        (m, P).
+    log_weight
+        (m,) log of likelihood over the proposal's density.
+    log_likelihood
+        (m,).
+    """
+
+    theta: NDArray[np.float64]
+    log_weight: NDArray[np.float64]
+    log_likelihood: NDArray[np.float64]
+
+    @property
+    def effective(self) -> float:
+        """Kish's effective number of samples."""
+        return float(np.exp(2 * logsumexp(self.log_weight) - logsumexp(2 * self.log_weight)))
+
+    @property
+    def log_integral(self) -> float:
+        """Log of the likelihood's integral over theta."""
+        return float(logsumexp(self.log_weight) - np.log(len(self.log_weight)))
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Samples (n, P) by weight, with replacement, and the log posterior density (n,) of each."""
+        rows = rng.choice(len(self.theta), n, p=np.exp(self.log_weight - logsumexp(self.log_weight)))
+        return self.theta[rows], self.log_likelihood[rows] - self.log_integral
+
+
+def weighted(log_l: LogLikelihood, prior: Prior, theta: NDArray[np.float64], log_q: NDArray[np.float64]) -> Weighted:
+    """Weigh draws theta (m, P) from a proposal of log density log_q (m,); those outside the prior count nothing."""
+    values = np.full(len(theta), -np.inf)
+    inside = prior.contains(theta)
+    if inside.any():
+        values[inside] = log_l(theta[inside])
+    return Weighted(theta, values - log_q, values)
+
+
+def around(chain: NDArray[np.float64], prior: Prior, n: int, seed: int) -> tuple[NDArray[np.float64], ...]:
+    """N draws (n, P), and their log density (n,), from Student's t in the probit of theta, fitted to a chain (m, P)."""
+    low, high = prior.low, prior.high
+    z = ndtri(np.clip((chain - low) / (high - low), EDGE, 1 - EDGE))
+    shape = np.atleast_2d(np.cov(z, rowvar=False)) * WIDER**2 * (FREEDOM - 2) / FREEDOM
+    proposal = multivariate_t(z.mean(0), shape, df=FREEDOM, allow_singular=True, seed=seed)
+    drawn = np.asarray(proposal.rvs(n)).reshape(n, len(low))
+    log_slope = -0.5 * (drawn**2 + np.log(2 * np.pi)) + np.log(high - low)
+    return low + (high - low) * ndtr(drawn), proposal.logpdf(drawn) - log_slope.sum(-1)

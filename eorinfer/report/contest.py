@@ -1,0 +1,92 @@
+"""The figure of a contest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.report.figures import pyplot
+
+#: Room beside the gains of calibrated methods, over their range; and the largest ratio of volumes, in decades.
+MARGIN, WIDEST = 0.6, 1.5
+PALETTE = ("#8c8c8c", "#c2a36b", "#d2691e", "#a3553a", "#3a8f4d", "#7b4fa3", "#1f5fa8", "#17a2b8", "#b5367a", "#222222")
+
+
+def contest_figure(
+    labels: Sequence[str],
+    gains: NDArray[np.float64],
+    calibrated: Sequence[bool],
+    curves: Sequence[NDArray[np.float64]],
+    log_volumes: Sequence[NDArray[np.float64]],
+    over: str,
+) -> Any:
+    """Information gained, expected coverage and volumes of several methods, side by side.
+
+    Parameters
+    ----------
+    labels
+        Of the M methods.
+    gains
+        (M, 2) mean information gained in nats, and its error.
+    calibrated
+        Which of them are: they set the axes, others may be beyond, where they are named.
+    curves
+        (K, 2) each: credibility and expected coverage.
+    log_volumes
+        (T,) each: log of the ratio of its volumes to those of another method, for the same truths.
+    over
+        Label of that other method.
+    """
+    plt = pyplot()
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 0.9 + 0.42 * max(len(labels), 7)))
+    colours = [PALETTE[i % len(PALETTE)] for i in range(len(labels))]
+    rows = np.arange(len(labels))[::-1]
+    shown = gains[np.asarray(calibrated, bool)] if any(calibrated) else gains
+    low, high = (shown[:, 0] - shown[:, 1]).min(), (shown[:, 0] + shown[:, 1]).max()
+    low, high = low - MARGIN * (high - low), high + MARGIN * (high - low) / 2
+    for row, (mean, error), colour, fine in zip(rows, gains, colours, calibrated, strict=True):
+        if mean < low:
+            left.annotate(
+                f"← {mean:.3g} ± {error:.2g}",
+                (low, row),
+                color=colour,
+                va="center",
+                xytext=(4, 0),
+                textcoords="offset points",
+            )
+        else:
+            left.errorbar(mean, row, xerr=error, fmt="o", color=colour, capsize=3, mfc=colour if fine else "none")
+    left.set_xlim(low, high)
+    left.set_ylim(-0.7, len(labels) - 0.3)
+    left.set_yticks(rows, labels)
+    left.set_xlabel("information gained, nats\n(open: not calibrated)")
+    left.grid(axis="x", alpha=0.3)
+    middle.plot([0, 1], [0, 0], color="black", lw=0.8, ls="--")
+    for curve, colour, label in zip(curves, colours, labels, strict=True):
+        middle.plot(curve[:, 0], curve[:, 1] - curve[:, 0], color=colour, lw=1.5, label=label)
+    middle.set_xlabel("credibility")
+    middle.set_ylabel("expected coverage (TARP) − credibility")
+    middle.set_xlim(0, 1)
+    compared = [
+        (row, values, colour) for row, values, colour in zip(rows, log_volumes, colours, strict=True) if len(values)
+    ]
+    if compared:
+        parts = right.violinplot(
+            [np.clip(values / np.log(10), -WIDEST, WIDEST) for _, values, _ in compared],
+            [row for row, _, _ in compared],
+            orientation="horizontal",
+            showmedians=True,
+            showextrema=False,
+            widths=0.8,
+        )
+        for body, (_, _, colour) in zip(parts["bodies"], compared, strict=True):
+            body.set_facecolor(colour)
+            body.set_alpha(0.6)
+        parts["cmedians"].set_color("black")
+    right.axvline(0, color="black", lw=0.8, ls="--")
+    right.set_yticks(rows, [""] * len(rows))
+    right.set_ylim(left.get_ylim())
+    right.set_xlabel(f"log₁₀ volume over that of\n{over}")
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,100 @@
+"""Scores of posteriors whose quality is known: exact ones, too narrow ones, and ones that know less."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from eorinfer.contest.answers import Answers
+from eorinfer.contest.entrant import Entrant
+from eorinfer.contest.scores import Score, against
+from eorinfer.contest.settings import ContestSettings, Method
+from eorinfer.contest.tables import contest_tables, lines
+from eorinfer.prior import Prior
+from simulators import Parameter
+
+PRIOR = Prior((Parameter("a", "a", -50.0, 50.0, 0.0),))
+TRUTHS, SAMPLES = 400, 500
+
+
+def asked_nothing(*_: Any) -> Answers:
+    raise AssertionError
+
+
+def score(name: Method, noise: float, width: float = 1.0, good: float = 1.0) -> Score:
+    """Of N(data, (width noise)^2), where data = theta + noise."""
+    rng = np.random.default_rng(1)
+    theta = rng.uniform(-40, 40, (TRUTHS, 1))
+    data = theta + noise * rng.standard_normal((TRUTHS, 1))
+    values = data[:, None] + width * noise * rng.standard_normal((TRUTHS, SAMPLES, 1))
+    answers = Answers(
+        values,
+        norm.logpdf(theta, data, width * noise)[:, 0],
+        norm.logpdf(values, data[:, None], width * noise)[..., 0],
+        rng.random(TRUTHS) < good,
+        np.full(TRUTHS, 0.5),
+    )
+    return Score.of(Entrant(name, "key", 12.0, asked_nothing), answers, theta, PRIOR, seed=2)
+
+
+def test_an_exact_posterior_is_calibrated_and_gains_what_it_should() -> None:
+    found = score("ps-full", 1.0)
+    content = found.content(PRIOR)
+    assert content["calibrated"]
+    assert abs(found.tarp_deviation) < 0.03
+    known = np.log(100) - 0.5 * np.log(2 * np.pi * np.e)
+    assert content["gain"]["mean"] == pytest.approx(known, abs=4 * content["gain"]["error"])
+    assert content["volume_over_prior"] == pytest.approx(np.sqrt(2 * np.pi * np.e) / 100, rel=0.02)
+
+
+def test_a_narrow_posterior_is_called_so() -> None:
+    found = score("ps-fixed", 1.0, width=0.6)
+    assert not found.content(PRIOR)["calibrated"]
+    assert found.tarp_deviation < -0.03
+    assert found.content(PRIOR)["recovery"]["a"]["pull_std"] == pytest.approx(1 / 0.6, rel=0.1)
+
+
+def test_one_against_another() -> None:
+    sharp, dull = score("npe-image", 0.5), score("npe-power", 1.0)
+    found = against(sharp, dull, seed=3)
+    assert found["gain"] == pytest.approx(np.log(2), abs=4 * found["gain_error"])
+    assert found["gain_error"] < 0.1
+    assert found["volume"] == pytest.approx(0.5, rel=0.05)
+    assert found["smaller"] == 1.0
+    assert found["widths"][0] == pytest.approx(0.5, rel=0.05)
+    assert against(dull, sharp, seed=3)["smaller"] == 0.0
+
+
+def test_what_cannot_be_relied_on_is_left_out() -> None:
+    some, all_ = score("ps-2d", 1.0, good=0.7), score("ps-full", 1.0)
+    content = some.content(PRIOR)
+    assert content["left_out"] == (~some.answers.good).sum() > 50
+    assert against(some, all_, seed=1)["truths"] == some.answers.good.sum()
+
+
+def test_the_tables_have_a_line_for_each_and_numbers_to_sort_by() -> None:
+    scores = [score("ps-full", 1.0), score("npe-power", 1.0), score("npe-image", 0.5)]
+    tables = contest_tables(scores, ContestSettings(methods=("ps-full", "npe-power", "npe-image")), PRIOR, seed=1)
+    for table in tables:
+        assert len(table["rows"]) == 3
+        assert all(len(row) == len(table["columns"]) for row in table["rows"])
+    assert tables[0]["rows"][0][-2:] == [None, None]  # the reference against itself
+    assert tables[0]["rows"][2][-1] == "100%"
+    text = lines(tables[0])
+    assert len({line.find("nats more") for line in text[1:2]}) == 1
+    assert "NPE on the image" in text[-1]
+
+
+def test_answers_are_read_only_with_their_key(tmp_path: Path) -> None:
+    answers = score("ps-full", 1.0).answers
+    answers.write(tmp_path / "00000.h5", "one")
+    again = Answers.read(tmp_path / "00000.h5", "one")
+    assert again is not None
+    assert np.array_equal(again.values, answers.values)
+    assert Answers.read(tmp_path / "00000.h5", "two") is None
+    assert Answers.read(tmp_path / "00050.h5", "one") is None
+    (tmp_path / "00000.h5").write_bytes((tmp_path / "00000.h5").read_bytes()[:1000])
+    assert Answers.read(tmp_path / "00000.h5", "one") is None
+    assert len(Answers.concatenate([answers, answers[:10]])) == TRUTHS + 10

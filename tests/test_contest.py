@@ -1,0 +1,172 @@
+"""`eorinfer benchmark` on a tiny Gaussian run: every method, the same truths, and nothing done twice."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import eorinfer.contest.likelihoods as likelihoods
+import eorinfer.inference.neural_likelihood as neural
+from eorinfer.contest.answers import Answers
+from eorinfer.files import read_json
+from eorinfer.inference.exact import grid_posterior
+from eorinfer.samples import Samples
+
+from .runs import call, config, quick_emulator
+
+METHODS = ["exact", "ps-diagonal", "ps-fixed", "ps-full", "ps-neural", "npe-power", "npe-image", "npe-both"]
+METHODS += ["npe-scattering", "regression", "field-flow"]
+CONTEST: dict[str, Any] = {
+    "methods": METHODS,
+    "truths": 60,
+    "sampled_truths": 24,
+    "field_truths": 20,
+    "samples": 200,
+}
+TABLES: dict[str, Any] = {
+    "inference": {"rounds": [120], "samples": 300, "predictive": 0},
+    "field": {"steps": 40, "convolutions": 1, "knots": 4},
+    "contest": CONTEST,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        quick_emulator(patch)
+        patch.setattr(neural, "FIT", neural.FIT.model_copy(update={"steps": 10}))
+        patch.setattr(likelihoods, "POINTS", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contest")
+    assert call("benchmark", config(folder, **TABLES), "--out", folder / "run") == 0
+    return folder
+
+
+def parts(run: Path, method: str) -> list[Path]:
+    return sorted((run / "contest" / method / "answers").glob("*.h5"))
+
+
+def test_every_method_is_scored_and_kept(held: Path) -> None:
+    run = held / "run"
+    content = read_json(run / "benchmark.json")
+    assert list(content["methods"]) == METHODS
+    assert content["methods"]["exact"]["calibrated"]
+    assert content["methods"]["npe-power"]["truths"] == 60
+    assert content["methods"]["ps-full"]["truths"] == 24
+    assert content["methods"]["field-flow"]["truths"] == 20
+    for table in content["tables"]:
+        assert len(table["rows"]) in (len(METHODS), 2 * len(METHODS))
+    json.dumps(content, allow_nan=False)
+    for figure in content["figures"]:
+        assert (run / figure["file"]).stat().st_size > 10000
+    for method in METHODS:
+        assert len(Samples.read(run / "chains" / method)) == 300
+
+
+def test_the_exact_answers_are_those_of_the_grid(held: Path) -> None:
+    """By another way: samples of `grid_posterior` for the run's own observation."""
+    from eorinfer import Observation, Run, load_config
+
+    run = Run(load_config(config(held, **TABLES)), held / "run")
+    observation = Observation.read(held / "run" / "observation.h5", run.config.observable)
+    known = grid_posterior(run.config.simulator, 0.3, observation.values[0], run.config.prior, 5000, seed=1)  # type: ignore[arg-type]
+    found = Samples.read(held / "run" / "chains" / "exact")
+    assert found.mean == pytest.approx(known.mean, abs=4 * known.std.max() / 300**0.5)
+    assert found.std == pytest.approx(known.std, rel=0.2)
+
+
+def test_a_second_call_asks_nothing_again_and_says_the_same(held: Path, tmp_path: Path) -> None:
+    shutil.copytree(held / "run", tmp_path / "run")
+    path, run = config(tmp_path, **TABLES), tmp_path / "run"
+    before = {file: file.stat().st_mtime_ns for file in run.glob("contest/*/answers/*.h5")}
+    said = read_json(run / "benchmark.json")
+    lost = parts(run, "npe-image")[-1]
+    kept = lost.read_bytes()
+    lost.unlink()
+    assert call("benchmark", path, "--out", run) == 0
+    after = {file: file.stat().st_mtime_ns for file in run.glob("contest/*/answers/*.h5")}
+    assert {file for file in after if after[file] != before[file]} == {lost}
+    with_key = _key(lost)
+    again, first = Answers.read(lost, with_key), _read(kept, tmp_path / "kept.h5", with_key)
+    assert again is not None
+    assert np.array_equal(again.values, first.values)
+    now = read_json(run / "benchmark.json")
+    for content in (said, now):  # what took how long may differ
+        for method in content["methods"].values():
+            del method["seconds_per_observation"]
+        del content["tables"][3], content["command"]
+    assert now == said
+
+
+def test_truths_can_be_added(held: Path, tmp_path: Path) -> None:
+    shutil.copytree(held / "run", tmp_path / "run")
+    run = tmp_path / "run"
+    more = TABLES | {"contest": CONTEST | {"methods": ["npe-power", "exact"], "truths": 110, "baseline": "npe-power"}}
+    more["contest"]["reference"] = "exact"
+    assert call("benchmark", config(tmp_path, **more), "--out", run) == 0
+    assert read_json(run / "benchmark.json")["methods"]["npe-power"]["truths"] == 110
+    assert len(parts(run, "npe-power")) == 3
+
+
+@pytest.mark.parametrize(
+    ("contest", "said"),
+    [
+        ({"methods": ["npe-image", "npe-image"]}, "each may be named once"),
+        ({"methods": ["npe-image"], "reference": "ps-full"}, 'reference = "ps-full": must be one of the methods'),
+        ({"methods": ["ps-2d", "npe-image"]}, '"ps-2d", P(k_perp, k_par), is for cubes'),
+        ({"methods": ["field-flow", "ps-full"]}, '"field-flow" starts from one of'),
+        ({"methods": ["npe"]}, "methods"),
+    ],
+)
+def test_what_is_wrong_with_a_contest_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], contest: dict[str, Any], said: str
+) -> None:
+    assert call("benchmark", config(tmp_path, **(TABLES | {"contest": contest})), "--out", tmp_path / "run") == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_field_flow_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables = TABLES | {"field": {"condition": ["slope"]}}
+    assert call("benchmark", config(tmp_path, **tables), "--out", tmp_path / "run") == 2
+    assert '"field-flow" is of whole images and all parameters' in capsys.readouterr().err
+
+
+def _key(path: Path) -> str:
+    import h5py
+
+    with h5py.File(path) as file:
+        return str(file.attrs["key"])
+
+
+def _read(content: bytes, path: Path, key: str) -> Answers:
+    path.write_bytes(content)
+    found = Answers.read(path, key)
+    assert found is not None
+    return found
+
+
+def test_the_simulator_in_the_loop_keeps_its_simulations_and_goes_on(held: Path, tmp_path: Path) -> None:
+    shutil.copytree(held / "run", tmp_path / "run")
+    run, few = tmp_path / "run", {"methods": ["ps-full", "npe-power"], "loop_walkers": 4}
+    tables = TABLES | {"contest": CONTEST | few | {"loop_steps": 4}}
+    assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
+    first = read_json(run / "benchmark.json")["loop"]
+    assert 4 < first["simulations"] <= 4 * (4 + 1)  # proposals outside the prior cost nothing
+    chain = np.loadtxt(run / "chains" / "loop.txt")
+    assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
+    assert read_json(run / "benchmark.json")["loop"]["simulations"] == first["simulations"]
+    assert np.array_equal(np.loadtxt(run / "chains" / "loop.txt"), chain)
+    tables["contest"] |= {"loop_steps": 7}
+    assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
+    more = read_json(run / "benchmark.json")
+    assert first["simulations"] < more["loop"]["simulations"] <= 4 * (7 + 1)
+    assert len(more["tables"][3]["rows"]) == 2 + 2
