@@ -13,7 +13,7 @@ def distance(made: Tensor, target: Tensor) -> Tensor:
     """How far draws are from the truth, cell by cell: their mean absolute error less half of their mean distance.
 
     The continuous ranked probability score, estimated without bias from a few draws (Gneiting & Raftery 2007, JASA 102,
-    359, equation 21; Ferro 2014): least where the draws of a cell are distributed as its posterior is, of whatever shape.
+    359, equation 21; Ferro 2014): least where draws of a cell are distributed as its posterior is, of whatever shape.
     That of a cell with or without a galaxy is far from Gaussian. Of one draw it is the mean absolute error.
 
     Parameters

@@ -77,7 +77,6 @@ def train(
             meaning.periodic,
             width=settings.width,
             widest=settings.widest,
-            normalised=settings.loss == "talk",
         )
     prepare(separator, training, pairs, seed)
     stage = max(1, math.ceil(settings.steps / STAGES))
