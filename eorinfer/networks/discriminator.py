@@ -14,8 +14,8 @@ class Discriminator(nn.Module):
     """One logit for a source and a target together, the mean over patches of them.
 
     Four convolutions that halve the maps and one more (Isola et al. 2017, arXiv 1611.07004, section 6.1.2), but without
-    their normalisation by batch: where true and made maps are batches of their own, it takes away most of what tells the
-    two apart. A Wasserstein critic must do without it anyway.
+    their normalisation by batch: where true and made maps are batches of their own, it takes away most of what tells
+    the two apart. A Wasserstein critic must do without it anyway.
 
     Parameters
     ----------

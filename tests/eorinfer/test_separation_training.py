@@ -146,14 +146,7 @@ def test_a_discriminator_that_wins_is_said_to(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(health, "WON", 0.9)
     progress = Tells()
     net = trained(
-        tmp_path,
-        steps=300,
-        discriminator_rate=1e-2,
-        learning_rate=1e-7,
-        noise=1e-4,
-        progress=progress,
-        average=0.0,
-        instance_noise=0.0,
+        tmp_path, steps=120, discriminator_rate=2e-3, learning_rate=1e-7, noise=1e-4, progress=progress, average=0.0
     )
     assert any("the discriminator has won: for 3 stages it has told" in line for line in progress.lines)
     assert sum("has won" in line for line in progress.lines) == 1
