@@ -7,15 +7,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test browser lint clean
 
 setup: $(VENV)/.ready
 
 demo: setup
 	$(BIN)/eorinfer run examples/demo.toml --out runs/demo
 
-test: setup
+test: setup browser
 	$(BIN)/python -m pytest
+
+# What the tests of the page look at it with; without it they are skipped.
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$name >/dev/null && exit 0; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium; then exit 0; fi; \
+	echo "make test: there is no Chromium, so that the tests of the report page are skipped (sudo apt-get install chromium)"
 
 lint: setup
 	$(BIN)/ruff check .

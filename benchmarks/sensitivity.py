@@ -85,7 +85,8 @@ def observations(run: Run, arguments: argparse.Namespace, name: str) -> tuple[np
         survey["hours"] = survey["hours"] / LOUDER**2
     folder = arguments.out / name.replace(" ", "-")
     world = Run(check_config(arguments.config, content | {"bank": {}}), folder, for_terminal())
-    truths = simulated_truths(world.parts, world.bank.rows(), arguments.truths)
+    nothing = world.bank.rows()[:0]  # nothing was trained on in that world
+    truths = simulated_truths(world.parts, nothing, arguments.truths)
     clean = torch.from_numpy(world.bank.read(run.config.observable.name, truths))
     cells = run.config.observable.cells
     clean = clean[(..., *(slice(0, n) for n in cells))]

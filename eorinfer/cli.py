@@ -12,6 +12,7 @@ import eorinfer
 from eorinfer.cli_common import Out, open_run
 from eorinfer.cli_contest import contest_app
 from eorinfer.cli_field import field_app
+from eorinfer.cli_report import report_app
 from eorinfer.cli_separate import separate_app
 from eorinfer.errors import InputError, WorkError
 from eorinfer.interrupts import ask_again_when_lost
@@ -29,6 +30,7 @@ app.command(bank_app)
 app.command(contest_app)
 app.command(field_app)
 app.command(separate_app)
+app.command(report_app)
 
 
 @app.command
@@ -200,26 +202,16 @@ def info(bank: Path, *, plot: Path | None = None) -> None:
         Picture (png or pdf) of how the rows cover the prior, and of a few cubes.
     """
     from eorinfer.bank import Bank
+    from eorinfer.report.bank_facts import BankFacts
 
     opened = Bank.open(bank)
-    rows = opened.rows()
-    print(f"{bank}: {opened.description['simulator']['kind']}, fingerprint {opened.fingerprint}")
-    for p in opened.parameters:
-        print(f"  {p.name:18s} {p.low:g} to {p.high:g} {p.unit}")
-    for o in opened.observables:
-        print(f"  {o.name:18s} {' x '.join(map(str, o.shape))} {o.unit}")
-    for plan in opened.plans():
-        mine = opened.rows([plan])
-        counts = ", ".join(f"{n} {s}" for s, n in mine.counts().items()) or "none yet"
-        print(f"round {plan.id}: {len(plan)} planned; {counts}")
-    if len(rows):
-        size = sum(f.stat().st_size for f in (opened.path / "shards").glob("*.h5"))
-        print(f"{len(rows)} rows, {size / 1e6:.1f} MB, {rows.seconds.mean():.3g} s each")
+    for line in BankFacts.of(opened).lines():
+        print(line)
     if plot is not None:
         from eorinfer.report.bank import bank_figure
         from eorinfer.report.figures import write_figure
 
-        write_figure(bank_figure(opened, rows), plot)
+        write_figure(bank_figure(opened, opened.rows()), plot)
         print(f"picture: {plot}")
 
 

@@ -20,4 +20,6 @@ def benchmark(config: Path, *, out: Out) -> None:
     """
     from eorinfer.contest.contest import hold
 
-    hold(open_run(config, out))
+    run = open_run(config, out)
+    hold(run)
+    run.report()

@@ -158,6 +158,20 @@ class Observation:
             reason = " ".join(str(error).split()).strip("'\"") or type(error).__name__
             raise InputError(f"{path}: cannot be read as {suffix} ({reason})") from error
 
+    @classmethod
+    def written(cls, path: Path) -> "Observation":
+        """Read what `write` wrote, when nobody knows what it should be.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read.
+        """
+        try:
+            return _from_hdf5(path)
+        except (_Lacking, OSError, KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: is no observation of a run ({error})") from error
+
     def check(self, observable: Observable, where: str) -> None:
         """Say what does not fit.
 
@@ -208,12 +222,18 @@ def _text(value: object) -> str:
 
 
 def _read_hdf5(path: Path, observable: Observable) -> Observation:
+    return _from_hdf5(path, observable.axes)
+
+
+def _from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> Observation:
+    """Read a file that has the attributes which `axes` ask for, or its own axes."""
     with h5py.File(path, "r") as file:
         data = file.get("observed")
         if not isinstance(data, h5py.Dataset):
             raise _Lacking(f'has no dataset "observed", only {", ".join(sorted(file)) or "nothing"}')
         attrs = data.attrs
-        wanted = ("unit", "axes", "cell_size", _channel_key(observable.axes))
+        channels = _channel_key(tuple(map(_text, attrs["axes"])) if axes is None else axes)
+        wanted = ("unit", "axes", "cell_size", channels)
         if lacking := [name for name in wanted if name not in attrs]:
             raise _Lacking(f'the dataset "observed" lacks the attribute {lacking[0]}; it needs {", ".join(wanted)}')
         size = np.atleast_1d(attrs["cell_size"])
@@ -223,7 +243,7 @@ def _read_hdf5(path: Path, observable: Observable) -> Observation:
             tuple(_text(a) for a in attrs["axes"]),
             # one number stands for cubic cells
             tuple(float(v) for v in (np.repeat(size, max(data.ndim - 1, 1)) if size.size == 1 else size)),
-            tuple(float(v) for v in np.atleast_1d(attrs[_channel_key(observable.axes)])),
+            tuple(float(v) for v in np.atleast_1d(attrs[channels])),
             np.asarray(attrs["theta"], np.float64) if "theta" in attrs else None,
             int(attrs["seed"]) if "seed" in attrs else None,
             tuple(float(v) for v in np.atleast_1d(attrs["coordinates"])) if "coordinates" in attrs else (),

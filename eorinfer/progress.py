@@ -88,3 +88,10 @@ class Bars:
 def for_terminal() -> Progress:
     """Bars when standard output is a terminal, else lines."""
     return Bars() if sys.stdout.isatty() else Lines()
+
+
+def duration(seconds: float) -> str:
+    """A time in a unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

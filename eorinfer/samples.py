@@ -61,6 +61,11 @@ class Samples:
         return cls(values, np.ones(len(values)), tuple(parameters), label, correlated)
 
     @property
+    def names(self) -> list[str]:
+        """Of the P parameters."""
+        return [p.name for p in self.parameters]
+
+    @property
     def mean(self) -> NDArray[np.float64]:
         """Mean (P,)."""
         return np.asarray(np.average(self.values, axis=0, weights=self.weights))
@@ -101,7 +106,7 @@ class Samples:
         return MCSamples(
             samples=self.values,
             weights=self.weights,
-            names=[p.name for p in self.parameters],
+            names=self.names,
             labels=[p.label for p in self.parameters],
             # Without ranges getdist halves the density at a prior's edge.
             ranges={p.name: [p.low, p.high] for p in self.parameters},

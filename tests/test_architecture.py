@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
     {"eorinfer.run"},
     {"eorinfer.contest"},
     {"eorinfer.cli_common"},
-    {"eorinfer.cli_contest", "eorinfer.cli_field", "eorinfer.cli_separate"},
+    {"eorinfer.cli_contest", "eorinfer.cli_field", "eorinfer.cli_report", "eorinfer.cli_separate"},
     {"eorinfer.cli"},
 ]
 #: Stricter than the order: these know nothing of banks and files.

@@ -254,7 +254,7 @@ def test_what_nobody_foresaw_is_one_line_too(
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--help") == 0
     text = capsys.readouterr().out
-    for command in ("run", "simulate", "observe", "infer", "mcmc", "plot", "bank"):
+    for command in ("run", "simulate", "observe", "infer", "mcmc", "plot", "report", "bank"):
         assert command in text
     assert call("--version") == 0
     assert capsys.readouterr().out.strip() == eorinfer.__version__

@@ -1,6 +1,7 @@
 """`eorinfer benchmark` on a tiny Gaussian run: every method, the same truths, and nothing done twice."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,18 @@ def test_every_method_is_scored_and_kept(held: Path) -> None:
     for figure in content["figures"]:
         assert (run / figure["file"]).stat().st_size > 10000
     for method in METHODS:
-        assert len(Samples.read(run / "chains" / method)) == 300
+        assert Samples.read(run / "chains" / method).weights.sum() == 300
+
+
+def test_it_leaves_a_page(held: Path) -> None:
+    page = (held / "run/report.html").read_text()
+    sections = ["scores", "observation", "posterior", "training", "bank", "config", "versions"]
+    assert re.findall(r'<section id="(.*?)"', page) == sections
+    for method in ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression", "field flow, generative"):
+        assert f'aria-label="Training curves of {method}; lowest' in page
+    assert page.count("<img ") == 2, "the figures of the contest, and no corner of eleven posteriors"
+    for table in read_json(held / "run/benchmark.json")["tables"]:
+        assert f"<h3>{table['title']}</h3>" in page
 
 
 def test_the_exact_answers_are_those_of_the_grid(held: Path) -> None:

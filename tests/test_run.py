@@ -61,6 +61,7 @@ FILES = {
     "predictive.png",
     "predictive.pdf",
     "summary.json",
+    "report.html",
 }
 
 #: A simulator of one's own that fails for a part of its seeds.
@@ -83,16 +84,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that went through at once."""
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        quick_emulator(patch)
-        assert call("run", config(folder), "--out", folder / "run") == 0
-    return folder / "run"
 
 
 def content(folder: Path) -> dict[str, tuple[int, bytes]]:

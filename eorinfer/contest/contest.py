@@ -187,7 +187,9 @@ def _of_observation(ground: Ground, entrant: Entrant, observation: Observation) 
     if answers is None:
         answers = entrant.ask(observed, theta[None], n, seed)
         answers.write(path, key)
-    samples = Samples.unweighted(answers.values[0], config.prior.parameters, entrant.label)
+    # Importance weights draw some of them many times.
+    values, counts = np.unique(answers.values[0], axis=0, return_counts=True)
+    samples = Samples(values, counts.astype(np.float64), config.prior.parameters, entrant.label)
     samples.write(root)
     return samples
 

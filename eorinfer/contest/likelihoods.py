@@ -238,6 +238,7 @@ def build_cylindrical(observable: Observable, across: int, along: int) -> Cylind
 def _neural(ground: Ground, likelihood: PowerSpectrumLikelihood) -> tuple[Callable[[Tensor], LogLikelihood], float]:
     """Trained on the spectra of the same rows, through as many draws of the survey."""
     parts, tables, start = ground.parts, ground.parts.config.tables, time.monotonic()
+    own = derived_seed(tables.seed, 0, 5)  # that of the run's emulator
     spectra = observe_spectra(
         Cubes(parts.bank, parts.config.observable.name, ground.rows),
         ground.rows.seed,
@@ -245,13 +246,15 @@ def _neural(ground: Ground, likelihood: PowerSpectrumLikelihood) -> tuple[Callab
         parts.config.observable.symmetry,
         likelihood.power_spectrum,
         tables.mcmc.draws,
-        derived_seed(tables.seed, 0, 5),
+        own,
     )
     found = train_neural_likelihood(
+        likelihood.emulator,
         spectra,
         parts.config.prior,
+        emulator_seed=own,
         folder=ground.folder("ps-neural") / f"checkpoints-{ground.key_of('ps-neural')}",
         seed=derived_seed(tables.seed, 0, 18),
         progress=parts.progress,
     )
-    return found.of, time.monotonic() - start
+    return found.of, likelihood.seconds + time.monotonic() - start

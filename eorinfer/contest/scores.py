@@ -49,7 +49,7 @@ class Score:
 
     @property
     def tarp_deviation(self) -> float:
-        """Mean of expected coverage minus credibility: below 0 when the posterior is too narrow."""
+        """Mean of expected coverage minus credibility, over all credibilities, with its sign."""
         return float((self.calibration.tarp[:, 1] - self.calibration.tarp[:, 0]).mean())
 
     @property

@@ -70,27 +70,22 @@ def cost_table(scores: Sequence[Score], simulations: int, each: float, loop: dic
 def _information(
     scores: Sequence[Score], contents: Sequence[dict[str, Any]], settings: ContestSettings, seed: int
 ) -> Table:
-    reference, baseline = find(scores, settings.reference), find(scores, settings.baseline)
-    columns = ["method", "truths", "information gained, nats", "volume over the prior's"]
-    if baseline:
-        columns.append(f"nats more than {baseline.entrant.label}")
-    if reference:
-        columns += [f"volume over that of {reference.entrant.label}, median", "smaller for"]
+    others = [(find(scores, settings.baseline), True), (find(scores, settings.reference), False)]
+    columns = ["method", "truths", "information gained, nats"]
+    for other, as_baseline in others:
+        if other is not None:
+            columns += [f"nats more than {other.entrant.label}"] if as_baseline else []
+            columns += [f"volume over that of {other.entrant.label}, median", "smaller for"]
     rows: list[list[Any]] = []
     for score, content in zip(scores, contents, strict=True):
         gain = content["gain"]
-        row = [
-            content["label"],
-            content["truths"] - content["left_out"],
-            f"{gain['mean']:.2f} ± {gain['error']:.2f}",
-            _short(content["volume_over_prior"]),
-        ]
-        if baseline:
-            found = None if score is baseline else against(score, baseline, seed)
-            row.append(f"{found['gain']:+.2f} ± {found['gain_error']:.2f}" if found else None)
-        if reference:
-            found = None if score is reference else against(score, reference, seed)
-            row += [f"{found['volume']:.2f}", f"{found['smaller']:.0%}"] if found else [None, None]
+        row = [content["label"], content["truths"] - content["left_out"], f"{gain['mean']:.2f} ± {gain['error']:.2f}"]
+        for other, as_baseline in others:
+            if other is not None:
+                found = None if score is other else against(score, other, seed)
+                more = [f"{found['gain']:+.2f} ± {found['gain_error']:.2f}" if found else None]
+                row += more if as_baseline else []
+                row += [f"{found['volume']:.2f}", f"{found['smaller']:.0%}"] if found else [None, None]
         rows.append(row)
     caption = (
         "Information gained: mean log posterior density at the truth less that of the prior. Differences are of the "
@@ -119,7 +114,7 @@ def _calibration(scores: Sequence[Score], contents: Sequence[dict[str, Any]]) ->
         "title": "Calibration",
         "caption": "Ranks of the truths (SBC of each parameter, expected coverage, TARP), two tests of each; p with "
         "Holm's correction over all tests of a method; calibrated: no p below 0.01. TARP: mean of coverage less "
-        "credibility, below 0 where the posterior is too narrow. Last column: by how much a width would have to be "
+        "credibility, with its sign. Last column: by how much a width would have to be "
         "too narrow, or too wide, to be noticed with so many truths.",
         "columns": [
             *("method", "truths", "left out", "calibrated", "smallest p", "of", "smallest p of a parameter"),

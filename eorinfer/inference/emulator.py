@@ -314,6 +314,26 @@ def train_emulator(
     return emulator.eval()
 
 
+@torch.no_grad()
+def whitened(emulator: Emulator, spectra: Spectra, seed: int) -> Tensor:
+    """Residuals (n, draws, D) of spectra, each from the mean that has not seen its realisation, made white.
+
+    Parameters
+    ----------
+    emulator, spectra
+        The one was trained on the other.
+    seed
+        Of that training.
+    """
+    fold, z = _folds(spectra.seed, seed), torch.empty_like(spectra.power)
+    for k, network in enumerate(emulator.means):
+        out = np.flatnonzero(fold == k)
+        mean, _ = network(spectra.theta[out])
+        _, w = emulator(spectra.theta[out])
+        z[out] = torch.einsum("nij,ndj->ndi", w, spectra.power[out] - mean[:, None])
+    return z
+
+
 def _folds(seed: np.ndarray, salt: int) -> np.ndarray:
     """Fold (n,) of each row; rows of one realisation are in one fold, folds are of equal size."""
     unique, inverse = np.unique(seed, return_inverse=True)

@@ -83,6 +83,7 @@ class ObservationCheck:
             "p_statistics": self.p_statistics,
             "p_features": self.p_features,
             "deviations_sigma": dict(self.deviations[:10]),
+            "line": self.line(),
         }
 
 

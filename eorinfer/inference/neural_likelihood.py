@@ -1,4 +1,4 @@
-"""Neural likelihood estimation (NLE) of the power spectrum: a flow in place of the Gaussian of the baseline."""
+"""Neural likelihood estimation (NLE) of the power spectrum: a flow for what the baseline's Gaussian leaves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eorinfer.inference.data import Tensors, validation_rows
-from eorinfer.inference.emulator import Spectra
+from eorinfer.inference.emulator import Emulator, Spectra, whitened
 from eorinfer.inference.flow import as_theta, build_flow
 from eorinfer.inference.settings import FlowSettings, TrainingSettings
 from eorinfer.inference.training import FitRecord, fit
@@ -25,58 +25,43 @@ MEMBERS = 3
 
 
 class SpectrumFlow(nn.Module):
-    """p(P(k) | theta), up to a constant of the data: asinh P, less a mean and over a width that depend on theta, is
-    modelled by sbi's flow, which depends on theta too.
+    """q(z | theta) of spectra that the emulator has whitened: a standard normal where its Gaussian is right.
 
     Parameters
     ----------
     prior
         Its box scales theta.
-    power
-        (n, D) spectra that scalings are taken from.
+    bins
+        D, of P(k).
     """
 
-    unit: Tensor
-    centre: Tensor
-    spread: Tensor
     low: Tensor
     high: Tensor
 
-    def __init__(self, prior: Prior, power: Tensor) -> None:
+    def __init__(self, prior: Prior, bins: int) -> None:
         super().__init__()
-        p, bins = len(prior.parameters), power.shape[1]
-        positive = torch.where(power > 0, power, torch.nan)
-        unit = torch.nan_to_num(positive.nanmedian(dim=0).values, nan=1.0) / 10
-        scaled = torch.asinh(power / unit)
-        self.register_buffer("unit", unit)
-        self.register_buffer("centre", scaled.mean(0))
-        self.register_buffer("spread", scaled.std(0).clamp_min(1e-3))
         self.register_buffer("low", torch.tensor(prior.low))
         self.register_buffer("high", torch.tensor(prior.high))
-        self.moments = nn.Sequential(nn.Linear(p, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2 * bins))
-        self.flow = build_flow(FLOW, bins, p)
+        self.flow = build_flow(FLOW, bins, len(prior.parameters))
 
-    def forward(self, theta: Tensor, power: Tensor) -> Tensor:
-        """Log p of spectra (B, D) float64, each at its theta (B, P) float64: (B,) float32."""
+    def forward(self, theta: Tensor, z: Tensor) -> Tensor:
+        """Log q of z (B, D), each at its theta (B, P) float64: (B,) float32."""
         u = (2 * (theta - self.low) / (self.high - self.low) - 1).float()
-        x = ((torch.asinh(power / self.unit) - self.centre) / self.spread).float()
-        mean, log_width = self.moments(u).chunk(2, dim=-1)
-        log_width = log_width.clamp(-6, 6)
-        z = (x - mean) * torch.exp(-log_width)
-        log_p: Tensor = self.flow.log_prob(z[None], condition=u)[0] - log_width.sum(-1)
-        return log_p
+        log_q: Tensor = self.flow.log_prob(z.float()[None], condition=u)[0]
+        return log_q
 
     def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
-        """-log p (B,) of one draw of each row: theta (B, P), power (B, draws, D)."""
-        theta, power = batch
-        draw = torch.randint(power.shape[1], (), generator=generator, device=power.device)
-        return -self(theta, power[:, draw])
+        """-log q (B,) of one draw of each row: theta (B, P), z (B, draws, D)."""
+        theta, z = batch
+        draw = torch.randint(z.shape[1], (), generator=generator, device=z.device)
+        return -self(theta, z[:, draw])
 
 
 @dataclass(frozen=True)
 class NeuralLikelihood:
-    """The mean of an ensemble of `SpectrumFlow`, and what was learned of each fit."""
+    """ln p(P | theta): the emulator whitens P, the mean of an ensemble of `SpectrumFlow` is its density."""
 
+    emulator: Emulator
     networks: tuple[SpectrumFlow, ...]
     fits: tuple[FitRecord, ...]
 
@@ -86,14 +71,24 @@ class NeuralLikelihood:
         def log_likelihood(theta: NDArray[np.float64]) -> NDArray[np.float64]:
             t = as_theta(theta)
             with torch.no_grad():
-                logs = torch.stack([network(t, power.expand(len(t), -1)).double() for network in self.networks])
-            return (torch.logsumexp(logs, 0) - np.log(len(logs))).numpy()
+                mean, w = self.emulator(t)
+                z = torch.einsum("nij,nj->ni", w, power - mean)
+                log_det = torch.log(torch.diagonal(w, dim1=1, dim2=2)).sum(-1)
+                logs = torch.stack([network(t, z).double() for network in self.networks])
+            return (torch.logsumexp(logs, 0) - np.log(len(logs)) + log_det).numpy()
 
         return log_likelihood
 
 
 def train_neural_likelihood(
-    spectra: Spectra, prior: Prior, *, folder: Path, seed: int, progress: Progress | None = None
+    emulator: Emulator,
+    spectra: Spectra,
+    prior: Prior,
+    *,
+    emulator_seed: int,
+    folder: Path,
+    seed: int,
+    progress: Progress | None = None,
 ) -> NeuralLikelihood:
     """Fit an ensemble, each with other weights, on from the checkpoints in `folder`.
 
@@ -101,22 +96,26 @@ def train_neural_likelihood(
 
     Parameters
     ----------
+    emulator
+        Trained on the same rows.
     spectra
         Of all rows; a tenth of the realisations chooses the best weights.
+    emulator_seed
+        That the emulator was trained with: each row is whitened by the mean that has not seen its realisation.
     prior, folder, seed, progress
         As for `eorinfer.inference.emulator.train_emulator`.
     """
-    held = validation_rows(spectra.seed, 0.1)
+    held, z = validation_rows(spectra.seed, 0.1), whitened(emulator, spectra, emulator_seed)
     networks, fits = [], []
     for member in range(MEMBERS):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(seed, member))
-            network = SpectrumFlow(prior, spectra.power.flatten(0, 1))
+            network = SpectrumFlow(prior, z.shape[-1])
         fits.append(
             fit(
                 network,
-                Tensors(spectra.theta[~held], spectra.power[~held]),
-                Tensors(spectra.theta[held], spectra.power[held]),
+                Tensors(spectra.theta[~held], z[~held]),
+                Tensors(spectra.theta[held], z[held]),
                 FIT,
                 folder=folder / f"{member:02d}",
                 seed=derived_seed(seed, member, 1),
@@ -125,4 +124,4 @@ def train_neural_likelihood(
             )
         )
         networks.append(network)
-    return NeuralLikelihood(tuple(networks), tuple(fits))
+    return NeuralLikelihood(emulator, tuple(networks), tuple(fits))

@@ -1,6 +1,7 @@
 """Matplotlib without a window and without a cache in the home folder."""
 
 import atexit
+import io
 import os
 import shutil
 import tempfile
@@ -9,6 +10,9 @@ from typing import Any
 
 from eorinfer.errors import InputError
 from eorinfer.files import make_folder, whole_file
+
+#: How figures are written.
+SAVED: dict[str, Any] = {"bbox_inches": "tight", "dpi": 150}
 
 
 def keep_matplotlib_out_of_home() -> None:
@@ -52,6 +56,14 @@ def write_figure(figure: Any, file: Path) -> None:
     pyplot().close(figure)
 
 
+def png_bytes(figure: Any) -> bytes:
+    """The content of the PNG file that `write_figure` would write; closes the figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", **SAVED)
+    pyplot().close(figure)
+    return buffer.getvalue()
+
+
 def _write(figure: Any, file: Path) -> None:
     with whole_file(file) as path:
-        figure.savefig(path, format=file.suffix[1:], bbox_inches="tight", dpi=150)
+        figure.savefig(path, format=file.suffix[1:], **SAVED)

@@ -15,7 +15,7 @@ from eorinfer.config import Config
 from eorinfer.errors import InputError, WorkError
 from eorinfer.executors import open_executor, worker_count
 from eorinfer.inference.plans import planned_rows
-from eorinfer.progress import Advance, Progress
+from eorinfer.progress import Advance, Progress, duration
 from eorinfer.rows import Plan
 
 
@@ -98,7 +98,7 @@ class Simulations:
         ahead = planned - there
         on = f"on {workers} process(es)" if workers else "on one process, less on many"
         return (
-            f"{line}, {there} of them in the bank; about {_duration(ahead * each / (workers or 1))} of simulating "
+            f"{line}, {there} of them in the bank; about {duration(ahead * each / (workers or 1))} of simulating "
             f"{on} ({each:.2g} s each, {source}) and "
             f"{_size(ahead * self.bank.bytes_per_row)} of disk"
         )
@@ -156,12 +156,6 @@ class Simulations:
             yield
         except InputError as error:
             raise InputError(f"{self.config.file}: {error}") from error
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _size(count: float) -> str:

@@ -241,6 +241,12 @@ class Run:
         plans = [plan for plan, _ in (*self.rounds.recorded(1), *self.rounds.recorded_later())]
         write_results(self.parts, self.observe(), plans, self._predictive_plan())
 
+    def report(self) -> None:
+        """The page with all that is in the folder, in ``report.html``."""
+        from eorinfer.run.report import write_report
+
+        self.progress.line(f"page: {write_report(self.out)}")
+
     def all(self) -> None:
         """Everything."""
         self.read_observation()
@@ -248,6 +254,7 @@ class Run:
         self.infer()
         self.mcmc()
         self.plot()
+        self.report()
 
     # -- inside --------------------------------------------------------------------------------
 

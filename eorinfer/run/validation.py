@@ -25,6 +25,8 @@ from eorinfer.report.calibration import CalibrationPage, calibration_figure
 from eorinfer.report.figures import save_figure
 from eorinfer.report.verdict import calibration_content, misspecification_content, sharpness_lines, verdict_line
 from eorinfer.rows import Rows
+from eorinfer.run.report import FILE as REPORT
+from eorinfer.run.report import write_report
 from eorinfer.run.truths import Parts, Truths, find_truths
 from eorinfer.samples import Samples
 from simulators import GaussianField
@@ -45,6 +47,8 @@ def validate(
     likelihood: PowerSpectrumLikelihood | None,
 ) -> None:
     """Write ``validation.json``, ``validation.png`` and ``.pdf``, and say the verdict.
+
+    The page of the run is written again if it is there.
 
     Parameters
     ----------
@@ -88,6 +92,7 @@ def validate(
         "verdict": verdict,
         "truths": len(truths.theta),
         "source": truths.source,
+        "posterior": posterior.facts.get("key"),
         **calibration_content(calibration),
         **_sharpness(posterior, truths, draws, log_q),
         "widths_over": {w.label: w.content(prior.names) for w in widths},
@@ -105,6 +110,8 @@ def validate(
     if check is not None:
         parts.progress.line(check.line())
     parts.progress.line(f"results: {parts.out}/validation.json, validation.png")
+    if (parts.out / REPORT).exists():
+        write_report(parts.out)
     if not calibration.calibrated:
         raise WorkError(verdict)
     parts.progress.line(verdict)

@@ -52,7 +52,7 @@ def test_an_exact_posterior_is_calibrated_and_gains_what_it_should() -> None:
 def test_a_narrow_posterior_is_called_so() -> None:
     found = score("ps-fixed", 1.0, width=0.6)
     assert not found.content(PRIOR)["calibrated"]
-    assert found.tarp_deviation < -0.03
+    assert found.calibration.area_to_curve < -0.03
     assert found.content(PRIOR)["recovery"]["a"]["pull_std"] == pytest.approx(1 / 0.6, rel=0.1)
 
 

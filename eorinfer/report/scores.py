@@ -1,0 +1,107 @@
+"""The result of a contest between methods, ``benchmark.json``, on the page."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from eorinfer.errors import InputError
+from eorinfer.files import read_json
+from eorinfer.report.page import Block, Code, Notes, Picture, Table, Text
+
+FILE = "benchmark.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class ContestTable(_Part):
+    """A score table."""
+
+    title: str
+    caption: str = ""
+    columns: list[str]
+    rows: list[list[str | int | float | bool | None]]
+
+    @model_validator(mode="after")
+    def _rows_are_whole(self) -> "ContestTable":
+        for i, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ValueError(f"row {i} has {len(row)} cells for {len(self.columns)} columns")
+        return self
+
+
+class ContestFigure(_Part):
+    """A PNG file in the folder of the contest."""
+
+    title: str
+    caption: str = ""
+    file: str
+
+
+class Contest(_Part):
+    """What the page shows of it; further keys are the contest's own.
+
+    Attributes
+    ----------
+    title
+        Of the contest.
+    tables, figures, notes
+        Each in order.
+    command
+        That made it.
+    config
+        As it was run: text, or a table.
+    """
+
+    format: Literal[1]
+    title: str
+    tables: list[ContestTable]
+    figures: list[ContestFigure] = []
+    notes: list[str] = []
+    command: str = ""
+    config: Any = None
+
+    @classmethod
+    def read(cls, out: Path) -> "Contest":
+        """Read ``benchmark.json`` of a folder.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or something is missing or misshapen in it.
+        """
+        content: dict[str, Any] = read_json(out / FILE)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "as a whole"
+            raise InputError(f"{out / FILE}: {where}: {first['msg']}") from error
+
+    def blocks(self, out: Path) -> Iterator[Block]:
+        """Tables, notes and figures, as the page sets them.
+
+        Raises
+        ------
+        InputError
+            If a figure is no PNG file in the folder.
+        """
+        for table in self.tables:
+            yield Table(table.columns, table.rows, table.title, table.caption)
+        if self.notes:
+            yield Notes(self.notes)
+        for figure in self.figures:
+            file = out / figure.file
+            if file.suffix != ".png" or not file.is_file() or not file.resolve().is_relative_to(out.resolve()):
+                raise InputError(f"{out / FILE}: figure {figure.file!r} is no .png file in {out}")
+            alt = f"{figure.title}. {figure.caption}"
+            yield Picture.of(file.read_bytes(), alt, figure.title, figure.caption)
+        if self.command:
+            yield Text(f"Made by: {self.command}")
+        if self.config:
+            text = self.config if isinstance(self.config, str) else json.dumps(self.config, indent=2)
+            yield Code(text, "config of the contest")
