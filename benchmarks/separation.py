@@ -1,6 +1,6 @@
 """How well does the conditional GAN separate Halpha and [OIII], beside a Wiener filter and the absolute error alone?
 
-    python benchmarks/separation.py --out DIR                            all parts: two hours of one core
+    python benchmarks/separation.py --out DIR                            all parts: hours of one core
     python benchmarks/separation.py --out DIR --parts cases --cases noise-free --losses talk
     python benchmarks/separation.py --out DIR --pixels 256 --maps 30000 --steps 3500 --width 64 --widest 512   on a GPU
 
