@@ -1,6 +1,6 @@
 """How good is the flow on the images where the answer is known, and how fast is it?
 
-    python benchmarks/field_flow.py --out DIR                        everything: about half an hour on one core
+    python benchmarks/field_flow.py --out DIR                        everything: about two hours on one core
     python benchmarks/field_flow.py --out DIR --parts gaussian --seeds 1
 
 gaussian   The field of known_answer.py: 32² unit cells in white noise 0.3, ln A in [-2, 3], slope in [-3, 0], 2,000
@@ -14,6 +14,7 @@ lognormal  x = exp(g - s²/2) - 1 of such a field g with its noise: a flow of on
 speed      Training and sampling of maps of 64², against the same flow with zuko's MonotonicRQSTransform on every cell;
            memory is what a batch of 320 takes over one of 64. Seconds of the processor.
 precision  Round trip x -> z -> x in float32, against the condition number of T: its largest value over its smallest.
+21cm       Maps from 21cmFAST: see field_21cm.py. An hour and more.
 
 Banks and flows stay in DIR, so that a rerun only measures again.
 """
@@ -32,6 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from field_21cm import maps_21cm
 from known_answer import CASES, SAMPLES, SIGMA, compare, observe
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -50,7 +52,7 @@ from eorinfer.run.field import field_posterior
 from simulators import GaussianField
 from simulators.gaussian import wavenumbers
 
-PARTS = ("gaussian", "lognormal", "speed", "precision")
+PARTS = ("gaussian", "lognormal", "speed", "precision", "21cm")
 MAPS, RATIO_MAPS, DRAWS = 400, 60, 400
 
 
@@ -79,7 +81,8 @@ def main() -> None:
         print(peak(arguments.memory[0], int(arguments.memory[1])))
         return
     for part in arguments.parts:
-        {"gaussian": gaussian, "lognormal": lognormal, "speed": speed, "precision": precision}[part](arguments)
+        run = {"gaussian": gaussian, "lognormal": lognormal, "speed": speed, "precision": precision, "21cm": maps_21cm}
+        run[part](arguments)
 
 
 # -- the known answer ------------------------------------------------------------------------------

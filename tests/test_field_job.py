@@ -77,8 +77,9 @@ def test_beside_the_other_methods_in_one_folder(tmp_path: Path, capsys: pytest.C
     assert "[field] knots = 6" in capsys.readouterr().err
 
 
-def test_one_condition_on_a_grid(tmp_path: Path) -> None:
-    path, out = field_config(tmp_path, field={"condition": ["slope"]}), tmp_path / "run"
+@pytest.mark.parametrize("kind", [{}, {"kind": "multiscale", "width": 8, "depth": 1, "components": 2, "steps": 9}])
+def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
+    path, out = field_config(tmp_path, field={"condition": ["slope"], **kind}), tmp_path / "run"
     assert call("infer", path, "--out", out) == 0
     assert not (out / "chains" / "field-flow.h5").exists()
     samples = Samples.read(out / "chains" / "field-flow")

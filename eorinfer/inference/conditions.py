@@ -93,7 +93,12 @@ def line_of_sight(settings: FieldSettings, survey: SurveySettings, observable: O
         return False
     if settings.line_of_sight is not None:
         return settings.line_of_sight
-    return observable.symmetry.rotations != "all" or not isinstance(survey, NoSurvey | WhiteNoise)
+    return observable.symmetry.rotations != "all" or not acts_on_cells(survey)
+
+
+def acts_on_cells(survey: SurveySettings) -> bool:
+    """Whether what a survey does to a cell does not depend on others: then a slice is observed like the whole cube."""
+    return isinstance(survey, NoSurvey | WhiteNoise)
 
 
 def draws_noise_everywhere(survey: SurveySettings) -> bool:

@@ -20,13 +20,16 @@ from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.conditions import line_of_sight
 from eorinfer.inference.flow import as_theta
 from eorinfer.inference.settings import FieldSettings
+from eorinfer.networks.image_flow import ImageFlow
 from eorinfer.networks.isotropic_flow import IsotropicFlow
+from eorinfer.networks.multiscale_flow import MultiscaleFlow
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.survey.settings import SurveySettings
 from simulators import Observable, Parameter
 
 FORMAT = 1
+Build = Callable[[FieldSettings, SurveySettings, Observable, Prior], ImageFlow]
 #: Cells of all images together that pass the flow at once.
 CELLS = 2**20
 
@@ -57,7 +60,7 @@ class FieldFlow:
     observable: Observable
     survey: SurveySettings
     settings: FieldSettings
-    network: IsotropicFlow
+    network: ImageFlow
     dequantisation: float
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -132,8 +135,8 @@ class FieldFlow:
             )
 
     @classmethod
-    def load(cls, folder: Path) -> "FieldFlow":
-        """Read what `save` wrote, on the CPU.
+    def load(cls, folder: Path, build: "Build | None" = None) -> "FieldFlow":
+        """Read what `save` wrote, on the CPU; `build` makes the network where it is none of ``[field] kind``.
 
         Raises
         ------
@@ -149,7 +152,7 @@ class FieldFlow:
             observable = observable_from_json(content["observable"])
             survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
             settings = FieldSettings(**content["field"])
-            network = build_network(settings, survey, observable, conditions)
+            network = (build or build_network)(settings, survey, observable, conditions)
             network.load_state_dict(load_file(folder / "weights.safetensors"))
             return cls(
                 conditions, observable, survey, settings, network.eval(), content["dequantisation"], content["facts"]
@@ -160,20 +163,21 @@ class FieldFlow:
 
 def build_network(
     settings: FieldSettings, survey: SurveySettings, observable: Observable, conditions: Prior
-) -> IsotropicFlow:
-    """A fresh flow; torch's global random state is as before."""
+) -> ImageFlow:
+    """A fresh flow of ``[field] kind``; torch's global random state is as before."""
+    isotropic: dict[str, Any] = {
+        "convolutions": settings.convolutions,
+        "k_knots": settings.k_knots,
+        "knots": settings.knots,
+        "hidden": settings.hidden,
+        "line_of_sight": line_of_sight(settings, survey, observable),
+    }
+    multiscale = {"width": settings.width, "depth": settings.depth, "components": settings.components}
+    low, high = (torch.from_numpy(bound) for bound in (conditions.low, conditions.high))
     with torch.random.fork_rng(devices=[]):
-        return IsotropicFlow(
-            observable.shape,
-            observable.cell_size,
-            torch.from_numpy(conditions.low),
-            torch.from_numpy(conditions.high),
-            convolutions=settings.convolutions,
-            k_knots=settings.k_knots,
-            knots=settings.knots,
-            hidden=settings.hidden,
-            line_of_sight=line_of_sight(settings, survey, observable),
-        )
+        if settings.kind == "multiscale":
+            return MultiscaleFlow(observable.shape, observable.cell_size, low, high, **multiscale, **isotropic)
+        return IsotropicFlow(observable.shape, observable.cell_size, low, high, **isotropic)
 
 
 def dequantised(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:

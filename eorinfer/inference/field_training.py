@@ -12,6 +12,7 @@ from eorinfer.bank import Bank
 from eorinfer.errors import InputError, WorkError
 from eorinfer.inference.conditions import (
     NEUTRAL_FRACTION,
+    acts_on_cells,
     draws_noise_everywhere,
     field_observable,
     neutral_fraction_parameters,
@@ -19,10 +20,10 @@ from eorinfer.inference.conditions import (
     theta_columns,
 )
 from eorinfer.inference.data import Batches, Cubes, validation_rows
-from eorinfer.inference.field import FieldFlow, build_network, dequantised
+from eorinfer.inference.field import Build, FieldFlow, build_network, dequantised
 from eorinfer.inference.settings import FieldSettings
 from eorinfer.inference.training import fit
-from eorinfer.networks.isotropic_flow import IsotropicFlow
+from eorinfer.networks.image_flow import ImageFlow
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress
 from eorinfer.rows import Rows
@@ -69,27 +70,39 @@ class FieldTask(nn.Module):
     """A flow with the survey, the symmetries and the noise that it is trained through.
 
     With `candidates` its loss is the chance of the right condition among so many, else the density of the image.
+    Slices are drawn after the survey, or with `slice_first` before all: then the symmetry is that of a slice.
     """
 
     def __init__(
-        self, flow: IsotropicFlow, survey: Survey, symmetry: Symmetry, sigma: float, candidates: int | None = None
+        self,
+        flow: ImageFlow,
+        survey: Survey,
+        symmetry: Symmetry,
+        sigma: float,
+        candidates: int | None = None,
+        *,
+        slice_first: bool = False,
     ) -> None:
         super().__init__()
         self.flow, self.survey, self.symmetry, self.sigma, self.candidates = flow, survey, symmetry, sigma, candidates
+        self.slice_first = slice_first
 
     def observe(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Conditions (B, P) and observed images of the flow's shape, of a batch of clean cubes."""
-        y, clean = batch
-        images = self.survey(augment(clean, self.symmetry, generator), generator)
+        y, images = batch
+        if self.slice_first:
+            y, images = self._one_of_each(y, images, generator)
+        images = self.survey(augment(images, self.symmetry, generator), generator)
+        y, images = self._one_of_each(y, images, generator)
+        return y[:, 0], dequantised(images, self.sigma, generator)
+
+    def _one_of_each(self, y: Tensor, cubes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A slice of each cube with its condition, or the cubes themselves where the flow is one on cubes."""
+        if cubes.ndim - 1 == len(self.flow.shape):
+            return y, cubes
         row = torch.arange(len(y), device=y.device)
-        chosen = torch.zeros_like(row)
-        if images.ndim - 1 > len(self.flow.shape):
-            chosen = torch.randint(images.shape[-1], (len(y),), generator=generator, device=generator.device).to(
-                y.device
-            )
-            images = images.movedim(-1, 1)[row, chosen]
-        y = y[row, chosen if y.shape[1] > 1 else 0]
-        return y, dequantised(images, self.sigma, generator)
+        chosen = torch.randint(cubes.shape[-1], (len(y),), generator=generator, device=generator.device).to(y.device)
+        return y[row, chosen if y.shape[1] > 1 else 0][:, None], cubes.movedim(-1, 1)[row, chosen]
 
     def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
         """-ln p(x | y) in nats for each cell, or -ln p(y | x) in nats, (B,)."""
@@ -97,10 +110,12 @@ class FieldTask(nn.Module):
         if self.candidates is None:
             return -self.flow.log_prob(images, y).float() / images[0].numel()
         several = near_candidates(y, self.flow.low, self.flow.high, self.candidates, generator)
-        repeated = images.repeat_interleave(self.candidates, dim=0)
-        log_p = self.flow.log_prob(repeated, several.flatten(0, 1)).view(len(y), -1)
         inside = ((several >= self.flow.low) & (several <= self.flow.high)).all(-1)
         inside[:, 0] = True
+        # A flow far outside of its conditions may not be finite, and an infinity that is masked still has a gradient.
+        several = torch.where(inside[..., None], several, y[:, None])
+        repeated = images.repeat_interleave(self.candidates, dim=0)
+        log_p = self.flow.log_prob(repeated, several.flatten(0, 1)).view(len(y), -1)
         return (torch.logsumexp(log_p.masked_fill(~inside, -torch.inf), dim=1) - log_p[:, 0]).float()
 
 
@@ -121,7 +136,10 @@ def near_candidates(y: Tensor, low: Tensor, high: Tensor, n: int, generator: tor
 
 @dataclass(frozen=True)
 class FieldTrainer:
-    """All that a field flow's training needs besides rows, seed and folder; `validation_fraction` of ``[training]``."""
+    """All that a field flow's training needs besides rows, seed and folder; `validation_fraction` of ``[training]``.
+
+    `build` makes the flow that is trained.
+    """
 
     prior: Prior
     observable: Observable
@@ -129,6 +147,7 @@ class FieldTrainer:
     survey: Survey
     settings: FieldSettings
     validation_fraction: float
+    build: Build = build_network
 
     def train(self, bank: Bank, rows: Rows, *, folder: Path, seed: int, progress: Progress | None = None) -> FieldFlow:
         """Train a flow on rows of a bank.
@@ -164,7 +183,7 @@ class FieldTrainer:
         image = field_observable(self.settings, self.observable)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = build_network(self.settings, self.survey_settings, image, conditions)
+            network = self.build(self.settings, self.survey_settings, image, conditions)
         task = self._start(network, training, derived_seed(seed, 1))
         fits: dict[str, Any] = {}
         for stage in ("generative", "discriminative")[: 2 if self.settings.discriminative_steps else 1]:
@@ -185,10 +204,13 @@ class FieldTrainer:
         facts = {"bank": bank.fingerprint, **counts, "fits": fits}
         return FieldFlow(conditions, image, self.survey_settings, self.settings, network, task.sigma, facts)
 
-    def _start(self, network: IsotropicFlow, training: Conditioned, seed: int) -> FieldTask:
+    def _start(self, network: ImageFlow, training: Conditioned, seed: int) -> FieldTask:
         """Start the flow where the first images' power is white, and settle the noise that dequantises them."""
+        first = self.settings.image == "slices" and acts_on_cells(self.survey_settings)
         symmetry = slicing_symmetry(self.settings, self.observable.symmetry)
-        task = FieldTask(network, self.survey, symmetry, 0.0)
+        if first:
+            symmetry = field_observable(self.settings, self.observable).symmetry
+        task = FieldTask(network, self.survey, symmetry, 0.0, slice_first=first)
         n = min(START_ROWS, max(16, START_CELLS // int(np.prod(self.observable.shape))), len(training))
         generator = torch.Generator().manual_seed(seed)
         y, images = task.observe(training.__getitems__(list(range(n))), generator)

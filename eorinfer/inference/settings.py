@@ -194,19 +194,28 @@ class FieldSettings(Settings):
 
     Parameters
     ----------
+    kind
+        ``"isotropic"``: convolutions and splines that know of the field's symmetries, for fields that are near
+        Gaussian or lognormal; ``"multiscale"``: wavelets, each scale given the coarser ones by small networks, for
+        21cm maps and other fields with structure.
     condition
         ``"theta"``: all parameters; some of their names; or ``"neutral-fraction"``: its mean over the image, for
         each channel.
     image
         ``"whole"``, or ``"slices"``: maps across the last axis of a cube, one drawn at random at a time.
     convolutions
-        Isotropic convolutions; there is one pixel-wise spline more.
+        Isotropic convolutions; there is one pixel-wise spline more. Of a multiscale flow these, and the three
+        settings that follow, are those of its coarsest map.
     k_knots, knots
         Knots of each T(|k|), and of each spline.
     hidden
         Hidden layers of the small networks that make knots of the condition.
     line_of_sight
         T(k across, k along) instead of T(|k|); by default where the survey or the model tells the last axis apart.
+    width, depth
+        Channels of a multiscale flow's networks at the finest scale, and their convolutions after the first.
+    components
+        Normal distributions whose mixture each detail of a multiscale flow has.
     dequantisation
         Standard deviation of white noise that is added to every image, in the image's unit; by default none where
         the survey draws noise in every cell, else a hundredth of the images' own standard deviation.
@@ -218,6 +227,7 @@ class FieldSettings(Settings):
         Conditions among which the right one has to be told then.
     """
 
+    kind: Literal["isotropic", "multiscale"] = "isotropic"
     condition: Literal["theta", "neutral-fraction"] | tuple[str, ...] = "theta"
     image: Literal["whole", "slices"] = "whole"
     convolutions: PositiveInt = 2
@@ -225,6 +235,9 @@ class FieldSettings(Settings):
     knots: Annotated[int, Field(ge=2)] = 8
     hidden: tuple[PositiveInt, ...] = (64, 64)
     line_of_sight: bool | None = None
+    width: PositiveInt = 48
+    depth: PositiveInt = 3
+    components: PositiveInt = 8
     dequantisation: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     steps: PositiveInt = 1500
     epochs: PositiveInt = 400

@@ -5,11 +5,10 @@ monotone spline for all cells; both depend on the condition y. A Gaussian field 
 one a spline before it.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
+from eorinfer.networks.image_flow import ImageFlow, log_normal
 from eorinfer.networks.isotropic_convolution import Conditioner, IsotropicConvolution, Modes
 from eorinfer.networks.monotone_spline import Spline
 
@@ -73,7 +72,7 @@ class PixelSpline(nn.Module):
         return Spline.of(self.conditioner(u).view(len(u) * self.channels, -1), BOUND)
 
 
-class IsotropicFlow(nn.Module):
+class IsotropicFlow(ImageFlow):
     """p(x | y) of maps: standardised, then splines and convolutions in turn, to white noise.
 
     Parameters
@@ -94,9 +93,6 @@ class IsotropicFlow(nn.Module):
         Whether the last axis differs from the others: T(k across, k along).
     """
 
-    low: Tensor
-    high: Tensor
-
     def __init__(
         self,
         shape: tuple[int, ...],
@@ -110,11 +106,9 @@ class IsotropicFlow(nn.Module):
         hidden: tuple[int, ...] = (64, 64),
         line_of_sight: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(shape, low, high)
         channels, *cells = shape
-        self.shape, p = shape, len(low)
-        self.register_buffer("low", low.double())
-        self.register_buffer("high", high.double())
+        p = len(low)
         modes = Modes.of(tuple(cells), cell_size, k_knots, line_of_sight)
         self.layers = nn.ModuleList([Standardisation(channels, p, hidden), PixelSpline(channels, knots, p, hidden)])
         for _ in range(convolutions):
@@ -123,7 +117,7 @@ class IsotropicFlow(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Maps x (B, C, *cells) of conditions y (B, P): what should be white noise, and ln |dz/dx| (B,) float64."""
-        u = self._unit(y, x.dtype)
+        u = self.unit(y, x.dtype)
         log_det = x.new_zeros(len(x), dtype=torch.float64)
         for layer in self.layers:
             x, one = layer(x, u)
@@ -132,21 +126,15 @@ class IsotropicFlow(nn.Module):
 
     def inverse(self, z: Tensor, y: Tensor) -> Tensor:
         """White noise z (B, C, *cells) to maps of conditions y (B, P)."""
-        u = self._unit(y, z.dtype)
+        u = self.unit(y, z.dtype)
         for layer in reversed(self.layers):
             z = layer.inverse(z, u)  # type: ignore[operator]
         return z
 
-    def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
-        """Ln p(x | y) in nats, (B,) float64, for maps (B, C, *cells) and conditions (B, P)."""
+    def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
+        """Ln p(x | y) in nats, (B, 1) float64: this flow knows one scale."""
         z, log_det = self(x, y)
-        square = z.flatten(1).square().sum(-1, dtype=torch.float64)
-        return log_det - 0.5 * (square + math.prod(self.shape) * math.log(2 * math.pi))
-
-    def sample(self, y: Tensor, generator: torch.Generator) -> Tensor:
-        """One map of each condition y (B, P): (B, C, *cells) float32, on the device of the weights."""
-        z = torch.randn(len(y), *self.shape, generator=generator, device=generator.device)
-        return self.inverse(z.to(self.low.device), y.to(self.low.device))
+        return (log_det + log_normal(z))[:, None]
 
     @torch.no_grad()
     def fit_start(self, x: Tensor, y: Tensor) -> None:
@@ -157,13 +145,10 @@ class IsotropicFlow(nn.Module):
         ValueError
             If there are Fourier modes without any power.
         """
-        u = self._unit(y, x.dtype)
+        u = self.unit(y, x.dtype)
         for layer in self.layers:
             if isinstance(layer, Standardisation | IsotropicConvolution):
                 layer.fit(x, u)
             x = layer(x, u)[0]
             if isinstance(layer, IsotropicConvolution):
                 return
-
-    def _unit(self, y: Tensor, dtype: torch.dtype) -> Tensor:
-        return (2 * (y - self.low) / (self.high - self.low) - 1).to(dtype)

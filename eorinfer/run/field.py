@@ -28,6 +28,8 @@ from simulators.base import derived_seed, fingerprint_of
 #: Draws from the prior among which the walkers' starting points are chosen: each costs a pass of the flow.
 START_DRAWS = 2000
 LABEL = "field flow"
+#: Keys of ``[field]`` that an isotropic flow has no use for.
+NEWER = ("kind", "width", "depth", "components")
 
 
 def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
@@ -42,8 +44,13 @@ def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
     """
     config, folder = parts.config, parts.out / "field"
     tables = config.content()
+    field = dict(tables["field"])
+    if config.tables.field.kind == "isotropic":
+        for name in NEWER:  # so that flows of before there were kinds are found
+            del field[name]
     key = fingerprint_of(
-        {name: tables[name] for name in ("seed", "simulator", "prior", "survey", "field")}
+        {name: tables[name] for name in ("seed", "simulator", "prior", "survey")}
+        | {"field": field}
         | {"validation_fraction": config.tables.training.validation_fraction}
         | {"bank": simulators.fingerprint(config.simulator), "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
     )

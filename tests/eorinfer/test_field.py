@@ -1,5 +1,6 @@
 """The field flow's training and bundle: the known answer, conditions, dequantisation, and what it refuses."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from eorinfer.inference.field_training import FieldTask, FieldTrainer, near_cand
 from eorinfer.inference.plans import prior_plans
 from eorinfer.inference.settings import FieldSettings
 from eorinfer.networks.isotropic_flow import IsotropicFlow
+from eorinfer.networks.multiscale_flow import MultiscaleFlow
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.rows import Rows
@@ -129,6 +131,30 @@ def test_bundle_round_trip(flow: FieldFlow, tmp_path: Path) -> None:
         FieldFlow.load(tmp_path / "field")
 
 
+def test_the_multiscale_kind_is_trained_and_kept(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
+    small = {"kind": "multiscale", "width": 8, "depth": 1, "components": 2, "steps": 30}
+    made = trainer(QUICK.model_copy(update=small)).train(*gaussian, folder=tmp_path / "fit", seed=1)
+    history = made.facts["fits"]["generative"]["history"]
+    assert history[-1]["validation"] < history[0]["validation"] - 0.05
+    made.save(tmp_path / "field")
+    again = FieldFlow.load(tmp_path / "field")
+    assert isinstance(again.network, MultiscaleFlow)
+    observation, theta = observed(0)
+    assert (again.log_prob(observation, theta) == made.log_prob(observation, theta)).all()
+    assert (again.sample(theta, seed=1) == made.sample(theta, seed=1)).all()
+
+
+def test_a_flow_of_before_there_were_kinds(flow: FieldFlow, tmp_path: Path) -> None:
+    flow.save(tmp_path / "field")
+    file = tmp_path / "field" / "field.json"
+    content = json.loads(file.read_text())
+    for key in ("kind", "width", "depth", "components"):
+        del content["field"][key]
+    file.write_text(json.dumps(content))
+    observation, theta = observed(0)
+    assert (FieldFlow.load(tmp_path / "field").log_prob(observation, theta) == flow.log_prob(observation, theta)).all()
+
+
 def test_images_that_do_not_fit(flow: FieldFlow) -> None:
     observation, theta = observed(0)
     holes = observation.values.copy()
@@ -204,11 +230,13 @@ def test_neutral_fraction(image: str, tmp_path: Path) -> None:
     assert difference == pytest.approx(5 * float(made.conditions.high[0] - made.conditions.low[0]), rel=0.25)
 
 
-def test_slices_go_with_their_own_condition() -> None:
+@pytest.mark.parametrize("first", [False, True])
+def test_slices_go_with_their_own_condition(first: bool) -> None:
     flow = IsotropicFlow((1, 4, 4), (1.0, 1.0), torch.zeros(1), torch.ones(1))
     image = GaussianField(dimension=3, cells=4).observables[0]
-    symmetry = slicing_symmetry(FieldSettings(image="slices"), image.symmetry)
-    task = FieldTask(flow, build_survey(NoSurvey(), image), symmetry, 0.0)
+    settings = FieldSettings(image="slices")
+    symmetry = field_observable(settings, image).symmetry if first else slicing_symmetry(settings, image.symmetry)
+    task = FieldTask(flow, build_survey(NoSurvey(), image), symmetry, 0.0, slice_first=first)
     y = torch.rand(20, 4, 1, dtype=torch.float64)
     clean = y[:, None, None, None, :, 0].float().expand(20, 1, 4, 4, 4)
     chosen, images = task.observe((y, clean), torch.Generator().manual_seed(1))
@@ -230,6 +258,26 @@ def test_the_discriminative_loss_is_that_of_the_exact_likelihood() -> None:
     first = several[both]
     middle = (first - first.mean(1, keepdim=True)).square().sum(-1).argmin(1)
     assert (middle == 0).float().mean() == pytest.approx(1 / 3, abs=0.04)
+
+
+class Fragile(IsotropicFlow):
+    """As flows are far outside of the conditions that they were trained at."""
+
+    def log_prob_scales(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        found = super().log_prob_scales(x, y)
+        inside = ((y >= self.low) & (y <= self.high)).all(-1, keepdim=True)
+        return found + torch.log(inside.double()) * self.layers[0].conditioner.linear.bias.sum()
+
+
+def test_candidates_outside_of_the_range_do_no_harm() -> None:
+    flow = Fragile((1, 4, 4), (1.0, 1.0), torch.zeros(1), torch.ones(1))
+    image = GaussianField(cells=4).observables[0]
+    task = FieldTask(flow, build_survey(NoSurvey(), image), image.symmetry, 0.0, candidates=6)
+    y = torch.linspace(0, 1, 20, dtype=torch.float64)[:, None, None]
+    loss = task.losses((y, torch.randn(20, 1, 4, 4)), torch.Generator().manual_seed(1)).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert 0 < loss < 10
+    assert all(p.grad is None or p.grad.isfinite().all() for p in flow.parameters())
 
 
 def test_discriminative_training_runs_after_the_other(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+"""The neutral fraction of 21cm maps: posteriors of flows on images beside a CNN with Gaussian errors and NPE.
+
+A part of field_21cm.py.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from eorinfer import Run
+from eorinfer.inference.conditions import field_observable
+from eorinfer.inference.data import Cubes, validation_rows
+from eorinfer.inference.field import FieldFlow
+from eorinfer.inference.field_alarm import scale_p_values
+from eorinfer.inference.field_training import Conditioned, FieldTask, row_conditions
+from eorinfer.inference.flow import PosteriorNetwork
+from eorinfer.inference.regression import RegressionNetwork
+from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
+from eorinfer.inference.training import fit
+
+if TYPE_CHECKING:
+    from field_21cm import Maps
+
+#: Held-out maps, those with wrong noise, and that noise in mK.
+MAPS, FEWER, NOISES = 200, 100, (0.5, 2.0)
+#: Points of the first grid, of the one where the posterior is, and nats below its peak where that ends.
+COARSE, FINE, DEPTH = 24, 33, 12.0
+TRAINING = TrainingSettings(steps=800, epochs=3000, learning_rate=5e-3, validation_fraction=0.2)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OnGrid:
+    """Posteriors of n maps: points (n, G), and ln q of them (n, G), normalised."""
+
+    points: Array
+    log_q: Array
+
+    @classmethod
+    def of(cls, points: Array, log_q: Array) -> "OnGrid":
+        """Normalise."""
+        log_q = log_q - log_q.max(1, keepdims=True)
+        return cls(points, log_q - np.log(np.trapezoid(np.exp(log_q), points, axis=1))[:, None])
+
+    def line(self, truth: Array) -> str:
+        """Errors, widths, coverage, and information about the truths (n,)."""
+        q = np.exp(self.log_q)
+        mean = np.trapezoid(q * self.points, self.points, axis=1)
+        std = np.sqrt(np.trapezoid(q * (self.points - mean[:, None]) ** 2, self.points, axis=1))
+        steps = 0.5 * (q[:, 1:] + q[:, :-1]) * np.diff(self.points, axis=1)
+        below = np.concatenate([np.zeros((len(q), 1)), steps.cumsum(1)], axis=1)
+        rank = np.array([np.interp(t, *one) for t, *one in zip(truth, self.points, below, strict=True)])
+        at_truth = [np.interp(t, *one) for t, *one in zip(truth, self.points, self.log_q, strict=True)]
+        # Outside of the grid there is nothing: as if at its end, where it is very low.
+        inside = [np.mean(np.abs(rank - 0.5) < level / 2) for level in (0.68, 0.95)]
+        off = (mean - truth) / std
+        return (
+            f"rms error {np.sqrt(np.mean((mean - truth) ** 2)):.4f}, width {np.sqrt(np.mean(std**2)):.4f} (median "
+            f"{np.median(std):.4f}), rms error over width {np.sqrt(np.mean(off**2)):.2f}; inside 68%: {inside[0]:.1%}, "
+            f"95%: {inside[1]:.1%}; ln q at the truth {np.mean(at_truth):.2f} (median {np.median(at_truth):.2f})"
+        )
+
+
+class Task(nn.Module):
+    """One of the two through the noise and the symmetries that the flows are trained with."""
+
+    def __init__(self, network: Any, images: FieldTask) -> None:
+        super().__init__()
+        self.network, self._observe = network, images.observe
+
+    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """Loss of each map (B,)."""
+        loss: Tensor = self.network.loss(*self._observe(batch, generator))
+        return loss
+
+
+def posteriors(run: Run, flows: dict[str, FieldFlow], maps: "Maps", out: Path) -> None:
+    """Print a line for each method, on maps with the right noise and with wrong noise."""
+    from field_21cm import observed
+
+    conditions = flows["multiscale"].conditions
+    networks = {name: regression(run, flows["multiscale"], name, out) for name in ("CNN, Gaussian", "NPE")}
+    chosen = spread_evenly(maps.y[:, 0].numpy(), maps.box)
+    for noise in (None, *NOISES):
+        some = (maps if noise is None else observed(run, only=True, noise=noise))[
+            chosen[: MAPS if noise is None else FEWER]
+        ]
+        inside = conditions.contains(some.y.numpy())
+        some = some[np.flatnonzero(inside)]
+        truth = some.y[:, 0].numpy()
+        print(f"\n21cm posterior of the neutral fraction, {len(truth)} maps, noise {noise or 'as in training'}")
+        for name, flow in flows.items():
+            start = time.process_time()
+            found = flow_posteriors(flow, some.x)
+            each = (time.process_time() - start) / len(truth)
+            print(f"{name:14s} {found.line(truth)}; {each:.2f} s a map", flush=True)
+        grid = np.linspace(conditions.low[0], conditions.high[0], 2001)
+        for name, network in networks.items():
+            with torch.no_grad():
+                features = network.embedding(some.x)
+                y = torch.from_numpy(grid)[:, None, None].expand(-1, len(truth), 1)
+                log_q = network.log_prob_batch(y, features).double().numpy().T
+            print(f"{name:14s} {OnGrid.of(np.tile(grid, (len(truth), 1)), log_q).line(truth)}", flush=True)
+
+
+@torch.no_grad()
+def alarms(run: Run, flow: FieldFlow) -> None:
+    """How often ln p by scale calls maps of one half of the held-out boxes unlike those of the other half."""
+    from field_21cm import observed
+
+    print("\n21cm alarm: held-out maps whose smallest p-value over scales, times their number, is below 0.05; by scale")
+    known: Maps | None = None
+    for noise in (None, *NOISES):
+        maps = observed(run, only=True, noise=noise)
+        some = maps[np.flatnonzero(maps.box % 2 == (1 if known is None else 0))]
+        if known is None:
+            known, known_log_p = some, _scales(flow, some)
+            some = maps[np.flatnonzero(maps.box % 2 == 0)]
+        p = scale_p_values(_scales(flow, some), some.y.numpy(), known_log_p, known.y.numpy())
+        flagged = (p.min(1) * p.shape[1] < 0.05).mean()
+        parts = ", ".join(f"{share:.1%}" for share in (p < 0.05).mean(0))
+        print(
+            f"noise {noise or 'as in training'}: {flagged:.1%}; p < 0.05 from the coarsest scale on: {parts}",
+            flush=True,
+        )
+
+
+def _scales(flow: FieldFlow, maps: "Maps") -> Array:
+    parts = zip(maps.x.split(64), maps.y.split(64), strict=True)
+    return torch.cat([flow.network.log_prob_scales(*part) for part in parts]).numpy()
+
+
+def spread_evenly(y: Array, box: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Maps as even in y as those there are allow, in random order."""
+    rng, bins = np.random.default_rng(17), np.linspace(0, 1, 11)
+    groups = [list(rng.permutation(np.flatnonzero(np.digitize(y, bins) == i))) for i in range(1, 11)]
+    chosen: list[int] = []
+    while len(chosen) < MAPS:
+        chosen += [group.pop() for group in groups if group]
+    return rng.permutation(np.array(chosen[:MAPS]))
+
+
+@torch.no_grad()
+def flow_posteriors(flow: FieldFlow, x: Tensor) -> OnGrid:
+    """Posteriors of maps x (n, 1, *cells) under a flat prior, each on a grid about its peak."""
+    low, high = float(flow.conditions.low[0]), float(flow.conditions.high[0])
+    first = np.linspace(low, high, COARSE)
+    points, logs = [], []
+    for one in x.split(1):
+
+        def log_p(y: Array, one: Tensor = one) -> Array:
+            found = flow.network.log_prob(one.expand(len(y), *one.shape[1:]), torch.from_numpy(y)[:, None])
+            return found.numpy()
+
+        coarse = log_p(first)
+        near = np.flatnonzero(coarse > coarse.max() - DEPTH)
+        second = np.linspace(first[max(near[0] - 1, 0)], first[min(near[-1] + 1, COARSE - 1)], FINE)
+        points.append(second)
+        logs.append(log_p(second))
+    return OnGrid.of(np.array(points), np.array(logs))
+
+
+def regression(run: Run, flow: FieldFlow, name: str, out: Path) -> Any:
+    """The CNN or NPE, trained on the maps that the flow was trained on, or from its file."""
+    config, image = run.config, field_observable(run.config.tables.field, run.config.observable)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network: Any
+        if name == "NPE":
+            tables = EmbeddingSettings(), FlowSettings(), PowerSpectrumSettings()
+            network = PosteriorNetwork(flow.conditions, image, *tables)
+        else:
+            cnn = EmbeddingSettings(power_spectrum=False)
+            network = RegressionNetwork(flow.conditions, image, cnn, PowerSpectrumSettings())
+    file = out / f"{name.split(',')[0]}.safetensors"
+    if file.exists():
+        network.load_state_dict(load_file(file))
+        return network.eval()
+    rows = run.training_rows(run.observe())
+    held = validation_rows(rows.seed, config.tables.training.validation_fraction)
+    data = []
+    for some in (rows[~held], rows[held]):
+        y = row_conditions(run.parts.bank, some, config.prior, config.tables.field)
+        data.append(Conditioned(Cubes(run.parts.bank, config.observable.name, some), y))
+    images = FieldTask(flow.network, run.parts.survey, image.symmetry, 0.0, slice_first=True)
+    observed = images.observe(data[0].__getitems__(list(range(128))), torch.Generator().manual_seed(1))[1]
+    network.embedding.fit_scaling(observed)
+    start = time.process_time()
+    record = fit(Task(network, images), *data, TRAINING, folder=out / f"{name}.fit", seed=1, title=name)
+    seconds = time.process_time() - start
+    print(f"{name}: {record.validation_loss:.3f} nats less the prior's in validation, {seconds:.0f} s of the processor")
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, file)
+    return network.eval()

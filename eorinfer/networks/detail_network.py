@@ -1,0 +1,168 @@
+"""The details of one scale given the coarser map: each value by a mixture of normal distributions, group by group."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eorinfer.networks.padding import pad
+
+
+@dataclass(frozen=True)
+class Group:
+    """Details that are independent of each other given those of the groups before, and the coarser map.
+
+    Attributes
+    ----------
+    row
+        Which of the S * C details of a cell.
+    cells
+        (n,) places in the grid, flattened.
+    known
+        (n, (1 + S) * C * K) 1 where a value in the cells around is the coarser map's or of a group before.
+    """
+
+    row: int
+    cells: Tensor
+    known: Tensor
+
+
+class DetailNetwork(nn.Module):
+    """Parameters of the mixtures of one scale's details.
+
+    Cells are grouped by the parity of their places: within a colour one of the S * C details after the other, then the
+    next colour. Convolutions see the coarser map; a network for each group sees their features at its cell, and what
+    is known of the cells around.
+
+    Parameters
+    ----------
+    channels, details
+        C, and S details of each channel.
+    cells
+        Of the coarser map.
+    condition
+        Length P of the condition.
+    width
+        Channels of the convolutions, and of the groups' networks.
+    depth
+        Convolutions after the first.
+    components
+        Of each mixture.
+    """
+
+    _around: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        details: int,
+        cells: tuple[int, ...],
+        condition: int,
+        *,
+        width: int,
+        depth: int,
+        components: int,
+    ) -> None:
+        super().__init__()
+        self.channels, self.rows, self.cells = channels, channels * details, cells
+        convolution = {2: nn.Conv2d, 3: nn.Conv3d}[len(cells)]
+        self.first = convolution(channels, width, 3)
+        self.condition = nn.Sequential(nn.Linear(condition, width), nn.SiLU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList([convolution(width, width, 3) for _ in range(depth)])
+        around, self._colours = neighbours(cells), parities(cells)
+        self.register_buffer("_around", around, persistent=False)
+        self.groups = _groups(around, self._colours, channels, self.rows)
+        inputs = (channels + self.rows) * around.shape[1]
+        # Of each colour: what the features at its cells give to all of its groups.
+        self.given = nn.ModuleList([nn.Linear(width, self.rows * width) for _ in self._colours])
+        self.inputs = nn.ModuleList([nn.Linear(inputs, width, bias=False) for _ in self.groups])
+        self.middle = nn.ModuleList([nn.Linear(width, width) for _ in self.groups])
+        self.outputs = nn.ModuleList([nn.Linear(width, 3 * components) for _ in self.groups])
+        # A mixture of straight lines through what is known around, to which the networks add.
+        self.lines = nn.ModuleList([nn.Linear(inputs, components, bias=False) for _ in self.groups])
+        for layer in self.lines:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+        for layer in self.outputs:
+            nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def walk(self, known: Tensor, u: Tensor, *, filling: bool = False) -> Iterator[tuple[Group, Tensor]]:
+        """Each group with the parameters of its mixtures (B, n, 3 K), in the order in which they become known.
+
+        Parameters
+        ----------
+        known
+            (B, (1 + S) * C, N): the coarser map and the details, scaled. What a group must not know is not looked at.
+        u
+            (B, P) conditions.
+        filling
+            Whether the caller fills in a group's details before it asks for the next one.
+        """
+        features = self._features(known[:, : self.channels].unflatten(2, self.cells), u)
+        for colour, cells in enumerate(self._colours):
+            given = self.given[colour](features[:, cells]).unflatten(2, (self.rows, -1))
+            around = self._around_cells(known, cells)
+            for number in range(colour * self.rows, (colour + 1) * self.rows):
+                yield self.groups[number], self._mixtures(number, given, around)
+                if filling:
+                    around = self._around_cells(known, cells)
+
+    def values_of(self, group: Group, known: Tensor) -> Tensor:
+        """A group's own details (B, n)."""
+        return known[:, self.channels + group.row, group.cells]
+
+    def _features(self, coarse: Tensor, u: Tensor) -> Tensor:
+        """Of the coarser map (B, C, *cells) and the condition (B, P): (B, N, width)."""
+        wrap = (True,) * len(self.cells)
+        out = self.first(pad(coarse, wrap)) + self.condition(u).view(len(u), -1, *(1,) * len(self.cells))
+        for block in self.blocks:
+            out = out + block(pad(F.silu(out), wrap))
+        return F.silu(out).flatten(2).transpose(1, 2)
+
+    def _around_cells(self, known: Tensor, cells: Tensor) -> Tensor:
+        """What is in and around each of some cells (n,), (B, n, inputs)."""
+        return known[:, :, self._around[cells]].movedim(1, 2).flatten(2)
+
+    def _mixtures(self, number: int, given: Tensor, around: Tensor) -> Tensor:
+        """Parameters of one group, (B, n, 3 K), from what the features give (B, n, S * C, width) and what is around."""
+        group = self.groups[number]
+        known = around * group.known.to(around)
+        hidden = F.silu(given[:, :, group.row] + self.inputs[number](known))
+        hidden = F.silu(hidden + self.middle[number](hidden))
+        logits, means, scales = self.outputs[number](hidden).chunk(3, dim=-1)
+        return torch.cat([logits, means + self.lines[number](known), scales], dim=-1)
+
+
+def parities(cells: tuple[int, ...]) -> list[Tensor]:
+    """Places of the cells of each colour: those whose indices are even and odd along the same axes."""
+    grid = torch.arange(math.prod(cells)).view(cells)
+    found = [
+        grid[tuple(slice(start, None, 2) for start in starts)].flatten()
+        for starts in product((0, 1), repeat=len(cells))
+    ]
+    return [one for one in found if len(one)]
+
+
+def neighbours(cells: tuple[int, ...]) -> Tensor:
+    """Places of the cells in and around each one of a periodic grid, (N, 3^d)."""
+    grid = torch.arange(math.prod(cells)).view(cells)
+    axes = tuple(range(len(cells)))
+    return torch.stack([grid.roll(shift, axes).flatten() for shift in product((1, 0, -1), repeat=len(cells))], dim=1)
+
+
+def _groups(around: Tensor, colours: list[Tensor], channels: int, rows: int) -> list[Group]:
+    # When each value becomes known: the coarser map's before all.
+    order = torch.full((channels + rows, len(around)), -1)
+    for colour, cells in enumerate(colours):
+        for row in range(rows):
+            order[channels + row, cells] = colour * rows + row
+    groups = []
+    for colour, cells in enumerate(colours):
+        when = order[:, around[cells]].movedim(0, 1).flatten(1)
+        for row in range(rows):
+            groups.append(Group(row, cells, (when < colour * rows + row).float()))
+    return groups
