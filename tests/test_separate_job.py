@@ -51,7 +51,7 @@ def test_a_separator_is_trained_once(trained: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert call("separate", "train", trained / "separate.toml", "--out", trained / "out") == 0
     assert (trained / "out/separator/weights.safetensors").stat().st_mtime_ns == before
-    assert "32 simulations in 1 round(s), all of them in the bank" in capsys.readouterr().out
+    assert "32 simulations, all of them in the bank" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

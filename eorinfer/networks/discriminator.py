@@ -13,7 +13,9 @@ CONVOLUTIONS = 4
 class Discriminator(nn.Module):
     """One logit for a source and a target together, the mean over patches of them.
 
-    Four convolutions that halve the maps and one more (Isola et al. 2017, arXiv 1611.07004, section 6.1.2).
+    Four convolutions that halve the maps and one more (Isola et al. 2017, arXiv 1611.07004, section 6.1.2), but without
+    their normalisation by batch: where true and made maps are batches of their own, it takes away most of what tells
+    the two apart. A Wasserstein critic must do without it anyway.
 
     Parameters
     ----------
@@ -23,9 +25,6 @@ class Discriminator(nn.Module):
         As of the `UNet`; the first four levels count.
     width, widest
         Channels of the first convolution; they double at each one up to `widest`.
-    normalised
-        Whether maps are normalised by batch; not for a Wasserstein critic, whose gradient is bounded
-        for each source and target by itself.
     """
 
     def __init__(
@@ -36,22 +35,22 @@ class Discriminator(nn.Module):
         *,
         width: int = 64,
         widest: int = 512,
-        normalised: bool = True,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before = channels
         for level, stride in enumerate(strides[:CONVOLUTIONS]):
             after = min(width * 2**level, widest)
-            layers.append(Down(before, after, stride, periodic, normalised=normalised and level > 0))
+            layers.append(Down(before, after, stride, periodic, normalised=False))
             before = after
         self.layers = nn.ModuleList(layers)
         self.last = Down(before, 1, (1,) * len(periodic), periodic, normalised=False)
         self._layout = to_channels_last(self, len(periodic))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Logits (B,) for sources (B, C, *cells) and targets (B, L, *cells)."""
-        maps = torch.cat([source, target], dim=1).contiguous(memory_format=self._layout)
+        """Logits (B,) for sources (B, C, *cells) and targets (B, L, *cells), in units of their standard deviations."""
+        # A few bright cells would outshine all others in what convolutions and normalisations see.
+        maps = torch.cat([source, target], dim=1).asinh().contiguous(memory_format=self._layout)
         for layer in self.layers:
             maps = F.leaky_relu(layer(maps), 0.2)
         logits: Tensor = self.last(maps).flatten(1).mean(1)

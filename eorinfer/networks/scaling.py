@@ -24,9 +24,9 @@ class AsinhScaling(nn.Module):
         self.register_buffer("softening", torch.ones(shape))
         self.register_buffer("scale", torch.ones(shape))
 
-    def fit(self, x: Tensor) -> None:
-        """Soften at the standard deviation of (B, C, *cells), and scale to that of the result; constants keep 1."""
-        self.softening.copy_(_deviation(x).view_as(self.softening))
+    def fit(self, x: Tensor, softening: float = 1.0) -> None:
+        """Soften at so many standard deviations of (B, C, *cells), scale to that of the result; constants keep 1."""
+        self.softening.copy_(softening * _deviation(x).view_as(self.softening))
         self.scale.copy_(_deviation(torch.asinh(x / self.softening)).view_as(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,7 +22,9 @@ class UNet(nn.Module):
 
     The encoder halves the axes level by level and the decoder doubles them again, with a link across at every level:
     the generator of pix2pix (Isola et al. 2017, arXiv 1611.07004, section 6.1) as Moriwaki & Yoshida 2021 use it.
-    Unlike theirs it ends without a tanh, and the input is linked to the output too, by a convolution.
+    Unlike theirs it ends without a tanh, and the input is linked to the output too, by a convolution, of which the
+    decoder says cell by cell how much counts: what belongs to a line is mostly a share of what is observed there, and a
+    single bright cell need not be drawn anew from coarser maps.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ class UNet(nn.Module):
             down = Down(before, widths[level], stride, periodic, normalised=0 < level < last)
             up = Up(
                 widths[level] * (1 if level == last else 2),
-                widths[level - 1] if level else outputs,
+                widths[level - 1] if level else 2 * outputs,
                 stride,
                 periodic,
                 normalised=level > 0,
@@ -68,11 +70,12 @@ class UNet(nn.Module):
             self.encoder.append(down)
             self.decoder.append(up)
         self.link = Down(inputs, outputs, (1,) * len(periodic), periodic, normalised=False)
+        _begin_with_input(self.link.convolution)
         self._strides, self._dropout = strides, dropout
         self._layout = to_channels_last(self, len(periodic))
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Give (B, outputs, *cells).
+    def forward(self, x: Tensor, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
+        """Give (draws * B, outputs, *cells), one draw of the whole batch after the other.
 
         Parameters
         ----------
@@ -80,6 +83,8 @@ class UNet(nn.Module):
             (B, inputs, *cells)
         generator
             Of the dropout, in training as in application: each call gives another draw. None leaves it out.
+        draws
+            How many; what the encoder finds, which drops nothing, is the same for all.
 
         Raises
         ------
@@ -92,13 +97,15 @@ class UNet(nn.Module):
         for level, down in enumerate(self.encoder):
             maps = down(F.leaky_relu(maps, 0.2) if level else maps)
             links.append(maps)
+        maps = _repeated(maps, draws)
         for level in reversed(range(len(self.decoder))):
             if level < len(links) - 1:
-                maps = torch.cat([maps, links[level]], dim=1)
+                maps = torch.cat([maps, _repeated(links[level], draws)], dim=1)
             maps = self.decoder[level](F.relu(maps))
             if generator is not None and level:
                 maps = dropped(maps, self._dropout, generator)
-        out: Tensor = maps + self.link(x)
+        more, gain = maps.chunk(2, dim=1)
+        out: Tensor = more + (1 + gain) * _repeated(self.link(x), draws)
         return out
 
 
@@ -207,6 +214,21 @@ def to_channels_last(module: nn.Module, dimension: int) -> torch.memory_format:
         if parameter.ndim == dimension + 2:
             parameter.data = parameter.data.contiguous(memory_format=layout)
     return layout
+
+
+def _repeated(x: Tensor, times: int) -> Tensor:
+    """(B, ...) to (times * B, ...), in the same layout."""
+    return torch.cat([x] * times) if times > 1 else x
+
+
+def _begin_with_input(layer: Any) -> None:
+    """Let a convolution give its input as it is, output i the input i modulo their number."""
+    nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.weight)
+    outputs, inputs, *kernel = layer.weight.shape
+    with torch.no_grad():
+        for i in range(outputs):
+            layer.weight[(i, i % inputs, *(n // 2 for n in kernel))] = 1.0
 
 
 def _normalisation(channels: int, dimension: int) -> nn.Module:

@@ -8,46 +8,57 @@ from numpy.typing import NDArray
 
 from eorinfer.report.figures import pyplot
 
+#: Of the column with the methods.
+WIDTH = 14
+
 
 def separation_table(scores: dict[str, Any]) -> str:
-    """A table for each line: one row a method.
+    """Two tables for each line, of spectra and means and of peaks: one row a method.
 
     Parameters
     ----------
     scores
         As `eorinfer.separation.scores.score` gives them.
     """
-    lines = []
-    for name, found in scores["lines"].items():
-        mean_of_training = found["mean_error"]["training mean"]
-        equal = found.get("equal")
-        columns = [f"r at k={k:.2g}" for k in (scores["k"][i] for i in _shown(scores, equal))]
-        recalls = found["at_recall"][next(iter(found["at_recall"]))]["recalls"]
-        lines += [
-            f"{name}: {scores['maps']} maps, sigma of the map {found['sigma_map']:.3g}, of the noise "
-            f"{found['sigma_noise']:.3g}, mean {found['mean']:.3g} {scores['unit']}; always answering the mean of "
-            f"training is off by {mean_of_training['rms']:.1%}",
-            f"  {'':14s} mean off  P off  {'  '.join(columns)}  PDF off  "
-            f"precision at recall {', '.join(f'{r:.0%}' for r in recalls)} (legacy precision, recall at "
-            f"{scores['sought']:g} sigma)",
-        ]
-        for method in found["at_recall"]:
-            lines.append(f"  {method:14s} {_row(scores, found, method, equal)}")
-        if equal is not None:
-            lines.append(f"  signal and noise are equal at k = {scores['k'][equal]:.2g} 1/Mpc")
-    return "\n".join(lines)
+    return "\n".join(line for name, found in scores["lines"].items() for line in _tables(scores, name, found))
 
 
-def _row(scores: dict[str, Any], found: dict[str, Any], method: str, equal: int | None) -> str:
+def _tables(scores: dict[str, Any], name: str, found: dict[str, Any]) -> list[str]:
+    equal = found.get("equal")
+    columns = "  ".join(f"r at k={scores['k'][i]:.2g}" for i in _shown(scores, equal))
+    recalls = ", ".join(f"{r:.0%}" for r in found["at_recall"][next(iter(found["at_recall"]))]["recalls"])
+    without = found["mean_error"]["training mean"], found["power_without_map"]
+    return [
+        f"{name}: {scores['maps']} maps, sigma of the map {found['sigma_map']:.3g}, of the noise "
+        f"{found['sigma_noise']:.3g}, mean {found['mean']:.3g} {scores['unit']}",
+        f"  {'':{WIDTH}s} mean off, 50% and 68% of maps   P off, 50% and 68%   P over true, by k  {columns}  PDF off",
+        *(f"  {method:{WIDTH}s} {_spectra(scores, found, method, equal)}" for method in found["spectra"]),
+        f"  {'no map at all':{WIDTH}s} {_errors(*without)}   (the mean of training, and P of the other maps)",
+        f"  {'':{WIDTH}s} precision at recall {recalls} of peaks above {scores['sought']:g} sigma of the map, "
+        "each method above its own threshold (legacy precision, recall where both are above that)",
+        *(f"  {method:{WIDTH}s} {_peaks(scores, found, method)}" for method in found["at_recall"]),
+        *([] if equal is None else [f"  signal and noise are equal at k = {scores['k'][equal]:.2g} 1/Mpc"]),
+    ]
+
+
+def _spectra(scores: dict[str, Any], found: dict[str, Any], method: str, equal: int | None) -> str:
+    spectra = found["spectra"][method]
+    ratio = f"{min(spectra['ratio']):.2f} to {max(spectra['ratio']):.2f}"
+    r = "  ".join(f"{spectra['correlation'][i]:9.3f}" for i in _shown(scores, equal))
+    errors = _errors(found["mean_error"][method], spectra)
+    return f"{errors}   {ratio:>17s}  {r}  {found['brightness'][method]['distance']:7.3f}"
+
+
+def _errors(mean: dict[str, Any], power: dict[str, Any]) -> str:
+    """Of the mean and of P, the latter by the median over k."""
+    off, most = (float(np.median(power[name])) for name in ("off", "off_68"))
+    return f"{mean['off']:19.1%} {mean['off_68']:11.1%}   {off:11.1%} {most:7.1%}"
+
+
+def _peaks(scores: dict[str, Any], found: dict[str, Any], method: str) -> str:
     at = "  ".join("   -" if p is None else f"{p:4.0%}" for p in found["at_recall"][method]["precision"])
     legacy = next(p for p in found["peaks"][method] if p["of"] == "map" and p["sigmas"] == scores["sought"])
-    peaks = f"{at}  ({_percent(legacy['legacy_precision'])}, {_percent(legacy['legacy_recall'])})"
-    if method not in found["spectra"]:
-        return f"{'':{8 + 7 + 11 * len(_shown(scores, equal)) + 9}s} {peaks}"
-    spectra = found["spectra"][method]
-    r = "  ".join(f"{spectra['correlation'][i]:9.3f}" for i in _shown(scores, equal))
-    mean, power = found["mean_error"][method]["rms"], float(np.median(spectra["off"]))
-    return f"{mean:8.1%} {power:6.1%} {r} {found['brightness'][method]['distance']:8.3f}  {peaks}"
+    return f"{at}  ({_percent(legacy['legacy_precision'])}, {_percent(legacy['legacy_recall'])})"
 
 
 def _shown(scores: dict[str, Any], equal: int | None) -> list[int]:

@@ -21,8 +21,9 @@ from eorinfer.separation.wiener import WienerFilter
 from eorinfer.survey.settings import SurveySettings
 from simulators import Observable
 
-FORMAT = 1
-#: No pixel of the result is brighter than the brightest one of training by more than this factor.
+FORMAT = 2
+#: No pixel of the result is fainter than the faintest one of training, which emission leaves at zero, or brighter than
+#: the brightest one by more than this factor.
 BRIGHTER = 2.0
 
 
@@ -80,6 +81,7 @@ class Separator(nn.Module):
         What it takes and gives; the networks are built from it, from torch's global random state.
     """
 
+    floor: Tensor
     ceiling: Tensor
 
     def __init__(self, meaning: Meaning) -> None:
@@ -89,6 +91,7 @@ class Separator(nn.Module):
         channels, lines, dimension = observable.shape[0], len(meaning.targets), len(observable.cells)
         self.source_scaling = AsinhScaling(channels, dimension)
         self.target_scaling = AsinhScaling(lines, dimension)
+        self.register_buffer("floor", torch.full((lines, *(1,) * dimension), -torch.inf))
         self.register_buffer("ceiling", torch.full((lines, *(1,) * dimension), torch.inf))
         self.generator = UNet(
             channels,
@@ -114,14 +117,15 @@ class Separator(nn.Module):
             Of a draw; None gives the one result without dropout.
         """
         scaled = self.generator(self.source_scaling(observed), generator)
-        # sinh of a strange output is a very large number
-        return torch.minimum(self.target_scaling.inverse(scaled.float()), self.ceiling)
+        # sinh of a strange output is a very large number, of either sign
+        return self.target_scaling.inverse(scaled.float()).clamp(self.floor, self.ceiling)
 
     def fit_scalings(self, observed: Tensor, lines: Tensor) -> None:
-        """Set scalings and the ceiling from observed maps (B, C, *cells) and lines (B, L, *cells)."""
-        self.source_scaling.fit(observed)
-        self.target_scaling.fit(lines)
-        brightest = lines.transpose(0, 1).flatten(1).amax(1).view_as(self.ceiling)
+        """Set scalings, floor and ceiling from observed maps (B, C, *cells) and lines (B, L, *cells)."""
+        self.source_scaling.fit(observed, self.meaning.settings.softening)
+        self.target_scaling.fit(lines, self.meaning.settings.softening)
+        faintest, brightest = (x.view_as(self.ceiling) for x in lines.transpose(0, 1).flatten(1).aminmax(dim=1))
+        self.floor.copy_(faintest)
         self.ceiling.copy_(BRIGHTER * brightest.clamp(min=torch.finfo(torch.float32).tiny))
 
     def train(self, mode: bool = True) -> "Separator":

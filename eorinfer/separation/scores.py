@@ -88,19 +88,27 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
 
 
 def _spectra(spectrum: PowerSpectrum, true: Any, noise: Any, made: dict[str, Any]) -> dict[str, Any]:
-    """P(k) of the line and of the noise; of each method P over the true one, map by map and of means, and r(k)."""
+    """P(k) of the line and of the noise; of each method P over the true one, map by map and of means, and r(k).
+
+    For comparison, how far off the mean P of the other maps is: what one would answer without looking at a map.
+    """
     x = torch.from_numpy(true)
     own, of_noise = spectrum(x).numpy(), spectrum(torch.from_numpy(noise)).numpy().mean(0)
-    out: dict[str, Any] = {"power": own.mean(0).tolist(), "noise_power": of_noise.tolist(), "spectra": {}}
+    others = (own.sum(0) - own) / max(len(own) - 1, 1)
+    out: dict[str, Any] = {
+        "power": own.mean(0).tolist(),
+        "noise_power": of_noise.tolist(),
+        "power_without_map": _off(others / own - 1),
+        "spectra": {},
+    }
     for method, array in made.items():
         y = torch.from_numpy(array)
         power, cross = spectrum(y).numpy(), spectrum.cross(x, y).numpy()
-        ratio = power / own
         # A reconstruction without any power correlates with nothing.
         scale = np.sqrt(own * power)
         out["spectra"][method] = {
             "ratio": (power.mean(0) / own.mean(0)).tolist(),
-            "off": np.median(np.abs(ratio - 1), axis=0).tolist(),
+            **_off(power / own - 1),
             "correlation": np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 0).mean(0).tolist(),
         }
     # Where the line is as strong as the noise, on a logarithmic scale the nearest bin; none without noise.
@@ -168,9 +176,15 @@ def _thinned(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     return flat[:: max(1, len(flat) // 400_000)]
 
 
+def _off(errors: NDArray[np.floating]) -> dict[str, Any]:
+    """Relative errors (N, ...) of maps: what half of them and 68% of them are within, (...)."""
+    half, most = np.quantile(np.abs(errors), [0.5, 0.68], axis=0).tolist()
+    return {"off": half, "off_68": most}
+
+
 def _means(true: Any, made: dict[str, Any]) -> dict[str, Any]:
-    """Relative error of the mean intensity, map by map: its root mean square, and its mean."""
+    """Relative error of the mean intensity, map by map."""
     axes = tuple(range(1, true.ndim))
     own = true.mean(axes, dtype=float)
     off = {method: array.mean(axes, dtype=float) / own - 1 for method, array in made.items()}
-    return {m: {"rms": float(np.sqrt(np.mean(x**2))), "bias": float(np.mean(x))} for m, x in off.items()}
+    return {m: {"rms": float(np.sqrt(np.mean(x**2))), "bias": float(np.mean(x)), **_off(x)} for m, x in off.items()}

@@ -25,12 +25,14 @@ class SeparationSettings(Settings):
         ``"talk"``: -log D for the generator and the cross entropy for the discriminator, with `weight` times the mean
         absolute error; ``"wasserstein"``: a critic with gradient penalty in its place; ``"l1"``: the error alone.
     draws
-        Of each map in training. Of two or more the error of their mean counts, and their spread is rewarded by as much
-        as makes it right for a Gaussian posterior; of one the loss is the talk's to the letter, and draws hardly vary.
+        Of each map in training. Of two or more the error is less half of their mean distance, which is least when each
+        cell's draws are those of its posterior; of one the loss is the talk's to the letter, and draws hardly vary.
         ``"l1"`` has one always.
     instance_noise
         Standard deviation of the noise that is added to true and reconstructed lines before they are judged, in
         scaled units: most pixels of a line are exactly empty, by which alone the discriminator would tell them apart.
+    softening
+        Standard deviations of a map at which its asinh scaling turns from linear to logarithmic.
     weight
         Lambda of the mean absolute error, in scaled units.
     steps, batch_size
@@ -61,6 +63,7 @@ class SeparationSettings(Settings):
     loss: Literal["talk", "wasserstein", "l1"] = "talk"
     draws: PositiveInt = 2
     instance_noise: float = Field(default=0.3, ge=0)
+    softening: PositiveFloat = 30.0
     weight: PositiveFloat = 100.0
     steps: PositiveInt = 4000
     batch_size: PositiveInt = 16

@@ -77,7 +77,6 @@ def train(
             meaning.periodic,
             width=settings.width,
             widest=settings.widest,
-            normalised=settings.loss == "talk",
         )
     prepare(separator, training, pairs, seed)
     stage = max(1, math.ceil(settings.steps / STAGES))
@@ -182,8 +181,8 @@ class Adversaries(LightningModule):
         generator_optimizer, judge_optimizer = self.optimizers()
         observed, true = self.pairs(batch[0], self._random, training=True)
         source, target = self.source_scaling(observed), self.target_scaling(true)
-        several = source.repeat(self._draws, *(1,) * (source.ndim - 1))
-        made = self.generator(several, self._random)
+        several = torch.cat([source] * self._draws)
+        made = self.generator(source, self._random, self._draws)
         told = torch.zeros(3, device=self.device)
         if self._settings.loss != "l1":
             loss, told = self._judge_loss((source, target), (several, made.detach()))

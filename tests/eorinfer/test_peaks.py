@@ -94,16 +94,19 @@ def test_scores_of_what_is_known(cells: tuple[int, ...]) -> None:
     spectra, errors, brightness = found["spectra"], found["mean_error"], found["brightness"]
     np.testing.assert_allclose(spectra["itself"]["correlation"], 1.0, rtol=1e-5)
     np.testing.assert_allclose(spectra["half"]["ratio"], 0.25, rtol=1e-5)
-    np.testing.assert_allclose(spectra["half"]["off"], 0.75, rtol=1e-5)
+    np.testing.assert_allclose([spectra["half"]["off"], spectra["half"]["off_68"]], 0.75, rtol=1e-5)
     np.testing.assert_allclose(spectra["half"]["correlation"], 1.0, rtol=1e-5)
     np.testing.assert_array_equal(spectra["nothing"]["correlation"], 0.0)
     # White signal and white noise.
     ratio = maps.noise.reshape(40, -1).var(1) / maps.true.reshape(40, -1).var(1)
     assert np.mean(spectra["noisy"]["correlation"][3:]) == pytest.approx(np.mean((1 + ratio) ** -0.5), abs=0.015)
     assert np.abs(spectra["other"]["correlation"][4:]).max() < 0.05
-    assert errors["half"] == pytest.approx({"rms": 0.5, "bias": -0.5}, rel=1e-5)
+    assert errors["half"] == pytest.approx({"rms": 0.5, "bias": -0.5, "off": 0.5, "off_68": 0.5}, rel=1e-5)
     own = maps.true.reshape(40, -1).mean(1, dtype=float)
     assert errors["training mean"]["rms"] == pytest.approx(np.sqrt(np.mean((own.mean() / own - 1) ** 2)), rel=1e-4)
+    # Two thirds of Gaussian errors are within a standard deviation.
+    off = own.mean() / own - 1
+    assert errors["training mean"]["off"] < errors["training mean"]["off_68"] == pytest.approx(off.std(), rel=0.3)
     assert brightness["itself"]["distance"] == 0
     assert brightness["nothing"]["distance"] == pytest.approx(maps.true.mean() / maps.true.std(), rel=1e-3)
     assert sum(brightness["true"]) == maps.true.size
@@ -126,3 +129,13 @@ def test_signal_and_noise_are_equal_somewhere_only_with_noise() -> None:
     clean = score(Maps(maps.true, maps.made, 0 * maps.noise, (0,), np.ones(1)), IMAGE, ["ha"], 3.0)
     assert "equal" not in clean["lines"]["ha"]
     assert {p["of"] for p in clean["lines"]["ha"]["peaks"]["itself"]} == {"map"}
+
+
+def test_without_a_map_the_power_of_the_others_is_answered() -> None:
+    _, maps = known()
+    two = np.concatenate([maps.true[:1], 2 * maps.true[:1]])
+    scores = score(Maps(two, {"itself": two}, 0 * two, (0,), np.ones(1)), IMAGE, ["ha"], 3.0)
+    # Four times too much for the first, a quarter for the second; 68% of the way between two values by interpolation.
+    without = scores["lines"]["ha"]["power_without_map"]
+    np.testing.assert_allclose(without["off"], (3 + 0.75) / 2, rtol=1e-5)
+    np.testing.assert_allclose(without["off_68"], 0.75 + 0.68 * (3 - 0.75), rtol=1e-5)

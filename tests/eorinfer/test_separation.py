@@ -232,7 +232,7 @@ def test_a_separator_is_the_same_when_it_is_loaded(tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in after.parameters())
 
 
-def test_it_works_in_physical_units_and_below_a_ceiling() -> None:
+def test_it_works_in_physical_units_above_a_floor_and_below_a_ceiling() -> None:
     net = separator()
     lines = torch.rand(8, 2, 32, 32) * torch.tensor([1e-3, 1.0])[:, None, None]
     net.fit_scalings(lines.sum(1, keepdim=True), lines)
@@ -242,6 +242,7 @@ def test_it_works_in_physical_units_and_below_a_ceiling() -> None:
         bright = net(1e30 * torch.rand(1, 1, 32, 32))
     assert bright.isfinite().all()
     assert (bright.amax((0, 2, 3)) <= torch.tensor([2e-3, 2.0])).all()
+    assert bright.amin() >= lines.amin() > 0
 
 
 def damaged(folder: Path, how: str) -> None:
@@ -271,7 +272,7 @@ def damaged(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("format", "format 9, this version reads format 1"),
+        ("format", "format 9, this version reads format 2"),
         ("json", "cannot be read as JSON"),
         ("lacking", r"cannot be read \('targets'\)"),
         ("key", "colour"),

@@ -89,7 +89,26 @@ def test_draws_of_one_observation_differ_and_come_from_the_generator() -> None:
         without = net(x)
         assert torch.equal(without, net(x))
     assert torch.equal(draws[0], draws[2])
-    assert (draws[0] - draws[1]).std() > 0.01 * without.std()
+    with torch.no_grad():
+        both = net(x, torch.Generator().manual_seed(3), draws=2)
+        same = net(x.repeat(2, 1, 1, 1), torch.Generator().manual_seed(3))
+    torch.testing.assert_close(both, same)
+    # Over what the decoder makes of the input, which itself is the same in all.
+    assert (draws[0] - draws[1]).std() > 0.05 * (without - x[:, [0, 1, 0]]).std()
+
+
+@pytest.mark.parametrize(("cells", "size"), [((16, 16), (1.0, 1.0)), CUBE])
+def test_it_begins_with_its_input_and_takes_a_share_of_it(cells: tuple[int, ...], size: tuple[float, ...]) -> None:
+    net = unet(cells, size).eval()
+    last = net.decoder[0].convolution
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    x = torch.randn(2, 2, *cells)
+    torch.testing.assert_close(net(x), x[:, [0, 1, 0]])
+    with torch.no_grad():
+        # Three maps to be added, then three gains.
+        last.bias.copy_(torch.tensor([0.0, 1.0, 0.0, -1.0, 0.0, -0.5]))
+    torch.testing.assert_close(net(x), torch.stack([0 * x[:, 0], x[:, 1] + 1, 0.5 * x[:, 0]], 1))
 
 
 def test_dropout_keeps_the_mean() -> None:
@@ -107,6 +126,8 @@ def test_the_scaling_is_undone() -> None:
     torch.testing.assert_close(scaling.inverse(y), x)
     torch.testing.assert_close(y.std((0, 2, 3)), torch.ones(2))
     assert scaling(torch.zeros(1, 2, 1, 1)).abs().max() == 0
+    scaling.fit(x, softening=1e4)
+    torch.testing.assert_close(scaling(x), x / x.std((0, 2, 3), keepdim=True), rtol=1e-3, atol=1e-6)
     constant = AsinhScaling(1, 2)
     constant.fit(torch.zeros(2, 1, 4, 4))
     assert constant(torch.ones(1, 1, 4, 4)).isfinite().all()
