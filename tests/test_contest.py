@@ -123,9 +123,12 @@ def test_truths_can_be_added(held: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     more = TABLES | {"contest": CONTEST | {"methods": ["npe-power", "exact"], "truths": 110, "baseline": "npe-power"}}
     more["contest"]["reference"] = "exact"
+    before = [path.stat().st_mtime_ns for path in parts(run, "npe-power")]
     assert call("benchmark", config(tmp_path, **more), "--out", run) == 0
     assert read_json(run / "benchmark.json")["methods"]["npe-power"]["truths"] == 110
-    assert len(parts(run, "npe-power")) == 3
+    after = [path.stat().st_mtime_ns for path in parts(run, "npe-power")]
+    assert len(after) == 3
+    assert after[0] == before[0]  # a whole part is kept
 
 
 @pytest.mark.parametrize(

@@ -140,10 +140,10 @@ class Truths:
             with torch.no_grad():
                 yield part, self.parts.survey(clean, generator)[: part.stop - start]
 
-    @property
-    def key(self) -> str:
-        """Hash of the parameters and realisations."""
-        return fingerprint_of({"theta": self.rows.theta.tolist(), "seeds": self.rows.seed.tolist()})
+    def key(self, part: slice) -> str:
+        """Hash of the parameters and realisations of a part."""
+        rows = self.rows[part]
+        return fingerprint_of({"theta": rows.theta.tolist(), "seeds": rows.seed.tolist()})
 
 
 def asked(parts: Parts, entrant: Entrant, truths: Truths, n: int) -> Answers:
@@ -153,7 +153,7 @@ def asked(parts: Parts, entrant: Entrant, truths: Truths, n: int) -> Answers:
     with parts.progress.bar(f"{entrant.name}, truths", n) as advance:
         for part, observed in truths.observed(n):
             path = parts.out / "contest" / entrant.name / "answers" / f"{part.start:05d}.h5"
-            key = fingerprint_of({"of": entrant.key, "truths": truths.key, "n": part.stop, "samples": samples})
+            key = fingerprint_of({"of": entrant.key, "truths": truths.key(part), "samples": samples})
             answers = Answers.read(path, key)
             if answers is None:
                 own = derived_seed(seed, 0, 20, part.start)
