@@ -51,7 +51,7 @@ def loop_posterior(ground: Ground, observation: Observation, start: Samples) -> 
     walkers, steps = settings.loop_walkers, settings.loop_steps
     simulations = Simulations(config, parts.bank, Silent())
     evaluate = _Loop(ground, simulations, observation)
-    key = ground.key_of("ps-fixed", observation=observation.digest, loop=walkers, of=1)
+    key = ground.key_of("ps-fixed", observation=observation.digest, loop=walkers)
     path = folder / "loop.json"
     before = read_json(path) if path.exists() else {}
     spent = before["seconds"] if before.get("key") == key else 0.0

@@ -94,9 +94,15 @@ def check_contest(
     Raises
     ------
     ValueError
-        If there is no line of sight for the power spectrum across and along it, no known exact posterior, a field
-        flow of something else than the image and all parameters, or a package is missing.
+        If emcee's loop has too few walkers, there is no line of sight for the power spectrum across and along it, no
+        known exact posterior, a field flow of something else than the image and all parameters, or a package is
+        missing.
     """
+    if settings.loop_steps and settings.loop_walkers < 2 * len(simulator.parameters):
+        raise ValueError(
+            f"loop_walkers = {settings.loop_walkers}: emcee needs at least twice the number of parameters, "
+            f"{2 * len(simulator.parameters)}"
+        )
     if "npe-scattering" in settings.methods and find_spec("kymatio") is None:
         raise ValueError("methods: \"npe-scattering\" needs kymatio: pip install 'eorinfer[scattering]'")
     if "field-flow" in settings.methods and (field.image, field.condition) != ("whole", "theta"):
