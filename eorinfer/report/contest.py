@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from eorinfer.report.figures import pyplot
 
-#: Room beside the gains of calibrated methods, over their range; and the largest ratio of volumes, in decades.
-MARGIN, WIDEST = 0.6, 1.5
+#: Nats below the best beyond which a method is only named, room beside the others over their range, and the
+#: largest ratio of volumes, in decades.
+FAR, MARGIN, WIDEST = 3.0, 0.3, 1.5
 PALETTE = ("#8c8c8c", "#c2a36b", "#d2691e", "#a3553a", "#3a8f4d", "#7b4fa3", "#1f5fa8", "#17a2b8", "#b5367a", "#222222")
 
 
@@ -28,9 +29,9 @@ def contest_figure(
     labels
         Of the M methods.
     gains
-        (M, 2) mean information gained in nats, and its error.
+        (M, 2) mean information gained in nats, and its error; what is far below the best is only named.
     calibrated
-        Which of them are: they set the axes, others may be beyond, where they are named.
+        Which of them are; the others are drawn open.
     curves
         (K, 2) each: credibility and expected coverage.
     log_volumes
@@ -42,9 +43,9 @@ def contest_figure(
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 0.9 + 0.42 * max(len(labels), 7)))
     colours = [PALETTE[i % len(PALETTE)] for i in range(len(labels))]
     rows = np.arange(len(labels))[::-1]
-    shown = gains[np.asarray(calibrated, bool)] if any(calibrated) else gains
+    shown = gains[gains[:, 0] > gains[:, 0].max() - FAR]
     low, high = (shown[:, 0] - shown[:, 1]).min(), (shown[:, 0] + shown[:, 1]).max()
-    low, high = low - MARGIN * (high - low), high + MARGIN * (high - low) / 2
+    low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
     for row, (mean, error), colour, fine in zip(rows, gains, colours, calibrated, strict=True):
         if mean < low:
             left.annotate(
