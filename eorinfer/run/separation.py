@@ -94,7 +94,7 @@ class Separation:
     """
 
     def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
-        from eorinfer.separation.data import find_targets
+        from eorinfer.separation.data import find_targets, share_channels
         from eorinfer.separation.model import Meaning
 
         self.config, self.progress = config, progress or Silent()
@@ -105,6 +105,11 @@ class Separation:
             self.meaning.strides  # noqa: B018, so that sizes are refused before anything is simulated
         except ValueError as error:
             raise InputError(f"{config.file}: [separation] {error}") from error
+        if self.settings.mix and share_channels(config.observable):
+            raise InputError(
+                f"{config.file}: [separation] mix = true: the cubes share channels, whose lines cannot be mixed in one "
+                "cube and not in the other; mix = false, or fewer [simulator] channels"
+            )
         self.out = make_folder(Path(out))
         refuse_other_config(config, self.out)
         self.bank = Bank.create(config.bank_path(self.out), config.simulator)

@@ -64,6 +64,15 @@ def find_targets(observables: tuple[Observable, ...], wanted: tuple[str, ...]) -
     return tuple(found)
 
 
+def share_channels(image: Observable) -> bool:
+    """Whether two cubes of an image hold the same channels of the instrument, and so the same data."""
+    if not image.coordinates:
+        return False
+    z, first = np.array(image.coordinates), np.sort(image.channels)
+    last = first * (1 + z[-1]) / (1 + z[0])
+    return bool((first[1:] <= last[:-1] * (1 + 1e-6)).any())
+
+
 @dataclass(frozen=True)
 class Split:
     """Rows of a bank, split by realisation."""
@@ -157,7 +166,7 @@ class Pairs(nn.Module):
     targets
         Which of them are to be found.
     mix
-        Whether each line is taken from another row of the batch, and turned by itself.
+        Whether what comes from other volumes is taken from other rows of the batch, and turned by itself.
     """
 
     def __init__(
@@ -186,11 +195,24 @@ class Pairs(nn.Module):
         return observed, lines[:, self._index, self._channel]
 
     def _moved(self, lines: Tensor, generator: torch.Generator) -> Tensor:
-        b, n = lines.shape[:2]
+        n, channels = lines.shape[1:3]
         if not self._mix:
-            return augment(lines.flatten(1, 2), self._symmetry, generator).view_as(lines)
-        orders = [torch.randperm(b, generator=generator, device=generator.device).to(lines.device) for _ in range(n)]
-        return torch.stack([augment(lines[order, i], self._symmetry, generator) for i, order in enumerate(orders)], 1)
+            return self._turned(lines, generator)
+        if channels == 1:
+            return torch.cat([self._of_others(lines[:, i : i + 1], generator) for i in range(n)], 1)
+        # Of several cubes the first line in the first, the second in the second and so on are one structure.
+        mixed, same = self._of_others(lines, generator), list(range(min(n, channels)))
+        mixed[:, same, same] = self._turned(lines[:, same, same][:, None], generator)[:, 0]
+        return mixed
+
+    def _of_others(self, lines: Tensor, generator: torch.Generator) -> Tensor:
+        """Each map of the batch from another row."""
+        order = torch.randperm(len(lines), generator=generator, device=generator.device)
+        return self._turned(lines[order.to(lines.device)], generator)
+
+    def _turned(self, lines: Tensor, generator: torch.Generator) -> Tensor:
+        """Each row mirrored and turned as a whole: (B, L, C, *cells)."""
+        return augment(lines.flatten(1, 2), self._symmetry, generator).view_as(lines)
 
 
 def seeds_of(rows: Rows) -> list[int]:

@@ -20,7 +20,8 @@ class SeparationSettings(Settings):
         of several cubes the first line of the first cube, the second of the second and so on.
     mix
         Add up lines of different simulations, each mirrored and turned by itself. Right where lines come from
-        independent volumes and share no parameter that varies; it makes many times as many maps.
+        independent volumes and share no parameter that varies; it makes many times as many maps. Of several cubes the
+        first line in the first, the second in the second and so on stay together: they trace one structure.
     loss
         ``"talk"``: -log D for the generator and the cross entropy for the discriminator, with `weight` times the mean
         absolute error; ``"wasserstein"``: a critic with gradient penalty in its place; ``"l1"``: the error alone.

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from eorinfer.errors import InputError, WorkError
 from eorinfer.separation.apply import separate, tiled
-from eorinfer.separation.data import Lines, Pairs, Target, find_targets, seeds_of, split
+from eorinfer.separation.data import Lines, Pairs, Target, find_targets, seeds_of, share_channels, split
 from eorinfer.separation.health import diagnose
 from eorinfer.separation.model import Separator
 from eorinfer.separation.wiener import WienerFilter
@@ -100,6 +100,35 @@ def test_lines_are_turned_together_or_mixed(mix: bool) -> None:
     assert torch.equal(rows[0], torch.arange(32)) == (not mix)
     assert torch.equal(rows[0], rows[1]) == (not mix)
     assert not torch.equal(true[:, 0], clean[rows[0], 0, 0])
+
+
+def test_cubes_are_mixed_by_volume() -> None:
+    clean = torch.randn(32, 3, 2, 8, 8, 4, generator=generator())
+    symmetry = Symmetry((False,) * 3, "transverse")
+    targets = (Target("a", 0), Target("b", 1))
+    pairs = Pairs(Identity(), symmetry, ["a", "b", "c"], targets, mix=True)
+    lines = pairs._moved(clean, generator())
+    # Where a map is from, by its mean, which no mirror changes.
+    means, before = (x.double().mean((3, 4, 5)) for x in (lines, clean))
+    rows = [(means[:, i, c, None] - before[None, :, i, c]).abs().argmin(1) for i in range(3) for c in range(2)]
+    assert torch.equal(rows[0], torch.arange(32))
+    assert torch.equal(rows[3], torch.arange(32))
+    for other in (rows[1], rows[2], rows[4], rows[5]):
+        assert sorted(other.tolist()) == list(range(32))
+        assert not torch.equal(other, rows[0])
+    # One structure in two lines is turned as one.
+    both = Pairs(Identity(), symmetry, ["a", "b", "c"], targets, mix=True)
+    clean[:, 1, 1] = clean[:, 0, 0]
+    lines = both._moved(clean, generator())
+    assert torch.equal(lines[:, 1, 1], lines[:, 0, 0])
+    assert not torch.equal(lines[:, 0, 0], clean[:, 0, 0])
+
+
+def test_cubes_that_share_channels() -> None:
+    cubes = {"kind": "lim-mock", "geometry": "cubes", "pixels": 16}
+    assert not share_channels(build(cubes | {"channels": 11}).observables[0])
+    assert share_channels(build(cubes | {"channels": 12}).observables[0])
+    assert not share_channels(build(SLAB).observables[0])
 
 
 def test_an_image_that_is_no_sum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
