@@ -1,0 +1,239 @@
+"""Does the third dimension help to separate lines? Cubes against their single channels, on the same mocks.
+
+    python benchmarks/separation_cubes.py --out DIR                        two to three hours of one core
+    python benchmarks/separation_cubes.py --out DIR --realisations 60 --steps 300 --slice-steps 1200
+
+Light-cones with a cube A in which Halpha is at z = 1.3 and a cube B in which [OIII] is at the same redshifts: one
+structure, seen in two lines, each among interlopers. The 3D network takes both cubes and finds Halpha of A and [OIII] of
+B. Two networks of maps take single channels of A, and of B, as one who has images alone. Lines ten times as bright
+as the luminosity functions allow, in the noise of SPHEREx's deep fields. What is there already is not made again.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eorinfer.bank import Bank
+from eorinfer.config import load_config
+from eorinfer.files import write_json
+from eorinfer.progress import Lines as Told
+from eorinfer.report.figures import write_figure
+from eorinfer.report.separation import separation_figure, separation_table
+from eorinfer.rows import Rows
+from eorinfer.run.separation import Separation
+from eorinfer.separation.data import Lines, Pairs, Split, Target, line_names, split
+from eorinfer.separation.model import Meaning, Separator
+from eorinfer.separation.scores import Maps, score
+from eorinfer.separation.training import train
+from eorinfer.survey import build_survey
+from simulators import Observable, Symmetry
+from simulators.base import derived_seed
+
+#: Standard deviation of the deep fields' noise, in-band nW/m^2/sr in a pixel of an arcmin.
+DEEP = 1.9122 / 41 * 6.2 / 60
+#: Lines of cube A and cube B at one redshift.
+FOUND = ("ha", "oiii")
+#: Cubes at once, and radius of a peak in pixels.
+BATCH, RADIUS = 8, 10.0
+
+
+def main() -> None:
+    """Simulate, train and score what lacks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--realisations", type=int, default=120)
+    parser.add_argument("--pixels", type=int, default=64)
+    parser.add_argument("--pixel", type=float, default=0.8, help="arcmin")
+    parser.add_argument("--channels", type=int, default=8)
+    parser.add_argument("--noise", type=float, default=0.1, help="over that of the deep fields")
+    parser.add_argument("--steps", type=int, default=1000, help="of the network of cubes, in batches of 4")
+    parser.add_argument("--slice-steps", type=int, default=3000, help="of each network of maps, in batches of 16")
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=1)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    step = Separation(load_config(config(arguments), "separation"), arguments.out / "cubes", Told())
+    cubes = timed("cubes", step.train)
+    parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
+    maps = [timed(f"channels of cube {'AB'[i]}", sliced, arguments, step, parts, i) for i in range(len(FOUND))]
+    found = compared(cubes, maps, step.bank, parts.test)
+    scores = score(found, step.config.observable, cubes.meaning.lines, RADIUS)
+    write_json(arguments.out / "scores.json", scores | {"format": 1})
+    shown = {name: made[0] for name, made in found.made.items() if name not in ("observed", "Wiener 2D")}
+    side = 60 * step.config.observable.field_of_view
+    unit = step.config.observable.unit
+    figure = separation_figure(found.made["observed"][0], found.true[0], shown, cubes.meaning.lines, side=side, unit=unit)
+    write_figure(figure, arguments.out / "scores.png")
+    print(separation_table(scores))
+
+
+def config(arguments: argparse.Namespace) -> Path:
+    """Write the config of the 3D network."""
+    content: dict[str, Any] = {
+        "seed": 1,
+        "simulator": {
+            "kind": "lim-mock",
+            "geometry": "cubes",
+            "pixels": arguments.pixels,
+            "pixel": arguments.pixel,
+            "channels": arguments.channels,
+            "mass_min": 11.0,
+            "rows_per_realisation": 1,
+        },
+        "prior": {"A_HA": [-0.01, 0.01], "A_OIII": [-0.01, 0.01]},
+        "survey": {"kind": "white-noise", "sigma": arguments.noise * DEEP / arguments.pixel},
+        "separation": {
+            "simulations": arguments.realisations,
+            "test_fraction": 0.2,
+            "mix": True,
+            "steps": arguments.steps,
+            "batch_size": 4,
+            "width": arguments.width,
+            "widest": 8 * arguments.width,
+        },
+        "executor": {"workers": arguments.workers},
+    }
+    path = arguments.out / "cubes.toml"
+    path.write_text(tomli_w.dumps(content))
+    return path
+
+
+def timed(title: str, make: Any, *arguments: Any) -> Separator:
+    """A separator, and what it took, told."""
+    start, used = time.monotonic(), time.process_time()
+    separator: Separator = make(*arguments)
+    print(f"{title}: {time.monotonic() - start:.0f} s, {time.process_time() - used:.0f} of one core", flush=True)
+    for warning in separator.meaning.facts["warnings"]:
+        print(f"{title}: {warning}")
+    return separator
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Every channel of one cube of a bank, as a bank of maps.
+
+    Attributes
+    ----------
+    path
+        Of the bank.
+    observables
+        Of a map.
+    maps
+        By observable: (n, 1, nx, ny), the channels of a cube one after the other.
+    """
+
+    path: Path
+    observables: tuple[Observable, ...]
+    maps: dict[str, NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, bank: Bank, rows: Rows, cube: int) -> tuple["Channels", Rows]:
+        """The maps, and a row for each."""
+        maps = {o.name: as_maps(bank.read(o.name, rows)[:, cube]) for o in bank.observables}
+        n = len(next(iter(maps.values())))
+        each = rows[np.repeat(np.arange(len(rows)), n // len(rows))]
+        observables = tuple(one_channel(o, cube) for o in bank.observables)
+        return cls(bank.path, observables, maps), replace(each, index=np.arange(n))
+
+    def read(self, name: str, rows: Rows) -> NDArray[np.float32]:
+        """(n, 1, nx, ny)"""
+        return self.maps[name][rows.index]
+
+
+def as_maps(cubes: Any) -> Any:
+    """Channels (n * M, 1, nx, ny) of cubes (n, nx, ny, M), arrays or tensors."""
+    return cubes.swapaxes(2, 3).swapaxes(1, 2).reshape(-1, 1, *cubes.shape[1:3])
+
+
+def as_cubes(maps: Tensor, channels: int) -> Tensor:
+    """What `as_maps` was given."""
+    return maps.view(-1, channels, *maps.shape[-2:]).movedim(1, -1)
+
+
+def one_channel(cube: Observable, which: int) -> Observable:
+    """A map of the same pixels as one of the cubes has."""
+    return replace(
+        cube,
+        shape=(1, *cube.shape[1:3]),
+        axes=cube.axes[:3],
+        cell_size=cube.cell_size[:2],
+        channels=cube.channels[which : which + 1],
+        coordinates=(),
+        symmetry=Symmetry((False, False), "all"),
+    )
+
+
+def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: int) -> Separator:
+    """The network of the single channels of a cube: loaded, or trained on the channels of the same simulations."""
+    folder = arguments.out / f"channels-{'ab'[cube]}"
+    if (folder / "separator.json").exists():
+        return Separator.load(folder)
+    both = [Channels.of(step.bank, rows, cube) for rows in (parts.training, parts.validation)]
+    bank = replace(both[0][0], maps={k: np.concatenate([one.maps[k] for one, _ in both]) for k in both[0][0].maps})
+    training, validation = (rows for _, rows in both)
+    validation = replace(validation, index=validation.index + len(training))
+    # Those that are looked at in training are the first ones: of all realisations.
+    order = np.random.default_rng(1).permutation(len(validation))
+    settings = step.settings.model_copy(update={"steps": arguments.slice_steps, "batch_size": 16})
+    names = line_names(bank)  # type: ignore[arg-type]
+    meaning = Meaning(bank.observables[0], tuple(Target(n, 0) for n in names), step.config.tables.survey, settings)
+    separator = train(
+        meaning,
+        bank,  # type: ignore[arg-type]
+        Split(training, validation[order], parts.test),
+        build_survey(step.config.tables.survey, bank.observables[0]),
+        folder=folder.with_name(f"{folder.name}-checkpoints"),
+        seed=derived_seed(1, 2, cube),
+        progress=Told(),
+    )
+    separator.save(folder)
+    return separator
+
+
+def compared(cubes: Separator, maps: list[Separator], bank: Bank, rows: Rows) -> Maps:
+    """What each network makes of the same observed cubes; of the networks of maps channel by channel."""
+    lines = Lines(bank, rows)
+    image = bank.observables[0]
+    pairs = Pairs(build_survey(cubes.meaning.survey, image), image.symmetry, lines.names, cubes.meaning.targets)
+    generator = torch.Generator().manual_seed(derived_seed(1, 4))
+    parts: list[dict[str, Tensor]] = []
+
+    def by_channel(observed: Tensor, of: Any) -> Tensor:
+        found = []
+        for i, (separator, name) in enumerate(zip(maps, FOUND, strict=True)):
+            made = of(separator)(as_maps(observed[:, i]))[:, separator.meaning.lines.index(name)]
+            found.append(as_cubes(made, image.shape[-1]))
+        return torch.stack(found, 1)
+
+    with torch.no_grad():
+        for start in range(0, len(rows), BATCH):
+            (clean,) = lines.__getitems__(list(range(start, min(start + BATCH, len(rows)))))
+            observed, true = pairs(clean, generator)
+            parts.append(
+                {
+                    "true": true,
+                    "noise": observed - clean.sum(1),
+                    "3D": cubes(observed),
+                    "2D": by_channel(observed, lambda separator: separator),
+                    "3D, a draw": cubes(observed, generator),
+                    "2D, a draw": by_channel(observed, lambda separator: lambda x: separator(x, generator)),
+                    "Wiener 3D": cubes.wiener(observed),
+                    "Wiener 2D": by_channel(observed, lambda separator: separator.wiener),
+                    "observed": observed[:, [0, 1]],
+                }
+            )
+    whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    mean = cubes.wiener.mean_lines.flatten().double().numpy()
+    return Maps(whole.pop("true"), whole, whole.pop("noise"), (0, 1), mean)
+
+
+if __name__ == "__main__":
+    main()
