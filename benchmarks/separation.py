@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--widest", type=int, default=128)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for part in arguments.parts:
         PARTS[part](arguments)
 
@@ -274,7 +275,6 @@ def config(
 
 def noise_table(out: Path, factor: float) -> str:
     """SPHEREx's noise by wavelength, multiplied."""
-    out.mkdir(parents=True, exist_ok=True)
     path = out.resolve() / f"noise-{factor:g}.txt"
     table = np.loadtxt(str(files("eorinfer.survey") / "spherex_v28.txt"), ndmin=2)
     np.savetxt(path, table * [1, factor, factor, 1], fmt="%.6g")

@@ -4,7 +4,7 @@
     python benchmarks/separation_cubes.py --out DIR --realisations 60 --steps 300 --slice-steps 1200
 
 Light-cones with a cube A in which Halpha is at z = 1.3 and a cube B in which [OIII] is at the same redshifts: one
-structure, seen in two lines, each among interlopers. The 3D network takes both cubes and finds Halpha of A and [OIII] of
+structure, in two lines, each among interlopers. The 3D network takes both cubes and finds Halpha of A and [OIII] of
 B. Two networks of maps take single channels of A, and of B, as one who has images alone. Lines ten times as bright
 as the luminosity functions allow, in the noise of SPHEREx's deep fields. What is there already is not made again.
 """
@@ -69,8 +69,8 @@ def main() -> None:
     write_json(arguments.out / "scores.json", scores | {"format": 1})
     shown = {name: made[0] for name, made in found.made.items() if name not in ("observed", "Wiener 2D")}
     side = 60 * step.config.observable.field_of_view
-    unit = step.config.observable.unit
-    figure = separation_figure(found.made["observed"][0], found.true[0], shown, cubes.meaning.lines, side=side, unit=unit)
+    unit, lines = step.config.observable.unit, cubes.meaning.lines
+    figure = separation_figure(found.made["observed"][0], found.true[0], shown, lines, side=side, unit=unit)
     write_figure(figure, arguments.out / "scores.png")
     print(separation_table(scores))
 

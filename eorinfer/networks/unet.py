@@ -39,6 +39,8 @@ class UNet(nn.Module):
     dropout
         Share of the values that each level of the decoder but the outermost drops, whenever a generator is given.
         In the innermost three alone, as in pix2pix, it hardly moves the output.
+    guess
+        Number of the first of those input channels that the outputs are taken to be like: the link begins with them.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class UNet(nn.Module):
         width: int = 64,
         widest: int = 512,
         dropout: float = 0.2,
+        guess: int = 0,
     ) -> None:
         super().__init__()
         widths = [min(width * 2**level, widest) for level in range(len(strides))]
@@ -70,7 +73,7 @@ class UNet(nn.Module):
             self.encoder.append(down)
             self.decoder.append(up)
         self.link = Down(inputs, outputs, (1,) * len(periodic), periodic, normalised=False)
-        _begin_with_input(self.link.convolution)
+        _begin_with_input(self.link.convolution, guess)
         self._strides, self._dropout = strides, dropout
         self._layout = to_channels_last(self, len(periodic))
 
@@ -221,14 +224,14 @@ def _repeated(x: Tensor, times: int) -> Tensor:
     return torch.cat([x] * times) if times > 1 else x
 
 
-def _begin_with_input(layer: Any) -> None:
-    """Let a convolution give its input as it is, output i the input i modulo their number."""
+def _begin_with_input(layer: Any, first: int) -> None:
+    """Let a convolution give its input as it is, output i the input `first` + i modulo their number."""
     nn.init.zeros_(layer.bias)
     nn.init.zeros_(layer.weight)
     outputs, inputs, *kernel = layer.weight.shape
     with torch.no_grad():
         for i in range(outputs):
-            layer.weight[(i, i % inputs, *(n // 2 for n in kernel))] = 1.0
+            layer.weight[(i, (first + i) % inputs, *(n // 2 for n in kernel))] = 1.0
 
 
 def _normalisation(channels: int, dimension: int) -> nn.Module:

@@ -21,7 +21,7 @@ from eorinfer.separation.wiener import WienerFilter
 from eorinfer.survey.settings import SurveySettings
 from simulators import Observable
 
-FORMAT = 2
+FORMAT = 3
 #: No pixel of the result is fainter than the faintest one of training, which emission leaves at zero, or brighter than
 #: the brightest one by more than this factor.
 BRIGHTER = 2.0
@@ -73,6 +73,9 @@ class Meaning:
 class Separator(nn.Module):
     """Observed maps (B, C, *cells) to the lines in them (B, L, *cells), both in physical units.
 
+    The generator sees the observed map and what a Wiener filter makes of it, and begins with the latter: the best linear
+    answer, of modes as long as the map is wide, is known and need not be learned.
+
     Frozen: it has no gradient of its own, and what it was made with does not change.
 
     Parameters
@@ -94,13 +97,14 @@ class Separator(nn.Module):
         self.register_buffer("floor", torch.full((lines, *(1,) * dimension), -torch.inf))
         self.register_buffer("ceiling", torch.full((lines, *(1,) * dimension), torch.inf))
         self.generator = UNet(
-            channels,
+            channels + lines,
             lines,
             meaning.strides,
             meaning.periodic,
             width=settings.width,
             widest=settings.widest,
             dropout=settings.dropout,
+            guess=channels,
         )
         self.wiener = WienerFilter(channels, lines, observable.cells, observable.cell_size)
         self.requires_grad_(False)
@@ -112,13 +116,19 @@ class Separator(nn.Module):
         Parameters
         ----------
         observed
-            (B, C, *cells) in the unit of the observable, of any number of cells that the levels divide.
+            (B, C, *cells) in the unit of the observable, of its number of cells.
         generator
             Of a draw; None gives the one result without dropout.
         """
-        scaled = self.generator(self.source_scaling(observed), generator)
+        scaled = self.generator(self.scaled(observed), generator)
         # sinh of a strange output is a very large number, of either sign
         return self.target_scaling.inverse(scaled.float()).clamp(self.floor, self.ceiling)
+
+    def scaled(self, observed: Tensor) -> Tensor:
+        """What the generator sees (B, C + L, *cells) of observed maps (B, C, *cells): they and the filter's lines."""
+        with torch.autocast(observed.device.type, enabled=False):
+            lines = self.target_scaling(self.wiener(observed))
+            return torch.cat([self.source_scaling(observed), lines], dim=1)
 
     def fit_scalings(self, observed: Tensor, lines: Tensor) -> None:
         """Set scalings, floor and ceiling from observed maps (B, C, *cells) and lines (B, L, *cells)."""

@@ -135,7 +135,7 @@ class Adversaries(LightningModule):
     Parameters
     ----------
     separator
-        With its scalings set; its generator is copied.
+        With its scalings and its Wiener filter set; its generator is copied.
     judge
         The discriminator.
     pairs
@@ -159,8 +159,8 @@ class Adversaries(LightningModule):
             self.generator, avg_fn=_averaging(separator.meaning.settings.average), use_buffers=True
         )
         self.average.requires_grad_(False)
-        self.source_scaling, self.target_scaling = separator.source_scaling, separator.target_scaling
-        self.pairs = pairs
+        self.separator, self.pairs = separator, pairs
+        self._channels = separator.meaning.observable.shape[0]
         self._settings, self._lines = separator.meaning.settings, separator.meaning.lines
         self._draws = 1 if self._settings.loss == "l1" else self._settings.draws
         self._steps, self._seed, self._progress = steps, seed, progress
@@ -180,9 +180,10 @@ class Adversaries(LightningModule):
     def training_step(self, batch: Any, _: int) -> None:
         generator_optimizer, judge_optimizer = self.optimizers()
         observed, true = self.pairs(batch[0], self._random, training=True)
-        source, target = self.source_scaling(observed), self.target_scaling(true)
+        inputs, target = self.separator.scaled(observed), self.separator.target_scaling(true)
+        made = self.generator(inputs, self._random, self._draws)
+        source = inputs[:, : self._channels]
         several = torch.cat([source] * self._draws)
-        made = self.generator(source, self._random, self._draws)
         told = torch.zeros(3, device=self.device)
         if self._settings.loss != "l1":
             loss, told = self._judge_loss((source, target), (several, made.detach()))
@@ -251,7 +252,7 @@ class Adversaries(LightningModule):
 
     def validation_step(self, batch: Any, _: int) -> None:
         observed, true = self.pairs(batch[0], self._fixed)
-        source, target = self.source_scaling(observed), self.target_scaling(true)
+        source, target = self.separator.scaled(observed), self.separator.target_scaling(true)
         first, second = (self.average(source, self._fixed).float() for _ in range(2))
         made = self.average(source).float()
         each = [
