@@ -64,7 +64,11 @@ def test_every_method_is_scored_and_kept(held: Path) -> None:
     assert content["methods"]["ps-full"]["truths"] == 24
     assert content["methods"]["field-flow"]["truths"] == 20
     for table in content["tables"]:
-        assert len(table["rows"]) in (len(METHODS), 2 * len(METHODS))
+        assert len(table["rows"]) in (len(METHODS), 2 * len(METHODS), len(METHODS) + 1)
+    one = content["tables"][3]
+    assert [row[0] for row in one["rows"]] == [m["label"] for m in content["methods"].values()] + ["truth"]
+    exact = Samples.read(run / "chains" / "exact")
+    assert one["rows"][0][1:] == [f"{m:.3g} ± {s:.2g}" for m, s in zip(exact.mean, exact.std, strict=True)]
     json.dumps(content, allow_nan=False)
     for figure in content["figures"]:
         assert (run / figure["file"]).stat().st_size > 10000
@@ -114,7 +118,7 @@ def test_a_second_call_asks_nothing_again_and_says_the_same(held: Path, tmp_path
     for content in (said, now):  # what took how long may differ
         for method in content["methods"].values():
             del method["seconds_per_observation"]
-        del content["tables"][3], content["command"]
+        del content["tables"][4], content["command"]
     assert now == said
 
 
@@ -184,4 +188,22 @@ def test_the_simulator_in_the_loop_keeps_its_simulations_and_goes_on(held: Path,
     assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
     more = read_json(run / "benchmark.json")
     assert first["simulations"] < more["loop"]["simulations"] <= 4 * (7 + 1)
-    assert len(more["tables"][3]["rows"]) == 2 + 2
+    assert len(more["tables"][4]["rows"]) == 2 + 2
+
+
+def test_later_rounds_are_for_the_observation_alone(
+    held: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(held / "run", tmp_path / "run")
+    run, few = tmp_path / "run", {"methods": ["ps-full", "npe-power"]}
+    tables = TABLES | {"contest": CONTEST | few, "inference": TABLES["inference"] | {"rounds": [120, 40]}}
+    answered = {path: path.stat().st_mtime_ns for path in parts(run, "npe-power")}
+    assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
+    assert "after them 40 in 1 more round(s) for the run's observation" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in parts(run, "npe-power")} == answered
+    content = read_json(run / "benchmark.json")
+    assert content["simulations"] == 120
+    assert content["sequential"]["simulations"] == 160
+    assert [row[0] for row in content["tables"][3]["rows"]][2:] == ["sequential NPE, 2 rounds", "truth"]
+    assert content["tables"][4]["rows"][-1][:2] == ["sequential NPE, 2 rounds, this observation alone", 160]
+    assert len(Samples.read(run / "chains" / "npe")) == 300

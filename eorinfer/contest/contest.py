@@ -15,8 +15,9 @@ from eorinfer.contest.likelihoods import exact_entrant, field_entrant, power_ent
 from eorinfer.contest.loop import loop_posterior
 from eorinfer.contest.networks import network_entrant
 from eorinfer.contest.scores import Score, find, log_volumes
+from eorinfer.contest.sequential import sequential_posterior
 from eorinfer.contest.settings import ContestSettings, Method
-from eorinfer.contest.tables import contest_tables, cost_table, lines
+from eorinfer.contest.tables import contest_tables, cost_table, lines, observation_table
 from eorinfer.errors import InputError, WorkError
 from eorinfer.files import read_json, write_json
 from eorinfer.observation import Observation
@@ -44,7 +45,7 @@ def hold(run: Run) -> dict[str, Any]:
     Parameters
     ----------
     run
-        Its first round is what all methods are trained on.
+        Its first round is what all methods are trained on; later ones are NPE's, for the run's observation.
 
     Raises
     ------
@@ -85,7 +86,11 @@ def hold(run: Run) -> dict[str, Any]:
     if not scores:
         raise WorkError("contest: no method has enough posteriors that can be relied on; raise [contest] truths")
     loop = _loop(ground, chains, observation) if settings.loop_steps else None
-    return _write(run, ground, scores, chains, observation, loop)
+    sequential = None
+    if run.sequential:
+        chain, sequential = sequential_posterior(run)
+        chains.append(chain)
+    return _write(run, ground, scores, chains, observation, (sequential, loop))
 
 
 def _loop(ground: Ground, chains: list[Samples], observation: Observation) -> dict[str, Any]:
@@ -102,6 +107,9 @@ def preflight(run: Run) -> None:
     planned = sum(k for _, k in plans)
     what = f"{planned - n} simulations to train on and {n} to be asked about"
     run.progress.line(simulations.preflight(what, planned, planned - simulations.lacking(plans)))
+    if run.sequential:
+        later = run.tables.inference.rounds[1:]
+        run.progress.line(f"after them {sum(later)} in {len(later)} more round(s) for the run's observation")
 
 
 def enter(ground: Ground, name: Method) -> Entrant:
@@ -200,15 +208,16 @@ def _write(
     scores: list[Score],
     chains: list[Samples],
     observation: Observation,
-    loop: dict[str, Any] | None,
+    costs: tuple[dict[str, Any] | None, dict[str, Any] | None],
 ) -> dict[str, Any]:
     config, out, settings = run.config, run.out, run.tables.contest
     rows = run.bank.rows([plan for plan, _ in run.rounds.first()])
     tables = contest_tables(scores, settings, config.prior, derived_seed(run.tables.seed, 0, 22))
-    tables.append(cost_table(scores, len(ground.rows), float(rows.seconds[rows.seconds > 0].mean()), loop))
+    tables.append(observation_table(chains, observation.theta))
+    tables.append(cost_table(scores, len(ground.rows), float(rows.seconds[rows.seconds > 0].mean()), *costs))
     save_figure(_figure(scores, settings, config.prior), out / "contest")
     drawn = _drawn(scores, settings, config.prior)
-    some = [chain for score, chain in zip(scores, chains, strict=True) if score in drawn]
+    some = [chain for score, chain in zip(scores, chains, strict=False) if score in drawn] + chains[len(scores) :]
     save_figure(corner(*some, truth=observation.theta, close=True), out / "contest-corner")
     content: dict[str, Any] = {
         "format": FORMAT,
@@ -231,7 +240,8 @@ def _write(
         "methods": {score.entrant.name: score.content(config.prior) for score in scores},
         "parameters": config.prior.names,
         "simulations": len(ground.rows),
-        "loop": loop,
+        "sequential": costs[0],
+        "loop": costs[1],
     }
     write_json(out / "benchmark.json", content)
     for table in tables:

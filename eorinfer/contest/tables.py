@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eorinfer.contest.scores import Score, against, find
 from eorinfer.contest.settings import ContestSettings
 from eorinfer.inference.mcmc import LONG_ENOUGH
 from eorinfer.prior import Prior
+from eorinfer.samples import Samples
 
 Table = dict[str, Any]
 
@@ -35,7 +37,36 @@ def contest_tables(scores: Sequence[Score], settings: ContestSettings, prior: Pr
     ]
 
 
-def cost_table(scores: Sequence[Score], simulations: int, each: float, loop: dict[str, Any] | None) -> Table:
+def observation_table(chains: Sequence[Samples], truth: NDArray[np.float64] | None) -> Table:
+    """What each method says of the run's observation.
+
+    Parameters
+    ----------
+    chains
+        Samples of each, whose labels name the rows.
+    truth
+        (P,), where it is known.
+    """
+    rows: list[list[Any]] = [
+        [chain.label, *(f"{m:.3g} ± {s:.2g}" for m, s in zip(chain.mean, chain.std, strict=True))] for chain in chains
+    ]
+    if truth is not None:
+        rows.append(["truth", *(f"{x:.3g}" for x in truth)])
+    return {
+        "title": "The observation of the run",
+        "caption": "Mean and standard deviation of each posterior.",
+        "columns": ["method", *chains[0].names],
+        "rows": rows,
+    }
+
+
+def cost_table(
+    scores: Sequence[Score],
+    simulations: int,
+    each: float,
+    sequential: dict[str, Any] | None,
+    loop: dict[str, Any] | None,
+) -> Table:
     """Simulator calls and seconds to a posterior.
 
     Parameters
@@ -44,14 +75,17 @@ def cost_table(scores: Sequence[Score], simulations: int, each: float, loop: dic
         Of all methods.
     simulations, each
         That all were trained on, and the seconds of one.
-    loop
-        From `loop_posterior`, if there was one.
+    sequential, loop
+        From `sequential_posterior` and `loop_posterior`, if there were.
     """
     shared = round(simulations * each)
     rows: list[list[Any]] = []
     for score in scores:
         training, one = round(score.entrant.training_seconds), _short(float(np.median(score.answers.seconds)))
         rows.append([score.entrant.label, simulations, shared, training, one])
+    if sequential:
+        calls, training = sequential["simulations"], round(sequential["training_seconds"])
+        rows.append([f"{sequential['label']}, this observation alone", calls, round(calls * each), training, None])
     if loop:
         calls, more = loop["simulations"], loop["simulations_for_a_chain_of_50"]
         label = f"{loop['label']}: {loop['autocorrelation_times']:.1f} autocorrelation times, as far as it went"

@@ -60,6 +60,11 @@ class Run:
         return self.tables.inference.method == "npe"
 
     @property
+    def sequential(self) -> bool:
+        """Whether there are rounds after the prior's, for the observation alone."""
+        return self.by_npe and len(self.tables.inference.rounds) > 1
+
+    @property
     def parts(self) -> Any:
         """What steps in modules of their own need of the run (`eorinfer.run.truths.Parts`)."""
         from eorinfer.run.truths import Parts

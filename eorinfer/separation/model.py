@@ -73,8 +73,8 @@ class Meaning:
 class Separator(nn.Module):
     """Observed maps (B, C, *cells) to the lines in them (B, L, *cells), both in physical units.
 
-    The generator sees the observed map and what a Wiener filter makes of it, and begins with the latter: the best linear
-    answer, of modes as long as the map is wide, is known and need not be learned.
+    The generator sees the observed map and what a Wiener filter makes of it, and begins with the latter: the best
+    linear answer, of modes as long as the map is wide, is known and need not be learned.
 
     Frozen: it has no gradient of its own, and what it was made with does not change.
 

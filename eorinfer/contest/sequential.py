@@ -1,0 +1,36 @@
+"""Sequential NPE beside a contest: the later rounds of its config, for the run's observation alone."""
+
+from dataclasses import replace
+from typing import Any
+
+from eorinfer.inference.posterior import Posterior
+from eorinfer.run import Run
+from eorinfer.samples import Samples
+
+
+def sequential_posterior(run: Run) -> tuple[Samples, dict[str, Any]]:
+    """Run, or read, all rounds of ``eorinfer infer``; samples in ``chains/npe``.
+
+    The first round is the contest's own, trained once more with the networks that the config names.
+
+    Parameters
+    ----------
+    run
+        Of more than one round.
+
+    Returns
+    -------
+    Samples
+        Of the last round.
+    dict
+        What all rounds cost.
+    """
+    samples = run.infer()
+    numbers = range(1, len(run.tables.inference.rounds) + 1)
+    posteriors = [Posterior.load(run.out / "rounds" / f"{number:02d}" / "posterior") for number in numbers]
+    label = f"sequential NPE, {len(posteriors)} rounds"
+    return replace(samples, label=label), {
+        "label": label,
+        "simulations": sum(run.tables.inference.rounds),
+        "training_seconds": sum(posterior.facts["seconds"] for posterior in posteriors),
+    }
