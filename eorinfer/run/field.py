@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import simulators
+from eorinfer.config import Config
 from eorinfer.errors import InputError
 from eorinfer.files import read_json, write_json
 from eorinfer.inference.field import FieldFlow
@@ -167,14 +168,25 @@ def field_posterior(
     return found
 
 
-def infer_field(parts: Parts, rows: Rows, observation: Observation) -> Samples:
-    """Train or load the flow of a run, then sample the posterior of its observation."""
-    config = parts.config
+def refuse_slices(config: Config) -> None:
+    """A run observes what its simulator makes.
+
+    Raises
+    ------
+    InputError
+        If the flow is one on slices of that.
+    """
     if config.tables.field.image != "whole":
         raise InputError(
             f'{config.file}: [inference] method = "field-flow" with [field] image = "slices": the run observes a whole '
             'cube; give image = "whole", or train with `eorinfer field train` and observe maps'
         )
+
+
+def infer_field(parts: Parts, rows: Rows, observation: Observation) -> Samples:
+    """Train or load the flow of a run, then sample the posterior of its observation."""
+    config = parts.config
+    refuse_slices(config)
     flow = trained_field(parts, rows)
     return field_posterior(
         flow,

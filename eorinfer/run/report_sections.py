@@ -162,7 +162,9 @@ def _calibration(found: Found) -> Iterator[Block]:
     v = found.validation
     if not v:
         return
-    yield Text(f"{_sentence(v['verdict'])} Tested on {v['truths']} {v['source']}.")
+    method = "field flow" if v.get("method") == "field-flow" else "NPE"
+    left_out = f" {v['left_out']} more are left out: their chains are too short." if v.get("left_out") else ""
+    yield Text(f"{method}: {v['verdict']}. Tested on {v['truths']} {v['source']}.{left_out}")
     if (found.out / "validation.png").exists():
         yield Picture.of(
             (found.out / "validation.png").read_bytes(),

@@ -202,29 +202,49 @@ class Run:
         return chain.samples
 
     def validate(self) -> None:
-        """Calibration, sharpness and recovery of the last posterior, in ``validation.json`` and ``validation.png``.
+        """Calibration, sharpness and recovery, in ``validation.json`` and ``validation.png``.
+
+        Of the last posterior, or of the field flow.
 
         Raises
         ------
         InputError
-            If there is no posterior yet.
+            If there is no posterior, or no flow, yet.
         WorkError
             If it is not calibrated; the files are there all the same.
         """
-        from eorinfer.inference.posterior import Posterior
         from eorinfer.run.validation import validate
+
+        subject = self._amortised() if self.by_npe else self._field_subject()
+        observation = self.observe()
+        rows = self.training_rows(observation)
+        likelihood = self.likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
+        validate(self.parts, subject, observation, rows, likelihood)
+
+    def _amortised(self) -> Any:
+        """The posterior of the last round, to be validated."""
+        from eorinfer.inference.posterior import Posterior
+        from eorinfer.run.validated import Amortised
 
         if not (self.out / "posterior" / "posterior.json").exists():
             raise InputError(f"{self.out}: no posterior to validate; run `eorinfer infer` first")
-        posterior, observation = Posterior.load(self.out / "posterior"), self.observe()
+        posterior = Posterior.load(self.out / "posterior")
         if posterior.only_for is not None:
             raise InputError(
                 f'{self.config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
                 'which no other truth can test; validate a run with proposal = "truncated", or with one round'
             )
-        rows = self.training_rows(observation)
-        likelihood = self.likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
-        validate(self.parts, posterior, observation, rows, likelihood)
+        return Amortised(posterior)
+
+    def _field_subject(self) -> Any:
+        """The flow on the images, to be validated."""
+        from eorinfer.run.field import refuse_slices
+        from eorinfer.run.field_validation import field_subject
+
+        refuse_slices(self.config)
+        if not (self.out / "field" / "field.json").exists():
+            raise InputError(f"{self.out}: no field flow to validate; run `eorinfer infer` first")
+        return field_subject(self.out)
 
     def field(self) -> Any:
         """The flow on the images, in ``field/``: loaded when it is there, else trained."""
