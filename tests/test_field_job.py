@@ -42,7 +42,7 @@ def test_a_run_by_the_field_flow(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "preflight: 48 simulations in 1 round(s), 0 of them" in said
     assert "bits per cell in validation" in said
     assert "evaluations of ln p(x | y)" in said
-    assert {p.name for p in (out / "field").iterdir()} == {"field.json", "weights.safetensors"}
+    assert {p.name for p in (out / "field").iterdir()} == {"field.json", "weights.safetensors", "known.safetensors"}
     assert not list(out.glob("field-checkpoints-*"))
     assert not (out / "posterior").exists()
     samples = Samples.read(out / "chains" / "field-flow")

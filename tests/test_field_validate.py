@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from eorinfer.bank import Bank
+from eorinfer.config import load_config
 from eorinfer.files import read_json
+from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import FieldFlow
+from eorinfer.inference.field_check import check_field_images, scale_names
 from eorinfer.observation import Observation
 from eorinfer.run import field as field_run
 from eorinfer.run import field_validation
+from simulators import GaussianField
 
 from .runs import call, config
 
@@ -115,14 +120,15 @@ def test_one_that_is_too_sure_ends_with_1(
 def test_beside_an_npe_its_samples_are_weighed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     npe = {"inference": {"method": "npe", "rounds": [240], "predictive": 0}, "training": {"steps": 60, "ensemble": 1}}
     assert call("infer", config(run, **(TABLES | npe)), "--out", run / "run") == 0
-    assert field_validation.field_subject(run / "run").proposal is not None
+    found = field_validation.field_subject(load_config(run / "run.toml"), run / "run")
+    assert found.proposal is not None
     capsys.readouterr()
     assert validate(run, training=npe["training"]) in (0, 1)
     assert "a truth costs 2,000 to 3,875 evaluations" in capsys.readouterr().out
-    found = read_json(run / "run/validation.json")
-    assert found["method"] == "field-flow"
+    content = read_json(run / "run/validation.json")
+    assert content["method"] == "field-flow"
     for name in ("log_amplitude", "slope"):
-        assert found["widths_over"]["exact"]["std"][name]["median"] == pytest.approx(1.0, abs=0.25)
+        assert content["widths_over"]["exact"]["std"][name]["median"] == pytest.approx(1.0, abs=0.25)
 
 
 def test_one_condition_against_the_marginal_of_the_exact_posterior(tmp_path: Path) -> None:
@@ -148,3 +154,68 @@ def test_what_cannot_be_validated(tmp_path: Path, capsys: pytest.CaptureFixture[
     sliced = config(tmp_path, simulator={"kind": "gaussian-field", "cells": 8, "dimension": 3}, **cubes)
     assert call("validate", sliced, "--out", tmp_path / "cubes") == 2
     assert '[field] image = "slices": the run observes a whole cube' in capsys.readouterr().err
+
+
+def observed(noise: float, scale: float = 1.0) -> NDArray[np.float32]:
+    """A map at the config's parameters."""
+    clean = GaussianField(cells=8, box_length=8.0).simulate(np.array([0.5, -1.5]), 77)["field"]
+    drawn = np.random.default_rng(1).standard_normal(clean.shape)
+    return np.asarray(scale * (clean + noise * drawn), np.float32)
+
+
+def test_an_observation_unlike_the_images_of_training_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong unit, by the one scale of an isotropic flow: in infer, validate, the summary and the page."""
+    known = FieldFlow.load(run / "run/field").known
+    assert known is not None
+    held = validation_rows((rows := Bank.open(run / "run/bank").rows()).seed, 0.1)
+    assert known.y == pytest.approx(rows.theta[held])
+    assert len(set(known.realisation.tolist())) == len(set(rows.seed[held].tolist()))
+    shutil.rmtree(run / "run/chains")
+    (run / "run/observation.h5").unlink()
+    np.save(run / "wrong.npy", observed(0.3, 1000.0))
+    wrong = TABLES | {"observation": {"theta": None, "file": "wrong.npy"}}
+    capsys.readouterr()
+    assert call("infer", config(run, **wrong), "--out", run / "run") == 0
+    said = capsys.readouterr().out
+    assert "field flow: WARNING: the observation is unlike the images that the flow was trained on (p = " in said
+    assert "ln p " in said
+    assert "sigma too low. Do not trust this posterior" in said
+    assert call("plot", config(run, **wrong), "--out", run / "run") == 0
+    assert read_json(run / "run/summary.json")["field_flow"]["misspecification"]["unlike"] is True
+    assert call("validate", config(run, **wrong), "--out", run / "run") == 0, "the flow is calibrated all the same"
+    assert "WARNING: the observation is unlike" in capsys.readouterr().out
+    found = read_json(run / "run/validation.json")["misspecification"]
+    assert found["unlike"] is True
+    assert found["scales"][0]["p"] < 1e-4
+    assert found["false_alarms"] <= 0.1
+    assert call("report", run / "run") == 0
+    page = (run / "run/report.html").read_text()
+    assert 'id="check"' in page
+    assert "truths it would warn of" in page
+    assert page.count("observation is unlike the images that the flow was trained on") == 2, "at the top, and there"
+
+
+def test_the_wrong_noise_is_seen_at_its_scale(tmp_path: Path) -> None:
+    """By a multiscale flow, whose posterior has no parameter that looks like noise."""
+    tables = {
+        "inference": TABLES["inference"],
+        "prior": {"log_amplitude": [0.4, 0.6], "slope": [-2.5, -1.0]},
+        "field": {"kind": "multiscale", "width": 16, "depth": 1, "components": 2, "steps": 60, "hidden": [16]}
+        | {"condition": ["slope"], "k_knots": 3, "knots": 4},
+        "training": {"validation_fraction": 0.3},
+    }
+    path = config(tmp_path, **tables)
+    assert call("infer", path, "--out", tmp_path / "run") == 0
+    flow = FieldFlow.load(tmp_path / "run/field")
+    y = np.full((20, 1), -1.5)
+    rates = {}
+    for noise in (0.3, 1.0):
+        clean = [GaussianField(cells=8, box_length=8.0).simulate(np.array([0.5, -1.5]), i)["field"] for i in range(20)]
+        drawn = np.random.default_rng(2).standard_normal((20, 1, 8, 8))
+        checks = check_field_images(flow, np.asarray(np.array(clean) + noise * drawn, np.float32), y)
+        rates[noise] = np.mean([one.unlike for one in checks])
+        furthest = [one.deviations[0][0] for one in checks]
+    assert scale_names(flow) == ("ln p at 2 x 2 cells", "ln p at 4 x 4 cells", "ln p at 8 x 8 cells")
+    assert rates[0.3] <= 0.15
+    assert rates[1.0] > 0.8
+    assert furthest.count("ln p at 8 x 8 cells") > 10, "white noise is most at the finest scale"

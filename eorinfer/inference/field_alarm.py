@@ -30,6 +30,10 @@ class KnownImages:
     y: NDArray[np.float64]
     realisation: NDArray[np.int64]
 
+    def of(self, chosen: NDArray[np.bool_]) -> "KnownImages":
+        """Some of them."""
+        return KnownImages(self.log_p[chosen], self.y[chosen], self.realisation[chosen])
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,21 +10,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eorinfer.config import Config
 from eorinfer.errors import InputError, WorkError
+from eorinfer.files import read_json
 from eorinfer.inference.answers import Answers
+from eorinfer.inference.checks import Check
 from eorinfer.inference.field import FieldFlow
+from eorinfer.inference.field_check import check_field_images, check_field_observation
 from eorinfer.inference.field_training import row_conditions
 from eorinfer.inference.grid import REFINEMENTS
 from eorinfer.inference.importance import LogLikelihood
-from eorinfer.inference.misspecification import ObservationCheck
 from eorinfer.inference.posterior import Posterior
 from eorinfer.inference.sampled import GRID, MOST_STEPS, STEPS, Sampled, by_chain, by_grid, by_weights
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.progress import duration
 from eorinfer.rows import Rows
-from eorinfer.run.truths import FEWEST, Parts, choose_truths, observed_rows
+from eorinfer.run.field import refuse_slices
+from eorinfer.run.truths import FEWEST, Parts, choose_truths, observed_rows, simulates
 from eorinfer.run.validated import Asked
+from eorinfer.samples import Samples
 from simulators.base import derived_seed, fingerprint_of
 
 #: Points along each condition of a grid, by how many conditions there are.
@@ -32,6 +38,8 @@ POINTS = {1: 200, 2: 50}
 PROPOSALS, START_DRAWS = 2000, 1000
 #: Truths that are answered and kept at a time, and evaluations of ln p that tell what one costs.
 PART, TRIED = 10, 512
+#: Samples of the observation's posterior whose mean it is checked at, where it has no chain.
+OF_OBSERVATION = 1000
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,15 @@ class FieldSubject:
         """Inside the range that training saw."""
         return self.prior.contains(theta)
 
-    def check(self, observation: Observation) -> ObservationCheck | None:
-        """Nothing can say it yet."""
-        return None
+    def check(self, parts: Parts, observation: Observation) -> Check | None:
+        """Its ln p by scale, at the mean of its posterior: of its chain where there is one."""
+        chain = parts.out / "chains" / "field-flow.json"
+        if chain.exists() and read_json(chain).get("likelihood") == self.flow.key(observation):
+            mean = Samples.read(parts.out / "chains" / "field-flow").mean
+        else:
+            seed = derived_seed(parts.config.tables.seed, 0, 29)
+            mean = self._sampled(parts, observation.values, self.prior.low, OF_OBSERVATION, seed).values.mean(0)
+        return check_field_observation(self.flow, observation, mean)
 
     def ask(self, parts: Parts, rows: Rows) -> Asked:
         """One truth after the other, from ``validation/field`` where its answer is there.
@@ -115,10 +129,17 @@ class FieldSubject:
             volume=1.0,
             std=self.prior.std,
             cubes=cubes[good][: settings.references],
-            checks=[],
+            checks=self._checks(parts, cubes[good], kept),
             source=source,
             left_out=int((~good).sum()),
         )
+
+    def _checks(self, parts: Parts, cubes: NDArray[np.float32], answers: Answers) -> Sequence[Check]:
+        """Of the truths, each at the mean of its posterior."""
+        # Held-out rows are what the check compares with: it would judge itself.
+        if self.flow.known is None or not simulates(parts):
+            return []
+        return check_field_images(self.flow, cubes, answers.values.mean(1))
 
     def _cost(self, parts: Parts, cubes: NDArray[np.float32]) -> str:
         """What is ahead, from a few evaluations on the first image."""
@@ -185,8 +206,17 @@ class FieldSubject:
         return self.flow.likelihood(Observation.of(self.flow.observable, cube))
 
 
-def field_subject(out: Path) -> FieldSubject:
-    """The flow of a run, with its NPE as a proposal where there is one of the same parameters."""
+def field_subject(config: Config, out: Path) -> FieldSubject:
+    """The flow of a run, with its NPE as a proposal where there is one of the same parameters.
+
+    Raises
+    ------
+    InputError
+        If there is no flow, or one on slices.
+    """
+    refuse_slices(config)
+    if not (out / "field" / "field.json").exists():
+        raise InputError(f"{out}: no field flow to validate; run `eorinfer infer` first")
     flow = FieldFlow.load(out / "field")
     if not (out / "posterior" / "posterior.json").exists():
         return FieldSubject(flow)

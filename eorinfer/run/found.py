@@ -160,6 +160,11 @@ class Found:
         return found
 
     @property
+    def alarm(self) -> dict[str, Any] | None:
+        """What the field flow found when the observation was compared with the images of its training."""
+        return (self.sampled["field_flow"] or {}).get("misspecification")
+
+    @property
     def only_contest(self) -> bool:
         """Whether a contest was held in the folder and no run has gone beyond its first simulations."""
         return self.contest is not None and not (self.rounds or {"npe", "mcmc"} & self.chains.keys())

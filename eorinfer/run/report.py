@@ -87,15 +87,16 @@ def _at_a_glance(found: Found) -> Iterator[tuple[str, Cell]]:
         gain = found.validation["information_gain"]
         yield "calibrated", found.validation["calibrated"]
         yield "information gained", minus(f"{gain['mean']:.2f} ± {gain['error']:.2f} nats")
-    if found.check:
-        yield "observation like the simulations", not found.check["unlike"]
+    if checks := [one for one in (found.check, found.alarm) if one]:
+        yield "observation like the simulations", not any(one["unlike"] for one in checks)
     if "seed" in found.config:
         yield "seed", str(found.config["seed"])
 
 
 def _warnings(found: Found) -> Iterator[str]:
-    if found.check and found.check["unlike"]:
-        yield str(found.check.get("line", "The observation is unlike the simulations.")).removeprefix("WARNING: ")
+    for check in (found.check, found.alarm):
+        if check and check["unlike"]:
+            yield str(check.get("line", "The observation is unlike the simulations.")).removeprefix("WARNING: ")
     if found.validation and not found.validation["calibrated"]:
         yield f"The posterior is {found.validation['verdict']}"
     for method, facts in found.sampled.items():

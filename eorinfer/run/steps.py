@@ -8,7 +8,7 @@ import numpy as np
 
 from eorinfer.bank import Bank
 from eorinfer.config import Config
-from eorinfer.errors import InputError, WorkError
+from eorinfer.errors import WorkError
 from eorinfer.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.observation import Observation
 from eorinfer.progress import Progress, Silent
@@ -213,38 +213,15 @@ class Run:
         WorkError
             If it is not calibrated; the files are there all the same.
         """
+        from eorinfer.run.field_validation import field_subject
+        from eorinfer.run.validated import amortised_subject
         from eorinfer.run.validation import validate
 
-        subject = self._amortised() if self.by_npe else self._field_subject()
+        subject = (amortised_subject if self.by_npe else field_subject)(self.config, self.out)
         observation = self.observe()
         rows = self.training_rows(observation)
         likelihood = self.likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
         validate(self.parts, subject, observation, rows, likelihood)
-
-    def _amortised(self) -> Any:
-        """The posterior of the last round, to be validated."""
-        from eorinfer.inference.posterior import Posterior
-        from eorinfer.run.validated import Amortised
-
-        if not (self.out / "posterior" / "posterior.json").exists():
-            raise InputError(f"{self.out}: no posterior to validate; run `eorinfer infer` first")
-        posterior = Posterior.load(self.out / "posterior")
-        if posterior.only_for is not None:
-            raise InputError(
-                f'{self.config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
-                'which no other truth can test; validate a run with proposal = "truncated", or with one round'
-            )
-        return Amortised(posterior)
-
-    def _field_subject(self) -> Any:
-        """The flow on the images, to be validated."""
-        from eorinfer.run.field import refuse_slices
-        from eorinfer.run.field_validation import field_subject
-
-        refuse_slices(self.config)
-        if not (self.out / "field" / "field.json").exists():
-            raise InputError(f"{self.out}: no field flow to validate; run `eorinfer infer` first")
-        return field_subject(self.out)
 
     def field(self) -> Any:
         """The flow on the images, in ``field/``: loaded when it is there, else trained."""

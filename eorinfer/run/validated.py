@@ -1,13 +1,18 @@
 """What is put to the test by ``validate``, whatever gives its posteriors, and what it says of the truths."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.config import Config
+from eorinfer.errors import InputError
+from eorinfer.inference.checks import Check
 from eorinfer.inference.many import draw, log_density
-from eorinfer.inference.misspecification import ObservationCheck, check_observation
+from eorinfer.inference.misspecification import check_observation
 from eorinfer.inference.posterior import Posterior
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
@@ -53,7 +58,7 @@ class Asked:
     volume: float
     std: NDArray[np.float64]
     cubes: NDArray[np.float32]
-    checks: list[ObservationCheck]
+    checks: Sequence[Check]
     source: str
     left_out: int = 0
 
@@ -79,7 +84,7 @@ class Subject(Protocol):
     def ask(self, parts: Parts, rows: Rows) -> Asked:
         """Posteriors of the truths that the config asks for; `rows` are those that it was trained on."""
 
-    def check(self, observation: Observation) -> ObservationCheck | None:
+    def check(self, parts: Parts, observation: Observation) -> Check | None:
         """Whether an observation is unlike the simulations; None where nothing can say."""
 
 
@@ -125,6 +130,25 @@ class Amortised:
             truths.source,
         )
 
-    def check(self, observation: Observation) -> ObservationCheck | None:
+    def check(self, parts: Parts, observation: Observation) -> Check | None:
         """Of its statistics and of what the networks read."""
         return check_observation(self.posterior, observation)
+
+
+def amortised_subject(config: Config, out: Path) -> Amortised:
+    """The posterior of a run's last round.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one for a single observation.
+    """
+    if not (out / "posterior" / "posterior.json").exists():
+        raise InputError(f"{out}: no posterior to validate; run `eorinfer infer` first")
+    posterior = Posterior.load(out / "posterior")
+    if posterior.only_for is not None:
+        raise InputError(
+            f'{config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
+            'which no other truth can test; validate a run with proposal = "truncated", or with one round'
+        )
+    return Amortised(posterior)

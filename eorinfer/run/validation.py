@@ -80,7 +80,7 @@ def validate(
     )
     tested = time.monotonic()
     widths = list(_widths(parts, subject, asked, likelihood))
-    check = subject.check(observation)
+    check = subject.check(parts, observation)
     verdict = verdict_line(calibration)
     content: dict[str, Any] = {
         "calibrated": calibration.calibrated,
