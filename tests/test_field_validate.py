@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from eorinfer.bank import Bank
 from eorinfer.config import load_config
 from eorinfer.files import read_json
+from eorinfer.inference import sampled
 from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.field_check import check_field_images, scale_names
@@ -129,6 +130,23 @@ def test_beside_an_npe_its_samples_are_weighed(run: Path, capsys: pytest.Capture
     assert content["method"] == "field-flow"
     for name in ("log_amplitude", "slope"):
         assert content["widths_over"]["exact"]["std"][name]["median"] == pytest.approx(1.0, abs=0.25)
+
+
+def test_chains_that_are_too_short_are_left_out(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a grid would be too large; until too few are left."""
+    monkeypatch.setattr(field_validation, "POINTS", {})
+    monkeypatch.setattr(field_validation, "START_DRAWS", 100)
+    monkeypatch.setattr(sampled, "EVIDENCE_DRAWS", 100)
+    monkeypatch.setattr(sampled, "STEPS", 30)
+    monkeypatch.setattr(sampled, "MOST_STEPS", 30)
+    capsys.readouterr()
+    assert validate(run) == 1
+    out, errors = capsys.readouterr()
+    assert "a truth costs 8,108 to 32,108 evaluations of ln p(x | y)" in out
+    assert errors.startswith("eorinfer: only 0 of 30 posteriors of the field flow can be relied on")
+    assert not (run / "run/validation.json").exists()
 
 
 def test_one_condition_against_the_marginal_of_the_exact_posterior(tmp_path: Path) -> None:

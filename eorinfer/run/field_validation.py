@@ -21,7 +21,7 @@ from eorinfer.inference.field_training import row_conditions
 from eorinfer.inference.grid import REFINEMENTS
 from eorinfer.inference.importance import LogLikelihood
 from eorinfer.inference.posterior import Posterior
-from eorinfer.inference.sampled import GRID, MOST_STEPS, STEPS, Sampled, by_chain, by_grid, by_weights
+from eorinfer.inference.sampled import MOST_STEPS, STEPS, Sampled, by_chain, by_grid, by_weights
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.progress import duration
@@ -150,8 +150,8 @@ class FieldSubject:
         log_l(self.prior.sample(TRIED, rng))
         each = (time.monotonic() - start) / TRIED
         dimension, walkers = len(self.prior.parameters), parts.config.tables.mcmc.walkers
-        if dimension <= GRID:
-            low = high = REFINEMENTS * POINTS[dimension] ** dimension
+        if (points := POINTS.get(dimension)) is not None:
+            low = high = REFINEMENTS * points**dimension
         else:
             low, high = (START_DRAWS + walkers * (steps + 1) for steps in (STEPS, MOST_STEPS))
         if self.proposal is not None:
