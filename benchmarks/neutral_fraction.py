@@ -18,7 +18,7 @@ from eorinfer import Run
 from eorinfer.inference.conditions import field_observable
 from eorinfer.inference.data import Cubes, validation_rows
 from eorinfer.inference.field import FieldFlow
-from eorinfer.inference.field_alarm import scale_p_values
+from eorinfer.inference.field_alarm import KnownImages, scale_p_values
 from eorinfer.inference.field_training import Conditioned, FieldTask, row_conditions
 from eorinfer.inference.flow import PosteriorNetwork
 from eorinfer.inference.regression import RegressionNetwork
@@ -116,14 +116,14 @@ def alarms(run: Run, flow: FieldFlow) -> None:
     from field_21cm import observed
 
     print("\n21cm alarm: held-out maps whose smallest p-value over scales, times their number, is below 0.05; by scale")
-    known: Maps | None = None
+    known: KnownImages | None = None
     for noise in (None, *NOISES):
         maps = observed(run, only=True, noise=noise)
         some = maps[np.flatnonzero(maps.box % 2 == (1 if known is None else 0))]
         if known is None:
-            known, known_log_p = some, _scales(flow, some)
+            known = KnownImages(_scales(flow, some), some.y.numpy(), some.box)
             some = maps[np.flatnonzero(maps.box % 2 == 0)]
-        p = scale_p_values(_scales(flow, some), some.y.numpy(), known_log_p, known.y.numpy())
+        p = scale_p_values(_scales(flow, some), some.y.numpy(), known)
         flagged = (p.min(1) * p.shape[1] < 0.05).mean()
         parts = ", ".join(f"{share:.1%}" for share in (p < 0.05).mean(0))
         print(

@@ -91,7 +91,7 @@ def infer(
     samples: int = 10000,
     seed: int = 1,
 ) -> None:
-    """Train the posterior in rounds, or the field flow ([inference] method); or use a trained posterior again.
+    """Train the posterior in rounds, or the field flow ([inference] method); or use a trained one again.
 
     For the last give --posterior and --observation.
 
@@ -100,11 +100,11 @@ def infer(
     config
         TOML file of a run; not with --posterior.
     posterior
-        Folder of a trained posterior, e.g. RUN/posterior or RUN/rounds/01/posterior.
+        Folder of a trained posterior, e.g. RUN/posterior or RUN/rounds/01/posterior; or of a field flow, RUN/field.
     observation
         HDF5, FITS or npy file.
     samples
-        Samples to draw, with --posterior.
+        Samples to draw, with --posterior; a field flow of several conditions has its own chain instead.
     seed
         Of the draw, with --posterior.
     """
@@ -118,7 +118,10 @@ def infer(
         return
     if config is not None or posterior is None or observation is None:
         raise InputError("infer needs either CONFIG, or both --posterior DIR and --observation FILE")
-    _reuse(posterior, observation, out, samples, seed)
+    from eorinfer.progress import for_terminal
+    from eorinfer.run.reuse import infer_again
+
+    infer_again(posterior, observation, out, samples, seed, for_terminal())
 
 
 @app.command
@@ -316,32 +319,6 @@ def _dry_run(config: Path, out: Path) -> str:
     bank = checked.bank_path(out)
     where = explanation(checked.tables.executor, bank / "jobs", f"simulate {config} --out {out}")
     return f"{checked.tables.inference.rounds[0]} simulations into {bank}; {where}"
-
-
-def _reuse(folder: Path, file: Path, out: Path, n: int, seed: int) -> None:
-    from eorinfer.files import make_folder, write_json
-    from eorinfer.inference.misspecification import check_observation
-    from eorinfer.inference.posterior import Posterior
-    from eorinfer.observation import Observation
-    from eorinfer.report.corner import corner
-    from eorinfer.report.figures import save_figure
-    from eorinfer.report.summary import summary
-
-    posterior = Posterior.load(folder)
-    observed = Observation.read(file, posterior.observable)
-    check = check_observation(posterior, observed)
-    if check is not None:
-        print(check.line())
-    samples = posterior.sample(observed, n, seed, "NPE on images")
-    make_folder(out)
-    observed.write(out / "observation.h5")
-    samples.write(out / "chains" / "npe")
-    save_figure(corner(samples, truth=observed.theta), out / "corner")
-    facts = {"posterior": str(folder), "misspecification": check.content() if check else None}
-    names = posterior.prior.names
-    truth = None if observed.theta is None else dict(zip(names, observed.theta, strict=True))
-    write_json(out / "summary.json", summary({"npe": samples}, truth, facts))
-    print(f"results: {out}/corner.png, summary.json, chains/npe.txt")
 
 
 def _terminate(number: int, frame: Any) -> None:

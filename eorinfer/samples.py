@@ -98,6 +98,11 @@ class Samples:
         rows = np.random.default_rng(seed).choice(len(self), n, p=self.weights / self.weights.sum())
         return replace(self, values=self.values[rows], weights=np.ones(n))
 
+    def only(self, names: Sequence[str]) -> "Samples":
+        """Of some of the parameters, in this order."""
+        columns = [self.names.index(name) for name in names]
+        return replace(self, values=self.values[:, columns], parameters=tuple(self.parameters[i] for i in columns))
+
     def getdist(self) -> Any:
         """The samples as `getdist.MCSamples`."""
         from getdist import MCSamples, chains

@@ -12,8 +12,8 @@ import pytest
 
 import eorinfer.contest.likelihoods as likelihoods
 import eorinfer.inference.neural_likelihood as neural
-from eorinfer.contest.answers import Answers
 from eorinfer.files import read_json
+from eorinfer.inference.answers import Answers
 from eorinfer.inference.exact import grid_posterior
 from eorinfer.samples import Samples
 

@@ -12,8 +12,10 @@ import pytest
 from eorinfer.bank import Bank
 from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import FieldFlow
+from eorinfer.observation import Observation
 from eorinfer.run import field as field_run
 from eorinfer.samples import Samples
+from simulators import GaussianField
 
 from .runs import call, config, quick_emulator
 
@@ -42,7 +44,7 @@ def test_a_run_by_the_field_flow(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "preflight: 48 simulations in 1 round(s), 0 of them" in said
     assert "bits per cell in validation" in said
     assert "evaluations of ln p(x | y)" in said
-    assert {p.name for p in (out / "field").iterdir()} == {"field.json", "weights.safetensors"}
+    assert {p.name for p in (out / "field").iterdir()} == {"field.json", "weights.safetensors", "known.safetensors"}
     assert not list(out.glob("field-checkpoints-*"))
     assert not (out / "posterior").exists()
     samples = Samples.read(out / "chains" / "field-flow")
@@ -193,3 +195,60 @@ def test_a_lognormal_field_is_more_than_its_power_spectrum(tmp_path: Path, capsy
     shutil.copytree(model, tmp_path / "alone" / "field")
     assert call("field", "beyond-power", tmp_path / "alone/field", "--out", tmp_path / "b") == 2
     assert "no run here; give --run" in capsys.readouterr().err
+
+
+def test_a_flow_is_used_again_for_another_observation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a posterior is: from its folder alone, without training, simulating or a config."""
+    path, out, model = field_config(tmp_path), tmp_path / "run", tmp_path / "run/field"
+    assert call("field", "train", path, "--out", out) == 0
+    before = {f: f.stat().st_mtime_ns for f in model.iterdir()}
+    rows = len(Bank.open(out / "bank").rows())
+    cube = GaussianField(cells=8, box_length=8.0).simulate(np.array([0.5, -1.5]), 77)["field"]
+    noise = np.random.default_rng(1).standard_normal(cube.shape)
+    flow = FieldFlow.load(model)
+    found = {}
+    for name, image in (("faint", cube + 0.3 * noise), ("bright", 4 * cube + 0.3 * noise)):
+        file = tmp_path / f"{name}.h5"
+        Observation.of(flow.observable, image, np.array([0.5, -1.5])).write(file)
+        capsys.readouterr()
+        again = ("infer", "--posterior", model, "--observation", file, "--out", tmp_path / name)
+        assert call(*again) == 0
+        said = capsys.readouterr().out
+        assert "field flow: this observation cost " in said
+        assert "images that the flow was trained on" in said
+        samples = Samples.read(tmp_path / name / "chains/field-flow")
+        found[name] = samples.mean
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        # Walkers and steps as in the config of the run that the flow lies in.
+        assert summary["field_flow"]["steps"] == 80
+        assert summary["field_flow"]["likelihood"] == flow.key(Observation.of(flow.observable, image))
+        assert summary["field_flow"]["misspecification"]["p"] <= 1
+        assert summary["posteriors"]["field-flow"]["parameters"]["slope"]["truth"] == -1.5
+        assert (tmp_path / name / "corner.png").exists()
+        assert call("report", tmp_path / name) == 0
+        assert "by scale" in (tmp_path / name / "report.html").read_text()
+    assert found["bright"][0] > found["faint"][0] + 1, "ln A of four times the amplitude is 2.8 more"
+    assert before == {f: f.stat().st_mtime_ns for f in model.iterdir()}
+    assert len(Bank.open(out / "bank").rows()) == rows
+    np.save(tmp_path / "other.npy", np.zeros((1, 6, 6), np.float32))
+    wrong = ("infer", "--posterior", model, "--observation", tmp_path / "other.npy", "--out", tmp_path / "wrong")
+    assert call(*wrong) == 2
+    assert "the cube has shape (1, 6, 6), expected (1, 8, 8)" in capsys.readouterr().err
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_flow_on_slices_gives_a_posterior_of_a_map(tmp_path: Path) -> None:
+    """Which a run, that observes a cube, refuses; here by itself, on a grid, with the samples that are asked for."""
+    tables = {"simulator": {"kind": "gaussian-field", "cells": 8, "dimension": 3, "box_length": 8.0}}
+    path = field_config(tmp_path, field={"condition": ["slope"], "image": "slices"}, **tables)
+    assert call("field", "train", path, "--out", tmp_path / "run") == 0
+    flow = FieldFlow.load(tmp_path / "run/field")
+    assert flow.known is not None
+    held = validation_rows((rows := Bank.open(tmp_path / "run/bank").rows()).seed, 0.1)
+    assert len(flow.known.y) == 8 * held.sum()
+    assert len(set(flow.known.realisation.tolist())) == len(set(rows.seed[held].tolist()))
+    shutil.copytree(tmp_path / "run/field", tmp_path / "flow")
+    np.save(tmp_path / "map.npy", np.random.default_rng(1).standard_normal((1, 8, 8)).astype(np.float32))
+    again = ("infer", "--posterior", tmp_path / "flow", "--observation", tmp_path / "map.npy", "--samples", 70)
+    assert call(*again, "--out", tmp_path / "out") == 0
+    assert len(Samples.read(tmp_path / "out/chains/field-flow")) == 70

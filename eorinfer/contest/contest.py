@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eorinfer.contest.answers import Answers
 from eorinfer.contest.entrant import AMORTISED, LABELS, Entrant, Ground
 from eorinfer.contest.likelihoods import exact_entrant, field_entrant, power_entrant
 from eorinfer.contest.loop import loop_posterior
@@ -20,6 +19,7 @@ from eorinfer.contest.settings import ContestSettings, Method
 from eorinfer.contest.tables import contest_tables, cost_table, lines, observation_table
 from eorinfer.errors import InputError, WorkError
 from eorinfer.files import read_json, write_json
+from eorinfer.inference.answers import Answers
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.report.contest import contest_figure

@@ -2,49 +2,35 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.contest.answers import Answers
 from eorinfer.contest.entrant import Entrant, Ground
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.contest.settings import PROPOSALS, Method, exact_noise
+from eorinfer.inference.answers import Answers
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.data import Cubes
 from eorinfer.inference.emulator import Emulator, observe_spectra
 from eorinfer.inference.exact import ModePower, log_likelihood
-from eorinfer.inference.grid import refined_grid
-from eorinfer.inference.importance import ENOUGH, LogLikelihood, Weighted, around, weighted
-from eorinfer.inference.mcmc import run_mcmc
+from eorinfer.inference.importance import LogLikelihood
+from eorinfer.inference.mcmc import START_DRAWS
 from eorinfer.inference.neural_likelihood import train_neural_likelihood
 from eorinfer.inference.posterior import Posterior
+from eorinfer.inference.sampled import GRID, Sampled, by_chain, by_grid, by_weights
 from eorinfer.observation import Observation
-from eorinfer.progress import Silent
 from eorinfer.run.field import trained_field
 from eorinfer.summaries.power import CylindricalPowerSpectrum
 from simulators import GaussianField, Observable
 from simulators.base import derived_seed
 
-#: Parameters up to which a posterior is taken from a grid, and its points along each.
-GRID, POINTS = 2, 100
-#: Steps of a chain, at first and at most; draws that its evidence is taken from.
-STEPS, MOST_STEPS, EVIDENCE_DRAWS = 1000, 4000, 4000
+#: Points of a grid along each parameter.
+POINTS = 100
 #: Draws from the NPE that the field flow weighs; and of its chains, where too few of them count.
-PROPOSALS_OF_FLOW, START_DRAWS = 2000, 1000
-
-
-@dataclass(frozen=True)
-class _Posterior:
-    """Samples (n, P), their log density (n,) and that at the truth, and whether they can be relied on."""
-
-    values: NDArray[np.float64]
-    at_samples: NDArray[np.float64]
-    at_truth: float
-    good: bool
+PROPOSALS_OF_FLOW, FIELD_START_DRAWS = 2000, 1000
 
 
 def power_entrant(ground: Ground, name: Method) -> Entrant:
@@ -113,44 +99,21 @@ def _entrant(
                 one = _weighed(log_l, proposal, Observation.of(observable, cube.numpy()), truth, n, own)
             found.append(one or _sampled(ground, name, log_l, truth, n, own))
             seconds.append(time.monotonic() - start)
-        return Answers(
-            np.array([one.values for one in found]),
-            np.array([one.at_truth for one in found]),
-            np.array([one.at_samples for one in found]),
-            np.array([one.good for one in found]),
-            np.array(seconds),
-        )
+        return Answers.of(found, seconds)
 
     return Entrant(name, key, training_seconds, ask)
 
 
 def _sampled(
     ground: Ground, name: Method, log_l: LogLikelihood, truth: NDArray[np.float64], n: int, seed: int
-) -> _Posterior:
-    """On a grid, or by emcee, with the evidence from importance weights around the chain."""
-    prior, rng = ground.parts.config.prior, np.random.default_rng(seed)
+) -> Sampled:
+    """On a grid, or by emcee."""
+    prior = ground.parts.config.prior
     if len(prior.parameters) <= GRID:
-        grid = refined_grid(log_l, prior, POINTS)
-        values, at_samples = grid.draw(n, rng)
-        return _Posterior(values, at_samples, float(log_l(truth[None])[0]) - grid.log_integral, True)
-    file = ground.folder(name) / "mcmc.h5"
-    file.unlink(missing_ok=True)
-    limits = {"steps": STEPS, "max_steps": MOST_STEPS}
-    chain = run_mcmc(
-        log_l,
-        prior,
-        ground.parts.config.tables.mcmc.model_copy(update=limits),
-        file=file,
-        key="contest",
-        seed=seed,
-        start_draws=START_DRAWS if name == "field-flow" else 20000,
-        progress=Silent(),
-    )
-    file.unlink()
-    values = chain.samples.values[rng.choice(len(chain.samples), n)]
-    evidence = weighted(log_l, prior, *around(chain.samples.values, prior, EVIDENCE_DRAWS, seed))
-    at_samples, at_truth = (log_l(theta) - evidence.log_integral for theta in (values, truth[None]))
-    return _Posterior(values, at_samples, float(at_truth[0]), chain.converged and evidence.effective >= ENOUGH)
+        return by_grid(log_l, prior, truth, n, seed, POINTS)
+    mcmc, file = ground.parts.config.tables.mcmc, ground.folder(name) / "mcmc.h5"
+    draws = FIELD_START_DRAWS if name == "field-flow" else START_DRAWS
+    return by_chain(log_l, prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=draws)
 
 
 def _weighed(
@@ -160,14 +123,11 @@ def _weighed(
     truth: NDArray[np.float64],
     n: int,
     seed: int,
-) -> _Posterior | None:
+) -> Sampled | None:
     """From importance weights, or None where too few samples count."""
     theta = proposal.sample(observation, PROPOSALS_OF_FLOW, seed).values
-    found: Weighted = weighted(log_l, proposal.prior, theta, proposal.log_density(theta, observation))
-    if found.effective < ENOUGH:
-        return None
-    values, at_samples = found.draw(n, np.random.default_rng(seed))
-    return _Posterior(values, at_samples, float(log_l(truth[None])[0]) - found.log_integral, True)
+    log_q = proposal.log_density(theta, observation)
+    return by_weights(log_l, proposal.prior, theta, log_q, truth, n, seed)
 
 
 # -- likelihoods -------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.contest.answers import Answers
 from eorinfer.contest.entrant import Entrant, Ground
 from eorinfer.contest.settings import Method
+from eorinfer.inference.answers import Answers
 from eorinfer.inference.many import draw, log_density
 from eorinfer.inference.posterior import Architecture, Posterior
 from eorinfer.inference.rounds import Trainer

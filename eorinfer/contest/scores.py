@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.contest.answers import Answers
 from eorinfer.contest.entrant import Entrant
+from eorinfer.inference.answers import Answers
 from eorinfer.inference.calibration import Calibration, calibrate, recovery
 from eorinfer.inference.sharpness import mean_and_error
 from eorinfer.prior import Prior

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from eorinfer.bank import observable_from_json, package_versions
 from eorinfer.errors import InputError
 from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.conditions import line_of_sight
+from eorinfer.inference.field_alarm import KnownImages
 from eorinfer.inference.flow import as_theta
 from eorinfer.inference.settings import FieldSettings
 from eorinfer.networks.image_flow import ImageFlow
@@ -32,6 +33,8 @@ FORMAT = 1
 Build = Callable[[FieldSettings, SurveySettings, Observable, Prior], ImageFlow]
 #: Cells of all images together that pass the flow at once.
 CELLS = 2**20
+#: File of the images that observations are compared with.
+KNOWN = "known.safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class FieldFlow:
         Standard deviation of the white noise added to every image, in its unit.
     facts
         Free notes: bank fingerprint, losses.
+    known
+        What observations are compared with; None for a flow of before there was such a thing.
     """
 
     conditions: Prior
@@ -63,6 +68,7 @@ class FieldFlow:
     network: ImageFlow
     dequantisation: float
     facts: dict[str, Any] = field(default_factory=dict)
+    known: KnownImages | None = None
 
     def log_prob(self, observation: Observation, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Ln p(x | y) in nats of one image, for conditions y (n, P): (n,).
@@ -116,10 +122,13 @@ class FieldFlow:
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write ``field.json`` and ``weights.safetensors`` whole."""
+        """Write ``field.json``, ``weights.safetensors`` and, where they are known, ``known.safetensors``, whole."""
         with whole_folder(Path(folder)) as temporary:
             weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
             save_file(weights, temporary / "weights.safetensors")
+            if self.known is not None:
+                arrays = {f.name: torch.from_numpy(getattr(self.known, f.name)) for f in fields(self.known)}
+                save_file({name: a.contiguous() for name, a in arrays.items()}, temporary / KNOWN)
             write_json(
                 temporary / "field.json",
                 {
@@ -154,9 +163,11 @@ class FieldFlow:
             settings = FieldSettings(**content["field"])
             network = (build or build_network)(settings, survey, observable, conditions)
             network.load_state_dict(load_file(folder / "weights.safetensors"))
-            return cls(
-                conditions, observable, survey, settings, network.eval(), content["dequantisation"], content["facts"]
-            )
+            known = None
+            if (folder / KNOWN).exists():
+                known = KnownImages(**{name: a.numpy() for name, a in load_file(folder / KNOWN).items()})
+            notes = content["dequantisation"], content["facts"]
+            return cls(conditions, observable, survey, settings, network.eval(), *notes, known)
         except (KeyError, TypeError, ValueError, ValidationError, RuntimeError, SafetensorError, OSError) as error:
             raise InputError(f"{folder}: the field flow cannot be read ({' '.join(str(error).split())})") from error
 

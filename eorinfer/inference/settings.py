@@ -173,6 +173,8 @@ class ValidationSettings(Settings):
     ----------
     truths
         Parameters whose posteriors are compared with them.
+    field_truths
+        The same for ``[inference] method = "field-flow"``, each of whose posteriors is sampled anew.
     samples
         Posterior samples of each truth.
     simulate
@@ -184,6 +186,7 @@ class ValidationSettings(Settings):
     """
 
     truths: Annotated[int, Field(ge=20)] = 200
+    field_truths: Annotated[int, Field(ge=20)] = 100
     samples: Annotated[int, Field(ge=100)] = 1000
     simulate: bool = True
     references: Annotated[int, Field(ge=0)] = 20

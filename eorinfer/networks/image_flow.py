@@ -28,6 +28,11 @@ class ImageFlow(nn.Module):
         self.register_buffer("low", low.double().clone())
         self.register_buffer("high", high.double().clone())
 
+    @property
+    def scales(self) -> tuple[tuple[int, ...], ...]:
+        """Cells of the map at each scale of `log_prob_scales`, the coarsest first."""
+        return (self.shape[1:],)
+
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Maps x (B, C, *cells) of conditions y (B, P): what should be white noise, and ln |dz/dx| (B,) float64."""

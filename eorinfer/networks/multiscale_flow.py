@@ -81,6 +81,11 @@ class MultiscaleFlow(ImageFlow):
         coarsest = self.steps[-1][1] if self.steps else tuple(cells)
         self.base = IsotropicFlow((channels, *coarsest), size, low, high, **base)  # type: ignore[arg-type]
 
+    @property
+    def scales(self) -> tuple[tuple[int, ...], ...]:
+        """Cells of the coarsest map, and of each one that details make of it."""
+        return (*(coarse for _, coarse in reversed(self.steps)), self.shape[1:])
+
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Maps x (B, C, *cells) of conditions y (B, P): white noise of their shape, and ln |dz/dx| (B,) float64."""
         u, (z, known) = self.unit(y, x.dtype), self._pyramid(x)

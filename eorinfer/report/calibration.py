@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import kstwo
 
 from eorinfer.inference.calibration import COVERAGE, LEVEL, TARP, Calibration
-from eorinfer.inference.misspecification import ObservationCheck
+from eorinfer.inference.checks import Check
 from eorinfer.inference.sharpness import RelativeWidths
 from eorinfer.report.corner import COLOURS
 from eorinfer.report.figures import pyplot
@@ -46,8 +46,8 @@ class CalibrationPage:
     theta: NDArray[np.float64]
     samples: NDArray[np.float64]
     widths: tuple[RelativeWidths, ...]
-    check: ObservationCheck | None
-    checks: tuple[ObservationCheck, ...]
+    check: Check | None
+    checks: tuple[Check, ...]
     verdict: str
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from eorinfer.inference.calibration import COVERAGE, LEVEL, POWER, Calibration, symptom
-from eorinfer.inference.misspecification import ObservationCheck
+from eorinfer.inference.checks import Check
 
 
 def verdict_line(calibration: Calibration) -> str:
@@ -54,9 +54,7 @@ def calibration_content(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def misspecification_content(
-    check: ObservationCheck | None, checks: Sequence[ObservationCheck]
-) -> dict[str, Any] | None:
+def misspecification_content(check: Check | None, checks: Sequence[Check]) -> dict[str, Any] | None:
     """For JSON: the observation, and how many truths, which are like the simulations, it warns of."""
     if check is None:
         return None

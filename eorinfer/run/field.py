@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import simulators
+from eorinfer.config import Config
 from eorinfer.errors import InputError
 from eorinfer.files import read_json, write_json
 from eorinfer.inference.field import FieldFlow
+from eorinfer.inference.field_check import check_field_observation, known_images
 from eorinfer.inference.field_training import FieldTrainer
 from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.mcmc import run_mcmc
@@ -54,10 +56,6 @@ def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
         | {"validation_fraction": config.tables.training.validation_fraction}
         | {"bank": simulators.fingerprint(config.simulator), "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
     )
-    if (folder / "field.json").exists():
-        flow = FieldFlow.load(folder)
-        if flow.facts.get("key") == key:
-            return flow
     trainer = FieldTrainer(
         config.prior,
         config.observable,
@@ -66,15 +64,23 @@ def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
         config.tables.field,
         config.tables.training.validation_fraction,
     )
+    seed = derived_seed(config.tables.seed, 0, 15)
+    if (folder / "field.json").exists():
+        flow = FieldFlow.load(folder)
+        if flow.facts.get("key") == key:
+            if flow.known is None:
+                flow = _with_known_images(flow, trainer, parts, rows, seed)
+                flow.save(folder)
+            return flow
     start = time.monotonic()
     checkpoints = parts.out / f"field-checkpoints-{key}"
-    seed = derived_seed(config.tables.seed, 0, 15)
     try:
         flow = trainer.train(parts.bank, rows, folder=checkpoints, seed=seed, progress=parts.progress)
     except InputError as error:
         raise InputError(f"{config.file}: {error}") from error
     seconds = time.monotonic() - start
     flow.facts.update(key=key, seconds=seconds, simulations=len(rows))
+    flow = _with_known_images(flow, trainer, parts, rows, seed)
     flow.save(folder)
     for checkpoints in parts.out.glob("field-checkpoints-*"):
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -84,6 +90,11 @@ def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
         f"field flow: {loss / np.log(2):.4f} bits per cell in validation, trained in {seconds:.0f} s{added}"
     )
     return flow
+
+
+def _with_known_images(flow: FieldFlow, trainer: FieldTrainer, parts: Parts, rows: Rows, seed: int) -> FieldFlow:
+    """The flow with what observations are compared with."""
+    return replace(flow, known=known_images(flow, trainer, parts.bank, rows, derived_seed(seed, 3)))
 
 
 @dataclass
@@ -109,7 +120,7 @@ def field_posterior(
 ) -> Samples:
     """p(y | x) under a flat prior over the range of training, in ``field-flow.txt``, and what it cost.
 
-    On a grid for one condition, by emcee for more.
+    It is said, too, whether the image is unlike those of training. On a grid for one condition, by emcee for more.
 
     Parameters
     ----------
@@ -159,7 +170,11 @@ def field_posterior(
     # A chain that is continued, or only read again, has cost what it cost before.
     seconds = spent["seconds"] + time.monotonic() - start
     evaluations = spent["evaluations"] + likelihood.evaluations
+    check = check_field_observation(flow, observation, found.mean)
+    facts |= {"misspecification": check.content() if check else None}
     write_json(path, facts | {"seconds": seconds, "evaluations": evaluations})
+    if check:
+        progress.line(f"field flow: {check.line()}")
     progress.line(
         f"field flow: this observation cost {evaluations} evaluations of ln p(x | y), {seconds:.1f} s "
         f"({1e3 * seconds / max(evaluations, 1):.2g} ms each); another one costs as much"
@@ -167,14 +182,25 @@ def field_posterior(
     return found
 
 
-def infer_field(parts: Parts, rows: Rows, observation: Observation) -> Samples:
-    """Train or load the flow of a run, then sample the posterior of its observation."""
-    config = parts.config
+def refuse_slices(config: Config) -> None:
+    """A run observes what its simulator makes.
+
+    Raises
+    ------
+    InputError
+        If the flow is one on slices of that.
+    """
     if config.tables.field.image != "whole":
         raise InputError(
             f'{config.file}: [inference] method = "field-flow" with [field] image = "slices": the run observes a whole '
             'cube; give image = "whole", or train with `eorinfer field train` and observe maps'
         )
+
+
+def infer_field(parts: Parts, rows: Rows, observation: Observation) -> Samples:
+    """Train or load the flow of a run, then sample the posterior of its observation."""
+    config = parts.config
+    refuse_slices(config)
     flow = trained_field(parts, rows)
     return field_posterior(
         flow,

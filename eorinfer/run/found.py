@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def corners(chains: dict[str, Samples], names: Sequence[str]) -> dict[str, list[
     found = {"corner": whole} if whole else {}
     for name, one in chains.items():
         if one.names != list(names):
-            found[f"corner-{name}"] = [one, *(_only(w, one.names) for w in whole if set(one.names) <= set(w.names))]
+            found[f"corner-{name}"] = [one, *(w.only(one.names) for w in whole if set(one.names) <= set(w.names))]
     return found
 
 
@@ -160,6 +160,11 @@ class Found:
         return found
 
     @property
+    def alarm(self) -> dict[str, Any] | None:
+        """What the field flow found when the observation was compared with the images of its training."""
+        return (self.sampled["field_flow"] or {}).get("misspecification")
+
+    @property
     def only_contest(self) -> bool:
         """Whether a contest was held in the folder and no run has gone beyond its first simulations."""
         return self.contest is not None and not (self.rounds or {"npe", "mcmc"} & self.chains.keys())
@@ -177,10 +182,3 @@ class Found:
 
 def _json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
-
-
-def _only(samples: Samples, names: list[str]) -> Samples:
-    """Some of the parameters, in this order."""
-    columns = [samples.names.index(name) for name in names]
-    parameters = tuple(samples.parameters[i] for i in columns)
-    return replace(samples, values=samples.values[:, columns], parameters=parameters)

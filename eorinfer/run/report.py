@@ -87,15 +87,16 @@ def _at_a_glance(found: Found) -> Iterator[tuple[str, Cell]]:
         gain = found.validation["information_gain"]
         yield "calibrated", found.validation["calibrated"]
         yield "information gained", minus(f"{gain['mean']:.2f} ± {gain['error']:.2f} nats")
-    if found.check:
-        yield "observation like the simulations", not found.check["unlike"]
+    if checks := [one for one in (found.check, found.alarm) if one]:
+        yield "observation like the simulations", not any(one["unlike"] for one in checks)
     if "seed" in found.config:
         yield "seed", str(found.config["seed"])
 
 
 def _warnings(found: Found) -> Iterator[str]:
-    if found.check and found.check["unlike"]:
-        yield str(found.check.get("line", "The observation is unlike the simulations.")).removeprefix("WARNING: ")
+    for check in (found.check, found.alarm):
+        if check and check["unlike"]:
+            yield str(check.get("line", "The observation is unlike the simulations.")).removeprefix("WARNING: ")
     if found.validation and not found.validation["calibrated"]:
         yield f"The posterior is {found.validation['verdict']}"
     for method, facts in found.sampled.items():
@@ -105,13 +106,16 @@ def _warnings(found: Found) -> Iterator[str]:
                 f"The chain {method.replace('_', '-')} has not converged: {facts['steps']} steps are {lengths:.0f} "
                 "autocorrelation times instead of 50; raise [mcmc] max_steps"
             )
+    validated = found.validation.get("method", "npe")
     for facts in found.rounds[-1:]:
         if facts["left_out"]:
             kinds = ", ".join(f"{n} {status}" for status, n in facts["left_out"].items())
             yield f"{kinds} simulations were left out: the posterior is conditional on a valid simulation"
         # A folder that was validated by an earlier version does not say which posterior it was.
-        if found.validation.get("posterior", facts["key"]) != facts["key"]:
+        if validated == "npe" and found.validation.get("posterior", facts["key"]) != facts["key"]:
             yield "The posterior was trained again after its validation: calibration is that of the one before"
+    if validated == "field-flow" and found.validation["posterior"] != found.trained.get("field", {}).get("key"):
+        yield "The field flow was trained again after its validation: calibration is that of the one before"
 
 
 def _lacking(found: Found) -> Iterator[Lacking]:
@@ -139,5 +143,5 @@ def _lacking(found: Found) -> Iterator[Lacking]:
         yield Lacking("No summary.json", by("plot"))
     if (found.out / "chains" / "predictive.json").exists() and not (found.out / "predictive.png").exists():
         yield Lacking("No posterior-predictive check", by("plot"))
-    if method == "npe" and not found.validation:
+    if not found.validation:
         yield Lacking("Not validated", by("validate"))

@@ -162,7 +162,9 @@ def _calibration(found: Found) -> Iterator[Block]:
     v = found.validation
     if not v:
         return
-    yield Text(f"{_sentence(v['verdict'])} Tested on {v['truths']} {v['source']}.")
+    method = "field flow" if v.get("method") == "field-flow" else "NPE"
+    left_out = f" {v['left_out']} more are left out: their chains are too short." if v.get("left_out") else ""
+    yield Text(f"{method}: {v['verdict']}. Tested on {v['truths']} {v['source']}.{left_out}")
     if (found.out / "validation.png").exists():
         yield Picture.of(
             (found.out / "validation.png").read_bytes(),
@@ -202,22 +204,34 @@ def _calibration(found: Found) -> Iterator[Block]:
 
 
 def _check(found: Found) -> Iterator[Block]:
-    c = found.check
-    if c is None:
-        return
-    word = "unlike" if c["unlike"] else "like"
-    yield Text(_sentence(c.get("line", f"the observation is {word} the simulations (p = {c['p']:.2g})")))
-    false = (found.validation.get("misspecification") or {}).get("false_alarms")
-    yield Facts(
-        {"p of its statistics": c["p_statistics"], "p of what the networks read": c["p_features"]}
-        | ({"truths it would warn of": f"{false:.1%}"} if false is not None else {})
-    )
-    yield Table(
-        ["statistic", "observation − simulations [σ]"],
-        [list(pair) for pair in c["deviations_sigma"].items()],
-        "Statistics that are furthest off",
-        "At the best parameters that the posterior allows.",
-    )
+    if found.check is not None:
+        c, false = found.check, _false_alarms(found, "npe")
+        word = "unlike" if c["unlike"] else "like"
+        yield Text(_sentence(c.get("line", f"the observation is {word} the simulations (p = {c['p']:.2g})")))
+        yield Facts({"p of its statistics": c["p_statistics"], "p of what the networks read": c["p_features"]} | false)
+        yield Table(
+            ["statistic", "observation − simulations [σ]"],
+            [list(pair) for pair in c["deviations_sigma"].items()],
+            "Statistics that are furthest off",
+            "At the best parameters that the posterior allows.",
+        )
+    if found.alarm is not None:
+        yield Text(_sentence(f"field flow: {found.alarm['line']}"))
+        yield Facts({"p of all scales": found.alarm["p"]} | _false_alarms(found, "field-flow"))
+        yield Table(
+            ["scale", "observation − images of training [σ]", "p"],
+            [[one["name"], one["deviation_sigma"], one["p"]] for one in found.alarm["scales"]],
+            "ln p(x | y) of the field flow, by scale",
+            "At the posterior's mean, among images that training held out: too low has structure that these lack, too "
+            "high is too smooth.",
+        )
+
+
+def _false_alarms(found: Found, method: str) -> dict[str, Cell]:
+    """How many truths it would warn of, where this method was validated."""
+    v = found.validation
+    false = (v.get("misspecification") or {}).get("false_alarms") if v.get("method", "npe") == method else None
+    return {} if false is None else {"truths it would warn of": f"{false:.1%}"}
 
 
 def _predictive(found: Found) -> Iterator[Block]:

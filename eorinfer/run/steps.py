@@ -8,7 +8,7 @@ import numpy as np
 
 from eorinfer.bank import Bank
 from eorinfer.config import Config
-from eorinfer.errors import InputError, WorkError
+from eorinfer.errors import WorkError
 from eorinfer.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.observation import Observation
 from eorinfer.progress import Progress, Silent
@@ -207,29 +207,26 @@ class Run:
         return chain.samples
 
     def validate(self) -> None:
-        """Calibration, sharpness and recovery of the last posterior, in ``validation.json`` and ``validation.png``.
+        """Calibration, sharpness and recovery, in ``validation.json`` and ``validation.png``.
+
+        Of the last posterior, or of the field flow.
 
         Raises
         ------
         InputError
-            If there is no posterior yet.
+            If there is no posterior, or no flow, yet.
         WorkError
             If it is not calibrated; the files are there all the same.
         """
-        from eorinfer.inference.posterior import Posterior
+        from eorinfer.run.field_validation import field_subject
+        from eorinfer.run.validated import amortised_subject
         from eorinfer.run.validation import validate
 
-        if not (self.out / "posterior" / "posterior.json").exists():
-            raise InputError(f"{self.out}: no posterior to validate; run `eorinfer infer` first")
-        posterior, observation = Posterior.load(self.out / "posterior"), self.observe()
-        if posterior.only_for is not None:
-            raise InputError(
-                f'{self.config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
-                'which no other truth can test; validate a run with proposal = "truncated", or with one round'
-            )
+        subject = (amortised_subject if self.by_npe else field_subject)(self.config, self.out)
+        observation = self.observe()
         rows = self.training_rows(observation)
         likelihood = self.likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
-        validate(self.parts, posterior, observation, rows, likelihood)
+        validate(self.parts, subject, observation, rows, likelihood)
 
     def field(self) -> Any:
         """The flow on the images, in ``field/``: loaded when it is there, else trained."""

@@ -88,32 +88,59 @@ def find_truths(parts: Parts, posterior: Posterior, rows: Rows) -> Truths:
         If there are too few held-out rows.
     """
     settings = parts.config.tables.validation
-    where = "inside the truncated prior" if posterior.regions else "from the prior"
-    simulate = settings.simulate and parts.config.simulator.kind != "imported"
-    if simulate:
-        chosen = simulated_truths(parts, rows, settings.truths, posterior)
+    chosen, source = choose_truths(parts, rows, settings.truths, posterior)
+    read: list[list[torch.Tensor]] = []
+    cubes: list[NDArray[np.float32]] = []
+    checks: list[ObservationCheck] = []
+    with parts.progress.bar("observing truths", len(chosen)) as advance:
+        for observed in observed_rows(parts, chosen):
+            read.append(posterior.read(observed))
+            cubes += list(observed[: max(0, settings.references - len(cubes))].numpy())
+            # Held-out rows are what the check compares with: it would judge itself.
+            if posterior.reference is not None and simulates(parts):
+                checks += check_images(posterior, observed)
+            advance(len(observed), "")
+    together = [torch.cat(column) for column in zip(*read, strict=True)]
+    return Truths(chosen.theta, together, np.array(cubes), checks, _truncation(parts, posterior), source)
+
+
+def simulates(parts: Parts) -> bool:
+    """Whether truths are simulated for the validation, and not rows that training held out."""
+    return parts.config.tables.validation.simulate and parts.config.simulator.kind != "imported"
+
+
+def choose_truths(parts: Parts, rows: Rows, n: int, posterior: Posterior | None = None) -> tuple[Rows, str]:
+    """At most n truths as the config asks for them, and what they are in words.
+
+    Parameters
+    ----------
+    parts
+        Of the run.
+    rows
+        That were trained on, those held out included; no simulated truth shares a realisation with them.
+    n
+        How many.
+    posterior
+        Whose truncated prior truths are drawn from; without one it is the prior.
+
+    Raises
+    ------
+    InputError
+        If there are too few held-out rows.
+    """
+    where = "inside the truncated prior" if posterior and posterior.regions else "from the prior"
+    if simulates(parts):
+        chosen = simulated_truths(parts, rows, n, posterior)
         source = f"simulated truths {where}"
     else:
-        chosen = _held_out(parts, posterior, rows, settings.truths)
+        chosen = _held_out(parts, posterior, rows, n)
         source = f"truths {where} that training held out, except for choosing the best weights"
     if len(chosen) < FEWEST:
         raise InputError(
             f"{parts.config.file}: validation needs at least {FEWEST} truths, there are {len(chosen)} {source}; "
             "give more simulations, a larger [training] validation_fraction, or [validation] simulate = true"
         )
-    read: list[list[torch.Tensor]] = []
-    cubes: list[NDArray[np.float32]] = []
-    checks: list[ObservationCheck] = []
-    with parts.progress.bar("observing truths", len(chosen)) as advance:
-        for observed in _observed(parts, chosen):
-            read.append(posterior.read(observed))
-            cubes += list(observed[: max(0, settings.references - len(cubes))].numpy())
-            # Held-out rows are what the check compares with: it would judge itself.
-            if posterior.reference is not None and simulate:
-                checks += check_images(posterior, observed)
-            advance(len(observed), "")
-    together = [torch.cat(column) for column in zip(*read, strict=True)]
-    return Truths(chosen.theta, together, np.array(cubes), checks, _truncation(parts, posterior), source)
+    return chosen, source
 
 
 def truth_plans(parts: Parts, n: int, posterior: Posterior | None = None) -> list[tuple[Plan, int]]:
@@ -149,10 +176,11 @@ def simulated_truths(parts: Parts, rows: Rows, n: int, posterior: Posterior | No
     return simulated[~np.isin(simulated.seed, rows.seed)]
 
 
-def _held_out(parts: Parts, posterior: Posterior, rows: Rows, n: int) -> Rows:
+def _held_out(parts: Parts, posterior: Posterior | None, rows: Rows, n: int) -> Rows:
     """Rows that training held out, one of each realisation, inside the posterior's regions."""
     held = rows[validation_rows(rows.seed, parts.config.tables.training.validation_fraction)]
-    held = held[posterior.contains(held.theta)]
+    if posterior is not None:
+        held = held[posterior.contains(held.theta)]
     # Rows of one realisation err together: only the first of each counts as a draw.
     return held[np.sort(np.unique(held.seed, return_index=True)[1])][:n]
 
@@ -164,7 +192,7 @@ def _truncation(parts: Parts, posterior: Posterior) -> Truncation | None:
     return Truncation(*draw_truncated(posterior.prior, posterior.regions, POOL, rng))
 
 
-def _observed(parts: Parts, rows: Rows) -> Iterator[torch.Tensor]:
+def observed_rows(parts: Parts, rows: Rows) -> Iterator[torch.Tensor]:
     """Rows through the survey, with noise fixed by the seed, (B, C, *cells) at a time."""
     generator = torch.Generator().manual_seed(derived_seed(parts.config.tables.seed, 0, 9))
     for start in range(0, len(rows), BATCH):

@@ -1,4 +1,4 @@
-"""The step ``validate``: a trained posterior against truths, and against other posteriors of the same images."""
+"""The step ``validate``: posteriors against truths, and against other posteriors of the same images."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,10 @@ from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.calibration import calibrate, recovery
 from eorinfer.inference.exact import grid_posterior
 from eorinfer.inference.grid import grid_samples
-from eorinfer.inference.many import Draws, draw, log_density, unit
 from eorinfer.inference.mcmc import run_mcmc
-from eorinfer.inference.misspecification import check_observation
-from eorinfer.inference.posterior import Posterior
 from eorinfer.inference.sharpness import RelativeWidths, mean_and_error
 from eorinfer.observation import Observation
+from eorinfer.prior import Prior
 from eorinfer.progress import Silent
 from eorinfer.report.calibration import CalibrationPage, calibration_figure
 from eorinfer.report.figures import save_figure
@@ -27,7 +25,8 @@ from eorinfer.report.verdict import calibration_content, misspecification_conten
 from eorinfer.rows import Rows
 from eorinfer.run.report import FILE as REPORT
 from eorinfer.run.report import write_report
-from eorinfer.run.truths import Parts, Truths, find_truths
+from eorinfer.run.truths import Parts
+from eorinfer.run.validated import Asked, Subject
 from eorinfer.samples import Samples
 from simulators import GaussianField
 from simulators.base import derived_seed
@@ -41,7 +40,7 @@ POWER_SPECTRUM, EXACT = "power-spectrum", "exact"
 
 def validate(
     parts: Parts,
-    posterior: Posterior,
+    subject: Subject,
     observation: Observation,
     rows: Rows,
     likelihood: PowerSpectrumLikelihood | None,
@@ -54,55 +53,53 @@ def validate(
     ----------
     parts
         Of the run.
-    posterior
-        Of the last round.
+    subject
+        What is put to the test: the posterior of the last round, or the field flow.
     observation
         Of the run.
     rows
-        That the posterior was trained on, those held out included.
+        That it was trained on, those held out included.
     likelihood
         Of the power spectrum, if the run has an emulator.
 
     Raises
     ------
     WorkError
-        If the posterior is not calibrated; the files are there all the same.
+        If it is not calibrated; the files are there all the same.
     """
-    settings, seed = parts.config.tables.validation, parts.config.tables.seed
-    prior, start = posterior.prior, time.monotonic()
-    truths = find_truths(parts, posterior, rows)
-    parts.progress.line(f"validation: {len(truths.theta)} {truths.source}; {settings.samples} samples of each")
-    observed = time.monotonic()
-    draws = draw(posterior, truths.read, settings.samples, derived_seed(seed, 0, 10), truths.truncation)
-    log_q = log_density(posterior, truths.theta[:, None], truths.read)[:, 0]
+    prior, start = subject.prior, time.monotonic()
+    asked = subject.ask(parts, rows)
+    answered = time.monotonic()
     calibration = calibrate(
         prior.names,
-        unit(posterior, truths.theta),
-        unit(posterior, draws.values),
-        log_q,
-        log_density(posterior, draws.values, truths.read),
-        derived_seed(seed, 0, 11),
+        _unit(prior, asked.theta),
+        _unit(prior, asked.values),
+        asked.at_truth,
+        asked.at_samples,
+        derived_seed(parts.config.tables.seed, 0, 11),
     )
     tested = time.monotonic()
-    widths = list(_widths(parts, posterior, truths, draws, likelihood))
-    check = check_observation(posterior, observation)
+    widths = list(_widths(parts, subject, asked, likelihood))
+    check = subject.check(parts, observation)
     verdict = verdict_line(calibration)
     content: dict[str, Any] = {
         "calibrated": calibration.calibrated,
         "verdict": verdict,
-        "truths": len(truths.theta),
-        "source": truths.source,
-        "posterior": posterior.facts.get("key"),
+        "method": subject.method,
+        "truths": len(asked.theta),
+        "left_out": asked.left_out,
+        "source": asked.source,
+        "posterior": subject.key,
         **calibration_content(calibration),
-        **_sharpness(posterior, truths, draws, log_q),
+        **_sharpness(prior, asked),
         "widths_over": {w.label: w.content(prior.names) for w in widths},
-        "misspecification": misspecification_content(check, truths.checks),
-        "seconds": {"truths": observed - start, "calibration": tested - observed}
+        "misspecification": misspecification_content(check, asked.checks),
+        "seconds": {"truths": answered - start, "calibration": tested - answered}
         | {"references": time.monotonic() - tested},
     }
     write_json(parts.out / "validation.json", content)
     page = CalibrationPage(
-        prior.parameters, calibration, truths.theta, draws.values, tuple(widths), check, tuple(truths.checks), verdict
+        prior.parameters, calibration, asked.theta, asked.values, tuple(widths), check, tuple(asked.checks), verdict
     )
     save_figure(calibration_figure(page), parts.out / "validation")
     for line in sharpness_lines(content):
@@ -117,60 +114,61 @@ def validate(
     parts.progress.line(verdict)
 
 
-def _sharpness(posterior: Posterior, truths: Truths, draws: Draws, log_q: NDArray[np.float64]) -> dict[str, Any]:
+def _unit(prior: Prior, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Theta (..., P) in units of the prior's box."""
+    return np.asarray((theta - prior.low) / (prior.high - prior.low))
+
+
+def _sharpness(prior: Prior, asked: Asked) -> dict[str, Any]:
     """What is recovered, and the held-out likelihood of the posterior inside its regions."""
-    prior, truncation = posterior.prior, truths.truncation
-    log_volume = 0.0 if truncation is None else float(np.log(truncation.volume))
     # Inside its regions a truncated posterior is q over q's mass there.
-    log_density_inside = log_q - np.log(draws.share)
-    std = prior.std if truncation is None else truncation.theta.std(0)
+    log_density_inside = asked.at_truth - np.log(asked.share)
     return {
-        "prior_volume": float(np.exp(log_volume)),
-        "mass_inside": {"median": float(np.median(draws.share)), "least": float(draws.share.min())}
-        | {"resampled_truths": int(draws.pooled.sum())},
-        "recovery": recovery(prior.names, truths.theta, draws.values, std),
+        "prior_volume": asked.volume,
+        "mass_inside": {"median": float(np.median(asked.share)), "least": float(asked.share.min())}
+        | {"resampled_truths": int(asked.pooled.sum())},
+        "recovery": recovery(prior.names, asked.theta, asked.values, asked.std),
         "held_out_negative_log_likelihood": mean_and_error(-log_density_inside),
-        "information_gain": mean_and_error(log_density_inside - (prior.log_density - log_volume)),
+        "information_gain": mean_and_error(log_density_inside - (prior.log_density - np.log(asked.volume))),
     }
 
 
 def _widths(
-    parts: Parts, posterior: Posterior, truths: Truths, draws: Draws, likelihood: PowerSpectrumLikelihood | None
+    parts: Parts, subject: Subject, asked: Asked, likelihood: PowerSpectrumLikelihood | None
 ) -> Iterator[RelativeWidths]:
     """Against the power-spectrum posterior and the exact one, where there are such."""
-    if not len(truths.cubes):
+    if not len(asked.cubes) or not set(subject.prior.names) <= set(parts.config.prior.names):
         return
     sigma = exact_noise(parts.config.simulator, parts.config.tables.survey)
     if likelihood is not None:
         found = [
-            _power_spectrum(parts, likelihood, cube, i) for i, cube in enumerate(_told(parts, truths, POWER_SPECTRUM))
+            _power_spectrum(parts, likelihood, cube, i) for i, cube in enumerate(_told(parts, asked, POWER_SPECTRUM))
         ]
-        yield from _relative(posterior, draws, [one for one, _ in found], [not enough for _, enough in found])
+        yield from _relative(subject, asked, [one for one, _ in found], [not enough for _, enough in found])
     if sigma is not None:
-        samples = [_exact(parts, sigma, cube, i) for i, cube in enumerate(_told(parts, truths, EXACT))]
-        yield from _relative(posterior, draws, samples, [False] * len(samples))
+        samples = [_exact(parts, sigma, cube, i) for i, cube in enumerate(_told(parts, asked, EXACT))]
+        yield from _relative(subject, asked, samples, [False] * len(samples))
 
 
-def _told(parts: Parts, truths: Truths, label: str) -> Iterator[NDArray[np.float32]]:
+def _told(parts: Parts, asked: Asked, label: str) -> Iterator[NDArray[np.float32]]:
     """The cubes (C, *cells) of the truths, with progress."""
-    with parts.progress.bar(f"{label} posteriors", len(truths.cubes)) as advance:
-        for cube in truths.cubes:
+    with parts.progress.bar(f"{label} posteriors", len(asked.cubes)) as advance:
+        for cube in asked.cubes:
             yield cube
             advance(1, "")
 
 
 def _relative(
-    posterior: Posterior, draws: Draws, references: Sequence[Samples], short: Sequence[bool]
+    subject: Subject, asked: Asked, references: Sequence[Samples], short: Sequence[bool]
 ) -> Iterator[RelativeWidths]:
     """Both under the same prior: where ours is truncated, so is the reference."""
-    inside = [posterior.contains(one.values) for one in references]
+    # A flow may be conditioned on some of the parameters alone.
+    same = [one.only(subject.prior.names) for one in references]
+    inside = [subject.contains(one.values) for one in same]
     kept = [i for i, rows in enumerate(inside) if rows.sum() >= KEPT]
     if kept:
-        some = [
-            Samples.unweighted(references[i].values[inside[i]], references[i].parameters, references[i].label)
-            for i in kept
-        ]
-        yield RelativeWidths.of(draws.values[kept], some, [short[i] for i in kept])
+        some = [Samples.unweighted(same[i].values[inside[i]], same[i].parameters, same[i].label) for i in kept]
+        yield RelativeWidths.of(asked.values[kept], some, [short[i] for i in kept])
 
 
 def _exact(parts: Parts, sigma: float, cube: NDArray[np.float32], i: int) -> Samples:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from eorinfer.contest.answers import Answers
 from eorinfer.contest.entrant import Entrant
 from eorinfer.contest.scores import Score, against
 from eorinfer.contest.settings import ContestSettings, Method
 from eorinfer.contest.tables import contest_tables, lines
+from eorinfer.inference.answers import Answers
 from eorinfer.prior import Prior
 from simulators import Parameter
 

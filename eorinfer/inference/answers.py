@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.files import whole_hdf5
+from eorinfer.inference.sampled import Sampled
 
 FORMAT = 1
 
@@ -47,6 +48,17 @@ class Answers:
     def entropy(self) -> NDArray[np.float64]:
         """(T,) of each posterior in nats; its exponential is the volume."""
         return -self.at_samples.mean(1)
+
+    @classmethod
+    def of(cls, found: Sequence[Sampled], seconds: Sequence[float]) -> "Answers":
+        """Of T posteriors that were sampled one after the other."""
+        return cls(
+            np.array([one.values for one in found]),
+            np.array([one.at_truth for one in found]),
+            np.array([one.at_samples for one in found]),
+            np.array([one.good for one in found]),
+            np.array(seconds),
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence["Answers"]) -> "Answers":

@@ -1,0 +1,103 @@
+"""A trained posterior, or a trained field flow, used again for another observation: no config, nothing is trained."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from eorinfer.errors import InputError
+from eorinfer.files import make_folder, read_json, write_json
+from eorinfer.inference.field import FieldFlow
+from eorinfer.inference.misspecification import check_observation
+from eorinfer.inference.posterior import Posterior
+from eorinfer.inference.settings import McmcSettings
+from eorinfer.observation import Observation
+from eorinfer.prior import Prior
+from eorinfer.progress import Progress
+from eorinfer.report.corner import corner
+from eorinfer.report.figures import save_figure
+from eorinfer.report.summary import summary
+from eorinfer.run.field import field_posterior
+from eorinfer.run.found import true_values
+from eorinfer.samples import Samples
+
+
+def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> None:
+    """Write chains, ``corner.png``, ``summary.json`` and the observation of a posterior that is there already.
+
+    Parameters
+    ----------
+    folder
+        Of a posterior by NPE, or of a flow on the images.
+    file
+        The observation.
+    out
+        Folder of the results.
+    n
+        Samples; a chain of emcee has as many as it has.
+    seed
+        Of the draw.
+    progress
+        Where it is told.
+
+    Raises
+    ------
+    InputError
+        If the folder holds neither, or the observation is of another kind than the images of training.
+    """
+    by_flow = (folder / "field.json").is_file()
+    name, samples, observed, truth, facts = (_by_flow if by_flow else _by_npe)(folder, file, out, n, seed, progress)
+    observed.write(out / "observation.h5")
+    save_figure(corner(samples, truth=true_values(truth, samples)), out / "corner")
+    write_json(out / "summary.json", summary({name: samples}, truth, facts))
+    progress.line(f"results: {out}/corner.png, summary.json, chains/{name}.txt")
+
+
+_Found = tuple[str, Samples, Observation, dict[str, float] | None, dict[str, Any]]
+
+
+def _by_npe(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> _Found:
+    """One pass of the networks."""
+    posterior = Posterior.load(folder)
+    observed = Observation.read(file, posterior.observable)
+    check = check_observation(posterior, observed)
+    if check is not None:
+        progress.line(check.line())
+    samples = posterior.sample(observed, n, seed, "NPE on images")
+    make_folder(out)
+    samples.write(out / "chains" / "npe")
+    facts = {"posterior": str(folder), "misspecification": check.content() if check else None}
+    return "npe", samples, observed, _truth(observed, posterior.prior), facts
+
+
+def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> _Found:
+    """A grid, or a chain of its own."""
+    flow = FieldFlow.load(folder)
+    observed = Observation.read(file, flow.observable)
+    settings = _mcmc(folder.parent / "config.toml", flow.conditions)
+    make_folder(out)
+    samples = field_posterior(flow, observed, settings, n, out / "chains", seed, progress)
+    facts = {"posterior": str(folder), "field_flow": read_json(out / "chains" / "field-flow.json")}
+    by_theta = flow.settings.condition == "theta"
+    return "field-flow", samples, observed, _truth(observed, flow.conditions) if by_theta else None, facts
+
+
+def _mcmc(config: Path, conditions: Prior) -> McmcSettings:
+    """``[mcmc]`` of the run that the flow lies in, or the defaults, with walkers enough."""
+    table: dict[str, Any] = {}
+    if config.is_file():
+        try:
+            table = tomllib.loads(config.read_text(encoding="utf-8")).get("mcmc", {})
+            settings = McmcSettings(**table)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+            raise InputError(f"{config}: [mcmc] cannot be read ({' '.join(str(error).split())})") from error
+    else:
+        settings = McmcSettings()
+    needed = 2 * len(conditions.parameters)
+    return settings.model_copy(update={"walkers": max(settings.walkers, needed)})
+
+
+def _truth(observed: Observation, prior: Prior) -> dict[str, float] | None:
+    """True parameters of a mock by name."""
+    return None if observed.theta is None else dict(zip(prior.names, map(float, observed.theta), strict=True))

@@ -1,0 +1,61 @@
+"""A posterior from a likelihood on a grid, by emcee and by importance weights: the same known answer of all three."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import multivariate_normal
+
+from eorinfer.inference import sampled
+from eorinfer.inference.sampled import Sampled, by_chain, by_grid, by_weights
+from eorinfer.inference.settings import McmcSettings
+from eorinfer.prior import Prior
+from simulators import Parameter
+
+PRIOR = Prior((Parameter("a", "a", -10.0, 10.0, 0.0), Parameter("b", "b", 0.0, 50.0, 25.0)))
+NORMAL = multivariate_normal([1.0, 20.0], [[0.25, 0.6], [0.6, 4.0]])
+TRUTH = np.array([1.4, 18.0])
+
+
+def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.atleast_1d(NORMAL.logpdf(theta)) + 100.0
+
+
+def weights(folder: Path) -> Sampled:
+    wider = multivariate_normal(NORMAL.mean, 2 * NORMAL.cov)
+    theta = wider.rvs(2000, random_state=1)
+    found = by_weights(log_l, PRIOR, theta, wider.logpdf(theta), TRUTH, 3000, 1)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda _: by_grid(log_l, PRIOR, TRUTH, 3000, 1, 50),
+        lambda folder: by_chain(log_l, PRIOR, TRUTH, 3000, 1, mcmc=McmcSettings(walkers=16), file=folder / "c.h5"),
+        weights,
+    ],
+    ids=["grid", "chain", "weights"],
+)
+def test_samples_and_densities(
+    method: Callable[[Path], Sampled], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampled, "STEPS", 300)
+    monkeypatch.setattr(sampled, "MOST_STEPS", 1500)
+    found = method(tmp_path)
+    assert found.good
+    assert found.values.mean(0) == pytest.approx(NORMAL.mean, abs=0.15)
+    assert found.values.std(0) == pytest.approx([0.5, 2.0], rel=0.08)
+    assert found.at_truth == pytest.approx(NORMAL.logpdf(TRUTH), abs=0.1)
+    # A grid gives the density of the cell.
+    assert found.at_samples.mean() == pytest.approx(-NORMAL.entropy(), abs=0.1)
+    assert not list(tmp_path.iterdir()), "emcee's file is gone"
+
+
+def test_weights_that_are_uneven_are_refused() -> None:
+    far = multivariate_normal([-5.0, 40.0], [[0.25, 0.0], [0.0, 4.0]])
+    theta = far.rvs(2000, random_state=1)
+    assert by_weights(log_l, PRIOR, theta, far.logpdf(theta), TRUTH, 100, 1) is None
