@@ -198,6 +198,8 @@ def test_scores_beside_the_baselines(trained: Path, capsys: pytest.CaptureFixtur
         found = scores["lines"][name]
         assert list(found["spectra"]) == ["GAN", "L1 alone", "a draw", "mean of draws", "Wiener", "observed"]
         assert found["spectra"]["GAN"] == found["spectra"]["L1 alone"]
+        assert len(found["power_of_draws"]["off"]) == len(scores["k"])
+    assert table.count("draws, mean P") == 2
     assert (trained / "out/scores.png").stat().st_size > 10_000
     # Through the survey of the training, the bank alone gives the same.
     bank = trained / "out/bank"

@@ -33,6 +33,7 @@ def _tables(scores: dict[str, Any], name: str, found: dict[str, Any]) -> list[st
         f"{found['sigma_noise']:.3g}, mean {found['mean']:.3g} {scores['unit']}",
         f"  {'':{WIDTH}s} mean off, 50% and 68% of maps   P off, 50% and 68%   P over true, by k  {columns}  PDF off",
         *(f"  {method:{WIDTH}s} {_spectra(scores, found, method, equal)}" for method in found["spectra"]),
+        *_of_draws(found),
         f"  {'no map at all':{WIDTH}s} {_errors(*without)}   (the mean of training, and P of the other maps)",
         f"  {'':{WIDTH}s} precision at recall {recalls} of peaks above {scores['sought']:g} sigma of the map, "
         "each method above its own threshold (legacy precision, recall where both are above that)",
@@ -47,6 +48,15 @@ def _spectra(scores: dict[str, Any], found: dict[str, Any], method: str, equal: 
     r = "  ".join(f"{spectra['correlation'][i]:9.3f}" for i in _shown(scores, equal))
     errors = _errors(found["mean_error"][method], spectra)
     return f"{errors}   {ratio:>17s}  {r}  {found['brightness'][method]['distance']:7.3f}"
+
+
+def _of_draws(found: dict[str, Any]) -> list[str]:
+    """The mean P(k) of draws, where there are any."""
+    if (power := found.get("power_of_draws")) is None:
+        return []
+    ratio = f"{min(power['ratio']):.2f} to {max(power['ratio']):.2f}"
+    mean = found["mean_error"]["mean of draws"]
+    return [f"  {'draws, mean P':{WIDTH}s} {_errors(mean, power)}   {ratio:>17s}"]
 
 
 def _errors(mean: dict[str, Any], power: dict[str, Any]) -> str:

@@ -121,9 +121,14 @@ def _judged(separators: dict[str, Separator], judgement: Judgement) -> Maps:
             one = next(iter(separators.values()))
             if one.meaning.settings.dropout:
                 draws = [one(observed, generator) for _ in range(DRAWS)]
-                made |= {"a draw": draws[0], "mean of draws": torch.stack(draws).mean(0)}
+                made |= {
+                    "a draw": draws[0],
+                    "mean of draws": torch.stack(draws).mean(0),
+                    "draws": torch.stack(draws, 1),
+                }
             made |= {"Wiener": one.wiener(observed), "observed": observed[:, channels]}
             parts.append({"true": true, "noise": observed - clean.sum(1), **made})
     whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     mean = one.wiener.mean_lines.flatten().double().numpy()
-    return Maps(whole.pop("true"), whole, whole.pop("noise"), channels, mean)
+    draws = whole.pop("draws").swapaxes(0, 1) if "draws" in whole else None
+    return Maps(whole.pop("true"), whole, whole.pop("noise"), channels, mean, draws)

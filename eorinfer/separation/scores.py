@@ -38,6 +38,8 @@ class Maps:
         Of each line, the channel that it was found in.
     training_mean
         (L,) mean intensities of the lines in training.
+    draws
+        (D, N, L, *cells) of one method, whose mean P(k) is its answer to P(k); None without any.
     """
 
     true: NDArray[np.float32]
@@ -45,6 +47,7 @@ class Maps:
     noise: NDArray[np.float32]
     channels: tuple[int, ...]
     training_mean: NDArray[np.float64]
+    draws: NDArray[np.float32] | None = None
 
 
 def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -> dict[str, Any]:
@@ -68,11 +71,12 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
     for i, name in enumerate(lines):
         true, noise = maps.true[:, i], maps.noise[:, maps.channels[i]]
         made = {method: array[:, i] for method, array in maps.made.items()}
+        draws = [] if maps.draws is None else [torch.from_numpy(draw[:, i]) for draw in maps.draws]
         found[name] = {
             "sigma_map": float(true.std()),
             "sigma_noise": float(noise.std()),
             "mean": float(true.mean(dtype=float)),
-            **_spectra(spectrum, true, noise, made),
+            **_spectra(spectrum, true, noise, made, draws),
             **_peaks(true, noise, made, radius),
             **_brightness(true, made),
             "mean_error": _means(true, made | {"training mean": np.full_like(true, maps.training_mean[i])}),
@@ -87,7 +91,9 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
     }
 
 
-def _spectra(spectrum: PowerSpectrum, true: Any, noise: Any, made: dict[str, Any]) -> dict[str, Any]:
+def _spectra(
+    spectrum: PowerSpectrum, true: Any, noise: Any, made: dict[str, Any], draws: list[torch.Tensor]
+) -> dict[str, Any]:
     """P(k) of the line and of the noise; of each method P over the true one, map by map and of means, and r(k).
 
     For comparison, how far off the mean P of the other maps is: what one would answer without looking at a map.
@@ -111,6 +117,9 @@ def _spectra(spectrum: PowerSpectrum, true: Any, noise: Any, made: dict[str, Any
             **_off(power / own - 1),
             "correlation": np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 0).mean(0).tolist(),
         }
+    if draws:
+        power = np.mean([spectrum(draw).numpy() for draw in draws], axis=0)
+        out["power_of_draws"] = {"ratio": (power.mean(0) / own.mean(0)).tolist(), **_off(power / own - 1)}
     # Where the line is as strong as the noise, on a logarithmic scale the nearest bin; none without noise.
     if of_noise.max() > 1e-9 * own.mean(0).max():
         out["equal"] = int(np.abs(np.log(own.mean(0) / of_noise)).argmin())

@@ -131,6 +131,17 @@ def test_signal_and_noise_are_equal_somewhere_only_with_noise() -> None:
     assert {p["of"] for p in clean["lines"]["ha"]["peaks"]["itself"]} == {"map"}
 
 
+def test_power_of_draws_is_the_mean_of_theirs() -> None:
+    scores, maps = known()
+    assert "power_of_draws" not in scores["lines"]["ha"]
+    # Powers of 1 and 9 times the true one.
+    draws = np.stack([maps.true, 3 * maps.true])
+    with_draws = Maps(maps.true, {"itself": maps.true}, maps.noise, (0,), np.ones(1), draws)
+    found = score(with_draws, IMAGE, ["ha"], 3.0)["lines"]["ha"]["power_of_draws"]
+    np.testing.assert_allclose(found["ratio"], 5.0, rtol=1e-5)
+    np.testing.assert_allclose([found["off"], found["off_68"]], 4.0, rtol=1e-5)
+
+
 def test_without_a_map_the_power_of_the_others_is_answered() -> None:
     _, maps = known()
     two = np.concatenate([maps.true[:1], 2 * maps.true[:1]])
