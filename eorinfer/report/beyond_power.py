@@ -89,6 +89,8 @@ def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.
         At least one.
     """
     plt = pyplot()
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     figure, axes = plt.subplots(
         1, 3 + len(pairs.preference), figsize=(3.2 * (3 + len(pairs.preference)), 3.2), layout="constrained"
     )
@@ -108,7 +110,10 @@ def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.
     for power, scatter, colour in zip(pairs.power[typical], pairs.scatter[typical], COLOURS, strict=False):
         axes[2].errorbar(k, power[:bins], scatter[:bins], color=colour, marker="o", ms=3, lw=1.2, capsize=2)
     axes[2].set(xscale="log", yscale="log", xlabel=r"$k$ [Mpc$^{-1}$]")
-    axes[2].set_title("their $P(k)$, and the scatter of one observation", fontsize=9)
+    axes[2].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[2].xaxis.set_major_formatter(ScalarFormatter())
+    axes[2].xaxis.set_minor_formatter(NullFormatter())
+    axes[2].set_title("$P(k)$, scatter of one observation", fontsize=9)
     for axis, (method, found) in zip(axes[3:], pairs.preference.items(), strict=True):
         spread = max(float(np.quantile(np.abs(found), 0.95)), 1e-3)
         axis.hist(np.clip(found.ravel(), -spread, spread), np.linspace(-spread, spread, BINS), histtype="step")
