@@ -4,8 +4,8 @@
 
 Boxes, survey and condition of examples/field.toml: 21cmFAST at z = 9, slices of 32² cells of 4 Mpc with 1 mK of noise,
 conditioned on the neutral fraction of the slice; a fifth of the boxes is held out. Four flows are trained by the same
-code on the same maps: the multiscale flow; coupling layers after Glow, for as long; the isotropic flow and a Gaussian
-field, which take less. Printed are
+code on the same maps: the multiscale flow; coupling layers after Glow, for a third of its time; the isotropic flow and
+a Gaussian field, which take less. Printed are
 
 bits        -log2 p(x | y) a cell on all slices of the held-out boxes; errors are those of a mean over boxes.
 statistics  in bins of the neutral fraction, of maps made at the very neutral fractions of as many real ones: the
