@@ -18,7 +18,6 @@ from eorinfer import Run
 from eorinfer.inference.conditions import field_observable
 from eorinfer.inference.data import Cubes, validation_rows
 from eorinfer.inference.field import FieldFlow
-from eorinfer.inference.field_alarm import KnownImages, scale_p_values
 from eorinfer.inference.field_training import Conditioned, FieldTask, row_conditions
 from eorinfer.inference.flow import PosteriorNetwork
 from eorinfer.inference.regression import RegressionNetwork
@@ -49,10 +48,14 @@ class OnGrid:
         log_q = log_q - log_q.max(1, keepdims=True)
         return cls(points, log_q - np.log(np.trapezoid(np.exp(log_q), points, axis=1))[:, None])
 
+    @property
+    def mean(self) -> Array:
+        """(n,)"""
+        return np.asarray(np.trapezoid(np.exp(self.log_q) * self.points, self.points, axis=1))
+
     def line(self, truth: Array) -> str:
         """Errors, widths, coverage, and information about the truths (n,)."""
-        q = np.exp(self.log_q)
-        mean = np.trapezoid(q * self.points, self.points, axis=1)
+        q, mean = np.exp(self.log_q), self.mean
         std = np.sqrt(np.trapezoid(q * (self.points - mean[:, None]) ** 2, self.points, axis=1))
         steps = 0.5 * (q[:, 1:] + q[:, :-1]) * np.diff(self.points, axis=1)
         below = np.concatenate([np.zeros((len(q), 1)), steps.cumsum(1)], axis=1)
@@ -108,33 +111,6 @@ def posteriors(run: Run, flows: dict[str, FieldFlow], maps: "Maps", out: Path) -
                 y = torch.from_numpy(grid)[:, None, None].expand(-1, len(truth), 1)
                 log_q = network.log_prob_batch(y, features).double().numpy().T
             print(f"{name:14s} {OnGrid.of(np.tile(grid, (len(truth), 1)), log_q).line(truth)}", flush=True)
-
-
-@torch.no_grad()
-def alarms(run: Run, flow: FieldFlow) -> None:
-    """How often ln p by scale calls maps of one half of the held-out boxes unlike those of the other half."""
-    from field_21cm import observed
-
-    print("\n21cm alarm: held-out maps whose smallest p-value over scales, times their number, is below 0.05; by scale")
-    known: KnownImages | None = None
-    for noise in (None, *NOISES):
-        maps = observed(run, only=True, noise=noise)
-        some = maps[np.flatnonzero(maps.box % 2 == (1 if known is None else 0))]
-        if known is None:
-            known = KnownImages(_scales(flow, some), some.y.numpy(), some.box)
-            some = maps[np.flatnonzero(maps.box % 2 == 0)]
-        p = scale_p_values(_scales(flow, some), some.y.numpy(), known)
-        flagged = (p.min(1) * p.shape[1] < 0.05).mean()
-        parts = ", ".join(f"{share:.1%}" for share in (p < 0.05).mean(0))
-        print(
-            f"noise {noise or 'as in training'}: {flagged:.1%}; p < 0.05 from the coarsest scale on: {parts}",
-            flush=True,
-        )
-
-
-def _scales(flow: FieldFlow, maps: "Maps") -> Array:
-    parts = zip(maps.x.split(64), maps.y.split(64), strict=True)
-    return torch.cat([flow.network.log_prob_scales(*part) for part in parts]).numpy()
 
 
 def spread_evenly(y: Array, box: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -190,6 +190,13 @@ def test_a_lognormal_field_is_more_than_its_power_spectrum(tmp_path: Path, capsy
         assert methods["field flow"][kind]["difference"]["median"] > 3
     # The very same power, but for the product of the noise with the field.
     assert abs(methods["power spectrum"]["phases turned"]["auc"] - 0.5) < 0.1
+    pairs = json.loads((tmp_path / "beyond/beyond.json").read_text())["equal_power"]
+    assert f"equal power: {pairs['pairs']} pairs of" in said
+    assert pairs["pairs"] >= 5
+    assert pairs["chi2"]["largest"] < pairs["bins"] == 3
+    assert max(pairs["difference"]["log_amplitude"], pairs["difference"]["slope"]) >= 0.1
+    assert set(pairs["methods"]) == {"field flow", "power spectrum"}
+    assert (tmp_path / "beyond/pairs.png").exists()
     assert call("field", "beyond-power", model, "--out", tmp_path / "b", "--n", "3") == 2
     assert "--n 3: at least ten images are needed" in capsys.readouterr().err
     shutil.copytree(model, tmp_path / "alone" / "field")
@@ -252,3 +259,25 @@ def test_a_flow_on_slices_gives_a_posterior_of_a_map(tmp_path: Path) -> None:
     again = ("infer", "--posterior", tmp_path / "flow", "--observation", tmp_path / "map.npy", "--samples", 70)
     assert call(*again, "--out", tmp_path / "out") == 0
     assert len(Samples.read(tmp_path / "out/chains/field-flow")) == 70
+
+
+def test_pairs_of_slices_with_a_likelihood_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Slices of cubes, one condition: the run has no power-spectrum likelihood of those, so one is learned."""
+    path = field_config(
+        tmp_path,
+        simulator={"kind": "gaussian-field", "cells": 8, "dimension": 3, "box_length": 8.0},
+        prior={"log_amplitude": [-0.1, 0.1]},
+        observation={"theta": {"log_amplitude": 0.0, "slope": -1.5}},
+        field={"image": "slices", "condition": ["slope"], "steps": 20},
+        training={"steps": 12, "batch_size": 16, "ensemble": 1, "validation_fraction": 0.3},
+    )
+    out = tmp_path / "run"
+    assert call("field", "train", path, "--out", out) == 0
+    assert call("field", "beyond-power", out / "field", "--out", tmp_path / "beyond", "--n", "20") == 0
+    assert "power spectrum: of pairs of equal power the right condition" in capsys.readouterr().out
+    content = json.loads((tmp_path / "beyond/beyond.json").read_text())
+    pairs = content["equal_power"]
+    assert pairs["pairs"] == 20  # of eight slices of each held-out cube
+    assert pairs["difference"]["slope"] >= 0.3
+    assert set(content["methods"]) == set(pairs["methods"]) == {"field flow", "power spectrum"}
+    assert not list(out.glob("emulator*"))

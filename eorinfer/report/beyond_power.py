@@ -1,10 +1,12 @@
 """Real images beside copies of the same power spectrum, and what likelihoods make of them."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.prior import Prior
+from eorinfer.report.corner import COLOURS
 from eorinfer.report.figures import pyplot
 from simulators import Observable
 
@@ -56,4 +58,66 @@ def beyond_power_figure(
         axis.legend(fontsize=8)
     for axis in [*axes[0][len(shown) :], *axes[1][len(scores) :]]:
         axis.set_axis_off()
+    return figure
+
+
+class Pairs(Protocol):
+    """What is drawn of `eorinfer.run.equal_power.EqualPower`."""
+
+    @property
+    def images(self) -> NDArray[np.float32]: ...
+    @property
+    def y(self) -> NDArray[np.float64]: ...
+    @property
+    def power(self) -> NDArray[np.float64]: ...
+    @property
+    def scatter(self) -> NDArray[np.float64]: ...
+    @property
+    def preference(self) -> dict[str, NDArray[np.float64]]: ...
+
+
+def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.float64], pairs: Pairs) -> Any:
+    """The pair that is as easy to tell as most are, its spectra, and how far each method prefers the right conditions.
+
+    Parameters
+    ----------
+    observable, conditions
+        Of the images.
+    k
+        (K,) in 1/Mpc, of the spectra's bins.
+    pairs
+        At least one.
+    """
+    plt = pyplot()
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    figure, axes = plt.subplots(
+        1, 3 + len(pairs.preference), figsize=(3.2 * (3 + len(pairs.preference)), 3.2), layout="constrained"
+    )
+    first = next(iter(pairs.preference.values())).sum(1)
+    typical = int(np.argsort(first)[len(first) // 2])
+    pictures = pairs.images[typical, :, 0]
+    pictures = pictures if pictures.ndim == 3 else pictures[..., 0]
+    low, high = np.percentile(pictures, [0.5, 99.5])
+    for axis, picture, y in zip(axes, pictures, pairs.y[typical], strict=False):
+        drawn = axis.imshow(picture.T, origin="lower", vmin=low, vmax=high)
+        named = zip(conditions.parameters[:2], y, strict=False)
+        axis.set_title(", ".join(f"${p.label}$ = {value:.3g}" for p, value in named), fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.colorbar(drawn, ax=axes[:2].tolist(), shrink=0.8, label=observable.unit)
+    bins = len(k)  # of the first channel
+    for power, scatter, colour in zip(pairs.power[typical], pairs.scatter[typical], COLOURS, strict=False):
+        axes[2].errorbar(k, power[:bins], scatter[:bins], color=colour, marker="o", ms=3, lw=1.2, capsize=2)
+    axes[2].set(xscale="log", yscale="log", xlabel=r"$k$ [Mpc$^{-1}$]")
+    axes[2].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[2].xaxis.set_major_formatter(ScalarFormatter())
+    axes[2].xaxis.set_minor_formatter(NullFormatter())
+    axes[2].set_title("$P(k)$, scatter of one observation", fontsize=9)
+    for axis, (method, found) in zip(axes[3:], pairs.preference.items(), strict=True):
+        spread = max(float(np.quantile(np.abs(found), 0.95)), 1e-3)
+        axis.hist(np.clip(found.ravel(), -spread, spread), np.linspace(-spread, spread, BINS), histtype="step")
+        axis.axvline(0, color="0.5", linewidth=0.8)
+        axis.set_xlabel(f"ln p(own y) - ln p(other's y), {method} [nats]", fontsize=8)
+        axis.set_ylabel("images; beyond the ends in the last bins", fontsize=8)
     return figure

@@ -9,17 +9,16 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from eorinfer.config import load_config
-from eorinfer.errors import InputError
+from eorinfer.errors import InputError, WorkError
 from eorinfer.files import make_folder, write_json
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
-from eorinfer.inference.emulator import Emulator
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.flow import as_theta, build_power_spectrum
 from eorinfer.inference.grid import grid_samples
-from eorinfer.observation import Observation
 from eorinfer.progress import Progress
-from eorinfer.report.beyond_power import beyond_power_figure
+from eorinfer.report.beyond_power import beyond_power_figure, equal_power_figure
 from eorinfer.report.figures import save_figure
+from eorinfer.run.equal_power import LogLikelihood, find_equal_power, spectrum_likelihood
 from eorinfer.run.field_sample import RealImages
 from eorinfer.run.steps import Run
 from eorinfer.summaries.surrogates import gaussian_copies, phase_randomised, shells
@@ -35,11 +34,12 @@ BATCH = 64
 
 
 def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, progress: Progress) -> None:
-    """Write ``beyond.json`` and ``beyond.png``.
+    """Write ``beyond.json``, ``beyond.png`` and ``pairs.png``.
 
     The clean cubes of held-out images are copied with their phases turned at random, and as Gaussian fields of the same
     spectrum; each goes through the survey with the same noise. At their own conditions the flow's ln p(x | y) of real
-    images and copies is compared, and with it the power-spectrum likelihood, where the run has one.
+    images and copies is compared, and with it the power-spectrum likelihood. Then there are pairs of held-out images
+    of different conditions whose power spectra agree: which of the two conditions does each method prefer?
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
     images, y = {}, np.zeros(0)
     for name, change in changes.items():
         images[name], y = source.held_out(n, change)
-    scores = {FLOW: {name: _log_p(flow, torch.from_numpy(x), y) for name, x in images.items()}}
-    likelihood = _likelihood(flow, run, opened)
-    if likelihood is None:
-        progress.line("power spectrum: the run has no emulator for these images; `eorinfer mcmc` makes one")
-    else:
-        scores[POWER] = {name: _log_l(likelihood, flow, x, y) for name, x in images.items()}
+    methods: dict[str, LogLikelihood] = {FLOW: lambda x, y: _log_p(flow, torch.from_numpy(x), y)}
+    try:
+        methods[POWER] = _log_l(spectrum_likelihood(flow, opened, source, seed))
+    except WorkError as error:
+        progress.line(f"power spectrum: left out, {error}")
+    scores = {method: {name: log_l(x, y) for name, x in images.items()} for method, log_l in methods.items()}
     content: dict[str, Any] = {"format": FORMAT, "model": str(model), "images": len(y), "methods": {}}
     for method, found in scores.items():
         content["methods"][method] = {name: _told(found[REAL], found[name]) for name in found}
@@ -93,10 +93,17 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
         for name, one in content["posteriors"].items():
             texts = [f"{p}: off by {v['pull']:.1f} sigma, std {v['std']:.3g}" for p, v in one.items()]
             progress.line(f"posteriors of {name} images, medians: {'; '.join(texts)}")
+    pairs = find_equal_power(flow, opened, source, methods, n, seed)
+    content["equal_power"] = pairs.content(flow.conditions.names)
+    for line in _pair_lines(content["equal_power"]):
+        progress.line(line)
     make_folder(out)
     write_json(out / "beyond.json", content)
+    if len(pairs.chi2):
+        spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum)
+        save_figure(equal_power_figure(flow.observable, flow.conditions, spectrum.k.numpy(), pairs), out / "pairs")
     save_figure(beyond_power_figure(flow.observable, images, scores), out / "beyond")
-    progress.line(f"results: {out}/beyond.json, beyond.png")
+    progress.line(f"results: {out}/beyond.json, beyond.png{', pairs.png' if len(pairs.chi2) else ''}")
 
 
 def _log_p(flow: FieldFlow, images: torch.Tensor, y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -106,20 +113,35 @@ def _log_p(flow: FieldFlow, images: torch.Tensor, y: NDArray[np.float64]) -> NDA
         return torch.cat([flow.network.log_prob(x, some) for x, some in parts]).double().numpy()
 
 
-def _likelihood(flow: FieldFlow, run: Path, opened: Run) -> PowerSpectrumLikelihood | None:
-    """Of the run, if it is one of the flow's images and conditions."""
-    same = flow.settings.image == "whole" and flow.conditions.names == opened.config.prior.names
-    if not same or not (run / "emulator" / "emulator.json").exists():
-        return None
-    emulator, _ = Emulator.load(run / "emulator")
-    return PowerSpectrumLikelihood(emulator, build_power_spectrum(flow.observable, opened.tables.power_spectrum))
+def _log_l(likelihood: PowerSpectrumLikelihood) -> LogLikelihood:
+    """Ln L(y) of the images' power spectra."""
+
+    def log_l(images: NDArray[np.float32], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        with torch.no_grad():
+            power = likelihood.power_spectrum(torch.from_numpy(images)).flatten(1).double()
+            return likelihood.emulator.log_likelihood(power, as_theta(y)).numpy()
+
+    return log_l
 
 
-def _log_l(
-    likelihood: PowerSpectrumLikelihood, flow: FieldFlow, images: NDArray[np.float32], y: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    observed = (Observation.of(flow.observable, x) for x in images)
-    return np.array([likelihood.of(one)(theta[None])[0] for one, theta in zip(observed, y, strict=True)])
+def _pair_lines(content: dict[str, Any]) -> list[str]:
+    """What `EqualPower.content` says, in words."""
+    where = f"of {content['candidates']} held-out images with conditions at least {content['apart']:.0%} of their range"
+    if not content["pairs"]:
+        return [f"equal power: no pair {where} apart has power spectra that agree"]
+    apart = ", ".join(f"{name} {value:.3g}" for name, value in content["difference"].items())
+    lines = [
+        f"equal power: {content['pairs']} pairs {where} apart ({apart} in the median), whose power spectra agree (chi2 "
+        f"{content['chi2']['median']:.1f} in the median, below {content['bins']} bins in all)"
+    ]
+    for method, one in content["methods"].items():
+        d = one["difference"]
+        lines.append(
+            f"{method}: of pairs of equal power the right condition preferred in {one['preferred']:.0%}, by "
+            f"{d['median']:+.2f} nats an image (median; 68% in {d['low']:+.2f} to {d['high']:+.2f}), "
+            f"AUC {one['auc']:.2f}"
+        )
+    return lines
 
 
 def _told(real: NDArray[np.float64], copies: NDArray[np.float64]) -> dict[str, Any]:

@@ -163,6 +163,41 @@ def write_samples(
     progress.line(f"results: {out}/images.png, images.h5, images.json")
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Images of a run.
+
+    Attributes
+    ----------
+    rows
+        That they are from.
+    numbers
+        (n,) of the images, counted one row after the other.
+    slices
+        Images of a row.
+    y
+        (n, P) their conditions.
+    """
+
+    rows: Rows
+    numbers: NDArray[np.int64]
+    slices: int
+    y: NDArray[np.float64]
+
+    def __getitem__(self, some: NDArray[np.int64]) -> "Chosen":
+        return Chosen(self.rows, self.numbers[some], self.slices, self.y[some])
+
+    @property
+    def seed(self) -> NDArray[np.uint64]:
+        """(n,) of their realisations."""
+        return self.rows.seed[self.numbers // self.slices]
+
+    def places(self) -> list[tuple[int, int | None]]:
+        """Row of each, and which of its slices it is."""
+        pairs = (divmod(int(number), self.slices) for number in self.numbers)
+        return [(row, place if self.slices > 1 else None) for row, place in pairs]
+
+
 class RealImages:
     """Images of a run, as the flow's training saw them: observed, sliced and dequantised."""
 
@@ -175,12 +210,17 @@ class RealImages:
 
         With `change` the clean cubes (1, C, *cells) are changed before they are observed, with the same noise.
         """
-        rows, y = self._rows()
+        chosen = self.choose(n)
+        return self.images(chosen, change), chosen.y
+
+    def choose(self, n: int, *, held_out: bool = True) -> "Chosen":
+        """At most n images that training held out, or else that it had, spread over the rows."""
+        rows, y = self._rows(held_out=held_out)
         # One of each row before a second one of any.
         rng = np.random.default_rng([self._seed, 19])
         numbers = rng.permuted(np.arange(y.shape[0] * y.shape[1]).reshape(y.shape[:2]), axis=1)
         chosen = rng.permutation(numbers).T.ravel()[:n]
-        return self._images(rows, chosen, y.shape[1], change), y.reshape(-1, y.shape[-1])[chosen]
+        return Chosen(rows, chosen, y.shape[1], y.reshape(-1, y.shape[-1])[chosen])
 
     def at(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
         """As many images as there are conditions y (n, P), which are all the same."""
@@ -192,27 +232,42 @@ class RealImages:
         off = float(np.abs(flat[nearest] - y[0]).max())
         boxes = len(np.unique(rows.seed[nearest // there.shape[1]]))
         self._parts.progress.line(f"x_HI = {y[0, 0]:g}: real images within {off:.2g} of it, from {boxes} realisations")
-        return self._images(rows, nearest, there.shape[1])
+        return self.images(Chosen(rows, nearest, there.shape[1], flat[nearest]))
 
-    def _rows(self) -> tuple[Rows, NDArray[np.float64]]:
+    def _rows(self, *, held_out: bool = True) -> tuple[Rows, NDArray[np.float64]]:
         config = self._parts.config
         rows = self._run.training_rows(self._run.observe())
-        rows = rows[validation_rows(rows.seed, config.tables.training.validation_fraction)]
-        return rows, row_conditions(self._parts.bank, rows, config.prior, self._flow.settings).numpy()
+        rows = rows[validation_rows(rows.seed, config.tables.training.validation_fraction) == held_out]
+        y = row_conditions(self._parts.bank, rows, config.prior, self._flow.settings).numpy()
+        if self._flow.settings.image == "slices":  # parameters are those of all slices of a cube
+            y = np.broadcast_to(y, (len(y), config.observable.cells[-1], y.shape[-1]))
+        return rows, y
 
-    def _images(
-        self, rows: Rows, chosen: NDArray[np.int64], slices: int, change: Change | None = None
-    ) -> NDArray[np.float32]:
-        """Images of rows * slices, numbered one row after the other."""
-        out = []
+    def images(self, chosen: "Chosen", change: Change | None = None) -> NDArray[np.float32]:
+        """The images (n, C, *cells), observed once; `change` as in `held_out`."""
         generator, own = (torch.Generator().manual_seed(derived_seed(self._seed, part)) for part in (20, 24))
-        for number in chosen:
-            row, place = divmod(int(number), slices)
-            clean = torch.from_numpy(self._parts.bank.read(self._parts.config.observable.name, rows[[row]]))
+        out = []
+        for row, place in chosen.places():
+            clean = self._clean(chosen.rows[[row]])
             if change is not None:
                 clean = change(clean, own)
-            out.append(self._observed(clean, place if slices > 1 else None, generator))
-        return torch.cat(out).numpy()
+            out.append(self._observed(clean, place, generator))
+        return torch.cat(out).numpy() if out else np.zeros((0, *self._flow.observable.shape), np.float32)
+
+    def measured(
+        self, chosen: "Chosen", draws: int, measure: Callable[[torch.Tensor], torch.Tensor]
+    ) -> NDArray[np.float64]:
+        """What `measure` makes of images (B, C, *cells), each observed several times: (n, draws, D)."""
+        generator = torch.Generator().manual_seed(derived_seed(self._seed, 28))
+        out = []
+        for row, place in chosen.places():
+            clean = self._clean(chosen.rows[[row]])
+            observed = self._observed(clean.expand(draws, *clean.shape[1:]), place, generator)
+            out.append(measure(observed).double().numpy())
+        return np.stack(out)
+
+    def _clean(self, row: Rows) -> torch.Tensor:
+        return torch.from_numpy(self._parts.bank.read(self._parts.config.observable.name, row))
 
     def _simulated(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
         """New simulations at theta; parameters that are no conditions are drawn from the prior."""
@@ -233,7 +288,7 @@ class RealImages:
 
     @torch.no_grad()
     def _observed(self, clean: torch.Tensor, place: int | None, generator: torch.Generator) -> torch.Tensor:
-        """One cube (1, C, *cells) as an image; a slice at random where no `place` is given."""
+        """Cubes (B, C, *cells) as images, with noise of their own; of a slice at random where no `place` is given."""
         images = self._parts.survey(clean, generator)
         if self._flow.settings.image == "slices":
             if place is None:
