@@ -130,5 +130,5 @@ def _judged(separators: dict[str, Separator], judgement: Judgement) -> Maps:
             parts.append({"true": true, "noise": observed - clean.sum(1), **made})
     whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
     mean = one.wiener.mean_lines.flatten().double().numpy()
-    draws = whole.pop("draws").swapaxes(0, 1) if "draws" in whole else None
-    return Maps(whole.pop("true"), whole, whole.pop("noise"), channels, mean, draws)
+    several = whole.pop("draws").swapaxes(0, 1) if "draws" in whole else None
+    return Maps(whole.pop("true"), whole, whole.pop("noise"), channels, mean, several)
