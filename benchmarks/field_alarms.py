@@ -13,34 +13,27 @@ from the model of training with a steeper escape fraction. As an observer would,
 says that the condition is, for known maps too.
 """
 
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from field_worlds import other_sources
 from neutral_fraction import NOISES, flow_posteriors
 from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer import Run
-from eorinfer.config import check_config
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.field_alarm import KnownImages, scale_p_values
-from eorinfer.progress import for_terminal
 
 if TYPE_CHECKING:
     from field_21cm import Maps
 
-#: Maps that are known, maps of each world, and boxes of another source model.
-KNOWN, ASKED, BOXES = 480, 96, 12
+#: Maps that are known, and maps of each world.
+KNOWN, ASKED = 480, 96
 #: Of residuals, in mK.
 RMS = (0.5, 1.0, 2.0)
-#: What differs in ``[simulator]``.
-SOURCES: dict[str, dict[str, Any]] = {
-    "Park19 sources": {"spin_temperature": True, "independent_redshifts": True},
-    "ALPHA_ESC = 0.5": {"fixed": {"ALPHA_ESC": 0.5}},
-}
 Array = NDArray[np.float64]
 
 
@@ -63,7 +56,7 @@ def alarms(run: Run, flow: FieldFlow, out: Path) -> None:
 
 def worlds(run: Run, maps: "Maps", out: Path) -> dict[str, Tensor]:
     """Maps (n, 1, *cells) by name."""
-    from field_21cm import observed, observed_rows
+    from field_21cm import observed
 
     asked = maps.box % 2 == 0
     known = _some(maps, asked, ASKED).x
@@ -73,13 +66,7 @@ def worlds(run: Run, maps: "Maps", out: Path) -> dict[str, Tensor]:
     for name, made in (("residual", residual), ("ramp", ramp)):
         for rms in RMS:
             found[f"{name} {rms:g} mK"] = known + rms * made(known.shape)
-    content = tomllib.loads(Path(run.config.file).read_text())
-    for name, changed in SOURCES.items():
-        table = {"simulator": content["simulator"] | changed, "inference": {"rounds": [BOXES]}}
-        folder = out / name.replace(" ", "-").replace("=", "is")
-        world = Run(check_config(Path(run.config.file), content | table), folder, for_terminal())
-        world.simulate()
-        there = observed_rows(world, world.training_rows(world.observe()))
+    for name, there in other_sources(run, out).items():
         seen = (there.y >= maps.y.min()) & (there.y <= maps.y.max())
         found[name] = _some(there, seen[:, 0].numpy(), ASKED).x
     return found

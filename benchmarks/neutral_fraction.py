@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from field_worlds import other_sources
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from eorinfer.inference.training import fit
 if TYPE_CHECKING:
     from field_21cm import Maps
 
-#: Held-out maps, those with wrong noise, and that noise in mK.
+#: Held-out maps, those with wrong noise and of each other source model, and that noise in mK.
 MAPS, FEWER, NOISES = 200, 100, (0.5, 2.0)
 #: Points of the first grid, of the one where the posterior is, and nats below its peak where that ends.
 COARSE, FINE, DEPTH = 24, 33, 12.0
@@ -85,20 +86,21 @@ class Task(nn.Module):
 
 
 def posteriors(run: Run, flows: dict[str, FieldFlow], maps: "Maps", out: Path) -> None:
-    """Print a line for each method, on maps with the right noise and with wrong noise."""
+    """Print a line for each method, on maps as in training, with wrong noise, and of other source models."""
     from field_21cm import observed
 
     conditions = flows["multiscale"].conditions
     networks = {name: regression(run, flows["multiscale"], name, out) for name in ("CNN, Gaussian", "NPE")}
-    chosen = spread_evenly(maps.y[:, 0].numpy(), maps.box)
-    for noise in (None, *NOISES):
-        some = (maps if noise is None else observed(run, only=True, noise=noise))[
-            chosen[: MAPS if noise is None else FEWER]
-        ]
+    chosen = spread_evenly(maps.y[:, 0].numpy(), MAPS)
+    worlds = {"as in training": maps[chosen]}
+    worlds |= {f"noise of {noise} mK": observed(run, only=True, noise=noise)[chosen[:FEWER]] for noise in NOISES}
+    for name, there in other_sources(run, out).items():
+        worlds[name] = there[spread_evenly(there.y[:, 0].numpy(), FEWER)]
+    for world, some in worlds.items():
         inside = conditions.contains(some.y.numpy())
         some = some[np.flatnonzero(inside)]
         truth = some.y[:, 0].numpy()
-        print(f"\n21cm posterior of the neutral fraction, {len(truth)} maps, noise {noise or 'as in training'}")
+        print(f"\n21cm posterior of the neutral fraction, {len(truth)} maps, {world}")
         for name, flow in flows.items():
             start = time.process_time()
             found = flow_posteriors(flow, some.x)
@@ -113,14 +115,14 @@ def posteriors(run: Run, flows: dict[str, FieldFlow], maps: "Maps", out: Path) -
             print(f"{name:14s} {OnGrid.of(np.tile(grid, (len(truth), 1)), log_q).line(truth)}", flush=True)
 
 
-def spread_evenly(y: Array, box: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Maps as even in y as those there are allow, in random order."""
+def spread_evenly(y: Array, n: int) -> NDArray[np.int64]:
+    """Maps, at most n, as even in y as those there are allow, in random order."""
     rng, bins = np.random.default_rng(17), np.linspace(0, 1, 11)
     groups = [list(rng.permutation(np.flatnonzero(np.digitize(y, bins) == i))) for i in range(1, 11)]
     chosen: list[int] = []
-    while len(chosen) < MAPS:
+    while len(chosen) < min(n, sum(map(len, groups)) + len(chosen)):
         chosen += [group.pop() for group in groups if group]
-    return rng.permutation(np.array(chosen[:MAPS]))
+    return rng.permutation(np.array(chosen[:n]))
 
 
 @torch.no_grad()

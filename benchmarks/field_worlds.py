@@ -1,0 +1,35 @@
+"""21cm maps of other source models than the one that field_21cm.py trains on. A part of it."""
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eorinfer import Run
+from eorinfer.config import check_config
+from eorinfer.progress import for_terminal
+
+if TYPE_CHECKING:
+    from field_21cm import Maps
+
+#: Boxes of each.
+BOXES = 12
+#: What differs in ``[simulator]``.
+SOURCES: dict[str, dict[str, Any]] = {
+    "Park19 sources": {"spin_temperature": True, "independent_redshifts": True},
+    "ALPHA_ESC = 0.5": {"fixed": {"ALPHA_ESC": 0.5}},
+}
+
+
+def other_sources(run: Run, out: Path) -> dict[str, "Maps"]:
+    """Observed maps of each model by name, simulated where they lack."""
+    from field_21cm import observed_rows
+
+    found = {}
+    content = tomllib.loads(Path(run.config.file).read_text())
+    for name, changed in SOURCES.items():
+        table = {"simulator": content["simulator"] | changed, "inference": {"rounds": [BOXES]}}
+        folder = out / name.replace(" ", "-").replace("=", "is")
+        world = Run(check_config(Path(run.config.file), content | table), folder, for_terminal())
+        world.simulate()
+        found[name] = observed_rows(world, world.training_rows(world.observe()))
+    return found
