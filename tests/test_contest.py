@@ -20,7 +20,7 @@ from eorinfer.samples import Samples
 from .runs import call, config, quick_emulator
 
 METHODS = ["exact", "ps-diagonal", "ps-fixed", "ps-full", "ps-neural", "npe-power", "npe-image", "npe-both"]
-METHODS += ["npe-scattering", "regression", "field-flow"]
+METHODS += ["npe-scattering", "regression", "field-flow", "exact-emcee"]
 CONTEST: dict[str, Any] = {
     "methods": METHODS,
     "truths": 60,
@@ -94,9 +94,10 @@ def test_the_exact_answers_are_those_of_the_grid(held: Path) -> None:
     run = Run(load_config(config(held, **TABLES)), held / "run")
     observation = Observation.read(held / "run" / "observation.h5", run.config.observable)
     known = grid_posterior(run.config.simulator, 0.3, observation.values[0], run.config.prior, 5000, seed=1)  # type: ignore[arg-type]
-    found = Samples.read(held / "run" / "chains" / "exact")
-    assert found.mean == pytest.approx(known.mean, abs=4 * known.std.max() / 300**0.5)
-    assert found.std == pytest.approx(known.std, rel=0.2)
+    for method in ("exact", "exact-emcee"):
+        found = Samples.read(held / "run" / "chains" / method)
+        assert found.mean == pytest.approx(known.mean, abs=4 * known.std.max() / 300**0.5)
+        assert found.std == pytest.approx(known.std, rel=0.2)
 
 
 def test_a_second_call_asks_nothing_again_and_says_the_same(held: Path, tmp_path: Path) -> None:

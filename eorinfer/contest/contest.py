@@ -15,7 +15,7 @@ from eorinfer.contest.loop import loop_posterior
 from eorinfer.contest.networks import network_entrant
 from eorinfer.contest.scores import Score, find, log_volumes
 from eorinfer.contest.sequential import sequential_posterior
-from eorinfer.contest.settings import ContestSettings, Method
+from eorinfer.contest.settings import EXACT, ContestSettings, Method
 from eorinfer.contest.tables import contest_tables, cost_table, lines, observation_table
 from eorinfer.errors import InputError, WorkError
 from eorinfer.files import read_json, write_json
@@ -116,8 +116,8 @@ def enter(ground: Ground, name: Method) -> Entrant:
     """A method, trained or loaded."""
     if name in AMORTISED:
         return network_entrant(ground, name)
-    if name == "exact":
-        return exact_entrant(ground)
+    if name in EXACT:
+        return exact_entrant(ground, name)
     return field_entrant(ground) if name == "field-flow" else power_entrant(ground, name)
 
 

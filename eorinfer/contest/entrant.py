@@ -28,6 +28,7 @@ LABELS: dict[Method, str] = {
     "regression": "CNN regression, Gaussian errors",
     "field-flow": "field flow",
     "exact": "exact likelihood",
+    "exact-emcee": "exact likelihood, by emcee",
 }
 #: What gives posteriors at once, whatever is observed.
 AMORTISED: tuple[Method, ...] = ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression")

@@ -66,8 +66,8 @@ def field_entrant(ground: Ground) -> Entrant:
     return _entrant(ground, "field-flow", key, flow.facts["seconds"], likelihood, proposal)
 
 
-def exact_entrant(ground: Ground) -> Entrant:
-    """Of the modes of a Gaussian field in white noise."""
+def exact_entrant(ground: Ground, name: Method) -> Entrant:
+    """Of the modes of a Gaussian field in white noise, on a grid or by emcee."""
     config = ground.parts.config
     simulator, sigma = config.simulator, exact_noise(config.simulator, config.tables.survey) or 0.0
     assert isinstance(simulator, GaussianField)
@@ -76,7 +76,7 @@ def exact_entrant(ground: Ground) -> Entrant:
         modes = ModePower.of(observed[0].double().numpy(), simulator.box_length)
         return lambda theta: log_likelihood(simulator, sigma, modes, theta)
 
-    return _entrant(ground, "exact", ground.key_of("exact"), 0.0, likelihood)
+    return _entrant(ground, name, ground.key_of(name), 0.0, likelihood)
 
 
 def _entrant(
@@ -109,7 +109,7 @@ def _sampled(
 ) -> Sampled:
     """On a grid, or by emcee."""
     prior = ground.parts.config.prior
-    if len(prior.parameters) <= GRID:
+    if len(prior.parameters) <= GRID and name != "exact-emcee":
         return by_grid(log_l, prior, truth, n, seed, POINTS)
     mcmc, file = ground.parts.config.tables.mcmc, ground.folder(name) / "mcmc.h5"
     draws = FIELD_START_DRAWS if name == "field-flow" else START_DRAWS

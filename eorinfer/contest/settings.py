@@ -22,7 +22,10 @@ Method = Literal[
     "regression",
     "field-flow",
     "exact",
+    "exact-emcee",
 ]
+#: Known for Gaussian fields alone.
+EXACT: tuple[Method, ...] = ("exact", "exact-emcee")
 #: What the field flow's importance weights may start from, the best first.
 PROPOSALS: tuple[Method, ...] = ("npe-both", "npe-image", "npe-power")
 
@@ -111,8 +114,8 @@ def check_contest(
         )
     if "ps-2d" in settings.methods and len(simulator.observables[0].cells) != 3:
         raise ValueError('methods: "ps-2d", P(k_perp, k_par), is for cubes; the simulator makes maps')
-    if "exact" in settings.methods and exact_noise(simulator, survey) is None:
-        raise ValueError('methods: "exact" is known for kind = "gaussian-field" with white noise or none alone')
+    if (exact := set(EXACT) & set(settings.methods)) and exact_noise(simulator, survey) is None:
+        raise ValueError(f'methods: "{min(exact)}" is known for kind = "gaussian-field" with white noise or none alone')
 
 
 def exact_noise(simulator: Simulator, survey: SurveySettings) -> float | None:

@@ -1,7 +1,7 @@
 """Importance sampling: a posterior, and its evidence, from draws of something that is close to it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from eorinfer.prior import Prior
 
 #: Effective samples below which weights are not to be relied on.
 ENOUGH = 200
+#: Times that a proposal is made anew from weighted draws of the last one.
+ADAPTATIONS = 5
 #: The proposal made from a chain: widths over the chain's, and degrees of freedom of its tails.
 WIDER, FREEDOM = 1.3, 5
 #: No sample is nearer to an edge of the prior than this share of its side, so that its probit is finite.
@@ -48,6 +50,21 @@ class Weighted:
         """Log of the likelihood's integral over theta."""
         return float(logsumexp(self.log_weight) - np.log(len(self.log_weight)))
 
+    def tempered(self) -> "Weighted":
+        """With the weights to the highest power, at most one, at which `ENOUGH` of them count."""
+        known = np.isfinite(self.log_weight)
+
+        def to(power: float) -> Weighted:
+            log_weight = np.full(len(known), -np.inf)
+            log_weight[known] = power * self.log_weight[known]
+            return replace(self, log_weight=log_weight)
+
+        low, high = 0.0, 1.0
+        for _ in range(30):
+            power = (low + high) / 2
+            low, high = (power, high) if to(power).effective >= ENOUGH else (low, power)
+        return to(low)
+
     def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Samples (n, P) by weight, with replacement, and the log posterior density (n,) of each."""
         rows = rng.choice(len(self.theta), n, p=np.exp(self.log_weight - logsumexp(self.log_weight)))
@@ -61,6 +78,32 @@ def weighted(log_l: LogLikelihood, prior: Prior, theta: NDArray[np.float64], log
     if inside.any():
         values[inside] = log_l(theta[inside])
     return Weighted(theta, values - log_q, values)
+
+
+def adapted(
+    log_l: LogLikelihood, prior: Prior, theta: NDArray[np.float64], log_q: NDArray[np.float64], seed: int
+) -> Weighted:
+    """Weigh draws, and, while too few of them count, as many new ones `around` them.
+
+    The weights that a new proposal is made of are tempered, so that `ENOUGH` of them count and a few high ones do not
+    draw it together (adaptive importance sampling; Bugallo et al. 2017, doi:10.1109/MSP.2017.2699226). What the first
+    proposal does not reach at all is not found.
+
+    Parameters
+    ----------
+    log_l, prior, theta, log_q
+        As in `weighted`.
+    seed
+        Of the new draws.
+    """
+    found = weighted(log_l, prior, theta, log_q)
+    for _ in range(ADAPTATIONS):
+        if found.effective >= ENOUGH or np.isfinite(found.log_weight).sum() < ENOUGH:
+            break
+        chain, _ = found.tempered().draw(len(theta), np.random.default_rng(seed))
+        seed += 1
+        found = weighted(log_l, prior, *around(chain, prior, len(theta), seed))
+    return found
 
 
 def around(chain: NDArray[np.float64], prior: Prior, n: int, seed: int) -> tuple[NDArray[np.float64], ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.inference.grid import refined_grid
-from eorinfer.inference.importance import ENOUGH, LogLikelihood, around, weighted
+from eorinfer.inference.importance import ENOUGH, LogLikelihood, adapted, around, weighted
 from eorinfer.inference.mcmc import START_DRAWS, run_mcmc
 from eorinfer.inference.settings import McmcSettings
 from eorinfer.prior import Prior
@@ -115,8 +115,8 @@ def by_weights(
     n: int,
     seed: int,
 ) -> Sampled | None:
-    """From importance weights of draws theta (m, P) of log density log_q (m,); None where too few of them count."""
-    found = weighted(log_l, prior, theta, log_q)
+    """From importance weights of draws theta (m, P) of log density log_q (m,), `adapted`; None where too few count."""
+    found = adapted(log_l, prior, theta, log_q, seed)
     if found.effective < ENOUGH:
         return None
     values, at_samples = found.draw(n, np.random.default_rng(seed))

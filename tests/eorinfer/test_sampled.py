@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
 from eorinfer.inference import sampled
+from eorinfer.inference.importance import weighted
 from eorinfer.inference.sampled import Sampled, by_chain, by_grid, by_weights
 from eorinfer.inference.settings import McmcSettings
 from eorinfer.prior import Prior
@@ -55,7 +56,20 @@ def test_samples_and_densities(
     assert not list(tmp_path.iterdir()), "emcee's file is gone"
 
 
-def test_weights_that_are_uneven_are_refused() -> None:
-    far = multivariate_normal([-5.0, 40.0], [[0.25, 0.0], [0.0, 4.0]])
+def test_a_far_proposal_is_drawn_near() -> None:
+    """Eight of its own widths away: one of 2,000 draws would carry all the weight."""
+    far = multivariate_normal([-1.0, 32.0], [[0.25, 0.0], [0.0, 4.0]])
     theta = far.rvs(2000, random_state=1)
-    assert by_weights(log_l, PRIOR, theta, far.logpdf(theta), TRUTH, 100, 1) is None
+    assert weighted(log_l, PRIOR, theta, far.logpdf(theta)).effective < 5
+    found = by_weights(log_l, PRIOR, theta, far.logpdf(theta), TRUTH, 3000, 1)
+    assert found is not None
+    assert found.values.mean(0) == pytest.approx(NORMAL.mean, abs=0.15)
+    assert found.at_truth == pytest.approx(NORMAL.logpdf(TRUTH), abs=0.1)
+
+
+def test_weights_that_stay_uneven_are_refused() -> None:
+    """A comb, whose teeth no smooth proposal hits."""
+    wide = multivariate_normal([1.0, 20.0], NORMAL.cov)
+    theta = wide.rvs(2000, random_state=1)
+    comb = lambda t: log_l(t) - 0.5 * (np.sin(3e3 * t[:, 0]) / 1e-4) ** 2  # noqa: E731
+    assert by_weights(comb, PRIOR, theta, wide.logpdf(theta), TRUTH, 100, 1) is None
