@@ -20,7 +20,7 @@ from eorinfer.inference.importance import LogLikelihood
 from eorinfer.inference.mcmc import START_DRAWS
 from eorinfer.inference.neural_likelihood import train_neural_likelihood
 from eorinfer.inference.posterior import Posterior
-from eorinfer.inference.sampled import GRID, Sampled, by_chain, by_grid, by_weights
+from eorinfer.inference.sampled import GRID, Sampled, by_chain, by_grid, by_weights, from_prior
 from eorinfer.observation import Observation
 from eorinfer.run.field import trained_field
 from eorinfer.summaries.power import CylindricalPowerSpectrum
@@ -31,6 +31,10 @@ from simulators.base import derived_seed
 POINTS = 100
 #: Draws from the NPE that the field flow weighs; and of its chains, where too few of them count.
 PROPOSALS_OF_FLOW, FIELD_START_DRAWS = 2000, 1000
+#: Draws from the prior, and around them, that a likelihood of more parameters than a grid takes is weighed at.
+DRAWS = 10000
+#: What is not: the one costs too much, the other is there to be a chain.
+CHAINS: tuple[Method, ...] = ("field-flow", "exact-emcee")
 
 
 def power_entrant(ground: Ground, name: Method) -> Entrant:
@@ -107,10 +111,12 @@ def _entrant(
 def _sampled(
     ground: Ground, name: Method, log_l: LogLikelihood, truth: NDArray[np.float64], n: int, seed: int
 ) -> Sampled:
-    """On a grid, or by emcee."""
+    """On a grid; where there are more parameters by importance weights, or by emcee where too few of them count."""
     prior = ground.parts.config.prior
     if len(prior.parameters) <= GRID and name != "exact-emcee":
         return by_grid(log_l, prior, truth, n, seed, POINTS)
+    if name not in CHAINS and (found := from_prior(log_l, prior, truth, n, seed, DRAWS)) is not None:
+        return found
     mcmc, file = ground.parts.config.tables.mcmc, ground.folder(name) / "mcmc.h5"
     draws = FIELD_START_DRAWS if name == "field-flow" else START_DRAWS
     return by_chain(log_l, prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=draws)

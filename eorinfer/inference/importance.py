@@ -81,9 +81,14 @@ def weighted(log_l: LogLikelihood, prior: Prior, theta: NDArray[np.float64], log
 
 
 def adapted(
-    log_l: LogLikelihood, prior: Prior, theta: NDArray[np.float64], log_q: NDArray[np.float64], seed: int
+    log_l: LogLikelihood,
+    prior: Prior,
+    theta: NDArray[np.float64],
+    log_q: NDArray[np.float64],
+    seed: int,
+    wanted: float = ENOUGH,
 ) -> Weighted:
-    """Weigh draws, and, while too few of them count, as many new ones `around` them.
+    """Weigh draws, and, while fewer than wanted count, as many new ones `around` them; the best found.
 
     The weights that a new proposal is made of are tempered, so that `ENOUGH` of them count and a few high ones do not
     draw it together (adaptive importance sampling; Bugallo et al. 2017, doi:10.1109/MSP.2017.2699226). What the first
@@ -95,15 +100,18 @@ def adapted(
         As in `weighted`.
     seed
         Of the new draws.
+    wanted
+        Effective samples.
     """
-    found = weighted(log_l, prior, theta, log_q)
+    best = found = weighted(log_l, prior, theta, log_q)
     for _ in range(ADAPTATIONS):
-        if found.effective >= ENOUGH or np.isfinite(found.log_weight).sum() < ENOUGH:
+        if best.effective >= wanted or np.isfinite(found.log_weight).sum() < ENOUGH:
             break
         chain, _ = found.tempered().draw(len(theta), np.random.default_rng(seed))
         seed += 1
         found = weighted(log_l, prior, *around(chain, prior, len(theta), seed))
-    return found
+        best = max(best, found, key=lambda one: one.effective)
+    return best
 
 
 def around(chain: NDArray[np.float64], prior: Prior, n: int, seed: int) -> tuple[NDArray[np.float64], ...]:

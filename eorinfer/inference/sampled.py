@@ -114,10 +114,20 @@ def by_weights(
     truth: NDArray[np.float64],
     n: int,
     seed: int,
+    wanted: float = ENOUGH,
 ) -> Sampled | None:
     """From importance weights of draws theta (m, P) of log density log_q (m,), `adapted`; None where too few count."""
-    found = adapted(log_l, prior, theta, log_q, seed)
+    found = adapted(log_l, prior, theta, log_q, seed, wanted)
     if found.effective < ENOUGH:
         return None
     values, at_samples = found.draw(n, np.random.default_rng(seed))
     return Sampled(values, at_samples, float(log_l(truth[None])[0]) - found.log_integral, True)
+
+
+def from_prior(
+    log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: int, seed: int, draws: int
+) -> Sampled | None:
+    """From so many draws of the prior, `adapted` until a fifth of them counts; None where too few do in the end."""
+    theta = prior.sample(draws, np.random.default_rng(seed))
+    log_q = np.full(draws, -np.log(prior.high - prior.low).sum())
+    return by_weights(log_l, prior, theta, log_q, truth, n, seed, wanted=draws / 5)

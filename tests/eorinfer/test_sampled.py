@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, truncnorm
 
 from eorinfer.inference import sampled
 from eorinfer.inference.importance import weighted
-from eorinfer.inference.sampled import Sampled, by_chain, by_grid, by_weights
+from eorinfer.inference.sampled import Sampled, by_chain, by_grid, by_weights, from_prior
 from eorinfer.inference.settings import McmcSettings
 from eorinfer.prior import Prior
 from simulators import Parameter
@@ -65,6 +65,25 @@ def test_a_far_proposal_is_drawn_near() -> None:
     assert found is not None
     assert found.values.mean(0) == pytest.approx(NORMAL.mean, abs=0.15)
     assert found.at_truth == pytest.approx(NORMAL.logpdf(TRUTH), abs=0.1)
+
+
+def test_from_the_prior_in_nine_dimensions() -> None:
+    """Some parameters are known, of some half of the posterior would lie beyond the prior's edge, the rest is not."""
+    prior = Prior(tuple(Parameter(name, name, 0.0, 1.0, 0.5) for name in "abcdefghi"))
+    sigma = np.array([0.03, 0.03, 0.03, 0.1, 0.1, 0.1, 1e3, 1e3, 1e3])
+    middle = np.array([0.5, 0.3, 0.6, 0.0, 1.0, 0.5, 0.5, 0.5, 0.5])
+
+    def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        return -0.5 * np.asarray((((theta - middle) / sigma) ** 2).sum(-1))
+
+    truth = np.array([0.52, 0.3, 0.6, 0.05, 0.95, 0.5, 0.1, 0.9, 0.5])
+    known = truncnorm((0 - middle) / sigma, (1 - middle) / sigma, middle, sigma)
+    found = from_prior(log_l, prior, truth, 5000, 1, 10000)
+    assert found is not None
+    assert found.at_truth == pytest.approx(known.logpdf(truth).sum(), abs=0.1)
+    assert found.at_samples.mean() == pytest.approx(-known.entropy().sum(), abs=0.1)
+    assert found.values.mean(0) == pytest.approx(known.mean(), abs=5 * known.std().max() / 1500**0.5)
+    assert found.values.std(0) == pytest.approx(known.std(), rel=0.1)
 
 
 def test_weights_that_stay_uneven_are_refused() -> None:
