@@ -129,5 +129,5 @@ def from_prior(
 ) -> Sampled | None:
     """From so many draws of the prior, `adapted` until a fifth of them counts; None where too few do in the end."""
     theta = prior.sample(draws, np.random.default_rng(seed))
-    log_q = np.full(draws, -np.log(prior.high - prior.low).sum())
+    log_q = np.full(draws, prior.log_density)
     return by_weights(log_l, prior, theta, log_q, truth, n, seed, wanted=draws / 5)
