@@ -21,7 +21,8 @@ from simulators.lim.cosmology import Cosmology
 from simulators.lim.halos import Halos
 from simulators.lim.lightcone import Grid, intensity
 from simulators.lim.lines import LINES, PIVOT, STAR_FORMATION, read_table, scattered
-from simulators.lim.pinocchio import CatalogueError, parts_of
+from simulators.lim.pinocchio import parts_of
+from simulators.lim.pinocchio_format import CatalogueError
 from simulators.lim.sources import file_halos, own_cone, slab_halos, width
 
 LineName = Literal["ha", "hb", "oiii", "oii"]

@@ -1,13 +1,13 @@
 """Read what PINOCCHIO (Monaco et al. 2002, 2013; versions 4 and 5) writes, and start one that the user has installed.
 
-PINOCCHIO itself is under the GPL and stays outside. The formats were checked on real outputs, ascii against binary.
+PINOCCHIO itself is under the GPL and stays outside.
 """
 
 import gzip
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,35 +15,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.lim.pinocchio_format import (
+    CATALOG_COLUMNS,
+    CONE_COLUMNS,
+    CatalogueError,
+    ascii_fields,
+    catalog_blocks,
+    cone_blocks,
+    is_text,
+)
+
 #: Mpc/h and Msun/h, or Mpc and Msun.
 Units = Literal["h", "physical"]
-
-_CATALOG_5_LIGHT = np.dtype([("id", "<u8"), ("mass", "<f4"), ("x", "<f4", 3), ("v", "<f4", 3), ("q", "<f4", 3)])
-_CATALOG_5 = np.dtype([*_CATALOG_5_LIGHT.descr, ("n", "<i4"), ("pad", "<i4")])
-_CATALOG_4 = np.dtype(
-    [("start", "<i4"), ("id", "<u8"), ("mass", "<f8"), *((name, "<f8", 3) for name in ("q", "x", "v"))]
-    + [(name, "<i4") for name in ("n", "pad", "end")]
-)
-_SKY = ("mass", "theta", "phi", "v_los", "z_obs")
-_CONE_5 = np.dtype([("id", "<u8"), ("z", "<f4"), ("x", "<f4", 3), ("v", "<f4", 3), *((name, "<f4") for name in _SKY)])
-_CONE_5_LIGHT = np.dtype([("id", "<u8"), *((name, "<f4") for name in ("z", "mass", "theta", "phi", "z_obs", "pad"))])
-_CONE_4 = np.dtype(
-    [("start", "<i4"), ("id", "<u8"), ("z", "<f8"), ("x", "<f8", 3), ("v", "<f8", 3)]
-    + [(name, "<f8") for name in _SKY]
-    + [("end", "<i4")]
-)
-#: Columns of the ascii files, counted from 0, by how many there are.
-_CATALOG_COLUMNS: dict[int, dict[str, int | slice]] = {
-    n: {"mass": 1, "x": slice(5, 8), "v": slice(8, 11)} for n in (11, 12)
-}
-_CONE_COLUMNS: dict[int, dict[str, int | slice]] = {
-    13: {"z": 1, "x": slice(2, 5), "v": slice(5, 8), "mass": 8, "theta": 9, "phi": 10, "z_obs": 12},
-    6: {"z": 1, "mass": 2, "theta": 3, "phi": 4, "z_obs": 5},
-}
-
-
-class CatalogueError(ValueError):
-    """A file of halos cannot be used; the message names it and says what would be right."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +91,7 @@ def read_catalog(path: str | Path, h: float | None = None, units: Units | None =
         If a file is missing, truncated, empty or no catalogue, if masses are not positive numbers, or if the units
         cannot be known.
     """
-    data, factor = _read(Path(path), h, units, _catalog_blocks, _CATALOG_COLUMNS)
+    data, factor = _read(Path(path), h, units, catalog_blocks, CATALOG_COLUMNS)
     return Catalog(factor * data["mass"], factor * data["x"], data["v"])
 
 
@@ -118,7 +101,7 @@ def read_lightcone(path: str | Path, h: float | None = None, units: Units | None
     Offsets are taken from the positions where the parameter file tells the cone's axis: the angles in files of
     version 5 are off by up to 0.5 arcmin near it, from rounding.
     """
-    data, factor = _read(Path(path), h, units, _cone_blocks, _CONE_COLUMNS)
+    data, factor = _read(Path(path), h, units, cone_blocks, CONE_COLUMNS)
     # In the files theta is the latitude above the plane across the cone's axis, whatever the manual says.
     r, phi = 60 * (90 - data["theta"]), np.deg2rad(data["phi"])
     offset = np.stack([r * np.cos(phi), r * np.sin(phi)], axis=1)
@@ -212,7 +195,11 @@ def run(
 
 
 def _read(
-    path: Path, h: float | None, units: Units | None, blocks: object, columns: Mapping[int, Mapping[str, int | slice]]
+    path: Path,
+    h: float | None,
+    units: Units | None,
+    blocks: Callable[[Path, bytes], list[dict[str, NDArray[np.float64]]]],
+    columns: Mapping[int, Mapping[str, int | slice]],
 ) -> tuple[dict[str, NDArray[np.float64]], float]:
     """Fields by name, each (N, ...), and the factor that takes masses and lengths to Msun and Mpc."""
     parts, said = [], None
@@ -220,11 +207,11 @@ def _read(
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         if not data:
             raise CatalogueError(f"{file}: the file is empty")
-        if _is_text(data):
+        if is_text(data):
             said = "h" if b"Msun/h" in data[:2000] else "physical" if b"Msun" in data[:2000] else None
-            parts.append(_ascii(file, data, columns))
+            parts.append(ascii_fields(file, data, columns))
         else:
-            parts += blocks(file, data)  # type: ignore[operator]
+            parts += blocks(file, data)
     if not parts or not sum(len(part["mass"]) for part in parts):
         raise CatalogueError(f"{path}: there are no halos in it")
     fields = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
@@ -276,105 +263,3 @@ def parameters_beside(path: str | Path) -> dict[str, str] | None:
         if "Hubble100" in found and f".{found.get('RunFlag', '')}." in f"{name}.":
             return found
     return None
-
-
-def _is_text(data: bytes) -> bool:
-    return not set(data[:200]) - set(range(32, 127)) - {9, 10, 13}
-
-
-def _ascii(file: Path, data: bytes, columns: Mapping[int, Mapping[str, int | slice]]) -> dict[str, NDArray[np.float64]]:
-    lines = [line for line in data.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
-    n = len(lines[0].split()) if lines else min(columns)
-    if n not in columns:
-        raise CatalogueError(f"{file}: it has {n} columns, expected {' or '.join(map(str, sorted(columns)))}")
-    try:
-        rows = np.array([line.split() for line in lines], dtype=np.float64).reshape(-1, n)
-    except ValueError as error:
-        raise CatalogueError(f"{file}: not every line has {n} numbers; is it truncated? ({error})") from error
-    return {name: rows[:, column] for name, column in columns[n].items()}
-
-
-class _Bytes:
-    """Reads through a binary file, and says where it ends too early."""
-
-    def __init__(self, file: Path, data: bytes) -> None:
-        self.file, self.data, self.at = file, data, 0
-
-    def __bool__(self) -> bool:
-        return self.at < len(self.data)
-
-    def take(self, dtype: np.dtype, count: int) -> NDArray:
-        size = dtype.itemsize * count
-        if count < 0 or self.at + size > len(self.data):
-            raise CatalogueError(
-                f"{self.file}: truncated, or no PINOCCHIO file: {size} bytes wanted at {self.at} of {len(self.data)}"
-            )
-        self.at += size
-        return np.frombuffer(self.data, dtype, count, self.at - size)
-
-    def integers(self, count: int) -> list[int]:
-        return [int(i) for i in self.take(np.dtype("<i4"), count)]
-
-    def expect(self, *wanted: int) -> None:
-        at = self.at
-        found = self.integers(len(wanted))
-        if found != list(wanted):
-            raise CatalogueError(f"{self.file}: record marks {found} at byte {at}, expected {list(wanted)}: damaged")
-
-
-def _catalog_blocks(file: Path, data: bytes) -> list[dict[str, NDArray[np.float64]]]:
-    reader = _Bytes(file, data)
-    mark, _, third, end = reader.integers(4)
-    if (mark, end) != (8, 8):
-        raise CatalogueError(f"{file}: no PINOCCHIO catalogue: it begins with {mark}")
-    if third > 10:
-        return _blocks_5(reader, third, {56: _CATALOG_5, 48: _CATALOG_5_LIGHT})
-    parts = []
-    while reader:
-        [_, n, _] = reader.integers(3)
-        parts.append(_named(_records_4(reader, n, _CATALOG_4)))
-    return parts
-
-
-def _cone_blocks(file: Path, data: bytes) -> list[dict[str, NDArray[np.float64]]]:
-    reader = _Bytes(file, data)
-    if reader.integers(1) != [4]:
-        reader.at = 0
-        count, rest = divmod(len(data), _CONE_4.itemsize)
-        if rest:
-            raise CatalogueError(f"{file}: truncated: {rest} bytes after {count} records of {_CONE_4.itemsize}")
-        return [_named(_records_4(reader, count, _CONE_4))]
-    size, _ = reader.integers(2)
-    return _blocks_5(reader, size, {56: _CONE_5, 32: _CONE_5_LIGHT})
-
-
-def _blocks_5(
-    reader: _Bytes,
-    size: int,
-    kinds: Mapping[int, np.dtype],
-) -> list[dict[str, NDArray[np.float64]]]:
-    if size not in kinds:
-        raise CatalogueError(f"{reader.file}: records of {size} bytes, expected {' or '.join(map(str, kinds))}")
-    parts = []
-    while reader:
-        reader.expect(4)
-        [n] = reader.integers(1)
-        reader.expect(4)
-        if n:
-            reader.expect(n * size)
-            parts.append(_named(reader.take(kinds[size], n)))
-            reader.expect(n * size)
-    return parts
-
-
-def _records_4(reader: _Bytes, n: int, dtype: np.dtype) -> NDArray:
-    records = reader.take(dtype, n)
-    mark = dtype.itemsize - 8
-    if ((records["start"] != mark) | (records["end"] != mark)).any():
-        raise CatalogueError(f"{reader.file}: record marks are not {mark} everywhere: damaged, or single precision")
-    return records
-
-
-def _named(records: NDArray) -> dict[str, NDArray[np.float64]]:
-    wanted = ("mass", "x", "v", "z", "theta", "phi", "z_obs")
-    return {name: records[name] for name in wanted if name in (records.dtype.names or ())}

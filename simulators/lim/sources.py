@@ -9,7 +9,8 @@ from scipy import fft
 from simulators.lim.cosmology import LIGHT, Cosmology
 from simulators.lim.halos import Halos, box_halos, cone_halos
 from simulators.lim.lightcone import slab
-from simulators.lim.pinocchio import CatalogueError, Cone, parameters_beside, read_lightcone
+from simulators.lim.pinocchio import Cone, parameters_beside, read_lightcone
+from simulators.lim.pinocchio_format import CatalogueError
 
 #: Width of a light-cone over that of the map at its far end.
 WIDER = 1.1

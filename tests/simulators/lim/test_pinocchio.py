@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulators.lim.pinocchio import CatalogueError, read_catalog, read_lightcone, read_parameters, run
+from simulators.lim.pinocchio import read_catalog, read_lightcone, read_parameters, run
+from simulators.lim.pinocchio_format import CatalogueError
 
 DATA = Path(__file__).parents[2] / "data/pinocchio"
 H = 0.6774
