@@ -33,8 +33,6 @@ POINTS = 100
 PROPOSALS_OF_FLOW, FIELD_START_DRAWS = 2000, 1000
 #: Draws from the prior, and around them, that a likelihood of more parameters than a grid takes is weighed at.
 DRAWS = 10000
-#: What is not: the one costs too much, the other is there to be a chain.
-CHAINS: tuple[Method, ...] = ("field-flow", "exact-emcee")
 
 
 def power_entrant(ground: Ground, name: Method) -> Entrant:
@@ -113,10 +111,12 @@ def _sampled(
 ) -> Sampled:
     """On a grid; where there are more parameters by importance weights, or by emcee where too few of them count."""
     prior = ground.parts.config.prior
-    if len(prior.parameters) <= GRID and name != "exact-emcee":
-        return by_grid(log_l, prior, truth, n, seed, POINTS)
-    if name not in CHAINS and (found := from_prior(log_l, prior, truth, n, seed, DRAWS)) is not None:
-        return found
+    if name != "exact-emcee":  # which is there to be a chain
+        if len(prior.parameters) <= GRID:
+            return by_grid(log_l, prior, truth, n, seed, POINTS)
+        # So many draws of the field flow's likelihood cost more than its chain.
+        if name != "field-flow" and (found := from_prior(log_l, prior, truth, n, seed, DRAWS)) is not None:
+            return found
     mcmc, file = ground.parts.config.tables.mcmc, ground.folder(name) / "mcmc.h5"
     draws = FIELD_START_DRAWS if name == "field-flow" else START_DRAWS
     return by_chain(log_l, prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=draws)
