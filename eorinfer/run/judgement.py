@@ -112,23 +112,27 @@ def _judged(separators: dict[str, Separator], judgement: Judgement) -> Maps:
     pairs = Pairs(build_survey(judgement.survey, image), image.symmetry, lines.names, first.targets)
     generator = torch.Generator().manual_seed(derived_seed(judgement.seed, 4))
     channels = tuple(target.channel for target in first.targets)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for separator in separators.values():
+        separator.to(device)
+    one = next(iter(separators.values()))
     parts: list[dict[str, Tensor]] = []
     with torch.no_grad():
         for start in range(0, len(rows), BATCH):
             (clean,) = lines.__getitems__(list(range(start, min(start + BATCH, len(rows)))))
             observed, true = pairs(clean, generator)
-            made = {name: separator(observed) for name, separator in separators.items()}
-            one = next(iter(separators.values()))
+            seen = observed.to(device)
+            made = {name: separator(seen).cpu() for name, separator in separators.items()}
             if one.meaning.settings.dropout:
-                draws = [one(observed, generator) for _ in range(DRAWS)]
+                draws = [one(seen, generator).cpu() for _ in range(DRAWS)]
                 made |= {
                     "a draw": draws[0],
                     "mean of draws": torch.stack(draws).mean(0),
                     "draws": torch.stack(draws, 1),
                 }
-            made |= {"Wiener": one.wiener(observed), "observed": observed[:, channels]}
+            made |= {"Wiener": one.wiener(seen).cpu(), "observed": observed[:, channels]}
             parts.append({"true": true, "noise": observed - clean.sum(1), **made})
     whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
-    mean = one.wiener.mean_lines.flatten().double().numpy()
+    mean = one.wiener.mean_lines.flatten().double().cpu().numpy()
     several = whole.pop("draws").swapaxes(0, 1) if "draws" in whole else None
     return Maps(whole.pop("true"), whole, whole.pop("noise"), channels, mean, several)
