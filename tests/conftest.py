@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .runs import call, config, quick_emulator
+from tests.runs import call, config, quick_emulator
 
 
 @pytest.fixture(scope="session")

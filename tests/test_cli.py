@@ -12,8 +12,7 @@ import pytest
 
 import eorinfer
 from simulators import GaussianField
-
-from .runs import call, config, start
+from tests.runs import call, config, start
 
 OBSERVABLE = GaussianField(cells=8, box_length=8.0).observables[0]
 

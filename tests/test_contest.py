@@ -16,8 +16,7 @@ from eorinfer.files import read_json
 from eorinfer.inference.answers import Answers
 from eorinfer.inference.exact import grid_posterior
 from eorinfer.samples import Samples
-
-from .runs import call, config, quick_emulator
+from tests.runs import call, config, quick_emulator
 
 METHODS = ["exact", "ps-diagonal", "ps-fixed", "ps-full", "ps-neural", "npe-power", "npe-image", "npe-both"]
 METHODS += ["npe-scattering", "regression", "field-flow", "exact-emcee"]

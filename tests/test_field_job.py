@@ -16,8 +16,7 @@ from eorinfer.observation import Observation
 from eorinfer.run import field as field_run
 from eorinfer.samples import Samples
 from simulators import GaussianField
-
-from .runs import call, config, quick_emulator
+from tests.runs import call, config, quick_emulator
 
 # getdist's own
 pytestmark = pytest.mark.filterwarnings("ignore:The format attribute was deprecated")

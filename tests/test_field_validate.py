@@ -20,8 +20,7 @@ from eorinfer.observation import Observation
 from eorinfer.run import field as field_run
 from eorinfer.run import field_validation
 from simulators import GaussianField
-
-from .runs import call, config
+from tests.runs import call, config
 
 # getdist's own
 pytestmark = pytest.mark.filterwarnings("ignore:The format attribute was deprecated")

@@ -11,8 +11,7 @@ from astropy.wcs import WCS
 
 from eorinfer import Observation
 from eorinfer.config import load_config
-
-from .runs import CONFIG, call, config
+from tests.runs import CONFIG, call, config
 
 SLAB = {"kind": "lim-mock", "pixels": 32, "pixel": 0.8, "mass_min": 11.5, "box_length": 210.0, "cell": 5.0}
 

@@ -12,9 +12,8 @@ from eorinfer.files import read_json
 from eorinfer.inference.posterior import Posterior
 from eorinfer.observation import Observation
 from eorinfer.separation.model import Separator
-
-from .eorinfer.mocks import SLAB
-from .runs import call, config, quick_emulator
+from tests.eorinfer.mocks import SLAB
+from tests.runs import call, config, quick_emulator
 
 SURVEY = {"kind": "spherex", "sigma": None}
 MAPS = {"cells": None} | SLAB | {"rows_per_realisation": 4}

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from eorinfer.config import check_config, load_config
-
-from .runs import config, quick_emulator
+from tests.runs import config, quick_emulator
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -18,9 +18,8 @@ from eorinfer.report.page import Picture, Table, render
 from eorinfer.run.found import Found
 from eorinfer.run.report import page_of, write_report
 from eorinfer.samples import Samples
-
-from .browser import Browser, browser, executable
-from .runs import call, config, quick_emulator
+from tests.browser import Browser, browser, executable
+from tests.runs import call, config, quick_emulator
 
 ROOT = Path(__file__).parents[1]
 needs_browser = pytest.mark.skipif(

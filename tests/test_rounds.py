@@ -9,8 +9,7 @@ from eorinfer.bank import Bank
 from eorinfer.files import read_json
 from eorinfer.inference.posterior import Posterior
 from eorinfer.observation import Observation
-
-from .runs import call, config
+from tests.runs import call, config
 
 #: A user's simulator that fails in a third of the box.
 FAILING = """

@@ -18,8 +18,7 @@ from eorinfer.inference import training
 from eorinfer.observation import Observation
 from eorinfer.samples import Samples
 from simulators import GaussianField
-
-from .runs import call, config, quick_emulator, start
+from tests.runs import call, config, quick_emulator, start
 
 # getdist's own
 pytestmark = pytest.mark.filterwarnings("ignore:The format attribute was deprecated")

@@ -11,9 +11,8 @@ import pytest
 from astropy.io import fits
 
 from eorinfer.separation.model import Separator
-
-from .eorinfer.mocks import SLAB
-from .runs import call, config
+from tests.eorinfer.mocks import SLAB
+from tests.runs import call, config
 
 SEPARATION = {"simulations": 32, "steps": 6, "width": 4, "widest": 8, "batch_size": 8}
 

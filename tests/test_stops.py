@@ -20,9 +20,8 @@ from eorinfer.errors import WorkError
 from eorinfer.rows import Rows
 from eorinfer.verify import verify
 from simulators import GaussianField
-
-from .eorinfer.banks import a_plan, write
-from .runs import call, config, start
+from tests.eorinfer.banks import a_plan, write
+from tests.runs import call, config, start
 
 #: The command line as it is installed.
 LIGHT = "from eorinfer.cli import main; main()"

@@ -15,8 +15,7 @@ from eorinfer.bank import Bank
 from eorinfer.files import read_json
 from eorinfer.inference.flow import PosteriorNetwork
 from simulators import GaussianField
-
-from .runs import call, config, quick_emulator
+from tests.runs import call, config, quick_emulator
 
 SMALL: dict[str, Any] = {"truths": 60, "samples": 100, "references": 3}
 ONE_ROUND: dict[str, Any] = {"inference": {"rounds": [120], "predictive": 0}, "validation": SMALL}

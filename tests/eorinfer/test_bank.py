@@ -17,8 +17,7 @@ from eorinfer.campaign import fill, local_executor
 from eorinfer.errors import InputError
 from eorinfer.verify import verify
 from simulators import GaussianField, fingerprint
-
-from .banks import a_bank, a_plan, write
+from tests.eorinfer.banks import a_bank, a_plan, write
 
 
 def test_round_trip_bit_for_bit(tmp_path: Path) -> None:

@@ -21,9 +21,8 @@ from eorinfer.errors import InputError
 from eorinfer.rows import Plan, Rows
 from eorinfer.verify import verify
 from simulators import GaussianField, build, fingerprint
-
-from ..runs import heed_interrupts
-from .banks import a_plan, faulty
+from tests.eorinfer.banks import a_plan, faulty
+from tests.runs import heed_interrupts
 
 #: Seed (and row), fault, status, message. Shards have 6 rows: the first one holds nothing but faults.
 FAULTS = [

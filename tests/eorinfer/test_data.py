@@ -13,10 +13,9 @@ from eorinfer.errors import InputError
 from eorinfer.inference import data
 from eorinfer.inference.data import Cubes, EpochShuffle, Tensors, loader, memory, validation_rows
 from eorinfer.inference.training import fit
-
-from .banks import a_bank
-from .test_training import VALIDATION, Line, StopsAt, fitted, same, settings
-from .test_training import rows as training_rows
+from tests.eorinfer.banks import a_bank
+from tests.eorinfer.test_training import VALIDATION, Line, StopsAt, fitted, same, settings
+from tests.eorinfer.test_training import rows as training_rows
 
 
 def seeds(realisations: int, share: int) -> np.ndarray:

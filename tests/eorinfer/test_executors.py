@@ -23,10 +23,9 @@ from eorinfer.executors import explanation, job_script, open_executor, worker_co
 from eorinfer.tables import ExecutorSettings
 from eorinfer.verify import verify
 from simulators import GaussianField
-
-from ..runs import call, config, start
-from .banks import a_plan
-from .test_campaign import clean
+from tests.eorinfer.banks import a_plan
+from tests.eorinfer.test_campaign import clean
+from tests.runs import call, config, start
 
 JOBS: dict[str, Any] = {
     "workers": 5,

@@ -11,9 +11,8 @@ from eorinfer.bank import Bank
 from eorinfer.errors import InputError
 from eorinfer.export import export_rows
 from simulators import GaussianField
-
-from ..runs import call
-from .banks import a_bank
+from tests.eorinfer.banks import a_bank
+from tests.runs import call
 
 
 def test_another_tool_reads_the_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,8 +19,7 @@ from eorinfer.separation.wiener import WienerFilter
 from eorinfer.survey.base import Identity
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
 from simulators import GaussianField, Symmetry, build
-
-from .mocks import SLAB, meaning, mock_bank, parts
+from tests.eorinfer.mocks import SLAB, meaning, mock_bank, parts
 
 ALL = Symmetry((False, False), "all")
 

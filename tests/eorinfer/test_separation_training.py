@@ -17,9 +17,8 @@ from eorinfer.separation.model import Separator
 from eorinfer.separation.settings import SeparationSettings
 from eorinfer.separation.training import Adversaries, train
 from eorinfer.survey import build_survey
-
-from .mocks import meaning, mock_bank, parts
-from .test_training import StopsAt, same
+from tests.eorinfer.mocks import meaning, mock_bank, parts
+from tests.eorinfer.test_training import StopsAt, same
 
 
 class Tells(Silent):

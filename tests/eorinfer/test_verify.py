@@ -11,9 +11,8 @@ from eorinfer.campaign import fill, local_executor
 from eorinfer.errors import InputError
 from eorinfer.verify import verify
 from simulators import GaussianField
-
-from ..runs import call, config
-from .banks import a_bank, a_plan
+from tests.eorinfer.banks import a_bank, a_plan
+from tests.runs import call, config
 
 
 def damage(path: Path) -> None:
