@@ -24,11 +24,11 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.report.figures import pyplot, write_figure
+from eorinfer.settings.survey import SkaLow, SphereX
 from eorinfer.summaries.modes import Pair
 from eorinfer.summaries.power import PowerSpectrum, default_edges, dimensionless
 from eorinfer.survey.base import Survey
 from eorinfer.survey.sensitivity import Channels
-from eorinfer.survey.settings import SkaLow, SphereX
 from eorinfer.survey.ska import SkaLowSurvey
 from eorinfer.survey.sky import comoving_distance, outside_wedge, wavelength
 from eorinfer.survey.spherex import SphereXSurvey

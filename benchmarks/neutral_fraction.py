@@ -22,8 +22,8 @@ from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.field_training import Conditioned, FieldTask, row_conditions
 from eorinfer.inference.flow import PosteriorNetwork
 from eorinfer.inference.regression import RegressionNetwork
-from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
 from eorinfer.inference.training import fit
+from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from field_21cm import Maps

@@ -22,7 +22,7 @@ from eorinfer import Bank, fill
 from eorinfer.campaign import ShardReport
 from eorinfer.executors import open_executor
 from eorinfer.rows import Plan
-from eorinfer.tables import ExecutorSettings
+from eorinfer.settings.tables import ExecutorSettings
 from simulators import build
 
 #: Where Linux's struct tcp_info has bytes_acked and bytes_received.

@@ -56,10 +56,10 @@ from eorinfer.inference.flow import PosteriorNetwork
 from eorinfer.inference.many import draw, log_density, unit
 from eorinfer.inference.posterior import Architecture
 from eorinfer.inference.rounds import Trainer
-from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
 from eorinfer.prior import Prior
 from eorinfer.progress import Advance, Silent
 from eorinfer.rows import Plan, Rows
+from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
 from eorinfer.survey import WhiteNoise, build_survey
 from eorinfer.survey.symmetry import augment
 from simulators import GaussianField

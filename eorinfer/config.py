@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import simulators
-from eorinfer.contest.settings import check_contest
 from eorinfer.errors import InputError
-from eorinfer.explain import explained, instead
 from eorinfer.files import whole_file
 from eorinfer.inference.conditions import check_field
 from eorinfer.prior import Prior
-from eorinfer.tables import Tables
+from eorinfer.settings.contest import check_contest
+from eorinfer.settings.explain import explained, instead
+from eorinfer.settings.tables import Tables
 from simulators import Observable, SimulationError, Simulator
 from simulators.registry import simulator_class
 

@@ -16,7 +16,7 @@ from typing import Any
 from eorinfer.campaign import available_cores, local_executor
 from eorinfer.children import stop_all
 from eorinfer.errors import InputError
-from eorinfer.tables import ExecutorSettings
+from eorinfer.settings.tables import ExecutorSettings
 
 #: Memory of a Dask worker beside its simulators, and of a simulator without a limit, in GB.
 WORKER_GB, SIMULATOR_GB = 1.0, 3.0

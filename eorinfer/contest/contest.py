@@ -15,7 +15,6 @@ from eorinfer.contest.loop import loop_posterior
 from eorinfer.contest.networks import network_entrant
 from eorinfer.contest.scores import Score, find, log_volumes
 from eorinfer.contest.sequential import sequential_posterior
-from eorinfer.contest.settings import EXACT, ContestSettings, Method
 from eorinfer.contest.tables import contest_tables, cost_table, lines, observation_table
 from eorinfer.errors import InputError, WorkError
 from eorinfer.files import read_json, write_json
@@ -29,6 +28,7 @@ from eorinfer.rows import Rows
 from eorinfer.run import Run
 from eorinfer.run.truths import FEWEST, Parts, simulated_truths, truth_plans
 from eorinfer.samples import Samples
+from eorinfer.settings.contest import EXACT, ContestSettings, Method
 from simulators.base import derived_seed, fingerprint_of
 
 FORMAT = 1

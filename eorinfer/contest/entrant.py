@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.contest.settings import ContestSettings, Method
 from eorinfer.inference.answers import Answers
 from eorinfer.rows import Rows
 from eorinfer.run.truths import Parts
+from eorinfer.settings.contest import ContestSettings, Method
 from simulators.base import fingerprint_of
 
 LABELS: dict[Method, str] = {

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from eorinfer.contest.entrant import Entrant, Ground
 from eorinfer.contest.networks import trained_posterior
-from eorinfer.contest.settings import PROPOSALS, Method, exact_noise
 from eorinfer.inference.answers import Answers
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.data import Cubes
@@ -23,6 +22,7 @@ from eorinfer.inference.posterior import Posterior
 from eorinfer.inference.sampled import GRID, Sampled, by_chain, by_grid, by_weights, from_prior
 from eorinfer.observation import Observation
 from eorinfer.run.field import trained_field
+from eorinfer.settings.contest import PROPOSALS, Method, exact_noise
 from eorinfer.summaries.power import CylindricalPowerSpectrum
 from simulators import GaussianField, Observable
 from simulators.base import derived_seed

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.contest.entrant import Entrant, Ground
-from eorinfer.contest.settings import Method
 from eorinfer.inference.answers import Answers
 from eorinfer.inference.many import draw, log_density
 from eorinfer.inference.posterior import Architecture, Posterior
 from eorinfer.inference.rounds import Trainer
+from eorinfer.settings.contest import Method
 from simulators.base import derived_seed
 
 #: Of the embedding, in place of the config's.

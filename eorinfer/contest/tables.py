@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.contest.scores import Score, against, find
-from eorinfer.contest.settings import ContestSettings
 from eorinfer.inference.mcmc import LONG_ENOUGH
 from eorinfer.prior import Prior
 from eorinfer.samples import Samples
+from eorinfer.settings.contest import ContestSettings
 
 Table = dict[str, Any]
 

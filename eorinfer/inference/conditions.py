@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from eorinfer.inference.settings import FieldSettings
 from eorinfer.prior import Prior
-from eorinfer.survey.settings import NoSurvey, SurveySettings, WhiteNoise
+from eorinfer.settings.inference import FieldSettings
+from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
 from simulators import Observable, Parameter, Simulator, Symmetry
 
 #: The observable whose mean is the condition ``"neutral-fraction"``.

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from eorinfer.errors import WorkError
 from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.data import Cubes, Tensors, validation_rows
-from eorinfer.inference.settings import TrainingSettings
 from eorinfer.inference.training import fit
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress, Silent
+from eorinfer.settings.inference import TrainingSettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
 from simulators import Symmetry

@@ -20,13 +20,13 @@ from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.conditions import line_of_sight
 from eorinfer.inference.field_alarm import KnownImages
 from eorinfer.inference.flow import as_theta
-from eorinfer.inference.settings import FieldSettings
 from eorinfer.networks.image_flow import ImageFlow
 from eorinfer.networks.isotropic_flow import IsotropicFlow
 from eorinfer.networks.multiscale_flow import MultiscaleFlow
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
-from eorinfer.survey.settings import SurveySettings
+from eorinfer.settings.inference import FieldSettings
+from eorinfer.settings.survey import SurveySettings
 from simulators import Observable, Parameter
 
 FORMAT = 1

@@ -21,14 +21,14 @@ from eorinfer.inference.conditions import (
 )
 from eorinfer.inference.data import Batches, Cubes, validation_rows
 from eorinfer.inference.field import Build, FieldFlow, build_network, dequantised
-from eorinfer.inference.settings import FieldSettings
 from eorinfer.inference.training import fit
 from eorinfer.networks.image_flow import ImageFlow
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress
 from eorinfer.rows import Rows
+from eorinfer.settings.inference import FieldSettings
+from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
-from eorinfer.survey.settings import SurveySettings
 from eorinfer.survey.symmetry import augment
 from simulators import Observable, Symmetry
 from simulators.base import derived_seed

@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.inference.settings import McmcSettings
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress, Silent
 from eorinfer.samples import Samples
+from eorinfer.settings.inference import McmcSettings
 
 #: Autocorrelation times after which a chain counts as converged, and that are thrown away as burn-in.
 LONG_ENOUGH, BURN_IN = 50, 5

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from eorinfer.inference.data import Tensors, validation_rows
 from eorinfer.inference.emulator import Emulator, Spectra, whitened
 from eorinfer.inference.flow import as_theta, build_flow
-from eorinfer.inference.settings import FlowSettings, TrainingSettings
 from eorinfer.inference.training import FitRecord, fit
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress
+from eorinfer.settings.inference import FlowSettings, TrainingSettings
 from simulators.base import derived_seed
 
 #: Small ones: a few hundred realisations are soon known by heart.

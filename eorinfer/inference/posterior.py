@@ -19,13 +19,13 @@ from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.inference.flow import PosteriorNetwork, as_theta
 from eorinfer.inference.reference import Reference
 from eorinfer.inference.regression import RegressionNetwork
-from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.samples import Samples
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
-from eorinfer.survey.settings import SurveySettings
+from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.survey import SurveySettings
 from simulators import Observable, Parameter
 
 FORMAT = 2

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from eorinfer.inference.flow import build_embedding
-from eorinfer.inference.settings import EmbeddingSettings, PowerSpectrumSettings
 from eorinfer.inference.truncated import E
 from eorinfer.prior import Prior
+from eorinfer.settings.inference import EmbeddingSettings, PowerSpectrumSettings
 from simulators import Observable
 
 

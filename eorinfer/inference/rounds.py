@@ -13,14 +13,14 @@ from eorinfer.inference.atomic import atomic_loss
 from eorinfer.inference.data import Cubes, validation_rows
 from eorinfer.inference.misspecification import with_reference
 from eorinfer.inference.posterior import Architecture, Network, Posterior, Region
-from eorinfer.inference.settings import TrainingSettings
 from eorinfer.inference.training import fit
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress
 from eorinfer.rows import Rows
 from eorinfer.separation.preprocessing import LineSeparation
+from eorinfer.settings.inference import TrainingSettings
+from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
-from eorinfer.survey.settings import SurveySettings
 from eorinfer.survey.symmetry import augment
 from simulators import Observable, Symmetry
 from simulators.base import derived_seed

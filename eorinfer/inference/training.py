@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from eorinfer.errors import WorkError
 from eorinfer.inference.data import Batches, loader
-from eorinfer.inference.settings import TrainingSettings
 from eorinfer.progress import Advance, Progress, Silent
+from eorinfer.settings.inference import TrainingSettings
 from simulators.base import derived_seed
 
 #: Passes over the validation rows, each with its own fixed noise.

@@ -19,12 +19,12 @@ from eorinfer.inference.field_check import check_field_observation, known_images
 from eorinfer.inference.field_training import FieldTrainer
 from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.mcmc import run_mcmc
-from eorinfer.inference.settings import McmcSettings
 from eorinfer.observation import Observation
 from eorinfer.progress import Progress
 from eorinfer.rows import Rows
 from eorinfer.run.truths import Parts
 from eorinfer.samples import Samples
+from eorinfer.settings.inference import McmcSettings
 from simulators.base import derived_seed, fingerprint_of
 
 #: Draws from the prior among which the walkers' starting points are chosen: each costs a pass of the flow.

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from eorinfer.config import load_config
 from eorinfer.errors import InputError, WorkError
-from eorinfer.explain import instead
 from eorinfer.files import make_folder, whole_hdf5, write_json
 from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import FieldFlow, dequantised
@@ -21,6 +20,7 @@ from eorinfer.report.figures import save_figure
 from eorinfer.rows import Rows
 from eorinfer.run.steps import Run
 from eorinfer.run.truths import Parts
+from eorinfer.settings.explain import instead
 from simulators.base import derived_seed
 
 FORMAT = 1

@@ -11,7 +11,6 @@ from eorinfer.files import make_folder, read_json, write_json
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.misspecification import check_observation
 from eorinfer.inference.posterior import Posterior
-from eorinfer.inference.settings import McmcSettings
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.progress import Progress
@@ -21,6 +20,7 @@ from eorinfer.report.summary import summary
 from eorinfer.run.field import field_posterior
 from eorinfer.run.found import true_values
 from eorinfer.samples import Samples
+from eorinfer.settings.inference import McmcSettings
 
 
 def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> None:

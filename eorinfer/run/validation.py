@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.contest.settings import exact_noise
 from eorinfer.errors import WorkError
 from eorinfer.files import write_json
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
@@ -28,6 +27,7 @@ from eorinfer.run.report import write_report
 from eorinfer.run.truths import Parts
 from eorinfer.run.validated import Asked, Subject
 from eorinfer.samples import Samples
+from eorinfer.settings.contest import exact_noise
 from simulators import GaussianField
 from simulators.base import derived_seed
 

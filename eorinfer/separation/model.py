@@ -16,9 +16,9 @@ from eorinfer.files import read_versioned, whole_folder, write_json
 from eorinfer.networks.scaling import AsinhScaling
 from eorinfer.networks.unet import Strides, UNet, halvings
 from eorinfer.separation.data import Target
-from eorinfer.separation.settings import SeparationSettings
 from eorinfer.separation.wiener import WienerFilter
-from eorinfer.survey.settings import SurveySettings
+from eorinfer.settings.separation import SeparationSettings
+from eorinfer.settings.survey import SurveySettings
 from simulators import Observable
 
 FORMAT = 3

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from eorinfer.separation.settings import SeparationSettings
+from eorinfer.settings.separation import SeparationSettings
 
 #: Flags by which Linux says that a processor multiplies matrices of bfloat16.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}

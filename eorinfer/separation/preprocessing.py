@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eorinfer.errors import InputError
 from eorinfer.separation.model import Separator
-from eorinfer.separation.settings import PreprocessingSettings
+from eorinfer.settings.separation import PreprocessingSettings
 from simulators import Observable
 
 #: Maps that pass the separator at once.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eorinfer.survey.settings import NoSurvey, SkaLow, SphereX, SurveySettings, WhiteNoise
+from eorinfer.settings.survey import NoSurvey, SkaLow, SphereX, SurveySettings, WhiteNoise
 
 if TYPE_CHECKING:
     from eorinfer.survey.base import Survey

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.survey.settings import SkaLow
+from eorinfer.settings.survey import SkaLow
 from eorinfer.survey.sky import comoving_distance, wavelength
 
 SIDEREAL_DAY = 86164.0905  # s, one turn of the Earth

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.survey.settings import SphereX
+from eorinfer.settings.survey import SphereX
 
 if TYPE_CHECKING:
     from simulators.base import Observable

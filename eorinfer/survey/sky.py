@@ -8,7 +8,7 @@ from astropy.cosmology import Planck18
 from numpy.typing import NDArray
 from scipy.constants import speed_of_light
 
-from eorinfer.survey.settings import SefdTable, SkaLow
+from eorinfer.settings.survey import SefdTable, SkaLow
 
 LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from eorinfer.settings.survey import SphereX
 from eorinfer.survey.base import Survey, white_noise
 from eorinfer.survey.sensitivity import PIXEL, Channels, noise_level
-from eorinfer.survey.settings import SphereX
 
 
 class SphereXSurvey(Survey):

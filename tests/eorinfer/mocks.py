@@ -11,8 +11,8 @@ from eorinfer.bank import Bank
 from eorinfer.inference.plans import plan_round
 from eorinfer.separation.data import Split, find_targets, split
 from eorinfer.separation.model import Meaning
-from eorinfer.separation.settings import SeparationSettings
-from eorinfer.survey.settings import WhiteNoise
+from eorinfer.settings.separation import SeparationSettings
+from eorinfer.settings.survey import WhiteNoise
 from simulators import build
 
 #: Slabs of 32 x 32 pixels.

@@ -9,10 +9,10 @@ from scipy.stats import norm
 
 from eorinfer.contest.entrant import Entrant
 from eorinfer.contest.scores import Score, against
-from eorinfer.contest.settings import ContestSettings, Method
 from eorinfer.contest.tables import contest_tables, lines
 from eorinfer.inference.answers import Answers
 from eorinfer.prior import Prior
+from eorinfer.settings.contest import ContestSettings, Method
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -50.0, 50.0, 0.0),))

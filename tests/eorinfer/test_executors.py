@@ -20,7 +20,7 @@ from eorinfer.bank import Bank
 from eorinfer.campaign import Limits, fill
 from eorinfer.errors import InputError
 from eorinfer.executors import explanation, job_script, open_executor, worker_count
-from eorinfer.tables import ExecutorSettings
+from eorinfer.settings.tables import ExecutorSettings
 from eorinfer.verify import verify
 from simulators import GaussianField
 from tests.eorinfer.banks import a_plan

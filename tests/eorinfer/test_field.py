@@ -17,12 +17,12 @@ from eorinfer.inference.exact import ModePower, log_likelihood
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.field_training import FieldTask, FieldTrainer, near_candidates
 from eorinfer.inference.plans import prior_plans
-from eorinfer.inference.settings import FieldSettings
 from eorinfer.networks.isotropic_flow import IsotropicFlow
 from eorinfer.networks.multiscale_flow import MultiscaleFlow
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
 from eorinfer.rows import Rows
+from eorinfer.settings.inference import FieldSettings
 from eorinfer.survey import NoSurvey, SkaLow, WhiteNoise, build_survey
 from simulators import GaussianField, Observable, Simulator, Symmetry
 

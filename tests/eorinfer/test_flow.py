@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from eorinfer.inference.flow import PosteriorNetwork
-from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.prior import Prior
+from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from simulators import GaussianField
 
 SIMULATOR = GaussianField(cells=8, box_length=8.0)

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from eorinfer.inference.mcmc import START_DRAWS, Chain, moves, run_mcmc
-from eorinfer.inference.settings import McmcSettings
 from eorinfer.prior import Prior
 from eorinfer.progress import Silent
+from eorinfer.settings.inference import McmcSettings
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -5.0, 5.0, 0.0), Parameter("b", "b", 0.0, 20.0, 1.0)))

@@ -15,11 +15,11 @@ from torch import Tensor
 from eorinfer.inference.misspecification import LEVEL, check_images, check_observation, with_reference
 from eorinfer.inference.posterior import Architecture, Posterior
 from eorinfer.inference.reference import ImageStatistics, regression
-from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
+from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.survey import WhiteNoise
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
-from eorinfer.survey.settings import WhiteNoise
 from simulators import GaussianField, Observable
 
 CELLS, SIGMA = 32, 0.3

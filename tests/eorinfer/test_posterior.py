@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from eorinfer.errors import InputError, WorkError
 from eorinfer.inference.posterior import Architecture, Posterior, Region, draw_truncated
-from eorinfer.inference.settings import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.observation import Observation
 from eorinfer.prior import Prior
-from eorinfer.survey.settings import WhiteNoise
+from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.survey import WhiteNoise
 from simulators import GaussianField
 
 SIMULATOR = GaussianField(cells=8, box_length=8.0)

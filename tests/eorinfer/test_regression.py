@@ -5,8 +5,8 @@ import torch
 from scipy.stats import multivariate_normal
 
 from eorinfer.inference.regression import RegressionNetwork
-from eorinfer.inference.settings import EmbeddingSettings, PowerSpectrumSettings
 from eorinfer.prior import Prior
+from eorinfer.settings.inference import EmbeddingSettings, PowerSpectrumSettings
 from simulators import GaussianField
 
 SIMULATOR = GaussianField(cells=8, box_length=8.0)

@@ -11,8 +11,8 @@ from scipy.stats import multivariate_normal, truncnorm
 from eorinfer.inference import sampled
 from eorinfer.inference.importance import weighted
 from eorinfer.inference.sampled import Sampled, by_chain, by_grid, by_weights, from_prior
-from eorinfer.inference.settings import McmcSettings
 from eorinfer.prior import Prior
+from eorinfer.settings.inference import McmcSettings
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -10.0, 10.0, 0.0), Parameter("b", "b", 0.0, 50.0, 25.0)))

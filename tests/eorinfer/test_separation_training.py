@@ -14,8 +14,8 @@ from eorinfer.separation import precision as precisions
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.losses import distance
 from eorinfer.separation.model import Separator
-from eorinfer.separation.settings import SeparationSettings
 from eorinfer.separation.training import Adversaries, train
+from eorinfer.settings.separation import SeparationSettings
 from eorinfer.survey import build_survey
 from tests.eorinfer.mocks import meaning, mock_bank, parts
 from tests.eorinfer.test_training import StopsAt, same

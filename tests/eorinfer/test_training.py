@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from eorinfer.errors import WorkError
 from eorinfer.inference.data import Tensors
-from eorinfer.inference.settings import TrainingSettings
 from eorinfer.inference.training import FitRecord, fit
 from eorinfer.progress import Advance, Silent
+from eorinfer.settings.inference import TrainingSettings
 
 
 class Line(nn.Module):

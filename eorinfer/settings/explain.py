@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from eorinfer.survey.settings import NoSurvey, SkaLow, SphereX, WhiteNoise
-from eorinfer.tables import Tables
+from eorinfer.settings.survey import NoSurvey, SkaLow, SphereX, WhiteNoise
+from eorinfer.settings.tables import Tables
 
 _SURVEYS: dict[str, Any] = {"none": NoSurvey, "white-noise": WhiteNoise, "ska-low": SkaLow, "spherex": SphereX}
 

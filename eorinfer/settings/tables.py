@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from eorinfer.contest.settings import ContestSettings
-from eorinfer.inference.settings import (
+from eorinfer.settings.contest import ContestSettings
+from eorinfer.settings.inference import (
     EmbeddingSettings,
     FieldSettings,
     FlowSettings,
@@ -18,8 +18,8 @@ from eorinfer.inference.settings import (
     TrainingSettings,
     ValidationSettings,
 )
-from eorinfer.separation.settings import PreprocessingSettings, SeparationSettings
-from eorinfer.survey.settings import NoSurvey, SurveySettings
+from eorinfer.settings.separation import PreprocessingSettings, SeparationSettings
+from eorinfer.settings.survey import NoSurvey, SurveySettings
 
 
 class ObservationSettings(Settings):

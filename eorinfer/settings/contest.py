@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from eorinfer.inference.settings import FieldSettings, Settings
-from eorinfer.survey.settings import NoSurvey, SurveySettings, WhiteNoise
+from eorinfer.settings.inference import FieldSettings, Settings
+from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
 from simulators import Simulator
 
 Method = Literal[
