@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from eorinfer import Bank
-from eorinfer.rows import Plan
-from eorinfer.verify import verify
+from eorinfer.bank.rows import Plan
+from eorinfer.bank.verify import verify
 from simulators import build
 
 SHARD_ROWS = 256

@@ -26,8 +26,8 @@ import psutil
 from numpy.typing import NDArray
 
 from eorinfer import Bank, fill, local_executor
-from eorinfer.inference.plans import plan_round
-from eorinfer.prior import Prior
+from eorinfer.campaign.plans import plan_round
+from eorinfer.core.prior import Prior
 from simulators import Coeval
 from simulators.reionization import engine
 
@@ -113,7 +113,7 @@ def overhead(simulator: Coeval, theta: NDArray[np.float64]) -> float:
 
 def children() -> list[psutil.Process]:
     """The simulator processes of this one."""
-    return [p for p in psutil.Process().children() if "eorinfer.child" in p.cmdline()]
+    return [p for p in psutil.Process().children() if "eorinfer.campaign.child" in p.cmdline()]
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from eorinfer import Bank, Observation, Samples, build_survey, fill, load_config, local_executor
-from eorinfer.inference.plans import plan_round
+from eorinfer.campaign.plans import plan_round
 from eorinfer.inference.posterior import Posterior
 from simulators.base import derived_seed
 

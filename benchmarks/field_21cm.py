@@ -40,17 +40,17 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from eorinfer import Run
+from eorinfer.bank.rows import Rows
 from eorinfer.config import check_config
+from eorinfer.core.progress import for_terminal
 from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import Build, FieldFlow, build_network
 from eorinfer.inference.field_training import FieldTrainer, row_conditions
 from eorinfer.inference.flow import build_power_spectrum
 from eorinfer.networks.haar import join, split
 from eorinfer.networks.multiscale_flow import MultiscaleFlow
-from eorinfer.progress import for_terminal
 from eorinfer.report.corner import COLOURS
 from eorinfer.report.figures import pyplot
-from eorinfer.rows import Rows
 from eorinfer.settings.inference import FieldSettings, PowerSpectrumSettings
 
 CONFIG = Path(__file__).parents[1] / "examples" / "field.toml"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eorinfer import Run
 from eorinfer.config import check_config
-from eorinfer.progress import for_terminal
+from eorinfer.core.progress import for_terminal
 
 if TYPE_CHECKING:
     from field_21cm import Maps

@@ -12,7 +12,7 @@ from pathlib import Path
 from eorinfer import Run
 from eorinfer.config import load_config
 from eorinfer.contest.contest import hold
-from eorinfer.progress import for_terminal
+from eorinfer.core.progress import for_terminal
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONTESTS = {"gaussian": "contest_gaussian.toml", "small": "contest.toml", "full": "contest_full.toml"}

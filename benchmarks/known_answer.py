@@ -30,7 +30,8 @@ from sbi.utils.metrics import c2st
 
 from eorinfer import Observation, Run, Samples
 from eorinfer.config import check_config
-from eorinfer.files import read_json, write_json
+from eorinfer.core.files import read_json, write_json
+from eorinfer.core.progress import for_terminal
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.calibration import calibrate
 from eorinfer.inference.emulator import Emulator
@@ -39,7 +40,6 @@ from eorinfer.inference.flow import build_power_spectrum
 from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.many import draw, log_density, unit
 from eorinfer.inference.posterior import Posterior
-from eorinfer.progress import for_terminal
 from simulators import GaussianField
 
 SIGMA = 0.3

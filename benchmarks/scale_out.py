@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from eorinfer import Bank, fill
-from eorinfer.campaign import ShardReport
-from eorinfer.executors import open_executor
-from eorinfer.rows import Plan
+from eorinfer.bank.rows import Plan
+from eorinfer.campaign.executors import open_executor
+from eorinfer.campaign.fill import ShardReport
 from eorinfer.settings.tables import ExecutorSettings
 from simulators import build
 

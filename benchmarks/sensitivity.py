@@ -25,8 +25,8 @@ from eorinfer.config import check_config, load_config
 from eorinfer.contest.contest import enter
 from eorinfer.contest.entrant import Ground
 from eorinfer.contest.networks import trained_posterior
+from eorinfer.core.progress import for_terminal
 from eorinfer.inference.misspecification import check_images
-from eorinfer.progress import for_terminal
 from eorinfer.run.truths import simulated_truths
 from eorinfer.survey import build_survey
 from simulators.base import derived_seed

@@ -30,17 +30,17 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from eorinfer import Observation, Run
-from eorinfer.bank import Bank
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.config import Config, load_config
-from eorinfer.files import make_folder, read_json, write_json
+from eorinfer.core.files import make_folder, read_json, write_json
+from eorinfer.core.progress import for_terminal
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.flow import build_power_spectrum
 from eorinfer.inference.many import draw, log_density
-from eorinfer.inference.plans import plan_round, planned_rows
 from eorinfer.inference.posterior import Architecture, Posterior
 from eorinfer.inference.rounds import Trainer
-from eorinfer.progress import for_terminal
-from eorinfer.rows import Rows
 from eorinfer.run.separation import Separation
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation

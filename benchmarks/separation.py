@@ -30,13 +30,13 @@ import torch
 from torch.nn import functional as F
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from eorinfer.bank import Bank
+from eorinfer.bank.store import Bank
 from eorinfer.config import load_config
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
+from eorinfer.core.observation import Observation
+from eorinfer.core.progress import Advance, Lines, Silent
 from eorinfer.networks.discriminator import Discriminator
 from eorinfer.networks.unet import UNet
-from eorinfer.observation import Observation
-from eorinfer.progress import Advance, Lines, Silent
 from eorinfer.run.judgement import Judgement, judge
 from eorinfer.run.separation import Separation
 from eorinfer.separation.data import split

@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.bank import Bank
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
 from eorinfer.config import load_config
-from eorinfer.files import write_json
-from eorinfer.progress import Lines as Told
+from eorinfer.core.files import write_json
+from eorinfer.core.progress import Lines as Told
 from eorinfer.report.figures import write_figure
 from eorinfer.report.separation import separation_figure, separation_table
-from eorinfer.rows import Rows
 from eorinfer.run.separation import Separation
 from eorinfer.separation.data import Lines, Pairs, Split, Target, line_names, split
 from eorinfer.separation.model import Meaning, Separator

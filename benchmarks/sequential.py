@@ -20,9 +20,9 @@ from known_answer import CASES, SAMPLES, SIGMA, compare, observe
 
 from eorinfer import Observation, Run
 from eorinfer.config import check_config
-from eorinfer.files import read_json, write_json
+from eorinfer.core.files import read_json, write_json
+from eorinfer.core.progress import for_terminal
 from eorinfer.inference.exact import grid_posterior
-from eorinfer.progress import for_terminal
 from simulators import GaussianField
 
 METHODS = ("one round", "truncated", "posterior")

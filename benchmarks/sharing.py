@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer import Bank, Observation, Posterior, Run, build_survey, fill, local_executor
+from eorinfer.campaign.plans import plan_round
 from eorinfer.config import Config, check_config
-from eorinfer.inference.plans import plan_round
 from simulators import GaussianField
 
 

@@ -10,18 +10,18 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Bank": "eorinfer.bank",
+    "Bank": "eorinfer.bank.store",
     "Config": "eorinfer.config",
-    "InputError": "eorinfer.errors",
-    "Observation": "eorinfer.observation",
+    "InputError": "eorinfer.core.errors",
+    "Observation": "eorinfer.core.observation",
     "Posterior": "eorinfer.inference.posterior",
     "Run": "eorinfer.run",
-    "Samples": "eorinfer.samples",
+    "Samples": "eorinfer.core.samples",
     "build_survey": "eorinfer.survey",
     "corner": "eorinfer.report.corner",
-    "fill": "eorinfer.campaign",
+    "fill": "eorinfer.campaign.fill",
     "load_config": "eorinfer.config",
-    "local_executor": "eorinfer.campaign",
+    "local_executor": "eorinfer.campaign.fill",
 }
 
 __all__ = ["__version__", *_WHERE]

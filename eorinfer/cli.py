@@ -9,13 +9,13 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 import eorinfer
+from eorinfer.campaign.signals import ask_again_when_lost
 from eorinfer.cli_common import Out, open_run
 from eorinfer.cli_contest import contest_app
 from eorinfer.cli_field import field_app
 from eorinfer.cli_report import report_app
 from eorinfer.cli_separate import separate_app
-from eorinfer.errors import InputError, WorkError
-from eorinfer.interrupts import ask_again_when_lost
+from eorinfer.core.errors import InputError, WorkError
 from eorinfer.report.figures import keep_matplotlib_out_of_home
 
 app = App(
@@ -118,7 +118,7 @@ def infer(
         return
     if config is not None or posterior is None or observation is None:
         raise InputError("infer needs either CONFIG, or both --posterior DIR and --observation FILE")
-    from eorinfer.progress import for_terminal
+    from eorinfer.core.progress import for_terminal
     from eorinfer.run.reuse import infer_again
 
     infer_again(posterior, observation, out, samples, seed, for_terminal())
@@ -186,7 +186,7 @@ def lim(config: Path, *, out: Out, n: int = 1, seed: int = 1, fits: bool = False
         Draw the first one: total, lines and noise side by side.
     """
     from eorinfer.config import load_config
-    from eorinfer.progress import for_terminal
+    from eorinfer.core.progress import for_terminal
     from eorinfer.run.mocks import write_mocks
 
     write_mocks(load_config(config, "mocks"), out, n, seed, for_terminal(), fits=fits, plot=plot)
@@ -204,8 +204,8 @@ def info(bank: Path, *, plot: Path | None = None) -> None:
     plot
         Picture (png or pdf) of how the rows cover the prior, and of a few cubes.
     """
-    from eorinfer.bank import Bank
-    from eorinfer.report.bank_facts import BankFacts
+    from eorinfer.bank.facts import BankFacts
+    from eorinfer.bank.store import Bank
 
     opened = Bank.open(bank)
     for line in BankFacts.of(opened).lines():
@@ -229,8 +229,8 @@ def verify(bank: Path, *, repair: bool = False) -> None:
     repair
         Set damaged files aside, so that the next run writes them, or simulates their rows, again.
     """
-    from eorinfer.bank import Bank
-    from eorinfer.verify import verify
+    from eorinfer.bank.store import Bank
+    from eorinfer.bank.verify import verify
 
     problems = verify(bank, repair=repair)
     for problem in problems:
@@ -256,9 +256,9 @@ def export(bank: Path, file: Path, *, all: bool = False) -> None:
     all
         Rows that failed too; their arrays are zero.
     """
-    from eorinfer.bank import Bank
-    from eorinfer.export import export_rows
-    from eorinfer.progress import for_terminal
+    from eorinfer.bank.export import export_rows
+    from eorinfer.bank.store import Bank
+    from eorinfer.core.progress import for_terminal
 
     n = export_rows(Bank.open(bank), file, everything=all, progress=for_terminal())
     print(f"{file}: {n} rows, {file.stat().st_size / 1e6:.1f} MB")
@@ -279,7 +279,7 @@ def import_(config: Path, *, out: Out, theta: Path, cubes: list[str], seeds: Pat
     seeds
         npy file (n,) of whole numbers; rows of one number share initial conditions and are never split.
     """
-    from eorinfer.importing import import_rows
+    from eorinfer.bank.importing import import_rows
 
     step = open_run(config, out)
     n = import_rows(step.bank, step.config.prior, theta, cubes, seeds)
@@ -312,8 +312,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _dry_run(config: Path, out: Path) -> str:
+    from eorinfer.campaign.executors import explanation
     from eorinfer.config import load_config
-    from eorinfer.executors import explanation
 
     checked = load_config(config)
     bank = checked.bank_path(out)

@@ -11,7 +11,7 @@ Out = Annotated[Path, Parameter(name="--out", help="Run folder; the same command
 def open_run(config: Path, out: Path) -> Any:
     """The run of a config in a folder, with progress on the terminal."""
     from eorinfer.config import load_config
-    from eorinfer.progress import for_terminal
+    from eorinfer.core.progress import for_terminal
     from eorinfer.run import Run
 
     return Run(load_config(config), out, for_terminal())

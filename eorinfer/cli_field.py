@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from eorinfer.cli_common import Out, open_run
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
 
 field_app = App(name="field", help="The flow on the images: p(image | parameters, or neutral fraction).")
 
@@ -56,8 +56,8 @@ def sample(
     run
         Run to take real images from; by default the one that the model is in.
     """
+    from eorinfer.core.progress import for_terminal
     from eorinfer.inference.field import FieldFlow
-    from eorinfer.progress import for_terminal
     from eorinfer.run.field_sample import given_neutral_fraction, given_theta, write_samples
 
     if theta and neutral_fraction:
@@ -95,7 +95,7 @@ def beyond_power(
     run
         Run to take images from; by default the one that the model is in.
     """
-    from eorinfer.progress import for_terminal
+    from eorinfer.core.progress import for_terminal
     from eorinfer.run import beyond_power as step
 
     if n < 10:

@@ -19,7 +19,7 @@ def train(config: Path, *, out: Out) -> None:
         TOML file with [simulator], [survey] and [separation].
     """
     from eorinfer.config import load_config
-    from eorinfer.progress import for_terminal
+    from eorinfer.core.progress import for_terminal
     from eorinfer.run.separation import Separation
 
     step = Separation(load_config(config, "separation"), out, for_terminal())
@@ -46,7 +46,7 @@ def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) 
     seed
         Of the draws.
     """
-    from eorinfer.errors import InputError
+    from eorinfer.core.errors import InputError
     from eorinfer.run import separation
 
     if draws < 0:
@@ -90,10 +90,10 @@ def score(
     seed
         Of the noise.
     """
-    from eorinfer.bank import Bank
+    from eorinfer.bank.store import Bank
     from eorinfer.config import load_config
-    from eorinfer.errors import InputError
-    from eorinfer.progress import for_terminal
+    from eorinfer.core.errors import InputError
+    from eorinfer.core.progress import for_terminal
     from eorinfer.run.judgement import Judgement, judge
     from eorinfer.run.separation import Separation
     from eorinfer.separation.model import Separator

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import simulators
-from eorinfer.errors import InputError
-from eorinfer.files import whole_file
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import whole_file
+from eorinfer.core.prior import Prior
 from eorinfer.inference.conditions import check_field
-from eorinfer.prior import Prior
 from eorinfer.settings.contest import check_contest
 from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.tables import Tables

@@ -13,21 +13,12 @@ ROOT = Path(__file__).parents[1]
 #: A name stands for a module or a package; the longest one that fits a module counts.
 LAYERS: list[set[str]] = [
     {"simulators"},
-    {"eorinfer", "eorinfer.errors", "eorinfer.interrupts", "eorinfer.progress"},
-    {"eorinfer.files", "eorinfer.prior"},
-    {"eorinfer.samples", "eorinfer.observation"},
-    {"eorinfer.settings"},
+    {"eorinfer", "eorinfer.core", "eorinfer.settings"},
     {"eorinfer.survey", "eorinfer.summaries", "eorinfer.networks"},
-    {"eorinfer.rows"},
-    {"eorinfer.chunks", "eorinfer.claims"},
-    {"eorinfer.shards"},
     {"eorinfer.bank"},
-    {"eorinfer.child"},
-    {"eorinfer.children"},
-    {"eorinfer.campaign", "eorinfer.export", "eorinfer.importing", "eorinfer.verify"},
+    {"eorinfer.campaign"},
     {"eorinfer.inference", "eorinfer.separation"},
     {"eorinfer.report"},
-    {"eorinfer.executors"},
     {"eorinfer.config"},
     {"eorinfer.run"},
     {"eorinfer.contest"},
@@ -37,7 +28,7 @@ LAYERS: list[set[str]] = [
 ]
 #: Stricter than the order: these know nothing of banks and files.
 NOTHING_OF_RUNS = ("eorinfer.survey", "eorinfer.summaries", "eorinfer.networks")
-OF_RUNS = ("eorinfer.bank", "eorinfer.files", "eorinfer.campaign", "eorinfer.inference", "eorinfer.config")
+OF_RUNS = ("eorinfer.bank", "eorinfer.campaign", "eorinfer.inference", "eorinfer.config")
 #: Packages that only some modules may touch.
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "sbi": ("eorinfer.inference.flow", "eorinfer.inference.calibration"),
@@ -51,19 +42,19 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "py21cmfast": ("simulators.reionization",),
     "tools21cm": ("eorinfer.survey.coverage",),
     "kymatio": ("eorinfer.summaries.scattering",),
-    "distributed": ("eorinfer.executors",),
-    "mpi4py": ("eorinfer.executors",),
-    "getdist": ("eorinfer.samples", "eorinfer.report"),
+    "distributed": ("eorinfer.campaign.executors",),
+    "mpi4py": ("eorinfer.campaign.executors",),
+    "getdist": ("eorinfer.core.samples", "eorinfer.report"),
 }
 #: Modules that a worker or the checking of a config loads.
 LIGHT = [
     "simulators",
     "eorinfer",
-    "eorinfer.child",
-    "eorinfer.campaign",
+    "eorinfer.campaign.child",
+    "eorinfer.campaign.fill",
     "eorinfer.config",
-    "eorinfer.executors",
-    "eorinfer.samples",
+    "eorinfer.campaign.executors",
+    "eorinfer.core.samples",
 ]
 
 

@@ -12,10 +12,10 @@ import pytest
 
 import eorinfer.contest.likelihoods as likelihoods
 import eorinfer.inference.neural_likelihood as neural
-from eorinfer.files import read_json
+from eorinfer.core.files import read_json
+from eorinfer.core.samples import Samples
 from eorinfer.inference.answers import Answers
 from eorinfer.inference.exact import grid_posterior
-from eorinfer.samples import Samples
 from tests.runs import call, config, quick_emulator
 
 METHODS = ["exact", "ps-diagonal", "ps-fixed", "ps-full", "ps-neural", "npe-power", "npe-image", "npe-both"]

@@ -9,12 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from eorinfer.bank import Bank
+from eorinfer.bank.store import Bank
+from eorinfer.core.observation import Observation
+from eorinfer.core.samples import Samples
 from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import FieldFlow
-from eorinfer.observation import Observation
 from eorinfer.run import field as field_run
-from eorinfer.samples import Samples
 from simulators import GaussianField
 from tests.runs import call, config, quick_emulator
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank
+from eorinfer.bank.store import Bank
 from eorinfer.config import load_config
-from eorinfer.files import read_json
+from eorinfer.core.files import read_json
+from eorinfer.core.observation import Observation
 from eorinfer.inference import sampled
 from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.field_check import check_field_images, scale_names
-from eorinfer.observation import Observation
 from eorinfer.run import field as field_run
 from eorinfer.run import field_validation
 from simulators import GaussianField

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eorinfer.bank import Bank
+from eorinfer.bank.store import Bank
 from eorinfer.config import load_config
-from eorinfer.files import read_json
+from eorinfer.core.files import read_json
+from eorinfer.core.observation import Observation
 from eorinfer.inference.posterior import Posterior
-from eorinfer.observation import Observation
 from eorinfer.separation.model import Separator
-from tests.eorinfer.mocks import SLAB
+from tests.mocks import SLAB
 from tests.runs import call, config, quick_emulator
 
 SURVEY = {"kind": "spherex", "sigma": None}

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
+from eorinfer.core.samples import Samples
 from eorinfer.report.figures import pyplot, write_figure
 from eorinfer.report.page import Picture, Table, render
 from eorinfer.run.found import Found
 from eorinfer.run.report import page_of, write_report
-from eorinfer.samples import Samples
 from tests.browser import Browser, browser, executable
 from tests.runs import call, config, quick_emulator
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eorinfer.bank import Bank
-from eorinfer.files import read_json
+from eorinfer.bank.store import Bank
+from eorinfer.core.files import read_json
+from eorinfer.core.observation import Observation
 from eorinfer.inference.posterior import Posterior
-from eorinfer.observation import Observation
 from tests.runs import call, config
 
 #: A user's simulator that fails in a third of the box.

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from getdist import loadMCSamples
 
-from eorinfer.bank import Bank
-from eorinfer.files import read_json
+from eorinfer.bank.store import Bank
+from eorinfer.core.files import read_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.samples import Samples
 from eorinfer.inference import training
-from eorinfer.observation import Observation
-from eorinfer.samples import Samples
 from simulators import GaussianField
 from tests.runs import call, config, quick_emulator, start
 

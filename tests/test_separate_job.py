@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 
 from eorinfer.separation.model import Separator
-from tests.eorinfer.mocks import SLAB
+from tests.mocks import SLAB
 from tests.runs import call, config
 
 SEPARATION = {"simulations": 32, "steps": 6, "width": 4, "widest": 8, "batch_size": 8}

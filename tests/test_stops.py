@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eorinfer.bank import Bank
-from eorinfer.campaign import fill, local_executor
-from eorinfer.errors import WorkError
-from eorinfer.rows import Rows
-from eorinfer.verify import verify
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.bank.verify import verify
+from eorinfer.campaign.fill import fill, local_executor
+from eorinfer.core.errors import WorkError
 from simulators import GaussianField
-from tests.eorinfer.banks import a_plan, write
+from tests.banks import a_plan, write
 from tests.runs import call, config, start
 
 #: The command line as it is installed.

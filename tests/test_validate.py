@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from eorinfer.bank import Bank
-from eorinfer.files import read_json
+from eorinfer.bank.store import Bank
+from eorinfer.core.files import read_json
 from eorinfer.inference.flow import PosteriorNetwork
 from simulators import GaussianField
 from tests.runs import call, config, quick_emulator

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eorinfer.bank.rows import Rows
 from eorinfer.contest.entrant import AMORTISED, LABELS, Entrant, Ground
 from eorinfer.contest.likelihoods import exact_entrant, field_entrant, power_entrant
 from eorinfer.contest.loop import loop_posterior
@@ -16,18 +17,17 @@ from eorinfer.contest.networks import network_entrant
 from eorinfer.contest.scores import Score, find, log_volumes
 from eorinfer.contest.sequential import sequential_posterior
 from eorinfer.contest.tables import contest_tables, cost_table, lines, observation_table
-from eorinfer.errors import InputError, WorkError
-from eorinfer.files import read_json, write_json
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.files import read_json, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
 from eorinfer.inference.answers import Answers
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
 from eorinfer.report.contest import contest_figure
 from eorinfer.report.corner import corner
 from eorinfer.report.figures import save_figure
-from eorinfer.rows import Rows
 from eorinfer.run import Run
 from eorinfer.run.truths import FEWEST, Parts, simulated_truths, truth_plans
-from eorinfer.samples import Samples
 from eorinfer.settings.contest import EXACT, ContestSettings, Method
 from simulators.base import derived_seed, fingerprint_of
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eorinfer.bank.rows import Rows
 from eorinfer.inference.answers import Answers
-from eorinfer.rows import Rows
 from eorinfer.run.truths import Parts
 from eorinfer.settings.contest import ContestSettings, Method
 from simulators.base import fingerprint_of

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from eorinfer.contest.entrant import Entrant, Ground
 from eorinfer.contest.networks import trained_posterior
+from eorinfer.core.observation import Observation
 from eorinfer.inference.answers import Answers
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.data import Cubes
@@ -20,7 +21,6 @@ from eorinfer.inference.mcmc import START_DRAWS
 from eorinfer.inference.neural_likelihood import train_neural_likelihood
 from eorinfer.inference.posterior import Posterior
 from eorinfer.inference.sampled import GRID, Sampled, by_chain, by_grid, by_weights, from_prior
-from eorinfer.observation import Observation
 from eorinfer.run.field import trained_field
 from eorinfer.settings.contest import PROPOSALS, Method, exact_noise
 from eorinfer.summaries.power import CylindricalPowerSpectrum

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eorinfer.bank.rows import Plan
+from eorinfer.campaign.plans import planned_rows
 from eorinfer.contest.entrant import Ground
 from eorinfer.contest.likelihoods import fixed_likelihood, fixed_precision
-from eorinfer.files import read_json, write_json
+from eorinfer.core.files import read_json, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.progress import Silent
+from eorinfer.core.samples import Samples
 from eorinfer.inference.mcmc import LONG_ENOUGH, run_mcmc
-from eorinfer.inference.plans import planned_rows
-from eorinfer.observation import Observation
-from eorinfer.progress import Silent
-from eorinfer.rows import Plan
 from eorinfer.run.simulations import Simulations
-from eorinfer.samples import Samples
 from eorinfer.survey.base import Survey
 from simulators.base import derived_seed, fingerprint_of
 

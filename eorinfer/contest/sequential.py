@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from eorinfer.core.samples import Samples
 from eorinfer.inference.posterior import Posterior
 from eorinfer.run import Run
-from eorinfer.samples import Samples
 
 
 def sequential_posterior(run: Run) -> tuple[Samples, dict[str, Any]]:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.contest.scores import Score, against, find
+from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
 from eorinfer.inference.mcmc import LONG_ENOUGH
-from eorinfer.prior import Prior
-from eorinfer.samples import Samples
 from eorinfer.settings.contest import ContestSettings
 
 Table = dict[str, Any]

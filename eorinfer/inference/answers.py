@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.files import whole_hdf5
+from eorinfer.core.files import whole_hdf5
 from eorinfer.inference.sampled import Sampled
 
 FORMAT = 1

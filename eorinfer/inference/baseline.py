@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from eorinfer.bank import Bank
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
 from eorinfer.inference.data import Cubes
 from eorinfer.inference.emulator import Emulator, observe_spectra, train_emulator
 from eorinfer.inference.flow import as_theta
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
-from eorinfer.progress import Progress
-from eorinfer.rows import Rows
 from eorinfer.survey.base import Survey
 from simulators import Observable
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from eorinfer.prior import Prior
+from eorinfer.core.prior import Prior
 from eorinfer.settings.inference import FieldSettings
 from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
 from simulators import Observable, Parameter, Simulator, Symmetry

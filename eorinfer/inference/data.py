@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from eorinfer.bank import Bank
-from eorinfer.rows import Rows
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
 from simulators.base import derived_seed
 
 #: Cubes up to this share of the memory are kept in it.

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from eorinfer.errors import WorkError
-from eorinfer.files import read_versioned, whole_folder, write_json
+from eorinfer.core.errors import WorkError
+from eorinfer.core.files import read_versioned, whole_folder, write_json
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress, Silent
 from eorinfer.inference.data import Cubes, Tensors, validation_rows
 from eorinfer.inference.training import fit
-from eorinfer.prior import Prior
-from eorinfer.progress import Progress, Silent
 from eorinfer.settings.inference import TrainingSettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment

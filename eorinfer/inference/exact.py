@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
 from eorinfer.inference.grid import grid_samples
-from eorinfer.prior import Prior
-from eorinfer.samples import Samples
 from simulators import GaussianField
 from simulators.gaussian import wavenumbers
 

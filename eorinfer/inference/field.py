@@ -14,17 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eorinfer.bank import observable_from_json, package_versions
-from eorinfer.errors import InputError
-from eorinfer.files import read_versioned, whole_folder, write_json
+from eorinfer.bank.store import observable_from_json, package_versions
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_versioned, whole_folder, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
 from eorinfer.inference.conditions import line_of_sight
 from eorinfer.inference.field_alarm import KnownImages
 from eorinfer.inference.flow import as_theta
 from eorinfer.networks.image_flow import ImageFlow
 from eorinfer.networks.isotropic_flow import IsotropicFlow
 from eorinfer.networks.multiscale_flow import MultiscaleFlow
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
 from eorinfer.settings.inference import FieldSettings
 from eorinfer.settings.survey import SurveySettings
 from simulators import Observable, Parameter

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.observation import Observation
 from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import CELLS, FieldFlow, dequantised
 from eorinfer.inference.field_alarm import KnownImages, compare_scales
 from eorinfer.inference.field_training import FieldTrainer, row_conditions
-from eorinfer.observation import Observation
-from eorinfer.rows import Rows
 
 #: Chance of warning of an observation that is like the images of training; about twice that is measured.
 LEVEL = 0.01

@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eorinfer.bank import Bank
-from eorinfer.errors import InputError, WorkError
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
 from eorinfer.inference.conditions import (
     NEUTRAL_FRACTION,
     acts_on_cells,
@@ -23,9 +26,6 @@ from eorinfer.inference.data import Batches, Cubes, validation_rows
 from eorinfer.inference.field import Build, FieldFlow, build_network, dequantised
 from eorinfer.inference.training import fit
 from eorinfer.networks.image_flow import ImageFlow
-from eorinfer.prior import Prior
-from eorinfer.progress import Progress
-from eorinfer.rows import Rows
 from eorinfer.settings.inference import FieldSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey

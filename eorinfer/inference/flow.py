@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from sbi.neural_nets import posterior_nn
 from torch import Tensor, nn
 
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
+from eorinfer.core.prior import Prior
 from eorinfer.inference.truncated import E, TruncatedNormalMap
 from eorinfer.networks.embedding import Embedding
-from eorinfer.prior import Prior
 from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.summaries.power import PowerSpectrum, default_edges
 from eorinfer.summaries.scattering import Scattering

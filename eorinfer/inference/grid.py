@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from eorinfer.prior import Prior
-from eorinfer.samples import Samples
+from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
 
 #: Log likelihood below its maximum at which a point counts as having nothing.
 NOTHING = 25.0

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr, ndtri
 from scipy.stats import multivariate_t
 
-from eorinfer.prior import Prior
+from eorinfer.core.prior import Prior
 
 #: Effective samples below which weights are not to be relied on.
 ENOUGH = 200

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.prior import Prior
-from eorinfer.progress import Progress, Silent
-from eorinfer.samples import Samples
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress, Silent
+from eorinfer.core.samples import Samples
 from eorinfer.settings.inference import McmcSettings
 
 #: Autocorrelation times after which a chain counts as converged, and that are thrown away as burn-in.

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eorinfer.core.observation import Observation
 from eorinfer.inference.data import Cubes
 from eorinfer.inference.many import draw, unit
 from eorinfer.inference.posterior import Posterior
 from eorinfer.inference.reference import ROWS, ImageStatistics, Reference, regression
-from eorinfer.observation import Observation
 from eorinfer.survey.base import Survey
 from simulators.base import derived_seed
 

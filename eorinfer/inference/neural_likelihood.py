@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
 from eorinfer.inference.data import Tensors, validation_rows
 from eorinfer.inference.emulator import Emulator, Spectra, whitened
 from eorinfer.inference.flow import as_theta, build_flow
 from eorinfer.inference.training import FitRecord, fit
-from eorinfer.prior import Prior
-from eorinfer.progress import Progress
 from eorinfer.settings.inference import FlowSettings, TrainingSettings
 from simulators.base import derived_seed
 

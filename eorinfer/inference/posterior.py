@@ -13,15 +13,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eorinfer.bank import observable_from_json, package_versions
-from eorinfer.errors import InputError, WorkError
-from eorinfer.files import read_versioned, whole_folder, write_json
+from eorinfer.bank.store import observable_from_json, package_versions
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.files import read_versioned, whole_folder, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
 from eorinfer.inference.flow import PosteriorNetwork, as_theta
 from eorinfer.inference.reference import Reference
 from eorinfer.inference.regression import RegressionNetwork
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
-from eorinfer.samples import Samples
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from eorinfer.core.prior import Prior
 from eorinfer.inference.flow import build_embedding
 from eorinfer.inference.truncated import E
-from eorinfer.prior import Prior
 from eorinfer.settings.inference import EmbeddingSettings, PowerSpectrumSettings
 from simulators import Observable
 

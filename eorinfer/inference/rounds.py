@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eorinfer.bank import Bank
-from eorinfer.errors import WorkError
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import WorkError
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
 from eorinfer.inference.atomic import atomic_loss
 from eorinfer.inference.data import Cubes, validation_rows
 from eorinfer.inference.misspecification import with_reference
 from eorinfer.inference.posterior import Architecture, Network, Posterior, Region
 from eorinfer.inference.training import fit
-from eorinfer.prior import Prior
-from eorinfer.progress import Progress
-from eorinfer.rows import Rows
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.inference import TrainingSettings
 from eorinfer.settings.survey import SurveySettings

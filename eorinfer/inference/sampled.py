@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Silent
 from eorinfer.inference.grid import refined_grid
 from eorinfer.inference.importance import ENOUGH, LogLikelihood, adapted, around, weighted
 from eorinfer.inference.mcmc import START_DRAWS, run_mcmc
-from eorinfer.prior import Prior
-from eorinfer.progress import Silent
 from eorinfer.settings.inference import McmcSettings
 
 #: Parameters up to which a posterior is taken from a grid.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.samples import Samples
+from eorinfer.core.samples import Samples
 
 
 @dataclass(frozen=True)

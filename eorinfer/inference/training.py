@@ -17,9 +17,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from eorinfer.errors import WorkError
+from eorinfer.core.errors import WorkError
+from eorinfer.core.progress import Advance, Progress, Silent
 from eorinfer.inference.data import Batches, loader
-from eorinfer.progress import Advance, Progress, Silent
 from eorinfer.settings.inference import TrainingSettings
 from simulators.base import derived_seed
 

@@ -5,9 +5,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
 from eorinfer.report.figures import pyplot
-from eorinfer.rows import Rows
 from simulators import Observable, Parameter
 
 OK, BAD = "#1f5fa8", "#d2691e"

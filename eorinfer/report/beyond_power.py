@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.prior import Prior
+from eorinfer.core.prior import Prior
 from eorinfer.report.corner import COLOURS
 from eorinfer.report.figures import pyplot
 from simulators import Observable

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from eorinfer.errors import InputError
-from eorinfer.files import make_folder, whole_file
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import make_folder, whole_file
 
 #: How figures are written.
 SAVED: dict[str, Any] = {"bbox_inches": "tight", "dpi": 150}

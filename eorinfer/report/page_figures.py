@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from eorinfer.observation import Observation
+from eorinfer.core.observation import Observation
 from eorinfer.report.figures import pyplot
 from eorinfer.report.page import Drawing
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eorinfer.core.observation import Observation
 from eorinfer.inference.flow import build_power_spectrum
-from eorinfer.observation import Observation
 from eorinfer.report.corner import COLOURS
 from eorinfer.report.figures import pyplot
 from eorinfer.settings.inference import PowerSpectrumSettings

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from eorinfer.errors import InputError
-from eorinfer.files import read_json
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_json
 from eorinfer.report.page import Block, Code, Notes, Picture, Table, Text
 
 FILE = "benchmark.json"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from eorinfer.samples import Samples
+from eorinfer.core.samples import Samples
 
 
 def summary(chains: dict[str, Samples], truth: Mapping[str, float] | None, facts: dict[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from eorinfer.config import load_config
-from eorinfer.errors import InputError, WorkError
-from eorinfer.files import make_folder, write_json
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.files import make_folder, write_json
+from eorinfer.core.progress import Progress
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.flow import as_theta, build_power_spectrum
 from eorinfer.inference.grid import grid_samples
-from eorinfer.progress import Progress
 from eorinfer.report.beyond_power import beyond_power_figure, equal_power_figure
 from eorinfer.report.figures import save_figure
 from eorinfer.run.equal_power import LogLikelihood, find_equal_power, spectrum_likelihood

@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import simulators
+from eorinfer.bank.rows import Rows
 from eorinfer.config import Config
-from eorinfer.errors import InputError
-from eorinfer.files import read_json, write_json
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_json, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.progress import Progress
+from eorinfer.core.samples import Samples
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.field_check import check_field_observation, known_images
 from eorinfer.inference.field_training import FieldTrainer
 from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.mcmc import run_mcmc
-from eorinfer.observation import Observation
-from eorinfer.progress import Progress
-from eorinfer.rows import Rows
 from eorinfer.run.truths import Parts
-from eorinfer.samples import Samples
 from eorinfer.settings.inference import McmcSettings
 from simulators.base import derived_seed, fingerprint_of
 

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eorinfer.bank.rows import Rows
 from eorinfer.config import load_config
-from eorinfer.errors import InputError, WorkError
-from eorinfer.files import make_folder, whole_hdf5, write_json
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.files import make_folder, whole_hdf5, write_json
+from eorinfer.core.progress import Progress
 from eorinfer.inference.data import validation_rows
 from eorinfer.inference.field import FieldFlow, dequantised
 from eorinfer.inference.field_training import row_conditions
-from eorinfer.progress import Progress
 from eorinfer.report.field import Images, compare_images, comparison_line, images_figure
 from eorinfer.report.figures import save_figure
-from eorinfer.rows import Rows
 from eorinfer.run.steps import Run
 from eorinfer.run.truths import Parts
 from eorinfer.settings.explain import instead

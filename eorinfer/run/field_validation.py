@@ -10,9 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eorinfer.bank.rows import Rows
 from eorinfer.config import Config
-from eorinfer.errors import InputError, WorkError
-from eorinfer.files import read_json
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.files import read_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import duration
+from eorinfer.core.samples import Samples
 from eorinfer.inference.answers import Answers
 from eorinfer.inference.checks import Check
 from eorinfer.inference.field import FieldFlow
@@ -22,14 +27,9 @@ from eorinfer.inference.grid import REFINEMENTS
 from eorinfer.inference.importance import LogLikelihood
 from eorinfer.inference.posterior import Posterior
 from eorinfer.inference.sampled import MOST_STEPS, STEPS, Sampled, by_chain, by_grid, by_weights
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
-from eorinfer.progress import duration
-from eorinfer.rows import Rows
 from eorinfer.run.field import refuse_slices
 from eorinfer.run.truths import FEWEST, Parts, choose_truths, observed_rows, simulates
 from eorinfer.run.validated import Asked
-from eorinfer.samples import Samples
 from simulators.base import derived_seed, fingerprint_of
 
 #: Points along each condition of a grid, by how many conditions there are.

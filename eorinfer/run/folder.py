@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from eorinfer.config import Config
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
 
 #: Tables and keys of a config that may change between two calls with the same folder.
 FREE = ("executor", "mcmc", "validation", "contest", "inference.method", "inference.samples", "inference.predictive")

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank
-from eorinfer.errors import InputError
-from eorinfer.files import read_json
-from eorinfer.observation import Observation
-from eorinfer.report.bank_facts import BankFacts
+from eorinfer.bank.facts import BankFacts
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.samples import Samples
 from eorinfer.report.scores import FILE as CONTEST
 from eorinfer.report.scores import Contest
-from eorinfer.samples import Samples
 
 #: Chains that the steps write, in the order of drawing.
 CHAINS = ("npe", "field-flow", "mcmc")

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eorinfer.bank import Bank
-from eorinfer.errors import InputError
-from eorinfer.files import make_folder, write_json
-from eorinfer.observation import Observation
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import make_folder, write_json
+from eorinfer.core.observation import Observation
 from eorinfer.report.figures import write_figure
 from eorinfer.report.separation import separation_figure, separation_table
 from eorinfer.separation.data import Lines, Pairs

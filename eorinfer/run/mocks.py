@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.config import Config
-from eorinfer.errors import WorkError
-from eorinfer.files import make_folder, whole_file
-from eorinfer.observation import Observation
-from eorinfer.progress import Progress
+from eorinfer.core.errors import WorkError
+from eorinfer.core.files import make_folder, whole_file
+from eorinfer.core.observation import Observation
+from eorinfer.core.progress import Progress
 from eorinfer.survey import build_survey
 from simulators import Observable, SimulationError
 from simulators.base import derived_seed

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import eorinfer
-from eorinfer.errors import InputError
-from eorinfer.files import make_folder, whole_file
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import make_folder, whole_file
 from eorinfer.report.cells import Cell, minus
 from eorinfer.report.page import Facts, Lacking, Page, render
 from eorinfer.run.found import Found

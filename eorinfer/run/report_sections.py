@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from eorinfer.bank import package_versions
-from eorinfer.files import read_json
-from eorinfer.progress import duration
+from eorinfer.bank.store import package_versions
+from eorinfer.core.files import read_json
+from eorinfer.core.progress import duration
+from eorinfer.core.samples import Samples
 from eorinfer.report.cells import Cell, minus, to_figures_of
 from eorinfer.report.corner import COLOURS, corner
 from eorinfer.report.figures import png_bytes
@@ -15,7 +16,6 @@ from eorinfer.report.page import Block, Code, Drawings, Facts, Picture, Section,
 from eorinfer.report.page_figures import CHANNELS, channel_name, slices, training_curves
 from eorinfer.report.summary import summary
 from eorinfer.run.found import CHAINS, Found, corners, true_values
-from eorinfer.samples import Samples
 
 
 def sections(found: Found) -> list[Section]:

@@ -6,20 +6,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from eorinfer.errors import InputError
-from eorinfer.files import make_folder, read_json, write_json
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import make_folder, read_json, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
+from eorinfer.core.samples import Samples
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.misspecification import check_observation
 from eorinfer.inference.posterior import Posterior
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
-from eorinfer.progress import Progress
 from eorinfer.report.corner import corner
 from eorinfer.report.figures import save_figure
 from eorinfer.report.summary import summary
 from eorinfer.run.field import field_posterior
 from eorinfer.run.found import true_values
-from eorinfer.samples import Samples
 from eorinfer.settings.inference import McmcSettings
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 import simulators
-from eorinfer.bank import Bank
+from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.store import Bank
 from eorinfer.config import Config
-from eorinfer.errors import InputError
-from eorinfer.files import read_json, write_json
-from eorinfer.observation import Observation
-from eorinfer.progress import Progress
-from eorinfer.rows import Plan, Rows
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_json, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.progress import Progress
 from eorinfer.run.simulations import Simulations
 from simulators.base import derived_seed, fingerprint_of
 
@@ -83,7 +83,7 @@ class Rounds:
 
     def first(self) -> list[tuple[Plan, int]]:
         """Plans of the prior's round; the same ones for ever, whatever others add to a shared bank."""
-        from eorinfer.inference.plans import prior_plans, prior_rows
+        from eorinfer.campaign.plans import prior_plans, prior_rows
 
         n = self._config.tables.inference.rounds[0]
         if known := self.recorded(1):
@@ -126,7 +126,7 @@ class Rounds:
 
     def propose(self, number: int, posterior: Any, observation: Observation) -> list[tuple[Plan, int]]:
         """Draw theta from the prior truncated by the last posterior, or from that posterior, and simulate."""
-        from eorinfer.inference.plans import plan_round
+        from eorinfer.campaign.plans import plan_round
         from eorinfer.inference.posterior import draw_truncated
 
         n = self._config.tables.inference.rounds[number - 1]
@@ -165,7 +165,7 @@ class Rounds:
 
     def train(self, number: int, plans: list[tuple[Plan, int]], before: Any, observation: Observation) -> Any:
         """The posterior of one round: loaded when it is there, else trained."""
-        from eorinfer.inference.plans import planned_rows
+        from eorinfer.campaign.plans import planned_rows
         from eorinfer.inference.posterior import Architecture, Posterior
         from eorinfer.inference.rounds import Trainer
 
@@ -220,7 +220,7 @@ class Rounds:
 
     def training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
         """Valid rows of the plans, without any whose realisation the observation or the separator has."""
-        from eorinfer.inference.plans import planned_rows
+        from eorinfer.campaign.plans import planned_rows
 
         rows = planned_rows(self._bank, plans).ok
         known = self.preprocessing.seeds() if self.preprocessing else set()

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank
-from eorinfer.campaign import Limits, ShardReport, fill, simulate_one
-from eorinfer.child import RowResult
+from eorinfer.bank.rows import Plan
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.child import RowResult
+from eorinfer.campaign.executors import open_executor, worker_count
+from eorinfer.campaign.fill import Limits, ShardReport, fill, simulate_one
+from eorinfer.campaign.plans import planned_rows
 from eorinfer.config import Config
-from eorinfer.errors import InputError, WorkError
-from eorinfer.executors import open_executor, worker_count
-from eorinfer.inference.plans import planned_rows
-from eorinfer.progress import Advance, Progress, duration
-from eorinfer.rows import Plan
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.progress import Advance, Progress, duration
 
 
 class Simulations:

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from eorinfer.bank import Bank
+from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.store import Bank
 from eorinfer.config import Config
-from eorinfer.errors import WorkError
-from eorinfer.files import make_folder, read_json, remove_leftovers, write_json
-from eorinfer.observation import Observation
-from eorinfer.progress import Progress, Silent
-from eorinfer.rows import Plan, Rows
+from eorinfer.core.errors import WorkError
+from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.progress import Progress, Silent
+from eorinfer.core.samples import Samples
 from eorinfer.run.folder import refuse_other_config
 from eorinfer.run.rounds import Rounds, find_preprocessing
 from eorinfer.run.simulations import Simulations
-from eorinfer.samples import Samples
 from simulators.base import derived_seed, fingerprint_of
 
 
@@ -311,7 +311,7 @@ class Run:
 
     def _predict(self, samples: Samples) -> None:
         """Simulate at draws from the posterior, for the predictive check."""
-        from eorinfer.inference.plans import plan_round
+        from eorinfer.campaign.plans import plan_round
 
         n = self.tables.inference.predictive
         path = self.out / "chains" / "predictive.json"

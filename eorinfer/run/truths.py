@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank
+from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.config import Config
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
+from eorinfer.core.progress import Progress
 from eorinfer.inference.data import validation_rows
 from eorinfer.inference.many import Truncation
 from eorinfer.inference.misspecification import ObservationCheck, check_images
-from eorinfer.inference.plans import plan_round, planned_rows
 from eorinfer.inference.posterior import Posterior, draw_truncated
-from eorinfer.progress import Progress
-from eorinfer.rows import Plan, Rows
 from eorinfer.run.simulations import Simulations
 from eorinfer.survey.base import Survey
 from simulators.base import derived_seed, fingerprint_of

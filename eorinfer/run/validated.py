@@ -8,15 +8,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.bank.rows import Rows
 from eorinfer.config import Config
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
 from eorinfer.inference.checks import Check
 from eorinfer.inference.many import draw, log_density
 from eorinfer.inference.misspecification import check_observation
 from eorinfer.inference.posterior import Posterior
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
-from eorinfer.rows import Rows
 from eorinfer.run.truths import Parts, find_truths
 from simulators.base import derived_seed
 

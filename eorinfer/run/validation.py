@@ -7,26 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.errors import WorkError
-from eorinfer.files import write_json
+from eorinfer.bank.rows import Rows
+from eorinfer.core.errors import WorkError
+from eorinfer.core.files import write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Silent
+from eorinfer.core.samples import Samples
 from eorinfer.inference.baseline import PowerSpectrumLikelihood
 from eorinfer.inference.calibration import calibrate, recovery
 from eorinfer.inference.exact import grid_posterior
 from eorinfer.inference.grid import grid_samples
 from eorinfer.inference.mcmc import run_mcmc
 from eorinfer.inference.sharpness import RelativeWidths, mean_and_error
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
-from eorinfer.progress import Silent
 from eorinfer.report.calibration import CalibrationPage, calibration_figure
 from eorinfer.report.figures import save_figure
 from eorinfer.report.verdict import calibration_content, misspecification_content, sharpness_lines, verdict_line
-from eorinfer.rows import Rows
 from eorinfer.run.report import FILE as REPORT
 from eorinfer.run.report import write_report
 from eorinfer.run.truths import Parts
 from eorinfer.run.validated import Asked, Subject
-from eorinfer.samples import Samples
 from eorinfer.settings.contest import exact_noise
 from simulators import GaussianField
 from simulators.base import derived_seed

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eorinfer.bank import Bank
-from eorinfer.errors import WorkError
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import WorkError
 from eorinfer.inference.data import Batches, Cubes, realisation_ranks
-from eorinfer.rows import Rows
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
 from simulators import Observable, Symmetry

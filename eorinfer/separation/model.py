@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from eorinfer.bank import observable_from_json, package_versions
-from eorinfer.errors import InputError
-from eorinfer.files import read_versioned, whole_folder, write_json
+from eorinfer.bank.store import observable_from_json, package_versions
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.networks.scaling import AsinhScaling
 from eorinfer.networks.unet import Strides, UNet, halvings
 from eorinfer.separation.data import Target

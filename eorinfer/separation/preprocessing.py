@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
 from eorinfer.separation.model import Separator
 from eorinfer.settings.separation import PreprocessingSettings
 from simulators import Observable

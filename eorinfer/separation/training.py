@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from eorinfer.bank import Bank
-from eorinfer.errors import WorkError
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import WorkError
+from eorinfer.core.progress import Progress, Silent
 from eorinfer.inference.data import loader
 from eorinfer.inference.training import Tell, ctrl_c, quiet
 from eorinfer.networks.discriminator import Discriminator
-from eorinfer.progress import Progress, Silent
 from eorinfer.separation.data import Lines, Pairs, Split
 from eorinfer.separation.health import diagnose
 from eorinfer.separation.losses import PENALTY, distance, penalty

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import truncnorm
 from torch import Tensor
 
+from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
 from eorinfer.inference import many
 from eorinfer.inference.calibration import (
     LEVEL,
@@ -26,9 +28,7 @@ from eorinfer.inference.calibration import (
 )
 from eorinfer.inference.many import Truncation, draw, log_density
 from eorinfer.inference.sharpness import RelativeWidths
-from eorinfer.prior import Prior
 from eorinfer.report.verdict import verdict_line
-from eorinfer.samples import Samples
 from simulators import Parameter
 
 NAMES = ["a", "b"]

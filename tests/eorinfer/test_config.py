@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eorinfer.config import Config, load_config
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
 from simulators import KINDS, fingerprint
 
 #: The example of the issue and of the README.

@@ -10,8 +10,8 @@ from scipy.stats import norm
 from eorinfer.contest.entrant import Entrant
 from eorinfer.contest.scores import Score, against
 from eorinfer.contest.tables import contest_tables, lines
+from eorinfer.core.prior import Prior
 from eorinfer.inference.answers import Answers
-from eorinfer.prior import Prior
 from eorinfer.settings.contest import ContestSettings, Method
 from simulators import Parameter
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
 from eorinfer.inference import data
 from eorinfer.inference.data import Cubes, EpochShuffle, Tensors, loader, memory, validation_rows
 from eorinfer.inference.training import fit
-from tests.eorinfer.banks import a_bank
+from tests.banks import a_bank
 from tests.eorinfer.test_training import VALIDATION, Line, StopsAt, fitted, same, settings
 from tests.eorinfer.test_training import rows as training_rows
 

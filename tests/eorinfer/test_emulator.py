@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from eorinfer.errors import WorkError
+from eorinfer.core.errors import WorkError
+from eorinfer.core.prior import Prior
 from eorinfer.inference import emulator as module
 from eorinfer.inference.emulator import FOLDS, Emulator, Spectra, observe_spectra, train_emulator
-from eorinfer.prior import Prior
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
 from simulators import GaussianField

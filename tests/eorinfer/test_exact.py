@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
+from eorinfer.core.prior import Prior
 from eorinfer.inference.exact import ModePower, grid_posterior, log_likelihood
-from eorinfer.prior import Prior
 from simulators import GaussianField
 
 Array = NDArray[np.float64]

@@ -10,18 +10,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank
-from eorinfer.errors import InputError, WorkError
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.plans import prior_plans
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
 from eorinfer.inference.conditions import check_field, field_observable, line_of_sight, slicing_symmetry
 from eorinfer.inference.exact import ModePower, log_likelihood
 from eorinfer.inference.field import FieldFlow
 from eorinfer.inference.field_training import FieldTask, FieldTrainer, near_candidates
-from eorinfer.inference.plans import prior_plans
 from eorinfer.networks.isotropic_flow import IsotropicFlow
 from eorinfer.networks.multiscale_flow import MultiscaleFlow
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
-from eorinfer.rows import Rows
 from eorinfer.settings.inference import FieldSettings
 from eorinfer.survey import NoSurvey, SkaLow, WhiteNoise, build_survey
 from simulators import GaussianField, Observable, Simulator, Symmetry

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from eorinfer.core.prior import Prior
 from eorinfer.inference.flow import PosteriorNetwork
-from eorinfer.prior import Prior
 from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from simulators import GaussianField
 

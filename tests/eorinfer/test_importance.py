@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
+from eorinfer.core.prior import Prior
 from eorinfer.inference.grid import refined_grid
 from eorinfer.inference.importance import ENOUGH, around, weighted
-from eorinfer.prior import Prior
 from simulators import Parameter
 
 PRIOR = Prior(tuple(Parameter(name, name, -4.0, 6.0, 0.0) for name in ("a", "b")))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Silent
 from eorinfer.inference.mcmc import START_DRAWS, Chain, moves, run_mcmc
-from eorinfer.prior import Prior
-from eorinfer.progress import Silent
 from eorinfer.settings.inference import McmcSettings
 from simulators import Parameter
 

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
 from eorinfer.inference.misspecification import LEVEL, check_images, check_observation, with_reference
 from eorinfer.inference.posterior import Architecture, Posterior
 from eorinfer.inference.reference import ImageStatistics, regression
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
 from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.settings.survey import WhiteNoise
 from eorinfer.survey.gaussian import WhiteNoiseSurvey

@@ -10,9 +10,9 @@ from scipy.stats import gamma
 
 import eorinfer.inference.emulator as emulator_module
 import eorinfer.inference.neural_likelihood as module
+from eorinfer.core.prior import Prior
 from eorinfer.inference.emulator import Spectra, train_emulator, whitened
 from eorinfer.inference.neural_likelihood import train_neural_likelihood
-from eorinfer.prior import Prior
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -1.0, 1.0, 0.0),))

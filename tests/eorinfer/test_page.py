@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from markupsafe import escape
 
-from eorinfer.observation import Observation
+from eorinfer.core.observation import Observation
 from eorinfer.report import page_figures
 from eorinfer.report.cells import NOTHING, is_numeric, leading_number, shown, to_figures_of
 from eorinfer.report.page import Code, Facts, Lacking, Notes, Page, Picture, Section, Table, Text, render

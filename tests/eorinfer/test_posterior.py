@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.errors import InputError, WorkError
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
 from eorinfer.inference.posterior import Architecture, Posterior, Region, draw_truncated
-from eorinfer.observation import Observation
-from eorinfer.prior import Prior
 from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
 from eorinfer.settings.survey import WhiteNoise
 from simulators import GaussianField

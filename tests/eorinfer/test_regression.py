@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from scipy.stats import multivariate_normal
 
+from eorinfer.core.prior import Prior
 from eorinfer.inference.regression import RegressionNetwork
-from eorinfer.prior import Prior
 from eorinfer.settings.inference import EmbeddingSettings, PowerSpectrumSettings
 from simulators import GaussianField
 

@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, truncnorm
 
+from eorinfer.core.prior import Prior
 from eorinfer.inference import sampled
 from eorinfer.inference.importance import weighted
 from eorinfer.inference.sampled import Sampled, by_chain, by_grid, by_weights, from_prior
-from eorinfer.prior import Prior
 from eorinfer.settings.inference import McmcSettings
 from simulators import Parameter
 

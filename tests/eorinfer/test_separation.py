@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from eorinfer.errors import InputError, WorkError
+from eorinfer.core.errors import InputError, WorkError
 from eorinfer.separation.apply import separate, tiled
 from eorinfer.separation.data import Lines, Pairs, Target, find_targets, seeds_of, share_channels, split
 from eorinfer.separation.health import diagnose
@@ -19,7 +19,7 @@ from eorinfer.separation.wiener import WienerFilter
 from eorinfer.survey.base import Identity
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
 from simulators import GaussianField, Symmetry, build
-from tests.eorinfer.mocks import SLAB, meaning, mock_bank, parts
+from tests.mocks import SLAB, meaning, mock_bank, parts
 
 ALL = Symmetry((False, False), "all")
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from eorinfer.errors import WorkError
-from eorinfer.progress import Silent
+from eorinfer.core.errors import WorkError
+from eorinfer.core.progress import Silent
 from eorinfer.separation import health
 from eorinfer.separation import precision as precisions
 from eorinfer.separation.data import Lines, Pairs
@@ -17,8 +17,8 @@ from eorinfer.separation.model import Separator
 from eorinfer.separation.training import Adversaries, train
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.survey import build_survey
-from tests.eorinfer.mocks import meaning, mock_bank, parts
 from tests.eorinfer.test_training import StopsAt, same
+from tests.mocks import meaning, mock_bank, parts
 
 
 class Tells(Silent):

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from eorinfer.config import check_config
-from eorinfer.errors import InputError
+from eorinfer.core.errors import InputError
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey import NoSurvey, SkaLow, SurveySettings, build_survey, check_survey, lowest_mode
 from eorinfer.survey.coverage import uv_time, uv_times

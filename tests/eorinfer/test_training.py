@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eorinfer.errors import WorkError
+from eorinfer.core.errors import WorkError
+from eorinfer.core.progress import Advance, Silent
 from eorinfer.inference.data import Tensors
 from eorinfer.inference.training import FitRecord, fit
-from eorinfer.progress import Advance, Silent
 from eorinfer.settings.inference import TrainingSettings
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eorinfer.bank import Bank
-from eorinfer.campaign import fill, local_executor
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.fill import fill, local_executor
 from simulators import GaussianField, UnknownSimulator, build, fingerprint
-from tests.eorinfer.banks import a_plan
+from tests.banks import a_plan
 
 MINE = """
 from simulators import GaussianField

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from eorinfer.bank import Bank
-from eorinfer.rows import Plan
+from eorinfer.bank.rows import Plan
+from eorinfer.bank.store import Bank
 from simulators import GaussianField, Simulator, build
 
 #: A module as a user would write it; which seed meets which fault is a setting.

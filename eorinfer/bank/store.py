@@ -26,12 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import simulators
-from eorinfer.chunks import Chunks
-from eorinfer.claims import claim
-from eorinfer.errors import InputError
-from eorinfer.files import make_folder, read_versioned, remove_leftovers, whole_file
-from eorinfer.rows import Plan, Rows
-from eorinfer.shards import (
+from eorinfer.bank.chunks import Chunks
+from eorinfer.bank.claims import claim
+from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.shards import (
     DAMAGE,
     FORMAT,
     attributes,
@@ -41,6 +39,8 @@ from eorinfer.shards import (
     write_plan,
     write_rows,
 )
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import make_folder, read_versioned, remove_leftovers, whole_file
 from simulators import Observable, Parameter, Simulator
 
 FOLDERS = ("shards", "rounds", "claims")

@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from eorinfer.campaign import available_cores, local_executor
-from eorinfer.children import stop_all
-from eorinfer.errors import InputError
+from eorinfer.campaign.children import stop_all
+from eorinfer.campaign.fill import available_cores, local_executor
+from eorinfer.core.errors import InputError
 from eorinfer.settings.tables import ExecutorSettings
 
 #: Memory of a Dask worker beside its simulators, and of a simulator without a limit, in GB.

@@ -15,13 +15,13 @@ import numpy as np
 import psutil
 import pytest
 
-from eorinfer.bank import Bank
-from eorinfer.campaign import Limits, ShardReport, fill, local_executor
-from eorinfer.errors import InputError
-from eorinfer.rows import Plan, Rows
-from eorinfer.verify import verify
+from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.store import Bank
+from eorinfer.bank.verify import verify
+from eorinfer.campaign.fill import Limits, ShardReport, fill, local_executor
+from eorinfer.core.errors import InputError
 from simulators import GaussianField, build, fingerprint
-from tests.eorinfer.banks import a_plan, faulty
+from tests.banks import a_plan, faulty
 from tests.runs import heed_interrupts
 
 #: Seed (and row), fault, status, message. Shards have 6 rows: the first one holds nothing but faults.
@@ -172,7 +172,7 @@ def test_a_source_edited_after_the_bank_was_opened_is_refused(tmp_path: Path) ->
 
 def children() -> list[psutil.Process]:
     """Simulators of this process; multiprocessing keeps helpers of its own."""
-    return [child for child in psutil.Process().children() if "eorinfer.child" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "eorinfer.campaign.child" in child.cmdline()]
 
 
 def test_an_interrupt_leaves_no_process_and_no_false_row(tmp_path: Path) -> None:
@@ -200,8 +200,8 @@ def test_an_interrupt_leaves_no_process_and_no_false_row(tmp_path: Path) -> None
 SCRIPT = """
 import sys
 from pathlib import Path
-from eorinfer.bank import Bank
-from eorinfer.campaign import fill, local_executor
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.fill import fill, local_executor
 from simulators import build
 
 folder, faults = Path(sys.argv[1]), eval(sys.argv[2])

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.errors import InputError
-from eorinfer.files import whole_file
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import whole_file
 from simulators import Parameter
 
 

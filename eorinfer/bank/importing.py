@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank
-from eorinfer.errors import InputError
-from eorinfer.prior import Prior
-from eorinfer.rows import Plan
+from eorinfer.bank.rows import Plan
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError
+from eorinfer.core.prior import Prior
 from simulators.base import derived_seed, fingerprint_of
 
 #: A shard has so many rows, or fewer where it would be larger.

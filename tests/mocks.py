@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from eorinfer.bank import Bank
-from eorinfer.inference.plans import plan_round
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.plans import plan_round
 from eorinfer.separation.data import Split, find_targets, split
 from eorinfer.separation.model import Meaning
 from eorinfer.settings.separation import SeparationSettings

@@ -1,8 +1,8 @@
 """A process of its own for the simulator: what kills it costs one row.
 
-``python -m eorinfer.child`` builds the simulator that the first line of its
+``python -m eorinfer.campaign.child`` builds the simulator that the first line of its
 standard input names, then answers one JSON line for each row asked, followed
-by the raw bytes of its arrays. `eorinfer.children` is the other end of those pipes.
+by the raw bytes of its arrays. `eorinfer.campaign.children` is the other end of those pipes.
 """
 
 import contextlib

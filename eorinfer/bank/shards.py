@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.chunks import DamageError, checksums
-from eorinfer.files import whole_hdf5
-from eorinfer.rows import Plan
+from eorinfer.bank.chunks import DamageError, checksums
+from eorinfer.bank.rows import Plan
+from eorinfer.core.files import whole_hdf5
 
 FORMAT = 2
 #: The index of chunks has checksums too, which HDF5's oldest layout lacks.

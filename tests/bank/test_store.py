@@ -12,12 +12,12 @@ import h5py
 import numpy as np
 import pytest
 
-from eorinfer.bank import Bank, package_versions
-from eorinfer.campaign import fill, local_executor
-from eorinfer.errors import InputError
-from eorinfer.verify import verify
+from eorinfer.bank.store import Bank, package_versions
+from eorinfer.bank.verify import verify
+from eorinfer.campaign.fill import fill, local_executor
+from eorinfer.core.errors import InputError
 from simulators import GaussianField, fingerprint
-from tests.eorinfer.banks import a_bank, a_plan, write
+from tests.banks import a_bank, a_plan, write
 
 
 def test_round_trip_bit_for_bit(tmp_path: Path) -> None:

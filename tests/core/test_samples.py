@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from getdist import loadMCSamples
 
-from eorinfer.errors import InputError
-from eorinfer.samples import Samples
+from eorinfer.core.errors import InputError
+from eorinfer.core.samples import Samples
 from simulators import Parameter
 
 PARAMETERS = (

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import simulators
-from eorinfer.bank import Bank
-from eorinfer.prior import Prior
-from eorinfer.rows import Plan, Rows
+from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.prior import Prior
 from simulators import Simulator
 from simulators.base import derived_seed, fingerprint_of
 

@@ -1,6 +1,6 @@
 """Child processes in which simulators run: what kills one costs one row.
 
-`Child` is this end of the pipes; `eorinfer.child` is the program at the other end.
+`Child` is this end of the pipes; `eorinfer.campaign.child` is the program at the other end.
 """
 
 import atexit
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.child import RowResult, one_line
+from eorinfer.campaign.child import RowResult, one_line
 
 #: Importing 21cmFAST on a loaded machine takes its time.
 START_SECONDS = 300.0
@@ -72,7 +72,7 @@ class Child:
             **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "eorinfer.child"],
+            [sys.executable, "-P", "-m", "eorinfer.campaign.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from eorinfer.bank import Bank
-from eorinfer.rows import Rows
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
 
 #: Reasons of failures that are told apart, the most frequent ones.
 REASONS = 8

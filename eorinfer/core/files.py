@@ -15,7 +15,7 @@ from typing import Any
 
 import h5py
 
-from eorinfer.errors import InputError, WorkError
+from eorinfer.core.errors import InputError, WorkError
 
 #: After so long a temporary file of another machine, whose processes cannot be looked for, counts as left behind.
 ABANDONED_SECONDS = 24 * 3600.0

@@ -15,16 +15,16 @@ from typing import Any
 import psutil
 import pytest
 
-from eorinfer import campaign
-from eorinfer.bank import Bank
-from eorinfer.campaign import Limits, fill
-from eorinfer.errors import InputError
-from eorinfer.executors import explanation, job_script, open_executor, worker_count
+from eorinfer.bank.store import Bank
+from eorinfer.bank.verify import verify
+from eorinfer.campaign import fill as campaign
+from eorinfer.campaign.executors import explanation, job_script, open_executor, worker_count
+from eorinfer.campaign.fill import Limits, fill
+from eorinfer.core.errors import InputError
 from eorinfer.settings.tables import ExecutorSettings
-from eorinfer.verify import verify
 from simulators import GaussianField
-from tests.eorinfer.banks import a_plan
-from tests.eorinfer.test_campaign import clean
+from tests.banks import a_plan
+from tests.campaign.test_fill import clean
 from tests.runs import call, config, start
 
 JOBS: dict[str, Any] = {
@@ -190,7 +190,7 @@ def kill_one_worker(bank: Bank, shards: int, killed: list[int]) -> None:
     workers = [
         process
         for process in psutil.Process().children(recursive=True)
-        if any(child.cmdline()[-1:] == ["eorinfer.child"] for child in process.children())
+        if any(child.cmdline()[-1:] == ["eorinfer.campaign.child"] for child in process.children())
     ]
     os.kill(workers[0].pid, signal.SIGKILL)
     killed.append(workers[0].pid)

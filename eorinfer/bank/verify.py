@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eorinfer.bank import Bank
-from eorinfer.errors import InputError
-from eorinfer.files import make_folder, read_json
-from eorinfer.rows import STATUSES, Plan, Rows
-from eorinfer.shards import DAMAGE, FORMAT, attributes, first_line
+from eorinfer.bank.rows import STATUSES, Plan, Rows
+from eorinfer.bank.shards import DAMAGE, FORMAT, attributes, first_line
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import make_folder, read_json
 
 #: While one thread waits for the disk the other one adds up.
 THREADS = 2

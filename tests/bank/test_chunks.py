@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from eorinfer.chunks import Chunks, DamageError, checksums
+from eorinfer.bank.chunks import Chunks, DamageError, checksums
 
 
 def stored(path: Path, array: np.ndarray, **settings: object) -> Path:

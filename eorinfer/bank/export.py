@@ -7,10 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from eorinfer.bank import Bank
-from eorinfer.errors import InputError
-from eorinfer.files import make_folder, whole_file
-from eorinfer.progress import Progress, Silent
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import make_folder, whole_file
+from eorinfer.core.progress import Progress, Silent
 
 #: Arrays are copied in pieces of this size.
 PIECE = 64e6

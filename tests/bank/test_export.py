@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from eorinfer.bank import Bank
-from eorinfer.errors import InputError
-from eorinfer.export import export_rows
+from eorinfer.bank.export import export_rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError
 from simulators import GaussianField
-from tests.eorinfer.banks import a_bank
+from tests.banks import a_bank
 from tests.runs import call
 
 

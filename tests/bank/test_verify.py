@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eorinfer.bank import Bank
-from eorinfer.campaign import fill, local_executor
-from eorinfer.errors import InputError
-from eorinfer.verify import verify
+from eorinfer.bank.store import Bank
+from eorinfer.bank.verify import verify
+from eorinfer.campaign.fill import fill, local_executor
+from eorinfer.core.errors import InputError
 from simulators import GaussianField
-from tests.eorinfer.banks import a_bank, a_plan
+from tests.banks import a_bank, a_plan
 from tests.runs import call, config
 
 

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank import Bank
-from eorinfer.child import RowResult
-from eorinfer.children import (
+from eorinfer.bank.rows import Plan
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.child import RowResult
+from eorinfer.campaign.children import (
     Child,
     ChildStartError,
     StoppedError,
@@ -31,9 +32,8 @@ from eorinfer.children import (
     stop_all,
     stopping,
 )
-from eorinfer.errors import InputError, WorkError
-from eorinfer.interrupts import held_back
-from eorinfer.rows import Plan
+from eorinfer.campaign.signals import held_back
+from eorinfer.core.errors import InputError, WorkError
 from simulators import Simulator
 
 #: Rows after which a child is replaced, against slow leaks.

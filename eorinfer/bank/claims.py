@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eorinfer.files import cannot_write, is_leftover, temporary_name
+from eorinfer.core.files import cannot_write, is_leftover, temporary_name
 
 
 @contextmanager

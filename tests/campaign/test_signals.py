@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eorinfer.interrupts import ask_again_when_lost, held_back
+from eorinfer.campaign.signals import ask_again_when_lost, held_back
 
 
 @pytest.fixture(autouse=True, params=[signal.SIGINT, signal.SIGTERM])

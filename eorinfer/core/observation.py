@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.errors import InputError
-from eorinfer.files import whole_file, whole_hdf5
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import whole_file, whole_hdf5
 from simulators import Observable
 
 FORMAT = 1
