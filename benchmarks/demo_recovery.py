@@ -15,7 +15,7 @@ import torch
 
 from eorinfer import Bank, Observation, Samples, build_survey, fill, load_config, local_executor
 from eorinfer.campaign.plans import plan_round
-from eorinfer.inference.posterior import Posterior
+from eorinfer.npe.posterior import Posterior
 from simulators.base import derived_seed
 
 

@@ -43,15 +43,15 @@ from eorinfer import Run
 from eorinfer.bank.rows import Rows
 from eorinfer.config import check_config
 from eorinfer.core.progress import for_terminal
-from eorinfer.inference.data import validation_rows
-from eorinfer.inference.field import Build, FieldFlow, build_network
-from eorinfer.inference.field_training import FieldTrainer, row_conditions
-from eorinfer.inference.flow import build_power_spectrum
-from eorinfer.networks.haar import join, split
-from eorinfer.networks.multiscale_flow import MultiscaleFlow
+from eorinfer.imageflow.haar import join, split
+from eorinfer.imageflow.model import Build, FieldFlow, build_network
+from eorinfer.imageflow.multiscale import MultiscaleFlow
+from eorinfer.imageflow.training import FieldTrainer, row_conditions
 from eorinfer.report.corner import COLOURS
 from eorinfer.report.figures import pyplot
 from eorinfer.settings.inference import FieldSettings, PowerSpectrumSettings
+from eorinfer.summaries.power import build_power_spectrum
+from eorinfer.training.data import validation_rows
 
 CONFIG = Path(__file__).parents[1] / "examples" / "field.toml"
 SHOWN = (0.1, 0.3, 0.5, 0.7, 0.9)

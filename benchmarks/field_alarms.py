@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer import Run
-from eorinfer.inference.field import FieldFlow
-from eorinfer.inference.field_alarm import KnownImages, scale_p_values
+from eorinfer.imageflow.alarm import KnownImages, scale_p_values
+from eorinfer.imageflow.model import FieldFlow
 
 if TYPE_CHECKING:
     from field_21cm import Maps

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eorinfer.core.prior import Prior
-from eorinfer.networks.image_flow import ImageFlow, log_normal
-from eorinfer.networks.isotropic_flow import IsotropicFlow, PixelSpline
+from eorinfer.imageflow.base import ImageFlow, log_normal
+from eorinfer.imageflow.isotropic import IsotropicFlow, PixelSpline
 from eorinfer.networks.padding import pad
 from eorinfer.settings.inference import FieldSettings
 from eorinfer.settings.survey import SurveySettings

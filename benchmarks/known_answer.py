@@ -32,14 +32,14 @@ from eorinfer import Observation, Run, Samples
 from eorinfer.config import check_config
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
-from eorinfer.inference.baseline import PowerSpectrumLikelihood
-from eorinfer.inference.calibration import calibrate
-from eorinfer.inference.emulator import Emulator
-from eorinfer.inference.exact import grid_posterior
-from eorinfer.inference.flow import build_power_spectrum
-from eorinfer.inference.grid import grid_samples
-from eorinfer.inference.many import draw, log_density, unit
-from eorinfer.inference.posterior import Posterior
+from eorinfer.likelihood.emulator import Emulator
+from eorinfer.likelihood.exact import grid_posterior
+from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+from eorinfer.likelihood.grid import grid_samples
+from eorinfer.npe.batched import draw, log_density, unit
+from eorinfer.npe.posterior import Posterior
+from eorinfer.summaries.power import build_power_spectrum
+from eorinfer.validation.calibration import calibrate
 from simulators import GaussianField
 
 SIGMA = 0.3

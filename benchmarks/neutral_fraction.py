@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from eorinfer import Run
-from eorinfer.inference.conditions import field_observable
-from eorinfer.inference.data import Cubes, validation_rows
-from eorinfer.inference.field import FieldFlow
-from eorinfer.inference.field_training import Conditioned, FieldTask, row_conditions
-from eorinfer.inference.flow import PosteriorNetwork
-from eorinfer.inference.regression import RegressionNetwork
-from eorinfer.inference.training import fit
+from eorinfer.imageflow.conditions import field_observable
+from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.training import Conditioned, FieldTask, row_conditions
+from eorinfer.npe.network import PosteriorNetwork
+from eorinfer.npe.regression import RegressionNetwork
 from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
+from eorinfer.training.data import Cubes, validation_rows
+from eorinfer.training.fit import fit
 
 if TYPE_CHECKING:
     from field_21cm import Maps

@@ -26,7 +26,7 @@ from eorinfer.contest.contest import enter
 from eorinfer.contest.entrant import Ground
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.progress import for_terminal
-from eorinfer.inference.misspecification import check_images
+from eorinfer.npe.check import check_images
 from eorinfer.run.truths import simulated_truths
 from eorinfer.survey import build_survey
 from simulators.base import derived_seed

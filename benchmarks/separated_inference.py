@@ -36,14 +36,14 @@ from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.config import Config, load_config
 from eorinfer.core.files import make_folder, read_json, write_json
 from eorinfer.core.progress import for_terminal
-from eorinfer.inference.baseline import PowerSpectrumLikelihood
-from eorinfer.inference.flow import build_power_spectrum
-from eorinfer.inference.many import draw, log_density
-from eorinfer.inference.posterior import Architecture, Posterior
-from eorinfer.inference.rounds import Trainer
+from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+from eorinfer.npe.batched import draw, log_density
+from eorinfer.npe.posterior import Architecture, Posterior
+from eorinfer.npe.trainer import Trainer
 from eorinfer.run.separation import Separation
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
+from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.survey import NoSurvey, build_survey
 from simulators import Observable
 from simulators.base import derived_seed, fingerprint_of

@@ -22,7 +22,7 @@ from eorinfer import Observation, Run
 from eorinfer.config import check_config
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
-from eorinfer.inference.exact import grid_posterior
+from eorinfer.likelihood.exact import grid_posterior
 from simulators import GaussianField
 
 METHODS = ("one round", "truncated", "posterior")

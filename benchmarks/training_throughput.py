@@ -53,15 +53,15 @@ from eorinfer import Bank, Observation
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Advance, Silent
-from eorinfer.inference.calibration import calibrate
-from eorinfer.inference.data import MEMORY_SHARE, memory, validation_rows
-from eorinfer.inference.flow import PosteriorNetwork
-from eorinfer.inference.many import draw, log_density, unit
-from eorinfer.inference.posterior import Architecture
-from eorinfer.inference.rounds import Trainer
+from eorinfer.npe.batched import draw, log_density, unit
+from eorinfer.npe.network import PosteriorNetwork
+from eorinfer.npe.posterior import Architecture
+from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
 from eorinfer.survey import WhiteNoise, build_survey
 from eorinfer.survey.symmetry import augment
+from eorinfer.training.data import MEMORY_SHARE, memory, validation_rows
+from eorinfer.validation.calibration import calibrate
 from simulators import GaussianField
 
 PARTS = ("sbi", "memory", "out-of-core", "sampling", "gpu")

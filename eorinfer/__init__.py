@@ -14,7 +14,7 @@ _WHERE = {
     "Config": "eorinfer.config",
     "InputError": "eorinfer.core.errors",
     "Observation": "eorinfer.core.observation",
-    "Posterior": "eorinfer.inference.posterior",
+    "Posterior": "eorinfer.npe.posterior",
     "Run": "eorinfer.run",
     "Samples": "eorinfer.core.samples",
     "build_survey": "eorinfer.survey",

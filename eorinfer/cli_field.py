@@ -57,7 +57,7 @@ def sample(
         Run to take real images from; by default the one that the model is in.
     """
     from eorinfer.core.progress import for_terminal
-    from eorinfer.inference.field import FieldFlow
+    from eorinfer.imageflow.model import FieldFlow
     from eorinfer.run.field_sample import given_neutral_fraction, given_theta, write_samples
 
     if theta and neutral_fraction:

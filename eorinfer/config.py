@@ -15,7 +15,7 @@ import simulators
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import whole_file
 from eorinfer.core.prior import Prior
-from eorinfer.inference.conditions import check_field
+from eorinfer.imageflow.conditions import check_field
 from eorinfer.settings.contest import check_contest
 from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.tables import Tables

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-import eorinfer.inference.emulator as emulator
+import eorinfer.likelihood.emulator as emulator
 from eorinfer.cli import main
 
 CONFIG: dict[str, Any] = {
@@ -32,7 +32,7 @@ CONFIG: dict[str, Any] = {
 SCRIPT = """
 from eorinfer.cli import keep_matplotlib_out_of_home, main
 keep_matplotlib_out_of_home()  # as main does, before torch and what it brings
-import eorinfer.inference.emulator as emulator
+import eorinfer.likelihood.emulator as emulator
 for name in ("MEAN_FIT", "COVARIANCE_FIT"):
     setattr(emulator, name, getattr(emulator, name).model_copy(update={"steps": 10}))
 main()

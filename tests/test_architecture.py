@@ -16,8 +16,10 @@ LAYERS: list[set[str]] = [
     {"eorinfer", "eorinfer.core", "eorinfer.settings"},
     {"eorinfer.survey", "eorinfer.summaries", "eorinfer.networks"},
     {"eorinfer.bank"},
-    {"eorinfer.campaign"},
-    {"eorinfer.inference", "eorinfer.separation"},
+    {"eorinfer.campaign", "eorinfer.training"},
+    {"eorinfer.validation"},
+    {"eorinfer.separation", "eorinfer.likelihood", "eorinfer.imageflow"},
+    {"eorinfer.npe"},
     {"eorinfer.report"},
     {"eorinfer.config"},
     {"eorinfer.run"},
@@ -28,14 +30,15 @@ LAYERS: list[set[str]] = [
 ]
 #: Stricter than the order: these know nothing of banks and files.
 NOTHING_OF_RUNS = ("eorinfer.survey", "eorinfer.summaries", "eorinfer.networks")
-OF_RUNS = ("eorinfer.bank", "eorinfer.campaign", "eorinfer.inference", "eorinfer.config")
+OF_RUNS = ("eorinfer.bank", "eorinfer.campaign", "eorinfer.training", "eorinfer.npe", "eorinfer.config")
 #: Packages that only some modules may touch.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "sbi": ("eorinfer.inference.flow", "eorinfer.inference.calibration"),
-    "lightning": ("eorinfer.inference", "eorinfer.separation"),
-    "emcee": ("eorinfer.inference.mcmc",),
+    "sbi": ("eorinfer.networks.density", "eorinfer.validation.calibration"),
+    "lightning": ("eorinfer.training", "eorinfer.separation", "eorinfer.npe", "eorinfer.imageflow"),
+    "emcee": ("eorinfer.likelihood.mcmc",),
     "torch": (
-        *(*NOTHING_OF_RUNS, "eorinfer.inference", "eorinfer.separation"),
+        *(*NOTHING_OF_RUNS, "eorinfer.core.arrays", "eorinfer.training", "eorinfer.validation"),
+        *("eorinfer.npe", "eorinfer.likelihood", "eorinfer.imageflow", "eorinfer.separation"),
         *("eorinfer.report", "eorinfer.run", "eorinfer.contest"),
     ),
     "hmf": ("simulators.lim.cosmology",),

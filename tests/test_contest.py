@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import eorinfer.contest.likelihoods as likelihoods
-import eorinfer.inference.neural_likelihood as neural
+import eorinfer.likelihood.neural as neural
 from eorinfer.core.files import read_json
 from eorinfer.core.samples import Samples
-from eorinfer.inference.answers import Answers
-from eorinfer.inference.exact import grid_posterior
+from eorinfer.likelihood.answers import Answers
+from eorinfer.likelihood.exact import grid_posterior
 from tests.runs import call, config, quick_emulator
 
 METHODS = ["exact", "ps-diagonal", "ps-fixed", "ps-full", "ps-neural", "npe-power", "npe-image", "npe-both"]

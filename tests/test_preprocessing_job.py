@@ -10,7 +10,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.config import load_config
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
-from eorinfer.inference.posterior import Posterior
+from eorinfer.npe.posterior import Posterior
 from eorinfer.separation.model import Separator
 from tests.mocks import SLAB
 from tests.runs import call, config, quick_emulator

@@ -8,7 +8,7 @@ import pytest
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
-from eorinfer.inference.posterior import Posterior
+from eorinfer.npe.posterior import Posterior
 from tests.runs import call, config
 
 #: A user's simulator that fails in a third of the box.

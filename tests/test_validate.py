@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
-from eorinfer.inference.flow import PosteriorNetwork
+from eorinfer.npe.network import PosteriorNetwork
 from simulators import GaussianField
 from tests.runs import call, config, quick_emulator
 
@@ -187,7 +187,7 @@ def test_a_sequential_posterior_is_validated_inside_its_truncated_prior(
     path = config(tmp_path, training={"steps": 60}, validation=SMALL, **tables)
     # A network that is hardly trained says much outside of the region, also of the observation.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eorinfer.inference.posterior.OUTSIDE_SHARE", 0.9)
+        patch.setattr("eorinfer.npe.posterior.OUTSIDE_SHARE", 0.9)
         assert call("infer", path, "--out", tmp_path / "run") == 0
         assert call("validate", path, "--out", tmp_path / "run") in (0, 1)
     assert "60 simulated truths inside the truncated prior" in capsys.readouterr().out

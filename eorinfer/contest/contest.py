@@ -22,7 +22,7 @@ from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
-from eorinfer.inference.answers import Answers
+from eorinfer.likelihood.answers import Answers
 from eorinfer.report.contest import contest_figure
 from eorinfer.report.corner import corner
 from eorinfer.report.figures import save_figure

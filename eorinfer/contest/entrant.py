@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.bank.rows import Rows
-from eorinfer.inference.answers import Answers
+from eorinfer.likelihood.answers import Answers
 from eorinfer.run.truths import Parts
 from eorinfer.settings.contest import ContestSettings, Method
 from simulators.base import fingerprint_of

@@ -11,19 +11,19 @@ from torch import Tensor
 from eorinfer.contest.entrant import Entrant, Ground
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.observation import Observation
-from eorinfer.inference.answers import Answers
-from eorinfer.inference.baseline import PowerSpectrumLikelihood
-from eorinfer.inference.data import Cubes
-from eorinfer.inference.emulator import Emulator, observe_spectra
-from eorinfer.inference.exact import ModePower, log_likelihood
-from eorinfer.inference.importance import LogLikelihood
-from eorinfer.inference.mcmc import START_DRAWS
-from eorinfer.inference.neural_likelihood import train_neural_likelihood
-from eorinfer.inference.posterior import Posterior
-from eorinfer.inference.sampled import GRID, Sampled, by_chain, by_grid, by_weights, from_prior
+from eorinfer.likelihood.answers import Answers
+from eorinfer.likelihood.emulator import Emulator, observe_spectra
+from eorinfer.likelihood.exact import ModePower, log_likelihood
+from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+from eorinfer.likelihood.importance import LogLikelihood
+from eorinfer.likelihood.mcmc import START_DRAWS
+from eorinfer.likelihood.neural import train_neural_likelihood
+from eorinfer.likelihood.sampled import GRID, Sampled, by_chain, by_grid, by_weights, from_prior
+from eorinfer.npe.posterior import Posterior
 from eorinfer.run.field import trained_field
 from eorinfer.settings.contest import PROPOSALS, Method, exact_noise
 from eorinfer.summaries.power import CylindricalPowerSpectrum
+from eorinfer.training.data import Cubes
 from simulators import GaussianField, Observable
 from simulators.base import derived_seed
 

@@ -15,7 +15,7 @@ from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Silent
 from eorinfer.core.samples import Samples
-from eorinfer.inference.mcmc import LONG_ENOUGH, run_mcmc
+from eorinfer.likelihood.mcmc import LONG_ENOUGH, run_mcmc
 from eorinfer.run.simulations import Simulations
 from eorinfer.survey.base import Survey
 from simulators.base import derived_seed, fingerprint_of

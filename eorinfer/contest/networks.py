@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.contest.entrant import Entrant, Ground
-from eorinfer.inference.answers import Answers
-from eorinfer.inference.many import draw, log_density
-from eorinfer.inference.posterior import Architecture, Posterior
-from eorinfer.inference.rounds import Trainer
+from eorinfer.likelihood.answers import Answers
+from eorinfer.npe.batched import draw, log_density
+from eorinfer.npe.posterior import Architecture, Posterior
+from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.contest import Method
 from simulators.base import derived_seed
 

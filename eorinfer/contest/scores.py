@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from eorinfer.contest.entrant import Entrant
 from eorinfer.core.prior import Prior
-from eorinfer.inference.answers import Answers
-from eorinfer.inference.calibration import Calibration, calibrate, recovery
-from eorinfer.inference.sharpness import mean_and_error
+from eorinfer.likelihood.answers import Answers
+from eorinfer.validation.calibration import Calibration, calibrate, recovery
+from eorinfer.validation.sharpness import mean_and_error
 
 #: Resamplings of the truths that errors of a mean are taken from.
 BOOTSTRAP = 1000

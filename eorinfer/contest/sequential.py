@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from eorinfer.core.samples import Samples
-from eorinfer.inference.posterior import Posterior
+from eorinfer.npe.posterior import Posterior
 from eorinfer.run import Run
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from eorinfer.contest.scores import Score, against, find
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
-from eorinfer.inference.mcmc import LONG_ENOUGH
+from eorinfer.likelihood.mcmc import LONG_ENOUGH
 from eorinfer.settings.contest import ContestSettings
 
 Table = dict[str, Any]

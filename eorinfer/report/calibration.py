@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kstwo
 
-from eorinfer.inference.calibration import COVERAGE, LEVEL, TARP, Calibration
-from eorinfer.inference.checks import Check
-from eorinfer.inference.sharpness import RelativeWidths
 from eorinfer.report.corner import COLOURS
 from eorinfer.report.figures import pyplot
+from eorinfer.validation.calibration import COVERAGE, LEVEL, TARP, Calibration
+from eorinfer.validation.check import Check
+from eorinfer.validation.sharpness import RelativeWidths
 from simulators import Parameter
 
 #: Truths drawn in a recovery panel; more would cover each other.

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp, kurtosis, skew
 
-from eorinfer.inference.flow import build_power_spectrum
 from eorinfer.report.corner import COLOURS
 from eorinfer.report.figures import pyplot
 from eorinfer.settings.inference import PowerSpectrumSettings
+from eorinfer.summaries.power import build_power_spectrum
 from simulators import Observable
 
 #: Bins of P(k), and cells of each side whose distributions are compared.

@@ -69,7 +69,7 @@ def training_curves(title: str, histories: Sequence[Sequence[Mapping[str, Any]]]
     title
         What was fitted.
     histories
-        Of each fit, from `eorinfer.inference.training.FitRecord`.
+        Of each fit, from `eorinfer.training.fit.FitRecord`.
     """
     with _drawing((4.4, 3.0)) as (figure, axis):
         lowest = []

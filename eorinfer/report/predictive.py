@@ -7,11 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.core.observation import Observation
-from eorinfer.inference.flow import build_power_spectrum
 from eorinfer.report.corner import COLOURS
 from eorinfer.report.figures import pyplot
 from eorinfer.settings.inference import PowerSpectrumSettings
-from eorinfer.summaries.power import dimensionless
+from eorinfer.summaries.power import build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
 from simulators import Observable
 

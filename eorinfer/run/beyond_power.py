@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from eorinfer.config import load_config
+from eorinfer.core.arrays import as_theta
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, write_json
 from eorinfer.core.progress import Progress
-from eorinfer.inference.baseline import PowerSpectrumLikelihood
-from eorinfer.inference.field import FieldFlow
-from eorinfer.inference.flow import as_theta, build_power_spectrum
-from eorinfer.inference.grid import grid_samples
+from eorinfer.imageflow.model import FieldFlow
+from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+from eorinfer.likelihood.grid import grid_samples
 from eorinfer.report.beyond_power import beyond_power_figure, equal_power_figure
 from eorinfer.report.figures import save_figure
 from eorinfer.run.equal_power import LogLikelihood, find_equal_power, spectrum_likelihood
 from eorinfer.run.field_sample import RealImages
 from eorinfer.run.steps import Run
+from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.summaries.surrogates import gaussian_copies, phase_randomised, shells
 from simulators.base import derived_seed
 

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
-from eorinfer.inference.baseline import PowerSpectrumLikelihood
-from eorinfer.inference.emulator import Spectra, train_emulator
-from eorinfer.inference.equal_power import equal_power_pairs
-from eorinfer.inference.field import FieldFlow
-from eorinfer.inference.flow import as_theta, build_power_spectrum
+from eorinfer.core.arrays import as_theta
+from eorinfer.imageflow.equal_power import equal_power_pairs
+from eorinfer.imageflow.model import FieldFlow
+from eorinfer.likelihood.emulator import Spectra, train_emulator
+from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.run.field_sample import RealImages
 from eorinfer.run.steps import Run
+from eorinfer.summaries.power import build_power_spectrum
 from simulators.base import derived_seed
 
 #: Held-out images among which pairs are looked for, and survey draws that their spectra are averaged over.

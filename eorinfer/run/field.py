@@ -18,11 +18,11 @@ from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
-from eorinfer.inference.field import FieldFlow
-from eorinfer.inference.field_check import check_field_observation, known_images
-from eorinfer.inference.field_training import FieldTrainer
-from eorinfer.inference.grid import grid_samples
-from eorinfer.inference.mcmc import run_mcmc
+from eorinfer.imageflow.check import check_field_observation, known_images
+from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.training import FieldTrainer
+from eorinfer.likelihood.grid import grid_samples
+from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.truths import Parts
 from eorinfer.settings.inference import McmcSettings
 from simulators.base import derived_seed, fingerprint_of

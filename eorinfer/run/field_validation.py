@@ -18,18 +18,18 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import duration
 from eorinfer.core.samples import Samples
-from eorinfer.inference.answers import Answers
-from eorinfer.inference.checks import Check
-from eorinfer.inference.field import FieldFlow
-from eorinfer.inference.field_check import check_field_images, check_field_observation
-from eorinfer.inference.field_training import row_conditions
-from eorinfer.inference.grid import REFINEMENTS
-from eorinfer.inference.importance import LogLikelihood
-from eorinfer.inference.posterior import Posterior
-from eorinfer.inference.sampled import MOST_STEPS, STEPS, Sampled, by_chain, by_grid, by_weights
+from eorinfer.imageflow.check import check_field_images, check_field_observation
+from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.training import row_conditions
+from eorinfer.likelihood.answers import Answers
+from eorinfer.likelihood.grid import REFINEMENTS
+from eorinfer.likelihood.importance import LogLikelihood
+from eorinfer.likelihood.sampled import MOST_STEPS, STEPS, Sampled, by_chain, by_grid, by_weights
+from eorinfer.npe.posterior import Posterior
 from eorinfer.run.field import refuse_slices
 from eorinfer.run.truths import FEWEST, Parts, choose_truths, observed_rows, simulates
 from eorinfer.run.validated import Asked
+from eorinfer.validation.check import Check
 from simulators.base import derived_seed, fingerprint_of
 
 #: Points along each condition of a grid, by how many conditions there are.

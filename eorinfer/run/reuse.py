@@ -12,9 +12,9 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
-from eorinfer.inference.field import FieldFlow
-from eorinfer.inference.misspecification import check_observation
-from eorinfer.inference.posterior import Posterior
+from eorinfer.imageflow.model import FieldFlow
+from eorinfer.npe.check import check_observation
+from eorinfer.npe.posterior import Posterior
 from eorinfer.report.corner import corner
 from eorinfer.report.figures import save_figure
 from eorinfer.report.summary import summary

@@ -127,7 +127,7 @@ class Rounds:
     def propose(self, number: int, posterior: Any, observation: Observation) -> list[tuple[Plan, int]]:
         """Draw theta from the prior truncated by the last posterior, or from that posterior, and simulate."""
         from eorinfer.campaign.plans import plan_round
-        from eorinfer.inference.posterior import draw_truncated
+        from eorinfer.npe.posterior import draw_truncated
 
         n = self._config.tables.inference.rounds[number - 1]
         truncated = self._config.tables.inference.proposal == "truncated"
@@ -166,8 +166,8 @@ class Rounds:
     def train(self, number: int, plans: list[tuple[Plan, int]], before: Any, observation: Observation) -> Any:
         """The posterior of one round: loaded when it is there, else trained."""
         from eorinfer.campaign.plans import planned_rows
-        from eorinfer.inference.posterior import Architecture, Posterior
-        from eorinfer.inference.rounds import Trainer
+        from eorinfer.npe.posterior import Architecture, Posterior
+        from eorinfer.npe.trainer import Trainer
 
         folder = self._out / "rounds" / f"{number:02d}"
         rows = self.training_rows(plans, observation)

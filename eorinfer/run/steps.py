@@ -138,7 +138,7 @@ class Run:
 
     def infer(self) -> Samples:
         """Sequential rounds, then samples of the last posterior in ``chains/npe``; or those of the field flow."""
-        from eorinfer.inference.posterior import Posterior
+        from eorinfer.npe.posterior import Posterior
 
         observation = self.observe()
         if not self.by_npe:
@@ -163,7 +163,7 @@ class Run:
 
     def mcmc(self) -> Samples:
         """Emcee on the Gaussian power-spectrum likelihood, in ``chains/mcmc``."""
-        from eorinfer.inference.mcmc import run_mcmc
+        from eorinfer.likelihood.mcmc import run_mcmc
 
         observation = self.observe()
         rows = self.training_rows(observation)
@@ -262,8 +262,8 @@ class Run:
 
     def likelihood(self, rows: Rows) -> Any:
         """Of the power spectrum: its emulator is loaded when it is there, else trained."""
-        from eorinfer.inference.baseline import PowerSpectrumLikelihood
-        from eorinfer.inference.flow import build_power_spectrum
+        from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+        from eorinfer.summaries.power import build_power_spectrum
 
         return PowerSpectrumLikelihood.trained(
             self.bank,
@@ -281,7 +281,7 @@ class Run:
 
     def _check(self, posterior: Any, observation: Observation) -> None:
         """Say whether the observation is unlike the simulations, before more of them are made for it."""
-        from eorinfer.inference.misspecification import check_observation
+        from eorinfer.npe.check import check_observation
 
         check = check_observation(posterior, observation)
         path = self.out / "chains" / "npe.json"

@@ -14,12 +14,12 @@ from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.config import Config
 from eorinfer.core.errors import InputError
 from eorinfer.core.progress import Progress
-from eorinfer.inference.data import validation_rows
-from eorinfer.inference.many import Truncation
-from eorinfer.inference.misspecification import ObservationCheck, check_images
-from eorinfer.inference.posterior import Posterior, draw_truncated
+from eorinfer.npe.batched import Truncation
+from eorinfer.npe.check import ObservationCheck, check_images
+from eorinfer.npe.posterior import Posterior, draw_truncated
 from eorinfer.run.simulations import Simulations
 from eorinfer.survey.base import Survey
+from eorinfer.training.data import validation_rows
 from simulators.base import derived_seed, fingerprint_of
 
 #: Truths that are planned together: asking for more later keeps those that were simulated.

@@ -13,11 +13,11 @@ from eorinfer.config import Config
 from eorinfer.core.errors import InputError
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
-from eorinfer.inference.checks import Check
-from eorinfer.inference.many import draw, log_density
-from eorinfer.inference.misspecification import check_observation
-from eorinfer.inference.posterior import Posterior
+from eorinfer.npe.batched import draw, log_density
+from eorinfer.npe.check import check_observation
+from eorinfer.npe.posterior import Posterior
 from eorinfer.run.truths import Parts, find_truths
+from eorinfer.validation.check import Check
 from simulators.base import derived_seed
 
 
@@ -34,7 +34,7 @@ class Asked:
     at_truth, at_samples
         (B,) and (B, n): log density, normalised over the whole prior.
     share, pooled
-        (B,) as in `eorinfer.inference.many.Draws`, for a truncated prior.
+        (B,) as in `eorinfer.npe.batched.Draws`, for a truncated prior.
     volume
         Share of the prior that truths were drawn from.
     std

@@ -14,20 +14,20 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Silent
 from eorinfer.core.samples import Samples
-from eorinfer.inference.baseline import PowerSpectrumLikelihood
-from eorinfer.inference.calibration import calibrate, recovery
-from eorinfer.inference.exact import grid_posterior
-from eorinfer.inference.grid import grid_samples
-from eorinfer.inference.mcmc import run_mcmc
-from eorinfer.inference.sharpness import RelativeWidths, mean_and_error
+from eorinfer.likelihood.exact import grid_posterior
+from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+from eorinfer.likelihood.grid import grid_samples
+from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.report.calibration import CalibrationPage, calibration_figure
 from eorinfer.report.figures import save_figure
-from eorinfer.report.verdict import calibration_content, misspecification_content, sharpness_lines, verdict_line
 from eorinfer.run.report import FILE as REPORT
 from eorinfer.run.report import write_report
 from eorinfer.run.truths import Parts
 from eorinfer.run.validated import Asked, Subject
 from eorinfer.settings.contest import exact_noise
+from eorinfer.validation.calibration import calibrate, recovery
+from eorinfer.validation.sharpness import RelativeWidths, mean_and_error
+from eorinfer.validation.verdict import calibration_content, misspecification_content, sharpness_lines, verdict_line
 from simulators import GaussianField
 from simulators.base import derived_seed
 

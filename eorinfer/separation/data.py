@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import WorkError
-from eorinfer.inference.data import Batches, Cubes, realisation_ranks
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
+from eorinfer.training.data import Batches, Cubes, realisation_ranks
 from simulators import Observable, Symmetry
 
 #: Rows whose lines must add up to the image before anything is trained on them.

@@ -16,8 +16,6 @@ from torch.optim.swa_utils import AveragedModel
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Progress, Silent
-from eorinfer.inference.data import loader
-from eorinfer.inference.training import Tell, ctrl_c, quiet
 from eorinfer.networks.discriminator import Discriminator
 from eorinfer.separation.data import Lines, Pairs, Split
 from eorinfer.separation.health import diagnose
@@ -25,6 +23,8 @@ from eorinfer.separation.losses import PENALTY, distance, penalty
 from eorinfer.separation.model import Meaning, Separator
 from eorinfer.separation.precision import precision
 from eorinfer.survey.base import Survey, white_noise
+from eorinfer.training.data import loader
+from eorinfer.training.fit import Tell, ctrl_c, quiet
 from simulators.base import derived_seed
 
 #: Checkpoints and validations in the course of a training.

@@ -7,7 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eorinfer.settings.inference import PowerSpectrumSettings
 from eorinfer.summaries.modes import BinnedSpectrum, wavevectors
+from simulators import Observable
 
 #: The default edges stand clear of the first and last modes by this fraction, against rounding.
 _NUDGE = 1e-6
@@ -175,3 +177,9 @@ def _rising(edges: Sequence[float]) -> NDArray[np.float64]:
     if limits.ndim != 1 or len(limits) < 2 or np.any(np.diff(limits) <= 0):
         raise ValueError(f"bin edges must rise: got {limits}")
     return limits
+
+
+def build_power_spectrum(observable: Observable, settings: PowerSpectrumSettings) -> PowerSpectrum:
+    """Build the P(k) bins that a config describes, for an observable."""
+    edges = default_edges(observable.cells, observable.box_length, settings.bins, settings.k_max, settings.k_min)
+    return PowerSpectrum(observable.cells, observable.box_length, edges.tolist())

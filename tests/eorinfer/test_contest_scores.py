@@ -11,7 +11,7 @@ from eorinfer.contest.entrant import Entrant
 from eorinfer.contest.scores import Score, against
 from eorinfer.contest.tables import contest_tables, lines
 from eorinfer.core.prior import Prior
-from eorinfer.inference.answers import Answers
+from eorinfer.likelihood.answers import Answers
 from eorinfer.settings.contest import ContestSettings, Method
 from simulators import Parameter
 

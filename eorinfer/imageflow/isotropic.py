@@ -1,0 +1,154 @@
+"""A normalizing flow on maps that knows of translations and rotations: p(x | y) of a homogeneous, isotropic field.
+
+After TRENF (Dai & Seljak 2022, arXiv 2202.05282): convolutions that depend on |k| alone alternate with one
+monotone spline for all cells; both depend on the condition y. A Gaussian field needs one convolution, a lognormal
+one a spline before it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from eorinfer.imageflow.base import ImageFlow, log_normal
+from eorinfer.imageflow.isotropic_convolution import Conditioner, IsotropicConvolution, Modes
+from eorinfer.imageflow.spline import Spline
+
+#: The splines' knots start equally spaced in so many standard deviations to either side.
+BOUND = 4.0
+#: No standard deviation of a channel counts as less than this share of that of all maps together.
+FLOOR = 1e-3
+
+
+class Standardisation(nn.Module):
+    """Each channel minus its mean over its standard deviation, as functions of the condition."""
+
+    def __init__(self, channels: int, condition: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conditioner = Conditioner(condition, 2 * channels, hidden)
+
+    def forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, C, *cells) to maps, and the log-determinant (B,) float64."""
+        mean, log_std = self._moments(x, u)
+        cells = x[0, 0].numel()
+        return (x - mean) * torch.exp(-log_std), -cells * log_std.flatten(1).sum(-1, dtype=torch.float64)
+
+    def inverse(self, z: Tensor, u: Tensor) -> Tensor:
+        """Undo `forward`."""
+        mean, log_std = self._moments(z, u)
+        return z * torch.exp(log_std) + mean
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, u: Tensor) -> None:
+        """Take means and log standard deviations from maps (n, C, *cells), linear in their conditions (n, P)."""
+        flat = x.double().flatten(2)
+        floor = FLOOR * flat.std(dim=(0, 2))
+        targets = torch.cat([flat.mean(-1), (flat.std(-1) + floor).log()], dim=1)
+        design = torch.cat([torch.ones_like(u[:, :1]), u], dim=1).double()
+        found = torch.linalg.lstsq(design, targets).solution
+        self.conditioner.start_at(found[0], found[1:].T)
+
+    def _moments(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.conditioner(u).view(len(u), 2, -1, *(1,) * (x.ndim - 2)).unbind(1)
+        return mean, log_std
+
+
+class PixelSpline(nn.Module):
+    """One monotone spline for all cells of a channel, its knots a function of the condition."""
+
+    def __init__(self, channels: int, knots: int, condition: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conditioner = Conditioner(condition, 3 * knots * channels, hidden)
+        self.channels = channels
+
+    def forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, C, *cells) to maps, and the log-determinant (B,) float64."""
+        out, log_slope = self._spline(u).forward(x.reshape(len(x) * self.channels, -1))
+        return out.view_as(x), log_slope.view(len(x), -1).sum(-1)
+
+    def inverse(self, z: Tensor, u: Tensor) -> Tensor:
+        """Undo `forward`."""
+        return self._spline(u).inverse(z.reshape(len(z) * self.channels, -1)).view_as(z)
+
+    def _spline(self, u: Tensor) -> Spline:
+        return Spline.of(self.conditioner(u).view(len(u) * self.channels, -1), BOUND)
+
+
+class IsotropicFlow(ImageFlow):
+    """p(x | y) of maps: standardised, then splines and convolutions in turn, to white noise.
+
+    Parameters
+    ----------
+    shape
+        (C, *cells) of the maps, in two or three dimensions; they are taken to be periodic.
+    cell_size
+        Comoving Mpc along each cell axis.
+    low, high
+        Range of each of the P conditions, which is scaled to [-1, 1].
+    convolutions
+        How many; there is one spline more.
+    k_knots, knots
+        Knots of each convolution's T(|k|), and of each spline.
+    hidden
+        Hidden layers of each of the small networks that make knots of the condition.
+    line_of_sight
+        Whether the last axis differs from the others: T(k across, k along).
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        cell_size: tuple[float, ...],
+        low: Tensor,
+        high: Tensor,
+        *,
+        convolutions: int = 2,
+        k_knots: int = 12,
+        knots: int = 8,
+        hidden: tuple[int, ...] = (64, 64),
+        line_of_sight: bool = False,
+    ) -> None:
+        super().__init__(shape, low, high)
+        channels, *cells = shape
+        p = len(low)
+        modes = Modes.of(tuple(cells), cell_size, k_knots, line_of_sight)
+        self.layers = nn.ModuleList([Standardisation(channels, p, hidden), PixelSpline(channels, knots, p, hidden)])
+        for _ in range(convolutions):
+            self.layers.append(IsotropicConvolution(channels, tuple(cells), modes, p, hidden))
+            self.layers.append(PixelSpline(channels, knots, p, hidden))
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps x (B, C, *cells) of conditions y (B, P): what should be white noise, and ln |dz/dx| (B,) float64."""
+        u = self.unit(y, x.dtype)
+        log_det = x.new_zeros(len(x), dtype=torch.float64)
+        for layer in self.layers:
+            x, one = layer(x, u)
+            log_det = log_det + one
+        return x, log_det
+
+    def inverse(self, z: Tensor, y: Tensor) -> Tensor:
+        """White noise z (B, C, *cells) to maps of conditions y (B, P)."""
+        u = self.unit(y, z.dtype)
+        for layer in reversed(self.layers):
+            z = layer.inverse(z, u)  # type: ignore[operator]
+        return z
+
+    def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
+        """Ln p(x | y) in nats, (B, 1) float64: this flow knows one scale."""
+        z, log_det = self(x, y)
+        return (log_det + log_normal(z))[:, None]
+
+    @torch.no_grad()
+    def fit_start(self, x: Tensor, y: Tensor) -> None:
+        """Start as a Gaussian with the power of maps x (n, C, *cells), linear in their conditions y (n, P).
+
+        Raises
+        ------
+        ValueError
+            If there are Fourier modes without any power.
+        """
+        u = self.unit(y, x.dtype)
+        for layer in self.layers:
+            if isinstance(layer, Standardisation | IsotropicConvolution):
+                layer.fit(x, u)
+            x = layer(x, u)[0]
+            if isinstance(layer, IsotropicConvolution):
+                return

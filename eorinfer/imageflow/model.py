@@ -1,0 +1,199 @@
+"""A trained field flow: p(image | condition), and all that is needed to use it again, as a folder without pickle."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from eorinfer.bank.store import observable_from_json, package_versions
+from eorinfer.core.arrays import as_theta
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_versioned, whole_folder, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.imageflow.alarm import KnownImages
+from eorinfer.imageflow.base import ImageFlow
+from eorinfer.imageflow.conditions import line_of_sight
+from eorinfer.imageflow.isotropic import IsotropicFlow
+from eorinfer.imageflow.multiscale import MultiscaleFlow
+from eorinfer.settings.inference import FieldSettings
+from eorinfer.settings.survey import SurveySettings
+from simulators import Observable, Parameter
+
+FORMAT = 1
+Build = Callable[[FieldSettings, SurveySettings, Observable, Prior], ImageFlow]
+#: Cells of all images together that pass the flow at once.
+CELLS = 2**20
+#: File of the images that observations are compared with.
+KNOWN = "known.safetensors"
+
+
+@dataclass(frozen=True)
+class FieldFlow:
+    """p(x | y), as it was trained.
+
+    Attributes
+    ----------
+    conditions
+        The P conditions y and the range that training saw: parameters of the simulator, or neutral fractions.
+    observable
+        What x is like.
+    survey
+        What the training images were observed with.
+    settings
+        ``[field]``.
+    network
+        The flow.
+    dequantisation
+        Standard deviation of the white noise added to every image, in its unit.
+    facts
+        Free notes: bank fingerprint, losses.
+    known
+        What observations are compared with; None for a flow of before there was such a thing.
+    """
+
+    conditions: Prior
+    observable: Observable
+    survey: SurveySettings
+    settings: FieldSettings
+    network: ImageFlow
+    dequantisation: float
+    facts: dict[str, Any] = field(default_factory=dict)
+    known: KnownImages | None = None
+
+    def log_prob(self, observation: Observation, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ln p(x | y) in nats of one image, for conditions y (n, P): (n,).
+
+        Raises
+        ------
+        InputError
+            If the image's shape, unit, axes or cells are others than in training, or a value is not finite.
+        """
+        return self.likelihood(observation)(y)
+
+    def likelihood(self, observation: Observation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        """Ln p(x | y) of one image as a function of y (n, P); see `log_prob`."""
+        x = self.prepared(observation)
+        part = max(1, CELLS // x[0].numel())
+
+        def log_likelihood(y: NDArray[np.float64]) -> NDArray[np.float64]:
+            with torch.no_grad():
+                logs = [
+                    self.network.log_prob(x.expand(len(some), *x.shape[1:]), some) for some in as_theta(y).split(part)
+                ]
+            return torch.cat(logs).numpy()
+
+        return log_likelihood
+
+    def prepared(self, observation: Observation) -> Tensor:
+        """The image (1, C, *cells) as the flow sees it: with the noise that dequantises it, the same at each call."""
+        observation.check(self.observable, "observation")
+        seed = int(observation.digest[:8], 16)
+        return dequantised(
+            torch.from_numpy(observation.values[None]), self.dequantisation, torch.Generator().manual_seed(seed)
+        )
+
+    def outside(self, y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of the conditions y (n, P) training has not seen: (n,)."""
+        return ~self.conditions.contains(y)
+
+    def sample(self, y: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+        """One image of each condition y (n, P), dequantised ones: (n, C, *cells)."""
+        generator = torch.Generator().manual_seed(seed)
+        part = max(1, CELLS // int(np.prod(self.observable.shape)))
+        with torch.no_grad():
+            images = [self.network.sample(some, generator) for some in as_theta(y).split(part)]
+        return torch.cat(images).numpy()
+
+    def key(self, observation: Observation) -> str:
+        """Hash of the likelihood: weights and data."""
+        digest = hashlib.sha256(self.prepared(observation).numpy().tobytes())
+        for name, value in self.network.state_dict().items():
+            digest.update(name.encode() + value.numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write ``field.json``, ``weights.safetensors`` and, where they are known, ``known.safetensors``, whole."""
+        with whole_folder(Path(folder)) as temporary:
+            weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+            save_file(weights, temporary / "weights.safetensors")
+            if self.known is not None:
+                arrays = {f.name: torch.from_numpy(getattr(self.known, f.name)) for f in fields(self.known)}
+                save_file({name: a.contiguous() for name, a in arrays.items()}, temporary / KNOWN)
+            write_json(
+                temporary / "field.json",
+                {
+                    "format": FORMAT,
+                    "conditions": [asdict(p) for p in self.conditions.parameters],
+                    "observable": asdict(self.observable),
+                    "survey": self.survey.model_dump(mode="json"),
+                    "field": self.settings.model_dump(mode="json"),
+                    "dequantisation": self.dequantisation,
+                    "facts": self.facts,
+                    "packages": package_versions(),
+                },
+            )
+
+    @classmethod
+    def load(cls, folder: Path, build: "Build | None" = None) -> "FieldFlow":
+        """Read what `save` wrote, on the CPU; `build` makes the network where it is none of ``[field] kind``.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no field flow of this format.
+        """
+        folder = Path(folder)
+        if not (folder / "field.json").is_file():
+            raise InputError(f"{folder}: no field flow here (field.json is missing)")
+        content = read_versioned(folder / "field.json", FORMAT)
+        try:
+            conditions = Prior(tuple(Parameter(**p) for p in content["conditions"]))
+            observable = observable_from_json(content["observable"])
+            survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
+            settings = FieldSettings(**content["field"])
+            network = (build or build_network)(settings, survey, observable, conditions)
+            network.load_state_dict(load_file(folder / "weights.safetensors"))
+            known = None
+            if (folder / KNOWN).exists():
+                known = KnownImages(**{name: a.numpy() for name, a in load_file(folder / KNOWN).items()})
+            notes = content["dequantisation"], content["facts"]
+            return cls(conditions, observable, survey, settings, network.eval(), *notes, known)
+        except (KeyError, TypeError, ValueError, ValidationError, RuntimeError, SafetensorError, OSError) as error:
+            raise InputError(f"{folder}: the field flow cannot be read ({' '.join(str(error).split())})") from error
+
+
+def build_network(
+    settings: FieldSettings, survey: SurveySettings, observable: Observable, conditions: Prior
+) -> ImageFlow:
+    """A fresh flow of ``[field] kind``; torch's global random state is as before."""
+    isotropic: dict[str, Any] = {
+        "convolutions": settings.convolutions,
+        "k_knots": settings.k_knots,
+        "knots": settings.knots,
+        "hidden": settings.hidden,
+        "line_of_sight": line_of_sight(settings, survey, observable),
+    }
+    multiscale = {"width": settings.width, "depth": settings.depth, "components": settings.components}
+    low, high = (torch.from_numpy(bound) for bound in (conditions.low, conditions.high))
+    with torch.random.fork_rng(devices=[]):
+        if settings.kind == "multiscale":
+            return MultiscaleFlow(observable.shape, observable.cell_size, low, high, **multiscale, **isotropic)
+        return IsotropicFlow(observable.shape, observable.cell_size, low, high, **isotropic)
+
+
+def dequantised(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """Images with white noise of this standard deviation, so that equal values have a density."""
+    if not sigma:
+        return images
+    noise = torch.randn(images.shape, generator=generator, device=generator.device, dtype=images.dtype)
+    return images + sigma * noise.to(images.device)

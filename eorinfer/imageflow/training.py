@@ -1,0 +1,260 @@
+"""Training of a field flow on rows of a bank: first -log p(x | y), then, where that is wanted, -log p(y | x)."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
+from eorinfer.imageflow.base import ImageFlow
+from eorinfer.imageflow.conditions import (
+    NEUTRAL_FRACTION,
+    acts_on_cells,
+    draws_noise_everywhere,
+    field_observable,
+    neutral_fraction_parameters,
+    slicing_symmetry,
+    theta_columns,
+)
+from eorinfer.imageflow.model import Build, FieldFlow, build_network, dequantised
+from eorinfer.settings.inference import FieldSettings
+from eorinfer.settings.survey import SurveySettings
+from eorinfer.survey.base import Survey
+from eorinfer.survey.symmetry import augment
+from eorinfer.training.data import Batches, Cubes, validation_rows
+from eorinfer.training.fit import fit
+from simulators import Observable, Symmetry
+from simulators.base import derived_seed
+
+#: Images, and cells of all of them together, that the start of the flow is taken from.
+START_ROWS, START_CELLS = 1024, 2**24
+#: Share of the images' standard deviation that dequantises them, where the survey draws no noise of its own.
+DEQUANTISATION = 0.01
+#: Candidates of the discriminative loss lie within a scale drawn between these, in units of the conditions' range.
+NEAREST, FARTHEST = 0.02, 1.0
+#: Rows whose neutral fraction is read at once.
+BATCH = 64
+
+
+class Conditioned(Batches):
+    """Rows of a bank with their conditions.
+
+    Parameters
+    ----------
+    cubes
+        Clean cubes.
+    y
+        (n, S, P) conditions, of the whole image (S = 1) or of each of its slices.
+    """
+
+    def __init__(self, cubes: Cubes, y: Tensor) -> None:
+        self._cubes, self.y = cubes, y
+        self.slow = cubes.slow
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Conditions (B, S, P) and clean cubes (B, C, *cells)."""
+        return self.y[indices], self._cubes.__getitems__(indices)[1]
+
+
+class FieldTask(nn.Module):
+    """A flow with the survey, the symmetries and the noise that it is trained through.
+
+    With `candidates` its loss is the chance of the right condition among so many, else the density of the image.
+    Slices are drawn after the survey, or with `slice_first` before all: then the symmetry is that of a slice.
+    """
+
+    def __init__(
+        self,
+        flow: ImageFlow,
+        survey: Survey,
+        symmetry: Symmetry,
+        sigma: float,
+        candidates: int | None = None,
+        *,
+        slice_first: bool = False,
+    ) -> None:
+        super().__init__()
+        self.flow, self.survey, self.symmetry, self.sigma, self.candidates = flow, survey, symmetry, sigma, candidates
+        self.slice_first = slice_first
+
+    def observe(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Conditions (B, P) and observed images of the flow's shape, of a batch of clean cubes."""
+        y, images = batch
+        if self.slice_first:
+            y, images = self._one_of_each(y, images, generator)
+        images = self.survey(augment(images, self.symmetry, generator), generator)
+        y, images = self._one_of_each(y, images, generator)
+        return y[:, 0], dequantised(images, self.sigma, generator)
+
+    def _one_of_each(self, y: Tensor, cubes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A slice of each cube with its condition, or the cubes themselves where the flow is one on cubes."""
+        if cubes.ndim - 1 == len(self.flow.shape):
+            return y, cubes
+        row = torch.arange(len(y), device=y.device)
+        chosen = torch.randint(cubes.shape[-1], (len(y),), generator=generator, device=generator.device).to(y.device)
+        return y[row, chosen if y.shape[1] > 1 else 0][:, None], cubes.movedim(-1, 1)[row, chosen]
+
+    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """-ln p(x | y) in nats for each cell, or -ln p(y | x) in nats, (B,)."""
+        y, images = self.observe(batch, generator)
+        if self.candidates is None:
+            return -self.flow.log_prob(images, y).float() / images[0].numel()
+        several = near_candidates(y, self.flow.low, self.flow.high, self.candidates, generator)
+        inside = ((several >= self.flow.low) & (several <= self.flow.high)).all(-1)
+        inside[:, 0] = True
+        # A flow far outside of its conditions may not be finite, and an infinity that is masked still has a gradient.
+        several = torch.where(inside[..., None], several, y[:, None])
+        repeated = images.repeat_interleave(self.candidates, dim=0)
+        log_p = self.flow.log_prob(repeated, several.flatten(0, 1)).view(len(y), -1)
+        return (torch.logsumexp(log_p.masked_fill(~inside, -torch.inf), dim=1) - log_p[:, 0]).float()
+
+
+def near_candidates(y: Tensor, low: Tensor, high: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Y (B, P) first, then n - 1 others near it: (B, n, P).
+
+    All are draws around one centre, which is drawn around y: then each of them might as well have been the first, and
+    what is most probable among them is what p(x | y) and the prior say. Uniform draws would
+    soon be told apart without effort; the scale is drawn anew for each row.
+    """
+    shape = (len(y), n, y.shape[1])
+    noise = torch.randn(shape, generator=generator, device=generator.device, dtype=y.dtype).to(y.device)
+    scale = torch.rand(len(y), generator=generator, device=generator.device, dtype=y.dtype).to(y.device)
+    width = (NEAREST * (FARTHEST / NEAREST) ** scale)[:, None] * (high - low)
+    centre = y + width * noise[:, 0]
+    return torch.cat([y[:, None], centre[:, None] + width[:, None] * noise[:, 1:]], dim=1)
+
+
+@dataclass(frozen=True)
+class FieldTrainer:
+    """All that a field flow's training needs besides rows, seed and folder; `validation_fraction` of ``[training]``.
+
+    `build` makes the flow that is trained.
+    """
+
+    prior: Prior
+    observable: Observable
+    survey_settings: SurveySettings
+    survey: Survey
+    settings: FieldSettings
+    validation_fraction: float
+    build: Build = build_network
+
+    def train(self, bank: Bank, rows: Rows, *, folder: Path, seed: int, progress: Progress | None = None) -> FieldFlow:
+        """Train a flow on rows of a bank.
+
+        Parameters
+        ----------
+        bank, rows
+            All rows are ``ok``; they are split by realisation.
+        folder
+            For checkpoints; the caller deletes it.
+        seed
+            Of initial weights, order, noise and symmetries.
+        progress
+            Where it is told.
+
+        Raises
+        ------
+        InputError
+            If there are Fourier modes without power and no dequantisation, or conditions that do not vary.
+        WorkError
+            If there are too few realisations.
+        """
+        validate = validation_rows(rows.seed, self.validation_fraction)
+        if validate.all() or not validate.any():
+            raise WorkError(
+                f"{len(rows)} valid simulations of {len(np.unique(rows.seed))} realisation(s): "
+                "training needs at least two realisations, one of them for validation"
+            )
+        y, held = row_conditions(bank, rows, self.prior, self.settings), torch.from_numpy(validate)
+        conditions = condition_space(y[~held], self.prior, self.observable, self.settings)
+        training = Conditioned(Cubes(bank, self.observable.name, rows[~validate]), y[~held])
+        validation = Conditioned(Cubes(bank, self.observable.name, rows[validate]), y[held])
+        image = field_observable(self.settings, self.observable)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self.build(self.settings, self.survey_settings, image, conditions)
+        task = self._start(network, training, derived_seed(seed, 1))
+        fits: dict[str, Any] = {}
+        for stage in ("generative", "discriminative")[: 2 if self.settings.discriminative_steps else 1]:
+            discriminative = stage == "discriminative"
+            task.candidates = self.settings.candidates if discriminative else None
+            record = fit(
+                task,
+                training,
+                validation,
+                self.settings.training(self.validation_fraction, discriminative=discriminative),
+                folder=folder / stage,
+                seed=derived_seed(seed, 2, len(fits)),
+                title=f"field flow, {'-ln p(y|x)' if discriminative else '-ln p(x|y) per cell'}",
+                progress=progress,
+            )
+            fits[stage] = asdict(record)
+        counts = {"training_rows": len(training), "validation_rows": len(validation)}
+        facts = {"bank": bank.fingerprint, **counts, "fits": fits}
+        return FieldFlow(conditions, image, self.survey_settings, self.settings, network, task.sigma, facts)
+
+    def _start(self, network: ImageFlow, training: Conditioned, seed: int) -> FieldTask:
+        """Start the flow where the first images' power is white, and settle the noise that dequantises them."""
+        first = self.settings.image == "slices" and acts_on_cells(self.survey_settings)
+        symmetry = slicing_symmetry(self.settings, self.observable.symmetry)
+        if first:
+            symmetry = field_observable(self.settings, self.observable).symmetry
+        task = FieldTask(network, self.survey, symmetry, 0.0, slice_first=first)
+        n = min(START_ROWS, max(16, START_CELLS // int(np.prod(self.observable.shape))), len(training))
+        generator = torch.Generator().manual_seed(seed)
+        y, images = task.observe(training.__getitems__(list(range(n))), generator)
+        usual = DEQUANTISATION * float(images.std())
+        task.sigma = 0.0 if draws_noise_everywhere(self.survey_settings) else usual
+        if self.settings.dequantisation is not None:
+            task.sigma = self.settings.dequantisation
+        try:
+            network.fit_start(dequantised(images, task.sigma, generator), y)
+        except (ValueError, torch.linalg.LinAlgError) as error:
+            unit = f" {self.observable.unit}".rstrip()
+            raise InputError(
+                f"[field] dequantisation = {task.sigma:g}: {error}; "
+                f"leave dequantisation out, which is {usual:.2g}{unit} then, or give more"
+            ) from error
+        return task
+
+
+def row_conditions(bank: Bank, rows: Rows, prior: Prior, settings: FieldSettings) -> Tensor:
+    """Conditions of rows of a bank, (n, S, P) float64: of the whole image (S = 1), or of each of its slices."""
+    columns = theta_columns(settings, prior)
+    if columns:
+        return torch.from_numpy(rows.theta[:, columns])[:, None]
+    sliced = settings.image == "slices"
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        neutral = bank.read(NEUTRAL_FRACTION, rows[start : start + BATCH]).astype(np.float64)
+        means = neutral.mean(axis=tuple(range(2, neutral.ndim - sliced)))
+        parts.append(np.moveaxis(means, -1, 1) if sliced else means[:, None])
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def condition_space(y: Tensor, prior: Prior, observable: Observable, settings: FieldSettings) -> Prior:
+    """Names and ranges of conditions y (n, S, P) that training sees.
+
+    Raises
+    ------
+    InputError
+        If a neutral fraction is the same in all of them.
+    """
+    if columns := theta_columns(settings, prior):
+        return Prior(tuple(prior.parameters[i] for i in columns))
+    flat = y.flatten(0, 1)
+    low, high = flat.min(0).values, flat.max(0).values
+    if bool((high <= low).any()):
+        raise InputError('[field] condition = "neutral-fraction": it is the same in all simulations')
+    return Prior(neutral_fraction_parameters(observable, low.tolist(), high.tolist()))

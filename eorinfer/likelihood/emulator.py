@@ -1,0 +1,341 @@
+"""Mean and covariance of the observed power spectrum at any theta, learned from the bank.
+
+Folds of realisations keep residuals honest: the covariance is fitted to how far each row
+is from a mean that has not seen its realisation, so that sample variance, noise and
+the emulator's own error are all in it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from eorinfer.core.errors import WorkError
+from eorinfer.core.files import read_versioned, whole_folder, write_json
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress, Silent
+from eorinfer.settings.inference import TrainingSettings
+from eorinfer.survey.base import Survey
+from eorinfer.survey.symmetry import augment
+from eorinfer.training.data import Cubes, Tensors, validation_rows
+from eorinfer.training.fit import fit
+from simulators import Symmetry
+from simulators.base import derived_seed
+
+FORMAT = 1
+#: Folds of realisations; also the number of mean networks whose average is used.
+FOLDS = 5
+#: A standard deviation is never below this share of the bin's median power: empty boxes have none.
+FLOOR = 1e-3
+MEAN_FIT = TrainingSettings(steps=800, epochs=1000, batch_size=1024, learning_rate=5e-3, weight_decay=1e-3)
+COVARIANCE_FIT = TrainingSettings(steps=600, epochs=1000, batch_size=1024, learning_rate=5e-3, weight_decay=3e-2)
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Observed power spectra of bank rows.
+
+    Attributes
+    ----------
+    theta
+        (n, P) float64.
+    seed
+        (n,) of the realisations.
+    power
+        (n, draws, D) float64: each row through several draws of the survey, all bins of all channels.
+    """
+
+    theta: Tensor
+    seed: np.ndarray
+    power: Tensor
+
+
+@torch.no_grad()
+def observe_spectra(
+    cubes: Cubes,
+    seed: np.ndarray,
+    survey: Survey,
+    symmetry: Symmetry,
+    power_spectrum: nn.Module,
+    draws: int,
+    noise_seed: int,
+) -> Spectra:
+    """Send bank rows through the survey, several times each.
+
+    Parameters
+    ----------
+    cubes
+        The rows.
+    seed
+        (n,) seeds of their realisations.
+    survey, symmetry
+        As in training the posterior.
+    power_spectrum
+        (B, C, *cells) to (B, C, K).
+    draws
+        For each row.
+    noise_seed
+        Of the survey's noise.
+    """
+    generator = torch.Generator().manual_seed(noise_seed)
+    parts = []
+    for rows in np.array_split(np.arange(len(cubes)), max(1, len(cubes) // 64)):
+        clean = cubes.__getitems__(rows.tolist())[1]
+        several = [
+            power_spectrum(survey(augment(clean, symmetry, generator), generator)).flatten(1) for _ in range(draws)
+        ]
+        parts.append(torch.stack(several, dim=1).double())
+    return Spectra(cubes.theta, seed, torch.cat(parts))
+
+
+class MeanNetwork(nn.Module):
+    """Mean and standard deviation of each bin against theta.
+
+    Works on asinh(P / unit), which is linear where power is zero and logarithmic
+    where it is large; its loss is the Gaussian one in P itself, so that the mean
+    is the mean of P.
+    """
+
+    unit: Tensor
+    centre: Tensor
+    spread: Tensor
+    floor: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, parameters: int, bins: int) -> None:
+        super().__init__()
+        for name in ("unit", "centre", "spread", "floor"):
+            self.register_buffer(name, torch.ones(bins, dtype=torch.float64))
+        self.register_buffer("low", torch.zeros(parameters, dtype=torch.float64))
+        self.register_buffer("high", torch.ones(parameters, dtype=torch.float64))
+        self.layers = nn.Sequential(
+            nn.Linear(parameters, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2 * bins)
+        )
+
+    def fit_scaling(self, prior: Prior, power: Tensor) -> None:
+        """Take constants from the prior and from power (n, D)."""
+        positive = torch.where(power > 0, power, torch.nan)
+        median = torch.nan_to_num(positive.nanmedian(dim=0).values, nan=1.0)
+        self.unit.copy_(median / 10)
+        self.floor.copy_(FLOOR * median)
+        scaled = torch.asinh(power / self.unit)
+        self.centre.copy_(scaled.mean(0))
+        self.spread.copy_(scaled.std(0).clamp_min(1e-3))
+        self.low.copy_(torch.as_tensor(prior.low))
+        self.high.copy_(torch.as_tensor(prior.high))
+
+    def forward(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Theta (n, P) float64 to mean and standard deviation of P, (n, D) float64 each."""
+        x = 2 * (theta - self.low) / (self.high - self.low) - 1
+        mean, log_share = self.layers(x.float()).double().chunk(2, dim=-1)
+        mean = (self.unit * torch.sinh(self.centre + self.spread * mean)).clamp_min(0.0)
+        # Sample variance is a share of the power; the share starts at 10%.
+        std = self.floor + 0.1 * torch.exp(log_share.clamp(-6, 6)) * (mean + self.unit)
+        return mean, std
+
+    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """Gaussian loss (B,) of one draw of each row: theta (B, P), power (B, draws, D)."""
+        theta, power = batch
+        draw = torch.randint(power.shape[1], (), generator=generator, device=power.device)
+        mean, std = self(theta)
+        loss: Tensor = (0.5 * ((power[:, draw] - mean) / std).square() + torch.log(std / self.floor)).mean(-1)
+        return loss
+
+
+class CorrelationNetwork(nn.Module):
+    """Inverse Cholesky factor of the covariance of standardised residuals, against theta.
+
+    z ~ N(0, (A^T A)^-1) with A lower triangular and its diagonal positive: positive
+    definite for every theta. A is constant plus linear in theta.
+    """
+
+    _rows: Tensor
+    _columns: Tensor
+
+    def __init__(self, parameters: int, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+        rows, columns = torch.tril_indices(bins, bins, offset=-1)
+        self.register_buffer("_rows", rows)
+        self.register_buffer("_columns", columns)
+        self.diagonal = nn.Linear(parameters, bins)
+        self.below = nn.Linear(parameters, len(rows))
+        for layer in (self.diagonal, self.below):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X (n, P), theta in [-1, 1], to A (n, D, D) float64."""
+        a = torch.diag_embed(torch.exp(self.diagonal(x).clamp(-5, 5)).double())
+        a[:, self._rows, self._columns] = self.below(x).double()
+        return a
+
+    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """Gaussian loss (B,) of one draw of each row: x (B, P), z (B, draws, D)."""
+        x, z = batch
+        draw = torch.randint(z.shape[1], (), generator=generator, device=z.device)
+        a = self(x)
+        white = torch.einsum("nij,nj->ni", a, z[:, draw])
+        log_det = torch.log(torch.diagonal(a, dim1=1, dim2=2)).sum(-1)
+        return (0.5 * white.square().sum(-1) - log_det) / self.bins
+
+
+class Emulator(nn.Module):
+    """Mean and full covariance of the power spectrum at theta."""
+
+    def __init__(self, parameters: int, bins: int) -> None:
+        super().__init__()
+        self.parameters_count, self.bins = parameters, bins
+        self.means = nn.ModuleList(MeanNetwork(parameters, bins) for _ in range(FOLDS))
+        self.correlation = CorrelationNetwork(parameters, bins)
+
+    def forward(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Theta (n, P) float64 to the mean (n, D) and W (n, D, D): C = (W^T W)^-1, W lower triangular."""
+        means, stds = zip(*(network(theta) for network in self.means), strict=True)
+        mean = torch.stack(means).mean(0)
+        std = torch.stack(stds).log().mean(0).exp()
+        first: MeanNetwork = self.means[0]  # type: ignore[assignment]
+        x = (2 * (theta - first.low) / (first.high - first.low) - 1).float()
+        return mean, self.correlation(x) / std[:, None, :]
+
+    def log_likelihood(self, power: Tensor, theta: Tensor) -> Tensor:
+        """Ln N(power | mean(theta), C(theta)), ln det C included: (n,) for power (D,) or (n, D)."""
+        mean, w = self(theta)
+        white = torch.einsum("nij,nj->ni", w, power - mean)
+        log_det = torch.log(torch.diagonal(w, dim1=1, dim2=2)).sum(-1)
+        return -0.5 * (white.square().sum(-1) + self.bins * np.log(2 * np.pi)) + log_det
+
+    def covariance(self, theta: Tensor) -> Tensor:
+        """C(theta), (n, D, D)."""
+        _, w = self(theta)
+        return torch.linalg.inv(w.mT @ w)
+
+    def own_error(self, theta: Tensor) -> Tensor:
+        """Spread of the folds' means in units of the standard deviation, (n, D)."""
+        means, stds = zip(*(network(theta) for network in self.means), strict=True)
+        return torch.stack(means).std(0) / torch.stack(stds).mean(0)
+
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Write ``emulator.json`` and ``weights.safetensors`` whole."""
+        with whole_folder(folder) as temporary:
+            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary / "weights.safetensors")
+            content = {
+                "format": FORMAT,
+                "parameters": self.parameters_count,
+                "bins": self.bins,
+                "facts": facts,
+            }
+            write_json(temporary / "emulator.json", content)
+
+    @classmethod
+    def load(cls, folder: Path) -> tuple["Emulator", dict[str, Any]]:
+        """Read what `save` wrote, and its facts."""
+        content = read_versioned(folder / "emulator.json", FORMAT)
+        emulator = cls(content["parameters"], content["bins"])
+        emulator.load_state_dict(load_file(folder / "weights.safetensors"))
+        return emulator.eval(), content["facts"]
+
+
+def train_emulator(
+    spectra: Spectra,
+    prior: Prior,
+    *,
+    folder: Path,
+    seed: int,
+    progress: Progress | None = None,
+) -> Emulator:
+    """Fit means fold by fold, then the covariance to the residuals that no mean has seen.
+
+    Parameters
+    ----------
+    spectra
+        Of all rows of the run.
+    prior
+        Its box scales theta.
+    folder
+        For checkpoints; the caller deletes it.
+    seed
+        Of folds, weights and draws.
+    progress
+        Where it is told.
+    """
+    progress = progress or Silent()
+    _, _, bins = spectra.power.shape
+    realisations = len(np.unique(spectra.seed))
+    if realisations < 2 * FOLDS:
+        raise WorkError(
+            f"the power-spectrum emulator needs at least {2 * FOLDS} valid realisations, there are {realisations}"
+        )
+    emulator = Emulator(len(prior.parameters), bins)
+    fold = _folds(spectra.seed, seed)
+    z = torch.empty_like(spectra.power)
+    for k in range(FOLDS):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(seed, k))
+            network = MeanNetwork(len(prior.parameters), bins)
+        network.fit_scaling(prior, spectra.power.flatten(0, 1))
+        rows = np.flatnonzero(fold != k)
+        validate = validation_rows(spectra.seed[rows], 0.1)
+        fit(
+            network,
+            Tensors(spectra.theta[rows[~validate]], spectra.power[rows[~validate]]),
+            Tensors(spectra.theta[rows[validate]], spectra.power[rows[validate]]),
+            MEAN_FIT,
+            folder=folder / f"mean-{k}",
+            seed=derived_seed(seed, k, 1),
+            title=f"emulator, mean {k + 1} of {FOLDS}",
+            progress=progress,
+        )
+        emulator.means[k] = network
+        out = np.flatnonzero(fold == k)
+        with torch.no_grad():
+            mean, std = network(spectra.theta[out])
+        z[out] = (spectra.power[out] - mean[:, None]) / std[:, None]
+    x = (2 * (spectra.theta - network.low) / (network.high - network.low) - 1).float()
+    held = torch.from_numpy(validation_rows(spectra.seed, 0.15))
+    fit(
+        emulator.correlation,
+        Tensors(x[~held], z[~held]),
+        Tensors(x[held], z[held]),
+        COVARIANCE_FIT,
+        folder=folder / "covariance",
+        seed=derived_seed(seed, FOLDS),
+        title="emulator, covariance",
+        progress=progress,
+    )
+    rms = float(z.square().mean().sqrt())
+    error = float(emulator.own_error(spectra.theta).detach().square().mean().sqrt())
+    progress.line(f"emulator: residuals {rms:.2f} sigma rms, its own error {error:.2f} sigma of them")
+    return emulator.eval()
+
+
+@torch.no_grad()
+def whitened(emulator: Emulator, spectra: Spectra, seed: int) -> Tensor:
+    """Residuals (n, draws, D) of spectra, each from the mean that has not seen its realisation, made white.
+
+    Parameters
+    ----------
+    emulator, spectra
+        The one was trained on the other.
+    seed
+        Of that training.
+    """
+    fold, z = _folds(spectra.seed, seed), torch.empty_like(spectra.power)
+    for k, network in enumerate(emulator.means):
+        out = np.flatnonzero(fold == k)
+        mean, _ = network(spectra.theta[out])
+        _, w = emulator(spectra.theta[out])
+        z[out] = torch.einsum("nij,ndj->ndi", w, spectra.power[out] - mean[:, None])
+    return z
+
+
+def _folds(seed: np.ndarray, salt: int) -> np.ndarray:
+    """Fold (n,) of each row; rows of one realisation are in one fold, folds are of equal size."""
+    unique, inverse = np.unique(seed, return_inverse=True)
+    order = np.random.default_rng(salt).permutation(len(unique))
+    return (order % FOLDS)[inverse]

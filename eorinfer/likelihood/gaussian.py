@@ -1,0 +1,126 @@
+"""The power-spectrum baseline: a Gaussian likelihood from the same bank and the same survey."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.arrays import as_theta
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
+from eorinfer.likelihood.emulator import Emulator, observe_spectra, train_emulator
+from eorinfer.survey.base import Survey
+from eorinfer.training.data import Cubes
+from simulators import Observable
+
+
+@dataclass(frozen=True)
+class PowerSpectrumLikelihood:
+    """ln N(P_obs | mean(theta), C(theta)) with the emulated mean and covariance.
+
+    The determinant is included. A Gaussian with a covariance that depends on theta
+    counts some information twice (Carron 2013, arXiv 1204.4724); ``benchmarks/known_answer.py``
+    prints how far it is from the exact posterior.
+
+    Attributes
+    ----------
+    emulator
+        Of mean and covariance.
+    power_spectrum
+        (B, C, *cells) to (B, C, ...): what the data are.
+    seconds
+        That spectra and training took.
+    """
+
+    emulator: Emulator
+    power_spectrum: nn.Module
+    seconds: float = 0.0
+
+    @classmethod
+    def trained(
+        cls,
+        bank: Bank,
+        rows: Rows,
+        prior: Prior,
+        observable: Observable,
+        survey: Survey,
+        power_spectrum: nn.Module,
+        *,
+        draws: int,
+        folder: Path,
+        seed: int,
+        key: str,
+        progress: Progress | None = None,
+    ) -> "PowerSpectrumLikelihood":
+        """Train the emulator, or load it when `folder` has the one of this `key`.
+
+        Parameters
+        ----------
+        bank, rows
+            Valid rows.
+        prior, observable, survey
+            As for the posterior.
+        power_spectrum
+            (B, C, *cells) to (B, C, ...), e.g. from `build_power_spectrum`.
+        draws
+            Survey draws of each row.
+        folder
+            Where the emulator is kept.
+        seed
+            Of noise, folds and weights.
+        key
+            Hash of all that the rows and the survey depend on.
+        progress
+            Where it is told.
+        """
+        key = hashlib.sha256(f"{key} {draws} {seed}".encode()).hexdigest()[:16]
+        if (folder / "emulator.json").exists():
+            emulator, facts = Emulator.load(folder)
+            if facts["key"] == key:
+                return cls(emulator, power_spectrum, facts.get("seconds", 0.0))
+        start = time.monotonic()
+        spectra = observe_spectra(
+            Cubes(bank, observable.name, rows), rows.seed, survey, observable.symmetry, power_spectrum, draws, seed
+        )
+        checkpoints = folder.with_name(f"{folder.name}-checkpoints-{key}")
+        emulator = train_emulator(spectra, prior, folder=checkpoints, seed=seed, progress=progress)
+        seconds = time.monotonic() - start
+        emulator.save(folder, {"key": key, "rows": len(rows), "seconds": seconds})
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return cls(emulator, power_spectrum, seconds)
+
+    @torch.no_grad()
+    def observed(self, observation: Observation) -> torch.Tensor:
+        """P(k) of the observation, all channels one after the other, (D,) float64."""
+        power: torch.Tensor = self.power_spectrum(torch.from_numpy(observation.values[None]))
+        return power.flatten().double()
+
+    def of(self, observation: Observation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        """The log likelihood of theta (n, P), (n,), for one observation."""
+        return self.given(self.observed(observation))
+
+    def given(self, power: torch.Tensor) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        """The same for one spectrum (D,) float64."""
+
+        def log_likelihood(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+            with torch.no_grad():
+                return self.emulator.log_likelihood(power, as_theta(theta)).numpy()
+
+        return log_likelihood
+
+    def key(self, observation: Observation) -> str:
+        """Hash of the likelihood: weights and data."""
+        digest = hashlib.sha256(self.observed(observation).numpy().tobytes())
+        for name, value in self.emulator.state_dict().items():
+            digest.update(name.encode() + value.numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,128 @@
+"""Neural likelihood estimation (NLE) of the power spectrum: a flow for what the baseline's Gaussian leaves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eorinfer.core.arrays import as_theta
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
+from eorinfer.likelihood.emulator import Emulator, Spectra, whitened
+from eorinfer.networks.density import build_flow
+from eorinfer.settings.inference import FlowSettings, TrainingSettings
+from eorinfer.training.data import Tensors, validation_rows
+from eorinfer.training.fit import FitRecord, fit
+from simulators.base import derived_seed
+
+#: Small ones: a few hundred realisations are soon known by heart.
+FLOW = FlowSettings(kind="zuko_maf", transforms=2, hidden=(32, 32))
+FIT = TrainingSettings(steps=600, epochs=1000, batch_size=256, learning_rate=3e-3, weight_decay=3e-2)
+MEMBERS = 3
+
+
+class SpectrumFlow(nn.Module):
+    """q(z | theta) of spectra that the emulator has whitened: a standard normal where its Gaussian is right.
+
+    Parameters
+    ----------
+    prior
+        Its box scales theta.
+    bins
+        D, of P(k).
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, prior: Prior, bins: int) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.tensor(prior.low))
+        self.register_buffer("high", torch.tensor(prior.high))
+        self.flow = build_flow(FLOW, bins, len(prior.parameters))
+
+    def forward(self, theta: Tensor, z: Tensor) -> Tensor:
+        """Log q of z (B, D), each at its theta (B, P) float64: (B,) float32."""
+        u = (2 * (theta - self.low) / (self.high - self.low) - 1).float()
+        log_q: Tensor = self.flow.log_prob(z.float()[None], condition=u)[0]
+        return log_q
+
+    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """-log q (B,) of one draw of each row: theta (B, P), z (B, draws, D)."""
+        theta, z = batch
+        draw = torch.randint(z.shape[1], (), generator=generator, device=z.device)
+        return -self(theta, z[:, draw])
+
+
+@dataclass(frozen=True)
+class NeuralLikelihood:
+    """ln p(P | theta): the emulator whitens P, the mean of an ensemble of `SpectrumFlow` is its density."""
+
+    emulator: Emulator
+    networks: tuple[SpectrumFlow, ...]
+    fits: tuple[FitRecord, ...]
+
+    def of(self, power: Tensor) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        """The log likelihood of theta (n, P), (n,), for one spectrum (D,) float64."""
+
+        def log_likelihood(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+            t = as_theta(theta)
+            with torch.no_grad():
+                mean, w = self.emulator(t)
+                z = torch.einsum("nij,nj->ni", w, power - mean)
+                log_det = torch.log(torch.diagonal(w, dim1=1, dim2=2)).sum(-1)
+                logs = torch.stack([network(t, z).double() for network in self.networks])
+            return (torch.logsumexp(logs, 0) - np.log(len(logs)) + log_det).numpy()
+
+        return log_likelihood
+
+
+def train_neural_likelihood(
+    emulator: Emulator,
+    spectra: Spectra,
+    prior: Prior,
+    *,
+    emulator_seed: int,
+    folder: Path,
+    seed: int,
+    progress: Progress | None = None,
+) -> NeuralLikelihood:
+    """Fit an ensemble, each with other weights, on from the checkpoints in `folder`.
+
+    Papamakarios, Sterratt & Murray 2019 (arXiv 1805.07226), in one round.
+
+    Parameters
+    ----------
+    emulator
+        Trained on the same rows.
+    spectra
+        Of all rows; a tenth of the realisations chooses the best weights.
+    emulator_seed
+        That the emulator was trained with: each row is whitened by the mean that has not seen its realisation.
+    prior, folder, seed, progress
+        As for `eorinfer.likelihood.emulator.train_emulator`.
+    """
+    held, z = validation_rows(spectra.seed, 0.1), whitened(emulator, spectra, emulator_seed)
+    networks, fits = [], []
+    for member in range(MEMBERS):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(seed, member))
+            network = SpectrumFlow(prior, z.shape[-1])
+        fits.append(
+            fit(
+                network,
+                Tensors(spectra.theta[~held], z[~held]),
+                Tensors(spectra.theta[held], z[held]),
+                FIT,
+                folder=folder / f"{member:02d}",
+                seed=derived_seed(seed, member, 1),
+                title=f"likelihood of the power spectrum, network {member + 1} of {MEMBERS}",
+                progress=progress,
+            )
+        )
+        networks.append(network)
+    return NeuralLikelihood(emulator, tuple(networks), tuple(fits))

@@ -1,0 +1,133 @@
+"""The posterior that one likelihood gives, with its normalised density: from a grid, a chain, or importance weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Silent
+from eorinfer.likelihood.grid import refined_grid
+from eorinfer.likelihood.importance import ENOUGH, LogLikelihood, adapted, around, weighted
+from eorinfer.likelihood.mcmc import START_DRAWS, run_mcmc
+from eorinfer.settings.inference import McmcSettings
+
+#: Parameters up to which a posterior is taken from a grid.
+GRID = 2
+#: Steps of a chain, at first and at most; draws that its evidence is taken from.
+STEPS, MOST_STEPS, EVIDENCE_DRAWS = 1000, 4000, 4000
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Samples of a posterior, and how dense it is.
+
+    Attributes
+    ----------
+    values
+        (n, P).
+    at_samples
+        (n,) log posterior density there, normalised.
+    at_truth
+        The same at the parameters that the observation was made with.
+    good
+        Whether the chain was long enough, and the weights even enough, to be relied on.
+    """
+
+    values: NDArray[np.float64]
+    at_samples: NDArray[np.float64]
+    at_truth: float
+    good: bool
+
+
+def by_grid(log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: int, seed: int, points: int) -> Sampled:
+    """From a grid refined around the likelihood's mass, with so many `points` along each of few parameters.
+
+    Parameters
+    ----------
+    log_l
+        Log likelihood of theta (n, P), up to a constant: (n,).
+    prior
+        Flat box.
+    truth
+        (P,) where the density is wanted.
+    n
+        Samples.
+    seed
+        Of the draw.
+    """
+    grid = refined_grid(log_l, prior, points)
+    values, at_samples = grid.draw(n, np.random.default_rng(seed))
+    return Sampled(values, at_samples, float(log_l(truth[None])[0]) - grid.log_integral, True)
+
+
+def by_chain(
+    log_l: LogLikelihood,
+    prior: Prior,
+    truth: NDArray[np.float64],
+    n: int,
+    seed: int,
+    *,
+    mcmc: McmcSettings,
+    file: Path,
+    start_draws: int = START_DRAWS,
+) -> Sampled:
+    """By emcee, with the evidence from importance weights around the chain.
+
+    Parameters
+    ----------
+    log_l, prior, truth, n, seed
+        As for `by_grid`.
+    mcmc
+        ``[mcmc]``: walkers; steps are `STEPS` to `MOST_STEPS`.
+    file
+        Of emcee's backend; begun afresh, and deleted in the end.
+    start_draws
+        Draws from the prior among which the walkers' starting points are chosen.
+    """
+    rng = np.random.default_rng(seed)
+    file.unlink(missing_ok=True)
+    limits = {"steps": STEPS, "max_steps": MOST_STEPS}
+    chain = run_mcmc(
+        log_l,
+        prior,
+        mcmc.model_copy(update=limits),
+        file=file,
+        key="afresh",
+        seed=seed,
+        start_draws=start_draws,
+        progress=Silent(),
+    )
+    file.unlink()
+    values = chain.samples.values[rng.choice(len(chain.samples), n)]
+    evidence = weighted(log_l, prior, *around(chain.samples.values, prior, EVIDENCE_DRAWS, seed))
+    at_samples, at_truth = (log_l(theta) - evidence.log_integral for theta in (values, truth[None]))
+    return Sampled(values, at_samples, float(at_truth[0]), chain.converged and evidence.effective >= ENOUGH)
+
+
+def by_weights(
+    log_l: LogLikelihood,
+    prior: Prior,
+    theta: NDArray[np.float64],
+    log_q: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    n: int,
+    seed: int,
+    wanted: float = ENOUGH,
+) -> Sampled | None:
+    """From importance weights of draws theta (m, P) of log density log_q (m,), `adapted`; None where too few count."""
+    found = adapted(log_l, prior, theta, log_q, seed, wanted)
+    if found.effective < ENOUGH:
+        return None
+    values, at_samples = found.draw(n, np.random.default_rng(seed))
+    return Sampled(values, at_samples, float(log_l(truth[None])[0]) - found.log_integral, True)
+
+
+def from_prior(
+    log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: int, seed: int, draws: int
+) -> Sampled | None:
+    """From so many draws of the prior, `adapted` until a fifth of them counts; None where too few do in the end."""
+    theta = prior.sample(draws, np.random.default_rng(seed))
+    log_q = np.full(draws, prior.log_density)
+    return by_weights(log_l, prior, theta, log_q, truth, n, seed, wanted=draws / 5)

@@ -1,0 +1,163 @@
+"""Samples and densities of one posterior for many observations at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eorinfer.npe.posterior import Posterior
+
+#: Samples of all observations together that are worked on at a time, so that memory does not matter.
+BATCH = 50000
+#: Draws for each sample that is wanted, before a posterior counts as having hardly any mass inside its regions.
+TRIES = 50
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Samples of B posteriors.
+
+    Attributes
+    ----------
+    values
+        (B, n, P).
+    share
+        (B,) share of the posterior's mass that is inside its regions; 1 when it has none.
+    pooled
+        (B,) whether it has so little mass there that its samples were chosen, by their density,
+        among given draws from the truncated prior.
+    """
+
+    values: NDArray[np.float64]
+    share: NDArray[np.float64]
+    pooled: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """The prior inside the regions of a posterior, as draws.
+
+    Attributes
+    ----------
+    theta
+        (m, P)
+    volume
+        Share of the prior that is inside.
+    """
+
+    theta: NDArray[np.float64]
+    volume: float
+
+
+def log_density(posterior: Posterior, theta: NDArray[np.float64], read: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Log density (B, n) of theta (B, n, P) before truncation, given the networks' features (B, F) each."""
+    out = np.empty(theta.shape[:2])
+    for rows in _parts(*theta.shape[:2]):
+        values = torch.from_numpy(np.ascontiguousarray(theta[rows].swapaxes(0, 1)))
+        with torch.no_grad():
+            pairs = zip(posterior.networks, read, strict=True)
+            logs = torch.stack([network.log_prob_batch(values, f[rows]) for network, f in pairs])
+        out[rows] = (torch.logsumexp(logs, 0) - np.log(len(logs))).T.numpy()
+    return out
+
+
+def draw(
+    posterior: Posterior,
+    read: Sequence[Tensor],
+    n: int,
+    seed: int,
+    truncation: Truncation | None = None,
+) -> Draws:
+    """Draw from the posteriors of B observations, each normalised inside the regions.
+
+    `Posterior.sample` refuses an observation whose posterior has more than a little mass outside
+    of the regions, since it cannot be answered for. Here the observations come from parameters
+    inside them, and at the border it is right that some mass is outside: what the prior inside the
+    regions makes of it is the part inside. It is found by rejection; where that would take more than
+    `TRIES` draws a sample, by choosing among draws from the truncated prior with weights q(theta | x)
+    (sampling importance resampling), so that no truth has to be left out.
+
+    Parameters
+    ----------
+    posterior
+        With or without regions.
+    read
+        Features (B, F) of each network, from `features`.
+    n
+        Samples of each.
+    seed
+        Of the draw.
+    truncation
+        Needed when there are regions.
+    """
+    size = len(read[0])
+    values = np.empty((size, n, len(posterior.prior.parameters)))
+    share, pooled = np.ones(size), np.zeros(size, bool)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        for rows in _parts(size, n):
+            part = [f[rows] for f in read]
+            if not posterior.regions:
+                values[rows] = _candidates(posterior, part, n)
+                continue
+            values[rows], share[rows], pooled[rows] = _inside(posterior, part, n)
+    if pooled.any():
+        assert truncation is not None, "the prior inside the regions is needed"
+        pool, rng = truncation.theta, np.random.default_rng(seed)
+        for i in np.flatnonzero(pooled):
+            log_q = log_density(posterior, pool[None], [f[i : i + 1] for f in read])[0]
+            weights = np.exp(log_q - log_q.max())
+            values[i] = pool[rng.choice(len(pool), n, p=weights / weights.sum())]
+            # The integral of q over the regions: its mean there times their volume.
+            log_volume = np.log(truncation.volume) - posterior.prior.log_density
+            share[i] = np.exp(np.log(weights.mean()) + log_q.max() + log_volume)
+    return Draws(values, share, pooled)
+
+
+def _inside(
+    posterior: Posterior, read: Sequence[Tensor], n: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Samples (B, n, P) inside the regions by rejection, the share accepted (B,), and who lacks some (B,)."""
+    size = len(read[0])
+    values = np.zeros((size, n, len(posterior.prior.parameters)))
+    found, tried = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    for _ in range(TRIES):
+        left = np.flatnonzero(found < n)
+        if not len(left):
+            break
+        drawn = _candidates(posterior, [f[left] for f in read], n)
+        inside = posterior.contains(drawn.reshape(-1, drawn.shape[-1])).reshape(drawn.shape[:2])
+        for i, theta, kept in zip(left, drawn, inside, strict=True):
+            # Those that are too many count for the share all the same.
+            start = min(found[i], n)
+            some = theta[kept][: n - start]
+            values[i, start : start + len(some)] = some
+            found[i] += kept.sum()
+            tried[i] += n
+    return values, found / tried, found < n
+
+
+def _candidates(posterior: Posterior, read: Sequence[Tensor], n: int) -> NDArray[np.float64]:
+    """(B, n, P) draws from the ensemble's mean before truncation, in random order."""
+    member = torch.randint(len(posterior.networks), (n,))
+    theta = torch.empty(n, len(read[0]), len(posterior.prior.parameters), dtype=torch.float64)
+    for i, (network, f) in enumerate(zip(posterior.networks, read, strict=True)):
+        rows = member == i
+        if rows.any():
+            theta[rows] = network.sample_batch(int(rows.sum()), f)
+    return theta.transpose(0, 1).numpy()
+
+
+def unit(posterior: Posterior, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Theta (..., P) in units of the prior's box."""
+    prior = posterior.prior
+    return np.asarray((theta - prior.low) / (prior.high - prior.low))
+
+
+def _parts(size: int, n: int) -> list[slice]:
+    """Slices of `size` observations that have about `BATCH` samples each."""
+    step = max(1, BATCH // n)
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]

@@ -1,0 +1,182 @@
+"""Is an observation unlike the simulations? Then no posterior that was trained on them can be trusted."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eorinfer.core.observation import Observation
+from eorinfer.npe.batched import draw, unit
+from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.reference import ROWS, ImageStatistics, Reference, regression
+from eorinfer.survey.base import Survey
+from eorinfer.training.data import Cubes
+from simulators.base import derived_seed
+
+#: Chance of warning of an observation that is like the simulations.
+LEVEL = 0.01
+#: Draws from an image's posterior at the best of which it is compared with simulations.
+DRAWS = 256
+#: Noise draws of each held-out row, and rows that are used at most.
+NOISE_DRAWS, HELD_OUT = 2, 250
+#: Held-out realisations inside the truncated prior below which those outside of it are used too.
+FEW = 20
+#: Cubes at once.
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class ObservationCheck:
+    """How unlike the simulations an observation is.
+
+    Attributes
+    ----------
+    p_statistics, p_features
+        How often simulations have statistics, or features of the networks, that are as unusual.
+    deviations
+        Statistics by name, and by how many standard deviations they are off at the best
+        parameters that the posterior allows; the largest first.
+    """
+
+    p_statistics: float
+    p_features: float
+    deviations: tuple[tuple[str, float], ...]
+
+    @property
+    def p(self) -> float:
+        """Of the two together (Bonferroni)."""
+        return min(1.0, 2 * min(self.p_statistics, self.p_features))
+
+    @property
+    def unlike(self) -> bool:
+        """Whether to warn."""
+        return self.p < LEVEL
+
+    def line(self) -> str:
+        """The result in plain words, on one line."""
+        if not self.unlike:
+            return f"the observation is like the simulations (p = {self.p:.2g})"
+        reasons = []
+        if 2 * self.p_statistics < LEVEL:
+            worst = [
+                f"{name} {abs(sigma):.1f} sigma too {'high' if sigma > 0 else 'low'}"
+                for name, sigma in self.deviations[:3]
+                if abs(sigma) > 2
+            ]
+            reasons.append(", ".join(worst) or "its statistics do not go together")
+        if 2 * self.p_features < LEVEL:
+            reasons.append("the networks read from it what they never read in training")
+        return (
+            f"WARNING: the observation is unlike the simulations (p = {max(self.p, 1e-9):.1g}): {'; '.join(reasons)}. "
+            "Do not trust this posterior before you know why: the unit, the noise level, foregrounds, "
+            "or physics that the simulator lacks"
+        )
+
+    def content(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "unlike": self.unlike,
+            "p": self.p,
+            "p_statistics": self.p_statistics,
+            "p_features": self.p_features,
+            "deviations_sigma": dict(self.deviations[:10]),
+            "line": self.line(),
+        }
+
+
+def check_observation(posterior: Posterior, observation: Observation) -> ObservationCheck | None:
+    """Compare an observation with the simulations; None for a posterior that carries no reference.
+
+    Raises
+    ------
+    InputError
+        If the observation's shape, unit or axes do not fit.
+    """
+    observation.check(posterior.observable, "observation")
+    return check_images(posterior, torch.from_numpy(observation.values[None]))[0] if posterior.reference else None
+
+
+def check_images(posterior: Posterior, observed: Tensor, seed: int = 0) -> list[ObservationCheck]:
+    """Compare images (B, C, *cells) with the simulations, each by itself; the posterior carries a reference."""
+    reference = posterior.reference
+    assert reference is not None
+    distances, deviations = _distances(posterior, reference, observed, seed)
+    names = ImageStatistics(posterior.observable).names
+    checks = []
+    for (statistics, read), off in zip(reference.p_values(distances).T, deviations, strict=True):
+        order = np.argsort(-np.abs(off))
+        sorted_off = tuple((names[i], float(off[i])) for i in order)
+        checks.append(ObservationCheck(float(statistics), float(read), sorted_off))
+    return checks
+
+
+def with_reference(
+    posterior: Posterior,
+    training: Cubes,
+    validation: Cubes,
+    realisations: NDArray[np.uint64],
+    survey: Survey,
+    seed: int,
+) -> Posterior:
+    """The posterior with what simulations look like, learned from the rows that it was trained on.
+
+    Distances to compare with are those of the rows that training held out: the networks may
+    know the others too well. With a truncated prior only the rows inside it count.
+
+    Parameters
+    ----------
+    posterior
+        Just trained.
+    training, validation
+        Its rows; those held out for validation have the seeds `realisations` (m,).
+    survey
+        Observes them.
+    seed
+        Of the noise.
+    """
+    generator = torch.Generator().manual_seed(derived_seed(seed, 0x5EE))
+    inside = np.flatnonzero(posterior.contains(training.theta.numpy()))
+    if len(inside) < FEW:
+        inside = np.arange(len(training))
+    rows = np.sort(np.random.default_rng(seed).permutation(inside)[:ROWS])
+    theta = torch.from_numpy(unit(posterior, training.theta[rows].numpy()))
+    statistics = ImageStatistics(posterior.observable)
+    parts = []
+    for observed in _observed(training, rows, survey, generator):
+        parts.append((statistics(observed), torch.cat(posterior.read(observed), dim=1).double()))
+    reference = regression(theta, *(torch.cat(column) for column in zip(*parts, strict=True)))
+    held = np.flatnonzero(posterior.contains(validation.theta.numpy()))
+    if len(np.unique(realisations[held])) < FEW:
+        held = np.arange(len(validation))
+    held = np.random.default_rng(seed).permutation(held)[:HELD_OUT]
+    distances = [
+        _distances(posterior, reference, observed, seed)[0]
+        for _ in range(NOISE_DRAWS)
+        for observed in _observed(validation, held, survey, generator)
+    ]
+    logs = torch.from_numpy(np.log(np.maximum(np.concatenate(distances, axis=1), 1e-30)))
+    count = torch.tensor(len(np.unique(realisations[held])))
+    return replace(posterior, reference=replace(reference, held_out=logs, realisations=count))
+
+
+def _distances(
+    posterior: Posterior, reference: Reference, observed: Tensor, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Squared distances (2, B) of images, and the deviations (B, S) of their statistics."""
+    read = posterior.read(observed)
+    # Before truncation: where the best parameters are outside of it the image is all the same one of the simulator's.
+    whole = replace(posterior, regions=())
+    theta = torch.from_numpy(unit(posterior, draw(whole, read, DRAWS, seed).values))
+    distance, deviation = reference.residuals(ImageStatistics(posterior.observable)(observed), theta)
+    far = reference.feature_distances(torch.cat(read, dim=1).double())
+    return torch.stack([distance, far]).numpy(), deviation.numpy()
+
+
+def _observed(cubes: Cubes, rows: NDArray[np.int64], survey: Survey, generator: torch.Generator) -> Any:
+    """Rows of cubes through the survey, (B, C, *cells) at a time."""
+    for start in range(0, len(rows), BATCH):
+        with torch.no_grad():
+            yield survey(cubes.__getitems__(rows[start : start + BATCH].tolist())[1], generator)

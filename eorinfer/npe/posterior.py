@@ -1,0 +1,348 @@
+"""A trained posterior: networks and all that is needed to use them again, as a folder without pickle."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from eorinfer.bank.store import observable_from_json, package_versions
+from eorinfer.core.arrays import as_theta
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.files import read_versioned, whole_folder, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
+from eorinfer.npe.network import PosteriorNetwork
+from eorinfer.npe.reference import Reference
+from eorinfer.npe.regression import RegressionNetwork
+from eorinfer.separation.model import Separator
+from eorinfer.separation.preprocessing import LineSeparation
+from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.survey import SurveySettings
+from simulators import Observable, Parameter
+
+FORMAT = 2
+#: One of an ensemble.
+Network = PosteriorNetwork | RegressionNetwork
+#: A truncated posterior answers for an observation with at most this share of its mass outside the region.
+OUTSIDE_SHARE = 0.02
+#: A region's box is larger than the span of a posterior's samples by this share on each side.
+MARGIN = 0.1
+#: Draws at once, in sampling by rejection.
+BATCH = 10000
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a network is built from, apart from prior and observable."""
+
+    embedding: EmbeddingSettings
+    flow: FlowSettings
+    power_spectrum: PowerSpectrumSettings
+
+    def build(self, prior: Prior, observable: Observable) -> Network:
+        """A fresh network, from torch's global random state."""
+        if self.flow.kind == "gaussian":
+            return RegressionNetwork(prior, observable, self.embedding, self.power_spectrum)
+        return PosteriorNetwork(prior, observable, self.embedding, self.flow, self.power_spectrum)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where one posterior has its mass for one observation: density above a threshold, inside a box.
+
+    Attributes
+    ----------
+    posterior
+        Of the round that the region truncates after.
+    observation
+        Which observation it was made for.
+    threshold
+        Log density that all but a small share of the posterior's mass exceeds.
+    box
+        Part of the prior that spans this mass; draws start from it.
+    """
+
+    posterior: "Posterior"
+    observation: Observation
+    threshold: float
+    box: Prior
+
+    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """For theta (n, P): (n,)."""
+        inside = self.box.contains(theta)
+        if inside.any():
+            inside[inside] = self.posterior.log_density(theta[inside], self.observation) > self.threshold
+        return inside
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(theta | x), the mean of an ensemble of networks, inside the prior and the regions.
+
+    Attributes
+    ----------
+    prior, observable
+        Box of theta, and what x must be like.
+    survey
+        What the networks were trained through.
+    preprocessing
+        What is done to observed cubes before the networks see them; None for nothing.
+    architecture
+        Of each network.
+    networks
+        The ensemble.
+    regions
+        Truncations that its simulations were drawn from; empty when they are from the prior.
+    facts
+        Free notes: bank fingerprint, rounds, losses.
+    reference
+        What simulations look like, to compare observations with; None when it was not kept.
+    only_for
+        `Observation.digest` of the one observation that it holds for, when its simulations were drawn from
+        a posterior; None when it holds for all, or for those inside the regions.
+    """
+
+    prior: Prior
+    observable: Observable
+    survey: SurveySettings
+    architecture: Architecture
+    networks: tuple[Network, ...]
+    regions: tuple[Region, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    reference: Reference | None = None
+    only_for: str | None = None
+    preprocessing: LineSeparation | None = None
+
+    def read(self, observed: Tensor) -> list[Tensor]:
+        """What each network of the ensemble reads from observed cubes (B, C, *cells): (B, F) each."""
+        with torch.no_grad():
+            seen = observed if self.preprocessing is None else self.preprocessing(observed)
+            return [network.embedding(seen) for network in self.networks]
+
+    def sample(self, observation: Observation, n: int, seed: int, label: str = "NPE") -> Samples:
+        """Draw from the posterior of one observation.
+
+        Parameters
+        ----------
+        observation
+            Checked against `observable`.
+        n
+            Number of samples.
+        seed
+            Of the draw.
+        label
+            Name in legends.
+
+        Raises
+        ------
+        InputError
+            If the observation does not fit, lies outside the region of a truncated posterior, or is another
+            than the one that this posterior is for.
+        """
+        if self.only_for not in (None, observation.digest):
+            raise InputError(
+                "this posterior was trained on draws from the posterior of another observation; "
+                "use the posterior of the first round (rounds/01), which holds for any observation"
+            )
+        draws: list[NDArray[np.float64]] = []
+        found = tried = 0
+        features = self._features(observation)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            while found < n:
+                theta = self._draw(max(n - found, 1000), features)
+                kept = theta[self.contains(theta)]
+                tried, found = tried + len(theta), found + len(kept)
+                draws.append(kept)
+                if self.regions and found < (1 - OUTSIDE_SHARE) * tried - 10:
+                    raise InputError(
+                        f"this posterior was trained in rounds truncated for one observation, and "
+                        f"{1 - found / tried:.0%} of what it says of yours lies outside that region; "
+                        "use the posterior of the first round (rounds/01), which holds for any observation"
+                    )
+        return Samples.unweighted(np.concatenate(draws)[:n], self.prior.parameters, label)
+
+    def log_density(self, theta: NDArray[np.float64], observation: Observation) -> NDArray[np.float64]:
+        """Log density (n,) of theta (n, P), before truncation; -inf outside the prior."""
+        features = self._features(observation)
+        with torch.no_grad():
+            logs = [
+                torch.cat([net.log_prob(part, f) for part in as_theta(theta).split(BATCH)])
+                for net, f in zip(self.networks, features, strict=True)
+            ]
+        return (torch.logsumexp(torch.stack(logs), 0) - np.log(len(logs))).numpy()
+
+    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether theta (n, P) is inside the prior and every region: (n,)."""
+        inside = self.prior.contains(theta)
+        for region in self.regions:
+            inside[inside] = region.contains(theta[inside])
+        return inside
+
+    def region(self, observation: Observation, truncation: float, seed: int) -> Region:
+        """The region that holds all but the share `truncation` of the posterior's mass."""
+        theta = self.sample(observation, BATCH, seed).values
+        log_density = self.log_density(theta, observation)
+        threshold = float(np.quantile(log_density, truncation))
+        theta = theta[log_density > threshold]
+        margin = MARGIN * np.ptp(theta, axis=0)
+        box = self.box.within(theta.min(0) - margin, theta.max(0) + margin)
+        # Its density is what counts; where it was truncated itself is another region.
+        return Region(replace(self, regions=(), reference=None), observation, threshold, box)
+
+    @property
+    def box(self) -> Prior:
+        """The prior, or the part of it that the last region spans."""
+        return self.regions[-1].box if self.regions else self.prior
+
+    def save(self, folder: Path) -> None:
+        """Write ``posterior.json``, ``weights.safetensors``, ``reference.safetensors`` and ``regions/`` whole."""
+        with whole_folder(folder) as temporary:
+            self._write(temporary)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Posterior":
+        """Read what `save` wrote, on the CPU.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no posterior of this format.
+        """
+        folder = Path(folder)
+        if not (folder / "posterior.json").is_file():
+            raise InputError(f"{folder}: no posterior here (posterior.json is missing)")
+        content = read_versioned(folder / "posterior.json", FORMAT)
+        try:
+            prior = Prior(tuple(Parameter(**p) for p in content["prior"]))
+            observable = observable_from_json(content["observable"])
+            architecture = Architecture(
+                EmbeddingSettings(**content["embedding"]),
+                FlowSettings(**content["flow"]),
+                PowerSpectrumSettings(**content["power_spectrum"]),
+            )
+            preprocessing = None
+            if kept := content["preprocessing"]:
+                preprocessing = LineSeparation(Separator.load(folder / "preprocessing"), kept["keep"])
+            seen = preprocessing.observable(observable) if preprocessing else observable
+            survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
+            weights = load_file(folder / "weights.safetensors")
+            networks = []
+            for member in range(content["ensemble"]):
+                with torch.random.fork_rng(devices=[]):
+                    network = architecture.build(prior, seen)
+                prefix = f"{member}."
+                state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+                network.load_state_dict(state)
+                networks.append(network.eval())
+            regions = tuple(
+                Region(
+                    cls.load(folder / "regions" / f"{i:02d}"),
+                    Observation.read(folder / "regions" / f"{i:02d}" / "observation.h5", observable),
+                    region["threshold"],
+                    prior.within(np.array(region["low"]), np.array(region["high"])),
+                )
+                for i, region in enumerate(content["regions"], start=1)
+            )
+            kept = folder / "reference.safetensors"
+            reference = Reference(**load_file(kept)) if kept.exists() else None
+        except (KeyError, TypeError, ValidationError, RuntimeError, SafetensorError, OSError) as error:
+            raise InputError(f"{folder}: the posterior cannot be read ({' '.join(str(error).split())})") from error
+        return cls(
+            prior,
+            observable,
+            survey,
+            architecture,
+            tuple(networks),
+            regions,
+            content["facts"],
+            reference,
+            content.get("only_for"),
+            preprocessing,
+        )
+
+    def _features(self, observation: Observation) -> list[Tensor]:
+        observation.check(self.observable, "observation")
+        return [features[0] for features in self.read(torch.from_numpy(observation.values[None]))]
+
+    def _draw(self, n: int, features: Sequence[Tensor]) -> NDArray[np.float64]:
+        """N draws from the ensemble's mean, in random order."""
+        member = torch.randint(len(self.networks), (n,))
+        theta = torch.empty(n, len(self.prior.parameters), dtype=torch.float64)
+        for i, (network, f) in enumerate(zip(self.networks, features, strict=True)):
+            rows = member == i
+            theta[rows] = network.sample(int(rows.sum()), f)
+        return theta.numpy()
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {
+            f"{i}.{name}": value.contiguous()
+            for i, network in enumerate(self.networks)
+            for name, value in network.state_dict().items()
+        }
+        save_file(weights, folder / "weights.safetensors")
+        if self.reference is not None:
+            save_file(self.reference.arrays(), folder / "reference.safetensors")
+        if self.preprocessing is not None:
+            self.preprocessing.separator.save(folder / "preprocessing")
+        for i, region in enumerate(self.regions, start=1):
+            region.posterior._write(folder / "regions" / f"{i:02d}")
+            region.observation.write(folder / "regions" / f"{i:02d}" / "observation.h5")
+        write_json(
+            folder / "posterior.json",
+            {
+                "format": FORMAT,
+                "prior": [asdict(p) for p in self.prior.parameters],
+                "observable": asdict(self.observable),
+                "survey": self.survey.model_dump(mode="json"),
+                "preprocessing": {"keep": self.preprocessing.keep} if self.preprocessing else None,
+                "embedding": self.architecture.embedding.model_dump(mode="json"),
+                "flow": self.architecture.flow.model_dump(mode="json"),
+                "power_spectrum": self.architecture.power_spectrum.model_dump(mode="json"),
+                "ensemble": len(self.networks),
+                "regions": [
+                    {"threshold": r.threshold, "low": r.box.low.tolist(), "high": r.box.high.tolist()}
+                    for r in self.regions
+                ],
+                "only_for": self.only_for,
+                "facts": self.facts,
+                "packages": package_versions(),
+            },
+        )
+
+
+def draw_truncated(
+    prior: Prior, regions: Sequence[Region], n: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], float]:
+    """N draws (n, P) from the prior inside all regions, by rejection, and the share of the prior they leave.
+
+    Truncated proposals: Deistler, Goncalves & Macke 2022 (arXiv 2210.04815).
+
+    Raises
+    ------
+    WorkError
+        If the region is less than a millionth of its box.
+    """
+    box = regions[-1].box if regions else prior
+    share = np.exp(prior.log_density - box.log_density)
+    kept: list[NDArray[np.float64]] = []
+    found = tried = 0
+    while found < n:
+        theta = box.sample(BATCH, rng)
+        for region in regions:
+            theta = theta[region.contains(theta)] if len(theta) else theta
+        kept.append(theta)
+        found, tried = found + len(theta), tried + BATCH
+        if found < tried * 1e-6 - 10:
+            raise WorkError("the truncated prior is less than a millionth of the box around it; use fewer rounds")
+    return np.concatenate(kept)[:n], found / tried * share

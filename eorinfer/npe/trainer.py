@@ -1,0 +1,149 @@
+"""Training of one round: an ensemble of posterior networks on rows of a bank."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eorinfer.bank.rows import Rows
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import WorkError
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
+from eorinfer.npe.atomic import atomic_loss
+from eorinfer.npe.check import with_reference
+from eorinfer.npe.posterior import Architecture, Network, Posterior, Region
+from eorinfer.separation.preprocessing import LineSeparation
+from eorinfer.settings.inference import TrainingSettings
+from eorinfer.settings.survey import SurveySettings
+from eorinfer.survey.base import Survey
+from eorinfer.survey.symmetry import augment
+from eorinfer.training.data import Cubes, validation_rows
+from eorinfer.training.fit import fit
+from simulators import Observable, Symmetry
+from simulators.base import derived_seed
+
+#: Cubes that the scalings of a network's inputs are taken from.
+SCALING_ROWS = 512
+
+
+class PosteriorTask(nn.Module):
+    """A posterior network with the survey and the symmetries that it is trained through.
+
+    With `atoms` the loss is the atomic one, for theta that is drawn from another distribution than the prior.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        survey: Survey,
+        symmetry: Symmetry,
+        atoms: int | None = None,
+        preprocessing: LineSeparation | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.survey, self.symmetry, self.atoms = network, survey, symmetry, atoms
+        self.preprocessing = preprocessing
+
+    def observe(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """What the network sees of clean cubes (B, C, *cells), transformed and observed with fresh noise."""
+        observed: Tensor = self.survey(augment(clean, self.symmetry, generator), generator)
+        return observed if self.preprocessing is None else self.preprocessing(observed)
+
+    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """-log q(theta | x) + log prior or the atomic loss, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
+        theta, clean = batch
+        observed = self.observe(clean, generator)
+        if self.atoms is None:
+            return self.network.loss(theta, observed)
+        features = self.network.embedding(observed)
+        # The prior is flat: its density cancels among the candidates.
+        return atomic_loss(lambda t: self.network.log_prob_batch(t, features), theta, 0.0, self.atoms, generator)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """All that a round's training needs besides rows, seed and folder."""
+
+    prior: Prior
+    observable: Observable
+    survey_settings: SurveySettings
+    survey: Survey
+    architecture: Architecture
+    training: TrainingSettings
+    preprocessing: LineSeparation | None = None
+
+    def train(
+        self,
+        bank: Bank,
+        rows: Rows,
+        *,
+        folder: Path,
+        seed: int,
+        regions: tuple[Region, ...] = (),
+        atoms: int | None = None,
+        title: str = "training",
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """Train the ensemble on rows of a bank.
+
+        Parameters
+        ----------
+        bank, rows
+            All rows are ``ok``; they are split by realisation.
+        folder
+            For checkpoints; a member that is trained already is taken from there.
+        seed
+            Of initial weights, order, noise and symmetries.
+        regions
+            Truncations that later rows were drawn from.
+        atoms
+            Candidates of the atomic loss, when later rows were drawn from a posterior; None for the plain loss.
+        title, progress
+            What is trained, and where that is told.
+        """
+        validate = validation_rows(rows.seed, self.training.validation_fraction)
+        if validate.all() or not validate.any():
+            raise WorkError(
+                f"{len(rows)} valid simulations of {len(np.unique(rows.seed))} realisation(s): "
+                "training needs at least two realisations, one of them for validation"
+            )
+        training = Cubes(bank, self.observable.name, rows[~validate])
+        validation = Cubes(bank, self.observable.name, rows[validate])
+        seen = self.preprocessing.observable(self.observable) if self.preprocessing else self.observable
+        networks, records = [], []
+        for member in range(self.training.ensemble):
+            member_seed = derived_seed(seed, member)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(member_seed)
+                network = self.architecture.build(self.prior, seen)
+            task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms, self.preprocessing)
+            generator = torch.Generator().manual_seed(member_seed)
+            some = list(range(min(SCALING_ROWS, len(training))))
+            network.embedding.fit_scaling(task.observe(training.__getitems__(some)[1], generator))
+            record = fit(
+                task,
+                training,
+                validation,
+                self.training,
+                folder=folder / f"{member:02d}",
+                seed=member_seed,
+                title=f"{title}, network {member + 1} of {self.training.ensemble}",
+                progress=progress,
+            )
+            networks.append(network)
+            records.append(record)
+        posterior = Posterior(
+            self.prior,
+            self.observable,
+            self.survey_settings,
+            self.architecture,
+            tuple(networks),
+            regions,
+            {"bank": bank.fingerprint, "training_rows": int((~validate).sum())}
+            | {"validation_rows": int(validate.sum()), "fits": [asdict(r) for r in records]},
+            preprocessing=self.preprocessing,
+        )
+        return with_reference(posterior, training, validation, rows.seed[validate], self.survey, seed)

@@ -1,0 +1,94 @@
+"""A posterior from a likelihood on a grid, by emcee and by importance weights: the same known answer of all three."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import multivariate_normal, truncnorm
+
+from eorinfer.core.prior import Prior
+from eorinfer.likelihood import sampled
+from eorinfer.likelihood.importance import weighted
+from eorinfer.likelihood.sampled import Sampled, by_chain, by_grid, by_weights, from_prior
+from eorinfer.settings.inference import McmcSettings
+from simulators import Parameter
+
+PRIOR = Prior((Parameter("a", "a", -10.0, 10.0, 0.0), Parameter("b", "b", 0.0, 50.0, 25.0)))
+NORMAL = multivariate_normal([1.0, 20.0], [[0.25, 0.6], [0.6, 4.0]])
+TRUTH = np.array([1.4, 18.0])
+
+
+def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.atleast_1d(NORMAL.logpdf(theta)) + 100.0
+
+
+def weights(folder: Path) -> Sampled:
+    wider = multivariate_normal(NORMAL.mean, 2 * NORMAL.cov)
+    theta = wider.rvs(2000, random_state=1)
+    found = by_weights(log_l, PRIOR, theta, wider.logpdf(theta), TRUTH, 3000, 1)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda _: by_grid(log_l, PRIOR, TRUTH, 3000, 1, 50),
+        lambda folder: by_chain(log_l, PRIOR, TRUTH, 3000, 1, mcmc=McmcSettings(walkers=16), file=folder / "c.h5"),
+        weights,
+    ],
+    ids=["grid", "chain", "weights"],
+)
+def test_samples_and_densities(
+    method: Callable[[Path], Sampled], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampled, "STEPS", 300)
+    monkeypatch.setattr(sampled, "MOST_STEPS", 1500)
+    found = method(tmp_path)
+    assert found.good
+    assert found.values.mean(0) == pytest.approx(NORMAL.mean, abs=0.15)
+    assert found.values.std(0) == pytest.approx([0.5, 2.0], rel=0.08)
+    assert found.at_truth == pytest.approx(NORMAL.logpdf(TRUTH), abs=0.1)
+    # A grid gives the density of the cell.
+    assert found.at_samples.mean() == pytest.approx(-NORMAL.entropy(), abs=0.1)
+    assert not list(tmp_path.iterdir()), "emcee's file is gone"
+
+
+def test_a_far_proposal_is_drawn_near() -> None:
+    """Eight of its own widths away: one of 2,000 draws would carry all the weight."""
+    far = multivariate_normal([-1.0, 32.0], [[0.25, 0.0], [0.0, 4.0]])
+    theta = far.rvs(2000, random_state=1)
+    assert weighted(log_l, PRIOR, theta, far.logpdf(theta)).effective < 5
+    found = by_weights(log_l, PRIOR, theta, far.logpdf(theta), TRUTH, 3000, 1)
+    assert found is not None
+    assert found.values.mean(0) == pytest.approx(NORMAL.mean, abs=0.15)
+    assert found.at_truth == pytest.approx(NORMAL.logpdf(TRUTH), abs=0.1)
+
+
+def test_from_the_prior_in_nine_dimensions() -> None:
+    """Some parameters are known, of some half of the posterior would lie beyond the prior's edge, the rest is not."""
+    prior = Prior(tuple(Parameter(name, name, 0.0, 1.0, 0.5) for name in "abcdefghi"))
+    sigma = np.array([0.03, 0.03, 0.03, 0.1, 0.1, 0.1, 1e3, 1e3, 1e3])
+    middle = np.array([0.5, 0.3, 0.6, 0.0, 1.0, 0.5, 0.5, 0.5, 0.5])
+
+    def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        return -0.5 * np.asarray((((theta - middle) / sigma) ** 2).sum(-1))
+
+    truth = np.array([0.52, 0.3, 0.6, 0.05, 0.95, 0.5, 0.1, 0.9, 0.5])
+    known = truncnorm((0 - middle) / sigma, (1 - middle) / sigma, middle, sigma)
+    found = from_prior(log_l, prior, truth, 5000, 1, 10000)
+    assert found is not None
+    assert found.at_truth == pytest.approx(known.logpdf(truth).sum(), abs=0.1)
+    assert found.at_samples.mean() == pytest.approx(-known.entropy().sum(), abs=0.1)
+    assert found.values.mean(0) == pytest.approx(known.mean(), abs=5 * known.std().max() / 1500**0.5)
+    assert found.values.std(0) == pytest.approx(known.std(), rel=0.1)
+
+
+def test_weights_that_stay_uneven_are_refused() -> None:
+    """A comb, whose teeth no smooth proposal hits."""
+    wide = multivariate_normal([1.0, 20.0], NORMAL.cov)
+    theta = wide.rvs(2000, random_state=1)
+    comb = lambda t: log_l(t) - 0.5 * (np.sin(3e3 * t[:, 0]) / 1e-4) ** 2  # noqa: E731
+    assert by_weights(comb, PRIOR, theta, wide.logpdf(theta), TRUTH, 100, 1) is None

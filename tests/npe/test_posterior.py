@@ -1,0 +1,215 @@
+"""The posterior bundle: the same posterior after a round trip, for the observations that it holds for alone."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.npe.posterior import Architecture, Posterior, Region, draw_truncated
+from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.survey import WhiteNoise
+from simulators import GaussianField
+
+SIMULATOR = GaussianField(cells=8, box_length=8.0)
+OBSERVABLE = SIMULATOR.observables[0]
+PRIOR = Prior.of(SIMULATOR.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, 0.0)})
+ARCHITECTURE = Architecture(
+    EmbeddingSettings(width=4), FlowSettings(transforms=2, hidden=(16,)), PowerSpectrumSettings(bins=3)
+)
+
+
+def observation(log_amplitude: float = 0.5, seed: int = 1) -> Observation:
+    theta = np.array([log_amplitude, -1.5])
+    return Observation.of(OBSERVABLE, SIMULATOR.simulate(theta, seed)["field"], theta, seed)
+
+
+def posterior(seed: int, narrow: float = 1.0, regions: tuple[Region, ...] = ()) -> Posterior:
+    """An untrained ensemble whose first parameter follows the mean of log|x|^2 through the affine map.
+
+    Parameters
+    ----------
+    narrow
+        Log of how much narrower than the prior.
+    """
+    networks = []
+    for member in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(10 * seed + member)
+            network = ARCHITECTURE.build(PRIOR, OBSERVABLE)
+            for parameter in network.flow.parameters():
+                parameter.data += 0.02 * torch.randn_like(parameter)
+        with torch.no_grad():
+            # Observations of other amplitude get other features, and these another mean.
+            ours, other = (network.embedding(torch.from_numpy(observation(a).values[None]))[0] for a in (0.5, 3.0))
+            step = (other - ours) / (other - ours).square().sum()
+            network.normal.mean.weight[0] = 4.0 * step
+            network.normal.mean.bias[0] = -4.0 * step @ ours
+            network.normal.log_width.bias.fill_(-1.3 - narrow)
+        networks.append(network.eval())
+    return Posterior(
+        PRIOR, OBSERVABLE, WhiteNoise(kind="white-noise", sigma=0.3), ARCHITECTURE, tuple(networks), regions
+    )
+
+
+@pytest.fixture(scope="module")
+def first() -> Posterior:
+    return posterior(1)
+
+
+@pytest.fixture(scope="module")
+def second(first: Posterior) -> Posterior:
+    """Of a second round: truncated where the first has its mass for our observation."""
+    return posterior(2, narrow=1.5, regions=(first.region(observation(), 1e-3, seed=3),))
+
+
+@pytest.fixture(scope="module")
+def third(second: Posterior) -> Posterior:
+    region = second.region(observation(), 1e-3, seed=4)
+    return posterior(3, narrow=1.8, regions=(*second.regions, region))
+
+
+def anywhere(n: int = 2000) -> NDArray[np.float64]:
+    return PRIOR.sample(n, np.random.default_rng(5))
+
+
+@pytest.mark.parametrize("round", [1, 2, 3])
+def test_it_is_the_same_after_a_round_trip(tmp_path: Path, round: int, request: pytest.FixtureRequest) -> None:
+    ours: Posterior = request.getfixturevalue({1: "first", 2: "second", 3: "third"}[round])
+    replace(ours, facts={"key": "abc"}).save(tmp_path / "p")
+    torch.manual_seed(12)
+    state = torch.get_rng_state()
+    back = Posterior.load(tmp_path / "p")
+    x = observation()
+    assert back.log_density(anywhere(), x).tobytes() == ours.log_density(anywhere(), x).tobytes()
+    assert back.sample(x, 500, 7).values.tobytes() == ours.sample(x, 500, 7).values.tobytes()
+    assert back.sample(x, 500, 8).values.tobytes() != ours.sample(x, 500, 7).values.tobytes()
+    assert np.array_equal(back.contains(anywhere()), ours.contains(anywhere()))
+    assert torch.equal(torch.get_rng_state(), state), "global random state is untouched"
+    assert (back.survey, back.prior, back.observable) == (ours.survey, ours.prior, ours.observable)
+    assert back.facts == {"key": "abc"}
+    files = [path for path in (tmp_path / "p").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"} | ({".h5"} if round > 1 else set())
+    for path in files:
+        assert not path.read_bytes().startswith((b"\x80", b"PK")), "neither pickle nor torch's zip"
+    back.save(tmp_path / "p")
+    assert [path.name for path in tmp_path.iterdir()] == ["p"], "saving over it leaves nothing beside it"
+
+
+def test_the_ensemble_is_the_mean_of_its_members(first: Posterior) -> None:
+    x, theta = observation(), anywhere()
+    each = [replace(first, networks=(network,)).log_density(theta, x) for network in first.networks]
+    np.testing.assert_allclose(first.log_density(theta, x), np.logaddexp(*each) - np.log(2), rtol=1e-5)
+    outside = first.log_density(np.array([[-2.1, -1.0], [np.nan, -1.0]]), x)
+    assert (outside == -np.inf).all()
+
+
+def wrong_observations() -> Iterator[tuple[str, Observation]]:
+    ours = observation()
+    yield "shape (1, 8, 9), expected (1, 8, 8)", replace(ours, values=np.zeros((1, 8, 9), np.float32))
+    values = ours.values.copy()
+    values[0, 2, 3] = np.nan
+    yield "1 of 64 values are NaN or infinite", replace(ours, values=values)
+    yield "unit is 'mK', expected ''", replace(ours, unit="mK")
+    yield "axes is ('redshift', 'x', 'y')", replace(ours, axes=("redshift", "x", "y"))
+    yield "cell_size is [2.0, 1.0], expected [1.0, 1.0]", replace(ours, cell_size=(2.0, 1.0))
+
+
+@pytest.mark.parametrize(("message", "wrong"), list(wrong_observations()), ids=["shape", "nan", "unit", "axes", "cell"])
+def test_an_observation_that_does_not_fit_is_refused(first: Posterior, message: str, wrong: Observation) -> None:
+    for use in (
+        lambda: first.sample(wrong, 10, 1),
+        lambda: first.log_density(anywhere(3), wrong),
+        lambda: first.region(wrong, 1e-3, 1),
+    ):
+        with pytest.raises(InputError) as caught:
+            use()
+        assert message in str(caught.value)
+
+
+def test_a_region_holds_the_mass_that_it_should(first: Posterior) -> None:
+    region = first.region(observation(), 0.05, seed=1)
+    drawn = first.sample(observation(), 5000, seed=2).values
+    assert abs(region.contains(drawn).mean() - 0.95) < 4 * np.sqrt(0.05 * 0.95 / 5000)
+    assert 0.02 < region.contains(anywhere()).mean() < 0.8
+
+
+def test_samples_of_truncated_posteriors_are_inside_all_regions(second: Posterior, third: Posterior) -> None:
+    for truncated in (second, third):
+        drawn = truncated.sample(observation(), 2000, 1).values
+        assert len(drawn) == 2000
+        assert PRIOR.contains(drawn).all()
+        for region in truncated.regions:
+            assert region.contains(drawn).all()
+
+
+def test_regions_are_nested(first: Posterior, second: Posterior, third: Posterior) -> None:
+    inside = [one.contains(anywhere()) for one in (first, second, third)]
+    assert inside[0].all()
+    assert (inside[0] >= inside[1]).all()
+    assert (inside[1] >= inside[2]).all()
+    assert inside[2].any()
+
+
+def test_a_truncated_posterior_is_for_its_observation_alone(first: Posterior, second: Posterior) -> None:
+    assert len(second.sample(observation(), 1000, 1)) == 1000
+    far = observation(log_amplitude=3.0)
+    with pytest.raises(InputError) as caught:
+        second.sample(far, 1000, 1)
+    assert "was trained in rounds truncated for one observation" in str(caught.value)
+    assert "use the posterior of the first round (rounds/01), which holds for any observation" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(first.sample(far, 1000, 1)) == 1000
+
+
+def test_truncated_draws_are_the_prior_inside_all_regions(third: Posterior) -> None:
+    drawn, volume = draw_truncated(PRIOR, third.regions, 3000, np.random.default_rng(1))
+    assert drawn.shape == (3000, 2)
+    assert third.contains(drawn).all()
+    many = PRIOR.sample(20000, np.random.default_rng(2))
+    inside = many[third.contains(many)]
+    assert abs(volume - len(inside) / 20000) < 5 * np.sqrt(volume / 10000)
+    # Flat inside: the same distribution as all of the prior that is inside.
+    error = inside.std(0) * np.sqrt(1 / 3000 + 1 / len(inside))
+    assert (np.abs(drawn.mean(0) - inside.mean(0)) < 4.5 * error).all()
+    again, _ = draw_truncated(PRIOR, third.regions, 3000, np.random.default_rng(1))
+    assert again.tobytes() == drawn.tobytes()
+    everything, volume = draw_truncated(PRIOR, (), 10, np.random.default_rng(1))
+    assert volume == 1.0
+    assert len(everything) == 10
+
+
+def test_an_empty_region_ends(first: Posterior, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = Region(first, observation(), np.inf, PRIOR)
+    monkeypatch.setattr("eorinfer.npe.posterior.BATCH", 3_000_000)
+    monkeypatch.setattr(Region, "contains", lambda self, theta: np.zeros(len(theta), bool))
+    with pytest.raises(WorkError, match="less than a millionth of the box around it"):
+        draw_truncated(PRIOR, (empty,), 10, np.random.default_rng(1))
+
+
+def test_folders_that_hold_no_posterior(tmp_path: Path, first: Posterior) -> None:
+    with pytest.raises(InputError, match=r"no posterior here \(posterior\.json is missing\)"):
+        Posterior.load(tmp_path)
+    folder = tmp_path / "p"
+    first.save(folder)
+    content = json.loads((folder / "posterior.json").read_text())
+    for name, wrong, message in (
+        ("posterior.json", json.dumps(content | {"format": 99}), "format 99, this version reads format 2"),
+        ("posterior.json", json.dumps(content | {"flow": {"kind": "maf"}}), "the posterior cannot be read"),
+        ("posterior.json", json.dumps({k: v for k, v in content.items() if k != "prior"}), "cannot be read ('prior')"),
+        ("posterior.json", "{", "cannot be read as JSON"),
+        ("weights.safetensors", "not weights", "the posterior cannot be read"),
+    ):
+        (folder / name).write_text(wrong)
+        with pytest.raises(InputError) as caught:
+            Posterior.load(folder)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+        first.save(folder)

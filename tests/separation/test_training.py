@@ -1,0 +1,171 @@
+"""Training a separator: it learns, goes on after a stop, says what is wrong, and stops at NaN with what was good."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from eorinfer.core.errors import WorkError
+from eorinfer.core.progress import Silent
+from eorinfer.separation import health
+from eorinfer.separation import precision as precisions
+from eorinfer.separation.data import Lines, Pairs
+from eorinfer.separation.losses import distance
+from eorinfer.separation.model import Separator
+from eorinfer.separation.training import Adversaries, train
+from eorinfer.settings.separation import SeparationSettings
+from eorinfer.survey import build_survey
+from tests.mocks import meaning, mock_bank, parts
+from tests.training.test_fit import StopsAt, same
+
+
+class Tells(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def trained(folder: Path, noise: float = 6e-3, progress: Any = None, **settings: Any) -> Separator:
+    bank = mock_bank()
+    wanted = meaning(bank, noise, **settings)
+    survey = build_survey(wanted.survey, wanted.observable)
+    return train(wanted, bank, parts(bank), survey, folder=folder, seed=3, progress=progress)
+
+
+def errors(separator: Separator) -> tuple[float, float, float]:
+    """Mean absolute error on test maps, of the separator, of the training mean and of the observed map."""
+    bank = mock_bank()
+    lines = Lines(bank, parts(bank).test)
+    wanted = separator.meaning
+    pairs = Pairs(
+        build_survey(wanted.survey, wanted.observable), wanted.observable.symmetry, lines.names, wanted.targets
+    )
+    observed, true = pairs(lines.__getitems__(list(range(len(lines))))[0], torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        answers = (separator(observed), separator.wiener.mean_lines, observed)
+        return tuple((answer - true).abs().mean().item() for answer in answers)  # type: ignore[return-value]
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    net = trained(tmp_path, noise=1e-4, steps=300, loss="l1", learning_rate=3e-3, width=8, widest=16, mix=True)
+    # It begins with what is observed.
+    found, mean, observed = errors(net)
+    assert found < 0.8 * mean
+    assert found < 0.8 * observed
+    history = net.meaning.facts["history"]
+    assert history[-1]["validation"] < history[0]["validation"]
+    json.dumps(net.meaning.facts)
+
+
+@pytest.mark.parametrize("loss", ["talk", "wasserstein", "l1"])
+def test_losses(tmp_path: Path, loss: str) -> None:
+    net = trained(tmp_path, loss=loss, steps=10)
+    history = net.meaning.facts["history"]
+    assert len(history) == 10
+    assert (history[-1]["judge"] != 0) == (loss != "l1")
+    assert all(v.isfinite().all() for v in net.state_dict().values())
+
+
+def test_the_same_seed_gives_the_same_weights_after_a_stop_too(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "a", steps=41)
+    torch.manual_seed(99)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", steps=41, progress=StopsAt(11, KeyboardInterrupt))
+    steps = 0
+    original = Adversaries.training_step
+
+    def counted(self: Adversaries, batch: Any, index: int) -> None:
+        nonlocal steps
+        steps += 1
+        original(self, batch, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Adversaries, "training_step", counted)
+        resumed = trained(tmp_path / "b", steps=41)
+    # Stages of two steps, and the tenth was the last to be kept.
+    assert steps == 42 - 20
+    assert same(whole, resumed)
+    assert whole.meaning.facts == resumed.meaning.facts
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_draws_have_the_right_spread_at_the_minimum(number: int) -> None:
+    """Of Gaussian numbers about a mean that is known, with a standard deviation of 1.5."""
+    rng = torch.Generator().manual_seed(1)
+    target = 0.7 + 1.5 * torch.randn(200_000, 1, 1, generator=rng)
+    drawn = torch.randn(number, 200_000, 1, 1, generator=rng)
+
+    def loss(mean: float, deviation: float) -> float:
+        return distance(mean + deviation * drawn, target).item()
+
+    lowest = loss(0.7, 1.5)
+    for mean, deviation in [(0.7, 1.2), (0.7, 1.9), (0.5, 1.5), (0.9, 1.5), (0.7, 0.0)]:
+        assert loss(mean, deviation) > lowest
+    # Nor are draws of cells that are mostly empty better with more or less contrast than the truth has.
+    empty, filled = (torch.randn(n, 200_000, 1, 1, generator=rng).clamp(min=1) ** 5 - 1 for n in (1, number))
+    scores = [distance(contrast * filled, empty[0]).item() for contrast in (0.7, 1.0, 1.4)]
+    assert min(scores) == scores[1]
+    one = drawn[:1]
+    torch.testing.assert_close(distance(one, target), (one[0] - target).abs().mean())
+
+
+def test_checkpoints_hold_no_pickled_objects(tmp_path: Path) -> None:
+    trained(tmp_path, steps=2)
+    assert [p.name for p in tmp_path.glob("*.ckpt")] == ["last.ckpt"]
+    assert "state_dict" in torch.load(tmp_path / "last.ckpt", weights_only=True)
+
+
+def test_nan_stops_it_and_names_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Pairs.forward
+    calls = 0
+
+    def breaks(self: Pairs, *arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        observed, true = original(self, *arguments, **options)
+        calls += options.get("training", False)
+        return (observed * torch.nan if calls > 16 and options.get("training") else observed), true
+
+    monkeypatch.setattr(Pairs, "forward", breaks)
+    said = (
+        r"the discriminator's loss is not finite at step 17 of 80; the last checkpoint, of step 16, is kept\. A lower"
+    )
+    with pytest.raises(WorkError, match=said):
+        trained(tmp_path, steps=80)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert kept["epoch"] == 7
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
+def test_a_discriminator_that_wins_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a generator that hardly learns; in so few steps it is right nine times in ten."""
+    monkeypatch.setattr(health, "WON", 0.9)
+    progress = Tells()
+    net = trained(
+        tmp_path, steps=120, discriminator_rate=2e-3, learning_rate=1e-7, noise=1e-4, progress=progress, average=0.0
+    )
+    assert any("the discriminator has won: for 3 stages it has told" in line for line in progress.lines)
+    assert sum("has won" in line for line in progress.lines) == 1
+    assert any("has won" in warning for warning in net.meaning.facts["warnings"])
+
+
+def test_an_output_that_has_collapsed_is_said_to(tmp_path: Path) -> None:
+    """In noise a thousand times the signal the median of what is possible is all that is left."""
+    progress = Tells()
+    trained(tmp_path, steps=200, loss="l1", learning_rate=5e-3, noise=10.0, dropout=0.0, progress=progress)
+    assert any("the output of oiii has collapsed: its variance is" in line for line in progress.lines)
+
+
+def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert precisions.precision(SeparationSettings(precision="bf16-mixed")) == "bf16-mixed"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(precisions, "_processor_flags", lambda: {"avx2"})
+    assert precisions.precision(SeparationSettings()) == "32-true"
+    monkeypatch.setattr(precisions, "_processor_flags", lambda: {"avx2", "amx_bf16"})
+    assert precisions.precision(SeparationSettings()) == "bf16-mixed"
+    net = trained(tmp_path, steps=4, loss="wasserstein")
+    assert all(v.dtype == torch.float32 for k, v in net.state_dict().items() if "num_batches" not in k)
+    assert net.meaning.facts["history"][-1]["error"] > 0
