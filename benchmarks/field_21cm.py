@@ -43,12 +43,12 @@ from eorinfer import Run
 from eorinfer.bank.rows import Rows
 from eorinfer.config import check_config
 from eorinfer.core.progress import for_terminal
+from eorinfer.figures.corner import COLOURS
+from eorinfer.figures.style import pyplot
 from eorinfer.imageflow.haar import join, split
 from eorinfer.imageflow.model import Build, FieldFlow, build_network
 from eorinfer.imageflow.multiscale import MultiscaleFlow
 from eorinfer.imageflow.training import FieldTrainer, row_conditions
-from eorinfer.report.corner import COLOURS
-from eorinfer.report.figures import pyplot
 from eorinfer.settings.inference import FieldSettings, PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.training.data import validation_rows

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.report.figures import pyplot, write_figure
+from eorinfer.figures.style import pyplot, write_figure
 from eorinfer.settings.survey import SkaLow, SphereX
 from eorinfer.summaries.modes import Pair
 from eorinfer.summaries.power import PowerSpectrum, default_edges, dimensionless

@@ -26,8 +26,8 @@ from eorinfer.bank.store import Bank
 from eorinfer.config import load_config
 from eorinfer.core.files import write_json
 from eorinfer.core.progress import Lines as Told
-from eorinfer.report.figures import write_figure
-from eorinfer.report.separation import separation_figure, separation_table
+from eorinfer.figures.separation import separation_figure, separation_table
+from eorinfer.figures.style import write_figure
 from eorinfer.run.separation import Separation
 from eorinfer.separation.data import Lines, Pairs, Split, Target, line_names, split
 from eorinfer.separation.model import Meaning, Separator

@@ -18,7 +18,7 @@ _WHERE = {
     "Run": "eorinfer.run",
     "Samples": "eorinfer.core.samples",
     "build_survey": "eorinfer.survey",
-    "corner": "eorinfer.report.corner",
+    "corner": "eorinfer.figures.corner",
     "fill": "eorinfer.campaign.fill",
     "load_config": "eorinfer.config",
     "local_executor": "eorinfer.campaign.fill",

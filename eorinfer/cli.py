@@ -16,7 +16,7 @@ from eorinfer.cli_field import field_app
 from eorinfer.cli_report import report_app
 from eorinfer.cli_separate import separate_app
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.report.figures import keep_matplotlib_out_of_home
+from eorinfer.figures.style import keep_matplotlib_out_of_home
 
 app = App(
     name="eorinfer",
@@ -211,8 +211,8 @@ def info(bank: Path, *, plot: Path | None = None) -> None:
     for line in BankFacts.of(opened).lines():
         print(line)
     if plot is not None:
-        from eorinfer.report.bank import bank_figure
-        from eorinfer.report.figures import write_figure
+        from eorinfer.figures.bank import bank_figure
+        from eorinfer.figures.style import write_figure
 
         write_figure(bank_figure(opened, opened.rows()), plot)
         print(f"picture: {plot}")

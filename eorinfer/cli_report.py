@@ -23,7 +23,7 @@ def report(
     run
         Run folder.
     """
-    from eorinfer.run.report import write_report
+    from eorinfer.report.write import write_report
 
     file = write_report(run, out)
     print(f"page: {file}, {file.stat().st_size / 1e6:.1f} MB")

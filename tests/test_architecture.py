@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"eorinfer.validation"},
     {"eorinfer.separation", "eorinfer.likelihood", "eorinfer.imageflow"},
     {"eorinfer.npe"},
-    {"eorinfer.report"},
+    {"eorinfer.figures", "eorinfer.report"},
     {"eorinfer.config"},
     {"eorinfer.run"},
     {"eorinfer.contest"},
@@ -39,7 +39,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "torch": (
         *(*NOTHING_OF_RUNS, "eorinfer.core.arrays", "eorinfer.training", "eorinfer.validation"),
         *("eorinfer.npe", "eorinfer.likelihood", "eorinfer.imageflow", "eorinfer.separation"),
-        *("eorinfer.report", "eorinfer.run", "eorinfer.contest"),
+        *("eorinfer.figures", "eorinfer.report", "eorinfer.run", "eorinfer.contest"),
     ),
     "hmf": ("simulators.lim.cosmology",),
     "py21cmfast": ("simulators.reionization",),
@@ -47,7 +47,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "kymatio": ("eorinfer.summaries.scattering",),
     "distributed": ("eorinfer.campaign.executors",),
     "mpi4py": ("eorinfer.campaign.executors",),
-    "getdist": ("eorinfer.core.samples", "eorinfer.report"),
+    "getdist": ("eorinfer.core.samples", "eorinfer.figures"),
 }
 #: Modules that a worker or the checking of a config loads.
 LIGHT = [

@@ -22,10 +22,10 @@ from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
+from eorinfer.figures.contest import contest_figure
+from eorinfer.figures.corner import corner
+from eorinfer.figures.style import save_figure
 from eorinfer.likelihood.answers import Answers
-from eorinfer.report.contest import contest_figure
-from eorinfer.report.corner import corner
-from eorinfer.report.figures import save_figure
 from eorinfer.run import Run
 from eorinfer.run.truths import FEWEST, Parts, simulated_truths, truth_plans
 from eorinfer.settings.contest import EXACT, ContestSettings, Method

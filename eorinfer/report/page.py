@@ -95,7 +95,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Drawing:
-    """An SVG of `eorinfer.report.page_figures`, drawn in the page's own colours."""
+    """An SVG of `eorinfer.report.drawings`, drawn in the page's own colours."""
 
     kind: ClassVar[str] = "drawing"
     svg: Markup

@@ -13,11 +13,11 @@ from eorinfer.core.arrays import as_theta
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, write_json
 from eorinfer.core.progress import Progress
+from eorinfer.figures.beyond_power import beyond_power_figure, equal_power_figure
+from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import FieldFlow
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
-from eorinfer.report.beyond_power import beyond_power_figure, equal_power_figure
-from eorinfer.report.figures import save_figure
 from eorinfer.run.equal_power import LogLikelihood, find_equal_power, spectrum_likelihood
 from eorinfer.run.field_sample import RealImages
 from eorinfer.run.steps import Run

@@ -13,10 +13,10 @@ from eorinfer.config import load_config
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, whole_hdf5, write_json
 from eorinfer.core.progress import Progress
+from eorinfer.figures.imageflow import Images, compare_images, comparison_line, images_figure
+from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import FieldFlow, dequantised
 from eorinfer.imageflow.training import row_conditions
-from eorinfer.report.field import Images, compare_images, comparison_line, images_figure
-from eorinfer.report.figures import save_figure
 from eorinfer.run.steps import Run
 from eorinfer.run.truths import Parts
 from eorinfer.settings.explain import instead

@@ -11,8 +11,8 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, write_json
 from eorinfer.core.observation import Observation
-from eorinfer.report.figures import write_figure
-from eorinfer.report.separation import separation_figure, separation_table
+from eorinfer.figures.separation import separation_figure, separation_table
+from eorinfer.figures.style import write_figure
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.model import Separator
 from eorinfer.separation.scores import Maps, score

@@ -68,8 +68,8 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
                 if fits:
                     write_fits(path.with_suffix(".fits"), observable, observed, made)
                 if plot and i == 0:
-                    from eorinfer.report.figures import write_figure
-                    from eorinfer.report.lines import lines_figure
+                    from eorinfer.figures.lines import lines_figure
+                    from eorinfer.figures.style import write_figure
 
                     write_figure(lines_figure(observable, observed, made), path.with_suffix(".png"))
                 # Last: what is there counts as done.

@@ -7,11 +7,11 @@ from eorinfer.bank.rows import Plan
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
-from eorinfer.report.corner import corner
-from eorinfer.report.figures import save_figure
-from eorinfer.report.predictive import predictive_figure
+from eorinfer.figures.corner import corner
+from eorinfer.figures.predictive import predictive_figure
+from eorinfer.figures.style import save_figure
+from eorinfer.report.run_folder import corners, read_chains, read_rounds, read_sampled, true_values
 from eorinfer.report.summary import summary
-from eorinfer.run.found import corners, read_chains, read_rounds, read_sampled, true_values
 from eorinfer.run.truths import Parts
 from simulators.base import derived_seed
 

@@ -12,14 +12,14 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
+from eorinfer.figures.corner import corner
+from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import FieldFlow
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.posterior import Posterior
-from eorinfer.report.corner import corner
-from eorinfer.report.figures import save_figure
+from eorinfer.report.run_folder import true_values
 from eorinfer.report.summary import summary
 from eorinfer.run.field import field_posterior
-from eorinfer.run.found import true_values
 from eorinfer.settings.inference import McmcSettings
 
 

@@ -245,7 +245,7 @@ class Run:
 
     def report(self) -> None:
         """The page with all that is in the folder, in ``report.html``."""
-        from eorinfer.run.report import write_report
+        from eorinfer.report.write import write_report
 
         self.progress.line(f"page: {write_report(self.out)}")
 

@@ -14,14 +14,14 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Silent
 from eorinfer.core.samples import Samples
+from eorinfer.figures.calibration import CalibrationPage, calibration_figure
+from eorinfer.figures.style import save_figure
 from eorinfer.likelihood.exact import grid_posterior
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
-from eorinfer.report.calibration import CalibrationPage, calibration_figure
-from eorinfer.report.figures import save_figure
-from eorinfer.run.report import FILE as REPORT
-from eorinfer.run.report import write_report
+from eorinfer.report.write import FILE as REPORT
+from eorinfer.report.write import write_report
 from eorinfer.run.truths import Parts
 from eorinfer.run.validated import Asked, Subject
 from eorinfer.settings.contest import exact_noise

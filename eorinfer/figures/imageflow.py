@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp, kurtosis, skew
 
-from eorinfer.report.corner import COLOURS
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.corner import COLOURS
+from eorinfer.figures.style import pyplot
 from eorinfer.settings.inference import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 from simulators import Observable

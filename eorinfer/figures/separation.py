@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.style import pyplot
 
 #: Of the column with the methods.
 WIDTH = 14

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kstwo
 
-from eorinfer.report.corner import COLOURS
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.corner import COLOURS
+from eorinfer.figures.style import pyplot
 from eorinfer.validation.calibration import COVERAGE, LEVEL, TARP, Calibration
 from eorinfer.validation.check import Check
 from eorinfer.validation.sharpness import RelativeWidths

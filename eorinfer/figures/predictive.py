@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.core.observation import Observation
-from eorinfer.report.corner import COLOURS
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.corner import COLOURS
+from eorinfer.figures.style import pyplot
 from eorinfer.settings.inference import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.style import pyplot
 
 #: Nats below the best beyond which a method is only named, room beside the others over their range, and the
 #: largest ratio of volumes, in decades.

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from eorinfer.core.observation import Observation
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.style import pyplot
 from eorinfer.report.page import Drawing
 
 #: Colours that stand in a drawing for those of the page, which follow light and dark.

@@ -9,13 +9,13 @@ from eorinfer.bank.store import package_versions
 from eorinfer.core.files import read_json
 from eorinfer.core.progress import duration
 from eorinfer.core.samples import Samples
+from eorinfer.figures.corner import COLOURS, corner
+from eorinfer.figures.style import png_bytes
 from eorinfer.report.cells import Cell, minus, to_figures_of
-from eorinfer.report.corner import COLOURS, corner
-from eorinfer.report.figures import png_bytes
+from eorinfer.report.drawings import CHANNELS, channel_name, slices, training_curves
 from eorinfer.report.page import Block, Code, Drawings, Facts, Picture, Section, Table, Text
-from eorinfer.report.page_figures import CHANNELS, channel_name, slices, training_curves
+from eorinfer.report.run_folder import CHAINS, Found, corners, true_values
 from eorinfer.report.summary import summary
-from eorinfer.run.found import CHAINS, Found, corners, true_values
 
 
 def sections(found: Found) -> list[Section]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.samples import Samples
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.style import pyplot
 
 COLOURS = ("#1f5fa8", "#d2691e", "#3a8f4d", "#7b4fa3", "#555555")
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.prior import Prior
-from eorinfer.report.corner import COLOURS
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.corner import COLOURS
+from eorinfer.figures.style import pyplot
 from simulators import Observable
 
 #: Bins of the histograms.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.style import pyplot
 from simulators import Observable, Parameter
 
 OK, BAD = "#1f5fa8", "#d2691e"

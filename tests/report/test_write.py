@@ -14,14 +14,14 @@ import pytest
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.samples import Samples
-from eorinfer.report.figures import pyplot, write_figure
+from eorinfer.figures.style import pyplot, write_figure
 from eorinfer.report.page import Picture, Table, render
-from eorinfer.run.found import Found
-from eorinfer.run.report import page_of, write_report
+from eorinfer.report.run_folder import Found
+from eorinfer.report.write import page_of, write_report
 from tests.browser import Browser, browser, executable
 from tests.runs import call, config, quick_emulator
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 needs_browser = pytest.mark.skipif(
     executable() is None, reason="there is no Chromium to look at the page with (apt-get install chromium)"
 )

@@ -8,10 +8,10 @@ import pytest
 from markupsafe import escape
 
 from eorinfer.core.observation import Observation
-from eorinfer.report import page_figures
+from eorinfer.report import drawings as page_figures
 from eorinfer.report.cells import NOTHING, is_numeric, leading_number, shown, to_figures_of
+from eorinfer.report.drawings import slices, training_curves
 from eorinfer.report.page import Code, Facts, Lacking, Notes, Page, Picture, Section, Table, Text, render
-from eorinfer.report.page_figures import slices, training_curves
 from simulators import Coeval, GaussianField, LightCone
 
 COEVAL = Coeval(redshifts=(7.0, 8.5), cells=8, box_length=40.0).observables[0]

@@ -10,8 +10,8 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, whole_file
 from eorinfer.report.cells import Cell, minus
 from eorinfer.report.page import Facts, Lacking, Page, render
-from eorinfer.run.found import Found
-from eorinfer.run.report_sections import sections
+from eorinfer.report.run_folder import Found
+from eorinfer.report.sections import sections
 
 #: Name of the page in a run folder.
 FILE = "report.html"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.report.figures import pyplot
+from eorinfer.figures.style import pyplot
 from simulators import Observable
 
 

@@ -1,0 +1,1 @@
+"""Pictures for Matplotlib: corners, calibration, banks, image flow, separation, contest."""
