@@ -26,7 +26,7 @@ import math
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,23 +35,22 @@ import image_flows
 import numpy as np
 import torch
 from field_alarms import alarms
+from field_maps import Maps, observed
 from neutral_fraction import posteriors
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from eorinfer import Run
-from eorinfer.bank.rows import Rows
-from eorinfer.config import check_config
 from eorinfer.core.progress import for_terminal
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import pyplot
 from eorinfer.imageflow.haar import join, split
 from eorinfer.imageflow.model import Build, FieldFlow, build_network
 from eorinfer.imageflow.multiscale import MultiscaleFlow
-from eorinfer.imageflow.training import FieldTrainer, row_conditions
+from eorinfer.imageflow.training import FieldTrainer
+from eorinfer.run.config import check_config
 from eorinfer.settings.inference import FieldSettings, PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
-from eorinfer.training.data import validation_rows
 
 CONFIG = Path(__file__).parents[1] / "examples" / "field.toml"
 SHOWN = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -61,18 +60,6 @@ MAPS, DRAWS, IONISED = 200, 100, 5.0
 #: Shells of the bispectrum in 1/Mpc: of its first wavenumber, and of the other two.
 TRIANGLES = {"equilateral": ((0.2, 0.3), (0.2, 0.3)), "squeezed": ((0.04, 0.11), (0.35, 0.5))}
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Observed maps x (n, 1, *cells) float32 of conditions y (n, 1), and the boxes (n,) that they are from."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-    box: NDArray[np.int64]
-
-    def __getitem__(self, chosen: Any) -> "Maps":
-        return Maps(self.x[chosen], self.y[chosen], self.box[np.asarray(chosen)])
 
 
 def kinds(settings: FieldSettings) -> dict[str, tuple[Build, FieldSettings]]:
@@ -133,24 +120,6 @@ def trained(run: Run, folder: Path, build: Build, settings: FieldSettings) -> Fi
     flow = replace(flow, facts={**flow.facts, "seconds": time.process_time() - start})
     flow.save(folder)
     return flow
-
-
-def observed(run: Run, *, only: bool, noise: float | None = None) -> Maps:
-    """All slices of the held-out boxes (`only`), or of all, with one fixed draw of noise, in mK."""
-    rows = run.training_rows(run.observe())
-    if only:
-        rows = rows[validation_rows(rows.seed, run.config.tables.training.validation_fraction)]
-    return observed_rows(run, rows, noise)
-
-
-def observed_rows(run: Run, rows: Rows, noise: float | None = None) -> Maps:
-    """All slices of rows of the run's bank."""
-    config = run.config
-    y = row_conditions(run.parts.bank, rows, config.prior, config.tables.field)
-    clean = torch.from_numpy(run.parts.bank.read(config.observable.name, rows)).movedim(-1, 1).flatten(0, 1)
-    sigma = config.tables.survey.sigma if noise is None else noise  # type: ignore[union-attr]
-    x = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(7))
-    return Maps(x, y.flatten(0, 1), np.repeat(np.arange(len(rows)), y.shape[1]))
 
 
 @torch.no_grad()

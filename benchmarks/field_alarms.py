@@ -14,10 +14,10 @@ says that the condition is, for known maps too.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from field_maps import Maps, observed
 from field_worlds import other_sources
 from neutral_fraction import NOISES, flow_posteriors
 from numpy.typing import NDArray
@@ -26,9 +26,6 @@ from torch import Tensor
 from eorinfer import Run
 from eorinfer.imageflow.alarm import KnownImages, scale_p_values
 from eorinfer.imageflow.model import FieldFlow
-
-if TYPE_CHECKING:
-    from field_21cm import Maps
 
 #: Maps that are known, and maps of each world.
 KNOWN, ASKED = 480, 96
@@ -39,8 +36,6 @@ Array = NDArray[np.float64]
 
 def alarms(run: Run, flow: FieldFlow, out: Path) -> None:
     """Print how often maps are called unlike those of training, by world and by scale."""
-    from field_21cm import observed
-
     print("\n21cm alarm: held-out maps whose smallest p-value over scales, times their number, is below 0.05; by scale")
     maps = observed(run, only=True)
     known = _some(maps, maps.box % 2 == 1, KNOWN)
@@ -54,10 +49,8 @@ def alarms(run: Run, flow: FieldFlow, out: Path) -> None:
         print(f"{name:16s} {len(x)} maps: {flagged:.0%}; p < 0.05 from the coarsest scale on: {parts}", flush=True)
 
 
-def worlds(run: Run, maps: "Maps", out: Path) -> dict[str, Tensor]:
+def worlds(run: Run, maps: Maps, out: Path) -> dict[str, Tensor]:
     """Maps (n, 1, *cells) by name."""
-    from field_21cm import observed
-
     asked = maps.box % 2 == 0
     known = _some(maps, asked, ASKED).x
     found = {"as trained": known}
@@ -100,6 +93,6 @@ def _unit(maps: Tensor) -> Tensor:
     return maps / maps.std((-2, -1), keepdim=True)
 
 
-def _some(maps: "Maps", which: NDArray[np.bool_], n: int) -> "Maps":
+def _some(maps: Maps, which: NDArray[np.bool_], n: int) -> Maps:
     """At most n of them, drawn at random."""
     return maps[np.sort(np.random.default_rng(9).permutation(np.flatnonzero(which))[:n])]

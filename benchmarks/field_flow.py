@@ -40,14 +40,14 @@ from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
 from eorinfer import Observation, Run
-from eorinfer.config import check_config
 from eorinfer.core.progress import for_terminal
 from eorinfer.imageflow.isotropic import BOUND, IsotropicFlow, PixelSpline
 from eorinfer.imageflow.isotropic_convolution import IsotropicConvolution
 from eorinfer.imageflow.model import FieldFlow
 from eorinfer.likelihood.exact import ModePower, grid_posterior, log_likelihood
 from eorinfer.likelihood.grid import grid_samples
-from eorinfer.run.field import field_posterior
+from eorinfer.run.config import check_config
+from eorinfer.run.image_flow import field_posterior
 from eorinfer.settings.inference import McmcSettings
 from simulators import GaussianField
 from simulators.gaussian import wavenumbers

@@ -2,14 +2,13 @@
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from field_maps import Maps, observed_rows
 
 from eorinfer import Run
-from eorinfer.config import check_config
 from eorinfer.core.progress import for_terminal
-
-if TYPE_CHECKING:
-    from field_21cm import Maps
+from eorinfer.run.config import check_config
 
 #: Boxes of each.
 BOXES = 12
@@ -20,10 +19,8 @@ SOURCES: dict[str, dict[str, Any]] = {
 }
 
 
-def other_sources(run: Run, out: Path) -> dict[str, "Maps"]:
+def other_sources(run: Run, out: Path) -> dict[str, Maps]:
     """Observed maps of each model by name, simulated where they lack."""
-    from field_21cm import observed_rows
-
     found = {}
     content = tomllib.loads(Path(run.config.file).read_text())
     for name, changed in SOURCES.items():

@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 
 from eorinfer import Run
-from eorinfer.config import load_config
 from eorinfer.contest.contest import hold
 from eorinfer.core.progress import for_terminal
+from eorinfer.run.config import load_config
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONTESTS = {"gaussian": "contest_gaussian.toml", "small": "contest.toml", "full": "contest_full.toml"}

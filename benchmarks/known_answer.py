@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from sbi.utils.metrics import c2st
 
 from eorinfer import Observation, Run, Samples
-from eorinfer.config import check_config
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.likelihood.emulator import Emulator
@@ -38,6 +37,7 @@ from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.npe.batched import draw, log_density, unit
 from eorinfer.npe.posterior import Posterior
+from eorinfer.run.config import check_config
 from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.validation.calibration import calibrate
 from simulators import GaussianField

@@ -6,10 +6,11 @@ A part of field_21cm.py.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from field_maps import Maps, observed
 from field_worlds import other_sources
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -24,9 +25,6 @@ from eorinfer.npe.regression import RegressionNetwork
 from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
 from eorinfer.training.data import Cubes, validation_rows
 from eorinfer.training.fit import fit
-
-if TYPE_CHECKING:
-    from field_21cm import Maps
 
 #: Held-out maps, those with wrong noise and of each other source model, and that noise in mK.
 MAPS, FEWER, NOISES = 200, 100, (0.5, 2.0)
@@ -85,10 +83,8 @@ class Task(nn.Module):
         return loss
 
 
-def posteriors(run: Run, flows: dict[str, FieldFlow], maps: "Maps", out: Path) -> None:
+def posteriors(run: Run, flows: dict[str, FieldFlow], maps: Maps, out: Path) -> None:
     """Print a line for each method, on maps as in training, with wrong noise, and of other source models."""
-    from field_21cm import observed
-
     conditions = flows["multiscale"].conditions
     networks = {name: regression(run, flows["multiscale"], name, out) for name in ("CNN, Gaussian", "NPE")}
     chosen = spread_evenly(maps.y[:, 0].numpy(), MAPS)

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from eorinfer import Run
-from eorinfer.config import check_config, load_config
 from eorinfer.contest.contest import enter
-from eorinfer.contest.entrant import Ground
+from eorinfer.contest.method import Ground
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.progress import for_terminal
 from eorinfer.npe.check import check_images
+from eorinfer.run.config import check_config, load_config
 from eorinfer.run.truths import simulated_truths
 from eorinfer.survey import build_survey
 from simulators.base import derived_seed

@@ -33,14 +33,14 @@ from eorinfer import Observation, Run
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round, planned_rows
-from eorinfer.config import Config, load_config
 from eorinfer.core.files import make_folder, read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.npe.batched import draw, log_density
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.trainer import Trainer
-from eorinfer.run.separation import Separation
+from eorinfer.run.config import Config, load_config
+from eorinfer.run.line_separation import Separation
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.summaries.power import build_power_spectrum

@@ -31,14 +31,14 @@ from torch.nn import functional as F
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from eorinfer.bank.store import Bank
-from eorinfer.config import load_config
 from eorinfer.core.errors import InputError
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Advance, Lines, Silent
 from eorinfer.networks.discriminator import Discriminator
 from eorinfer.networks.unet import UNet
-from eorinfer.run.judgement import Judgement, judge
-from eorinfer.run.separation import Separation
+from eorinfer.run.config import load_config
+from eorinfer.run.line_separation import Separation
+from eorinfer.run.separation_scores import Judgement, judge
 from eorinfer.separation.data import split
 from eorinfer.separation.model import Separator
 from eorinfer.separation.precision import precision

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.config import load_config
 from eorinfer.core.files import write_json
 from eorinfer.core.progress import Lines as Told
 from eorinfer.figures.separation import separation_figure, separation_table
 from eorinfer.figures.style import write_figure
-from eorinfer.run.separation import Separation
+from eorinfer.run.config import load_config
+from eorinfer.run.line_separation import Separation
 from eorinfer.separation.data import Lines, Pairs, Split, Target, line_names, split
 from eorinfer.separation.model import Meaning, Separator
 from eorinfer.separation.scores import Maps, score

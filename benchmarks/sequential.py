@@ -19,10 +19,10 @@ import torch
 from known_answer import CASES, SAMPLES, SIGMA, compare, observe
 
 from eorinfer import Observation, Run
-from eorinfer.config import check_config
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.likelihood.exact import grid_posterior
+from eorinfer.run.config import check_config
 from simulators import GaussianField
 
 METHODS = ("one round", "truncated", "posterior")

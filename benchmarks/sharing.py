@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from eorinfer import Bank, Observation, Posterior, Run, build_survey, fill, local_executor
 from eorinfer.campaign.plans import plan_round
-from eorinfer.config import Config, check_config
+from eorinfer.run.config import Config, check_config
 from simulators import GaussianField
 
 

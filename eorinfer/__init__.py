@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Bank": "eorinfer.bank.store",
-    "Config": "eorinfer.config",
+    "Config": "eorinfer.run.config",
     "InputError": "eorinfer.core.errors",
     "Observation": "eorinfer.core.observation",
     "Posterior": "eorinfer.npe.posterior",
@@ -20,7 +20,7 @@ _WHERE = {
     "build_survey": "eorinfer.survey",
     "corner": "eorinfer.figures.corner",
     "fill": "eorinfer.campaign.fill",
-    "load_config": "eorinfer.config",
+    "load_config": "eorinfer.run.config",
     "local_executor": "eorinfer.campaign.fill",
 }
 

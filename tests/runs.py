@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 
 import eorinfer.likelihood.emulator as emulator
-from eorinfer.cli import main
+from eorinfer.cli.app import main
 
 CONFIG: dict[str, Any] = {
     "seed": 1,
@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
 
 #: The command line as it is installed, with an emulator that is fitted in a moment.
 SCRIPT = """
-from eorinfer.cli import keep_matplotlib_out_of_home, main
+from eorinfer.cli.app import keep_matplotlib_out_of_home, main
 keep_matplotlib_out_of_home()  # as main does, before torch and what it brings
 import eorinfer.likelihood.emulator as emulator
 for name in ("MEAN_FIT", "COVARIANCE_FIT"):

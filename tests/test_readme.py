@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eorinfer.config import check_config, load_config
+from eorinfer.run.config import check_config, load_config
 from tests.runs import config, quick_emulator
 
 ROOT = Path(__file__).parents[1]

@@ -208,7 +208,7 @@ def _mpi(settings: ExecutorSettings, say: Callable[[str], None]) -> Iterator[Exe
 
 
 def _mpi_command(command: str) -> str:
-    return f"`mpiexec -n N python -m mpi4py.futures -m eorinfer.cli {command}`"
+    return f"`mpiexec -n N python -m mpi4py.futures -m eorinfer.cli.app {command}`"
 
 
 def _load(module: str, settings: ExecutorSettings) -> Any:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from eorinfer.bank.rows import Rows
-from eorinfer.contest.entrant import AMORTISED, LABELS, Entrant, Ground
 from eorinfer.contest.likelihoods import exact_entrant, field_entrant, power_entrant
 from eorinfer.contest.loop import loop_posterior
+from eorinfer.contest.method import AMORTISED, LABELS, Entrant, Ground
 from eorinfer.contest.networks import network_entrant
 from eorinfer.contest.scores import Score, find, log_volumes
 from eorinfer.contest.sequential import sequential_posterior

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.contest.entrant import Entrant, Ground
+from eorinfer.contest.method import Entrant, Ground
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.observation import Observation
 from eorinfer.likelihood.answers import Answers
@@ -20,7 +20,7 @@ from eorinfer.likelihood.mcmc import START_DRAWS
 from eorinfer.likelihood.neural import train_neural_likelihood
 from eorinfer.likelihood.sampled import GRID, Sampled, by_chain, by_grid, by_weights, from_prior
 from eorinfer.npe.posterior import Posterior
-from eorinfer.run.field import trained_field
+from eorinfer.run.image_flow import trained_field
 from eorinfer.settings.contest import PROPOSALS, Method, exact_noise
 from eorinfer.summaries.power import CylindricalPowerSpectrum
 from eorinfer.training.data import Cubes

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Plan
 from eorinfer.campaign.plans import planned_rows
-from eorinfer.contest.entrant import Ground
 from eorinfer.contest.likelihoods import fixed_likelihood, fixed_precision
+from eorinfer.contest.method import Ground
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Silent

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.contest.entrant import Entrant, Ground
+from eorinfer.contest.method import Entrant, Ground
 from eorinfer.likelihood.answers import Answers
 from eorinfer.npe.batched import draw, log_density
 from eorinfer.npe.posterior import Architecture, Posterior

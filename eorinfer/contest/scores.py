@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.contest.entrant import Entrant
+from eorinfer.contest.method import Entrant
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.answers import Answers
 from eorinfer.validation.calibration import Calibration, calibrate, recovery

@@ -62,7 +62,7 @@ def beyond_power_figure(
 
 
 class Pairs(Protocol):
-    """What is drawn of `eorinfer.run.equal_power.EqualPower`."""
+    """What is drawn of `eorinfer.studies.equal_power.EqualPower`."""
 
     @property
     def images(self) -> NDArray[np.float32]: ...

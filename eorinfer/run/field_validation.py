@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
-from eorinfer.config import Config
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
@@ -26,7 +25,8 @@ from eorinfer.likelihood.grid import REFINEMENTS
 from eorinfer.likelihood.importance import LogLikelihood
 from eorinfer.likelihood.sampled import MOST_STEPS, STEPS, Sampled, by_chain, by_grid, by_weights
 from eorinfer.npe.posterior import Posterior
-from eorinfer.run.field import refuse_slices
+from eorinfer.run.config import Config
+from eorinfer.run.image_flow import refuse_slices
 from eorinfer.run.truths import FEWEST, Parts, choose_truths, observed_rows, simulates
 from eorinfer.run.validated import Asked
 from eorinfer.validation.check import Check

@@ -4,8 +4,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from eorinfer.config import Config
 from eorinfer.core.errors import InputError
+from eorinfer.run.config import Config
 
 #: Tables and keys of a config that may change between two calls with the same folder.
 FREE = ("executor", "mcmc", "validation", "contest", "inference.method", "inference.samples", "inference.predictive")

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.config import Config
 from eorinfer.core.errors import WorkError
 from eorinfer.core.files import make_folder, whole_file
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
+from eorinfer.run.config import Config
 from eorinfer.survey import build_survey
 from simulators import Observable, SimulationError
 from simulators.base import derived_seed

@@ -19,7 +19,7 @@ from eorinfer.npe.check import check_observation
 from eorinfer.npe.posterior import Posterior
 from eorinfer.report.run_folder import true_values
 from eorinfer.report.summary import summary
-from eorinfer.run.field import field_posterior
+from eorinfer.run.image_flow import field_posterior
 from eorinfer.settings.inference import McmcSettings
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import simulators
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
-from eorinfer.config import Config
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
+from eorinfer.run.config import Config
 from eorinfer.run.simulations import Simulations
 from simulators.base import derived_seed, fingerprint_of
 

@@ -14,9 +14,9 @@ from eorinfer.campaign.child import RowResult
 from eorinfer.campaign.executors import open_executor, worker_count
 from eorinfer.campaign.fill import Limits, ShardReport, fill, simulate_one
 from eorinfer.campaign.plans import planned_rows
-from eorinfer.config import Config
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.progress import Advance, Progress, duration
+from eorinfer.run.config import Config
 
 
 class Simulations:

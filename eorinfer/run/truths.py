@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round, planned_rows
-from eorinfer.config import Config
 from eorinfer.core.errors import InputError
 from eorinfer.core.progress import Progress
 from eorinfer.npe.batched import Truncation
 from eorinfer.npe.check import ObservationCheck, check_images
 from eorinfer.npe.posterior import Posterior, draw_truncated
+from eorinfer.run.config import Config
 from eorinfer.run.simulations import Simulations
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import validation_rows

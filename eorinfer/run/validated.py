@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
-from eorinfer.config import Config
 from eorinfer.core.errors import InputError
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.npe.batched import draw, log_density
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.posterior import Posterior
+from eorinfer.run.config import Config
 from eorinfer.run.truths import Parts, find_truths
 from eorinfer.validation.check import Check
 from simulators.base import derived_seed

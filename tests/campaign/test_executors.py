@@ -38,7 +38,7 @@ JOBS: dict[str, Any] = {
     "directives": ("--exclusive",),
 }
 #: The command line as it is installed.
-LIGHT = "from eorinfer.cli import main; main()"
+LIGHT = "from eorinfer.cli.app import main; main()"
 #: Writes a line for each row that it simulates, however often.
 COUNTED = """
 import os
@@ -133,7 +133,7 @@ def test_a_dry_run_starts_and_writes_nothing(tmp_path: Path, capsys: pytest.Capt
         ({"workers": 3}, "48 simulations into OUT/bank; 3 process(es) on this machine"),
         ({"kind": "dask", "workers": 3}, "48 simulations into OUT/bank; Dask: a cluster of 3 worker(s) on this"),
         ({"kind": "dask", "workers": None, "address": "tcp://h:8786"}, "OUT/bank; Dask: tcp://h:8786"),
-        ({"kind": "mpi", "workers": None}, "MPI: `mpiexec -n N python -m mpi4py.futures -m eorinfer.cli simulate"),
+        ({"kind": "mpi", "workers": None}, "MPI: `mpiexec -n N python -m mpi4py.futures -m eorinfer.cli.app simulate"),
     ):
         path = config(tmp_path, executor=executor)
         assert call("simulate", path, "--out", tmp_path / "run", "--dry-run") == 0
@@ -323,7 +323,7 @@ def test_mpi(tmp_path: Path) -> None:
     path = config(tmp_path, executor={"kind": "mpi", "workers": None}, inference={"rounds": [40]})
     script = (
         "import subprocess, sys; sys.exit(subprocess.run([sys.argv[1], '-n', '3', sys.executable, '-m', "
-        "'mpi4py.futures', '-m', 'eorinfer.cli', *sys.argv[2:]]).returncode)"
+        "'mpi4py.futures', '-m', 'eorinfer.cli.app', *sys.argv[2:]]).returncode)"
     )
     permit = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_ALLOW_RUN_AS_ROOT": "1"}
     permit |= {"PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
@@ -341,4 +341,4 @@ def test_mpi_that_was_not_started_as_mpi(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert len(errors.splitlines()) == 1
-    assert f"start it as `mpiexec -n N python -m mpi4py.futures -m eorinfer.cli simulate {path} --out" in errors
+    assert f"start it as `mpiexec -n N python -m mpi4py.futures -m eorinfer.cli.app simulate {path} --out" in errors

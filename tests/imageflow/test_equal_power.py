@@ -3,7 +3,7 @@
 import numpy as np
 
 from eorinfer.imageflow.equal_power import equal_power_pairs
-from eorinfer.run.equal_power import told
+from eorinfer.studies.equal_power import told
 
 
 def test_pairs_agree_in_power_and_differ_in_condition() -> None:

@@ -9,8 +9,8 @@ from astropy.cosmology import Planck18
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from eorinfer.config import check_config
 from eorinfer.core.errors import InputError
+from eorinfer.run.config import check_config
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey import NoSurvey, SkaLow, SurveySettings, build_survey, check_survey, lowest_mode
 from eorinfer.survey.coverage import uv_time, uv_times

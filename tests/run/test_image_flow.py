@@ -13,7 +13,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples
 from eorinfer.imageflow.model import FieldFlow
-from eorinfer.run import field as field_run
+from eorinfer.run import image_flow as field_run
 from eorinfer.training.data import validation_rows
 from simulators import GaussianField
 from tests.runs import call, config, quick_emulator

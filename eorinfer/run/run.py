@@ -8,12 +8,12 @@ import numpy as np
 
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
-from eorinfer.config import Config
 from eorinfer.core.errors import WorkError
 from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.samples import Samples
+from eorinfer.run.config import Config
 from eorinfer.run.folder import refuse_other_config
 from eorinfer.run.rounds import Rounds, find_preprocessing
 from eorinfer.run.simulations import Simulations
@@ -142,7 +142,7 @@ class Run:
 
         observation = self.observe()
         if not self.by_npe:
-            from eorinfer.run.field import infer_field
+            from eorinfer.run.image_flow import infer_field
 
             return infer_field(self.parts, self.training_rows(observation), observation)
         posterior: Posterior | None = None
@@ -230,7 +230,7 @@ class Run:
 
     def field(self) -> Any:
         """The flow on the images, in ``field/``: loaded when it is there, else trained."""
-        from eorinfer.run.field import trained_field
+        from eorinfer.run.image_flow import trained_field
 
         return trained_field(self.parts, self.training_rows(self.observe()))
 

@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
-from eorinfer.config import load_config
 from eorinfer.core.arrays import as_theta
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, write_json
@@ -18,9 +17,10 @@ from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import FieldFlow
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
-from eorinfer.run.equal_power import LogLikelihood, find_equal_power, spectrum_likelihood
-from eorinfer.run.field_sample import RealImages
-from eorinfer.run.steps import Run
+from eorinfer.run.config import load_config
+from eorinfer.run.run import Run
+from eorinfer.studies.equal_power import LogLikelihood, find_equal_power, spectrum_likelihood
+from eorinfer.studies.image_samples import RealImages
 from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.summaries.surrogates import gaussian_copies, phase_randomised, shells
 from simulators.base import derived_seed

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from eorinfer.cli_common import Out, open_run
+from eorinfer.cli.common import Out, open_run
 
 contest_app = App(name="benchmark", help="Posteriors from images against power-spectrum likelihoods, over many truths.")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from eorinfer.cli_common import Out
+from eorinfer.cli.common import Out
 
 separate_app = App(name="separate", help="Train, use and judge a network that separates emission lines.")
 
@@ -18,9 +18,9 @@ def train(config: Path, *, out: Out) -> None:
     config
         TOML file with [simulator], [survey] and [separation].
     """
-    from eorinfer.config import load_config
     from eorinfer.core.progress import for_terminal
-    from eorinfer.run.separation import Separation
+    from eorinfer.run.config import load_config
+    from eorinfer.run.line_separation import Separation
 
     step = Separation(load_config(config, "separation"), out, for_terminal())
     separator = step.train()
@@ -47,7 +47,7 @@ def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) 
         Of the draws.
     """
     from eorinfer.core.errors import InputError
-    from eorinfer.run import separation
+    from eorinfer.run import line_separation as separation
 
     if draws < 0:
         raise InputError(f"--draws {draws}: it must be at least 0")
@@ -91,11 +91,11 @@ def score(
         Of the noise.
     """
     from eorinfer.bank.store import Bank
-    from eorinfer.config import load_config
     from eorinfer.core.errors import InputError
     from eorinfer.core.progress import for_terminal
-    from eorinfer.run.judgement import Judgement, judge
-    from eorinfer.run.separation import Separation
+    from eorinfer.run.config import load_config
+    from eorinfer.run.line_separation import Separation
+    from eorinfer.run.separation_scores import Judgement, judge
     from eorinfer.separation.model import Separator
 
     if config is None and bank is None:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 import simulators
 from eorinfer.bank.rows import Rows
-from eorinfer.config import Config
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
@@ -23,6 +22,7 @@ from eorinfer.imageflow.model import FieldFlow
 from eorinfer.imageflow.training import FieldTrainer
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
+from eorinfer.run.config import Config
 from eorinfer.run.truths import Parts
 from eorinfer.settings.inference import McmcSettings
 from simulators.base import derived_seed, fingerprint_of

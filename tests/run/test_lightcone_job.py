@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eorinfer import Bank, Observation, Posterior, Run
-from eorinfer.config import check_config
+from eorinfer.run.config import check_config
 from simulators import LightCone
 from tests.runs import quick_emulator
 

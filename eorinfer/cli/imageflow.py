@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from eorinfer.cli_common import Out, open_run
+from eorinfer.cli.common import Out, open_run
 from eorinfer.core.errors import InputError
 
 field_app = App(name="field", help="The flow on the images: p(image | parameters, or neutral fraction).")
@@ -58,7 +58,7 @@ def sample(
     """
     from eorinfer.core.progress import for_terminal
     from eorinfer.imageflow.model import FieldFlow
-    from eorinfer.run.field_sample import given_neutral_fraction, given_theta, write_samples
+    from eorinfer.studies.image_samples import given_neutral_fraction, given_theta, write_samples
 
     if theta and neutral_fraction:
         raise InputError("give --theta or --neutral-fraction, not both")
@@ -96,7 +96,7 @@ def beyond_power(
         Run to take images from; by default the one that the model is in.
     """
     from eorinfer.core.progress import for_terminal
-    from eorinfer.run import beyond_power as step
+    from eorinfer.studies import beyond_power as step
 
     if n < 10:
         raise InputError(f"--n {n}: at least ten images are needed")

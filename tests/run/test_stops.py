@@ -24,7 +24,7 @@ from tests.banks import a_plan, write
 from tests.runs import call, config, start
 
 #: The command line as it is installed.
-LIGHT = "from eorinfer.cli import main; main()"
+LIGHT = "from eorinfer.cli.app import main; main()"
 #: Some rows fail in each of several ways; a line is written for each row that is simulated, however often.
 FRAIL = """
 import os, signal, time

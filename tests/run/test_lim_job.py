@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from eorinfer import Observation
-from eorinfer.config import load_config
+from eorinfer.run.config import load_config
 from tests.runs import CONFIG, call, config
 
 SLAB = {"kind": "lim-mock", "pixels": 32, "pixel": 0.8, "mass_min": 11.5, "box_length": 210.0, "cell": 5.0}
@@ -64,7 +64,7 @@ def test_a_box_smaller_than_the_map(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_example_is_a_config(tmp_path: Path) -> None:
-    example = Path(__file__).parents[1] / "examples/lim.toml"
+    example = Path(__file__).parents[2] / "examples/lim.toml"
     loaded = load_config(example)
     assert loaded.observable.shape == (1, 64, 64)
     assert tomllib.loads(example.read_text())["survey"]["kind"] == "spherex"

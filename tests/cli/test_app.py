@@ -26,7 +26,7 @@ COEVAL = {
     "parameters": ["F_ESC10", "M_TURN"],
 }
 #: The command line as it is installed.
-LIGHT = "from eorinfer.cli import main; main()"
+LIGHT = "from eorinfer.cli.app import main; main()"
 #: Hangs at every row, and says so.
 SLOW = """
 import time

@@ -10,8 +10,8 @@ Out = Annotated[Path, Parameter(name="--out", help="Run folder; the same command
 
 def open_run(config: Path, out: Path) -> Any:
     """The run of a config in a folder, with progress on the terminal."""
-    from eorinfer.config import load_config
     from eorinfer.core.progress import for_terminal
     from eorinfer.run import Run
+    from eorinfer.run.config import load_config
 
     return Run(load_config(config), out, for_terminal())

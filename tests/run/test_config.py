@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from eorinfer.config import Config, load_config
 from eorinfer.core.errors import InputError
+from eorinfer.run.config import Config, load_config
 from simulators import KINDS, fingerprint
 
 #: The example of the issue and of the README.

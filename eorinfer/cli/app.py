@@ -10,11 +10,11 @@ from cyclopts import App, CycloptsError
 
 import eorinfer
 from eorinfer.campaign.signals import ask_again_when_lost
-from eorinfer.cli_common import Out, open_run
-from eorinfer.cli_contest import contest_app
-from eorinfer.cli_field import field_app
-from eorinfer.cli_report import report_app
-from eorinfer.cli_separate import separate_app
+from eorinfer.cli.common import Out, open_run
+from eorinfer.cli.contest import contest_app
+from eorinfer.cli.imageflow import field_app
+from eorinfer.cli.report import report_app
+from eorinfer.cli.separate import separate_app
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.figures.style import keep_matplotlib_out_of_home
 
@@ -185,8 +185,8 @@ def lim(config: Path, *, out: Out, n: int = 1, seed: int = 1, fits: bool = False
     plot
         Draw the first one: total, lines and noise side by side.
     """
-    from eorinfer.config import load_config
     from eorinfer.core.progress import for_terminal
+    from eorinfer.run.config import load_config
     from eorinfer.run.mocks import write_mocks
 
     write_mocks(load_config(config, "mocks"), out, n, seed, for_terminal(), fits=fits, plot=plot)
@@ -313,7 +313,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _dry_run(config: Path, out: Path) -> str:
     from eorinfer.campaign.executors import explanation
-    from eorinfer.config import load_config
+    from eorinfer.run.config import load_config
 
     checked = load_config(config)
     bank = checked.bank_path(out)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from eorinfer.contest.entrant import Entrant
+from eorinfer.contest.method import Entrant
 from eorinfer.contest.scores import Score, against
 from eorinfer.contest.tables import contest_tables, lines
 from eorinfer.core.prior import Prior

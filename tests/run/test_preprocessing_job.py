@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from eorinfer.bank.store import Bank
-from eorinfer.config import load_config
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
 from eorinfer.npe.posterior import Posterior
+from eorinfer.run.config import load_config
 from eorinfer.separation.model import Separator
 from tests.mocks import SLAB
 from tests.runs import call, config, quick_emulator

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
-from eorinfer.config import load_config
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, whole_hdf5, write_json
 from eorinfer.core.progress import Progress
@@ -17,7 +16,8 @@ from eorinfer.figures.imageflow import Images, compare_images, comparison_line, 
 from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import FieldFlow, dequantised
 from eorinfer.imageflow.training import row_conditions
-from eorinfer.run.steps import Run
+from eorinfer.run.config import load_config
+from eorinfer.run.run import Run
 from eorinfer.run.truths import Parts
 from eorinfer.settings.explain import instead
 from eorinfer.training.data import validation_rows

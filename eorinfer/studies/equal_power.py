@@ -17,8 +17,8 @@ from eorinfer.imageflow.equal_power import equal_power_pairs
 from eorinfer.imageflow.model import FieldFlow
 from eorinfer.likelihood.emulator import Spectra, train_emulator
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
-from eorinfer.run.field_sample import RealImages
-from eorinfer.run.steps import Run
+from eorinfer.run.run import Run
+from eorinfer.studies.image_samples import RealImages
 from eorinfer.summaries.power import build_power_spectrum
 from simulators.base import derived_seed
 

@@ -12,11 +12,11 @@ import simulators
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round, planned_rows
-from eorinfer.config import Config
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress, Silent
+from eorinfer.run.config import Config
 from eorinfer.run.folder import refuse_other_config
 from eorinfer.run.mocks import write_fits
 from eorinfer.run.simulations import Simulations

@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from eorinfer.bank.store import Bank
-from eorinfer.config import load_config
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
 from eorinfer.imageflow.check import check_field_images, scale_names
 from eorinfer.imageflow.model import FieldFlow
 from eorinfer.likelihood import sampled
-from eorinfer.run import field as field_run
 from eorinfer.run import field_validation
+from eorinfer.run import image_flow as field_run
+from eorinfer.run.config import load_config
 from eorinfer.training.data import validation_rows
 from simulators import GaussianField
 from tests.runs import call, config

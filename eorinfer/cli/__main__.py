@@ -1,0 +1,5 @@
+"""``python -m eorinfer.cli``."""
+
+from eorinfer.cli.app import main
+
+main()
