@@ -45,11 +45,11 @@ from eorinfer.core.progress import for_terminal
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import pyplot
 from eorinfer.imageflow.haar import join, split
-from eorinfer.imageflow.model import Build, FieldFlow, build_network
+from eorinfer.imageflow.model import Build, ImageFlow, build_network
 from eorinfer.imageflow.multiscale import MultiscaleFlow
-from eorinfer.imageflow.training import FieldTrainer
+from eorinfer.imageflow.training import ImageFlowTrainer
 from eorinfer.run.config import check_config
-from eorinfer.settings.inference import FieldSettings, PowerSpectrumSettings
+from eorinfer.settings.inference import ImageFlowSettings, PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 
 CONFIG = Path(__file__).parents[1] / "examples" / "field.toml"
@@ -62,7 +62,7 @@ TRIANGLES = {"equilateral": ((0.2, 0.3), (0.2, 0.3)), "squeezed": ((0.04, 0.11),
 Array = NDArray[np.float64]
 
 
-def kinds(settings: FieldSettings) -> dict[str, tuple[Build, FieldSettings]]:
+def kinds(settings: ImageFlowSettings) -> dict[str, tuple[Build, ImageFlowSettings]]:
     """What is compared: how it is built, and with which settings."""
     isotropic = {
         "kind": "isotropic",
@@ -100,13 +100,13 @@ def maps_21cm(arguments: argparse.Namespace) -> None:
     posteriors(run, {kind: flows[kind] for kind in ("multiscale", "isotropic")}, held_out, out)
 
 
-def trained(run: Run, folder: Path, build: Build, settings: FieldSettings) -> FieldFlow:
+def trained(run: Run, folder: Path, build: Build, settings: ImageFlowSettings) -> ImageFlow:
     """A flow on the run's first round, from its folder where it is there."""
     if (folder / "field.json").exists():
-        return FieldFlow.load(folder, build)
+        return ImageFlow.load(folder, build)
     config, parts = run.config, run.parts
     rows = run.training_rows(run.observe())
-    trainer = FieldTrainer(
+    trainer = ImageFlowTrainer(
         config.prior,
         config.observable,
         config.tables.survey,
@@ -123,7 +123,7 @@ def trained(run: Run, folder: Path, build: Build, settings: FieldSettings) -> Fi
 
 
 @torch.no_grad()
-def bits(flows: dict[str, FieldFlow], maps: Maps) -> None:
+def bits(flows: dict[str, ImageFlow], maps: Maps) -> None:
     """Bits a cell, all and by scale, and the difference to the first."""
     print("\n21cm: bits a cell on held-out boxes; less those of the multiscale flow; CPU seconds of training")
     first: Array | None = None
@@ -146,7 +146,7 @@ def _error(values: Array) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def figure(flow: FieldFlow, real: Maps, file: Path) -> None:
+def figure(flow: ImageFlow, real: Maps, file: Path) -> None:
     """A row for each neutral fraction: three real maps of different boxes, three that are made, P(k) and the cells."""
     spectrum = build_power_spectrum(flow.observable, PowerSpectrumSettings(bins=10))
     drawing, axes = pyplot().subplots(len(SHOWN), 8, figsize=(13.5, 8.6), width_ratios=[*(1,) * 6, 1.5, 1.5])
@@ -185,7 +185,7 @@ def figure(flow: FieldFlow, real: Maps, file: Path) -> None:
 # -- statistics of what is made --------------------------------------------------------------------
 
 
-def statistics(flows: dict[str, FieldFlow], real: Maps) -> None:
+def statistics(flows: dict[str, ImageFlow], real: Maps) -> None:
     """A line for each bin of the neutral fraction and each flow."""
     spectrum = build_power_spectrum(next(iter(flows.values())).observable, PowerSpectrumSettings(bins=8, k_min=0.1))
     measures: dict[str, Callable[[torch.Tensor], Array]] = {
@@ -218,7 +218,7 @@ def statistics(flows: dict[str, FieldFlow], real: Maps) -> None:
             print(f"  {kind:10s} {'; '.join(texts)}", flush=True)
 
 
-def redrawn_statistics(flow: FieldFlow, real: Maps) -> None:
+def redrawn_statistics(flow: ImageFlow, real: Maps) -> None:
     """P(k) of maps whose finest scales are made anew, over that of the maps themselves."""
     spectrum = build_power_spectrum(flow.observable, PowerSpectrumSettings(bins=8, k_min=0.1))
     assert isinstance(flow.network, MultiscaleFlow)
@@ -237,7 +237,7 @@ def redrawn_statistics(flow: FieldFlow, real: Maps) -> None:
 
 
 @torch.no_grad()
-def redrawn(flow: FieldFlow, maps: Maps, scales: int) -> torch.Tensor:
+def redrawn(flow: ImageFlow, maps: Maps, scales: int) -> torch.Tensor:
     """The maps with the details of so many of their finest scales made anew."""
     assert isinstance(flow.network, MultiscaleFlow)
     generator, steps = torch.Generator().manual_seed(12), flow.network.steps[:scales]

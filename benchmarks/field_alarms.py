@@ -25,7 +25,7 @@ from torch import Tensor
 
 from eorinfer import Run
 from eorinfer.imageflow.alarm import KnownImages, scale_p_values
-from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.model import ImageFlow
 
 #: Maps that are known, and maps of each world.
 KNOWN, ASKED = 480, 96
@@ -34,7 +34,7 @@ RMS = (0.5, 1.0, 2.0)
 Array = NDArray[np.float64]
 
 
-def alarms(run: Run, flow: FieldFlow, out: Path) -> None:
+def alarms(run: Run, flow: ImageFlow, out: Path) -> None:
     """Print how often maps are called unlike those of training, by world and by scale."""
     print("\n21cm alarm: held-out maps whose smallest p-value over scales, times their number, is below 0.05; by scale")
     maps = observed(run, only=True)
@@ -78,13 +78,13 @@ def ramp(shape: tuple[int, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def scales(flow: FieldFlow, x: Tensor, y: Array) -> Array:
+def scales(flow: ImageFlow, x: Tensor, y: Array) -> Array:
     """Ln p by scale (n, S) of maps at conditions y (n, 1)."""
     parts = zip(x.split(64), torch.from_numpy(y).split(64), strict=True)
     return torch.cat([flow.network.log_prob_scales(*part) for part in parts]).numpy()
 
 
-def estimated(flow: FieldFlow, x: Tensor) -> Array:
+def estimated(flow: ImageFlow, x: Tensor) -> Array:
     """Mean (n, 1) of the flow's own posterior of the neutral fraction."""
     return flow_posteriors(flow, x).mean[:, None]
 

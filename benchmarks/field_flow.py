@@ -43,11 +43,11 @@ from eorinfer import Observation, Run
 from eorinfer.core.progress import for_terminal
 from eorinfer.imageflow.isotropic import BOUND, IsotropicFlow, PixelSpline
 from eorinfer.imageflow.isotropic_convolution import IsotropicConvolution
-from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood.exact import ModePower, grid_posterior, log_likelihood
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.run.config import check_config
-from eorinfer.run.image_flow import field_posterior
+from eorinfer.run.image_flow import image_flow_posterior
 from eorinfer.settings.inference import McmcSettings
 from simulators import GaussianField
 from simulators.gaussian import wavenumbers
@@ -116,7 +116,7 @@ def gaussian(arguments: argparse.Namespace) -> None:
             samples = grid_samples(flow.likelihood(observation), prior, 10 * SAMPLES, one, "field flow", 60)
             scores.append(compare(samples, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one)))
             if i == 0:
-                chain = field_posterior(
+                chain = image_flow_posterior(
                     flow,
                     observation,
                     McmcSettings(steps=1000),
@@ -125,7 +125,7 @@ def gaussian(arguments: argparse.Namespace) -> None:
                     one,
                     run.progress,
                 )
-                by_chain = compare(chain, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one))["c2st"]
+                sample_by_mcmc = compare(chain, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one))["c2st"]
         c2st = np.array([score["c2st"] for score in scores])
         width = np.median([score["width"] for score in scores], axis=0)
         std = np.median([score["std"] for score in scores], axis=0)
@@ -133,12 +133,12 @@ def gaussian(arguments: argparse.Namespace) -> None:
             f"seed {seed}: excess {np.mean(excess):.3f} +- {np.std(excess) / MAPS**0.5:.3f}; ratios "
             f"{np.median(ratios):.3f}, {np.quantile(ratios, 0.9):.3f}, {np.sqrt(np.mean(np.square(ratios))):.3f}; "
             f"C2ST {np.median(c2st):.3f} (worst {c2st.max():.3f}); width {width.round(2)}, std {std.round(2)}; "
-            f"emcee C2ST {by_chain:.3f}; training {seconds:.0f} s",
+            f"emcee C2ST {sample_by_mcmc:.3f}; training {seconds:.0f} s",
             flush=True,
         )
 
 
-def ratio_error(flow: FieldFlow, simulator: GaussianField, prior: Any, observation: Observation, seed: int) -> float:
+def ratio_error(flow: ImageFlow, simulator: GaussianField, prior: Any, observation: Observation, seed: int) -> float:
     """Rms error of ln p(x|a) - ln p(x|b) over pairs a, b of the exact 95% region."""
     field = observation.values[0].astype(np.float64)
     theta = grid_posterior(simulator, SIGMA, field, prior, DRAWS, seed, 100).values
@@ -204,7 +204,7 @@ def lognormal(arguments: argparse.Namespace) -> None:
         )
 
 
-def trained(content: dict[str, Any], out: Path) -> tuple[Run, FieldFlow, float]:
+def trained(content: dict[str, Any], out: Path) -> tuple[Run, ImageFlow, float]:
     """A run with its flow, and the seconds that training took."""
     run = Run(check_config(Path(__file__), content), out, for_terminal())
     run.simulate()

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from eorinfer import Run
-from eorinfer.contest.contest import hold
+from eorinfer.contest.contest import run_contest
 from eorinfer.core.progress import for_terminal
 from eorinfer.run.config import load_config
 
@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in arguments.contests:
         config = load_config(EXAMPLES / CONTESTS[name])
-        hold(Run(config, arguments.out / Path(CONTESTS[name]).stem, for_terminal()))
+        run_contest(Run(config, arguments.out / Path(CONTESTS[name]).stem, for_terminal()))
 
 
 if __name__ == "__main__":

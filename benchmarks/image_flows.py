@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eorinfer.core.prior import Prior
-from eorinfer.imageflow.base import ImageFlow, log_normal
+from eorinfer.imageflow.density import ImageDensity, log_normal
 from eorinfer.imageflow.isotropic import IsotropicFlow, PixelSpline
 from eorinfer.networks.padding import pad
-from eorinfer.settings.inference import FieldSettings
+from eorinfer.settings.inference import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from simulators import Observable
 
@@ -67,7 +67,7 @@ class Coupling(nn.Module):
         return 2 * torch.tanh(log_scale / 2), shift
 
 
-class CouplingFlow(ImageFlow):
+class CouplingFlow(ImageDensity):
     """Glow on maps: squeezed again and again, half of the channels set aside each time, without a prior network."""
 
     def __init__(self, shape: tuple[int, ...], low: Tensor, high: Tensor) -> None:
@@ -81,7 +81,7 @@ class CouplingFlow(ImageFlow):
         self.register_buffer("moments", torch.tensor([0.0, 1.0]))
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `ImageFlow`."""
+        """As of `ImageDensity`."""
         u, aside = self.unit(y, x.dtype), []
         x = (x - self.moments[0]) / self.moments[1]
         log_det = -math.prod(self.shape) * self.moments[1].double().log().expand(len(x))
@@ -96,7 +96,7 @@ class CouplingFlow(ImageFlow):
         return torch.cat([*aside, x.flatten(1)], dim=1).view(len(x), *self.shape), log_det
 
     def inverse(self, z: Tensor, y: Tensor) -> Tensor:
-        """As of `ImageFlow`."""
+        """As of `ImageDensity`."""
         u, flat = self.unit(y, z.dtype), z.flatten(1)
         channels, side, parts = self.shape[0], self.shape[1], []
         for _ in range(SQUEEZINGS - 1):
@@ -114,7 +114,7 @@ class CouplingFlow(ImageFlow):
         return x * self.moments[1] + self.moments[0]
 
     def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
-        """As of `ImageFlow`, as one number."""
+        """As of `ImageDensity`, as one number."""
         z, log_det = self(x, y)
         return (log_det + log_normal(z))[:, None]
 
@@ -134,12 +134,16 @@ class CouplingFlow(ImageFlow):
                 x = x.chunk(2, dim=1)[0]
 
 
-def gaussian(settings: FieldSettings, survey: SurveySettings, observable: Observable, conditions: Prior) -> ImageFlow:
+def gaussian(
+    settings: ImageFlowSettings, survey: SurveySettings, observable: Observable, conditions: Prior
+) -> ImageDensity:
     """Build a Gaussian field's flow."""
     low, high = (torch.from_numpy(bound) for bound in (conditions.low, conditions.high))
     return GaussianFlow(observable.shape, observable.cell_size, low, high)
 
 
-def coupling(settings: FieldSettings, survey: SurveySettings, observable: Observable, conditions: Prior) -> ImageFlow:
+def coupling(
+    settings: ImageFlowSettings, survey: SurveySettings, observable: Observable, conditions: Prior
+) -> ImageDensity:
     """Build a stack of coupling layers."""
     return CouplingFlow(observable.shape, *(torch.from_numpy(bound) for bound in (conditions.low, conditions.high)))

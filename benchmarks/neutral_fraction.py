@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from eorinfer import Run
-from eorinfer.imageflow.conditions import field_observable
-from eorinfer.imageflow.model import FieldFlow
-from eorinfer.imageflow.training import Conditioned, FieldTask, row_conditions
+from eorinfer.imageflow.conditions import image_flow_observable
+from eorinfer.imageflow.model import ImageFlow
+from eorinfer.imageflow.training import Conditioned, ImageFlowTask, row_conditions
 from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.regression import RegressionNetwork
 from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
@@ -73,7 +73,7 @@ class OnGrid:
 class Task(nn.Module):
     """One of the two through the noise and the symmetries that the flows are trained with."""
 
-    def __init__(self, network: Any, images: FieldTask) -> None:
+    def __init__(self, network: Any, images: ImageFlowTask) -> None:
         super().__init__()
         self.network, self._observe = network, images.observe
 
@@ -83,7 +83,7 @@ class Task(nn.Module):
         return loss
 
 
-def posteriors(run: Run, flows: dict[str, FieldFlow], maps: Maps, out: Path) -> None:
+def posteriors(run: Run, flows: dict[str, ImageFlow], maps: Maps, out: Path) -> None:
     """Print a line for each method, on maps as in training, with wrong noise, and of other source models."""
     conditions = flows["multiscale"].conditions
     networks = {name: regression(run, flows["multiscale"], name, out) for name in ("CNN, Gaussian", "NPE")}
@@ -122,7 +122,7 @@ def spread_evenly(y: Array, n: int) -> NDArray[np.int64]:
 
 
 @torch.no_grad()
-def flow_posteriors(flow: FieldFlow, x: Tensor) -> OnGrid:
+def flow_posteriors(flow: ImageFlow, x: Tensor) -> OnGrid:
     """Posteriors of maps x (n, 1, *cells) under a flat prior, each on a grid about its peak."""
     low, high = float(flow.conditions.low[0]), float(flow.conditions.high[0])
     first = np.linspace(low, high, COARSE)
@@ -141,9 +141,9 @@ def flow_posteriors(flow: FieldFlow, x: Tensor) -> OnGrid:
     return OnGrid.of(np.array(points), np.array(logs))
 
 
-def regression(run: Run, flow: FieldFlow, name: str, out: Path) -> Any:
+def regression(run: Run, flow: ImageFlow, name: str, out: Path) -> Any:
     """The CNN or NPE, trained on the maps that the flow was trained on, or from its file."""
-    config, image = run.config, field_observable(run.config.tables.field, run.config.observable)
+    config, image = run.config, image_flow_observable(run.config.tables.field, run.config.observable)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         network: Any
@@ -163,7 +163,7 @@ def regression(run: Run, flow: FieldFlow, name: str, out: Path) -> Any:
     for some in (rows[~held], rows[held]):
         y = row_conditions(run.parts.bank, some, config.prior, config.tables.field)
         data.append(Conditioned(Cubes(run.parts.bank, config.observable.name, some), y))
-    images = FieldTask(flow.network, run.parts.survey, image.symmetry, 0.0, slice_first=True)
+    images = ImageFlowTask(flow.network, run.parts.survey, image.symmetry, 0.0, slice_first=True)
     observed = images.observe(data[0].__getitems__(list(range(128))), torch.Generator().manual_seed(1))[1]
     network.embedding.fit_scaling(observed)
     start = time.process_time()

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from eorinfer import Run
-from eorinfer.contest.contest import enter
-from eorinfer.contest.method import Ground
+from eorinfer.contest.contest import build_method
+from eorinfer.contest.method import ContestSetup
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.progress import for_terminal
 from eorinfer.npe.check import check_images
@@ -47,16 +47,16 @@ def main() -> None:
     arguments = parser.parse_args()
     run = Run(load_config(arguments.config), arguments.run, for_terminal())
     rows = run.first_rows(run.observe())
-    ground = Ground(run.parts, rows, run.training_key(rows), run.preprocessing, lambda: run.likelihood(rows))
-    entrants = [enter(ground, name) for name in arguments.methods]
-    judge = trained_posterior(ground, "npe-both")
+    ground = ContestSetup(run.parts, rows, run.training_key(rows), run.preprocessing, lambda: run.likelihood(rows))
+    methods = [build_method(ground, name) for name in arguments.methods]
+    checker = trained_posterior(ground, "npe-both")
     for name in arguments.worlds:
         theta, observed = observations(run, arguments, name)
-        checks = check_images(judge, observed)
+        checks = check_images(checker, observed)
         warned = np.mean([check.unlike for check in checks])
         print(f"\n{name}: {len(theta)} observations, {warned:.0%} warned of", flush=True)
-        for entrant in entrants:
-            answers = entrant.ask(observed, theta, SAMPLES, 1)
+        for method in methods:
+            answers = method.ask(observed, theta, SAMPLES, 1)
             pull = (answers.values.mean(1) - theta) / answers.values.std(1)
             low, high = np.quantile(answers.values, [0.16, 0.84], axis=1)
             inside = ((theta >= low) & (theta <= high)).mean(0)
@@ -67,7 +67,7 @@ def main() -> None:
                 for i, parameter in enumerate(run.config.prior.names)
             )
             print(
-                f"  {entrant.label:45s} gained {gain.mean():+.2f} ± {gain.std() / len(gain) ** 0.5:.2f} nats "
+                f"  {method.label:45s} gained {gain.mean():+.2f} ± {gain.std() / len(gain) ** 0.5:.2f} nats "
                 f"(median {np.median(gain):+.2f}); {each}",
                 flush=True,
             )

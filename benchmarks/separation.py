@@ -38,7 +38,7 @@ from eorinfer.networks.discriminator import Discriminator
 from eorinfer.networks.unet import UNet
 from eorinfer.run.config import load_config
 from eorinfer.run.line_separation import Separation
-from eorinfer.run.separation_scores import Judgement, judge
+from eorinfer.run.separation_scores import ScoreSettings, score_separators
 from eorinfer.separation.data import split
 from eorinfer.separation.model import Separator
 from eorinfer.separation.precision import precision
@@ -97,10 +97,12 @@ def cases(arguments: argparse.Namespace) -> None:
             if loss == "l1" and len(arguments.losses) > 1:
                 continue
             model = arguments.out / f"{case}-{loss}/separator"
-            judgement = Judgement(Bank.open(arguments.out / "bank"), Separator.load(model).meaning.survey)
+            judgement = ScoreSettings(Bank.open(arguments.out / "bank"), Separator.load(model).meaning.survey)
             print(f"\n{case}, {loss}")
             print(
-                judge(model, judgement, arguments.out / f"{case}-{loss}", l1 if loss != "l1" and l1.exists() else None)
+                score_separators(
+                    model, judgement, arguments.out / f"{case}-{loss}", l1 if loss != "l1" and l1.exists() else None
+                )
             )
 
 
@@ -114,11 +116,11 @@ def robustness(arguments: argparse.Namespace) -> None:
     step = Separation(load_config(path, "separation"), arguments.out / "relation", Lines())
     step.simulate()
     print("\namplitude-10, trained on the star formation of Gong et al. 2017, scored on that of Fonseca et al. 2017")
-    print(judge(model, Judgement(step.bank, trained.survey), arguments.out / "relation", l1))
+    print(score_separators(model, ScoreSettings(step.bank, trained.survey), arguments.out / "relation", l1))
     louder = load_config(config(arguments, "amplitude-10", "talk", name="louder", noise=0.15), "separation")
     print("\namplitude-10, in noise 1.5 times that of training")
     bank = Bank.open(arguments.out / "bank")
-    print(judge(model, Judgement(bank, louder.tables.survey), arguments.out / "louder", l1))
+    print(score_separators(model, ScoreSettings(bank, louder.tables.survey), arguments.out / "louder", l1))
     wrong = build(simulator(arguments, pixel=0.8, box_length=400.0)).observables[0]
     try:
         Observation.of(wrong, np.zeros(wrong.shape, np.float32)).check(

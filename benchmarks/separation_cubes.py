@@ -30,7 +30,7 @@ from eorinfer.figures.style import write_figure
 from eorinfer.run.config import load_config
 from eorinfer.run.line_separation import Separation
 from eorinfer.separation.data import Lines, Pairs, Split, Target, line_names, split
-from eorinfer.separation.model import Meaning, Separator
+from eorinfer.separation.model import Separator, SeparatorSpec
 from eorinfer.separation.scores import Maps, score
 from eorinfer.separation.training import train
 from eorinfer.survey import build_survey
@@ -184,7 +184,9 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
     order = np.random.default_rng(1).permutation(len(validation))
     settings = step.settings.model_copy(update={"steps": arguments.slice_steps, "batch_size": 16})
     names = line_names(bank)  # type: ignore[arg-type]
-    meaning = Meaning(bank.observables[0], tuple(Target(n, 0) for n in names), step.config.tables.survey, settings)
+    meaning = SeparatorSpec(
+        bank.observables[0], tuple(Target(n, 0) for n in names), step.config.tables.survey, settings
+    )
     separator = train(
         meaning,
         bank,  # type: ignore[arg-type]

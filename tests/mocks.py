@@ -10,7 +10,7 @@ import numpy as np
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round
 from eorinfer.separation.data import Split, find_targets, split
-from eorinfer.separation.model import Meaning
+from eorinfer.separation.model import SeparatorSpec
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.settings.survey import WhiteNoise
 from simulators import build
@@ -55,8 +55,8 @@ def parts(bank: Bank) -> Split:
     return split(bank.rows().ok, 0.1, 0.1)
 
 
-def meaning(bank: Bank, noise: float = NOISE, **settings: Any) -> Meaning:
+def meaning(bank: Bank, noise: float = NOISE, **settings: Any) -> SeparatorSpec:
     """A small separator of both lines."""
     chosen = SeparationSettings(**({"width": 4, "widest": 8, "batch_size": 8, "steps": 40} | settings))
     survey = WhiteNoise(sigma=noise)
-    return Meaning(bank.observables[0], find_targets(bank.observables, chosen.targets), survey, chosen, {})
+    return SeparatorSpec(bank.observables[0], find_targets(bank.observables, chosen.targets), survey, chosen, {})

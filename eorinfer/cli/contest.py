@@ -18,8 +18,8 @@ def benchmark(config: Path, *, out: Out) -> None:
     config
         TOML file of a run; its [contest] names the methods.
     """
-    from eorinfer.contest.contest import hold
+    from eorinfer.contest.contest import run_contest
 
     run = open_run(config, out)
-    hold(run)
+    run_contest(run)
     run.report()

@@ -57,14 +57,14 @@ def sample(
         Run to take real images from; by default the one that the model is in.
     """
     from eorinfer.core.progress import for_terminal
-    from eorinfer.imageflow.model import FieldFlow
+    from eorinfer.imageflow.model import ImageFlow
     from eorinfer.studies.image_samples import given_neutral_fraction, given_theta, write_samples
 
     if theta and neutral_fraction:
         raise InputError("give --theta or --neutral-fraction, not both")
     if n < 2:
         raise InputError(f"--n {n}: at least two images are needed")
-    flow = FieldFlow.load(model)
+    flow = ImageFlow.load(model)
     wanted = []
     if theta:
         wanted = given_theta(flow, theta, n)

@@ -6,7 +6,7 @@ from cyclopts import App
 
 from eorinfer.cli.common import Out
 
-separate_app = App(name="separate", help="Train, use and judge a network that separates emission lines.")
+separate_app = App(name="separate", help="Train, use and score a network that separates emission lines.")
 
 
 @separate_app.command
@@ -95,7 +95,7 @@ def score(
     from eorinfer.core.progress import for_terminal
     from eorinfer.run.config import load_config
     from eorinfer.run.line_separation import Separation
-    from eorinfer.run.separation_scores import Judgement, judge
+    from eorinfer.run.separation_scores import ScoreSettings, score_separators
     from eorinfer.separation.model import Separator
 
     if config is None and bank is None:
@@ -111,5 +111,5 @@ def score(
             step.simulate()
             bank = step.bank.path
     assert bank is not None
-    print(judge(model, Judgement(Bank.open(bank), survey, maps, radius, seed), out, l1))
+    print(score_separators(model, ScoreSettings(Bank.open(bank), survey, maps, radius, seed), out, l1))
     print(f"results: {out}/scores.json, scores.png")

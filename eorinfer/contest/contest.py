@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from eorinfer.bank.rows import Rows
-from eorinfer.contest.likelihoods import exact_entrant, field_entrant, power_entrant
+from eorinfer.contest.likelihoods import exact_method, image_flow_method, power_method
 from eorinfer.contest.loop import loop_posterior
-from eorinfer.contest.method import AMORTISED, LABELS, Entrant, Ground
-from eorinfer.contest.networks import network_entrant
+from eorinfer.contest.method import AMORTISED, LABELS, ContestSetup, Method
+from eorinfer.contest.networks import network_method
 from eorinfer.contest.scores import Score, find, log_volumes
 from eorinfer.contest.sequential import sequential_posterior
 from eorinfer.contest.tables import contest_tables, cost_table, lines, observation_table
@@ -28,7 +28,7 @@ from eorinfer.figures.style import save_figure
 from eorinfer.likelihood.answers import Answers
 from eorinfer.run import Run
 from eorinfer.run.truths import FEWEST, Parts, simulated_truths, truth_plans
-from eorinfer.settings.contest import EXACT, ContestSettings, Method
+from eorinfer.settings.contest import EXACT, ContestSettings, MethodName
 from simulators.base import derived_seed, fingerprint_of
 
 FORMAT = 1
@@ -36,7 +36,7 @@ FORMAT = 1
 PART = 50
 
 
-def hold(run: Run) -> dict[str, Any]:
+def run_contest(run: Run) -> dict[str, Any]:
     """Hold the contest of a run's config; what is there already is not made again.
 
     Leaves ``benchmark.json``, ``contest.png``, ``contest-corner.png``, the chains of each method for the run's
@@ -64,23 +64,23 @@ def hold(run: Run) -> dict[str, Any]:
     observation = run.observe()
     rows = run.first_rows(observation)
     truths = Truths(parts, simulated_truths(parts, rows, settings.truths))
-    ground = Ground(parts, rows, run.training_key(rows), run.preprocessing, lambda: run.likelihood(rows))
+    ground = ContestSetup(parts, rows, run.training_key(rows), run.preprocessing, lambda: run.likelihood(rows))
     scores, chains = [], []
     for name in settings.methods:
-        entrant = _timed(ground, enter(ground, name))
-        answers = asked(parts, entrant, truths, entrant.truths(settings))
+        method = _timed(ground, build_method(ground, name))
+        answers = evaluate(parts, method, truths, method.truths(settings))
         if answers.good.sum() < FEWEST:
             parts.progress.line(
                 f"contest: {name} is left out, only {answers.good.sum()} of its posteriors are reliable"
             )
             continue
         scores.append(
-            Score.of(entrant, answers, truths.rows.theta, run.config.prior, derived_seed(run.tables.seed, 0, 19))
+            Score.of(method, answers, truths.rows.theta, run.config.prior, derived_seed(run.tables.seed, 0, 19))
         )
-        chains.append(_of_observation(ground, entrant, observation))
+        chains.append(_of_observation(ground, method, observation))
         told = scores[-1].content(run.config.prior)
         parts.progress.line(
-            f"contest: {entrant.label}: {told['gain']['mean']:.2f} ± {told['gain']['error']:.2f} nats gained, "
+            f"contest: {method.label}: {told['gain']['mean']:.2f} ± {told['gain']['error']:.2f} nats gained, "
             f"{'calibrated' if told['calibrated'] else 'NOT calibrated'}"
         )
     if not scores:
@@ -93,7 +93,7 @@ def hold(run: Run) -> dict[str, Any]:
     return _write(run, ground, scores, chains, observation, (sequential, loop))
 
 
-def _loop(ground: Ground, chains: list[Samples], observation: Observation) -> dict[str, Any]:
+def _loop(ground: ContestSetup, chains: list[Samples], observation: Observation) -> dict[str, Any]:
     """The simulator in emcee's loop, from what the power spectrum has said of the observation, or any other."""
     best = next((chain for chain in chains if chain.label == LABELS["ps-full"]), chains[0])
     return loop_posterior(ground, observation, best)
@@ -112,13 +112,13 @@ def preflight(run: Run) -> None:
         run.progress.line(f"after them {sum(later)} in {len(later)} more round(s) for the run's observation")
 
 
-def enter(ground: Ground, name: Method) -> Entrant:
+def build_method(ground: ContestSetup, name: MethodName) -> Method:
     """A method, trained or loaded."""
     if name in AMORTISED:
-        return network_entrant(ground, name)
+        return network_method(ground, name)
     if name in EXACT:
-        return exact_entrant(ground, name)
-    return field_entrant(ground) if name == "field-flow" else power_entrant(ground, name)
+        return exact_method(ground, name)
+    return image_flow_method(ground) if name == "field-flow" else power_method(ground, name)
 
 
 @dataclass(frozen=True)
@@ -154,57 +154,57 @@ class Truths:
         return fingerprint_of({"theta": rows.theta.tolist(), "seeds": rows.seed.tolist()})
 
 
-def asked(parts: Parts, entrant: Entrant, truths: Truths, n: int) -> Answers:
+def evaluate(parts: Parts, method: Method, truths: Truths, n: int) -> Answers:
     """The answers of a method to the first n truths, from ``contest/METHOD/answers`` where they are there."""
     n, samples, seed = min(n, len(truths.rows)), parts.config.tables.contest.samples, parts.config.tables.seed
     found = []
-    with parts.progress.bar(f"{entrant.name}, truths", n) as advance:
+    with parts.progress.bar(f"{method.name}, truths", n) as advance:
         for part, observed in truths.observed(n):
-            path = parts.out / "contest" / entrant.name / "answers" / f"{part.start:05d}.h5"
-            key = fingerprint_of({"of": entrant.key, "truths": truths.key(part), "samples": samples})
+            path = parts.out / "contest" / method.name / "answers" / f"{part.start:05d}.h5"
+            key = fingerprint_of({"of": method.key, "truths": truths.key(part), "samples": samples})
             answers = Answers.read(path, key)
             if answers is None:
                 own = derived_seed(seed, 0, 20, part.start)
-                answers = entrant.ask(observed, truths.rows.theta[part], samples, own)
+                answers = method.ask(observed, truths.rows.theta[part], samples, own)
                 answers.write(path, key)
             found.append(answers)
             advance(len(answers), "")
     return Answers.concatenate(found)
 
 
-def _timed(ground: Ground, entrant: Entrant) -> Entrant:
+def _timed(ground: ContestSetup, method: Method) -> Method:
     """With the seconds that its training took when it was not there yet."""
-    path = ground.folder(entrant.name) / "trained.json"
-    if path.exists() and (before := read_json(path))["key"] == entrant.key:
-        return replace(entrant, training_seconds=before["seconds"])
+    path = ground.folder(method.name) / "trained.json"
+    if path.exists() and (before := read_json(path))["key"] == method.key:
+        return replace(method, training_seconds=before["seconds"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"key": entrant.key, "seconds": entrant.training_seconds})
-    return entrant
+    write_json(path, {"key": method.key, "seconds": method.training_seconds})
+    return method
 
 
-def _of_observation(ground: Ground, entrant: Entrant, observation: Observation) -> Samples:
+def _of_observation(ground: ContestSetup, method: Method, observation: Observation) -> Samples:
     """What a method says of the run's observation, in ``chains/``."""
     config = ground.parts.config
     theta = config.prior.low if observation.theta is None else observation.theta
     observed = torch.from_numpy(observation.values[None])
     n, seed = config.tables.inference.samples, derived_seed(config.tables.seed, 0, 21)
-    root = ground.parts.out / "chains" / entrant.name
-    key = fingerprint_of({"of": entrant.key, "observation": observation.digest, "n": n})
-    path = ground.folder(entrant.name) / "observation.h5"
+    root = ground.parts.out / "chains" / method.name
+    key = fingerprint_of({"of": method.key, "observation": observation.digest, "n": n})
+    path = ground.folder(method.name) / "observation.h5"
     answers = Answers.read(path, key)
     if answers is None:
-        answers = entrant.ask(observed, theta[None], n, seed)
+        answers = method.ask(observed, theta[None], n, seed)
         answers.write(path, key)
     # Importance weights draw some of them many times.
     values, counts = np.unique(answers.values[0], axis=0, return_counts=True)
-    samples = Samples(values, counts.astype(np.float64), config.prior.parameters, entrant.label)
+    samples = Samples(values, counts.astype(np.float64), config.prior.parameters, method.label)
     samples.write(root)
     return samples
 
 
 def _write(
     run: Run,
-    ground: Ground,
+    ground: ContestSetup,
     scores: list[Score],
     chains: list[Samples],
     observation: Observation,
@@ -237,7 +237,7 @@ def _write(
             },
         ],
         "notes": notes(scores),
-        "methods": {score.entrant.name: score.content(config.prior) for score in scores},
+        "methods": {score.method.name: score.content(config.prior) for score in scores},
         "parameters": config.prior.names,
         "simulations": len(ground.rows),
         "sequential": costs[0],
@@ -256,21 +256,21 @@ def _write(
 def _drawn(scores: list[Score], settings: ContestSettings, prior: Prior) -> list[Score]:
     """What can be told apart in one corner plot: reference, baseline, the field flow and the best of the others."""
     named = {settings.reference, settings.baseline, "field-flow"}
-    others = [score for score in scores if score.entrant.name not in named and score.calibration.calibrated]
+    others = [score for score in scores if score.method.name not in named and score.calibration.calibrated]
     best = max(others, key=lambda score: score.content(prior)["gain"]["mean"], default=None)
-    return [score for score in scores if score.entrant.name in named or score is best]
+    return [score for score in scores if score.method.name in named or score is best]
 
 
 def _figure(scores: list[Score], settings: ContestSettings, prior: Prior) -> Any:
     reference = find(scores, settings.reference) or scores[0]
     contents = [score.content(prior) for score in scores]
     return contest_figure(
-        [score.entrant.label for score in scores],
+        [score.method.label for score in scores],
         np.array([[content["gain"]["mean"], content["gain"]["error"]] for content in contents]),
         [content["calibrated"] for content in contents],
         [score.calibration.tarp for score in scores],
         [np.empty(0) if score is reference else log_volumes(score, reference) for score in scores],
-        reference.entrant.label,
+        reference.method.label,
     )
 
 
@@ -281,12 +281,12 @@ def notes(scores: list[Score]) -> list[str]:
         if not score.calibration.calibrated:
             worst = score.calibration.worst
             found.append(
-                f"{score.entrant.label} is not calibrated ({worst.quantity}, p = {worst.p_holm:.1g}): its volume and "
+                f"{score.method.label} is not calibrated ({worst.quantity}, p = {worst.p_holm:.1g}): its volume and "
                 "widths are not to be compared."
             )
         if left_out := int((~score.answers.good).sum()):
             found.append(
-                f"{score.entrant.label}: {left_out} of {len(score.answers)} truths are left out, whose chains have "
+                f"{score.method.label}: {left_out} of {len(score.answers)} truths are left out, whose chains have "
                 "fewer than 50 autocorrelation times or whose evidence has fewer than 200 effective samples."
             )
     return found

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.contest.method import Entrant, Ground
+from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.observation import Observation
 from eorinfer.likelihood.answers import Answers
@@ -18,10 +18,17 @@ from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.importance import LogLikelihood
 from eorinfer.likelihood.mcmc import START_DRAWS
 from eorinfer.likelihood.neural import train_neural_likelihood
-from eorinfer.likelihood.sampled import GRID, Sampled, by_chain, by_grid, by_weights, from_prior
+from eorinfer.likelihood.sampled import (
+    GRID,
+    PosteriorSample,
+    from_prior,
+    sample_by_importance,
+    sample_by_mcmc,
+    sample_on_grid,
+)
 from eorinfer.npe.posterior import Posterior
-from eorinfer.run.image_flow import trained_field
-from eorinfer.settings.contest import PROPOSALS, Method, exact_noise
+from eorinfer.run.image_flow import trained_image_flow
+from eorinfer.settings.contest import PROPOSALS, MethodName, exact_noise
 from eorinfer.summaries.power import CylindricalPowerSpectrum
 from eorinfer.training.data import Cubes
 from simulators import GaussianField, Observable
@@ -35,13 +42,13 @@ PROPOSALS_OF_FLOW, FIELD_START_DRAWS = 2000, 1000
 DRAWS = 10000
 
 
-def power_entrant(ground: Ground, name: Method) -> Entrant:
+def power_method(ground: ContestSetup, name: MethodName) -> Method:
     """The rungs of the power-spectrum ladder."""
     tables = ground.parts.config.tables
     if name == "ps-2d":
         likelihood = _cylindrical(ground)
         key = ground.key_of(name, bins=tables.contest.cylindrical_bins)
-        return _entrant(ground, name, key, likelihood.seconds, _by_spectrum(likelihood, likelihood.given))
+        return _method(ground, name, key, likelihood.seconds, _by_spectrum(likelihood, likelihood.given))
     likelihood = ground.power_spectrum()
     if name == "ps-neural":
         given, seconds = _neural(ground, likelihood)
@@ -52,23 +59,23 @@ def power_entrant(ground: Ground, name: Method) -> Entrant:
             fixed_likelihood(ground, likelihood.emulator, diagonal=name == "ps-diagonal"),
             likelihood.seconds,
         )
-    return _entrant(ground, name, ground.key_of(name), seconds, _by_spectrum(likelihood, given))
+    return _method(ground, name, ground.key_of(name), seconds, _by_spectrum(likelihood, given))
 
 
-def field_entrant(ground: Ground) -> Entrant:
+def image_flow_method(ground: ContestSetup) -> Method:
     """The flow on the images, from importance weights of an NPE's samples, or by emcee where those are uneven."""
     parts = ground.parts
-    flow = trained_field(parts, ground.rows)
+    flow = trained_image_flow(parts, ground.rows)
     proposal = trained_posterior(ground, next(name for name in PROPOSALS if name in ground.settings.methods))
 
     def likelihood(observed: Tensor) -> LogLikelihood:
         return flow.likelihood(Observation.of(parts.config.observable, observed.numpy()))
 
     key = ground.key_of("field-flow", field=parts.config.tables.field.model_dump(mode="json"))
-    return _entrant(ground, "field-flow", key, flow.facts["seconds"], likelihood, proposal)
+    return _method(ground, "field-flow", key, flow.facts["seconds"], likelihood, proposal)
 
 
-def exact_entrant(ground: Ground, name: Method) -> Entrant:
+def exact_method(ground: ContestSetup, name: MethodName) -> Method:
     """Of the modes of a Gaussian field in white noise, on a grid or by emcee."""
     config = ground.parts.config
     simulator, sigma = config.simulator, exact_noise(config.simulator, config.tables.survey) or 0.0
@@ -78,17 +85,17 @@ def exact_entrant(ground: Ground, name: Method) -> Entrant:
         modes = ModePower.of(observed[0].double().numpy(), simulator.box_length)
         return lambda theta: log_likelihood(simulator, sigma, modes, theta)
 
-    return _entrant(ground, name, ground.key_of(name), 0.0, likelihood)
+    return _method(ground, name, ground.key_of(name), 0.0, likelihood)
 
 
-def _entrant(
-    ground: Ground,
-    name: Method,
+def _method(
+    ground: ContestSetup,
+    name: MethodName,
     key: str,
     training_seconds: float,
     likelihood: Callable[[Tensor], LogLikelihood],
     proposal: Posterior | None = None,
-) -> Entrant:
+) -> Method:
     """From what makes a likelihood of one observed cube (C, *cells)."""
     observable = ground.parts.config.observable
 
@@ -103,23 +110,23 @@ def _entrant(
             seconds.append(time.monotonic() - start)
         return Answers.of(found, seconds)
 
-    return Entrant(name, key, training_seconds, ask)
+    return Method(name, key, training_seconds, ask)
 
 
 def _sampled(
-    ground: Ground, name: Method, log_l: LogLikelihood, truth: NDArray[np.float64], n: int, seed: int
-) -> Sampled:
+    ground: ContestSetup, name: MethodName, log_l: LogLikelihood, truth: NDArray[np.float64], n: int, seed: int
+) -> PosteriorSample:
     """On a grid; where there are more parameters by importance weights, or by emcee where too few of them count."""
     prior = ground.parts.config.prior
     if name != "exact-emcee":  # which is there to be a chain
         if len(prior.parameters) <= GRID:
-            return by_grid(log_l, prior, truth, n, seed, POINTS)
+            return sample_on_grid(log_l, prior, truth, n, seed, POINTS)
         # So many draws of the field flow's likelihood cost more than its chain.
         if name != "field-flow" and (found := from_prior(log_l, prior, truth, n, seed, DRAWS)) is not None:
             return found
     mcmc, file = ground.parts.config.tables.mcmc, ground.folder(name) / "mcmc.h5"
     draws = FIELD_START_DRAWS if name == "field-flow" else START_DRAWS
-    return by_chain(log_l, prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=draws)
+    return sample_by_mcmc(log_l, prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=draws)
 
 
 def _weighed(
@@ -129,11 +136,11 @@ def _weighed(
     truth: NDArray[np.float64],
     n: int,
     seed: int,
-) -> Sampled | None:
+) -> PosteriorSample | None:
     """From importance weights, or None where too few samples count."""
     theta = proposal.sample(observation, PROPOSALS_OF_FLOW, seed).values
     log_q = proposal.log_density(theta, observation)
-    return by_weights(log_l, proposal.prior, theta, log_q, truth, n, seed)
+    return sample_by_importance(log_l, proposal.prior, theta, log_q, truth, n, seed)
 
 
 # -- likelihoods -------------------------------------------------------------------------------------
@@ -151,7 +158,7 @@ def _by_spectrum(
     return of
 
 
-def fixed_precision(ground: Ground, emulator: Emulator, *, diagonal: bool = False) -> Tensor:
+def fixed_precision(ground: ContestSetup, emulator: Emulator, *, diagonal: bool = False) -> Tensor:
     """Inverse (D, D) of the covariance, or of its diagonal, that the emulator has at the fiducial parameters."""
     prior = ground.parts.config.prior
     fiducial = np.clip([p.fiducial for p in prior.parameters], prior.low, prior.high)
@@ -161,7 +168,7 @@ def fixed_precision(ground: Ground, emulator: Emulator, *, diagonal: bool = Fals
 
 
 def fixed_likelihood(
-    ground: Ground, emulator: Emulator, *, diagonal: bool = False
+    ground: ContestSetup, emulator: Emulator, *, diagonal: bool = False
 ) -> Callable[[Tensor], LogLikelihood]:
     """The emulated mean, with that covariance, for a spectrum (D,)."""
     precision = fixed_precision(ground, emulator, diagonal=diagonal)
@@ -177,7 +184,7 @@ def fixed_likelihood(
     return given
 
 
-def _cylindrical(ground: Ground) -> PowerSpectrumLikelihood:
+def _cylindrical(ground: ContestSetup) -> PowerSpectrumLikelihood:
     """Gaussian in P(k_perp, k_par)."""
     parts, tables = ground.parts, ground.parts.config.tables
     return PowerSpectrumLikelihood.trained(
@@ -206,7 +213,9 @@ def build_cylindrical(observable: Observable, across: int, along: int) -> Cylind
     return CylindricalPowerSpectrum(cells, box, [0.0, *edges[0][1:]], [0.0, *edges[1][1:]])  # type: ignore[arg-type]
 
 
-def _neural(ground: Ground, likelihood: PowerSpectrumLikelihood) -> tuple[Callable[[Tensor], LogLikelihood], float]:
+def _neural(
+    ground: ContestSetup, likelihood: PowerSpectrumLikelihood
+) -> tuple[Callable[[Tensor], LogLikelihood], float]:
     """Trained on the spectra of the same rows, through as many draws of the survey."""
     parts, tables, start = ground.parts, ground.parts.config.tables, time.monotonic()
     own = derived_seed(tables.seed, 0, 5)  # that of the run's emulator

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from eorinfer.bank.rows import Plan
 from eorinfer.campaign.plans import planned_rows
 from eorinfer.contest.likelihoods import fixed_likelihood, fixed_precision
-from eorinfer.contest.method import Ground
+from eorinfer.contest.method import ContestSetup
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Silent
@@ -25,7 +25,7 @@ LABEL = "simulator in emcee's loop"
 DRAWS = 16
 
 
-def loop_posterior(ground: Ground, observation: Observation, start: Samples) -> dict[str, Any]:
+def loop_posterior(ground: ContestSetup, observation: Observation, start: Samples) -> dict[str, Any]:
     """Run, or go on with, a chain whose every step simulates; samples in ``chains/loop``.
 
     As 21CMMC does (Greig & Mesinger 2015, arXiv 1501.06576): all simulations of one realisation, a Gaussian
@@ -108,7 +108,7 @@ def loop_posterior(ground: Ground, observation: Observation, start: Samples) -> 
 class _Loop:
     """ln L of theta (n, P), by simulating each."""
 
-    def __init__(self, ground: Ground, simulations: Simulations, observation: Observation) -> None:
+    def __init__(self, ground: ContestSetup, simulations: Simulations, observation: Observation) -> None:
         likelihood = ground.power_spectrum()
         self._simulations, self._bank = simulations, ground.parts.bank
         self._survey: Survey = ground.parts.survey

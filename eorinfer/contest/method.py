@@ -12,10 +12,10 @@ from torch import Tensor
 from eorinfer.bank.rows import Rows
 from eorinfer.likelihood.answers import Answers
 from eorinfer.run.truths import Parts
-from eorinfer.settings.contest import ContestSettings, Method
+from eorinfer.settings.contest import ContestSettings, MethodName
 from simulators.base import fingerprint_of
 
-LABELS: dict[Method, str] = {
+LABELS: dict[MethodName, str] = {
     "ps-diagonal": "P(k), diagonal covariance",
     "ps-fixed": "P(k), fixed covariance",
     "ps-full": "P(k), covariance of θ",
@@ -31,11 +31,11 @@ LABELS: dict[Method, str] = {
     "exact-emcee": "exact likelihood, by emcee",
 }
 #: What gives posteriors at once, whatever is observed.
-AMORTISED: tuple[Method, ...] = ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression")
+AMORTISED: tuple[MethodName, ...] = ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression")
 
 
 @dataclass(frozen=True)
-class Ground:
+class ContestSetup:
     """The same for every method.
 
     Attributes
@@ -63,17 +63,17 @@ class Ground:
         """``[contest]``."""
         return self.parts.config.tables.contest
 
-    def folder(self, name: Method) -> Path:
+    def folder(self, name: MethodName) -> Path:
         """Where a method keeps what it has trained."""
         return self.parts.out / "contest" / name
 
-    def key_of(self, name: Method, **more: Any) -> str:
+    def key_of(self, name: MethodName, **more: Any) -> str:
         """Hash of all that a method depends on."""
         return fingerprint_of({"run": self.key, "method": name, "draws": self.parts.config.tables.mcmc.draws} | more)
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Method:
     """A method, trained.
 
     Attributes
@@ -81,14 +81,14 @@ class Entrant:
     name
         As in the config.
     key
-        Of `Ground.key_of`.
+        Of `ContestSetup.key_of`.
     training_seconds
         By the clock; what two methods share counts for both.
     ask
         From observed cubes (B, C, *cells), their parameters (B, P), how many samples and a seed to answers.
     """
 
-    name: Method
+    name: MethodName
     key: str
     training_seconds: float
     ask: Callable[[Tensor, NDArray[np.float64], int, int], Answers]

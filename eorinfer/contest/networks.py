@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.contest.method import Entrant, Ground
+from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.likelihood.answers import Answers
 from eorinfer.npe.batched import draw, log_density
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.trainer import Trainer
-from eorinfer.settings.contest import Method
+from eorinfer.settings.contest import MethodName
 from simulators.base import derived_seed
 
 #: Of the embedding, in place of the config's.
-VIEWS: dict[Method, dict[str, Any]] = {
+VIEWS: dict[MethodName, dict[str, Any]] = {
     "npe-power": {"convolution": False, "power_spectrum": True},
     "npe-image": {"convolution": True, "power_spectrum": False},
     "npe-both": {"convolution": True, "power_spectrum": True},
@@ -26,7 +26,7 @@ VIEWS: dict[Method, dict[str, Any]] = {
 }
 
 
-def trained_posterior(ground: Ground, name: Method) -> Posterior:
+def trained_posterior(ground: ContestSetup, name: MethodName) -> Posterior:
     """The posterior of one view: loaded when it is there, else trained on the prior's rows."""
     parts, tables = ground.parts, ground.parts.config.tables
     folder, key = ground.folder(name) / "posterior", ground.key_of(name)
@@ -65,7 +65,7 @@ def trained_posterior(ground: Ground, name: Method) -> Posterior:
     return posterior
 
 
-def network_entrant(ground: Ground, name: Method) -> Entrant:
+def network_method(ground: ContestSetup, name: MethodName) -> Method:
     """NPE, or regression."""
     posterior = trained_posterior(ground, name)
 
@@ -82,4 +82,4 @@ def network_entrant(ground: Ground, name: Method) -> Entrant:
             np.full(len(observed), seconds),
         )
 
-    return Entrant(name, posterior.facts["key"], posterior.facts["seconds"], ask)
+    return Method(name, posterior.facts["key"], posterior.facts["seconds"], ask)

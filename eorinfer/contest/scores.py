@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.contest.method import Entrant
+from eorinfer.contest.method import Method
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.answers import Answers
 from eorinfer.validation.calibration import Calibration, calibrate, recovery
@@ -23,7 +23,7 @@ class Score:
 
     Attributes
     ----------
-    entrant
+    method
         The method.
     answers
         All of them, in the order of the truths.
@@ -33,19 +33,19 @@ class Score:
         SBC, expected coverage and TARP.
     """
 
-    entrant: Entrant
+    method: Method
     answers: Answers
     theta: NDArray[np.float64]
     calibration: Calibration
 
     @classmethod
-    def of(cls, entrant: Entrant, answers: Answers, theta: NDArray[np.float64], prior: Prior, seed: int) -> "Score":
+    def of(cls, method: Method, answers: Answers, theta: NDArray[np.float64], prior: Prior, seed: int) -> "Score":
         """Test the answers for the first T truths (T, P)."""
         theta = theta[: len(answers)]
         good = answers[answers.good]
         truths, values = ((t - prior.low) / (prior.high - prior.low) for t in (theta[answers.good], good.values))
         calibration = calibrate(prior.names, truths, values, good.at_truth, good.at_samples, seed)
-        return cls(entrant, answers, theta, calibration)
+        return cls(method, answers, theta, calibration)
 
     @property
     def tarp_deviation(self) -> float:
@@ -64,7 +64,7 @@ class Score:
         theta = self.theta[self.answers.good]
         gain = good.at_truth - prior.log_density
         return {
-            "label": self.entrant.label,
+            "label": self.method.label,
             "truths": len(self.answers),
             "left_out": int((~self.answers.good).sum()),
             "gain": mean_and_error(gain[np.isfinite(gain)]) | {"infinite": int((~np.isfinite(gain)).sum())},
@@ -75,7 +75,7 @@ class Score:
             "worst_test": f"{self.calibration.worst.quantity}, {self.calibration.worst.test}",
             "sbc_p": self.sbc_p,
             "tarp_deviation": self.tarp_deviation,
-            "training_seconds": self.entrant.training_seconds,
+            "training_seconds": self.method.training_seconds,
             "seconds_per_observation": float(np.median(self.answers.seconds)),
         }
 
@@ -120,4 +120,4 @@ def _common(one: Score, other: Score) -> tuple[Answers, Answers]:
 
 def find(scores: Sequence[Score], name: str) -> Score | None:
     """The score of a method, if it took part."""
-    return next((score for score in scores if score.entrant.name == name), None)
+    return next((score for score in scores if score.method.name == name), None)

@@ -81,8 +81,8 @@ def cost_table(
     shared = round(simulations * each)
     rows: list[list[Any]] = []
     for score in scores:
-        training, one = round(score.entrant.training_seconds), _short(float(np.median(score.answers.seconds)))
-        rows.append([score.entrant.label, simulations, shared, training, one])
+        training, one = round(score.method.training_seconds), _short(float(np.median(score.answers.seconds)))
+        rows.append([score.method.label, simulations, shared, training, one])
     if sequential:
         calls, training = sequential["simulations"], round(sequential["training_seconds"])
         rows.append([f"{sequential['label']}, this observation alone", calls, round(calls * each), training, None])
@@ -108,8 +108,8 @@ def _information(
     columns = ["method", "truths", "information gained, nats"]
     for other, as_baseline in others:
         if other is not None:
-            columns += [f"nats more than {other.entrant.label}"] if as_baseline else []
-            columns += [f"volume over that of {other.entrant.label}, median", "smaller for"]
+            columns += [f"nats more than {other.method.label}"] if as_baseline else []
+            columns += [f"volume over that of {other.method.label}, median", "smaller for"]
     rows: list[list[Any]] = []
     for score, content in zip(scores, contents, strict=True):
         gain = content["gain"]
@@ -190,7 +190,7 @@ def _parameters(
         "standard deviation of (mean - truth)/std; truths inside the central 68% and 95%.",
         "columns": [
             *("method", "parameter", "std", "rms error"),
-            f"std over that of {reference.entrant.label}" if reference else "relative std",
+            f"std over that of {reference.method.label}" if reference else "relative std",
             *("bias, σ", "pull", "inside 68%", "inside 95%"),
         ],
         "rows": rows,

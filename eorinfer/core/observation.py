@@ -152,7 +152,7 @@ class Observation:
             raise InputError(f"{path}: observations are {', '.join(readers)} files")
         try:
             return readers[suffix](path, observable)
-        except _Lacking as error:
+        except _MissingEntry as error:
             raise InputError(f"{path}: {error}") from error
         except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             reason = " ".join(str(error).split()).strip("'\"") or type(error).__name__
@@ -169,7 +169,7 @@ class Observation:
         """
         try:
             return _from_hdf5(path)
-        except (_Lacking, OSError, KeyError, ValueError, TypeError) as error:
+        except (_MissingEntry, OSError, KeyError, ValueError, TypeError) as error:
             raise InputError(f"{path}: is no observation of a run ({error})") from error
 
     def check(self, observable: Observable, where: str) -> None:
@@ -212,7 +212,7 @@ def _plain(values: NDArray[np.float64]) -> str:
     return f"[{', '.join(texts)}]"
 
 
-class _Lacking(Exception):
+class _MissingEntry(Exception):
     """The file can be read and lacks something; the message is the whole of it."""
 
 
@@ -230,12 +230,14 @@ def _from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> Observation:
     with h5py.File(path, "r") as file:
         data = file.get("observed")
         if not isinstance(data, h5py.Dataset):
-            raise _Lacking(f'has no dataset "observed", only {", ".join(sorted(file)) or "nothing"}')
+            raise _MissingEntry(f'has no dataset "observed", only {", ".join(sorted(file)) or "nothing"}')
         attrs = data.attrs
         channels = _channel_key(tuple(map(_text, attrs["axes"])) if axes is None else axes)
         wanted = ("unit", "axes", "cell_size", channels)
         if lacking := [name for name in wanted if name not in attrs]:
-            raise _Lacking(f'the dataset "observed" lacks the attribute {lacking[0]}; it needs {", ".join(wanted)}')
+            raise _MissingEntry(
+                f'the dataset "observed" lacks the attribute {lacking[0]}; it needs {", ".join(wanted)}'
+            )
         size = np.atleast_1d(attrs["cell_size"])
         return Observation(
             np.asarray(data[()], np.float32),
@@ -257,17 +259,17 @@ def _read_fits(path: Path, observable: Observable) -> Observation:
     with fits.open(path) as hdus:
         header = hdus[0].header
         if hdus[0].data is None:
-            raise _Lacking("the primary HDU holds no image")
+            raise _MissingEntry("the primary HDU holds no image")
         values = np.asarray(hdus[0].data, np.float32)
         if any(str(header.get(f"CTYPE{i + 1}")).startswith("RA---") for i in range(values.ndim)):
             return _from_sky(header, values, observable)
         dimension = values.ndim - 1
         wanted = [f"CTYPE{i + 1}" for i in range(values.ndim)] + [f"CDELT{i + 1}" for i in range(dimension)]
         if lacking := [name for name in wanted if name not in header]:
-            raise _Lacking(f"the header lacks {lacking[0]}; it needs BUNIT, {', '.join(wanted)}")
+            raise _MissingEntry(f"the header lacks {lacking[0]}; it needs BUNIT, {', '.join(wanted)}")
         axes = tuple(str(header[f"CTYPE{i}"]) for i in range(values.ndim, 0, -1))
         if "CHANNELS" not in hdus:
-            raise _Lacking(f'has no table CHANNELS; it needs one with the column "{axes[0]}"')
+            raise _MissingEntry(f'has no table CHANNELS; it needs one with the column "{axes[0]}"')
         sizes = tuple(float(header[f"CDELT{i}"]) for i in range(dimension, 0, -1))
         channels = tuple(float(v) for v in hdus["CHANNELS"].data[axes[0]])
         coordinates = tuple(float(v) for v in hdus["SLICES"].data[axes[-1]]) if "SLICES" in hdus else ()
@@ -290,7 +292,9 @@ def _from_sky(header: Any, values: NDArray[np.float32], observable: Observable) 
     kinds = {str(header.get(f"CTYPE{i}"))[:4]: i for i in range(1, values.ndim + 1)}
     wanted = [f"CDELT{kinds.get('DEC-', '')}", *(f"CHAN{i}" for i in range(len(values)))]
     if lacking := [name for name in wanted if name not in header]:
-        raise _Lacking(f"the header has sky coordinates and lacks {lacking[0]}; it needs BUNIT, {', '.join(wanted)}")
+        raise _MissingEntry(
+            f"the header has sky coordinates and lacks {lacking[0]}; it needs BUNIT, {', '.join(wanted)}"
+        )
     pixel = abs(float(header[wanted[0]]))
     trained = observable.field_of_view / observable.cells[0]
     across = tuple(size * pixel / trained if trained else 0.0 for size in observable.cell_size[:2])

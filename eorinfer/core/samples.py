@@ -125,7 +125,7 @@ class Samples:
         root = Path(root)
         root.parent.mkdir(parents=True, exist_ok=True)
         table = np.column_stack([self.weights, np.zeros(len(self)), self.values])
-        with whole_file(_beside(root, ".txt")) as path:
+        with whole_file(_with_suffix(root, ".txt")) as path:
             np.savetxt(path, table, fmt="%.10e")
         texts = {
             ".paramnames": "".join(f"{p.name}\t{p.label}\n" for p in self.parameters),
@@ -134,7 +134,7 @@ class Samples:
             f"burn_removed = T\nlabel = {self.label}\n",
         }
         for suffix, text in texts.items():
-            with whole_file(_beside(root, suffix)) as path:
+            with whole_file(_with_suffix(root, suffix)) as path:
                 path.write_text(text, encoding="utf-8")
 
     @classmethod
@@ -148,13 +148,13 @@ class Samples:
         """
         root = Path(root)
         try:
-            names = [line.split(None, 1) for line in _lines(_beside(root, ".paramnames"))]
-            ranges = {line.split()[0]: line.split()[1:3] for line in _lines(_beside(root, ".ranges"))}
+            names = [line.split(None, 1) for line in _lines(_with_suffix(root, ".paramnames"))]
+            ranges = {line.split()[0]: line.split()[1:3] for line in _lines(_with_suffix(root, ".ranges"))}
             properties: dict[str, str] = {}
-            for line in _lines(_beside(root, ".properties.ini")):
+            for line in _lines(_with_suffix(root, ".properties.ini")):
                 key, _, value = line.partition("=")
                 properties[key.strip()] = value.strip()
-            table = np.loadtxt(_beside(root, ".txt"), ndmin=2)
+            table = np.loadtxt(_with_suffix(root, ".txt"), ndmin=2)
             parameters = tuple(Parameter(n[0], n[-1].strip(), *_bounds(ranges[n[0]]), fiducial=np.nan) for n in names)
             return cls(
                 table[:, 2:],
@@ -169,7 +169,7 @@ class Samples:
             ) from error
 
 
-def _beside(root: Path, suffix: str) -> Path:
+def _with_suffix(root: Path, suffix: str) -> Path:
     """ROOT with a suffix: a dot in ROOT's own name starts none."""
     return root.with_name(root.name + suffix)
 

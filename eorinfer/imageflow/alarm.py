@@ -19,7 +19,7 @@ class KnownImages:
     Attributes
     ----------
     log_p
-        (m, S): `ImageFlow.log_prob_scales` at their condition.
+        (m, S): `ImageDensity.log_prob_scales` at their condition.
     y
         (m, P), that condition.
     realisation
@@ -72,7 +72,7 @@ def compare_scales(
     Parameters
     ----------
     log_p
-        (n, S) of images: `ImageFlow.log_prob_scales` at their condition.
+        (n, S) of images: `ImageDensity.log_prob_scales` at their condition.
     y
         (n, P), that condition: for an observation the posterior's mean.
     known

@@ -11,8 +11,8 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.observation import Observation
 from eorinfer.imageflow.alarm import KnownImages, compare_scales
-from eorinfer.imageflow.model import CELLS, FieldFlow, dequantised
-from eorinfer.imageflow.training import FieldTrainer, row_conditions
+from eorinfer.imageflow.model import CELLS, ImageFlow, dequantised
+from eorinfer.imageflow.training import ImageFlowTrainer, row_conditions
 from eorinfer.training.data import validation_rows
 
 #: Chance of warning of an observation that is like the images of training; about twice that is measured.
@@ -81,7 +81,7 @@ class ScaleCheck:
         }
 
 
-def check_field_images(flow: FieldFlow, images: NDArray[np.float32], y: NDArray[np.float64]) -> list[ScaleCheck]:
+def check_images(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.float64]) -> list[ScaleCheck]:
     """Compare images (n, C, *cells) with those that the flow knows, each by itself.
 
     Parameters
@@ -102,7 +102,7 @@ def check_field_images(flow: FieldFlow, images: NDArray[np.float32], y: NDArray[
     ]
 
 
-def check_field_observation(flow: FieldFlow, observation: Observation, y: NDArray[np.float64]) -> ScaleCheck | None:
+def check_observation(flow: ImageFlow, observation: Observation, y: NDArray[np.float64]) -> ScaleCheck | None:
     """Compare an observation at the mean y (P,) of its posterior; None for a flow that carries no known images.
 
     Raises
@@ -111,10 +111,10 @@ def check_field_observation(flow: FieldFlow, observation: Observation, y: NDArra
         If the observation's shape, unit or axes do not fit.
     """
     observation.check(flow.observable, "observation")
-    return check_field_images(flow, observation.values[None], y[None])[0] if flow.known is not None else None
+    return check_images(flow, observation.values[None], y[None])[0] if flow.known is not None else None
 
 
-def scale_names(flow: FieldFlow) -> tuple[str, ...]:
+def scale_names(flow: ImageFlow) -> tuple[str, ...]:
     """Of the terms of ln p, the coarsest first."""
     scales = flow.network.scales
     if len(scales) == 1:
@@ -122,7 +122,7 @@ def scale_names(flow: FieldFlow) -> tuple[str, ...]:
     return tuple(f"ln p at {' x '.join(map(str, cells))} cells" for cells in scales)
 
 
-def log_prob_scales(flow: FieldFlow, images: torch.Tensor, y: torch.Tensor) -> NDArray[np.float64]:
+def log_prob_scales(flow: ImageFlow, images: torch.Tensor, y: torch.Tensor) -> NDArray[np.float64]:
     """Ln p(x | y) by scale (n, S) of prepared images (n, C, *cells) at conditions y (n, P)."""
     part = max(1, CELLS // images[0].numel())
     with torch.no_grad():
@@ -130,7 +130,7 @@ def log_prob_scales(flow: FieldFlow, images: torch.Tensor, y: torch.Tensor) -> N
         return torch.cat([flow.network.log_prob_scales(*one) for one in parts]).numpy()
 
 
-def known_images(flow: FieldFlow, trainer: FieldTrainer, bank: Bank, rows: Rows, seed: int) -> KnownImages:
+def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: Rows, seed: int) -> KnownImages:
     """Ln p by scale, at their own conditions, of the images that training held out.
 
     Parameters

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from eorinfer.core.prior import Prior
-from eorinfer.settings.inference import FieldSettings
+from eorinfer.settings.inference import ImageFlowSettings
 from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
 from simulators import Observable, Parameter, Simulator, Symmetry
 
@@ -11,7 +11,7 @@ from simulators import Observable, Parameter, Simulator, Symmetry
 NEUTRAL_FRACTION = "neutral_fraction"
 
 
-def check_field(settings: FieldSettings, simulator: Simulator) -> None:
+def check_image_flow(settings: ImageFlowSettings, simulator: Simulator) -> None:
     """Refuse what the simulator cannot give.
 
     Raises
@@ -39,7 +39,7 @@ def check_field(settings: FieldSettings, simulator: Simulator) -> None:
         raise ValueError(f'image = "slices": only cubes can be sliced, {image.name} is {image.shape}')
 
 
-def theta_columns(settings: FieldSettings, prior: Prior) -> list[int]:
+def theta_columns(settings: ImageFlowSettings, prior: Prior) -> list[int]:
     """Which of the prior's parameters are conditions; none where the condition is the neutral fraction."""
     if settings.condition == "neutral-fraction":
         return []
@@ -63,7 +63,7 @@ def neutral_fraction_parameters(observable: Observable, low: list[float], high: 
     )
 
 
-def field_observable(settings: FieldSettings, observable: Observable) -> Observable:
+def image_flow_observable(settings: ImageFlowSettings, observable: Observable) -> Observable:
     """The image that the flow models: the simulator's, or a map across its last axis."""
     if settings.image == "whole":
         return observable
@@ -79,7 +79,7 @@ def field_observable(settings: FieldSettings, observable: Observable) -> Observa
     )
 
 
-def slicing_symmetry(settings: FieldSettings, symmetry: Symmetry) -> Symmetry:
+def slicing_symmetry(settings: ImageFlowSettings, symmetry: Symmetry) -> Symmetry:
     """How clean cubes are moved before the survey: slices keep their place along the last axis."""
     if settings.image == "whole":
         return symmetry
@@ -87,7 +87,7 @@ def slicing_symmetry(settings: FieldSettings, symmetry: Symmetry) -> Symmetry:
     return Symmetry((*symmetry.periodic[:-1], False), rotations)  # type: ignore[arg-type]
 
 
-def line_of_sight(settings: FieldSettings, survey: SurveySettings, observable: Observable) -> bool:
+def line_of_sight(settings: ImageFlowSettings, survey: SurveySettings, observable: Observable) -> bool:
     """Whether the flow tells the last axis of what it models apart."""
     if len(observable.cells) < 3:
         return False

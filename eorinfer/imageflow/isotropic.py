@@ -8,7 +8,7 @@ one a spline before it.
 import torch
 from torch import Tensor, nn
 
-from eorinfer.imageflow.base import ImageFlow, log_normal
+from eorinfer.imageflow.density import ImageDensity, log_normal
 from eorinfer.imageflow.isotropic_convolution import Conditioner, IsotropicConvolution, Modes
 from eorinfer.imageflow.spline import Spline
 
@@ -72,7 +72,7 @@ class PixelSpline(nn.Module):
         return Spline.of(self.conditioner(u).view(len(u) * self.channels, -1), BOUND)
 
 
-class IsotropicFlow(ImageFlow):
+class IsotropicFlow(ImageDensity):
     """p(x | y) of maps: standardised, then splines and convolutions in turn, to white noise.
 
     Parameters

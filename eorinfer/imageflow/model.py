@@ -21,16 +21,16 @@ from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.imageflow.alarm import KnownImages
-from eorinfer.imageflow.base import ImageFlow
 from eorinfer.imageflow.conditions import line_of_sight
+from eorinfer.imageflow.density import ImageDensity
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
-from eorinfer.settings.inference import FieldSettings
+from eorinfer.settings.inference import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from simulators import Observable, Parameter
 
 FORMAT = 1
-Build = Callable[[FieldSettings, SurveySettings, Observable, Prior], ImageFlow]
+Build = Callable[[ImageFlowSettings, SurveySettings, Observable, Prior], ImageDensity]
 #: Cells of all images together that pass the flow at once.
 CELLS = 2**20
 #: File of the images that observations are compared with.
@@ -38,7 +38,7 @@ KNOWN = "known.safetensors"
 
 
 @dataclass(frozen=True)
-class FieldFlow:
+class ImageFlow:
     """p(x | y), as it was trained.
 
     Attributes
@@ -64,8 +64,8 @@ class FieldFlow:
     conditions: Prior
     observable: Observable
     survey: SurveySettings
-    settings: FieldSettings
-    network: ImageFlow
+    settings: ImageFlowSettings
+    network: ImageDensity
     dequantisation: float
     facts: dict[str, Any] = field(default_factory=dict)
     known: KnownImages | None = None
@@ -144,7 +144,7 @@ class FieldFlow:
             )
 
     @classmethod
-    def load(cls, folder: Path, build: "Build | None" = None) -> "FieldFlow":
+    def load(cls, folder: Path, build: "Build | None" = None) -> "ImageFlow":
         """Read what `save` wrote, on the CPU; `build` makes the network where it is none of ``[field] kind``.
 
         Raises
@@ -160,7 +160,7 @@ class FieldFlow:
             conditions = Prior(tuple(Parameter(**p) for p in content["conditions"]))
             observable = observable_from_json(content["observable"])
             survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
-            settings = FieldSettings(**content["field"])
+            settings = ImageFlowSettings(**content["field"])
             network = (build or build_network)(settings, survey, observable, conditions)
             network.load_state_dict(load_file(folder / "weights.safetensors"))
             known = None
@@ -173,8 +173,8 @@ class FieldFlow:
 
 
 def build_network(
-    settings: FieldSettings, survey: SurveySettings, observable: Observable, conditions: Prior
-) -> ImageFlow:
+    settings: ImageFlowSettings, survey: SurveySettings, observable: Observable, conditions: Prior
+) -> ImageDensity:
     """A fresh flow of ``[field] kind``; torch's global random state is as before."""
     isotropic: dict[str, Any] = {
         "convolutions": settings.convolutions,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from eorinfer.imageflow.base import ImageFlow, log_normal
+from eorinfer.imageflow.density import ImageDensity, log_normal
 from eorinfer.imageflow.detail import DetailNetwork
 from eorinfer.imageflow.haar import corners, join, pyramid, split
 from eorinfer.imageflow.isotropic import IsotropicFlow
@@ -28,7 +28,7 @@ SMALLEST = 2
 NARROWEST = 16
 
 
-class MultiscaleFlow(ImageFlow):
+class MultiscaleFlow(ImageDensity):
     """p(x | y) of maps, the coarsest scale by an isotropic flow and the others by `DetailNetwork`.
 
     Parameters

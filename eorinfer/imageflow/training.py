@@ -13,18 +13,18 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
-from eorinfer.imageflow.base import ImageFlow
 from eorinfer.imageflow.conditions import (
     NEUTRAL_FRACTION,
     acts_on_cells,
     draws_noise_everywhere,
-    field_observable,
+    image_flow_observable,
     neutral_fraction_parameters,
     slicing_symmetry,
     theta_columns,
 )
-from eorinfer.imageflow.model import Build, FieldFlow, build_network, dequantised
-from eorinfer.settings.inference import FieldSettings
+from eorinfer.imageflow.density import ImageDensity
+from eorinfer.imageflow.model import Build, ImageFlow, build_network, dequantised
+from eorinfer.settings.inference import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
@@ -66,7 +66,7 @@ class Conditioned(Batches):
         return self.y[indices], self._cubes.__getitems__(indices)[1]
 
 
-class FieldTask(nn.Module):
+class ImageFlowTask(nn.Module):
     """A flow with the survey, the symmetries and the noise that it is trained through.
 
     With `candidates` its loss is the chance of the right condition among so many, else the density of the image.
@@ -75,7 +75,7 @@ class FieldTask(nn.Module):
 
     def __init__(
         self,
-        flow: ImageFlow,
+        flow: ImageDensity,
         survey: Survey,
         symmetry: Symmetry,
         sigma: float,
@@ -135,7 +135,7 @@ def near_candidates(y: Tensor, low: Tensor, high: Tensor, n: int, generator: tor
 
 
 @dataclass(frozen=True)
-class FieldTrainer:
+class ImageFlowTrainer:
     """All that a field flow's training needs besides rows, seed and folder; `validation_fraction` of ``[training]``.
 
     `build` makes the flow that is trained.
@@ -145,11 +145,11 @@ class FieldTrainer:
     observable: Observable
     survey_settings: SurveySettings
     survey: Survey
-    settings: FieldSettings
+    settings: ImageFlowSettings
     validation_fraction: float
     build: Build = build_network
 
-    def train(self, bank: Bank, rows: Rows, *, folder: Path, seed: int, progress: Progress | None = None) -> FieldFlow:
+    def train(self, bank: Bank, rows: Rows, *, folder: Path, seed: int, progress: Progress | None = None) -> ImageFlow:
         """Train a flow on rows of a bank.
 
         Parameters
@@ -180,7 +180,7 @@ class FieldTrainer:
         conditions = condition_space(y[~held], self.prior, self.observable, self.settings)
         training = Conditioned(Cubes(bank, self.observable.name, rows[~validate]), y[~held])
         validation = Conditioned(Cubes(bank, self.observable.name, rows[validate]), y[held])
-        image = field_observable(self.settings, self.observable)
+        image = image_flow_observable(self.settings, self.observable)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self.build(self.settings, self.survey_settings, image, conditions)
@@ -202,15 +202,15 @@ class FieldTrainer:
             fits[stage] = asdict(record)
         counts = {"training_rows": len(training), "validation_rows": len(validation)}
         facts = {"bank": bank.fingerprint, **counts, "fits": fits}
-        return FieldFlow(conditions, image, self.survey_settings, self.settings, network, task.sigma, facts)
+        return ImageFlow(conditions, image, self.survey_settings, self.settings, network, task.sigma, facts)
 
-    def _start(self, network: ImageFlow, training: Conditioned, seed: int) -> FieldTask:
+    def _start(self, network: ImageDensity, training: Conditioned, seed: int) -> ImageFlowTask:
         """Start the flow where the first images' power is white, and settle the noise that dequantises them."""
         first = self.settings.image == "slices" and acts_on_cells(self.survey_settings)
         symmetry = slicing_symmetry(self.settings, self.observable.symmetry)
         if first:
-            symmetry = field_observable(self.settings, self.observable).symmetry
-        task = FieldTask(network, self.survey, symmetry, 0.0, slice_first=first)
+            symmetry = image_flow_observable(self.settings, self.observable).symmetry
+        task = ImageFlowTask(network, self.survey, symmetry, 0.0, slice_first=first)
         n = min(START_ROWS, max(16, START_CELLS // int(np.prod(self.observable.shape))), len(training))
         generator = torch.Generator().manual_seed(seed)
         y, images = task.observe(training.__getitems__(list(range(n))), generator)
@@ -229,7 +229,7 @@ class FieldTrainer:
         return task
 
 
-def row_conditions(bank: Bank, rows: Rows, prior: Prior, settings: FieldSettings) -> Tensor:
+def row_conditions(bank: Bank, rows: Rows, prior: Prior, settings: ImageFlowSettings) -> Tensor:
     """Conditions of rows of a bank, (n, S, P) float64: of the whole image (S = 1), or of each of its slices."""
     columns = theta_columns(settings, prior)
     if columns:
@@ -243,7 +243,7 @@ def row_conditions(bank: Bank, rows: Rows, prior: Prior, settings: FieldSettings
     return torch.from_numpy(np.concatenate(parts))
 
 
-def condition_space(y: Tensor, prior: Prior, observable: Observable, settings: FieldSettings) -> Prior:
+def condition_space(y: Tensor, prior: Prior, observable: Observable, settings: ImageFlowSettings) -> Prior:
     """Names and ranges of conditions y (n, S, P) that training sees.
 
     Raises

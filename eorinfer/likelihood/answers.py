@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.files import whole_hdf5
-from eorinfer.likelihood.sampled import Sampled
+from eorinfer.likelihood.sampled import PosteriorSample
 
 FORMAT = 1
 
@@ -50,7 +50,7 @@ class Answers:
         return -self.at_samples.mean(1)
 
     @classmethod
-    def of(cls, found: Sequence[Sampled], seconds: Sequence[float]) -> "Answers":
+    def of(cls, found: Sequence[PosteriorSample], seconds: Sequence[float]) -> "Answers":
         """Of T posteriors that were sampled one after the other."""
         return cls(
             np.array([one.values for one in found]),

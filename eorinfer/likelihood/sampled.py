@@ -20,7 +20,7 @@ STEPS, MOST_STEPS, EVIDENCE_DRAWS = 1000, 4000, 4000
 
 
 @dataclass(frozen=True)
-class Sampled:
+class PosteriorSample:
     """Samples of a posterior, and how dense it is.
 
     Attributes
@@ -41,7 +41,9 @@ class Sampled:
     good: bool
 
 
-def by_grid(log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: int, seed: int, points: int) -> Sampled:
+def sample_on_grid(
+    log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: int, seed: int, points: int
+) -> PosteriorSample:
     """From a grid refined around the likelihood's mass, with so many `points` along each of few parameters.
 
     Parameters
@@ -59,10 +61,10 @@ def by_grid(log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: i
     """
     grid = refined_grid(log_l, prior, points)
     values, at_samples = grid.draw(n, np.random.default_rng(seed))
-    return Sampled(values, at_samples, float(log_l(truth[None])[0]) - grid.log_integral, True)
+    return PosteriorSample(values, at_samples, float(log_l(truth[None])[0]) - grid.log_integral, True)
 
 
-def by_chain(
+def sample_by_mcmc(
     log_l: LogLikelihood,
     prior: Prior,
     truth: NDArray[np.float64],
@@ -72,13 +74,13 @@ def by_chain(
     mcmc: McmcSettings,
     file: Path,
     start_draws: int = START_DRAWS,
-) -> Sampled:
+) -> PosteriorSample:
     """By emcee, with the evidence from importance weights around the chain.
 
     Parameters
     ----------
     log_l, prior, truth, n, seed
-        As for `by_grid`.
+        As for `sample_on_grid`.
     mcmc
         ``[mcmc]``: walkers; steps are `STEPS` to `MOST_STEPS`.
     file
@@ -103,10 +105,10 @@ def by_chain(
     values = chain.samples.values[rng.choice(len(chain.samples), n)]
     evidence = weighted(log_l, prior, *around(chain.samples.values, prior, EVIDENCE_DRAWS, seed))
     at_samples, at_truth = (log_l(theta) - evidence.log_integral for theta in (values, truth[None]))
-    return Sampled(values, at_samples, float(at_truth[0]), chain.converged and evidence.effective >= ENOUGH)
+    return PosteriorSample(values, at_samples, float(at_truth[0]), chain.converged and evidence.effective >= ENOUGH)
 
 
-def by_weights(
+def sample_by_importance(
     log_l: LogLikelihood,
     prior: Prior,
     theta: NDArray[np.float64],
@@ -115,19 +117,19 @@ def by_weights(
     n: int,
     seed: int,
     wanted: float = ENOUGH,
-) -> Sampled | None:
+) -> PosteriorSample | None:
     """From importance weights of draws theta (m, P) of log density log_q (m,), `adapted`; None where too few count."""
     found = adapted(log_l, prior, theta, log_q, seed, wanted)
     if found.effective < ENOUGH:
         return None
     values, at_samples = found.draw(n, np.random.default_rng(seed))
-    return Sampled(values, at_samples, float(log_l(truth[None])[0]) - found.log_integral, True)
+    return PosteriorSample(values, at_samples, float(log_l(truth[None])[0]) - found.log_integral, True)
 
 
 def from_prior(
     log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: int, seed: int, draws: int
-) -> Sampled | None:
+) -> PosteriorSample | None:
     """From so many draws of the prior, `adapted` until a fifth of them counts; None where too few do in the end."""
     theta = prior.sample(draws, np.random.default_rng(seed))
     log_q = np.full(draws, prior.log_density)
-    return by_weights(log_l, prior, theta, log_q, truth, n, seed, wanted=draws / 5)
+    return sample_by_importance(log_l, prior, theta, log_q, truth, n, seed, wanted=draws / 5)

@@ -150,7 +150,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Lacking:
+class MissingStep:
     """Something that a run may have and this one has not, and the command that adds it."""
 
     what: str
@@ -182,7 +182,7 @@ class Page:
     facts: Facts
     sections: Sequence[Section]
     warnings: Sequence[str] = field(default=())
-    lacking: Sequence[Lacking] = field(default=())
+    lacking: Sequence[MissingStep] = field(default=())
     written: str = ""
 
 

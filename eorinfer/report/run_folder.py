@@ -76,7 +76,7 @@ def read_sampled(out: Path) -> dict[str, dict[str, Any] | None]:
 
 
 @dataclass(frozen=True)
-class Found:
+class RunFolder:
     """All that a folder holds, read once; None or empty where a step has not been.
 
     Attributes
@@ -120,7 +120,7 @@ class Found:
     contest: Contest | None
 
     @classmethod
-    def read(cls, out: Path) -> "Found":
+    def read(cls, out: Path) -> "RunFolder":
         """Read a folder.
 
         Raises

@@ -14,11 +14,11 @@ from eorinfer.figures.style import png_bytes
 from eorinfer.report.cells import Cell, minus, to_figures_of
 from eorinfer.report.drawings import CHANNELS, channel_name, slices, training_curves
 from eorinfer.report.page import Block, Code, Drawings, Facts, Picture, Section, Table, Text
-from eorinfer.report.run_folder import CHAINS, Found, corners, true_values
+from eorinfer.report.run_folder import CHAINS, RunFolder, corners, true_values
 from eorinfer.report.summary import summary
 
 
-def sections(found: Found) -> list[Section]:
+def sections(found: RunFolder) -> list[Section]:
     """All sections that have something, in order."""
     every = [
         Section("scores", "Scores of the methods", list(found.contest.blocks(found.out)) if found.contest else []),
@@ -35,7 +35,7 @@ def sections(found: Found) -> list[Section]:
     return [section for section in every if section.blocks]
 
 
-def _observation(found: Found) -> Iterator[Block]:
+def _observation(found: RunFolder) -> Iterator[Block]:
     o = found.observation
     if o is None:
         return
@@ -68,7 +68,7 @@ def _observation(found: Found) -> Iterator[Block]:
     )
 
 
-def _posterior(found: Found) -> Iterator[Block]:
+def _posterior(found: RunFolder) -> Iterator[Block]:
     if not found.chains:
         return
     names = max((one.names for one in found.chains.values()), key=len)
@@ -104,7 +104,7 @@ def _posterior(found: Found) -> Iterator[Block]:
         yield _methods(found, content, called)
 
 
-def _methods(found: Found, content: dict[str, Any], labels: dict[str, str]) -> Table:
+def _methods(found: RunFolder, content: dict[str, Any], labels: dict[str, str]) -> Table:
     """What each chain cost, and whether it is long enough."""
     facts: dict[str, dict[str, Any]] = {
         "npe": {"seconds": sum(r["seconds"] for r in found.rounds) or None},
@@ -129,7 +129,7 @@ def _methods(found: Found, content: dict[str, Any], labels: dict[str, str]) -> T
     )
 
 
-def _drawn(found: Found) -> dict[str, Samples]:
+def _drawn(found: RunFolder) -> dict[str, Samples]:
     """All chains; or those of the run alone, where there are more than one can tell apart."""
     if len(found.chains) <= len(COLOURS):
         return found.chains
@@ -137,7 +137,7 @@ def _drawn(found: Found) -> dict[str, Samples]:
     return {name: one for name, one in found.chains.items() if name in CHAINS and not found.only_contest}
 
 
-def _corner(found: Found, name: str, drawn: dict[str, Samples], some: Sequence[Samples]) -> bytes:
+def _corner(found: RunFolder, name: str, drawn: dict[str, Samples], some: Sequence[Samples]) -> bytes:
     """The picture of the step `plot`, or a new one where a chain has been added or is newer."""
     file = found.out / f"{name}.png"
     chains = [found.out / "chains" / f"{chain}.txt" for chain in drawn]
@@ -158,7 +158,7 @@ def _labels(chains: dict[str, Samples]) -> dict[str, str]:
     }
 
 
-def _calibration(found: Found) -> Iterator[Block]:
+def _calibration(found: RunFolder) -> Iterator[Block]:
     v = found.validation
     if not v:
         return
@@ -203,7 +203,7 @@ def _calibration(found: Found) -> Iterator[Block]:
         )
 
 
-def _check(found: Found) -> Iterator[Block]:
+def _check(found: RunFolder) -> Iterator[Block]:
     if found.check is not None:
         c, false = found.check, _false_alarms(found, "npe")
         word = "unlike" if c["unlike"] else "like"
@@ -227,14 +227,14 @@ def _check(found: Found) -> Iterator[Block]:
         )
 
 
-def _false_alarms(found: Found, method: str) -> dict[str, Cell]:
+def _false_alarms(found: RunFolder, method: str) -> dict[str, Cell]:
     """How many truths it would warn of, where this method was validated."""
     v = found.validation
     false = (v.get("misspecification") or {}).get("false_alarms") if v.get("method", "npe") == method else None
     return {} if false is None else {"truths it would warn of": f"{false:.1%}"}
 
 
-def _predictive(found: Found) -> Iterator[Block]:
+def _predictive(found: RunFolder) -> Iterator[Block]:
     file = found.out / "predictive.png"
     if not file.exists():
         return
@@ -250,7 +250,7 @@ def _predictive(found: Found) -> Iterator[Block]:
         yield Text(says)
 
 
-def _training(found: Found) -> Iterator[Block]:
+def _training(found: RunFolder) -> Iterator[Block]:
     curves = [
         training_curves(f"round {facts['round']}", [fit["history"] for fit in facts["fits"]]) for facts in found.rounds
     ]
@@ -282,7 +282,7 @@ def _training(found: Found) -> Iterator[Block]:
     )
 
 
-def _bank(found: Found) -> Iterator[Block]:
+def _bank(found: RunFolder) -> Iterator[Block]:
     facts = found.bank
     if facts is None:
         return
@@ -321,7 +321,7 @@ def _bank(found: Found) -> Iterator[Block]:
     )
 
 
-def _versions(found: Found) -> Table:
+def _versions(found: RunFolder) -> Table:
     """Of the packages that made the bank, trained the posterior, and wrote this page."""
     trained = found.out / "posterior" / "posterior.json"
     columns: dict[str, dict[str, str]] = {}

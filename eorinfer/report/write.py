@@ -9,8 +9,8 @@ import eorinfer
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, whole_file
 from eorinfer.report.cells import Cell, minus
-from eorinfer.report.page import Facts, Lacking, Page, render
-from eorinfer.report.run_folder import Found
+from eorinfer.report.page import Facts, MissingStep, Page, render
+from eorinfer.report.run_folder import RunFolder
 from eorinfer.report.sections import sections
 
 #: Name of the page in a run folder.
@@ -42,14 +42,14 @@ def write_report(out: Path, file: Path | None = None) -> Path:
     file = out / FILE if file is None else file
     if file.is_dir() or file.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{file}: the page is a file; give --out with a name that ends in .html")
-    page = page_of(Found.read(out))
+    page = page_of(RunFolder.read(out))
     make_folder(file.parent)
     with whole_file(file) as temporary:
         temporary.write_text(render(page), encoding="utf-8")
     return file
 
 
-def page_of(found: Found) -> Page:
+def page_of(found: RunFolder) -> Page:
     """The page of a folder, not written yet."""
     name = found.out.resolve().name
     now = datetime.now(UTC)
@@ -64,7 +64,7 @@ def page_of(found: Found) -> Page:
     )
 
 
-def _subtitle(found: Found) -> str:
+def _subtitle(found: RunFolder) -> str:
     simulator, survey = (found.config.get(table, {}).get("kind") for table in ("simulator", "survey"))
     if simulator is None:
         return "" if found.config or found.observation is None else "A trained posterior, used on another observation."
@@ -74,7 +74,7 @@ def _subtitle(found: Found) -> str:
     return told
 
 
-def _at_a_glance(found: Found) -> Iterator[tuple[str, Cell]]:
+def _at_a_glance(found: RunFolder) -> Iterator[tuple[str, Cell]]:
     if found.chains:
         labels = list(dict.fromkeys(one.label for one in found.chains.values()))
         yield "posteriors", ", ".join(labels) if len(labels) <= NAMED else f"of {len(labels)} methods"
@@ -93,7 +93,7 @@ def _at_a_glance(found: Found) -> Iterator[tuple[str, Cell]]:
         yield "seed", str(found.config["seed"])
 
 
-def _warnings(found: Found) -> Iterator[str]:
+def _warnings(found: RunFolder) -> Iterator[str]:
     for check in (found.check, found.alarm):
         if check and check["unlike"]:
             yield str(check.get("line", "The observation is unlike the simulations.")).removeprefix("WARNING: ")
@@ -118,7 +118,7 @@ def _warnings(found: Found) -> Iterator[str]:
         yield "The field flow was trained again after its validation: calibration is that of the one before"
 
 
-def _lacking(found: Found) -> Iterator[Lacking]:
+def _lacking(found: RunFolder) -> Iterator[MissingStep]:
     """What the steps would add to a run; a folder without a config has none."""
     if not found.config:
         return
@@ -130,18 +130,18 @@ def _lacking(found: Found) -> Iterator[Lacking]:
 
     method = found.config.get("inference", {}).get("method", "npe")
     if found.observation is None:
-        yield Lacking("No observation", by("observe"))
+        yield MissingStep("No observation", by("observe"))
     if found.bank is None:
-        yield Lacking("No simulations", by("simulate"))
+        yield MissingStep("No simulations", by("simulate"))
     if found.only_contest:
         return
     if method not in found.chains:
-        yield Lacking("No posterior from images", by("infer"))
+        yield MissingStep("No posterior from images", by("infer"))
     if "mcmc" not in found.chains:
-        yield Lacking("No power-spectrum MCMC to compare with", by("mcmc"))
+        yield MissingStep("No power-spectrum MCMC to compare with", by("mcmc"))
     if found.chains and not found.summary:
-        yield Lacking("No summary.json", by("plot"))
+        yield MissingStep("No summary.json", by("plot"))
     if (found.out / "chains" / "predictive.json").exists() and not (found.out / "predictive.png").exists():
-        yield Lacking("No posterior-predictive check", by("plot"))
+        yield MissingStep("No posterior-predictive check", by("plot"))
     if not found.validation:
-        yield Lacking("Not validated", by("validate"))
+        yield MissingStep("Not validated", by("validate"))

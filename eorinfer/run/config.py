@@ -15,7 +15,7 @@ import simulators
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import whole_file
 from eorinfer.core.prior import Prior
-from eorinfer.imageflow.conditions import check_field
+from eorinfer.imageflow.conditions import check_image_flow
 from eorinfer.settings.contest import check_contest
 from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.tables import Tables
@@ -150,7 +150,7 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
             f"parameters, {2 * len(prior.parameters)}"
         )
     try:
-        check_field(tables.field, simulator)
+        check_image_flow(tables.field, simulator)
     except ValueError as error:
         raise InputError(f"{path}: [field] {error}") from error
     try:

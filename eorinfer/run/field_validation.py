@@ -17,13 +17,20 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import duration
 from eorinfer.core.samples import Samples
-from eorinfer.imageflow.check import check_field_images, check_field_observation
-from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.check import check_images, check_observation
+from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import row_conditions
 from eorinfer.likelihood.answers import Answers
 from eorinfer.likelihood.grid import REFINEMENTS
 from eorinfer.likelihood.importance import LogLikelihood
-from eorinfer.likelihood.sampled import MOST_STEPS, STEPS, Sampled, by_chain, by_grid, by_weights
+from eorinfer.likelihood.sampled import (
+    MOST_STEPS,
+    STEPS,
+    PosteriorSample,
+    sample_by_importance,
+    sample_by_mcmc,
+    sample_on_grid,
+)
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.config import Config
 from eorinfer.run.image_flow import refuse_slices
@@ -43,7 +50,7 @@ OF_OBSERVATION = 1000
 
 
 @dataclass(frozen=True)
-class FieldSubject:
+class ImageFlowSubject:
     """A flow on the images.
 
     Attributes
@@ -54,7 +61,7 @@ class FieldSubject:
         NPE with the same prior, whose samples are weighed where they are near enough; None for none.
     """
 
-    flow: FieldFlow
+    flow: ImageFlow
     proposal: Posterior | None = None
     method: str = "field-flow"
 
@@ -80,7 +87,7 @@ class FieldSubject:
         else:
             seed = derived_seed(parts.config.tables.seed, 0, 29)
             mean = self._sampled(parts, observation.values, self.prior.low, OF_OBSERVATION, seed).values.mean(0)
-        return check_field_observation(self.flow, observation, mean)
+        return check_observation(self.flow, observation, mean)
 
     def ask(self, parts: Parts, rows: Rows) -> Asked:
         """One truth after the other, from ``validation/field`` where its answer is there.
@@ -139,7 +146,7 @@ class FieldSubject:
         # Held-out rows are what the check compares with: it would judge itself.
         if self.flow.known is None or not simulates(parts):
             return []
-        return check_field_images(self.flow, cubes, answers.values.mean(1))
+        return check_images(self.flow, cubes, answers.values.mean(1))
 
     def _cost(self, parts: Parts, cubes: NDArray[np.float32]) -> str:
         """What is ahead, from a few evaluations on the first image."""
@@ -186,27 +193,27 @@ class FieldSubject:
 
     def _sampled(
         self, parts: Parts, cube: NDArray[np.float32], truth: NDArray[np.float64], n: int, seed: int
-    ) -> Sampled:
+    ) -> PosteriorSample:
         """By importance weights of an NPE's samples, on a grid, or by emcee."""
         log_l = self._likelihood(cube)
         if self.proposal is not None:
             observation = Observation.of(self.flow.observable, cube)
             theta = self.proposal.sample(observation, PROPOSALS, seed).values
             log_q = self.proposal.log_density(theta, observation)
-            weighed = by_weights(log_l, self.prior, theta, log_q, truth, n, seed)
+            weighed = sample_by_importance(log_l, self.prior, theta, log_q, truth, n, seed)
             if weighed is not None:
                 return weighed
         if (points := POINTS.get(len(self.prior.parameters))) is not None:
-            return by_grid(log_l, self.prior, truth, n, seed, points)
+            return sample_on_grid(log_l, self.prior, truth, n, seed, points)
         file = parts.out / "validation" / "field-mcmc.h5"
         mcmc = parts.config.tables.mcmc
-        return by_chain(log_l, self.prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=START_DRAWS)
+        return sample_by_mcmc(log_l, self.prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=START_DRAWS)
 
     def _likelihood(self, cube: NDArray[np.float32]) -> LogLikelihood:
         return self.flow.likelihood(Observation.of(self.flow.observable, cube))
 
 
-def field_subject(config: Config, out: Path) -> FieldSubject:
+def image_flow_subject(config: Config, out: Path) -> ImageFlowSubject:
     """The flow of a run, with its NPE as a proposal where there is one of the same parameters.
 
     Raises
@@ -217,11 +224,11 @@ def field_subject(config: Config, out: Path) -> FieldSubject:
     refuse_slices(config)
     if not (out / "field" / "field.json").exists():
         raise InputError(f"{out}: no field flow to validate; run `eorinfer infer` first")
-    flow = FieldFlow.load(out / "field")
+    flow = ImageFlow.load(out / "field")
     if not (out / "posterior" / "posterior.json").exists():
-        return FieldSubject(flow)
+        return ImageFlowSubject(flow)
     posterior = Posterior.load(out / "posterior")
     same = posterior.prior.hash() == flow.conditions.hash() and posterior.prior.names == flow.conditions.names
     # One that is truncated, or for one observation, says nothing of other truths.
     usable = same and not posterior.regions and posterior.only_for is None
-    return FieldSubject(flow, posterior if usable else None)
+    return ImageFlowSubject(flow, posterior if usable else None)

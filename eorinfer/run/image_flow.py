@@ -17,9 +17,9 @@ from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
-from eorinfer.imageflow.check import check_field_observation, known_images
-from eorinfer.imageflow.model import FieldFlow
-from eorinfer.imageflow.training import FieldTrainer
+from eorinfer.imageflow.check import check_observation, known_images
+from eorinfer.imageflow.model import ImageFlow
+from eorinfer.imageflow.training import ImageFlowTrainer
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.config import Config
@@ -34,7 +34,7 @@ LABEL = "field flow"
 NEWER = ("kind", "width", "depth", "components")
 
 
-def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
+def trained_image_flow(parts: Parts, rows: Rows) -> ImageFlow:
     """The flow in ``field/``: loaded when it is there and of these rows and settings, else trained.
 
     Parameters
@@ -56,7 +56,7 @@ def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
         | {"validation_fraction": config.tables.training.validation_fraction}
         | {"bank": simulators.fingerprint(config.simulator), "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
     )
-    trainer = FieldTrainer(
+    trainer = ImageFlowTrainer(
         config.prior,
         config.observable,
         config.tables.survey,
@@ -66,7 +66,7 @@ def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
     )
     seed = derived_seed(config.tables.seed, 0, 15)
     if (folder / "field.json").exists():
-        flow = FieldFlow.load(folder)
+        flow = ImageFlow.load(folder)
         if flow.facts.get("key") == key:
             if flow.known is None:
                 flow = _with_known_images(flow, trainer, parts, rows, seed)
@@ -92,7 +92,7 @@ def trained_field(parts: Parts, rows: Rows) -> FieldFlow:
     return flow
 
 
-def _with_known_images(flow: FieldFlow, trainer: FieldTrainer, parts: Parts, rows: Rows, seed: int) -> FieldFlow:
+def _with_known_images(flow: ImageFlow, trainer: ImageFlowTrainer, parts: Parts, rows: Rows, seed: int) -> ImageFlow:
     """The flow with what observations are compared with."""
     return replace(flow, known=known_images(flow, trainer, parts.bank, rows, derived_seed(seed, 3)))
 
@@ -109,8 +109,8 @@ class _Counted:
         return self.log_likelihood(y)
 
 
-def field_posterior(
-    flow: FieldFlow,
+def image_flow_posterior(
+    flow: ImageFlow,
     observation: Observation,
     mcmc: McmcSettings,
     samples: int,
@@ -170,7 +170,7 @@ def field_posterior(
     # A chain that is continued, or only read again, has cost what it cost before.
     seconds = spent["seconds"] + time.monotonic() - start
     evaluations = spent["evaluations"] + likelihood.evaluations
-    check = check_field_observation(flow, observation, found.mean)
+    check = check_observation(flow, observation, found.mean)
     facts |= {"misspecification": check.content() if check else None}
     write_json(path, facts | {"seconds": seconds, "evaluations": evaluations})
     if check:
@@ -197,12 +197,12 @@ def refuse_slices(config: Config) -> None:
         )
 
 
-def infer_field(parts: Parts, rows: Rows, observation: Observation) -> Samples:
+def infer_image_flow(parts: Parts, rows: Rows, observation: Observation) -> Samples:
     """Train or load the flow of a run, then sample the posterior of its observation."""
     config = parts.config
     refuse_slices(config)
-    flow = trained_field(parts, rows)
-    return field_posterior(
+    flow = trained_image_flow(parts, rows)
+    return image_flow_posterior(
         flow,
         observation,
         config.tables.mcmc,

@@ -95,13 +95,13 @@ class Separation:
 
     def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
         from eorinfer.separation.data import find_targets, share_channels
-        from eorinfer.separation.model import Meaning
+        from eorinfer.separation.model import SeparatorSpec
 
         self.config, self.progress = config, progress or Silent()
         self.settings = config.tables.separation
         try:
             targets = find_targets(config.simulator.observables, self.settings.targets)
-            self.meaning = Meaning(config.observable, targets, config.tables.survey, self.settings)
+            self.meaning = SeparatorSpec(config.observable, targets, config.tables.survey, self.settings)
             self.meaning.strides  # noqa: B018, so that sizes are refused before anything is simulated
         except ValueError as error:
             raise InputError(f"{config.file}: [separation] {error}") from error

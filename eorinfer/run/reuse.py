@@ -14,12 +14,12 @@ from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
 from eorinfer.figures.corner import corner
 from eorinfer.figures.style import save_figure
-from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.model import ImageFlow
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.posterior import Posterior
 from eorinfer.report.run_folder import true_values
 from eorinfer.report.summary import summary
-from eorinfer.run.image_flow import field_posterior
+from eorinfer.run.image_flow import image_flow_posterior
 from eorinfer.settings.inference import McmcSettings
 
 
@@ -73,11 +73,11 @@ def _by_npe(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Pr
 
 def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> _Found:
     """A grid, or a chain of its own."""
-    flow = FieldFlow.load(folder)
+    flow = ImageFlow.load(folder)
     observed = Observation.read(file, flow.observable)
     settings = _mcmc(folder.parent / "config.toml", flow.conditions)
     make_folder(out)
-    samples = field_posterior(flow, observed, settings, n, out / "chains", seed, progress)
+    samples = image_flow_posterior(flow, observed, settings, n, out / "chains", seed, progress)
     facts = {"posterior": str(folder), "field_flow": read_json(out / "chains" / "field-flow.json")}
     by_theta = flow.settings.condition == "theta"
     return "field-flow", samples, observed, _truth(observed, flow.conditions) if by_theta else None, facts

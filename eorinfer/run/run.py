@@ -142,9 +142,9 @@ class Run:
 
         observation = self.observe()
         if not self.by_npe:
-            from eorinfer.run.image_flow import infer_field
+            from eorinfer.run.image_flow import infer_image_flow
 
-            return infer_field(self.parts, self.training_rows(observation), observation)
+            return infer_image_flow(self.parts, self.training_rows(observation), observation)
         posterior: Posterior | None = None
         plans = self.simulate()
         for number in range(1, len(self.tables.inference.rounds) + 1):
@@ -218,11 +218,11 @@ class Run:
         WorkError
             If it is not calibrated; the files are there all the same.
         """
-        from eorinfer.run.field_validation import field_subject
-        from eorinfer.run.validated import amortised_subject
+        from eorinfer.run.field_validation import image_flow_subject
+        from eorinfer.run.validated import npe_subject
         from eorinfer.run.validation import validate
 
-        subject = (amortised_subject if self.by_npe else field_subject)(self.config, self.out)
+        subject = (npe_subject if self.by_npe else image_flow_subject)(self.config, self.out)
         observation = self.observe()
         rows = self.training_rows(observation)
         likelihood = self.likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
@@ -230,9 +230,9 @@ class Run:
 
     def field(self) -> Any:
         """The flow on the images, in ``field/``: loaded when it is there, else trained."""
-        from eorinfer.run.image_flow import trained_field
+        from eorinfer.run.image_flow import trained_image_flow
 
-        return trained_field(self.parts, self.training_rows(self.observe()))
+        return trained_image_flow(self.parts, self.training_rows(self.observe()))
 
     # -- results -------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ BATCH, DRAWS = 32, 8
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ScoreSettings:
     """Which mocks a separator is scored on, and how.
 
     Attributes
@@ -48,7 +48,7 @@ class Judgement:
     seed: int = 1
 
 
-def judge(model: Path, judgement: Judgement, out: Path, l1: Path | None = None) -> str:
+def score_separators(model: Path, judgement: ScoreSettings, out: Path, l1: Path | None = None) -> str:
     """Score a separator beside the observed map and the Wiener filter: ``scores.json``, ``scores.png``, and a table.
 
     Parameters
@@ -70,7 +70,7 @@ def judge(model: Path, judgement: Judgement, out: Path, l1: Path | None = None) 
     separators = {"GAN" if l1 else "network": Separator.load(model)}
     if l1 is not None:
         separators["L1 alone"] = Separator.load(l1)
-    maps = _judged(separators, judgement)
+    maps = _scored_maps(separators, judgement)
     meaning = next(iter(separators.values())).meaning
     observable = meaning.observable
     scores = score(maps, observable, meaning.lines, judgement.radius)
@@ -86,7 +86,7 @@ def judge(model: Path, judgement: Judgement, out: Path, l1: Path | None = None) 
     return separation_table(scores)
 
 
-def _judged(separators: dict[str, Separator], judgement: Judgement) -> Maps:
+def _scored_maps(separators: dict[str, Separator], judgement: ScoreSettings) -> Maps:
     """Maps of the bank's rows that no separator was trained on, and what every method makes of them."""
     bank, image = judgement.bank, judgement.bank.observables[0]
     first = next(iter(separators.values())).meaning

@@ -89,7 +89,7 @@ class Subject(Protocol):
 
 
 @dataclass(frozen=True)
-class Amortised:
+class NpeSubject:
     """A posterior by NPE, which answers at once."""
 
     posterior: Posterior
@@ -135,7 +135,7 @@ class Amortised:
         return check_observation(self.posterior, observation)
 
 
-def amortised_subject(config: Config, out: Path) -> Amortised:
+def npe_subject(config: Config, out: Path) -> NpeSubject:
     """The posterior of a run's last round.
 
     Raises
@@ -151,4 +151,4 @@ def amortised_subject(config: Config, out: Path) -> Amortised:
             f'{config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
             'which no other truth can test; validate a run with proposal = "truncated", or with one round'
         )
-    return Amortised(posterior)
+    return NpeSubject(posterior)

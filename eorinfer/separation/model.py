@@ -28,7 +28,7 @@ BRIGHTER = 2.0
 
 
 @dataclass(frozen=True)
-class Meaning:
+class SeparatorSpec:
     """What a separator takes and gives.
 
     Attributes
@@ -87,7 +87,7 @@ class Separator(nn.Module):
     floor: Tensor
     ceiling: Tensor
 
-    def __init__(self, meaning: Meaning) -> None:
+    def __init__(self, meaning: SeparatorSpec) -> None:
         super().__init__()
         self.meaning = meaning
         observable, settings = meaning.observable, meaning.settings
@@ -175,7 +175,7 @@ class Separator(nn.Module):
         content = read_versioned(folder / "separator.json", FORMAT)
         try:
             survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
-            meaning = Meaning(
+            meaning = SeparatorSpec(
                 observable_from_json(content["observable"]),
                 tuple(Target(**target) for target in content["targets"]),
                 survey,

@@ -20,7 +20,7 @@ from eorinfer.networks.discriminator import Discriminator
 from eorinfer.separation.data import Lines, Pairs, Split
 from eorinfer.separation.health import diagnose
 from eorinfer.separation.losses import PENALTY, distance, penalty
-from eorinfer.separation.model import Meaning, Separator
+from eorinfer.separation.model import Separator, SeparatorSpec
 from eorinfer.separation.precision import precision
 from eorinfer.survey.base import Survey, white_noise
 from eorinfer.training.data import loader
@@ -34,7 +34,7 @@ SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS = 512, 1024, 128
 
 
 def train(
-    meaning: Meaning,
+    meaning: SeparatorSpec,
     bank: Bank,
     rows: Split,
     survey: Survey,

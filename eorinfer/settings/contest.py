@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from eorinfer.settings.inference import FieldSettings, Settings
+from eorinfer.settings.inference import ImageFlowSettings, Settings
 from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
 from simulators import Simulator
 
-Method = Literal[
+MethodName = Literal[
     "ps-diagonal",
     "ps-fixed",
     "ps-full",
@@ -25,9 +25,9 @@ Method = Literal[
     "exact-emcee",
 ]
 #: Known for Gaussian fields alone.
-EXACT: tuple[Method, ...] = ("exact", "exact-emcee")
+EXACT: tuple[MethodName, ...] = ("exact", "exact-emcee")
 #: What the field flow's importance weights may start from, the best first.
-PROPOSALS: tuple[Method, ...] = ("npe-both", "npe-image", "npe-power")
+PROPOSALS: tuple[MethodName, ...] = ("npe-both", "npe-image", "npe-power")
 
 
 class ContestSettings(Settings):
@@ -57,7 +57,7 @@ class ContestSettings(Settings):
         Of that chain: it costs so many simulations for each step.
     """
 
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = (
         "ps-diagonal",
         "ps-fixed",
         "ps-full",
@@ -71,8 +71,8 @@ class ContestSettings(Settings):
     sampled_truths: Annotated[int, Field(ge=20)] = 200
     field_truths: Annotated[int, Field(ge=20)] = 20
     samples: Annotated[int, Field(ge=100)] = 1000
-    reference: Method = "ps-full"
-    baseline: Method = "npe-power"
+    reference: MethodName = "ps-full"
+    baseline: MethodName = "npe-power"
     cylindrical_bins: tuple[PositiveInt, PositiveInt] = (4, 4)
     loop_steps: Annotated[int, Field(ge=0)] = 0
     loop_walkers: Annotated[int, Field(ge=4, multiple_of=2)] = 8
@@ -90,7 +90,7 @@ class ContestSettings(Settings):
 
 
 def check_contest(
-    settings: ContestSettings, simulator: Simulator, survey: SurveySettings, field: FieldSettings
+    settings: ContestSettings, simulator: Simulator, survey: SurveySettings, field: ImageFlowSettings
 ) -> None:
     """Refuse what the other tables do not allow.
 

@@ -192,7 +192,7 @@ class ValidationSettings(Settings):
     references: Annotated[int, Field(ge=0)] = 20
 
 
-class FieldSettings(Settings):
+class ImageFlowSettings(Settings):
     """``[field]``: the flow on the images, p(image | condition).
 
     Parameters

@@ -9,8 +9,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from eorinfer.settings.contest import ContestSettings
 from eorinfer.settings.inference import (
     EmbeddingSettings,
-    FieldSettings,
     FlowSettings,
+    ImageFlowSettings,
     InferenceSettings,
     McmcSettings,
     PowerSpectrumSettings,
@@ -126,7 +126,7 @@ class Tables(Settings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     flow: FlowSettings = FlowSettings()
     training: TrainingSettings = TrainingSettings()
-    field: FieldSettings = FieldSettings()
+    field: ImageFlowSettings = ImageFlowSettings()
     power_spectrum: PowerSpectrumSettings = PowerSpectrumSettings()
     mcmc: McmcSettings = McmcSettings()
     validation: ValidationSettings = ValidationSettings()

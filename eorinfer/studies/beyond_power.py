@@ -14,7 +14,7 @@ from eorinfer.core.files import make_folder, write_json
 from eorinfer.core.progress import Progress
 from eorinfer.figures.beyond_power import beyond_power_figure, equal_power_figure
 from eorinfer.figures.style import save_figure
-from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.run.config import load_config
@@ -62,7 +62,7 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
     InputError
         If there is no flow, or no run.
     """
-    flow = FieldFlow.load(model)
+    flow = ImageFlow.load(model)
     run = run or model.parent
     if not (run / "config.toml").exists():
         raise InputError(f"{run}: no run here; give --run for the images that training held out")
@@ -107,7 +107,7 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
     progress.line(f"results: {out}/beyond.json, beyond.png{', pairs.png' if len(pairs.chi2) else ''}")
 
 
-def _log_p(flow: FieldFlow, images: torch.Tensor, y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_p(flow: ImageFlow, images: torch.Tensor, y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ln p(x | y) in nats, (n,)."""
     parts = zip(images.split(BATCH), as_theta(y).split(BATCH), strict=True)
     with torch.no_grad():
@@ -160,7 +160,7 @@ def _told(real: NDArray[np.float64], copies: NDArray[np.float64]) -> dict[str, A
     }
 
 
-def _posteriors(flow: FieldFlow, images: NDArray[np.float32], y: NDArray[np.float64], seed: int) -> dict[str, Any]:
+def _posteriors(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.float64], seed: int) -> dict[str, Any]:
     """By condition: median of |mean - truth| / std, and of the std, of the images' posteriors."""
     pulls, stds = [], []
     for i, one in enumerate(torch.from_numpy(images)):

@@ -14,7 +14,7 @@ from scipy.stats import mannwhitneyu
 
 from eorinfer.core.arrays import as_theta
 from eorinfer.imageflow.equal_power import equal_power_pairs
-from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood.emulator import Spectra, train_emulator
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.run.run import Run
@@ -89,7 +89,7 @@ def told(preference: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def find_equal_power(
-    flow: FieldFlow, opened: Run, source: RealImages, methods: dict[str, LogLikelihood], n: int, seed: int
+    flow: ImageFlow, opened: Run, source: RealImages, methods: dict[str, LogLikelihood], n: int, seed: int
 ) -> EqualPower:
     """At most n pairs, and each method's preferences.
 
@@ -127,7 +127,7 @@ def find_equal_power(
     return EqualPower(images, y, power[both], scatter[both], pairs.chi2, preference, len(power))
 
 
-def spectrum_likelihood(flow: FieldFlow, opened: Run, source: RealImages, seed: int) -> PowerSpectrumLikelihood:
+def spectrum_likelihood(flow: ImageFlow, opened: Run, source: RealImages, seed: int) -> PowerSpectrumLikelihood:
     """Of the power spectrum of the flow's images given its conditions.
 
     The run's own emulator where its images and parameters are the flow's; else one that is trained on spectra of the

@@ -14,7 +14,7 @@ from eorinfer.core.files import make_folder, whole_hdf5, write_json
 from eorinfer.core.progress import Progress
 from eorinfer.figures.imageflow import Images, compare_images, comparison_line, images_figure
 from eorinfer.figures.style import save_figure
-from eorinfer.imageflow.model import FieldFlow, dequantised
+from eorinfer.imageflow.model import ImageFlow, dequantised
 from eorinfer.imageflow.training import row_conditions
 from eorinfer.run.config import load_config
 from eorinfer.run.run import Run
@@ -43,7 +43,7 @@ class Wanted:
     y: NDArray[np.float64]
 
 
-def given_theta(flow: FieldFlow, pairs: Sequence[str], n: int) -> list[Wanted]:
+def given_theta(flow: ImageFlow, pairs: Sequence[str], n: int) -> list[Wanted]:
     """The condition of ``NAME=VALUE`` pairs, n times.
 
     Raises
@@ -63,7 +63,7 @@ def given_theta(flow: FieldFlow, pairs: Sequence[str], n: int) -> list[Wanted]:
     return [Wanted(", ".join(f"{name} = {v:g}" for name, v in zip(names, y, strict=True)), np.tile(y, (n, 1)))]
 
 
-def given_neutral_fraction(flow: FieldFlow, values: Sequence[float], n: int) -> list[Wanted]:
+def given_neutral_fraction(flow: ImageFlow, values: Sequence[float], n: int) -> list[Wanted]:
     """Each neutral fraction n times, the same in all channels.
 
     Raises
@@ -110,7 +110,7 @@ def write_samples(
     WorkError
         If real images cannot be simulated.
     """
-    flow = FieldFlow.load(model)
+    flow = ImageFlow.load(model)
     run = run or (model.parent if (model.parent / "config.toml").exists() else None)
     if run is None and not wanted:
         raise InputError(f"{model}: give --theta or --neutral-fraction, or --run for the conditions of held-out images")
@@ -201,7 +201,7 @@ class Chosen:
 class RealImages:
     """Images of a run, as the flow's training saw them: observed, sliced and dequantised."""
 
-    def __init__(self, flow: FieldFlow, run: Run, seed: int) -> None:
+    def __init__(self, flow: ImageFlow, run: Run, seed: int) -> None:
         self._flow, self._seed, self._run = flow, seed, run
         self._parts: Parts = run.parts
 

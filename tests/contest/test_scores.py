@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from eorinfer.contest.method import Entrant
+from eorinfer.contest.method import Method
 from eorinfer.contest.scores import Score, against
 from eorinfer.contest.tables import contest_tables, lines
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.answers import Answers
-from eorinfer.settings.contest import ContestSettings, Method
+from eorinfer.settings.contest import ContestSettings, MethodName
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -50.0, 50.0, 0.0),))
@@ -23,7 +23,7 @@ def asked_nothing(*_: Any) -> Answers:
     raise AssertionError
 
 
-def score(name: Method, noise: float, width: float = 1.0, good: float = 1.0) -> Score:
+def score(name: MethodName, noise: float, width: float = 1.0, good: float = 1.0) -> Score:
     """Of N(data, (width noise)^2), where data = theta + noise."""
     rng = np.random.default_rng(1)
     theta = rng.uniform(-40, 40, (TRUTHS, 1))
@@ -36,7 +36,7 @@ def score(name: Method, noise: float, width: float = 1.0, good: float = 1.0) -> 
         rng.random(TRUTHS) < good,
         np.full(TRUTHS, 0.5),
     )
-    return Score.of(Entrant(name, "key", 12.0, asked_nothing), answers, theta, PRIOR, seed=2)
+    return Score.of(Method(name, "key", 12.0, asked_nothing), answers, theta, PRIOR, seed=2)
 
 
 def test_an_exact_posterior_is_calibrated_and_gains_what_it_should() -> None:

@@ -16,20 +16,20 @@ from eorinfer.campaign.plans import prior_plans
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
-from eorinfer.imageflow.conditions import check_field, field_observable, line_of_sight, slicing_symmetry
+from eorinfer.imageflow.conditions import check_image_flow, image_flow_observable, line_of_sight, slicing_symmetry
 from eorinfer.imageflow.isotropic import IsotropicFlow
-from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
-from eorinfer.imageflow.training import FieldTask, FieldTrainer, near_candidates
+from eorinfer.imageflow.training import ImageFlowTask, ImageFlowTrainer, near_candidates
 from eorinfer.likelihood.exact import ModePower, log_likelihood
-from eorinfer.settings.inference import FieldSettings
+from eorinfer.settings.inference import ImageFlowSettings
 from eorinfer.survey import NoSurvey, SkaLow, WhiteNoise, build_survey
 from simulators import GaussianField, Observable, Simulator, Symmetry
 
 SIGMA = 0.3
 SIMULATOR = GaussianField(cells=12, box_length=12.0)
 PRIOR = Prior.of(SIMULATOR.parameters, {"log_amplitude": (-1.0, 2.0), "slope": (-2.5, -0.5)})
-QUICK = FieldSettings(steps=40, batch_size=32, hidden=(16,), k_knots=5, knots=5)
+QUICK = ImageFlowSettings(steps=40, batch_size=32, hidden=(16,), k_knots=5, knots=5)
 
 
 def bank_of(path: Path, simulator: Simulator, prior: Prior, n: int) -> tuple[Bank, Rows]:
@@ -46,11 +46,11 @@ def bank_of(path: Path, simulator: Simulator, prior: Prior, n: int) -> tuple[Ban
 
 
 def trainer(
-    settings: FieldSettings, survey: Any = None, simulator: Simulator = SIMULATOR, prior: Prior = PRIOR
-) -> FieldTrainer:
+    settings: ImageFlowSettings, survey: Any = None, simulator: Simulator = SIMULATOR, prior: Prior = PRIOR
+) -> ImageFlowTrainer:
     survey = survey or WhiteNoise(sigma=SIGMA)
     image = simulator.observables[0]
-    return FieldTrainer(prior, image, survey, build_survey(survey, image), settings, 0.1)
+    return ImageFlowTrainer(prior, image, survey, build_survey(survey, image), settings, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def gaussian(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bank, Rows]:
 
 
 @pytest.fixture(scope="module")
-def flow(gaussian: tuple[Bank, Rows], tmp_path_factory: pytest.TempPathFactory) -> FieldFlow:
-    settings = FieldSettings(steps=250, batch_size=64, hidden=(32,), k_knots=6, knots=5, convolutions=1)
+def flow(gaussian: tuple[Bank, Rows], tmp_path_factory: pytest.TempPathFactory) -> ImageFlow:
+    settings = ImageFlowSettings(steps=250, batch_size=64, hidden=(32,), k_knots=6, knots=5, convolutions=1)
     return trainer(settings).train(*gaussian, folder=tmp_path_factory.mktemp("fit"), seed=1)
 
 
@@ -79,7 +79,7 @@ def exact(observation: Observation, theta: NDArray[np.float64]) -> NDArray[np.fl
     return log_likelihood(SIMULATOR, SIGMA, ModePower.of(field, SIMULATOR.box_length), theta)
 
 
-def test_ratios_of_likelihoods_are_near_the_exact_ones(flow: FieldFlow) -> None:
+def test_ratios_of_likelihoods_are_near_the_exact_ones(flow: ImageFlow) -> None:
     errors, spans = [], []
     for i in range(12):
         observation, theta = observed(i)
@@ -90,7 +90,7 @@ def test_ratios_of_likelihoods_are_near_the_exact_ones(flow: FieldFlow) -> None:
     assert np.sqrt(np.mean(np.square(errors))) < 0.3
 
 
-def test_the_density_is_normalised_and_near_the_exact_one(flow: FieldFlow) -> None:
+def test_the_density_is_normalised_and_near_the_exact_one(flow: ImageFlow) -> None:
     excess = []
     for i in range(40):
         observation, theta = observed(i)
@@ -102,7 +102,7 @@ def test_the_density_is_normalised_and_near_the_exact_one(flow: FieldFlow) -> No
     assert -0.3 < np.mean(excess) < 1.0
 
 
-def test_samples_have_the_right_power(flow: FieldFlow) -> None:
+def test_samples_have_the_right_power(flow: ImageFlow) -> None:
     theta = np.tile([[0.5, -1.5]], (300, 1))
     images = flow.sample(theta, seed=1)[:, 0].astype(float)
     expected = SIMULATOR.variance(theta[0]) + SIGMA**2
@@ -112,23 +112,23 @@ def test_samples_have_the_right_power(flow: FieldFlow) -> None:
     assert not (flow.sample(theta[:2], seed=2) == few).any()
 
 
-def test_bundle_round_trip(flow: FieldFlow, tmp_path: Path) -> None:
+def test_bundle_round_trip(flow: ImageFlow, tmp_path: Path) -> None:
     observation, theta = observed(0)
     flow.save(tmp_path / "field")
     assert {p.name for p in (tmp_path / "field").iterdir()} == {"field.json", "weights.safetensors"}
     state = torch.get_rng_state()
-    again = FieldFlow.load(tmp_path / "field")
+    again = ImageFlow.load(tmp_path / "field")
     assert torch.equal(torch.get_rng_state(), state)
     assert (again.log_prob(observation, theta) == flow.log_prob(observation, theta)).all()
     assert again.conditions == flow.conditions
     assert again.key(observation) == flow.key(observation)
     assert again.facts["training_rows"] + again.facts["validation_rows"] == 600
     with pytest.raises(InputError, match="no field flow here"):
-        FieldFlow.load(tmp_path)
+        ImageFlow.load(tmp_path)
     weights = tmp_path / "field" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(InputError, match="the field flow cannot be read"):
-        FieldFlow.load(tmp_path / "field")
+        ImageFlow.load(tmp_path / "field")
 
 
 def test_the_multiscale_kind_is_trained_and_kept(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
@@ -137,14 +137,14 @@ def test_the_multiscale_kind_is_trained_and_kept(gaussian: tuple[Bank, Rows], tm
     history = made.facts["fits"]["generative"]["history"]
     assert history[-1]["validation"] < history[0]["validation"] - 0.05
     made.save(tmp_path / "field")
-    again = FieldFlow.load(tmp_path / "field")
+    again = ImageFlow.load(tmp_path / "field")
     assert isinstance(again.network, MultiscaleFlow)
     observation, theta = observed(0)
     assert (again.log_prob(observation, theta) == made.log_prob(observation, theta)).all()
     assert (again.sample(theta, seed=1) == made.sample(theta, seed=1)).all()
 
 
-def test_a_flow_of_before_there_were_kinds(flow: FieldFlow, tmp_path: Path) -> None:
+def test_a_flow_of_before_there_were_kinds(flow: ImageFlow, tmp_path: Path) -> None:
     flow.save(tmp_path / "field")
     file = tmp_path / "field" / "field.json"
     content = json.loads(file.read_text())
@@ -152,10 +152,10 @@ def test_a_flow_of_before_there_were_kinds(flow: FieldFlow, tmp_path: Path) -> N
         del content["field"][key]
     file.write_text(json.dumps(content))
     observation, theta = observed(0)
-    assert (FieldFlow.load(tmp_path / "field").log_prob(observation, theta) == flow.log_prob(observation, theta)).all()
+    assert (ImageFlow.load(tmp_path / "field").log_prob(observation, theta) == flow.log_prob(observation, theta)).all()
 
 
-def test_images_that_do_not_fit(flow: FieldFlow) -> None:
+def test_images_that_do_not_fit(flow: ImageFlow) -> None:
     observation, theta = observed(0)
     holes = observation.values.copy()
     holes[0, 3, 4] = np.nan
@@ -169,7 +169,7 @@ def test_images_that_do_not_fit(flow: FieldFlow) -> None:
             flow.log_prob(other, theta)
 
 
-def test_conditions_outside_training_are_marked(flow: FieldFlow) -> None:
+def test_conditions_outside_training_are_marked(flow: ImageFlow) -> None:
     assert flow.outside(np.array([[0.0, -1.0], [2.1, -1.0], [0.0, np.nan]])).tolist() == [False, True, True]
 
 
@@ -218,7 +218,7 @@ def test_neutral_fraction(image: str, tmp_path: Path) -> None:
     prior = Prior.of(simulator.parameters, {"log_amplitude": (-2.0, 2.0), "slope": (-1.5, -1.0)})
     bank, rows = bank_of(tmp_path / "bank", simulator, prior, 80)
     settings = QUICK.model_copy(update={"condition": "neutral-fraction", "image": image})
-    check_field(settings, simulator)
+    check_image_flow(settings, simulator)
     made = trainer(settings, None, simulator, prior).train(bank, rows, folder=tmp_path / "fit", seed=1)
     assert made.conditions.names == ["x_HI"]
     means = bank.read("neutral_fraction", rows).mean((1, 2, 3) if image == "slices" else (1, 2, 3, 4))
@@ -234,9 +234,9 @@ def test_neutral_fraction(image: str, tmp_path: Path) -> None:
 def test_slices_go_with_their_own_condition(first: bool) -> None:
     flow = IsotropicFlow((1, 4, 4), (1.0, 1.0), torch.zeros(1), torch.ones(1))
     image = GaussianField(dimension=3, cells=4).observables[0]
-    settings = FieldSettings(image="slices")
-    symmetry = field_observable(settings, image).symmetry if first else slicing_symmetry(settings, image.symmetry)
-    task = FieldTask(flow, build_survey(NoSurvey(), image), symmetry, 0.0, slice_first=first)
+    settings = ImageFlowSettings(image="slices")
+    symmetry = image_flow_observable(settings, image).symmetry if first else slicing_symmetry(settings, image.symmetry)
+    task = ImageFlowTask(flow, build_survey(NoSurvey(), image), symmetry, 0.0, slice_first=first)
     y = torch.rand(20, 4, 1, dtype=torch.float64)
     clean = y[:, None, None, None, :, 0].float().expand(20, 1, 4, 4, 4)
     chosen, images = task.observe((y, clean), torch.Generator().manual_seed(1))
@@ -272,7 +272,7 @@ class Fragile(IsotropicFlow):
 def test_candidates_outside_of_the_range_do_no_harm() -> None:
     flow = Fragile((1, 4, 4), (1.0, 1.0), torch.zeros(1), torch.ones(1))
     image = GaussianField(cells=4).observables[0]
-    task = FieldTask(flow, build_survey(NoSurvey(), image), image.symmetry, 0.0, candidates=6)
+    task = ImageFlowTask(flow, build_survey(NoSurvey(), image), image.symmetry, 0.0, candidates=6)
     y = torch.linspace(0, 1, 20, dtype=torch.float64)[:, None, None]
     loss = task.losses((y, torch.randn(20, 1, 4, 4)), torch.Generator().manual_seed(1)).mean()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -304,21 +304,21 @@ def test_one_realisation_is_too_few(gaussian: tuple[Bank, Rows], tmp_path: Path)
 
 def test_what_a_simulator_does_not_have() -> None:
     for settings, said in (
-        (FieldSettings(condition=("slop",)), r"condition = \['slop'\]: give some of log_amplitude, slope"),
-        (FieldSettings(condition="neutral-fraction"), "the simulator has no neutral_fraction"),
-        (FieldSettings(image="slices"), "only cubes can be sliced"),
+        (ImageFlowSettings(condition=("slop",)), r"condition = \['slop'\]: give some of log_amplitude, slope"),
+        (ImageFlowSettings(condition="neutral-fraction"), "the simulator has no neutral_fraction"),
+        (ImageFlowSettings(image="slices"), "only cubes can be sliced"),
     ):
         with pytest.raises(ValueError, match=said):
-            check_field(settings, SIMULATOR)
-    check_field(FieldSettings(), SIMULATOR)
+            check_image_flow(settings, SIMULATOR)
+    check_image_flow(ImageFlowSettings(), SIMULATOR)
 
 
 def test_the_line_of_sight_counts_where_something_tells_it_apart() -> None:
     cube = GaussianField(dimension=3, cells=8).observables[0]
     along = replace(cube, symmetry=Symmetry((True,) * 3, "transverse"))
-    settings = FieldSettings()
+    settings = ImageFlowSettings()
     assert not line_of_sight(settings, WhiteNoise(sigma=1.0), cube)
     assert line_of_sight(settings, WhiteNoise(sigma=1.0), along)
     assert line_of_sight(settings, SkaLow(), cube)
-    slices = FieldSettings(image="slices")
-    assert not line_of_sight(slices, SkaLow(), field_observable(slices, cube))
+    slices = ImageFlowSettings(image="slices")
+    assert not line_of_sight(slices, SkaLow(), image_flow_observable(slices, cube))

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from eorinfer.imageflow.base import log_normal
+from eorinfer.imageflow.density import log_normal
 from eorinfer.imageflow.detail import DetailNetwork
 from eorinfer.imageflow.haar import corners, join, pyramid, split
 from eorinfer.imageflow.mixture import components, from_normal, log_density, to_normal

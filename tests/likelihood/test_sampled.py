@@ -11,7 +11,13 @@ from scipy.stats import multivariate_normal, truncnorm
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood import sampled
 from eorinfer.likelihood.importance import weighted
-from eorinfer.likelihood.sampled import Sampled, by_chain, by_grid, by_weights, from_prior
+from eorinfer.likelihood.sampled import (
+    PosteriorSample,
+    from_prior,
+    sample_by_importance,
+    sample_by_mcmc,
+    sample_on_grid,
+)
 from eorinfer.settings.inference import McmcSettings
 from simulators import Parameter
 
@@ -24,10 +30,10 @@ def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.atleast_1d(NORMAL.logpdf(theta)) + 100.0
 
 
-def weights(folder: Path) -> Sampled:
+def weights(folder: Path) -> PosteriorSample:
     wider = multivariate_normal(NORMAL.mean, 2 * NORMAL.cov)
     theta = wider.rvs(2000, random_state=1)
-    found = by_weights(log_l, PRIOR, theta, wider.logpdf(theta), TRUTH, 3000, 1)
+    found = sample_by_importance(log_l, PRIOR, theta, wider.logpdf(theta), TRUTH, 3000, 1)
     assert found is not None
     return found
 
@@ -35,14 +41,16 @@ def weights(folder: Path) -> Sampled:
 @pytest.mark.parametrize(
     "method",
     [
-        lambda _: by_grid(log_l, PRIOR, TRUTH, 3000, 1, 50),
-        lambda folder: by_chain(log_l, PRIOR, TRUTH, 3000, 1, mcmc=McmcSettings(walkers=16), file=folder / "c.h5"),
+        lambda _: sample_on_grid(log_l, PRIOR, TRUTH, 3000, 1, 50),
+        lambda folder: sample_by_mcmc(
+            log_l, PRIOR, TRUTH, 3000, 1, mcmc=McmcSettings(walkers=16), file=folder / "c.h5"
+        ),
         weights,
     ],
     ids=["grid", "chain", "weights"],
 )
 def test_samples_and_densities(
-    method: Callable[[Path], Sampled], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: Callable[[Path], PosteriorSample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampled, "STEPS", 300)
     monkeypatch.setattr(sampled, "MOST_STEPS", 1500)
@@ -61,7 +69,7 @@ def test_a_far_proposal_is_drawn_near() -> None:
     far = multivariate_normal([-1.0, 32.0], [[0.25, 0.0], [0.0, 4.0]])
     theta = far.rvs(2000, random_state=1)
     assert weighted(log_l, PRIOR, theta, far.logpdf(theta)).effective < 5
-    found = by_weights(log_l, PRIOR, theta, far.logpdf(theta), TRUTH, 3000, 1)
+    found = sample_by_importance(log_l, PRIOR, theta, far.logpdf(theta), TRUTH, 3000, 1)
     assert found is not None
     assert found.values.mean(0) == pytest.approx(NORMAL.mean, abs=0.15)
     assert found.at_truth == pytest.approx(NORMAL.logpdf(TRUTH), abs=0.1)
@@ -91,4 +99,4 @@ def test_weights_that_stay_uneven_are_refused() -> None:
     wide = multivariate_normal([1.0, 20.0], NORMAL.cov)
     theta = wide.rvs(2000, random_state=1)
     comb = lambda t: log_l(t) - 0.5 * (np.sin(3e3 * t[:, 0]) / 1e-4) ** 2  # noqa: E731
-    assert by_weights(comb, PRIOR, theta, wide.logpdf(theta), TRUTH, 100, 1) is None
+    assert sample_by_importance(comb, PRIOR, theta, wide.logpdf(theta), TRUTH, 100, 1) is None

@@ -11,7 +11,7 @@ from eorinfer.core.observation import Observation
 from eorinfer.report import drawings as page_figures
 from eorinfer.report.cells import NOTHING, is_numeric, leading_number, shown, to_figures_of
 from eorinfer.report.drawings import slices, training_curves
-from eorinfer.report.page import Code, Facts, Lacking, Notes, Page, Picture, Section, Table, Text, render
+from eorinfer.report.page import Code, Facts, MissingStep, Notes, Page, Picture, Section, Table, Text, render
 from simulators import Coeval, GaussianField, LightCone
 
 COEVAL = Coeval(redshifts=(7.0, 8.5), cells=8, box_length=40.0).observables[0]
@@ -141,7 +141,7 @@ def test_all_text_is_escaped() -> None:
         Picture("data:,", next(rest), next(rest), next(rest)),
     ]
     sections, facts = [Section("s", next(rest), blocks)], Facts({})
-    page = Page(next(rest), next(rest), facts, sections, [next(rest)], [Lacking("what", next(rest))], next(rest))
+    page = Page(next(rest), next(rest), facts, sections, [next(rest)], [MissingStep("what", next(rest))], next(rest))
     text = render(page)
     assert "<script>alert" not in text
     assert text.count("<script>") == text.count("</script>") == 1

@@ -16,7 +16,7 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.samples import Samples
 from eorinfer.figures.style import pyplot, write_figure
 from eorinfer.report.page import Picture, Table, render
-from eorinfer.report.run_folder import Found
+from eorinfer.report.run_folder import RunFolder
 from eorinfer.report.write import page_of, write_report
 from tests.browser import Browser, browser, executable
 from tests.runs import call, config, quick_emulator
@@ -127,7 +127,7 @@ def test_chains_that_somebody_put_there(whole: Path, tmp_path: Path) -> None:
     npe = Samples.read(whole / "chains/npe")
     npe.write(tmp_path / "chains/again")
     Samples.unweighted(npe.values[:, 1:], npe.parameters[1:], "of one parameter").write(tmp_path / "chains/slope.1")
-    found = Found.read(tmp_path)
+    found = RunFolder.read(tmp_path)
     assert list(found.chains) == ["npe", "mcmc", "again", "slope.1"]
     (posterior,) = [section for section in page_of(found).sections if section.id == "posterior"]
     everything, slope, says, cost = posterior.blocks
@@ -156,7 +156,7 @@ def test_warnings_come_first(run: Path, tmp_path: Path) -> None:
         for key, value in change.items():
             content[key] = content[key] | value if isinstance(value, dict) else value
         (out / name).write_text(json.dumps(content))
-    before, page = page_of(Found.read(run)), page_of(Found.read(out))
+    before, page = page_of(RunFolder.read(run)), page_of(RunFolder.read(out))
     assert any("The chain mcmc has not converged: 80 steps are" in line for line in before.warnings)
     for told in (
         "the observation is unlike",

@@ -12,8 +12,8 @@ import pytest
 from eorinfer.bank.store import Bank
 from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples
-from eorinfer.imageflow.model import FieldFlow
-from eorinfer.run import image_flow as field_run
+from eorinfer.imageflow.model import ImageFlow
+from eorinfer.run import image_flow as image_flow_run
 from eorinfer.training.data import validation_rows
 from simulators import GaussianField
 from tests.runs import call, config, quick_emulator
@@ -26,7 +26,7 @@ FIELD: dict[str, Any] = {"steps": 40, "batch_size": 16, "hidden": [16], "k_knots
 
 @pytest.fixture(autouse=True)
 def _few_starting_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(field_run, "START_DRAWS", 100)
+    monkeypatch.setattr(image_flow_run, "START_DRAWS", 100)
     quick_emulator(monkeypatch)
 
 
@@ -86,7 +86,7 @@ def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
     samples = Samples.read(out / "chains" / "field-flow")
     assert [p.name for p in samples.parameters] == ["slope"]
     assert len(samples) == 300
-    flow = FieldFlow.load(out / "field")
+    flow = ImageFlow.load(out / "field")
     assert ((samples.values >= flow.conditions.low) & (samples.values <= flow.conditions.high)).all()
     assert call("plot", path, "--out", out) == 0
     assert (out / "corner-field-flow.png").exists()
@@ -97,7 +97,7 @@ def test_train_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     path, out = field_config(tmp_path), tmp_path / "run"
     assert call("field", "train", path, "--out", out) == 0
     assert f"results: {out}/field" in capsys.readouterr().out
-    assert np.isfinite(FieldFlow.load(out / "field").facts["fits"]["generative"]["validation_loss"])
+    assert np.isfinite(ImageFlow.load(out / "field").facts["fits"]["generative"]["validation_loss"])
     assert not (out / "chains" / "field-flow.txt").exists()
 
 
@@ -211,7 +211,7 @@ def test_a_flow_is_used_again_for_another_observation(tmp_path: Path, capsys: py
     rows = len(Bank.open(out / "bank").rows())
     cube = GaussianField(cells=8, box_length=8.0).simulate(np.array([0.5, -1.5]), 77)["field"]
     noise = np.random.default_rng(1).standard_normal(cube.shape)
-    flow = FieldFlow.load(model)
+    flow = ImageFlow.load(model)
     found = {}
     for name, image in (("faint", cube + 0.3 * noise), ("bright", 4 * cube + 0.3 * noise)):
         file = tmp_path / f"{name}.h5"
@@ -248,7 +248,7 @@ def test_a_flow_on_slices_gives_a_posterior_of_a_map(tmp_path: Path) -> None:
     tables = {"simulator": {"kind": "gaussian-field", "cells": 8, "dimension": 3, "box_length": 8.0}}
     path = field_config(tmp_path, field={"condition": ["slope"], "image": "slices"}, **tables)
     assert call("field", "train", path, "--out", tmp_path / "run") == 0
-    flow = FieldFlow.load(tmp_path / "run/field")
+    flow = ImageFlow.load(tmp_path / "run/field")
     assert flow.known is not None
     held = validation_rows((rows := Bank.open(tmp_path / "run/bank").rows()).seed, 0.1)
     assert len(flow.known.y) == 8 * held.sum()

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
-from eorinfer.imageflow.check import check_field_images, scale_names
-from eorinfer.imageflow.model import FieldFlow
+from eorinfer.imageflow.check import check_images, scale_names
+from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood import sampled
 from eorinfer.run import field_validation
-from eorinfer.run import image_flow as field_run
+from eorinfer.run import image_flow as image_flow_run
 from eorinfer.run.config import load_config
 from eorinfer.training.data import validation_rows
 from simulators import GaussianField
@@ -35,7 +35,7 @@ TABLES: dict[str, Any] = {
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(field_run, "START_DRAWS", 100)
+        patch.setattr(image_flow_run, "START_DRAWS", 100)
         patch.setattr(field_validation, "POINTS", {1: 60, 2: 25})
         yield
 
@@ -71,7 +71,7 @@ def test_a_flow_is_calibrated_and_as_wide_as_the_exact_posterior(run: Path, caps
     assert found["method"] == "field-flow"
     assert found["truths"] == 30
     assert found["left_out"] == 0
-    assert found["posterior"] == FieldFlow.load(run / "run/field").facts["key"]
+    assert found["posterior"] == ImageFlow.load(run / "run/field").facts["key"]
     for name in ("log_amplitude", "slope"):
         assert found["recovery"][name]["inside_68"] > 0.4
         assert found["widths_over"]["exact"]["std"][name]["median"] == pytest.approx(1.0, abs=0.2)
@@ -95,7 +95,7 @@ def test_a_flow_is_calibrated_and_as_wide_as_the_exact_posterior(run: Path, caps
 def too_sure(log_likelihood: Callable[..., Any]) -> Callable[..., Any]:
     """A likelihood to the fourth power: posteriors of half the width."""
 
-    def likelihood(self: FieldFlow, observation: Observation) -> Callable[..., Any]:
+    def likelihood(self: ImageFlow, observation: Observation) -> Callable[..., Any]:
         one = log_likelihood(self, observation)
 
         def sharper(y: NDArray[np.float64]) -> Any:
@@ -109,7 +109,7 @@ def too_sure(log_likelihood: Callable[..., Any]) -> Callable[..., Any]:
 def test_one_that_is_too_sure_ends_with_1(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(FieldFlow, "likelihood", too_sure(FieldFlow.likelihood))
+    monkeypatch.setattr(ImageFlow, "likelihood", too_sure(ImageFlow.likelihood))
     assert validate(run) == 1
     assert capsys.readouterr().err.startswith("eorinfer: NOT calibrated: ")
     found = read_json(run / "run/validation.json")
@@ -120,7 +120,7 @@ def test_one_that_is_too_sure_ends_with_1(
 def test_beside_an_npe_its_samples_are_weighed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     npe = {"inference": {"method": "npe", "rounds": [240], "predictive": 0}, "training": {"steps": 60, "ensemble": 1}}
     assert call("infer", config(run, **(TABLES | npe)), "--out", run / "run") == 0
-    found = field_validation.field_subject(load_config(run / "run.toml"), run / "run")
+    found = field_validation.image_flow_subject(load_config(run / "run.toml"), run / "run")
     assert found.proposal is not None
     capsys.readouterr()
     assert validate(run, training=npe["training"]) in (0, 1)
@@ -182,7 +182,7 @@ def observed(noise: float, scale: float = 1.0) -> NDArray[np.float32]:
 
 def test_an_observation_unlike_the_images_of_training_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong unit, by the one scale of an isotropic flow: in infer, validate, the summary and the page."""
-    known = FieldFlow.load(run / "run/field").known
+    known = ImageFlow.load(run / "run/field").known
     assert known is not None
     held = validation_rows((rows := Bank.open(run / "run/bank").rows()).seed, 0.1)
     assert known.y == pytest.approx(rows.theta[held])
@@ -223,13 +223,13 @@ def test_the_wrong_noise_is_seen_at_its_scale(tmp_path: Path) -> None:
     }
     path = config(tmp_path, **tables)
     assert call("infer", path, "--out", tmp_path / "run") == 0
-    flow = FieldFlow.load(tmp_path / "run/field")
+    flow = ImageFlow.load(tmp_path / "run/field")
     y = np.full((20, 1), -1.5)
     rates = {}
     for noise in (0.3, 1.0):
         clean = [GaussianField(cells=8, box_length=8.0).simulate(np.array([0.5, -1.5]), i)["field"] for i in range(20)]
         drawn = np.random.default_rng(2).standard_normal((20, 1, 8, 8))
-        checks = check_field_images(flow, np.asarray(np.array(clean) + noise * drawn, np.float32), y)
+        checks = check_images(flow, np.asarray(np.array(clean) + noise * drawn, np.float32), y)
         rates[noise] = np.mean([one.unlike for one in checks])
         furthest = [one.deviations[0][0] for one in checks]
     assert scale_names(flow) == ("ln p at 2 x 2 cells", "ln p at 4 x 4 cells", "ln p at 8 x 8 cells")

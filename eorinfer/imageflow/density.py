@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class ImageFlow(nn.Module):
+class ImageDensity(nn.Module):
     """p(x | y) of maps x (B, C, *cells) under conditions y (B, P), by an invertible map to white noise.
 
     Parameters
