@@ -1,6 +1,6 @@
 """How fast is a bank beside a plain array on the same disk? Opening, random batches, verification.
 
-    python benchmarks/bank_storage.py --rows 100000 --cells 32
+    python -m benchmarks.bank_storage --rows 100000 --cells 32
 
 "Cold" is after the operating system was told to forget the files, "warm" after they were read once.
 Needs twice the bank's size on the disk of --folder, for the plain array beside it.

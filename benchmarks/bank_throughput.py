@@ -4,8 +4,8 @@ The plain loop calls `py21cmfast.run_coeval` in this process with the same input
 `write=False`, initial conditions computed in each call. The bank is filled by worker processes that are
 already running; what their start takes is printed by itself. Both run here and now, on the same machine.
 
-    python benchmarks/bank_throughput.py [--rows 16] [--workers 2] [--spin-temperature] [--share 4]
-    python benchmarks/bank_throughput.py --memory 300
+    python -m benchmarks.bank_throughput [--rows 16] [--workers 2] [--spin-temperature] [--share 4]
+    python -m benchmarks.bank_throughput --memory 300
 
 On a machine that others use too the wall times say little: the last column, from CPU seconds, is what two idle
 cores would give.

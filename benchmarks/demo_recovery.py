@@ -4,7 +4,7 @@ Takes the round-1 posterior of a run (it holds for any observation), simulates f
 seeds of their own, observes each once, and prints widths relative to the prior and how
 often the truth is inside the 68% and 95% intervals.
 
-    python benchmarks/demo_recovery.py examples/demo.toml runs/demo [--mocks 20]
+    python -m benchmarks.demo_recovery examples/demo.toml runs/demo [--mocks 20]
 """
 
 import argparse

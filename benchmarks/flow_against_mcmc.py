@@ -1,7 +1,7 @@
 """Are posteriors from images better than a power-spectrum MCMC? The contests of examples/, which the package holds.
 
-    python benchmarks/flow_against_mcmc.py --out DIR                  the small one on 21cm images, and Gaussian fields
-    python benchmarks/flow_against_mcmc.py --out DIR --contests full   nine parameters: days of many cores, resumable
+    python -m benchmarks.flow_against_mcmc --out DIR                  the small one on 21cm images, and Gaussian fields
+    python -m benchmarks.flow_against_mcmc --out DIR --contests full   nine parameters: days of many cores, resumable
 
 The same as `eorinfer benchmark examples/contest.toml --out DIR/contest` and so on; what is there is not made again.
 """

@@ -5,9 +5,9 @@ in [-3, 0], truths from the prior; posteriors are held against samples of the ex
 [-4, 1], truths with a variance of the log-density between 0.3 and 1; there is no exact answer, and the image
 posterior is held against NPE on the power spectrum.
 
-    python benchmarks/known_answer.py --out DIR                      everything: hours
-    python benchmarks/known_answer.py --out DIR 2d-32-1000 --branches default --seeds 1
-    python benchmarks/known_answer.py --out DIR --table              only the tables, of what is there
+    python -m benchmarks.known_answer --out DIR                      everything: hours
+    python -m benchmarks.known_answer --out DIR 2d-32-1000 --branches default --seeds 1
+    python -m benchmarks.known_answer --out DIR --table              only the tables, of what is there
 
 Each network ensemble that is done is kept in DIR, so that a rerun continues, and several
 processes may share the work by naming different cases, branches or seeds.

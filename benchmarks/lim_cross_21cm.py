@@ -1,7 +1,7 @@
 """How do 21cm and [OIII] galaxies go together during reionization, and would SKA-Low and SPHEREx see it?
 
-    python benchmarks/lim_cross_21cm.py                              six processor's minutes, 2.3 GB
-    python benchmarks/lim_cross_21cm.py --cells 64 --seeds 2         a quick look
+    python -m benchmarks.lim_cross_21cm                              six processor's minutes, 2.3 GB
+    python -m benchmarks.lim_cross_21cm --cells 64 --seeds 2         a quick look
 
 A box of 21cmFAST at z = 7.5 as deep as eight channels of SPHEREx (199 Mpc), with the halos that ionise it (above 1e9
 Msun), three escape fractions for the same galaxies, and so three neutral fractions. [OIII] follows 21cmFAST's star

@@ -1,8 +1,8 @@
 """Are the line-intensity mocks right, and what do they cost?
 
-    python benchmarks/lim_mocks.py                                   all parts: some minutes
-    python benchmarks/lim_mocks.py --parts clustering --pinocchio tests/data/pinocchio
-    python benchmarks/lim_mocks.py --parts speed --maps 300
+    python -m benchmarks.lim_mocks                                   all parts: some minutes
+    python -m benchmarks.lim_mocks --parts clustering --pinocchio tests/data/pinocchio
+    python -m benchmarks.lim_mocks --parts speed --maps 300
 
 counts      Halos by mass over the mass function, with the Poisson error.
 clustering  One-point statistics of maps weighted by luminosity, in boxes of 128 Mpc/h of halos above 5e11 Msun/h

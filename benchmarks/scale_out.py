@@ -1,6 +1,6 @@
 """What does the coordinator of a campaign carry? A cheap simulator on a Dask cluster of this machine.
 
-    python benchmarks/scale_out.py --rows 100000 --workers 8
+    python -m benchmarks.scale_out --rows 100000 --workers 8
 
 Prints rows per second, the memory of the coordinator (client and scheduler are one process here) at each tenth of the
 campaign, and the bytes that went through its sockets, as the kernel counts them (Linux).

@@ -1,6 +1,6 @@
 """Which simulation to train on? Posteriors of observations that another model made, and whether a warning was given.
 
-    python benchmarks/sensitivity.py examples/contest.toml runs/contest --out DIR
+    python -m benchmarks.sensitivity examples/contest.toml runs/contest --out DIR
 
 Takes what a contest has trained, and asks it about the same parameters and realisations as they look
 

@@ -1,8 +1,8 @@
 """Does separating the lines before inference help? Posteriors of both amplitudes, by what the networks see.
 
-    python benchmarks/separated_inference.py --out DIR                          the deep fields: hours of one core
-    python benchmarks/separated_inference.py --out DIR --noise 0.1              a tenth of that noise
-    python benchmarks/separated_inference.py --out DIR --simulations 1200 --separation-simulations 1200 --steps 1000
+    python -m benchmarks.separated_inference --out DIR                          the deep fields: hours of one core
+    python -m benchmarks.separated_inference --out DIR --noise 0.1              a tenth of that noise
+    python -m benchmarks.separated_inference --out DIR --simulations 1200 --separation-simulations 1200 --steps 1000
 
 Maps of examples/lim.toml with two parameters. A separator is trained on realisations that no posterior sees; then
 networks of the same size are trained on the same simulations, on

@@ -1,8 +1,8 @@
 """How well does the conditional GAN separate Halpha and [OIII], beside a Wiener filter and the absolute error alone?
 
-    python benchmarks/separation.py --out DIR                            all parts: hours of one core
-    python benchmarks/separation.py --out DIR --parts cases --cases noise-free --losses talk
-    python benchmarks/separation.py --out DIR --pixels 256 --maps 30000 --steps 3500 --width 64 --widest 512   on a GPU
+    python -m benchmarks.separation --out DIR                            all parts: hours of one core
+    python -m benchmarks.separation --out DIR --parts cases --cases noise-free --losses talk
+    python -m benchmarks.separation --out DIR --pixels 256 --maps 30000 --steps 3500 --width 64 --widest 512   on a GPU
 
 cases        Trains on slabs of both lines and scores on held-out realisations: without noise, with that of SPHEREx's
              deep fields, and with a tenth of it, which is what lines of ten times the luminosity (amplitude 10, as the

@@ -1,7 +1,7 @@
 """Does the third dimension help to separate lines? Cubes against their single channels, on the same mocks.
 
-    python benchmarks/separation_cubes.py --out DIR                        two to three hours of one core
-    python benchmarks/separation_cubes.py --out DIR --realisations 60 --steps 300 --slice-steps 1200
+    python -m benchmarks.separation_cubes --out DIR                        two to three hours of one core
+    python -m benchmarks.separation_cubes --out DIR --realisations 60 --steps 300 --slice-steps 1200
 
 Light-cones with a cube A in which Halpha is at z = 1.3 and a cube B in which [OIII] is at the same redshifts: one
 structure, in two lines, each among interlopers. The 3D network takes both cubes and finds Halpha of A and [OIII] of

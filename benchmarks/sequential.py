@@ -4,7 +4,7 @@ A 2D Gaussian field of 32 cells with white noise 0.3, as in known_answer.py. Eac
 simulations in one round, with truncated proposals, and with NPE-C's atomic loss, in rounds of one
 half and two quarters; two networks each time.
 
-    python benchmarks/sequential.py --out DIR [--simulations 600] [--observations 4] [--table]
+    python -m benchmarks.sequential --out DIR [--simulations 600] [--observations 4] [--table]
 
 Each inference that is done is kept in DIR, so that a rerun continues.
 """
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from known_answer import CASES, SAMPLES, SIGMA, compare, observe
 
+from benchmarks.known_answer import CASES, SAMPLES, SIGMA, compare, observe
 from eorinfer import Observation, Run
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal

@@ -4,8 +4,8 @@ For each share a posterior is trained on the same number of simulations at the s
 the mean log density of the truth over fresh mocks that share nothing. Differences are taken mock by mock, with their
 standard error; the standard deviation over repeats shows how much of a difference training itself makes.
 
-    python benchmarks/sharing.py gaussian [--simulations 500] [--mocks 1000] [--repeats 3]
-    python benchmarks/sharing.py 21cmfast [--simulations 240] [--mocks 100] [--repeats 2]
+    python -m benchmarks.sharing gaussian [--simulations 500] [--mocks 1000] [--repeats 3]
+    python -m benchmarks.sharing 21cmfast [--simulations 240] [--mocks 100] [--repeats 2]
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """How fast is training, and how much memory does it take, beside sbi's own on the same network and rows?
 
-    python benchmarks/training_throughput.py                         everything: about half an hour
-    python benchmarks/training_throughput.py --parts sbi memory
-    python benchmarks/training_throughput.py --parts gpu             under 10 minutes, on a machine that has a GPU
+    python -m benchmarks.training_throughput                         everything: about half an hour
+    python -m benchmarks.training_throughput --parts sbi memory
+    python -m benchmarks.training_throughput --parts gpu             under 10 minutes, on a machine that has a GPU
 
 Each measurement is a process of its own, with one thread. Its seconds begin with opening a bank that is on disk and
 end with a posterior that can be sampled; simulations, imports and building the network are not counted.

@@ -1,4 +1,4 @@
-"""Slices of 21cm boxes of a run, observed in white noise: what field_21cm.py and its parts look at."""
+"""Slices of 21cm boxes of a run, observed in white noise: what maps_21cm.py and its parts look at."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,6 +1,6 @@
 """The neutral fraction of 21cm maps: posteriors of flows on images beside a CNN with Gaussian errors and NPE.
 
-A part of field_21cm.py.
+A part of maps_21cm.py.
 """
 
 import time
@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from field_maps import Maps, observed
-from field_worlds import other_sources
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks.imageflow.other_sources import other_sources
+from benchmarks.imageflow.slices import Maps, observed
 from eorinfer import Run
 from eorinfer.imageflow.conditions import image_flow_observable
 from eorinfer.imageflow.model import ImageFlow

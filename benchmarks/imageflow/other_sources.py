@@ -1,11 +1,10 @@
-"""21cm maps of other source models than the one that field_21cm.py trains on. A part of it."""
+"""21cm maps of other source models than the one that maps_21cm.py trains on. A part of it."""
 
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from field_maps import Maps, observed_rows
-
+from benchmarks.imageflow.slices import Maps, observed_rows
 from eorinfer import Run
 from eorinfer.core.progress import for_terminal
 from eorinfer.run.config import check_config

@@ -1,6 +1,6 @@
-"""How well does the flow on the images do on 21cm maps? The part ``21cm`` of field_flow.py.
+"""How well does the image flow do on 21cm maps?
 
-    python benchmarks/field_flow.py --out DIR --parts 21cm
+    python -m benchmarks.imageflow.maps_21cm --out DIR         an hour and more
 
 Boxes, survey and condition of examples/field.toml: 21cmFAST at z = 9, slices of 32² cells of 4 Mpc with 1 mK of noise,
 conditioned on the neutral fraction of the slice; a fifth of the boxes is held out. Four flows are trained by the same
@@ -13,16 +13,17 @@ statistics  in bins of the neutral fraction, of maps made at the very neutral fr
             cumulative distributions of the cells, the bispectrum (equilateral and squeezed) and the mean free path in
             ionised regions (tools21cm; below 5 mK). Beside each: its sampling error, from a bootstrap over boxes and
             over made maps. Against held-out boxes and, with a smaller error, against all boxes.
-            21cm/field_21cm.png shows some.
+            DIR/field_21cm.png shows some.
 posterior   of the neutral fraction of 200 held-out maps, spread evenly over it: rms error, how often the truth is
             in the central 68 and 95%, and ln q at the truth; beside a CNN with Gaussian errors and NPE that were
             trained on the same maps. Also on maps with half and twice the noise that training saw.
 alarm       whether ln p by scale says that maps have other noise, are of another source model (21cmFAST's Park19
-            template, with spin temperature and recombinations) or have a residual of foregrounds: see field_alarms.py.
+            template, with spin temperature and recombinations) or have a residual of foregrounds: see alarms.py.
 """
 
 import argparse
 import math
+import os
 import time
 import tomllib
 from collections.abc import Callable
@@ -31,15 +32,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import image_flows
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import torch
-from field_alarms import alarms
-from field_maps import Maps, observed
-from neutral_fraction import posteriors
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
+from benchmarks.imageflow import other_flows
+from benchmarks.imageflow.alarms import alarms
+from benchmarks.imageflow.neutral_fraction import posteriors
+from benchmarks.imageflow.slices import Maps, observed
 from eorinfer import Run
 from eorinfer.core.progress import for_terminal
 from eorinfer.figures.corner import COLOURS
@@ -52,7 +55,7 @@ from eorinfer.run.config import check_config
 from eorinfer.settings.inference import ImageFlowSettings, PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 
-CONFIG = Path(__file__).parents[1] / "examples" / "field.toml"
+CONFIG = Path(__file__).parents[2] / "examples" / "field.toml"
 SHOWN = (0.1, 0.3, 0.5, 0.7, 0.9)
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 #: Maps of each bin, bootstrap draws, and where a cell counts as ionised, in mK.
@@ -77,14 +80,17 @@ def kinds(settings: ImageFlowSettings) -> dict[str, tuple[Build, ImageFlowSettin
     return {
         "multiscale": (build_network, settings),
         "isotropic": (build_network, settings.model_copy(update=isotropic)),
-        "coupling": (image_flows.coupling, glow),
-        "gaussian": (image_flows.gaussian, few),
+        "coupling": (other_flows.coupling, glow),
+        "gaussian": (other_flows.gaussian, few),
     }
 
 
-def maps_21cm(arguments: argparse.Namespace) -> None:
-    """Train what is not there, and print all."""
-    out = arguments.out / "21cm"
+def main() -> None:
+    """Train the flows that the folder does not have, and print all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bank, the flows and the picture")
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
     run = Run(check_config(CONFIG, tomllib.loads(CONFIG.read_text())), out, for_terminal())
     run.simulate()
     settings = run.config.tables.field
@@ -307,3 +313,7 @@ def mean_free_path(image: Array, iterations: int = 1000) -> float:
     length, density = tools21cm.mfp(image, xth=IONISED, upper_lim=True, **settings)
     # What it calls the density is length times density, and its first length is zero.
     return float(density[1:].sum() / (density[1:] / length[1:]).sum())
+
+
+if __name__ == "__main__":
+    main()

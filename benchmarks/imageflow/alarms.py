@@ -1,6 +1,6 @@
 """Does ln p by scale tell maps of another world? Other noise, another source model, a residual of foregrounds.
 
-A part of field_21cm.py. Maps of one half of the held-out boxes are known, those of the other half are asked about as
+A part of maps_21cm.py. Maps of one half of the held-out boxes are known, those of the other half are asked about as
 they look
 
 as trained     and with half and twice the noise,
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from field_maps import Maps, observed
-from field_worlds import other_sources
-from neutral_fraction import NOISES, flow_posteriors
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.imageflow.neutral_fraction import NOISES, flow_posteriors
+from benchmarks.imageflow.other_sources import other_sources
+from benchmarks.imageflow.slices import Maps, observed
 from eorinfer import Run
 from eorinfer.imageflow.alarm import KnownImages, scale_p_values
 from eorinfer.imageflow.model import ImageFlow
