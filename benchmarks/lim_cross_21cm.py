@@ -190,7 +190,7 @@ def observed(boxes: tuple[Made, ...], cells: int, draws: int) -> tuple[NDArray, 
     error = cross.std(0).numpy()
     noise_power = [torch.cat([getattr(pair, name)[0] for pair in found]).mean(0) for name in ("first", "second")]
     signal_power = [torch.cat([getattr(p, name)[0] for p in signals]).mean(0) for name in ("cross", "first", "second")]
-    gaussian = Pair(signal_power[0], *noise_power, spectrum.counts).error.numpy()
+    gaussian = Pair(signal_power[0], noise_power[0], noise_power[1], spectrum.counts).error.numpy()
     unseen = torch.cat([p.cross[0] for p in signals]).std(0).numpy()
 
     field = np.rad2deg(SIDE / comoving_distance(REDSHIFT)) ** 2

@@ -27,7 +27,7 @@ from simulators.lim.cosmology import Cosmology, tinker_bias
 from simulators.lim.halos import Halos, box_halos
 from simulators.lim.lightcone import MPC, NANOWATT
 from simulators.lim.lines import LINES, gong17, scattered
-from simulators.lim.mock import LimMock
+from simulators.lim.mock import LimMock, LineName
 from simulators.lim.pinocchio import read_catalog
 
 COSMOLOGY = Cosmology()
@@ -77,14 +77,15 @@ def clustering(arguments: argparse.Namespace) -> None:
         error = np.std(np.mean(np.reshape(found, (arguments.seeds, 6, 3)), axis=1), axis=0) / arguments.seeds**0.5
         texts = [f"{m:.2f} +- {e:.2f} ({m / w:.2f})" for m, e, w in zip(mean, error, wanted, strict=True)]
         print(f"z = {z}: {', '.join(texts)}; PINOCCHIO {wanted}")
-    k_edges = np.array([0.1, 0.2, 0.35, 0.5, 0.75, 1.0]) * COSMOLOGY.h
     k_edges = np.array([0.15, 0.25, 0.4, 0.6, 0.8, 1.0]) * COSMOLOGY.h
     side, lowest = 100 / COSMOLOGY.h, 5e11 / COSMOLOGY.h
     for path in sorted(arguments.pinocchio.glob("pinocchio.*.b128.catalog.out*")):
         z = float(path.name.split(".")[1] + "." + path.name.split(".")[2])
         boxes = [box_halos(COSMOLOGY, z, side, 128, (lowest, 1e16), seed) for seed in range(arguments.seeds)]
-        stored = read_catalog(path)
-        stored = Halos(stored.mass, stored.position, stored.velocity, np.full(len(stored.mass), z), (side,) * 3)
+        catalog = read_catalog(path)
+        redshift = np.full(len(catalog.mass), z, np.float32)
+        position, velocity = (values.astype(np.float32) for values in (catalog.position, catalog.velocity))
+        stored = Halos(catalog.mass, position, velocity, redshift, (side,) * 3)
         stored = stored[stored.mass > lowest]
         print(f"against the stored box of 100 Mpc/h, z = {z}; error of one box")
         ours = np.array([power(halos.position, side, k_edges) for halos in boxes])
@@ -100,8 +101,8 @@ def clustering(arguments: argparse.Namespace) -> None:
         shot = side**3 / np.mean([len(halos) for halos in boxes])
         k = np.geomspace(k_edges[0], k_edges[2], 20)
         linear = np.average(COSMOLOGY.power(k), weights=k**3) * COSMOLOGY.growth(z) ** 2  # as modes are
-        found = np.mean([power(halos.position, side, k_edges[[0, 2]]) for halos in boxes]) - shot
-        print(f"    bias at k = 0.15-0.4 h/Mpc: {np.sqrt(found / linear):.2f}, Tinker et al. {bias:.2f}")
+        clustered = np.mean([power(halos.position, side, k_edges[[0, 2]]) for halos in boxes]) - shot
+        print(f"    bias at k = 0.15-0.4 h/Mpc: {np.sqrt(clustered / linear):.2f}, Tinker et al. {bias:.2f}")
 
 
 def jackknife(halos: Halos, z: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -143,7 +144,8 @@ def lines(arguments: argparse.Namespace) -> None:
     simulator = mock(["A_HA", "SCATTER"], mass_min=10.0, pixels=64, pixel=1.6)
     maps = [simulator.simulate(np.array([1e-9 * i, 0.2]), i // 4) for i in range(4 * arguments.seeds)]
     print("mean intensity of maps over the analytic integral, error of the mean; nW/m^2/sr")
-    for name in ("ha", "oiii"):
+    names: tuple[LineName, ...] = ("ha", "oiii")
+    for name in names:
         low, high = simulator.grid.redshifts(LINES[name].wavelength)
         z = (low + high) / 2
         m, density, _ = COSMOLOGY.mass_function(z)
@@ -224,7 +226,9 @@ def statistics(halos: Halos, z: float, axis: int, half: int, empty: list[int] | 
     across = halos.position[inside][:, [i for i in range(3) if i != axis]]
     weights = gong17(halos.mass[inside], np.full(int(inside.sum()), z))
     cells = round(side * COSMOLOGY.h / 2)
-    image = np.histogram2d(*across.T, bins=cells, range=[(0, side)] * 2, weights=weights)[0]
+    image = np.histogram2d(across[:, 0], across[:, 1], bins=cells, range=np.array([(0.0, side)] * 2), weights=weights)[
+        0
+    ]
     if empty is not None:
         quarters = image.reshape(2, cells // 2, 2, cells // 2)
         image = np.concatenate([quarters[i, :, j].ravel() for i in range(2) for j in range(2) if [i, j] != empty])

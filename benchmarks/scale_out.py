@@ -49,7 +49,8 @@ def measure(folder: Path, rows: int, workers: int, cells: int, shard_rows: int) 
     bank = Bank.create(folder / "bank", simulator)
     theta = np.random.default_rng(0).uniform([-2.0, -3.0], [3.0, 0.0], (rows, 2))
     plan = bank.add(Plan("01-bench", 1, "prior", shard_rows, theta, np.arange(rows, dtype=np.uint64)))
-    done, marks = 0, []
+    done = 0
+    marks: list[tuple[int, float]] = []
     sockets = Sockets()
 
     def report(what: ShardReport) -> None:
@@ -95,9 +96,10 @@ class Sockets:
     def total(self) -> tuple[int, int]:
         """Bytes sent and received."""
         zero = (0, 0)
-        return tuple(
+        sent, received = (
             sum(last[i] - self._first.get(name, zero)[i] for name, last in self._last.items()) for i in range(2)
         )
+        return sent, received
 
     def _look(self) -> None:
         while True:

@@ -15,6 +15,7 @@ What is there already is not simulated again.
 import argparse
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,8 @@ def observations(run: Run, arguments: argparse.Namespace, name: str) -> tuple[np
     truths = simulated_truths(world.parts, nothing, arguments.truths)
     clean = torch.from_numpy(world.bank.read(run.config.observable.name, truths))
     cells = run.config.observable.cells
-    clean = clean[(..., *(slice(0, n) for n in cells))]
+    corner: tuple[Any, ...] = (..., *(slice(0, n) for n in cells))
+    clean = clean[corner]
     tables = check_config(arguments.config, tomllib.loads(arguments.config.read_text()) | {"survey": survey}).tables
     observe = build_survey(tables.survey, run.config.observable)
     with torch.no_grad():

@@ -121,6 +121,7 @@ class Job:
         """Fresh, and once forth and back on a batch of noise, so that all that is needed is loaded."""
         torch.manual_seed(1)
         network = self.architecture.build(self.prior, self.simulator.observables[0])
+        assert isinstance(network, PosteriorNetwork)
         theta = torch.from_numpy(self.prior.sample(self.batch, np.random.default_rng(1)))
         network.loss(theta, torch.randn(self.batch, *self.simulator.observables[0].shape)).mean().backward()
         network.zero_grad()

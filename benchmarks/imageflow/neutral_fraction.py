@@ -159,15 +159,19 @@ def regression(run: Run, flow: ImageFlow, name: str, out: Path) -> Any:
         return network.eval()
     rows = run.training_rows(run.observe())
     held = validation_rows(rows.seed, config.tables.training.validation_fraction)
-    data = []
-    for some in (rows[~held], rows[held]):
-        y = row_conditions(run.parts.bank, some, config.prior, config.tables.field)
-        data.append(Conditioned(Cubes(run.parts.bank, config.observable.name, some), y))
+    training, validation = (
+        Conditioned(
+            Cubes(run.parts.bank, config.observable.name, rows[chosen]),
+            row_conditions(run.parts.bank, rows[chosen], config.prior, config.tables.field),
+        )
+        for chosen in (~held, held)
+    )
     images = ImageFlowTask(flow.network, run.parts.survey, image.symmetry, 0.0, slice_first=True)
-    observed = images.observe(data[0].__getitems__(list(range(128))), torch.Generator().manual_seed(1))[1]
+    observed = images.observe(training.__getitems__(list(range(128))), torch.Generator().manual_seed(1))[1]
     network.embedding.fit_scaling(observed)
     start = time.process_time()
-    record = fit(Task(network, images), *data, TRAINING, folder=out / f"{name}.fit", seed=1, title=name)
+    task = Task(network, images)
+    record = fit(task, training, validation, TRAINING, folder=out / f"{name}.fit", seed=1, title=name)
     seconds = time.process_time() - start
     print(f"{name}: {record.validation_loss:.3f} nats less the prior's in validation, {seconds:.0f} s of the processor")
     save_file({key: value.contiguous() for key, value in network.state_dict().items()}, file)

@@ -39,7 +39,8 @@ class Coupling(nn.Module):
         self.last = nn.Conv2d(WIDTH, 2 * (channels - self.kept), 3)
         self.condition = nn.Sequential(nn.Linear(condition, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH))
         nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        if self.last.bias is not None:
+            nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) to the same, and the log-determinant (B,) float64."""
@@ -70,6 +71,8 @@ class Coupling(nn.Module):
 class CouplingFlow(ImageDensity):
     """Glow on maps: squeezed again and again, half of the channels set aside each time, without a prior network."""
 
+    moments: Tensor
+
     def __init__(self, shape: tuple[int, ...], low: Tensor, high: Tensor) -> None:
         super().__init__(shape, low, high)
         channels, stages = shape[0], []
@@ -87,9 +90,9 @@ class CouplingFlow(ImageDensity):
         log_det = -math.prod(self.shape) * self.moments[1].double().log().expand(len(x))
         for i, stage in enumerate(self.stages):
             x = F.pixel_unshuffle(x, 2)
-            for layer in stage:
-                x, one = layer(x, u)
-                log_det = log_det + one
+            for layer in stage.children():
+                x, log_scale = layer(x, u)
+                log_det = log_det + log_scale
             if i + 1 < SQUEEZINGS:
                 x, done = x.chunk(2, dim=1)
                 aside.append(done.flatten(1))
@@ -108,7 +111,8 @@ class CouplingFlow(ImageDensity):
         for i, stage in reversed(list(enumerate(self.stages))):
             if i + 1 < SQUEEZINGS:
                 x = torch.cat([x, parts[i]], dim=1)
-            for layer in reversed(stage):
+            for layer in reversed(list(stage.children())):
+                assert isinstance(layer, Coupling)
                 x = layer.inverse(x, u)
             x = F.pixel_shuffle(x, 2)
         return x * self.moments[1] + self.moments[0]
@@ -126,7 +130,8 @@ class CouplingFlow(ImageDensity):
         x = (x - x.mean()) / x.std()
         for i, stage in enumerate(self.stages):
             x = F.pixel_unshuffle(x, 2)
-            for layer in stage:
+            for layer in stage.children():
+                assert isinstance(layer, Coupling)
                 layer.shift.copy_(x.mean((0, 2, 3)))
                 layer.scale.copy_(-x.std((0, 2, 3)).log())
                 x = layer(x, u)[0]

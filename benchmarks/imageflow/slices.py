@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from eorinfer import Run
 from eorinfer.bank.rows import Rows
 from eorinfer.imageflow.training import row_conditions
+from eorinfer.settings.survey import WhiteNoise
 from eorinfer.training.data import validation_rows
 
 
@@ -38,6 +39,8 @@ def observed_rows(run: Run, rows: Rows, noise: float | None = None) -> Maps:
     config = run.config
     y = row_conditions(run.parts.bank, rows, config.prior, config.tables.field)
     clean = torch.from_numpy(run.parts.bank.read(config.observable.name, rows)).movedim(-1, 1).flatten(0, 1)
-    sigma = config.tables.survey.sigma if noise is None else noise  # type: ignore[union-attr]
+    survey = config.tables.survey
+    assert isinstance(survey, WhiteNoise)
+    sigma = survey.sigma if noise is None else noise
     x = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(7))
     return Maps(x, y.flatten(0, 1), np.repeat(np.arange(len(rows)), y.shape[1]))
