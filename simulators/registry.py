@@ -2,14 +2,13 @@
 
 import hashlib
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simulators.base import Simulator, fingerprint_of
+from simulators.base import Simulator, SimulatorSettings, fingerprint_of
+from simulators.parts import UnknownPart, is_own, load_part
 
 #: Kind of simulator and where its class is; imported only when asked for.
 KINDS = {
@@ -45,13 +44,23 @@ def build(settings: Mapping[str, Any], beside: Path | None = None) -> Simulator:
     """
     kind = settings.get("kind")
     cls = simulator_class(kind, beside)
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise UnknownSimulator(_incomplete(kind, missing))
     try:
         simulator = cls(**settings)
     except TypeError as error:
         raise UnknownSimulator(f'kind = "{kind}" cannot be made from these settings: {error}') from error
     if not isinstance(simulator, Simulator):
-        raise UnknownSimulator(f'kind = "{kind}" lacks part of a simulator; derive it from simulators.GaussianField')
+        members = [name for name in vars(Simulator) if not name.startswith("_")]
+        raise UnknownSimulator(_incomplete(kind, [name for name in members if not hasattr(simulator, name)]))
     return simulator
+
+
+def _incomplete(kind: object, missing: list[str]) -> str:
+    """Say what a user's class needs to be a simulator, and what gives most of it."""
+    own = ", ".join(sorted(SimulatorSettings.__abstractmethods__))
+    base = f"derive it from simulators.SimulatorSettings, which asks for {own} alone"
+    return f'kind = "{kind}" is no simulator yet: it has no {", ".join(missing)}; {base}'
 
 
 def simulator_class(kind: object, beside: Path | None = None) -> Any:
@@ -70,8 +79,11 @@ def simulator_class(kind: object, beside: Path | None = None) -> Any:
     if kind in KINDS:
         module_name, class_name = KINDS[kind].split(":")
         return getattr(importlib.import_module(module_name), class_name)
-    if ":" in kind:
-        return _user_class(kind, beside)
+    if is_own(kind):
+        try:
+            return load_part(kind, beside).value
+        except UnknownPart as error:
+            raise UnknownSimulator(f"kind = {error}") from error
     raise UnknownSimulator(f'kind = "{kind}" is not known: one of {known}')
 
 
@@ -86,50 +98,3 @@ def fingerprint(simulator: Simulator) -> str:
     source = inspect.getsourcefile(type(simulator))
     text = Path(source).read_bytes() if source else b""
     return fingerprint_of({"own": simulator.fingerprint(), "source": hashlib.sha256(text).hexdigest()})
-
-
-def _user_class(kind: str, beside: Path | None) -> Any:
-    module_name, _, class_name = kind.partition(":")
-    try:
-        module = _load_beside(module_name, beside) or importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name:
-            raise UnknownSimulator(f'kind = "{kind}": importing "{module_name}" failed: {error}') from error
-        where = f"in {beside} or " if beside else ""
-        raise UnknownSimulator(f'kind = "{kind}": there is no {module_name}.py {where}on the path') from error
-    except Exception as error:  # a user's module may do anything
-        raise UnknownSimulator(
-            f'kind = "{kind}": importing "{module_name}" failed: {type(error).__name__}: {error}'
-        ) from error
-    try:
-        return getattr(module, class_name)
-    except AttributeError as error:
-        raise UnknownSimulator(f'kind = "{kind}": {module.__file__} has no class "{class_name}"') from error
-
-
-def _load_beside(module_name: str, folder: Path | None) -> Any:
-    """Import FOLDER/module.py under a name of its own, so that it hides no other module."""
-    if folder is None:
-        return None
-    path = folder.joinpath(*module_name.split(".")).with_suffix(".py")
-    if not path.is_file():
-        return None
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    name = f"_user_simulator_{digest}_{module_name}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    # A user's module may import its neighbours.
-    sys.path.insert(0, str(folder))
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.path.remove(str(folder))
-    return module

@@ -1,7 +1,6 @@
 """The config: one TOML file, checked whole before anything is computed."""
 
 import inspect
-import shutil
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from eorinfer.settings.contest import check_contest
 from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.tables import Tables
 from simulators import Observable, SimulationError, Simulator
+from simulators.parts import copy_source
 from simulators.registry import simulator_class
 
 Task = Literal["run", "mocks", "separation"]
@@ -88,13 +88,8 @@ class Config:
         with whole_file(path) as temporary:
             temporary.write_bytes(tomli_w.dumps(self.content()).encode())
         if self.simulator.kind not in simulators.KINDS:
-            module = Path(*self.simulator.kind.partition(":")[0].split(".")).with_suffix(".py")
             source = inspect.getsourcefile(type(self.simulator))
-            copy = path.resolve().parent / module
-            if source and Path(source) == self.folder / module != copy:
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                with whole_file(copy) as temporary:
-                    shutil.copyfile(source, temporary)
+            copy_source(self.simulator.kind, Path(source) if source else None, self.folder, path.resolve().parent)
 
 
 def load_config(path: Path, task: Task = "run") -> Config:

@@ -93,7 +93,7 @@ def test_an_edit_of_the_source_changes_the_fingerprint(folder: Path) -> None:
         (3, 'kind = 3 is no text: one of "gaussian-field"'),
         ("gaussian", 'kind = "gaussian" is not known: one of "gaussian-field"'),
         ("yours:Mine", 'kind = "yours:Mine": there is no yours.py in FOLDER or on the path'),
-        ("mine:Yours", 'kind = "mine:Yours": FOLDER/mine.py has no class "Yours"'),
+        ("mine:Yours", 'kind = "mine:Yours": FOLDER/mine.py has no class or function "Yours"'),
         (
             "lacks:Mine",
             'kind = "lacks:Mine": importing "lacks" failed: No module named \'nothing_of_the_kind\'',
@@ -104,7 +104,14 @@ def test_an_edit_of_the_source_changes_the_fingerprint(folder: Path) -> None:
         ),
         (
             "plain:Mine",
-            'kind = "plain:Mine" lacks part of a simulator; derive it from simulators.GaussianField',
+            'kind = "plain:Mine" is no simulator yet: it has no kind, parameters, observables, rows_per_realisation, '
+            "seconds_per_row, simulate, check, settings, fingerprint; derive it from simulators.SimulatorSettings, "
+            "which asks for observables, parameters, simulate alone",
+        ),
+        (
+            "half:Mine",
+            'kind = "half:Mine" is no simulator yet: it has no observables, simulate; derive it from '
+            "simulators.SimulatorSettings",
         ),
         ("takes:Mine", 'kind = "takes:Mine" cannot be made from these settings: Mine() takes no arguments'),
     ],
@@ -114,6 +121,10 @@ def test_what_cannot_be_built_says_why(folder: Path, kind: object, message: str)
     (folder / "broken.py").write_text("1 / 0")
     (folder / "plain.py").write_text("class Mine:\n    def __init__(self, kind): pass\n")
     (folder / "takes.py").write_text("class Mine: pass")
+    (folder / "half.py").write_text(
+        "from simulators import SimulatorSettings\nclass Mine(SimulatorSettings):\n"
+        "    @property\n    def parameters(self): return ()\n"
+    )
     with pytest.raises(UnknownSimulator) as caught:
         build({} if kind is None else {"kind": kind}, folder)
     assert str(caught.value).startswith(message.replace("FOLDER", str(folder)))
