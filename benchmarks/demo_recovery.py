@@ -15,8 +15,11 @@ import torch
 
 from eorinfer import Bank, Observation, Samples, build_survey, fill, load_config, local_executor
 from eorinfer.campaign.plans import plan_round
+from eorinfer.core.seeds import item_seed
 from eorinfer.npe.posterior import Posterior
-from simulators.base import derived_seed
+
+#: Stream of the survey's noise.
+NOISE = 1
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
         fill(bank, plan, config.simulator, executor, beside=config.folder)
     rows = bank.rows([plan]).ok
     survey = build_survey(config.tables.survey, config.observable)
-    generator = torch.Generator().manual_seed(derived_seed(arguments.seed, 1))
+    generator = torch.Generator().manual_seed(item_seed(arguments.seed, NOISE))
     clean = torch.from_numpy(bank.read(config.observable.name, rows))
     observed = survey(clean, generator).numpy()
 

@@ -26,14 +26,16 @@ from eorinfer.contest.contest import build_method
 from eorinfer.contest.method import ContestSetup
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.progress import for_terminal
+from eorinfer.core.seeds import item_seed
 from eorinfer.npe.check import check_images
 from eorinfer.run.config import check_config, load_config
 from eorinfer.run.truths import simulated_truths
 from eorinfer.survey import build_survey
-from simulators.base import derived_seed
 
 METHODS = ("ps-full", "ps-neural", "npe-power", "npe-image", "npe-both", "regression")
 SAMPLES, LARGER, LOUDER = 1000, 1.5, 1.5
+#: Stream of the noise on the truths.
+NOISE = 77
 
 
 def main() -> None:
@@ -95,7 +97,7 @@ def observations(run: Run, arguments: argparse.Namespace, name: str) -> tuple[np
     tables = check_config(arguments.config, tomllib.loads(arguments.config.read_text()) | {"survey": survey}).tables
     observe = build_survey(tables.survey, run.config.observable)
     with torch.no_grad():
-        generator = torch.Generator().manual_seed(derived_seed(run.tables.seed, 77))
+        generator = torch.Generator().manual_seed(item_seed(run.tables.seed, NOISE))
         return truths.theta, observe(clean.contiguous(), generator)
 
 

@@ -20,6 +20,7 @@ import argparse
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.core.files import make_folder, read_json, write_json
 from eorinfer.core.progress import for_terminal
+from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_seed, stream_seed
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.npe.batched import draw, log_density
 from eorinfer.npe.posterior import Architecture, Posterior
@@ -46,7 +48,7 @@ from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.survey import NoSurvey, build_survey
 from simulators import Observable
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "lim.toml"
 LINES = ("ha", "oiii")
@@ -55,6 +57,14 @@ VARIANTS = ("raw", "lines", "both", "oracle")
 POINTS, SAMPLES, BATCH = 100, 1000, 50
 #: Standard deviation of SPHEREx's noise in the deep fields, in-band nW/m^2/sr in a pixel of an arcmin.
 DEEP = 1.9122 / 41 * 6.2 / 60
+
+
+class Stream(IntEnum):
+    """Streams of the randomness of this script."""
+
+    EMULATOR = 97
+    TRUTHS_NOISE = 98
+    TRUTHS = 99
 
 
 def main() -> None:
@@ -112,7 +122,7 @@ def content(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def simulated_truths(run: Run, n: int) -> Rows:
     """Draws from the prior, each of a realisation of its own, that nothing is trained on."""
-    seed = derived_seed(run.tables.seed, 99)
+    seed = stream_seed(run.tables.seed, Stream.TRUTHS)
     theta = run.config.prior.sample(n, np.random.default_rng(seed))
     plan = plan_round(0, fingerprint_of({"truths": n}), theta, run.config.simulator, seed, share=1)
     plans = [(run.bank.add(plan), n)]
@@ -166,7 +176,7 @@ def trained(run: Run, rows: Rows, variant: str, separator: Separator, folder: Pa
         TrueLines(bank) if oracle else bank,  # type: ignore[arg-type]
         rows,
         folder=folder.with_name(f"{variant}-checkpoints"),
-        seed=derived_seed(config.tables.seed, 1, 1),
+        seed=round_seed(config.tables.seed, PRIOR_ROUND, RoundStream.TRAINING),
         title=variant,
         progress=run.progress,
     )
@@ -177,7 +187,7 @@ def trained(run: Run, rows: Rows, variant: str, separator: Separator, folder: Pa
 def observations(run: Run, truths: Rows) -> Iterator[tuple[slice, torch.Tensor]]:
     """The truths as they are observed, always with the same noise."""
     survey = build_survey(run.tables.survey, run.config.observable)
-    generator = torch.Generator().manual_seed(derived_seed(run.tables.seed, 98))
+    generator = torch.Generator().manual_seed(stream_seed(run.tables.seed, Stream.TRUTHS_NOISE))
     for start in range(0, len(truths), BATCH):
         part = slice(start, start + BATCH)
         clean = torch.from_numpy(run.bank.read(run.config.observable.name, truths[part]))
@@ -208,7 +218,7 @@ def power_spectrum(run: Run, rows: Rows, truths: Rows, folder: Path) -> dict[str
         build_power_spectrum(config.observable, config.tables.power_spectrum),
         draws=config.tables.mcmc.draws,
         folder=folder,
-        seed=derived_seed(config.tables.seed, 97),
+        seed=stream_seed(config.tables.seed, Stream.EMULATOR),
         key="benchmark",
         progress=run.progress,
     )

@@ -12,6 +12,7 @@ as the luminosity functions allow, in the noise of SPHEREx's deep fields. What i
 import argparse
 import time
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import write_json
 from eorinfer.core.progress import Lines as Told
+from eorinfer.core.seeds import stream_seed
 from eorinfer.figures.separation import separation_figure, separation_table
 from eorinfer.figures.style import write_figure
 from eorinfer.run.config import load_config
@@ -35,7 +37,6 @@ from eorinfer.separation.scores import Maps, score
 from eorinfer.separation.training import train
 from eorinfer.survey import build_survey
 from simulators import Observable, Symmetry
-from simulators.base import derived_seed
 
 #: Standard deviation of the deep fields' noise, in-band nW/m^2/sr in a pixel of an arcmin.
 DEEP = 1.9122 / 41 * 6.2 / 60
@@ -43,6 +44,14 @@ DEEP = 1.9122 / 41 * 6.2 / 60
 FOUND = ("ha", "oiii")
 #: Cubes at once, and radius of a peak in pixels.
 BATCH, RADIUS = 8, 10.0
+SEED = 1
+
+
+class Stream(IntEnum):
+    """Streams of the randomness of this script."""
+
+    TRAINING = 2
+    NOISE = 4
 
 
 def main() -> None:
@@ -78,7 +87,7 @@ def main() -> None:
 def config(arguments: argparse.Namespace) -> Path:
     """Write the config of the 3D network."""
     content: dict[str, Any] = {
-        "seed": 1,
+        "seed": SEED,
         "simulator": {
             "kind": "lim-mock",
             "geometry": "cubes",
@@ -193,7 +202,7 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
         Split(training, validation[order], parts.test),
         build_survey(step.config.tables.survey, bank.observables[0]),
         folder=folder.with_name(f"{folder.name}-checkpoints"),
-        seed=derived_seed(1, 2, cube),
+        seed=stream_seed(SEED, Stream.TRAINING, cube),
         progress=Told(),
     )
     separator.save(folder)
@@ -205,7 +214,7 @@ def compared(cubes: Separator, maps: list[Separator], bank: Bank, rows: Rows) ->
     lines = Lines(bank, rows)
     image = bank.observables[0]
     pairs = Pairs(build_survey(cubes.meaning.survey, image), image.symmetry, lines.names, cubes.meaning.targets)
-    generator = torch.Generator().manual_seed(derived_seed(1, 4))
+    generator = torch.Generator().manual_seed(stream_seed(SEED, Stream.NOISE))
     parts: list[dict[str, Tensor]] = []
 
     def by_channel(observed: Tensor, of: Any) -> Tensor:

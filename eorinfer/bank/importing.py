@@ -10,7 +10,8 @@ from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
-from simulators.base import derived_seed, fingerprint_of
+from eorinfer.core.seeds import item_seed
+from simulators.base import fingerprint_of
 
 #: A shard has so many rows, or fewer where it would be larger.
 SHARD_ROWS, SHARD_BYTES = 64, 256e6
@@ -56,7 +57,7 @@ def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], se
     arrays = {o.name: _cubes(_file_of(o.name, cubes, bank), n, o.shape) for o in bank.observables}
     if seed_file is None:
         tag = int(fingerprint_of({"theta": theta.tolist()})[:8], 16)
-        seed = np.array([derived_seed(tag, i) for i in range(n)], np.uint64)
+        seed = np.array([item_seed(tag, i) for i in range(n)], np.uint64)
     else:
         seed = _load(seed_file)
         if seed.shape != (n,) or not np.issubdtype(seed.dtype, np.integer):

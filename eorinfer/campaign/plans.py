@@ -9,8 +9,9 @@ import simulators
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.prior import Prior
+from eorinfer.core.seeds import PRIOR_ROUND, realisation_seed
 from simulators import Simulator
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 #: A shard takes about so long, so that a stop loses little and files are not too many.
 SHARD_SECONDS, SHARD_ROWS = 20.0, 256
@@ -49,7 +50,7 @@ def plan_round(
         Rows of one realisation; by default what the simulator says.
     """
     share = share or simulator.rows_per_realisation
-    seeds = [derived_seed(seed, number, first_realisation + i // share) for i in range(len(theta))]
+    seeds = [realisation_seed(seed, number, first_realisation + i // share) for i in range(len(theta))]
     at_most = min(SHARD_ROWS, max(1, SHARD_BYTES // sum(o.nbytes for o in simulator.observables)))
     rows = int(np.clip(SHARD_SECONDS / _seconds_per_row(simulator), 1, at_most))
     rows = -(-rows // share) * share
@@ -72,20 +73,20 @@ def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: in
     wanted: list[tuple[Plan, int]] = []
     left = n
     for plan in bank.plans():
-        if plan.number == 1 and plan.proposal == prior.hash() and left:
+        if plan.number == PRIOR_ROUND and plan.proposal == prior.hash() and left:
             wanted.append((plan, min(left, len(plan))))
             left -= wanted[-1][1]
     if left:
         done = n - left
-        rng = np.random.default_rng([seed, 1, done])
-        plan = plan_round(1, prior.hash(), prior.sample(left, rng), simulator, seed, first_realisation=done)
+        rng = np.random.default_rng([seed, PRIOR_ROUND, done])
+        plan = plan_round(PRIOR_ROUND, prior.hash(), prior.sample(left, rng), simulator, seed, first_realisation=done)
         wanted.append((bank.add(plan), left))
     return wanted
 
 
 def prior_rows(bank: Bank, prior: Prior) -> int:
     """Rows that are planned in the bank as draws from this prior, by whatever run or import."""
-    return sum(len(plan) for plan in bank.plans() if plan.number == 1 and plan.proposal == prior.hash())
+    return sum(len(plan) for plan in bank.plans() if plan.number == PRIOR_ROUND and plan.proposal == prior.hash())
 
 
 def planned_rows(bank: Bank, plans: Sequence[tuple[Plan, int]]) -> Rows:

@@ -22,6 +22,7 @@ from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
+from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.figures.contest import contest_figure
 from eorinfer.figures.corner import corner
 from eorinfer.figures.style import save_figure
@@ -29,7 +30,7 @@ from eorinfer.likelihood.answers import Answers
 from eorinfer.run import Run
 from eorinfer.run.truths import FEWEST, Parts, simulated_truths, truth_plans
 from eorinfer.settings.contest import EXACT, ContestSettings, MethodName
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 FORMAT = 1
 #: Truths that are observed, answered and kept at a time.
@@ -74,9 +75,8 @@ def run_contest(run: Run) -> dict[str, Any]:
                 f"contest: {name} is left out, only {answers.good.sum()} of its posteriors are reliable"
             )
             continue
-        scores.append(
-            Score.of(method, answers, truths.rows.theta, run.config.prior, derived_seed(run.tables.seed, 0, 19))
-        )
+        own = run_seed(run.tables.seed, RunStream.CONTEST_SCORES)
+        scores.append(Score.of(method, answers, truths.rows.theta, run.config.prior, own))
         chains.append(_of_observation(ground, method, observation))
         told = scores[-1].content(run.config.prior)
         parts.progress.line(
@@ -143,7 +143,7 @@ class Truths:
             part = slice(start, min(start + PART, n))
             # Noise of all of a part, whatever n is.
             whole = self.rows[start : start + PART]
-            generator = torch.Generator().manual_seed(derived_seed(config.tables.seed, 0, 9, start))
+            generator = torch.Generator().manual_seed(run_seed(config.tables.seed, RunStream.TRUTHS_NOISE, start))
             clean = torch.from_numpy(self.parts.bank.read(config.observable.name, whole))
             with torch.no_grad():
                 yield part, self.parts.survey(clean, generator)[: part.stop - start]
@@ -164,7 +164,7 @@ def evaluate(parts: Parts, method: Method, truths: Truths, n: int) -> Answers:
             key = fingerprint_of({"of": method.key, "truths": truths.key(part), "samples": samples})
             answers = Answers.read(path, key)
             if answers is None:
-                own = derived_seed(seed, 0, 20, part.start)
+                own = run_seed(seed, RunStream.CONTEST_SAMPLES, part.start)
                 answers = method.ask(observed, truths.rows.theta[part], samples, own)
                 answers.write(path, key)
             found.append(answers)
@@ -187,7 +187,7 @@ def _of_observation(ground: ContestSetup, method: Method, observation: Observati
     config = ground.parts.config
     theta = config.prior.low if observation.theta is None else observation.theta
     observed = torch.from_numpy(observation.values[None])
-    n, seed = config.tables.inference.samples, derived_seed(config.tables.seed, 0, 21)
+    n, seed = config.tables.inference.samples, run_seed(config.tables.seed, RunStream.CONTEST_OBSERVATION)
     root = ground.parts.out / "chains" / method.name
     key = fingerprint_of({"of": method.key, "observation": observation.digest, "n": n})
     path = ground.folder(method.name) / "observation.h5"
@@ -212,7 +212,7 @@ def _write(
 ) -> dict[str, Any]:
     config, out, settings = run.config, run.out, run.tables.contest
     rows = run.bank.rows([plan for plan, _ in run.rounds.first()])
-    tables = contest_tables(scores, settings, config.prior, derived_seed(run.tables.seed, 0, 22))
+    tables = contest_tables(scores, settings, config.prior, run_seed(run.tables.seed, RunStream.CONTEST_TABLES))
     tables.append(observation_table(chains, observation.theta))
     tables.append(cost_table(scores, len(ground.rows), float(rows.seconds[rows.seconds > 0].mean()), *costs))
     save_figure(_figure(scores, settings, config.prior), out / "contest")

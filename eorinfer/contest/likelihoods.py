@@ -11,6 +11,7 @@ from torch import Tensor
 from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.observation import Observation
+from eorinfer.core.seeds import RunStream, item_seed, run_seed
 from eorinfer.likelihood.answers import Answers
 from eorinfer.likelihood.emulator import Emulator, observe_spectra
 from eorinfer.likelihood.exact import ModePower, log_likelihood
@@ -32,7 +33,6 @@ from eorinfer.settings.contest import PROPOSALS, MethodName, exact_noise
 from eorinfer.summaries.power import CylindricalPowerSpectrum
 from eorinfer.training.data import Cubes
 from simulators import GaussianField, Observable
-from simulators.base import derived_seed
 
 #: Points of a grid along each parameter.
 POINTS = 100
@@ -102,7 +102,7 @@ def _method(
     def ask(observed: Tensor, theta: NDArray[np.float64], n: int, seed: int) -> Answers:
         found, seconds = [], []
         for i, (cube, truth) in enumerate(zip(observed, theta, strict=True)):
-            start, own = time.monotonic(), derived_seed(seed, i)
+            start, own = time.monotonic(), item_seed(seed, i)
             log_l, one = likelihood(cube), None
             if proposal is not None:
                 one = _weighed(log_l, proposal, Observation.of(observable, cube.numpy()), truth, n, own)
@@ -196,7 +196,7 @@ def _cylindrical(ground: ContestSetup) -> PowerSpectrumLikelihood:
         build_cylindrical(parts.config.observable, *tables.contest.cylindrical_bins),
         draws=tables.mcmc.draws,
         folder=ground.folder("ps-2d") / "emulator",
-        seed=derived_seed(tables.seed, 0, 5),
+        seed=run_seed(tables.seed, RunStream.EMULATOR),
         key=ground.key_of("ps-2d", bins=tables.contest.cylindrical_bins),
         progress=parts.progress,
     )
@@ -218,7 +218,7 @@ def _neural(
 ) -> tuple[Callable[[Tensor], LogLikelihood], float]:
     """Trained on the spectra of the same rows, through as many draws of the survey."""
     parts, tables, start = ground.parts, ground.parts.config.tables, time.monotonic()
-    own = derived_seed(tables.seed, 0, 5)  # that of the run's emulator
+    own = run_seed(tables.seed, RunStream.EMULATOR)  # that of the run's emulator
     spectra = observe_spectra(
         Cubes(parts.bank, parts.config.observable.name, ground.rows),
         ground.rows.seed,
@@ -234,7 +234,7 @@ def _neural(
         parts.config.prior,
         emulator_seed=own,
         folder=ground.folder("ps-neural") / f"checkpoints-{ground.key_of('ps-neural')}",
-        seed=derived_seed(tables.seed, 0, 18),
+        seed=run_seed(tables.seed, RunStream.NEURAL_LIKELIHOOD),
         progress=parts.progress,
     )
     return found.of, likelihood.seconds + time.monotonic() - start

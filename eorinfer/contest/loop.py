@@ -15,10 +15,11 @@ from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Silent
 from eorinfer.core.samples import Samples
+from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.likelihood.mcmc import LONG_ENOUGH, run_mcmc
 from eorinfer.run.simulations import Simulations
 from eorinfer.survey.base import Survey
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 LABEL = "simulator in emcee's loop"
 #: Draws of the survey whose mean is the expected spectrum of one simulation.
@@ -70,9 +71,9 @@ def loop_posterior(ground: ContestSetup, observation: Observation, start: Sample
             config.tables.mcmc.model_copy(update={"walkers": walkers, "steps": steps, "max_steps": steps}),
             file=folder / "mcmc.h5",
             key=key,
-            seed=derived_seed(config.tables.seed, 0, 24),
+            seed=run_seed(config.tables.seed, RunStream.LOOP_CHAIN),
             label=LABEL,
-            start=start.resample(walkers, derived_seed(config.tables.seed, 0, 25)).values,
+            start=start.resample(walkers, run_seed(config.tables.seed, RunStream.LOOP_START)).values,
             progress=parts.progress,
         )
     spent += time.monotonic() - began
@@ -85,7 +86,7 @@ def loop_posterior(ground: ContestSetup, observation: Observation, start: Sample
         config.tables.mcmc.model_copy(update={"walkers": walkers}),
         file=folder / "emulated.h5",
         key=key,
-        seed=derived_seed(config.tables.seed, 0, 27),
+        seed=run_seed(config.tables.seed, RunStream.LOOP_EMULATED_CHAIN),
         progress=Silent(),
     )
     tau = max(chain.autocorrelation, emulated.autocorrelation)
@@ -116,7 +117,8 @@ class _Loop:
         self._observed = likelihood.observed(observation)
         self._image = ground.parts.config.observable.name
         seed = ground.parts.config.tables.seed
-        self._realisation, self._noise = derived_seed(seed, 0, 23), derived_seed(seed, 0, 26)
+        self._realisation = run_seed(seed, RunStream.LOOP_REALISATION)
+        self._noise = run_seed(seed, RunStream.LOOP_NOISE)
 
     def __call__(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         plans = [self._plan(one) for one in theta]

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.contest.method import ContestSetup, Method
+from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_seed
 from eorinfer.likelihood.answers import Answers
 from eorinfer.npe.batched import draw, log_density
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.contest import MethodName
-from simulators.base import derived_seed
 
 #: Of the embedding, in place of the config's.
 VIEWS: dict[MethodName, dict[str, Any]] = {
@@ -54,7 +54,7 @@ def trained_posterior(ground: ContestSetup, name: MethodName) -> Posterior:
         ground.rows,
         folder=checkpoints,
         # The same for all views: they see the same batches with the same noise.
-        seed=derived_seed(tables.seed, 1, 1),
+        seed=round_seed(tables.seed, PRIOR_ROUND, RoundStream.TRAINING),
         title=name,
         progress=parts.progress,
     )

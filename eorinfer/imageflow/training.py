@@ -13,6 +13,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import ImageFlowStream, stream_seed
 from eorinfer.imageflow.conditions import (
     NEUTRAL_FRACTION,
     acts_on_cells,
@@ -31,7 +32,6 @@ from eorinfer.survey.symmetry import augment
 from eorinfer.training.data import Batches, Cubes, validation_rows
 from eorinfer.training.fit import fit
 from simulators import Observable, Symmetry
-from simulators.base import derived_seed
 
 #: Images, and cells of all of them together, that the start of the flow is taken from.
 START_ROWS, START_CELLS = 1024, 2**24
@@ -184,7 +184,7 @@ class ImageFlowTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self.build(self.settings, self.survey_settings, image, conditions)
-        task = self._start(network, training, derived_seed(seed, 1))
+        task = self._start(network, training, stream_seed(seed, ImageFlowStream.START))
         fits: dict[str, Any] = {}
         for stage in ("generative", "discriminative")[: 2 if self.settings.discriminative_steps else 1]:
             discriminative = stage == "discriminative"
@@ -195,7 +195,7 @@ class ImageFlowTrainer:
                 validation,
                 self.settings.training(self.validation_fraction, discriminative=discriminative),
                 folder=folder / stage,
-                seed=derived_seed(seed, 2, len(fits)),
+                seed=stream_seed(seed, ImageFlowStream.STAGE, len(fits)),
                 title=f"field flow, {'-ln p(y|x)' if discriminative else '-ln p(x|y) per cell'}",
                 progress=progress,
             )

@@ -18,13 +18,13 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
+from eorinfer.core.seeds import item_seed, second_item_seed
 from eorinfer.settings.inference import TrainingSettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
 from eorinfer.training.data import Cubes, Tensors, validation_rows
 from eorinfer.training.fit import fit
 from simulators import Symmetry
-from simulators.base import derived_seed
 
 FORMAT = 1
 #: Folds of realisations; also the number of mean networks whose average is used.
@@ -276,7 +276,7 @@ def train_emulator(
     z = torch.empty_like(spectra.power)
     for k in range(FOLDS):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, k))
+            torch.manual_seed(item_seed(seed, k))
             network = MeanNetwork(len(prior.parameters), bins)
         network.fit_scaling(prior, spectra.power.flatten(0, 1))
         rows = np.flatnonzero(fold != k)
@@ -287,7 +287,7 @@ def train_emulator(
             Tensors(spectra.theta[rows[validate]], spectra.power[rows[validate]]),
             MEAN_FIT,
             folder=folder / f"mean-{k}",
-            seed=derived_seed(seed, k, 1),
+            seed=second_item_seed(seed, k),
             title=f"emulator, mean {k + 1} of {FOLDS}",
             progress=progress,
         )
@@ -304,7 +304,7 @@ def train_emulator(
         Tensors(x[held], z[held]),
         COVARIANCE_FIT,
         folder=folder / "covariance",
-        seed=derived_seed(seed, FOLDS),
+        seed=item_seed(seed, FOLDS),
         title="emulator, covariance",
         progress=progress,
     )

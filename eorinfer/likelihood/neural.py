@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from eorinfer.core.arrays import as_theta
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import item_seed, second_item_seed
 from eorinfer.likelihood.emulator import Emulator, Spectra, whitened
 from eorinfer.networks.density import build_flow
 from eorinfer.settings.inference import FlowSettings, TrainingSettings
 from eorinfer.training.data import Tensors, validation_rows
 from eorinfer.training.fit import FitRecord, fit
-from simulators.base import derived_seed
 
 #: Small ones: a few hundred realisations are soon known by heart.
 FLOW = FlowSettings(kind="zuko_maf", transforms=2, hidden=(32, 32))
@@ -110,7 +110,7 @@ def train_neural_likelihood(
     networks, fits = [], []
     for member in range(MEMBERS):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, member))
+            torch.manual_seed(item_seed(seed, member))
             network = SpectrumFlow(prior, z.shape[-1])
         fits.append(
             fit(
@@ -119,7 +119,7 @@ def train_neural_likelihood(
                 Tensors(spectra.theta[held], z[held]),
                 FIT,
                 folder=folder / f"{member:02d}",
-                seed=derived_seed(seed, member, 1),
+                seed=second_item_seed(seed, member),
                 title=f"likelihood of the power spectrum, network {member + 1} of {MEMBERS}",
                 progress=progress,
             )

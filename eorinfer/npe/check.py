@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.core.observation import Observation
+from eorinfer.core.seeds import WorkStream, stream_seed
 from eorinfer.npe.batched import draw, unit
 from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.reference import ROWS, ImageStatistics, Reference, regression
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Cubes
-from simulators.base import derived_seed
 
 #: Chance of warning of an observation that is like the simulations.
 LEVEL = 0.01
@@ -137,7 +137,7 @@ def with_reference(
     seed
         Of the noise.
     """
-    generator = torch.Generator().manual_seed(derived_seed(seed, 0x5EE))
+    generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.CHECK_NOISE))
     inside = np.flatnonzero(posterior.contains(training.theta.numpy()))
     if len(inside) < FEW:
         inside = np.arange(len(training))

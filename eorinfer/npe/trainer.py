@@ -12,6 +12,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import item_seed
 from eorinfer.npe.atomic import atomic_loss
 from eorinfer.npe.check import with_reference
 from eorinfer.npe.posterior import Architecture, Network, Posterior, Region
@@ -23,7 +24,6 @@ from eorinfer.survey.symmetry import augment
 from eorinfer.training.data import Cubes, validation_rows
 from eorinfer.training.fit import fit
 from simulators import Observable, Symmetry
-from simulators.base import derived_seed
 
 #: Cubes that the scalings of a network's inputs are taken from.
 SCALING_ROWS = 512
@@ -115,7 +115,7 @@ class Trainer:
         seen = self.preprocessing.observable(self.observable) if self.preprocessing else self.observable
         networks, records = [], []
         for member in range(self.training.ensemble):
-            member_seed = derived_seed(seed, member)
+            member_seed = item_seed(seed, member)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(member_seed)
                 network = self.architecture.build(self.prior, seen)

@@ -17,6 +17,7 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import duration
 from eorinfer.core.samples import Samples
+from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.imageflow.check import check_images, check_observation
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import row_conditions
@@ -37,7 +38,7 @@ from eorinfer.run.image_flow import refuse_slices
 from eorinfer.run.truths import FEWEST, Parts, choose_truths, observed_rows, simulates
 from eorinfer.run.validated import Asked
 from eorinfer.validation.check import Check
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 #: Points along each condition of a grid, by how many conditions there are.
 POINTS = {1: 200, 2: 50}
@@ -85,7 +86,7 @@ class ImageFlowSubject:
         if chain.exists() and read_json(chain).get("likelihood") == self.flow.key(observation):
             mean = Samples.read(parts.out / "chains" / "field-flow").mean
         else:
-            seed = derived_seed(parts.config.tables.seed, 0, 29)
+            seed = run_seed(parts.config.tables.seed, RunStream.IMAGE_FLOW_CHECK)
             mean = self._sampled(parts, observation.values, self.prior.low, OF_OBSERVATION, seed).values.mean(0)
         return check_observation(self.flow, observation, mean)
 
@@ -185,7 +186,8 @@ class ImageFlowSubject:
         found, seconds = [], []
         for i, (cube, truth) in enumerate(zip(cubes, theta, strict=True)):
             began = time.monotonic()
-            found.append(self._sampled(parts, cube, truth, n, derived_seed(seed, 0, 28, start + i)))
+            own = run_seed(seed, RunStream.IMAGE_FLOW_VALIDATION, start + i)
+            found.append(self._sampled(parts, cube, truth, n, own))
             seconds.append(time.monotonic() - began)
         answers = Answers.of(found, seconds)
         answers.write(path, key)

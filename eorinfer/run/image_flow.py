@@ -17,6 +17,7 @@ from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
+from eorinfer.core.seeds import ImageFlowStream, RunStream, run_seed, stream_seed
 from eorinfer.imageflow.check import check_observation, known_images
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import ImageFlowTrainer
@@ -25,7 +26,7 @@ from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.config import Config
 from eorinfer.run.truths import Parts
 from eorinfer.settings.inference import McmcSettings
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 #: Draws from the prior among which the walkers' starting points are chosen: each costs a pass of the flow.
 START_DRAWS = 2000
@@ -64,7 +65,7 @@ def trained_image_flow(parts: Parts, rows: Rows) -> ImageFlow:
         config.tables.field,
         config.tables.training.validation_fraction,
     )
-    seed = derived_seed(config.tables.seed, 0, 15)
+    seed = run_seed(config.tables.seed, RunStream.IMAGE_FLOW)
     if (folder / "field.json").exists():
         flow = ImageFlow.load(folder)
         if flow.facts.get("key") == key:
@@ -94,7 +95,8 @@ def trained_image_flow(parts: Parts, rows: Rows) -> ImageFlow:
 
 def _with_known_images(flow: ImageFlow, trainer: ImageFlowTrainer, parts: Parts, rows: Rows, seed: int) -> ImageFlow:
     """The flow with what observations are compared with."""
-    return replace(flow, known=known_images(flow, trainer, parts.bank, rows, derived_seed(seed, 3)))
+    own = stream_seed(seed, ImageFlowStream.KNOWN_IMAGES)
+    return replace(flow, known=known_images(flow, trainer, parts.bank, rows, own))
 
 
 @dataclass
@@ -208,6 +210,6 @@ def infer_image_flow(parts: Parts, rows: Rows, observation: Observation) -> Samp
         config.tables.mcmc,
         config.tables.inference.samples,
         parts.out / "chains",
-        derived_seed(config.tables.seed, 0, 16),
+        run_seed(config.tables.seed, RunStream.IMAGE_FLOW_SAMPLES),
         parts.progress,
     )

@@ -16,11 +16,12 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress, Silent
+from eorinfer.core.seeds import SeparationStream, run_seed
 from eorinfer.run.config import Config
 from eorinfer.run.folder import refuse_other_config
 from eorinfer.run.mocks import write_fits
 from eorinfer.run.simulations import Simulations
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 
 def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
@@ -155,7 +156,7 @@ class Separation:
             parts,
             build_survey(self.config.tables.survey, self.config.observable),
             folder=checkpoints,
-            seed=derived_seed(self.config.tables.seed, 0, 21),
+            seed=run_seed(self.config.tables.seed, SeparationStream.TRAINING),
             progress=self.progress,
         )
         separator.meaning.facts["seconds"] = time.monotonic() - start
@@ -181,7 +182,7 @@ class Separation:
                     plans.append((plan, min(left, len(plan))))
                     left -= plans[-1][1]
             if left:
-                seed = derived_seed(self.config.tables.seed, 0, 20)
+                seed = run_seed(self.config.tables.seed, SeparationStream.MAPS)
                 theta = self.config.prior.sample(left, np.random.default_rng([seed, n - left]))
                 # Number 0: no round of any run trains on these rows.
                 more = plan_round(0, proposal, theta, self.config.simulator, seed, first_realisation=n - left)

@@ -11,10 +11,10 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.files import make_folder, whole_file
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import item_seed, second_item_seed
 from eorinfer.run.config import Config
 from eorinfer.survey import build_survey
 from simulators import Observable, SimulationError
-from simulators.base import derived_seed
 
 
 def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress, *, fits: bool, plot: bool) -> None:
@@ -54,7 +54,7 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
             path = out / f"mock-{i:03d}.h5"
             if not path.exists():
                 # At one theta, maps of one seed would be the same map; at different ones they share a volume.
-                own = derived_seed(seed, i // rows if config.theta is None else i)
+                own = item_seed(seed, i // rows if config.theta is None else i)
                 theta = config.theta
                 if theta is None:
                     theta = config.prior.sample(1, np.random.default_rng([seed, i]))[0]
@@ -63,7 +63,7 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
                 except SimulationError as error:
                     raise WorkError(f"mock {i}: {error}") from error
                 clean = torch.from_numpy(made[observable.name])[None]
-                noise = torch.Generator().manual_seed(derived_seed(seed, i, 1))
+                noise = torch.Generator().manual_seed(second_item_seed(seed, i))
                 observed = survey(clean, noise)[0].numpy()
                 if fits:
                     write_fits(path.with_suffix(".fits"), observable, observed, made)

@@ -7,13 +7,13 @@ from eorinfer.bank.rows import Plan
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
+from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.figures.corner import corner
 from eorinfer.figures.predictive import predictive_figure
 from eorinfer.figures.style import save_figure
 from eorinfer.report.run_folder import corners, read_chains, read_rounds, read_sampled, true_values
 from eorinfer.report.summary import summary
 from eorinfer.run.truths import Parts
-from simulators.base import derived_seed
 
 
 def write_results(parts: Parts, observation: Observation, plans: Sequence[Plan], drawn: Plan | None) -> None:
@@ -51,7 +51,7 @@ def write_results(parts: Parts, observation: Observation, plans: Sequence[Plan],
             parts.survey,
             config.observable,
             config.tables.power_spectrum,
-            seed=derived_seed(config.tables.seed, 0, 7),
+            seed=run_seed(config.tables.seed, RunStream.PREDICTIVE_NOISE),
         )
         save_figure(figure, out / "predictive")
         content["predictive"] = check

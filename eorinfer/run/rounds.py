@@ -16,9 +16,10 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import RoundStream, round_seed
 from eorinfer.run.config import Config
 from eorinfer.run.simulations import Simulations
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 
 def find_preprocessing(config: Config) -> Any:
@@ -146,7 +147,9 @@ class Rounds:
                 rng = np.random.default_rng([self._config.tables.seed, number])
                 theta, volume = draw_truncated(self._config.prior, regions, n, rng)
             else:
-                theta = posterior.sample(observation, n, derived_seed(self._config.tables.seed, number, 0)).values
+                theta = posterior.sample(
+                    observation, n, round_seed(self._config.tables.seed, number, RoundStream.PROPOSAL)
+                ).values
                 volume = 1.0
             plan = self._bank.add(plan_round(number, proposal, theta, self._config.simulator, self._config.tables.seed))
             plans = [(plan, n)]
@@ -159,7 +162,9 @@ class Rounds:
 
     def _regions(self, posterior: Any, observation: Observation, number: int) -> tuple[Any, ...]:
         region = posterior.region(
-            observation, self._config.tables.inference.truncation, derived_seed(self._config.tables.seed, number, 0)
+            observation,
+            self._config.tables.inference.truncation,
+            round_seed(self._config.tables.seed, number, RoundStream.PROPOSAL),
         )
         return (*posterior.regions, region)
 
@@ -193,7 +198,7 @@ class Rounds:
             self._bank,
             rows,
             folder=checkpoints,
-            seed=derived_seed(self._config.tables.seed, number, 1),
+            seed=round_seed(self._config.tables.seed, number, RoundStream.TRAINING),
             regions=regions,
             atoms=None if before is None or truncated else self._config.tables.inference.atoms,
             title=f"round {number}",

@@ -13,11 +13,12 @@ from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.samples import Samples
+from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.run.config import Config
 from eorinfer.run.folder import refuse_other_config
 from eorinfer.run.rounds import Rounds, find_preprocessing
 from eorinfer.run.simulations import Simulations
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 
 class Run:
@@ -155,7 +156,10 @@ class Run:
         assert posterior is not None
         posterior.save(self.out / "posterior")
         samples = posterior.sample(
-            observation, self.tables.inference.samples, derived_seed(self.tables.seed, 0, 3), "NPE on images"
+            observation,
+            self.tables.inference.samples,
+            run_seed(self.tables.seed, RunStream.NPE_SAMPLES),
+            "NPE on images",
         )
         samples.write(self.out / "chains" / "npe")
         self._predict(samples)
@@ -177,7 +181,7 @@ class Run:
             self.tables.mcmc,
             file=self.out / "chains" / "mcmc.h5",
             key=key,
-            seed=derived_seed(self.tables.seed, 0, 6),
+            seed=run_seed(self.tables.seed, RunStream.MCMC),
             progress=self.progress,
         )
         chain.samples.write(self.out / "chains" / "mcmc")
@@ -274,7 +278,7 @@ class Run:
             build_power_spectrum(self.config.observable, self.tables.power_spectrum),
             draws=self.tables.mcmc.draws,
             folder=self.out / "emulator",
-            seed=derived_seed(self.tables.seed, 0, 5),
+            seed=run_seed(self.tables.seed, RunStream.EMULATOR),
             key=self.rounds.training_key(rows),
             progress=self.progress,
         )
@@ -298,14 +302,14 @@ class Run:
         taken = {seed for plan in self.bank.plans() for seed in plan.seed.tolist()}
         taken |= self.rounds.preprocessing.seeds() if self.rounds.preprocessing else set()
         attempt = 0
-        while (seed := derived_seed(self.tables.seed, 0, 1, attempt)) in taken:
+        while (seed := run_seed(self.tables.seed, RunStream.OBSERVATION, attempt)) in taken:
             attempt += 1
         result = self._simulations.one(theta, seed)
         if result.status != "ok":
             raise WorkError(f"the mock observation could not be simulated: {result.status}, {result.message}")
         observable = self.config.observable
         clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
-        generator = torch.Generator().manual_seed(derived_seed(self.tables.seed, 0, 2))
+        generator = torch.Generator().manual_seed(run_seed(self.tables.seed, RunStream.OBSERVATION_NOISE))
         observed = self.rounds.survey(clean, generator)[0].numpy()
         return Observation.of(observable, observed, theta, seed)
 
@@ -320,7 +324,7 @@ class Run:
             if n:
                 self.progress.line("predictive check: left out, imported cubes cannot be simulated anew")
             return
-        seed = derived_seed(self.tables.seed, 0, 4)
+        seed = run_seed(self.tables.seed, RunStream.PREDICTIVE)
         theta = samples.resample(n, seed).values
         proposal = fingerprint_of({"predictive": theta.tolist()})
         # Number 0: no round of any run trains on these rows.

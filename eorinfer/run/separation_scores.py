@@ -11,13 +11,13 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, write_json
 from eorinfer.core.observation import Observation
+from eorinfer.core.seeds import WorkStream, stream_seed
 from eorinfer.figures.separation import separation_figure, separation_table
 from eorinfer.figures.style import write_figure
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.model import Separator
 from eorinfer.separation.scores import Maps, score
 from eorinfer.survey import SurveySettings, build_survey
-from simulators.base import derived_seed
 
 #: Maps at once, and draws that are averaged.
 BATCH, DRAWS = 32, 8
@@ -110,7 +110,7 @@ def _scored_maps(separators: dict[str, Separator], judgement: ScoreSettings) -> 
     if lacking := [target.name for target in first.targets if target.name not in lines.names]:
         raise InputError(f"{bank.path}: has no {lacking[0]}, only {', '.join(lines.names)}")
     pairs = Pairs(build_survey(judgement.survey, image), image.symmetry, lines.names, first.targets)
-    generator = torch.Generator().manual_seed(derived_seed(judgement.seed, 4))
+    generator = torch.Generator().manual_seed(stream_seed(judgement.seed, WorkStream.SEPARATION_SCORES))
     channels = tuple(target.channel for target in first.targets)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for separator in separators.values():

@@ -13,6 +13,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import RunStream, run_rng, run_seed
 from eorinfer.npe.batched import Truncation
 from eorinfer.npe.check import ObservationCheck, check_images
 from eorinfer.npe.posterior import Posterior, draw_truncated
@@ -20,7 +21,7 @@ from eorinfer.run.config import Config
 from eorinfer.run.simulations import Simulations
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import validation_rows
-from simulators.base import derived_seed, fingerprint_of
+from simulators.base import fingerprint_of
 
 #: Truths that are planned together: asking for more later keeps those that were simulated.
 BLOCK = 100
@@ -153,14 +154,14 @@ def truth_plans(parts: Parts, n: int, posterior: Posterior | None = None) -> lis
     key = posterior.facts.get("key") if posterior and regions else None
     plans: list[tuple[Plan, int]] = []
     for block in range(-(-n // BLOCK)):
-        rng = np.random.default_rng([seed, 0, 8, block])
+        rng = run_rng(seed, RunStream.TRUTHS, block)
         theta, _ = draw_truncated(prior, regions, BLOCK, rng)
         plan = plan_round(
             0,
             fingerprint_of({"validation": prior.hash(), "regions": key, "block": block}),
             theta,
             parts.config.simulator,
-            derived_seed(seed, 0, 8),
+            run_seed(seed, RunStream.TRUTHS),
             first_realisation=block * BLOCK,
             share=1,  # truths that share a realisation would err together
         )
@@ -188,13 +189,13 @@ def _held_out(parts: Parts, posterior: Posterior | None, rows: Rows, n: int) -> 
 def _truncation(parts: Parts, posterior: Posterior) -> Truncation | None:
     if not posterior.regions:
         return None
-    rng = np.random.default_rng([parts.config.tables.seed, 0, 12])
+    rng = run_rng(parts.config.tables.seed, RunStream.TRUNCATION_POOL)
     return Truncation(*draw_truncated(posterior.prior, posterior.regions, POOL, rng))
 
 
 def observed_rows(parts: Parts, rows: Rows) -> Iterator[torch.Tensor]:
     """Rows through the survey, with noise fixed by the seed, (B, C, *cells) at a time."""
-    generator = torch.Generator().manual_seed(derived_seed(parts.config.tables.seed, 0, 9))
+    generator = torch.Generator().manual_seed(run_seed(parts.config.tables.seed, RunStream.TRUTHS_NOISE))
     for start in range(0, len(rows), BATCH):
         clean = parts.bank.read(parts.config.observable.name, rows[start : start + BATCH])
         with torch.no_grad():

@@ -12,13 +12,13 @@ from eorinfer.bank.rows import Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
+from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.npe.batched import draw, log_density
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.config import Config
 from eorinfer.run.truths import Parts, find_truths
 from eorinfer.validation.check import Check
-from simulators.base import derived_seed
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ class NpeSubject:
         posterior, prior = self.posterior, self.posterior.prior
         truths = find_truths(parts, posterior, rows)
         parts.progress.line(f"validation: {len(truths.theta)} {truths.source}; {settings.samples} samples of each")
-        draws = draw(posterior, truths.read, settings.samples, derived_seed(seed, 0, 10), truths.truncation)
+        own = run_seed(seed, RunStream.VALIDATION_SAMPLES)
+        draws = draw(posterior, truths.read, settings.samples, own, truths.truncation)
         return Asked(
             truths.theta,
             draws.values,

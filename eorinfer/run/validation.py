@@ -14,6 +14,7 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Silent
 from eorinfer.core.samples import Samples
+from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.figures.calibration import CalibrationPage, calibration_figure
 from eorinfer.figures.style import save_figure
 from eorinfer.likelihood.exact import grid_posterior
@@ -29,7 +30,6 @@ from eorinfer.validation.calibration import calibrate, recovery
 from eorinfer.validation.sharpness import RelativeWidths, mean_and_error
 from eorinfer.validation.verdict import calibration_content, misspecification_content, sharpness_lines, verdict_line
 from simulators import GaussianField
-from simulators.base import derived_seed
 
 #: Parameters up to which a reference is a grid, its points along each, and samples of a reference.
 GRID, POINTS, SAMPLES = 2, 100, 10000
@@ -76,7 +76,7 @@ def validate(
         _unit(prior, asked.values),
         asked.at_truth,
         asked.at_samples,
-        derived_seed(parts.config.tables.seed, 0, 11),
+        run_seed(parts.config.tables.seed, RunStream.CALIBRATION),
     )
     tested = time.monotonic()
     widths = list(_widths(parts, subject, asked, likelihood))
@@ -174,7 +174,7 @@ def _relative(
 def _exact(parts: Parts, sigma: float, cube: NDArray[np.float32], i: int) -> Samples:
     simulator = parts.config.simulator
     assert isinstance(simulator, GaussianField)
-    seed = derived_seed(parts.config.tables.seed, 0, 13, i)
+    seed = run_seed(parts.config.tables.seed, RunStream.EXACT_REFERENCE, i)
     return grid_posterior(simulator, sigma, cube[0].astype(np.float64), parts.config.prior, SAMPLES, seed, POINTS)
 
 
@@ -185,7 +185,7 @@ def _power_spectrum(
     prior = parts.config.prior
     observation = Observation.of(parts.config.observable, cube)
     log_l = likelihood.of(observation)
-    seed = derived_seed(parts.config.tables.seed, 0, 14, i)
+    seed = run_seed(parts.config.tables.seed, RunStream.POWER_SPECTRUM_REFERENCE, i)
     if len(prior.parameters) <= GRID:
         return grid_samples(log_l, prior, SAMPLES, seed, POWER_SPECTRUM, POINTS), True
     chain = run_mcmc(

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eorinfer.core.seeds import item_seed
 from eorinfer.separation.model import Separator
-from simulators.base import derived_seed
 
 #: Tiles at once.
 BATCH = 8
@@ -53,7 +53,7 @@ def separate(separator: Separator, observed: NDArray[np.float32], draws: int = 0
     if not draws:
         lines = tiled(separator, source).numpy()
         return Separated(lines, None, np.empty((0, *lines.shape), np.float32))
-    made = np.stack([tiled(separator, source, derived_seed(seed, i)).numpy() for i in range(draws)])
+    made = np.stack([tiled(separator, source, item_seed(seed, i)).numpy() for i in range(draws)])
     # Of one draw the spread is not known; zero would say that it is.
     spread = made.std(0, ddof=1) if draws > 1 else np.full(made.shape[1:], np.nan, np.float32)
     return Separated(made.mean(0), spread, made)

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Progress, Silent
+from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
 from eorinfer.networks.discriminator import Discriminator
 from eorinfer.separation.data import Lines, Pairs, Split
 from eorinfer.separation.health import diagnose
@@ -25,7 +26,6 @@ from eorinfer.separation.precision import precision
 from eorinfer.survey.base import Survey, white_noise
 from eorinfer.training.data import loader
 from eorinfer.training.fit import Tell, ctrl_c, quiet
-from simulators.base import derived_seed
 
 #: Checkpoints and validations in the course of a training.
 STAGES = 40
@@ -113,7 +113,7 @@ def train(
 
 def prepare(separator: Separator, training: Lines, pairs: Pairs, seed: int) -> None:
     """Set scalings and the Wiener filter of a separator from training rows."""
-    generator = torch.Generator().manual_seed(derived_seed(seed, 3))
+    generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.SEPARATOR_SCALING))
     some = list(range(min(WIENER_ROWS, len(training))))
     observed = []
     for start in range(0, len(some), 64):
@@ -173,7 +173,7 @@ class Adversaries(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # By epoch, so that a resumed training sees the noise that it would have seen.
-        seed = derived_seed(self._seed, self.current_epoch, 1)
+        seed = second_item_seed(self._seed, self.current_epoch)
         self._random = torch.Generator(self.device).manual_seed(seed)
         self._training = []
 
@@ -247,7 +247,7 @@ class Adversaries(LightningModule):
     # -- validation ------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._fixed = torch.Generator(self.device).manual_seed(derived_seed(self._seed, 2))
+        self._fixed = torch.Generator(self.device).manual_seed(stream_seed(self._seed, WorkStream.VALIDATION_NOISE))
         self._validation = []
 
     def validation_step(self, batch: Any, _: int) -> None:

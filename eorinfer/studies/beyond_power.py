@@ -12,6 +12,7 @@ from eorinfer.core.arrays import as_theta
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, write_json
 from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import StudyStream, stream_seed
 from eorinfer.figures.beyond_power import beyond_power_figure, equal_power_figure
 from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import ImageFlow
@@ -23,7 +24,6 @@ from eorinfer.studies.equal_power import LogLikelihood, find_equal_power, spectr
 from eorinfer.studies.image_samples import RealImages
 from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.summaries.surrogates import gaussian_copies, phase_randomised, shells
-from simulators.base import derived_seed
 
 FORMAT = 1
 REAL, PHASES, GAUSSIAN = "real", "phases turned", "Gaussian"
@@ -168,7 +168,8 @@ def _posteriors(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.floa
         def log_l(points: NDArray[np.float64], x: torch.Tensor = one) -> NDArray[np.float64]:
             return _log_p(flow, x.expand(len(points), *x.shape), points)
 
-        samples = grid_samples(log_l, flow.conditions, SAMPLES, derived_seed(seed, 25, i), FLOW, POINTS)
+        own = stream_seed(seed, StudyStream.POSTERIORS, i)
+        samples = grid_samples(log_l, flow.conditions, SAMPLES, own, FLOW, POINTS)
         pulls.append((samples.mean - y[i]) / samples.std)
         stds.append(samples.std)
     pull, std = np.median(np.abs(pulls), axis=0), np.median(stds, axis=0)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from eorinfer.core.arrays import as_theta
+from eorinfer.core.seeds import StudyStream, stream_seed
 from eorinfer.imageflow.equal_power import equal_power_pairs
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood.emulator import Spectra, train_emulator
@@ -20,7 +21,6 @@ from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.run.run import Run
 from eorinfer.studies.image_samples import RealImages
 from eorinfer.summaries.power import build_power_spectrum
-from simulators.base import derived_seed
 
 #: Held-out images among which pairs are looked for, and survey draws that their spectra are averaged over.
 CANDIDATES, DRAWS = 1000, 8
@@ -115,7 +115,7 @@ def find_equal_power(
     gaussian = power / np.sqrt(np.tile(counts, channels))
     scatter = np.maximum(gaussian, draws.std(1, ddof=1))
     apart = APART * (flow.conditions.high - flow.conditions.low)
-    pairs = equal_power_pairs(power, scatter, chosen.y, apart, n, derived_seed(seed, 26))
+    pairs = equal_power_pairs(power, scatter, chosen.y, apart, n, stream_seed(seed, StudyStream.EQUAL_POWER_PAIRS))
     both = np.stack([pairs.first, pairs.second], axis=1)
     images = source.images(chosen[both.ravel()]).reshape(*both.shape, *flow.observable.shape)
     y = chosen.y[both]
@@ -147,7 +147,11 @@ def spectrum_likelihood(flow: ImageFlow, opened: Run, source: RealImages, seed: 
     folder = Path(tempfile.mkdtemp(prefix="emulator-", dir=opened.out))
     try:
         emulator = train_emulator(
-            spectra, flow.conditions, folder=folder, seed=derived_seed(seed, 27), progress=opened.progress
+            spectra,
+            flow.conditions,
+            folder=folder,
+            seed=stream_seed(seed, StudyStream.EMULATOR),
+            progress=opened.progress,
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

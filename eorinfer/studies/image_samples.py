@@ -12,6 +12,7 @@ from eorinfer.bank.rows import Rows
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, whole_hdf5, write_json
 from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import StudyStream, stream_rng, stream_seed
 from eorinfer.figures.imageflow import Images, compare_images, comparison_line, images_figure
 from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import ImageFlow, dequantised
@@ -21,7 +22,6 @@ from eorinfer.run.run import Run
 from eorinfer.run.truths import Parts
 from eorinfer.settings.explain import instead
 from eorinfer.training.data import validation_rows
-from simulators.base import derived_seed
 
 FORMAT = 1
 Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -128,7 +128,7 @@ def write_samples(
         if outside.any():
             spans = ", ".join(f"{p.name} {p.low:.4g} to {p.high:.4g}" for p in flow.conditions.parameters)
             progress.line(f"WARNING: {one.name}: outside of what training saw ({spans}); the images are marked")
-        several.append(Images(one.name, flow.sample(one.y, derived_seed(seed, 18, i)), theirs))
+        several.append(Images(one.name, flow.sample(one.y, stream_seed(seed, StudyStream.FLOW_IMAGES, i)), theirs))
         conditions.append(one.y)
         marks.append(outside)
     contents = [compare_images(images, flow.observable) for images in several]
@@ -217,7 +217,7 @@ class RealImages:
         """At most n images that training held out, or else that it had, spread over the rows."""
         rows, y = self._rows(held_out=held_out)
         # One of each row before a second one of any.
-        rng = np.random.default_rng([self._seed, 19])
+        rng = stream_rng(self._seed, StudyStream.HELD_OUT)
         numbers = rng.permuted(np.arange(y.shape[0] * y.shape[1]).reshape(y.shape[:2]), axis=1)
         chosen = rng.permutation(numbers).T.ravel()[:n]
         return Chosen(rows, chosen, y.shape[1], y.reshape(-1, y.shape[-1])[chosen])
@@ -245,7 +245,8 @@ class RealImages:
 
     def images(self, chosen: "Chosen", change: Change | None = None) -> NDArray[np.float32]:
         """The images (n, C, *cells), observed once; `change` as in `held_out`."""
-        generator, own = (torch.Generator().manual_seed(derived_seed(self._seed, part)) for part in (20, 24))
+        streams = (StudyStream.HELD_OUT_NOISE, StudyStream.HELD_OUT_CHANGE)
+        generator, own = (torch.Generator().manual_seed(stream_seed(self._seed, stream)) for stream in streams)
         out = []
         for row, place in chosen.places():
             clean = self._clean(chosen.rows[[row]])
@@ -258,7 +259,7 @@ class RealImages:
         self, chosen: "Chosen", draws: int, measure: Callable[[torch.Tensor], torch.Tensor]
     ) -> NDArray[np.float64]:
         """What `measure` makes of images (B, C, *cells), each observed several times: (n, draws, D)."""
-        generator = torch.Generator().manual_seed(derived_seed(self._seed, 28))
+        generator = torch.Generator().manual_seed(stream_seed(self._seed, StudyStream.MEASURED_NOISE))
         out = []
         for row, place in chosen.places():
             clean = self._clean(chosen.rows[[row]])
@@ -272,13 +273,13 @@ class RealImages:
     def _simulated(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
         """New simulations at theta; parameters that are no conditions are drawn from the prior."""
         config, names = self._parts.config, self._flow.conditions.names
-        generator = torch.Generator().manual_seed(derived_seed(self._seed, 21))
-        theta = config.prior.sample(len(y), np.random.default_rng([self._seed, 22]))
+        generator = torch.Generator().manual_seed(stream_seed(self._seed, StudyStream.SIMULATED_NOISE))
+        theta = config.prior.sample(len(y), stream_rng(self._seed, StudyStream.SIMULATED_THETA))
         theta[:, [config.prior.names.index(name) for name in names]] = y
         out = []
         with self._parts.progress.bar("simulating real images", len(y)) as advance:
             for i, one in enumerate(theta):
-                result = self._parts.simulations.one(one, derived_seed(self._seed, 23, i))
+                result = self._parts.simulations.one(one, stream_seed(self._seed, StudyStream.SIMULATIONS, i))
                 if result.status != "ok":
                     raise WorkError(f"a real image could not be simulated: {result.status}, {result.message}")
                 clean = torch.from_numpy(result.arrays[config.observable.name].copy())[None]

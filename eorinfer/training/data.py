@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from simulators.base import derived_seed
+from eorinfer.core.seeds import WorkStream, stream_seed
 
 #: Cubes up to this share of the memory are kept in it.
 MEMORY_SHARE = 0.25
@@ -51,7 +51,7 @@ def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.boo
 
 def realisation_ranks(seeds: NDArray[np.uint64]) -> NDArray[np.float64]:
     """A number in [0, 1) for each realisation (n,), by which they are split, always the same one."""
-    return np.array([derived_seed(int(s), 0x5EED) for s in seeds]) / 2**32
+    return np.array([stream_seed(int(s), WorkStream.SPLIT) for s in seeds]) / 2**32
 
 
 class Batches(Dataset[Any]):

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Advance, Progress, Silent
+from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
 from eorinfer.settings.inference import TrainingSettings
 from eorinfer.training.data import Batches, loader
-from simulators.base import derived_seed
 
 #: Passes over the validation rows, each with its own fixed noise.
 VALIDATION_DRAWS = 2
@@ -140,7 +140,7 @@ class _Runner(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # By epoch, so that a resumed training sees the noise that it would have seen.
-        seed = derived_seed(self._seed, self.current_epoch, 1)
+        seed = second_item_seed(self._seed, self.current_epoch)
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._losses = []
 
@@ -150,7 +150,7 @@ class _Runner(LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self._fixed = torch.Generator(self.device).manual_seed(derived_seed(self._seed, 2))
+        self._fixed = torch.Generator(self.device).manual_seed(stream_seed(self._seed, WorkStream.VALIDATION_NOISE))
         self._validation_losses = []
 
     def validation_step(self, batch: Any, _: int) -> None:
