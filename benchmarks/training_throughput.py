@@ -57,7 +57,8 @@ from eorinfer.npe.batched import draw, log_density, unit
 from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.posterior import Architecture
 from eorinfer.npe.trainer import Trainer
-from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings, FlowSettings, TrainingSettings
 from eorinfer.survey import WhiteNoise, build_survey
 from eorinfer.survey.symmetry import augment
 from eorinfer.training.data import MEMORY_SHARE, memory, validation_rows

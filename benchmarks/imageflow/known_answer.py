@@ -35,7 +35,7 @@ from eorinfer.likelihood.exact import ModePower, grid_posterior, log_likelihood
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.run.config import check_config
 from eorinfer.run.image_flow import image_flow_posterior
-from eorinfer.settings.inference import McmcSettings
+from eorinfer.settings.likelihood import McmcSettings
 from simulators import GaussianField
 from simulators.gaussian import wavenumbers
 

@@ -52,7 +52,8 @@ from eorinfer.imageflow.model import Build, ImageFlow, build_network
 from eorinfer.imageflow.multiscale import MultiscaleFlow
 from eorinfer.imageflow.training import ImageFlowTrainer
 from eorinfer.run.config import check_config
-from eorinfer.settings.inference import ImageFlowSettings, PowerSpectrumSettings
+from eorinfer.settings.imageflow import ImageFlowSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 
 CONFIG = Path(__file__).parents[2] / "examples" / "field.toml"

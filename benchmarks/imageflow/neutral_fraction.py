@@ -22,7 +22,8 @@ from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import Conditioned, ImageFlowTask, row_conditions
 from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.regression import RegressionNetwork
-from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings, TrainingSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings, FlowSettings, TrainingSettings
 from eorinfer.training.data import Cubes, validation_rows
 from eorinfer.training.fit import fit
 

@@ -10,7 +10,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.imageflow.density import ImageDensity, log_normal
 from eorinfer.imageflow.isotropic import IsotropicFlow, PixelSpline
 from eorinfer.networks.padding import pad
-from eorinfer.settings.inference import ImageFlowSettings
+from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from simulators import Observable
 

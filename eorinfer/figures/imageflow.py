@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp, kurtosis, skew
 
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import pyplot
-from eorinfer.settings.inference import PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 from simulators import Observable
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from eorinfer.core.observation import Observation
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import pyplot
-from eorinfer.settings.inference import PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
 from simulators import Observable

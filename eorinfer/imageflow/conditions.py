@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from eorinfer.core.prior import Prior
-from eorinfer.settings.inference import ImageFlowSettings
+from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
 from simulators import Observable, Parameter, Simulator, Symmetry
 

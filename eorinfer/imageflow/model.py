@@ -25,7 +25,7 @@ from eorinfer.imageflow.conditions import line_of_sight
 from eorinfer.imageflow.density import ImageDensity
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
-from eorinfer.settings.inference import ImageFlowSettings
+from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from simulators import Observable, Parameter
 

@@ -25,7 +25,7 @@ from eorinfer.imageflow.conditions import (
 )
 from eorinfer.imageflow.density import ImageDensity
 from eorinfer.imageflow.model import Build, ImageFlow, build_network, dequantised
-from eorinfer.settings.inference import ImageFlowSettings
+from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment

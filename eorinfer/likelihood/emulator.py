@@ -19,7 +19,7 @@ from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import item_seed, second_item_seed
-from eorinfer.settings.inference import TrainingSettings
+from eorinfer.settings.npe import TrainingSettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
 from eorinfer.training.data import Cubes, Tensors, validation_rows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.samples import Samples
-from eorinfer.settings.inference import McmcSettings
+from eorinfer.settings.likelihood import McmcSettings
 
 #: Autocorrelation times after which a chain counts as converged, and that are thrown away as burn-in.
 LONG_ENOUGH, BURN_IN = 50, 5

@@ -15,7 +15,7 @@ from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import item_seed, second_item_seed
 from eorinfer.likelihood.emulator import Emulator, Spectra, whitened
 from eorinfer.networks.density import build_flow
-from eorinfer.settings.inference import FlowSettings, TrainingSettings
+from eorinfer.settings.npe import FlowSettings, TrainingSettings
 from eorinfer.training.data import Tensors, validation_rows
 from eorinfer.training.fit import FitRecord, fit
 

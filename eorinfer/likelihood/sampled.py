@@ -11,7 +11,7 @@ from eorinfer.core.progress import Silent
 from eorinfer.likelihood.grid import refined_grid
 from eorinfer.likelihood.importance import ENOUGH, LogLikelihood, adapted, around, weighted
 from eorinfer.likelihood.mcmc import START_DRAWS, run_mcmc
-from eorinfer.settings.inference import McmcSettings
+from eorinfer.settings.likelihood import McmcSettings
 
 #: Parameters up to which a posterior is taken from a grid.
 GRID = 2

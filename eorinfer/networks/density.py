@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from sbi.neural_nets import posterior_nn
 
-from eorinfer.settings.inference import FlowSettings
+from eorinfer.settings.npe import FlowSettings
 
 
 def build_flow(settings: FlowSettings, inputs: int, condition: int) -> Any:

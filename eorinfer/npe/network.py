@@ -10,7 +10,8 @@ from eorinfer.core.prior import Prior
 from eorinfer.networks.density import build_flow
 from eorinfer.networks.embedding import Embedding
 from eorinfer.npe.truncated import E, TruncatedNormalMap
-from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.summaries.scattering import Scattering
 from simulators import Observable

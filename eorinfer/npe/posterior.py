@@ -25,7 +25,8 @@ from eorinfer.npe.reference import Reference
 from eorinfer.npe.regression import RegressionNetwork
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
-from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import SurveySettings
 from simulators import Observable, Parameter
 

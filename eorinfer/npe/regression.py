@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from eorinfer.core.prior import Prior
 from eorinfer.npe.network import build_embedding
 from eorinfer.npe.truncated import E
-from eorinfer.settings.inference import EmbeddingSettings, PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings
 from simulators import Observable
 
 

@@ -17,7 +17,7 @@ from eorinfer.npe.atomic import atomic_loss
 from eorinfer.npe.check import with_reference
 from eorinfer.npe.posterior import Architecture, Network, Posterior, Region
 from eorinfer.separation.preprocessing import LineSeparation
-from eorinfer.settings.inference import TrainingSettings
+from eorinfer.settings.npe import TrainingSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment

@@ -25,7 +25,7 @@ from eorinfer.likelihood.grid import grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.config import Config
 from eorinfer.run.truths import Parts
-from eorinfer.settings.inference import McmcSettings
+from eorinfer.settings.likelihood import McmcSettings
 from simulators.base import fingerprint_of
 
 #: Draws from the prior among which the walkers' starting points are chosen: each costs a pass of the flow.

@@ -20,7 +20,7 @@ from eorinfer.npe.posterior import Posterior
 from eorinfer.report.run_folder import true_values
 from eorinfer.report.summary import summary
 from eorinfer.run.image_flow import image_flow_posterior
-from eorinfer.settings.inference import McmcSettings
+from eorinfer.settings.likelihood import McmcSettings
 
 
 def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from eorinfer.settings.inference import ImageFlowSettings, Settings
+from eorinfer.settings.base import Settings
+from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
 from simulators import Simulator
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from eorinfer.settings.inference import Settings
+from eorinfer.settings.base import Settings
 
 
 class SeparationSettings(Settings):

@@ -2,32 +2,28 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_validator
+
+from eorinfer.settings.base import Settings
 
 #: Frequency in MHz and SEFD in Jy, in rising frequency.
 SefdTable = tuple[tuple[PositiveFloat, PositiveFloat], ...]
 
 
-class _Settings(BaseModel):
-    """An immutable table of settings that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NoSurvey(_Settings):
+class NoSurvey(Settings):
     """The clean image itself is observed."""
 
     kind: Literal["none"] = "none"
 
 
-class WhiteNoise(_Settings):
+class WhiteNoise(Settings):
     """Independent Gaussian noise in every cell."""
 
     kind: Literal["white-noise"] = "white-noise"
     sigma: PositiveFloat = Field(description="Standard deviation per cell, in the observable's unit.")
 
 
-class SkaLow(_Settings):
+class SkaLow(Settings):
     """Thermal noise and uv coverage of SKA-Low, for 21cm cubes and light-cones in mK."""
 
     kind: Literal["ska-low"] = "ska-low"
@@ -78,7 +74,7 @@ class SkaLow(_Settings):
         return self
 
 
-class SphereX(_Settings):
+class SphereX(Settings):
     """Beam, channel noise and masks of SPHEREx, for line-intensity maps and cubes in nW/m^2/sr."""
 
     kind: Literal["spherex"] = "spherex"

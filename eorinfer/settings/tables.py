@@ -6,20 +6,14 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from eorinfer.settings.base import Settings
 from eorinfer.settings.contest import ContestSettings
-from eorinfer.settings.inference import (
-    EmbeddingSettings,
-    FlowSettings,
-    ImageFlowSettings,
-    InferenceSettings,
-    McmcSettings,
-    PowerSpectrumSettings,
-    Settings,
-    TrainingSettings,
-    ValidationSettings,
-)
+from eorinfer.settings.imageflow import ImageFlowSettings
+from eorinfer.settings.likelihood import McmcSettings, PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings, FlowSettings, InferenceSettings, TrainingSettings
 from eorinfer.settings.separation import PreprocessingSettings, SeparationSettings
 from eorinfer.settings.survey import NoSurvey, SurveySettings
+from eorinfer.settings.validation import ValidationSettings
 
 
 class ObservationSettings(Settings):

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.settings.inference import PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.modes import BinnedSpectrum, wavevectors
 from simulators import Observable
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Advance, Progress, Silent
 from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
-from eorinfer.settings.inference import TrainingSettings
+from eorinfer.settings.npe import TrainingSettings
 from eorinfer.training.data import Batches, loader
 
 #: Passes over the validation rows, each with its own fixed noise.

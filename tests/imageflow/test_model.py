@@ -22,7 +22,7 @@ from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
 from eorinfer.imageflow.training import ImageFlowTask, ImageFlowTrainer, near_candidates
 from eorinfer.likelihood.exact import ModePower, log_likelihood
-from eorinfer.settings.inference import ImageFlowSettings
+from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.survey import NoSurvey, SkaLow, WhiteNoise, build_survey
 from simulators import GaussianField, Observable, Simulator, Symmetry
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Silent
 from eorinfer.likelihood.mcmc import START_DRAWS, Chain, moves, run_mcmc
-from eorinfer.settings.inference import McmcSettings
+from eorinfer.settings.likelihood import McmcSettings
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -5.0, 5.0, 0.0), Parameter("b", "b", 0.0, 20.0, 1.0)))

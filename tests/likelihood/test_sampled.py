@@ -18,7 +18,7 @@ from eorinfer.likelihood.sampled import (
     sample_by_mcmc,
     sample_on_grid,
 )
-from eorinfer.settings.inference import McmcSettings
+from eorinfer.settings.likelihood import McmcSettings
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -10.0, 10.0, 0.0), Parameter("b", "b", 0.0, 50.0, 25.0)))

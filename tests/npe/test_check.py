@@ -17,7 +17,8 @@ from eorinfer.core.prior import Prior
 from eorinfer.npe.check import LEVEL, check_images, check_observation, with_reference
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.reference import ImageStatistics, regression
-from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import WhiteNoise
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
 from simulators import GaussianField, Observable

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from eorinfer.core.prior import Prior
 from eorinfer.npe.network import PosteriorNetwork
-from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from simulators import GaussianField
 
 SIMULATOR = GaussianField(cells=8, box_length=8.0)

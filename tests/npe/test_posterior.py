@@ -14,7 +14,8 @@ from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.npe.posterior import Architecture, Posterior, Region, draw_truncated
-from eorinfer.settings.inference import EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import WhiteNoise
 from simulators import GaussianField
 

@@ -6,7 +6,8 @@ from scipy.stats import multivariate_normal
 
 from eorinfer.core.prior import Prior
 from eorinfer.npe.regression import RegressionNetwork
-from eorinfer.settings.inference import EmbeddingSettings, PowerSpectrumSettings
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.settings.npe import EmbeddingSettings
 from simulators import GaussianField
 
 SIMULATOR = GaussianField(cells=8, box_length=8.0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Advance, Silent
-from eorinfer.settings.inference import TrainingSettings
+from eorinfer.settings.npe import TrainingSettings
 from eorinfer.training.data import Tensors
 from eorinfer.training.fit import FitRecord, fit
 

@@ -1,0 +1,9 @@
+"""The base of every table of settings."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """An immutable table of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
