@@ -50,16 +50,16 @@ def main() -> None:
     arguments = parser.parse_args()
     run = Run(load_config(arguments.config), arguments.run, for_terminal())
     rows = run.first_rows(run.observe())
-    ground = ContestSetup(run.parts, rows, run.training_key(rows), run.preprocessing, lambda: run.likelihood(rows))
-    methods = [build_method(ground, name) for name in arguments.methods]
-    checker = trained_posterior(ground, "npe-both")
+    setup = ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))
+    methods = [build_method(setup, name) for name in arguments.methods]
+    checker = trained_posterior(setup, "npe-both")
     for name in arguments.worlds:
         theta, observed = observations(run, arguments, name)
         checks = check_images(checker, observed)
         warned = np.mean([check.unlike for check in checks])
         print(f"\n{name}: {len(theta)} observations, {warned:.0%} warned of", flush=True)
         for method in methods:
-            answers = method.ask(observed, theta, SAMPLES, 1)
+            answers = method.evaluate(observed, theta, SAMPLES, 1)
             pull = (answers.values.mean(1) - theta) / answers.values.std(1)
             low, high = np.quantile(answers.values, [0.16, 0.84], axis=1)
             inside = ((theta >= low) & (theta <= high)).mean(0)
@@ -89,7 +89,7 @@ def observations(run: Run, arguments: argparse.Namespace, name: str) -> tuple[np
     folder = arguments.out / name.replace(" ", "-")
     world = Run(check_config(arguments.config, content | {"bank": {}}), folder, for_terminal())
     nothing = world.bank.rows()[:0]  # nothing was trained on in that world
-    truths = simulated_truths(world.parts, nothing, arguments.truths)
+    truths = simulated_truths(world.context, nothing, arguments.truths)
     clean = torch.from_numpy(world.bank.read(run.config.observable.name, truths))
     cells = run.config.observable.cells
     corner: tuple[Any, ...] = (..., *(slice(0, n) for n in cells))

@@ -126,7 +126,7 @@ def simulated_truths(run: Run, n: int) -> Rows:
     theta = run.config.prior.sample(n, np.random.default_rng(seed))
     plan = plan_round(0, fingerprint_of({"truths": n}), theta, run.config.simulator, seed, share=1)
     plans = [(run.bank.add(plan), n)]
-    run.parts.simulations.fill(plans, "truths")
+    run.context.simulations.fill(plans, "truths")
     return planned_rows(run.bank, plans).ok
 
 

@@ -175,7 +175,7 @@ def trained(content: dict[str, Any], out: Path) -> tuple[Run, ImageFlow, float]:
     """A run with its flow, and the seconds that training took."""
     run = Run(check_config(Path(__file__), content), out, for_terminal())
     run.simulate()
-    flow = run.field()
+    flow = run.image_flow()
     return run, flow, flow.facts["seconds"]
 
 

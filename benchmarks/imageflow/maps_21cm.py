@@ -111,19 +111,19 @@ def trained(run: Run, folder: Path, build: Build, settings: ImageFlowSettings) -
     """A flow on the run's first round, from its folder where it is there."""
     if (folder / "field.json").exists():
         return ImageFlow.load(folder, build)
-    config, parts = run.config, run.parts
+    config, context = run.config, run.context
     rows = run.training_rows(run.observe())
     trainer = ImageFlowTrainer(
         config.prior,
         config.observable,
         config.tables.survey,
-        parts.survey,
+        context.survey,
         settings,
         config.tables.training.validation_fraction,
         build,
     )
     start = time.process_time()
-    flow = trainer.train(parts.bank, rows, folder=folder.with_suffix(".fit"), seed=1, progress=run.progress)
+    flow = trainer.train(context.bank, rows, folder=folder.with_suffix(".fit"), seed=1, progress=run.progress)
     flow = replace(flow, facts={**flow.facts, "seconds": time.process_time() - start})
     flow.save(folder)
     return flow

@@ -162,12 +162,12 @@ def regression(run: Run, flow: ImageFlow, name: str, out: Path) -> Any:
     held = validation_rows(rows.seed, config.tables.training.validation_fraction)
     training, validation = (
         Conditioned(
-            Cubes(run.parts.bank, config.observable.name, rows[chosen]),
-            row_conditions(run.parts.bank, rows[chosen], config.prior, config.tables.field),
+            Cubes(run.context.bank, config.observable.name, rows[chosen]),
+            row_conditions(run.context.bank, rows[chosen], config.prior, config.tables.field),
         )
         for chosen in (~held, held)
     )
-    images = ImageFlowTask(flow.network, run.parts.survey, image.symmetry, 0.0, slice_first=True)
+    images = ImageFlowTask(flow.network, run.context.survey, image.symmetry, 0.0, slice_first=True)
     observed = images.observe(training.__getitems__(list(range(128))), torch.Generator().manual_seed(1))[1]
     network.embedding.fit_scaling(observed)
     start = time.process_time()

@@ -37,8 +37,8 @@ def observed(run: Run, *, only: bool, noise: float | None = None) -> Maps:
 def observed_rows(run: Run, rows: Rows, noise: float | None = None) -> Maps:
     """All slices of rows of the run's bank."""
     config = run.config
-    y = row_conditions(run.parts.bank, rows, config.prior, config.tables.field)
-    clean = torch.from_numpy(run.parts.bank.read(config.observable.name, rows)).movedim(-1, 1).flatten(0, 1)
+    y = row_conditions(run.context.bank, rows, config.prior, config.tables.field)
+    clean = torch.from_numpy(run.context.bank.read(config.observable.name, rows)).movedim(-1, 1).flatten(0, 1)
     survey = config.tables.survey
     assert isinstance(survey, WhiteNoise)
     sigma = survey.sigma if noise is None else noise

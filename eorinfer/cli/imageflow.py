@@ -22,7 +22,7 @@ def train(config: Path, *, out: Out) -> None:
     """
     step = open_run(config, out)
     step.read_observation()
-    step.field()
+    step.image_flow()
     step.progress.line(f"results: {out}/field")
 
 

@@ -1,4 +1,4 @@
-"""Methods that have a likelihood and sample it anew for each observation: of the power spectrum, or of the image."""
+"""Methods that sample a likelihood anew for each observation: of the power spectrum, or of the image."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.observation import Observation
 from eorinfer.core.seeds import RunStream, item_seed, run_seed
-from eorinfer.likelihood.answers import Answers
 from eorinfer.likelihood.emulator import Emulator, observe_spectra
 from eorinfer.likelihood.exact import ModePower, log_likelihood
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
@@ -27,6 +26,7 @@ from eorinfer.likelihood.sampled import (
     sample_by_mcmc,
     sample_on_grid,
 )
+from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.image_flow import trained_image_flow
 from eorinfer.settings.contest import PROPOSALS, MethodName, exact_noise
@@ -36,48 +36,48 @@ from simulators import GaussianField, Observable
 
 #: Points of a grid along each parameter.
 POINTS = 100
-#: Draws from the NPE that the field flow weighs; and of its chains, where too few of them count.
-PROPOSALS_OF_FLOW, FIELD_START_DRAWS = 2000, 1000
-#: Draws from the prior, and around them, that a likelihood of more parameters than a grid takes is weighed at.
+#: Draws from the NPE that the image flow weighs; and draws that its chains start from, where too few of those count.
+FLOW_PROPOSALS, FLOW_START_DRAWS = 2000, 1000
+#: Draws from the prior at which a likelihood is weighed, where it has too many parameters for a grid.
 DRAWS = 10000
 
 
-def power_method(ground: ContestSetup, name: MethodName) -> Method:
-    """The rungs of the power-spectrum ladder."""
-    tables = ground.parts.config.tables
+def power_method(setup: ContestSetup, name: MethodName) -> Method:
+    """Build a likelihood of the power spectrum: fixed or full covariance, in two dimensions, or neural."""
+    tables = setup.context.config.tables
     if name == "ps-2d":
-        likelihood = _cylindrical(ground)
-        key = ground.key_of(name, bins=tables.contest.cylindrical_bins)
-        return _method(ground, name, key, likelihood.seconds, _by_spectrum(likelihood, likelihood.given))
-    likelihood = ground.power_spectrum()
+        likelihood = _cylindrical(setup)
+        key = setup.key_of(name, bins=tables.contest.cylindrical_bins)
+        return _method(setup, name, key, likelihood.seconds, _by_spectrum(likelihood, likelihood.given))
+    likelihood = setup.power_spectrum()
     if name == "ps-neural":
-        given, seconds = _neural(ground, likelihood)
+        given, seconds = _neural(setup, likelihood)
     elif name == "ps-full":
         given, seconds = likelihood.given, likelihood.seconds
     else:
         given, seconds = (
-            fixed_likelihood(ground, likelihood.emulator, diagonal=name == "ps-diagonal"),
+            fixed_likelihood(setup, likelihood.emulator, diagonal=name == "ps-diagonal"),
             likelihood.seconds,
         )
-    return _method(ground, name, ground.key_of(name), seconds, _by_spectrum(likelihood, given))
+    return _method(setup, name, setup.key_of(name), seconds, _by_spectrum(likelihood, given))
 
 
-def image_flow_method(ground: ContestSetup) -> Method:
-    """The flow on the images, from importance weights of an NPE's samples, or by emcee where those are uneven."""
-    parts = ground.parts
-    flow = trained_image_flow(parts, ground.rows)
-    proposal = trained_posterior(ground, next(name for name in PROPOSALS if name in ground.settings.methods))
+def image_flow_method(setup: ContestSetup) -> Method:
+    """Build the image flow: importance weights of an NPE's samples, or emcee where those are uneven."""
+    context = setup.context
+    flow = trained_image_flow(context, setup.rows)
+    proposal = trained_posterior(setup, next(name for name in PROPOSALS if name in setup.settings.methods))
 
     def likelihood(observed: Tensor) -> LogLikelihood:
-        return flow.likelihood(Observation.of(parts.config.observable, observed.numpy()))
+        return flow.likelihood(Observation.of(context.config.observable, observed.numpy()))
 
-    key = ground.key_of("field-flow", field=parts.config.tables.field.model_dump(mode="json"))
-    return _method(ground, "field-flow", key, flow.facts["seconds"], likelihood, proposal)
+    key = setup.key_of("field-flow", field=context.config.tables.field.model_dump(mode="json"))
+    return _method(setup, "field-flow", key, flow.facts["seconds"], likelihood, proposal)
 
 
-def exact_method(ground: ContestSetup, name: MethodName) -> Method:
-    """Of the modes of a Gaussian field in white noise, on a grid or by emcee."""
-    config = ground.parts.config
+def exact_method(setup: ContestSetup, name: MethodName) -> Method:
+    """Build the exact likelihood of a Gaussian field in white noise, on a grid or by emcee."""
+    config = setup.context.config
     simulator, sigma = config.simulator, exact_noise(config.simulator, config.tables.survey) or 0.0
     assert isinstance(simulator, GaussianField)
 
@@ -85,51 +85,51 @@ def exact_method(ground: ContestSetup, name: MethodName) -> Method:
         modes = ModePower.of(observed[0].double().numpy(), simulator.box_length)
         return lambda theta: log_likelihood(simulator, sigma, modes, theta)
 
-    return _method(ground, name, ground.key_of(name), 0.0, likelihood)
+    return _method(setup, name, setup.key_of(name), 0.0, likelihood)
 
 
 def _method(
-    ground: ContestSetup,
+    setup: ContestSetup,
     name: MethodName,
     key: str,
     training_seconds: float,
     likelihood: Callable[[Tensor], LogLikelihood],
     proposal: Posterior | None = None,
 ) -> Method:
-    """From what makes a likelihood of one observed cube (C, *cells)."""
-    observable = ground.parts.config.observable
+    """Build a method from a function that gives the likelihood of one observed cube (C, *cells)."""
+    observable = setup.context.config.observable
 
-    def ask(observed: Tensor, theta: NDArray[np.float64], n: int, seed: int) -> Answers:
-        found, seconds = [], []
+    def evaluate(observed: Tensor, theta: NDArray[np.float64], n: int, seed: int) -> TruthPosteriors:
+        samples, seconds = [], []
         for i, (cube, truth) in enumerate(zip(observed, theta, strict=True)):
             start, own = time.monotonic(), item_seed(seed, i)
-            log_l, one = likelihood(cube), None
+            log_l, sample = likelihood(cube), None
             if proposal is not None:
-                one = _weighed(log_l, proposal, Observation.of(observable, cube.numpy()), truth, n, own)
-            found.append(one or _sampled(ground, name, log_l, truth, n, own))
+                sample = _weigh(log_l, proposal, Observation.of(observable, cube.numpy()), truth, n, own)
+            samples.append(sample or _sample(setup, name, log_l, truth, n, own))
             seconds.append(time.monotonic() - start)
-        return Answers.of(found, seconds)
+        return TruthPosteriors.from_samples(samples, seconds)
 
-    return Method(name, key, training_seconds, ask)
+    return Method(name, key, training_seconds, evaluate)
 
 
-def _sampled(
-    ground: ContestSetup, name: MethodName, log_l: LogLikelihood, truth: NDArray[np.float64], n: int, seed: int
+def _sample(
+    setup: ContestSetup, name: MethodName, log_l: LogLikelihood, truth: NDArray[np.float64], n: int, seed: int
 ) -> PosteriorSample:
-    """On a grid; where there are more parameters by importance weights, or by emcee where too few of them count."""
-    prior = ground.parts.config.prior
+    """Sample on a grid; with more parameters by importance weights, or by emcee where too few of them count."""
+    prior = setup.context.config.prior
     if name != "exact-emcee":  # which is there to be a chain
         if len(prior.parameters) <= GRID:
             return sample_on_grid(log_l, prior, truth, n, seed, POINTS)
-        # So many draws of the field flow's likelihood cost more than its chain.
-        if name != "field-flow" and (found := from_prior(log_l, prior, truth, n, seed, DRAWS)) is not None:
-            return found
-    mcmc, file = ground.parts.config.tables.mcmc, ground.folder(name) / "mcmc.h5"
-    draws = FIELD_START_DRAWS if name == "field-flow" else START_DRAWS
+        # `DRAWS` evaluations of the image flow cost more than its chain.
+        if name != "field-flow" and (weighed := from_prior(log_l, prior, truth, n, seed, DRAWS)) is not None:
+            return weighed
+    mcmc, file = setup.context.config.tables.mcmc, setup.folder(name) / "mcmc.h5"
+    draws = FLOW_START_DRAWS if name == "field-flow" else START_DRAWS
     return sample_by_mcmc(log_l, prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=draws)
 
 
-def _weighed(
+def _weigh(
     log_l: LogLikelihood,
     proposal: Posterior,
     observation: Observation,
@@ -137,8 +137,8 @@ def _weighed(
     n: int,
     seed: int,
 ) -> PosteriorSample | None:
-    """From importance weights, or None where too few samples count."""
-    theta = proposal.sample(observation, PROPOSALS_OF_FLOW, seed).values
+    """Sample by importance weights; None where too few samples count."""
+    theta = proposal.sample(observation, FLOW_PROPOSALS, seed).values
     log_q = proposal.log_density(theta, observation)
     return sample_by_importance(log_l, proposal.prior, theta, log_q, truth, n, seed)
 
@@ -149,7 +149,7 @@ def _weighed(
 def _by_spectrum(
     likelihood: PowerSpectrumLikelihood, given: Callable[[Tensor], LogLikelihood]
 ) -> Callable[[Tensor], LogLikelihood]:
-    """Of an observed cube, by way of its spectrum."""
+    """Turn a likelihood of spectra into one of observed cubes."""
 
     def of(observed: Tensor) -> LogLikelihood:
         with torch.no_grad():
@@ -158,9 +158,9 @@ def _by_spectrum(
     return of
 
 
-def fixed_precision(ground: ContestSetup, emulator: Emulator, *, diagonal: bool = False) -> Tensor:
-    """Inverse (D, D) of the covariance, or of its diagonal, that the emulator has at the fiducial parameters."""
-    prior = ground.parts.config.prior
+def fixed_precision(setup: ContestSetup, emulator: Emulator, *, diagonal: bool = False) -> Tensor:
+    """Invert the emulator's covariance (D, D) at the fiducial parameters, or its diagonal."""
+    prior = setup.context.config.prior
     fiducial = np.clip([p.fiducial for p in prior.parameters], prior.low, prior.high)
     with torch.no_grad():
         covariance = emulator.covariance(torch.from_numpy(fiducial[None]))[0]
@@ -168,10 +168,10 @@ def fixed_precision(ground: ContestSetup, emulator: Emulator, *, diagonal: bool 
 
 
 def fixed_likelihood(
-    ground: ContestSetup, emulator: Emulator, *, diagonal: bool = False
+    setup: ContestSetup, emulator: Emulator, *, diagonal: bool = False
 ) -> Callable[[Tensor], LogLikelihood]:
-    """The emulated mean, with that covariance, for a spectrum (D,)."""
-    precision = fixed_precision(ground, emulator, diagonal=diagonal)
+    """Give the likelihood of a spectrum (D,): the emulated mean, with the covariance of the fiducial parameters."""
+    precision = fixed_precision(setup, emulator, diagonal=diagonal)
 
     def given(power: Tensor) -> LogLikelihood:
         def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -184,26 +184,26 @@ def fixed_likelihood(
     return given
 
 
-def _cylindrical(ground: ContestSetup) -> PowerSpectrumLikelihood:
-    """Gaussian in P(k_perp, k_par)."""
-    parts, tables = ground.parts, ground.parts.config.tables
+def _cylindrical(setup: ContestSetup) -> PowerSpectrumLikelihood:
+    """Train the Gaussian likelihood of P(k_perp, k_par), or load it where it is kept."""
+    context, tables = setup.context, setup.context.config.tables
     return PowerSpectrumLikelihood.trained(
-        parts.bank,
-        ground.rows,
-        parts.config.prior,
-        parts.config.observable,
-        parts.survey,
-        build_cylindrical(parts.config.observable, *tables.contest.cylindrical_bins),
+        context.bank,
+        setup.rows,
+        context.config.prior,
+        context.config.observable,
+        context.survey,
+        build_cylindrical(context.config.observable, *tables.contest.cylindrical_bins),
         draws=tables.mcmc.draws,
-        folder=ground.folder("ps-2d") / "emulator",
+        folder=setup.folder("ps-2d") / "emulator",
         seed=run_seed(tables.seed, RunStream.EMULATOR),
-        key=ground.key_of("ps-2d", bins=tables.contest.cylindrical_bins),
-        progress=parts.progress,
+        key=setup.key_of("ps-2d", bins=tables.contest.cylindrical_bins),
+        progress=context.progress,
     )
 
 
 def build_cylindrical(observable: Observable, across: int, along: int) -> CylindricalPowerSpectrum:
-    """Bins of P(k_perp, k_par), equally spaced in the logarithm from the first modes to Nyquist's."""
+    """Build bins of P(k_perp, k_par), equally spaced in the logarithm from the first modes to Nyquist's."""
     box, cells = observable.box_length, observable.cells
     edges = []
     for axis, bins in ((0, across), (2, along)):
@@ -214,27 +214,27 @@ def build_cylindrical(observable: Observable, across: int, along: int) -> Cylind
 
 
 def _neural(
-    ground: ContestSetup, likelihood: PowerSpectrumLikelihood
+    setup: ContestSetup, likelihood: PowerSpectrumLikelihood
 ) -> tuple[Callable[[Tensor], LogLikelihood], float]:
-    """Trained on the spectra of the same rows, through as many draws of the survey."""
-    parts, tables, start = ground.parts, ground.parts.config.tables, time.monotonic()
-    own = run_seed(tables.seed, RunStream.EMULATOR)  # that of the run's emulator
+    """Train the neural likelihood on spectra of the same rows, with the same number of survey draws."""
+    context, tables, start = setup.context, setup.context.config.tables, time.monotonic()
+    own = run_seed(tables.seed, RunStream.EMULATOR)  # the seed of the run's emulator
     spectra = observe_spectra(
-        Cubes(parts.bank, parts.config.observable.name, ground.rows),
-        ground.rows.seed,
-        parts.survey,
-        parts.config.observable.symmetry,
+        Cubes(context.bank, context.config.observable.name, setup.rows),
+        setup.rows.seed,
+        context.survey,
+        context.config.observable.symmetry,
         likelihood.power_spectrum,
         tables.mcmc.draws,
         own,
     )
-    found = train_neural_likelihood(
+    neural = train_neural_likelihood(
         likelihood.emulator,
         spectra,
-        parts.config.prior,
+        context.config.prior,
         emulator_seed=own,
-        folder=ground.folder("ps-neural") / f"checkpoints-{ground.key_of('ps-neural')}",
+        folder=setup.folder("ps-neural") / f"checkpoints-{setup.key_of('ps-neural')}",
         seed=run_seed(tables.seed, RunStream.NEURAL_LIKELIHOOD),
-        progress=parts.progress,
+        progress=context.progress,
     )
-    return found.of, likelihood.seconds + time.monotonic() - start
+    return neural.of, likelihood.seconds + time.monotonic() - start

@@ -1,4 +1,4 @@
-"""The simulator itself in emcee's loop, as the field does it: what a posterior costs without any learning."""
+"""The simulator itself in emcee's loop, as in 21CMMC: the cost of a posterior without any learning."""
 
 import time
 from typing import Any
@@ -26,47 +26,47 @@ LABEL = "simulator in emcee's loop"
 DRAWS = 16
 
 
-def loop_posterior(ground: ContestSetup, observation: Observation, start: Samples) -> dict[str, Any]:
-    """Run, or go on with, a chain whose every step simulates; samples in ``chains/loop``.
+def loop_posterior(setup: ContestSetup, observation: Observation, start: Samples) -> dict[str, Any]:
+    """Run, or continue, a chain that simulates at every step; samples are in ``chains/loop``.
 
     As 21CMMC does (Greig & Mesinger 2015, arXiv 1501.06576): all simulations of one realisation, a Gaussian
     likelihood of P(k) with a fixed covariance, here the emulator's at the fiducial parameters. Every simulation is
-    kept in the bank, a chain that was stopped goes on.
+    kept in the bank; a chain that was stopped is continued.
 
     Parameters
     ----------
-    ground
-        Of the contest.
+    setup
+        Setup of the contest.
     observation
-        Of the run.
+        Observation of the run.
     start
-        Posterior samples that the walkers start from: its burn-in is a present.
+        Posterior samples that the walkers start from, so this chain needs no burn-in of its own.
 
     Returns
     -------
     dict
-        What it cost, how long it is in autocorrelation times, and what a chain of 50 would cost.
+        Cost of the chain, its length in autocorrelation times, and the cost of a chain of 50.
     """
-    parts, settings = ground.parts, ground.settings
-    config, folder = parts.config, parts.out / "contest" / "loop"
+    context, settings = setup.context, setup.settings
+    config, folder = context.config, context.folder / "contest" / "loop"
     walkers, steps = settings.loop_walkers, settings.loop_steps
-    simulations = Simulations(config, parts.bank, Silent())
-    evaluate = _Loop(ground, simulations, observation)
-    key = ground.key_of("ps-fixed", observation=observation.digest, loop=walkers)
+    simulations = Simulations(config, context.bank, Silent())
+    log_likelihood = _SimulatedLikelihood(setup, simulations, observation)
+    key = setup.key_of("ps-fixed", observation=observation.digest, loop=walkers)
     path = folder / "loop.json"
     before = read_json(path) if path.exists() else {}
     spent = before["seconds"] if before.get("key") == key else 0.0
-    parts.progress.line(
+    context.progress.line(
         simulations.preflight(
             f"emcee's loop, {walkers} walkers, {steps} steps: about {walkers * (steps + 1)} simulations",
             walkers * (steps + 1),
-            evaluate.known(),
+            log_likelihood.simulated(),
         )
     )
     began = time.monotonic()
     with simulations.session():
         chain = run_mcmc(
-            evaluate,
+            log_likelihood,
             config.prior,
             config.tables.mcmc.model_copy(update={"walkers": walkers, "steps": steps, "max_steps": steps}),
             file=folder / "mcmc.h5",
@@ -74,14 +74,14 @@ def loop_posterior(ground: ContestSetup, observation: Observation, start: Sample
             seed=run_seed(config.tables.seed, RunStream.LOOP_CHAIN),
             label=LABEL,
             start=start.resample(walkers, run_seed(config.tables.seed, RunStream.LOOP_START)).values,
-            progress=parts.progress,
+            progress=context.progress,
         )
     spent += time.monotonic() - began
-    chain.samples.write(parts.out / "chains" / "loop")
-    # Of a short chain the autocorrelation time cannot be told: it is that of the same likelihood, emulated.
-    emulator = ground.power_spectrum()
+    chain.samples.write(context.folder / "chains" / "loop")
+    # A short chain cannot give its autocorrelation time; the same likelihood, emulated, gives it.
+    emulator = setup.power_spectrum()
     emulated = run_mcmc(
-        fixed_likelihood(ground, emulator.emulator)(emulator.observed(observation)),
+        fixed_likelihood(setup, emulator.emulator)(emulator.observed(observation)),
         config.prior,
         config.tables.mcmc.model_copy(update={"walkers": walkers}),
         file=folder / "emulated.h5",
@@ -93,7 +93,7 @@ def loop_posterior(ground: ContestSetup, observation: Observation, start: Sample
     facts = {
         "key": key,
         "label": LABEL,
-        "simulations": evaluate.known(),
+        "simulations": log_likelihood.simulated(),
         "seconds": spent,
         "walkers": walkers,
         "steps": chain.steps,
@@ -106,22 +106,24 @@ def loop_posterior(ground: ContestSetup, observation: Observation, start: Sample
     return facts
 
 
-class _Loop:
-    """ln L of theta (n, P), by simulating each."""
+class _SimulatedLikelihood:
+    """Log likelihood of theta (n, P), by simulating at each."""
 
-    def __init__(self, ground: ContestSetup, simulations: Simulations, observation: Observation) -> None:
-        likelihood = ground.power_spectrum()
-        self._simulations, self._bank = simulations, ground.parts.bank
-        self._survey: Survey = ground.parts.survey
-        self._spectrum, self._precision = likelihood.power_spectrum, fixed_precision(ground, likelihood.emulator)
+    def __init__(self, setup: ContestSetup, simulations: Simulations, observation: Observation) -> None:
+        likelihood = setup.power_spectrum()
+        self._simulations, self._bank = simulations, setup.context.bank
+        self._survey: Survey = setup.context.survey
+        self._spectrum, self._precision = likelihood.power_spectrum, fixed_precision(setup, likelihood.emulator)
         self._observed = likelihood.observed(observation)
-        self._image = ground.parts.config.observable.name
-        seed = ground.parts.config.tables.seed
-        self._realisation = run_seed(seed, RunStream.LOOP_REALISATION)
-        self._noise = run_seed(seed, RunStream.LOOP_NOISE)
+        self._image = setup.context.config.observable.name
+        seed = setup.context.config.tables.seed
+        self._realisation, self._noise = (
+            run_seed(seed, RunStream.LOOP_REALISATION),
+            run_seed(seed, RunStream.LOOP_NOISE),
+        )
 
     def __call__(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        plans = [self._plan(one) for one in theta]
+        plans = [self._plan(point) for point in theta]
         self._simulations.fill([(plan, 1) for plan in plans], "emcee's loop")
         out = np.full(len(theta), -np.inf)
         for i, plan in enumerate(plans):
@@ -130,8 +132,8 @@ class _Loop:
                 out[i] = self._log_l(torch.from_numpy(self._bank.read(self._image, rows)))
         return out
 
-    def known(self) -> int:
-        """Simulations that the bank has for this loop."""
+    def simulated(self) -> int:
+        """Count the simulations that the bank has for this loop."""
         plans = [plan for plan in self._bank.plans() if plan.proposal == self._proposal]
         return len(plans) - self._simulations.lacking([(plan, 1) for plan in plans])
 
@@ -140,7 +142,7 @@ class _Loop:
         return fingerprint_of({"loop": self._realisation})
 
     def _plan(self, theta: NDArray[np.float64]) -> Plan:
-        """Of one row: the same theta is simulated once, and several run at a time."""
+        """Plan one row: the same theta is simulated once, and several run at a time."""
         hash = fingerprint_of({"proposal": self._proposal, "theta": theta.tolist()})
         seed = np.array([self._realisation], np.uint64)
         return self._bank.add(Plan(f"00-{hash[:12]}", 0, self._proposal, 1, theta[None].copy(), seed))

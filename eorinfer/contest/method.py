@@ -1,4 +1,4 @@
-"""A method that takes part, and the ground that all of them stand on."""
+"""A method of a contest, and the setup that all methods share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.bank.rows import Rows
-from eorinfer.likelihood.answers import Answers
-from eorinfer.run.truths import Parts
+from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+from eorinfer.likelihood.truth_posteriors import TruthPosteriors
+from eorinfer.run.context import RunContext
 from eorinfer.settings.contest import ContestSettings, MethodName
 from simulators.base import fingerprint_of
 
@@ -30,76 +31,73 @@ LABELS: dict[MethodName, str] = {
     "exact": "exact likelihood",
     "exact-emcee": "exact likelihood, by emcee",
 }
-#: What gives posteriors at once, whatever is observed.
+#: Amortised methods: a new observation costs no sampling.
 AMORTISED: tuple[MethodName, ...] = ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression")
 
 
 @dataclass(frozen=True)
 class ContestSetup:
-    """The same for every method.
+    """Run and training rows that all methods share.
 
     Attributes
     ----------
-    parts
-        Of the run: config, bank, survey.
+    context
+        Run of the contest: config, bank, survey, preprocessing of the networks' input.
     rows
-        What all are trained on: valid rows of the prior's round.
+        Training rows of all methods: valid rows of the first round.
     key
         Hash of all that a training on them depends on.
-    preprocessing
-        Of the run; for networks alone.
     power_spectrum
-        The run's Gaussian likelihood of P(k), trained when it is first asked for.
+        Gives the run's Gaussian likelihood of P(k), which is trained at the first call.
     """
 
-    parts: Parts
+    context: RunContext
     rows: Rows
     key: str
-    preprocessing: Any
-    power_spectrum: Callable[[], Any]
+    power_spectrum: Callable[[], PowerSpectrumLikelihood]
 
     @property
     def settings(self) -> ContestSettings:
-        """``[contest]``."""
-        return self.parts.config.tables.contest
+        """Table ``[contest]``."""
+        return self.context.config.tables.contest
 
     def folder(self, name: MethodName) -> Path:
-        """Where a method keeps what it has trained."""
-        return self.parts.out / "contest" / name
+        """Folder of what a method has trained."""
+        return self.context.folder / "contest" / name
 
     def key_of(self, name: MethodName, **more: Any) -> str:
-        """Hash of all that a method depends on."""
-        return fingerprint_of({"run": self.key, "method": name, "draws": self.parts.config.tables.mcmc.draws} | more)
+        """Hash all that a method depends on."""
+        return fingerprint_of({"run": self.key, "method": name, "draws": self.context.config.tables.mcmc.draws} | more)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method, trained.
+    """A trained method.
 
     Attributes
     ----------
     name
-        As in the config.
+        Name as in the config.
     key
-        Of `ContestSetup.key_of`.
+        Hash from `ContestSetup.key_of`.
     training_seconds
-        By the clock; what two methods share counts for both.
-    ask
-        From observed cubes (B, C, *cells), their parameters (B, P), how many samples and a seed to answers.
+        Seconds of training by the clock; what two methods share counts for both.
+    evaluate
+        Gives posteriors of observed cubes (B, C, *cells), from their parameters (B, P), a number of samples and a seed.
     """
 
     name: MethodName
     key: str
     training_seconds: float
-    ask: Callable[[Tensor, NDArray[np.float64], int, int], Answers]
+    evaluate: Callable[[Tensor, NDArray[np.float64], int, int], TruthPosteriors]
 
     @property
     def label(self) -> str:
-        """For tables and legends."""
+        """Name in tables and legends."""
         return LABELS[self.name]
 
     def truths(self, settings: ContestSettings) -> int:
-        """How many it is asked about."""
+        """Number of truths that it is evaluated on."""
         if self.name == "field-flow":
             return min(settings.truths, settings.field_truths)
         return settings.truths if self.name in AMORTISED else min(settings.truths, settings.sampled_truths)

@@ -1,4 +1,4 @@
-"""Methods that are trained once and answer at once: NPE on different views of the image, and regression."""
+"""Amortised methods: NPE on different views of the image, and regression."""
 
 import shutil
 import time
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_seed
-from eorinfer.likelihood.answers import Answers
+from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.npe.batched import draw, log_density
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.contest import MethodName
 
-#: Of the embedding, in place of the config's.
+#: Keys of ``[embedding]`` that each view sets, in place of the config's.
 VIEWS: dict[MethodName, dict[str, Any]] = {
     "npe-power": {"convolution": False, "power_spectrum": True},
     "npe-image": {"convolution": True, "power_spectrum": False},
@@ -26,55 +26,55 @@ VIEWS: dict[MethodName, dict[str, Any]] = {
 }
 
 
-def trained_posterior(ground: ContestSetup, name: MethodName) -> Posterior:
-    """The posterior of one view: loaded when it is there, else trained on the prior's rows."""
-    parts, tables = ground.parts, ground.parts.config.tables
-    folder, key = ground.folder(name) / "posterior", ground.key_of(name)
+def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
+    """Train the posterior of one view on the first round, or load it where it is kept."""
+    context, tables = setup.context, setup.context.config.tables
+    folder, key = setup.folder(name) / "posterior", setup.key_of(name)
     if (folder / "posterior.json").exists():
         posterior = Posterior.load(folder)
         if posterior.facts.get("key") == key:
             return posterior
     view = dict(VIEWS[name])
     if name == "npe-power":
-        view["bins"] = tables.power_spectrum.bins  # the very data of the Gaussian likelihood
+        view["bins"] = tables.power_spectrum.bins  # the same data as the Gaussian likelihood's
     flow = tables.flow.model_copy(update={"kind": "gaussian"}) if name == "regression" else tables.flow
     trainer = Trainer(
-        parts.config.prior,
-        parts.config.observable,
+        context.config.prior,
+        context.config.observable,
         tables.survey,
-        parts.survey,
+        context.survey,
         Architecture(tables.embedding.model_copy(update=view), flow, tables.power_spectrum),
         tables.training,
-        ground.preprocessing,
+        context.preprocessing,
     )
     start = time.monotonic()
-    checkpoints = ground.folder(name) / f"checkpoints-{key}"
+    checkpoints = setup.folder(name) / f"checkpoints-{key}"
     posterior = trainer.train(
-        parts.bank,
-        ground.rows,
+        context.bank,
+        setup.rows,
         folder=checkpoints,
         # The same for all views: they see the same batches with the same noise.
         seed=round_seed(tables.seed, PRIOR_ROUND, RoundStream.TRAINING),
         title=name,
-        progress=parts.progress,
+        progress=context.progress,
     )
-    posterior.facts.update(key=key, seconds=time.monotonic() - start, simulations=len(ground.rows))
+    posterior.facts.update(key=key, seconds=time.monotonic() - start, simulations=len(setup.rows))
     posterior.save(folder)
-    for checkpoints in ground.folder(name).glob("checkpoints-*"):
+    for checkpoints in setup.folder(name).glob("checkpoints-*"):
         shutil.rmtree(checkpoints, ignore_errors=True)
     return posterior
 
 
-def network_method(ground: ContestSetup, name: MethodName) -> Method:
-    """NPE, or regression."""
-    posterior = trained_posterior(ground, name)
+def network_method(setup: ContestSetup, name: MethodName) -> Method:
+    """Build NPE on one view, or regression."""
+    posterior = trained_posterior(setup, name)
 
-    def ask(observed: Tensor, theta: NDArray[np.float64], n: int, seed: int) -> Answers:
+    def evaluate(observed: Tensor, theta: NDArray[np.float64], n: int, seed: int) -> TruthPosteriors:
         start = time.monotonic()
         read = posterior.read(observed)
         values = draw(posterior, read, n, seed).values
         seconds = (time.monotonic() - start) / len(observed)
-        return Answers(
+        return TruthPosteriors.on_whole_prior(
             values,
             log_density(posterior, theta[:, None], read)[:, 0],
             log_density(posterior, values, read),
@@ -82,4 +82,4 @@ def network_method(ground: ContestSetup, name: MethodName) -> Method:
             np.full(len(observed), seconds),
         )
 
-    return Method(name, posterior.facts["key"], posterior.facts["seconds"], ask)
+    return Method(name, posterior.facts["key"], posterior.facts["seconds"], evaluate)

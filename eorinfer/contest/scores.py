@@ -1,4 +1,4 @@
-"""How good the answers are: information, volume, widths, bias and coverage of each method, and one against another."""
+"""Scores of methods: information, volume, widths, bias and coverage of each, and ratios of any two."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eorinfer.contest.method import Method
 from eorinfer.core.prior import Prior
-from eorinfer.likelihood.answers import Answers
+from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.validation.calibration import Calibration, calibrate, recovery
 from eorinfer.validation.sharpness import mean_and_error
 
@@ -19,33 +19,35 @@ BOOTSTRAP = 1000
 
 @dataclass(frozen=True)
 class Score:
-    """One method, over the truths whose answers can be relied on.
+    """Score of one method, over the truths whose posteriors can be relied on.
 
     Attributes
     ----------
     method
-        The method.
-    answers
-        All of them, in the order of the truths.
+        Trained method.
+    posteriors
+        Posteriors of all T truths, in their order.
     theta
-        (T, P) those truths.
+        Those truths, (T, P).
     calibration
         SBC, expected coverage and TARP.
     """
 
     method: Method
-    answers: Answers
+    posteriors: TruthPosteriors
     theta: NDArray[np.float64]
     calibration: Calibration
 
     @classmethod
-    def of(cls, method: Method, answers: Answers, theta: NDArray[np.float64], prior: Prior, seed: int) -> "Score":
-        """Test the answers for the first T truths (T, P)."""
-        theta = theta[: len(answers)]
-        good = answers[answers.good]
-        truths, values = ((t - prior.low) / (prior.high - prior.low) for t in (theta[answers.good], good.values))
+    def from_posteriors(
+        cls, method: Method, posteriors: TruthPosteriors, theta: NDArray[np.float64], prior: Prior, seed: int
+    ) -> "Score":
+        """Test the posteriors of the first T truths (T, P)."""
+        theta = theta[: len(posteriors)]
+        good = posteriors[posteriors.good]
+        truths, values = ((t - prior.low) / (prior.high - prior.low) for t in (theta[posteriors.good], good.values))
         calibration = calibrate(prior.names, truths, values, good.at_truth, good.at_samples, seed)
-        return cls(method, answers, theta, calibration)
+        return cls(method, posteriors, theta, calibration)
 
     @property
     def tarp_deviation(self) -> float:
@@ -59,14 +61,14 @@ class Score:
         return min(test.p_holm for test in of_parameters)
 
     def content(self, prior: Prior) -> dict[str, Any]:
-        """For JSON."""
-        good = self.answers[self.answers.good]
-        theta = self.theta[self.answers.good]
+        """Give the scores as JSON."""
+        good = self.posteriors[self.posteriors.good]
+        theta = self.theta[self.posteriors.good]
         gain = good.at_truth - prior.log_density
         return {
             "label": self.method.label,
-            "truths": len(self.answers),
-            "left_out": int((~self.answers.good).sum()),
+            "truths": len(self.posteriors),
+            "left_out": int((~self.posteriors.good).sum()),
             "gain": mean_and_error(gain[np.isfinite(gain)]) | {"infinite": int((~np.isfinite(gain)).sum())},
             "volume_over_prior": float(np.exp(np.median(good.entropy) + prior.log_density)),
             "recovery": recovery(prior.names, theta, good.values, prior.std),
@@ -76,26 +78,26 @@ class Score:
             "sbc_p": self.sbc_p,
             "tarp_deviation": self.tarp_deviation,
             "training_seconds": self.method.training_seconds,
-            "seconds_per_observation": float(np.median(self.answers.seconds)),
+            "seconds_per_observation": float(np.median(self.posteriors.seconds)),
         }
 
 
-def against(one: Score, other: Score, seed: int) -> dict[str, Any]:
-    """One method against another, on the truths that both can be relied on for.
+def compare(score: Score, other: Score, seed: int) -> dict[str, Any]:
+    """Compare two methods on the truths for which both can be relied on.
 
     Returns
     -------
     dict
-        How many ``truths``; ``gain``, the mean of the difference of log posterior densities at the truth, with its
+        Number of ``truths``; ``gain``, the mean of the difference of log posterior densities at the truth, with its
         bootstrap ``gain_error``; ``volume``, the median ratio of volumes; ``smaller``, the share of truths for which
         the volume is the smaller one; ``widths``, the median ratio of standard deviations of each parameter.
     """
-    a, b = _common(one, other)
+    a, b = _common(score, other)
     difference = a.at_truth - b.at_truth
     difference = difference[np.isfinite(difference)]
     rng = np.random.default_rng(seed)
     means = [difference[rng.integers(len(difference), size=len(difference))].mean() for _ in range(BOOTSTRAP)]
-    log_volume = log_volumes(one, other)
+    log_volume = log_volumes(score, other)
     return {
         "truths": len(a),
         "gain": float(difference.mean()),
@@ -106,18 +108,18 @@ def against(one: Score, other: Score, seed: int) -> dict[str, Any]:
     }
 
 
-def log_volumes(one: Score, other: Score) -> NDArray[np.float64]:
-    """Log of the ratio of volumes (T,), for the truths that both can be relied on for."""
-    a, b = _common(one, other)
+def log_volumes(score: Score, other: Score) -> NDArray[np.float64]:
+    """Give the log of the ratio of volumes (T,), for the truths for which both can be relied on."""
+    a, b = _common(score, other)
     return a.entropy - b.entropy
 
 
-def _common(one: Score, other: Score) -> tuple[Answers, Answers]:
-    n = min(len(one.answers), len(other.answers))
-    both = one.answers.good[:n] & other.answers.good[:n]
-    return one.answers[:n][both], other.answers[:n][both]
+def _common(score: Score, other: Score) -> tuple[TruthPosteriors, TruthPosteriors]:
+    n = min(len(score.posteriors), len(other.posteriors))
+    both = score.posteriors.good[:n] & other.posteriors.good[:n]
+    return score.posteriors[:n][both], other.posteriors[:n][both]
 
 
-def find(scores: Sequence[Score], name: str) -> Score | None:
-    """The score of a method, if it took part."""
+def find_score(scores: Sequence[Score], name: str) -> Score | None:
+    """Find the score of a method; None if it did not take part."""
     return next((score for score in scores if score.method.name == name), None)

@@ -9,21 +9,21 @@ from eorinfer.run import Run
 
 
 def sequential_posterior(run: Run) -> tuple[Samples, dict[str, Any]]:
-    """Run, or read, all rounds of ``eorinfer infer``; samples in ``chains/npe``.
+    """Run, or read, all rounds of ``eorinfer infer``; samples are in ``chains/npe``.
 
     The first round is the contest's own, trained once more with the networks that the config names.
 
     Parameters
     ----------
     run
-        Of more than one round.
+        Run of more than one round.
 
     Returns
     -------
     Samples
-        Of the last round.
+        Samples of the last round.
     dict
-        What all rounds cost.
+        Simulations and seconds of all rounds.
     """
     samples = run.infer()
     numbers = range(1, len(run.tables.inference.rounds) + 1)

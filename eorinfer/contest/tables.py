@@ -1,4 +1,4 @@
-"""The tables of a contest, for its JSON, the terminal and the page."""
+"""Tables of a contest, for its JSON, the terminal and the page."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.contest.scores import Score, against, find
+from eorinfer.contest.scores import Score, compare, find_score
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.likelihood.mcmc import LONG_ENOUGH
@@ -16,18 +16,18 @@ Table = dict[str, Any]
 
 
 def contest_tables(scores: Sequence[Score], settings: ContestSettings, prior: Prior, seed: int) -> list[Table]:
-    """What was gained, what can be trusted, and each parameter.
+    """Tabulate information, calibration and the recovery of each parameter.
 
     Parameters
     ----------
     scores
-        Of all methods, in order.
+        Scores of all methods, in order.
     settings
-        ``[contest]``.
+        Table ``[contest]``.
     prior
-        Of the run.
+        Prior of the run.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
     """
     contents = [score.content(prior) for score in scores]
     return [
@@ -38,14 +38,14 @@ def contest_tables(scores: Sequence[Score], settings: ContestSettings, prior: Pr
 
 
 def observation_table(chains: Sequence[Samples], truth: NDArray[np.float64] | None) -> Table:
-    """What each method says of the run's observation.
+    """Tabulate each method's posterior of the run's observation.
 
     Parameters
     ----------
     chains
-        Samples of each, whose labels name the rows.
+        Samples of each method, whose labels name the rows.
     truth
-        (P,), where it is known.
+        True parameters (P,), where they are known.
     """
     rows: list[list[Any]] = [
         [chain.label, *(f"{m:.3g} ± {s:.2g}" for m, s in zip(chain.mean, chain.std, strict=True))] for chain in chains
@@ -67,22 +67,22 @@ def cost_table(
     sequential: dict[str, Any] | None,
     loop: dict[str, Any] | None,
 ) -> Table:
-    """Simulator calls and seconds to a posterior.
+    """Tabulate simulator calls and seconds of a posterior.
 
     Parameters
     ----------
     scores
-        Of all methods.
+        Scores of all methods.
     simulations, each
-        That all were trained on, and the seconds of one.
+        Number of simulations that all were trained on, and the seconds of one.
     sequential, loop
-        From `sequential_posterior` and `loop_posterior`, if there were.
+        Facts from `sequential_posterior` and `loop_posterior`; None where they did not take part.
     """
     shared = round(simulations * each)
     rows: list[list[Any]] = []
     for score in scores:
-        training, one = round(score.method.training_seconds), _short(float(np.median(score.answers.seconds)))
-        rows.append([score.method.label, simulations, shared, training, one])
+        training, each_observation = round(score.method.training_seconds), float(np.median(score.posteriors.seconds))
+        rows.append([score.method.label, simulations, shared, training, _short(each_observation)])
     if sequential:
         calls, training = sequential["simulations"], round(sequential["training_seconds"])
         rows.append([f"{sequential['label']}, this observation alone", calls, round(calls * each), training, None])
@@ -104,7 +104,7 @@ def cost_table(
 def _information(
     scores: Sequence[Score], contents: Sequence[dict[str, Any]], settings: ContestSettings, seed: int
 ) -> Table:
-    others = [(find(scores, settings.baseline), True), (find(scores, settings.reference), False)]
+    others = [(find_score(scores, settings.baseline), True), (find_score(scores, settings.reference), False)]
     columns = ["method", "truths", "information gained, nats"]
     for other, as_baseline in others:
         if other is not None:
@@ -116,10 +116,10 @@ def _information(
         row = [content["label"], content["truths"] - content["left_out"], f"{gain['mean']:.2f} ± {gain['error']:.2f}"]
         for other, as_baseline in others:
             if other is not None:
-                found = None if score is other else against(score, other, seed)
-                more = [f"{found['gain']:+.2f} ± {found['gain_error']:.2f}" if found else None]
+                ratio = None if score is other else compare(score, other, seed)
+                more = [f"{ratio['gain']:+.2f} ± {ratio['gain_error']:.2f}" if ratio else None]
                 row += more if as_baseline else []
-                row += [f"{found['volume']:.2f}", f"{found['smaller']:.0%}"] if found else [None, None]
+                row += [f"{ratio['volume']:.2f}", f"{ratio['smaller']:.0%}"] if ratio else [None, None]
         rows.append(row)
     caption = (
         "Information gained: mean log posterior density at the truth less that of the prior. Differences are of the "
@@ -149,7 +149,7 @@ def _calibration(scores: Sequence[Score], contents: Sequence[dict[str, Any]]) ->
         "caption": "Ranks of the truths (SBC of each parameter, expected coverage, TARP), two tests of each; p with "
         "Holm's correction over all tests of a method; calibrated: no p below 0.01. TARP: mean of coverage less "
         "credibility, with its sign. Last column: by how much a width would have to be "
-        "too narrow, or too wide, to be noticed with so many truths.",
+        "too narrow, or too wide, to be noticed with that number of truths.",
         "columns": [
             *("method", "truths", "left out", "calibrated", "smallest p", "of", "smallest p of a parameter"),
             *("TARP deviation", "visible: narrow, wide"),
@@ -165,23 +165,23 @@ def _parameters(
     prior: Prior,
     seed: int,
 ) -> Table:
-    reference = find(scores, settings.reference)
+    reference = find_score(scores, settings.reference)
     rows = []
     for score, content in zip(scores, contents, strict=True):
-        found = None if reference is None or score is reference else against(score, reference, seed)
+        ratio = None if reference is None or score is reference else compare(score, reference, seed)
         for i, name in enumerate(prior.names):
-            one = content["recovery"][name]
+            recovered = content["recovery"][name]
             rows.append(
                 [
                     content["label"],
                     name,
-                    f"{one['std_over_prior']:.3f}",
-                    f"{one['rms_error_over_prior']:.3f}",
-                    f"{found['widths'][i]:.2f}" if found else None,
-                    f"{one['pull_mean']:+.2f}",
-                    f"{one['pull_std']:.2f}",
-                    f"{one['inside_68']:.0%}",
-                    f"{one['inside_95']:.0%}",
+                    f"{recovered['std_over_prior']:.3f}",
+                    f"{recovered['rms_error_over_prior']:.3f}",
+                    f"{ratio['widths'][i]:.2f}" if ratio else None,
+                    f"{recovered['pull_mean']:+.2f}",
+                    f"{recovered['pull_std']:.2f}",
+                    f"{recovered['inside_68']:.0%}",
+                    f"{recovered['inside_95']:.0%}",
                 ]
             )
     return {
@@ -197,8 +197,8 @@ def _parameters(
     }
 
 
-def lines(table: Table) -> list[str]:
-    """A table as aligned text."""
+def text_lines(table: Table) -> list[str]:
+    """Give a table as aligned lines of text."""
     rows = [table["columns"], *[["" if cell is None else str(cell) for cell in row] for row in table["rows"]]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     aligned = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -24,7 +24,7 @@ from eorinfer.imageflow.training import ImageFlowTrainer
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.config import Config
-from eorinfer.run.truths import Parts
+from eorinfer.run.context import RunContext
 from eorinfer.settings.likelihood import McmcSettings
 from simulators.base import fingerprint_of
 
@@ -35,17 +35,17 @@ LABEL = "field flow"
 NEWER = ("kind", "width", "depth", "components")
 
 
-def trained_image_flow(parts: Parts, rows: Rows) -> ImageFlow:
+def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     """The flow in ``field/``: loaded when it is there and of these rows and settings, else trained.
 
     Parameters
     ----------
-    parts
-        Of the run.
+    context
+        Run that the flow belongs to.
     rows
         Valid rows.
     """
-    config, folder = parts.config, parts.out / "field"
+    config, folder = context.config, context.folder / "field"
     tables = config.content()
     field = dict(tables["field"])
     if config.tables.field.kind == "isotropic":
@@ -61,7 +61,7 @@ def trained_image_flow(parts: Parts, rows: Rows) -> ImageFlow:
         config.prior,
         config.observable,
         config.tables.survey,
-        parts.survey,
+        context.survey,
         config.tables.field,
         config.tables.training.validation_fraction,
     )
@@ -70,33 +70,36 @@ def trained_image_flow(parts: Parts, rows: Rows) -> ImageFlow:
         flow = ImageFlow.load(folder)
         if flow.facts.get("key") == key:
             if flow.known is None:
-                flow = _with_known_images(flow, trainer, parts, rows, seed)
+                flow = _with_known_images(flow, trainer, context, rows, seed)
                 flow.save(folder)
             return flow
     start = time.monotonic()
-    checkpoints = parts.out / f"field-checkpoints-{key}"
+    checkpoints = context.folder / f"field-checkpoints-{key}"
     try:
-        flow = trainer.train(parts.bank, rows, folder=checkpoints, seed=seed, progress=parts.progress)
+        flow = trainer.train(context.bank, rows, folder=checkpoints, seed=seed, progress=context.progress)
     except InputError as error:
         raise InputError(f"{config.file}: {error}") from error
     seconds = time.monotonic() - start
     flow.facts.update(key=key, seconds=seconds, simulations=len(rows))
-    flow = _with_known_images(flow, trainer, parts, rows, seed)
+    flow = _with_known_images(flow, trainer, context, rows, seed)
     flow.save(folder)
-    for checkpoints in parts.out.glob("field-checkpoints-*"):
+    for checkpoints in context.folder.glob("field-checkpoints-*"):
         shutil.rmtree(checkpoints, ignore_errors=True)
     loss = flow.facts["fits"]["generative"]["validation_loss"]
     added = f"; noise of {flow.dequantisation:.3g} added to every image" if flow.dequantisation else ""
-    parts.progress.line(
+    context.progress.line(
         f"field flow: {loss / np.log(2):.4f} bits per cell in validation, trained in {seconds:.0f} s{added}"
     )
     return flow
 
 
-def _with_known_images(flow: ImageFlow, trainer: ImageFlowTrainer, parts: Parts, rows: Rows, seed: int) -> ImageFlow:
+def _with_known_images(
+    flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, rows: Rows, seed: int
+) -> ImageFlow:
     """The flow with what observations are compared with."""
-    own = stream_seed(seed, ImageFlowStream.KNOWN_IMAGES)
-    return replace(flow, known=known_images(flow, trainer, parts.bank, rows, own))
+    return replace(
+        flow, known=known_images(flow, trainer, context.bank, rows, stream_seed(seed, ImageFlowStream.KNOWN_IMAGES))
+    )
 
 
 @dataclass
@@ -199,17 +202,17 @@ def refuse_slices(config: Config) -> None:
         )
 
 
-def infer_image_flow(parts: Parts, rows: Rows, observation: Observation) -> Samples:
+def infer_image_flow(context: RunContext, rows: Rows, observation: Observation) -> Samples:
     """Train or load the flow of a run, then sample the posterior of its observation."""
-    config = parts.config
+    config = context.config
     refuse_slices(config)
-    flow = trained_image_flow(parts, rows)
+    flow = trained_image_flow(context, rows)
     return image_flow_posterior(
         flow,
         observation,
         config.tables.mcmc,
         config.tables.inference.samples,
-        parts.out / "chains",
+        context.folder / "chains",
         run_seed(config.tables.seed, RunStream.IMAGE_FLOW_SAMPLES),
-        parts.progress,
+        context.progress,
     )

@@ -13,16 +13,16 @@ from eorinfer.figures.predictive import predictive_figure
 from eorinfer.figures.style import save_figure
 from eorinfer.report.run_folder import corners, read_chains, read_rounds, read_sampled, true_values
 from eorinfer.report.summary import summary
-from eorinfer.run.truths import Parts
+from eorinfer.run.context import RunContext
 
 
-def write_results(parts: Parts, observation: Observation, plans: Sequence[Plan], drawn: Plan | None) -> None:
+def write_results(context: RunContext, observation: Observation, plans: Sequence[Plan], drawn: Plan | None) -> None:
     """Draw and write what there is.
 
     Parameters
     ----------
-    parts
-        Of the run.
+    context
+        Run to show.
     observation
         Of the run.
     plans
@@ -35,20 +35,20 @@ def write_results(parts: Parts, observation: Observation, plans: Sequence[Plan],
     InputError
         If there is no chain.
     """
-    out, config = parts.out, parts.config
+    out, config = context.folder, context.config
     chains = read_chains(out)
     if not chains:
         raise InputError(f"{out}/chains: no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first")
     truth = None if observation.theta is None else dict(zip(config.prior.names, observation.theta, strict=True))
     for name, some in corners(chains, config.prior.names).items():
         save_figure(corner(*some, truth=true_values(truth, some[0])), out / name)
-    content = summary(chains, truth, _facts(parts, plans if drawn is None else [*plans, drawn]))
+    content = summary(chains, truth, _facts(context, plans if drawn is None else [*plans, drawn]))
     if drawn is not None:
-        rows = parts.bank.rows([drawn]).ok
+        rows = context.bank.rows([drawn]).ok
         figure, check = predictive_figure(
-            parts.bank.read(config.observable.name, rows),
+            context.bank.read(config.observable.name, rows),
             observation,
-            parts.survey,
+            context.survey,
             config.observable,
             config.tables.power_spectrum,
             seed=run_seed(config.tables.seed, RunStream.PREDICTIVE_NOISE),
@@ -60,13 +60,13 @@ def write_results(parts: Parts, observation: Observation, plans: Sequence[Plan],
         content |= read_json(checked)
     write_json(out / "summary.json", content)
     pictures = ", ".join(sorted(path.name for path in out.glob("corner*.png")))
-    parts.progress.line(f"results: {out}/{pictures}, summary.json and chains/")
+    context.progress.line(f"results: {out}/{pictures}, summary.json and chains/")
 
 
-def _facts(parts: Parts, plans: Sequence[Plan]) -> dict[str, Any]:
+def _facts(context: RunContext, plans: Sequence[Plan]) -> dict[str, Any]:
     """Rounds, simulations, seconds and convergence, from the files that the steps left."""
     rounds = []
-    for facts in read_rounds(parts.out):
+    for facts in read_rounds(context.folder):
         rounds.append(
             {
                 "round": facts["round"],
@@ -77,9 +77,9 @@ def _facts(parts: Parts, plans: Sequence[Plan]) -> dict[str, Any]:
                 "left_out": facts["left_out"],
             }
         )
-    rows = parts.bank.rows(list(plans))
+    rows = context.bank.rows(list(plans))
     return {
         "rounds": rounds,
-        **read_sampled(parts.out),
+        **read_sampled(context.folder),
         "simulations": rows.counts() | {"seconds": float(rows.seconds.sum())},
     }

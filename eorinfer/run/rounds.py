@@ -1,44 +1,24 @@
-"""The rounds of sequential inference: what each simulates, and its posterior; what is done is found in the folder."""
+"""Rounds of sequential inference: each one's simulations and posterior, kept in the run folder."""
 
 import shutil
 import time
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import simulators
 from eorinfer.bank.rows import Plan, Rows
-from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
-from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import RoundStream, round_seed
-from eorinfer.run.config import Config
-from eorinfer.run.simulations import Simulations
+from eorinfer.run.context import RunContext
 from simulators.base import fingerprint_of
 
-
-def find_preprocessing(config: Config) -> Any:
-    """What is done to observed maps before the networks see them; None for nothing.
-
-    Raises
-    ------
-    InputError
-        If there is no such separator, or it is for other maps.
-    """
-    settings = config.tables.preprocessing
-    if settings is None:
-        return None
-    from eorinfer.separation.preprocessing import LineSeparation
-
-    try:
-        return LineSeparation.of(settings, config.observable, config.folder)
-    except InputError as error:
-        raise InputError(f"{config.file}: [preprocessing] {error}") from error
+if TYPE_CHECKING:
+    from eorinfer.npe.posterior import Posterior, Region
 
 
 class Rounds:
@@ -46,49 +26,27 @@ class Rounds:
 
     Parameters
     ----------
-    config, out, bank
-        Of the run.
-    simulations
-        Fills the bank.
-    progress
-        Where progress is told.
-    preprocessing
-        From `find_preprocessing`.
+    context
+        Run that the rounds belong to.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        out: Path,
-        bank: Bank,
-        simulations: Simulations,
-        progress: Progress,
-        preprocessing: Any,
-    ) -> None:
-        self._config, self._out, self._bank = config, out, bank
-        self._simulations, self._progress = simulations, progress
-        self.preprocessing = preprocessing
-
-    @cached_property
-    def survey(self) -> Any:
-        """What the telescope does, as a torch module."""
-        from eorinfer.survey import build_survey
-
-        return build_survey(self._config.tables.survey, self._config.observable)
+    def __init__(self, context: RunContext) -> None:
+        self._context, self._config, self._bank = context, context.config, context.bank
+        self._simulations, self._progress = context.simulations, context.progress
 
     def simulate(self) -> list[tuple[Plan, int]]:
-        """Fill the bank with the rows of the first round: plans, and how many rows of each the run uses."""
+        """Fill the bank with the rows of the first round; give its plans, and the rows used of each."""
         plans = self.first()
         self._simulations.fill(plans, "round 1")
         return plans
 
     def first(self) -> list[tuple[Plan, int]]:
-        """Plans of the prior's round; the same ones for ever, whatever others add to a shared bank."""
+        """Plan the first round, on the prior; later additions to a shared bank do not change it."""
         from eorinfer.campaign.plans import prior_plans, prior_rows
 
         n = self._config.tables.inference.rounds[0]
-        if known := self.recorded(1):
-            return known
+        if recorded := self.recorded(1):
+            return recorded
         if self._config.simulator.kind == "imported" and (there := prior_rows(self._bank, self._config.prior)) < n:
             raise InputError(
                 f"{self._config.file}: [inference] rounds = [{n}], but {self._bank.path} holds {there} imported cubes "
@@ -105,27 +63,27 @@ class Rounds:
         write_json(path, content | {"simulations": sum(n for _, n in plans)})
 
     def recorded(self, number: int) -> list[tuple[Plan, int]]:
-        """Plans of a round that was begun, if the bank has them."""
+        """Read the plans of a round that was begun; empty if the bank lacks one of them."""
         path = self._round_file(number)
         if not path.exists():
             return []
-        known = {plan.id: plan for plan in self._bank.plans()}
+        in_bank = {plan.id: plan for plan in self._bank.plans()}
         plans = read_json(path)["plans"]
-        return [(known[id], n) for id, n in plans] if all(id in known for id, _ in plans) else []
+        return [(in_bank[id], n) for id, n in plans] if all(id in in_bank for id, _ in plans) else []
 
     def recorded_later(self) -> list[tuple[Plan, int]]:
-        """Plans of the later rounds that were begun."""
+        """Read the plans of the later rounds that were begun."""
         return [plan for i in range(2, len(self._config.tables.inference.rounds) + 1) for plan in self.recorded(i)]
 
     def _round_file(self, number: int) -> Path:
-        return self._out / "rounds" / f"{number:02d}" / "round.json"
+        return self._context.folder / "rounds" / f"{number:02d}" / "round.json"
 
-    def known(self) -> list[tuple[Plan, int]]:
-        """Plans of the prior's round and of the later ones that have been simulated."""
-        later = [one for one in self.recorded_later() if not self._simulations.lacking([one])]
+    def simulated(self) -> list[tuple[Plan, int]]:
+        """Give the plans of the first round, simulated now if need be, and of later rounds that are simulated."""
+        later = [plan for plan in self.recorded_later() if not self._simulations.lacking([plan])]
         return [*self.simulate(), *later]
 
-    def propose(self, number: int, posterior: Any, observation: Observation) -> list[tuple[Plan, int]]:
+    def propose(self, number: int, posterior: "Posterior", observation: Observation) -> list[tuple[Plan, int]]:
         """Draw theta from the prior truncated by the last posterior, or from that posterior, and simulate."""
         from eorinfer.campaign.plans import plan_round
         from eorinfer.npe.posterior import draw_truncated
@@ -160,7 +118,7 @@ class Rounds:
         self._simulations.fill(plans, f"round {number}")
         return plans
 
-    def _regions(self, posterior: Any, observation: Observation, number: int) -> tuple[Any, ...]:
+    def _regions(self, posterior: "Posterior", observation: Observation, number: int) -> "tuple[Region, ...]":
         region = posterior.region(
             observation,
             self._config.tables.inference.truncation,
@@ -168,13 +126,15 @@ class Rounds:
         )
         return (*posterior.regions, region)
 
-    def train(self, number: int, plans: list[tuple[Plan, int]], before: Any, observation: Observation) -> Any:
-        """The posterior of one round: loaded when it is there, else trained."""
+    def train(
+        self, number: int, plans: list[tuple[Plan, int]], before: "Posterior | None", observation: Observation
+    ) -> "Posterior":
+        """Train the posterior of one round, or load it where it is kept."""
         from eorinfer.campaign.plans import planned_rows
         from eorinfer.npe.posterior import Architecture, Posterior
         from eorinfer.npe.trainer import Trainer
 
-        folder = self._out / "rounds" / f"{number:02d}"
+        folder = self._context.folder / "rounds" / f"{number:02d}"
         rows = self.training_rows(plans, observation)
         key = self.training_key(rows)
         if (folder / "posterior" / "posterior.json").exists():
@@ -185,10 +145,10 @@ class Rounds:
             self._config.prior,
             self._config.observable,
             self._config.tables.survey,
-            self.survey,
+            self._context.survey,
             Architecture(self._config.tables.embedding, self._config.tables.flow, self._config.tables.power_spectrum),
             self._config.tables.training,
-            self.preprocessing,
+            self._context.preprocessing,
         )
         truncated = self._config.tables.inference.proposal == "truncated"
         regions = () if before is None or not truncated else self._regions(before, observation, number)
@@ -218,22 +178,22 @@ class Rounds:
         )
         posterior.facts.update(left_out=left_out, conditional_on="a valid simulation" if left_out else "nothing else")
         posterior.save(folder / "posterior")
-        # Those of a fit that was stopped and then changed, too.
+        # Also checkpoints of a fit that was stopped, and whose settings then changed.
         for checkpoints in folder.glob("checkpoints-*"):
             shutil.rmtree(checkpoints, ignore_errors=True)
         return posterior
 
     def training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
-        """Valid rows of the plans, without any whose realisation the observation or the separator has."""
+        """Give the valid rows of the plans, without realisations of the observation or of the separator's training."""
         from eorinfer.campaign.plans import planned_rows
 
         rows = planned_rows(self._bank, plans).ok
-        known = self.preprocessing.seeds() if self.preprocessing else set()
-        known |= set() if observation.seed is None else {observation.seed}
-        return rows[~np.isin(rows.seed, list(known))] if known else rows
+        taken = self._context.preprocessing.seeds() if self._context.preprocessing else set()
+        taken |= set() if observation.seed is None else {observation.seed}
+        return rows[~np.isin(rows.seed, list(taken))] if taken else rows
 
     def training_key(self, rows: Rows) -> str:
-        """Hash of all that a training depends on."""
+        """Hash all that a training depends on."""
         tables = self._config.content()
         inference = self._config.tables.inference
         used = ("seed", "simulator", "prior", "survey", "embedding", "flow", "training", "power_spectrum")
@@ -242,5 +202,5 @@ class Rounds:
             | {"atoms": inference.atoms if inference.proposal == "posterior" else None}
             | {"bank": simulators.fingerprint(self._config.simulator), "theta": rows.theta.tolist()}
             | {"seeds": rows.seed.tolist()}
-            | ({"preprocessing": self.preprocessing.digest()} if self.preprocessing else {})
+            | ({"preprocessing": self._context.preprocessing.digest()} if self._context.preprocessing else {})
         )

@@ -1,28 +1,31 @@
-"""The steps of a run; what each needs of the others it finds in the run folder."""
+"""A run and its steps; each step finds what earlier ones left in the run folder."""
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eorinfer.bank.rows import Plan, Rows
-from eorinfer.bank.store import Bank
 from eorinfer.core.errors import WorkError
-from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
+from eorinfer.core.files import read_json, remove_leftovers, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.run.config import Config
-from eorinfer.run.folder import refuse_other_config
-from eorinfer.run.rounds import Rounds, find_preprocessing
-from eorinfer.run.simulations import Simulations
+from eorinfer.run.context import RunContext
+from eorinfer.run.rounds import Rounds
 from simulators.base import fingerprint_of
+
+if TYPE_CHECKING:
+    from eorinfer.imageflow.model import ImageFlow
+    from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+    from eorinfer.npe.posterior import Posterior
 
 
 class Run:
-    """The steps of one run; each does only what is not done yet.
+    """A run: a config, its folder and its steps; each step does only what is not done yet.
 
     Parameters
     ----------
@@ -31,7 +34,7 @@ class Run:
     out
         Run folder; made if it is not there.
     progress
-        Where progress is told.
+        Receives lines and bars; by default nothing is said.
 
     Raises
     ------
@@ -41,23 +44,19 @@ class Run:
     """
 
     def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
-        self.config = config
-        self.tables = config.tables
-        self.out = make_folder(Path(out))
-        self.progress = progress or Silent()
-        refuse_other_config(config, self.out)
-        # Before the config is written: one that is refused must not bind the folder.
-        preprocessing = find_preprocessing(config)
-        self.bank = Bank.create(config.bank_path(self.out), config.simulator)
-        self._simulations = Simulations(config, self.bank, self.progress)
-        self.rounds = Rounds(config, self.out, self.bank, self._simulations, self.progress, preprocessing)
+        self.context = RunContext.open(config, Path(out), progress or Silent())
+        self.rounds = Rounds(self.context)
+        self.config, self.tables = config, config.tables
+        self.out, self.bank, self.progress = self.context.folder, self.context.bank, self.context.progress
+        self._simulations = self.context.simulations
+        self._observation: Observation | None = None
         config.write(self.out / "config.toml")
         for folder in (self.out, self.out / "chains", *self.out.glob("rounds/*")):
             remove_leftovers(folder)
 
     @property
     def by_npe(self) -> bool:
-        """Whether `infer` trains posteriors, in rounds, and not the flow on the images."""
+        """Whether `infer` trains posteriors, in rounds, rather than the image flow."""
         return self.tables.inference.method == "npe"
 
     @property
@@ -65,29 +64,17 @@ class Run:
         """Whether there are rounds after the prior's, for the observation alone."""
         return self.by_npe and len(self.tables.inference.rounds) > 1
 
-    @property
-    def parts(self) -> Any:
-        """What steps in modules of their own need of the run (`eorinfer.run.truths.Parts`)."""
-        from eorinfer.run.truths import Parts
-
-        return Parts(self.config, self.out, self.bank, self._simulations, self.rounds.survey, self.progress)
-
-    @property
-    def preprocessing(self) -> Any:
-        """What is done to observed maps before networks see them; None for nothing."""
-        return self.rounds.preprocessing
-
     def first_rows(self, observation: Observation) -> Rows:
-        """Of the prior's round alone, simulated where they lack."""
+        """Give the valid rows of the first round; simulate those that are missing."""
         return self.rounds.training_rows(self.simulate(), observation)
 
     def training_key(self, rows: Rows) -> str:
-        """Hash of all that a training on these rows depends on."""
+        """Hash all that a training on these rows depends on."""
         return self.rounds.training_key(rows)
 
     def training_rows(self, observation: Observation) -> Rows:
-        """Of all rounds that have been simulated."""
-        return self.rounds.training_rows(self.rounds.known(), observation)
+        """Give the valid rows of all rounds that have been simulated."""
+        return self.rounds.training_rows(self.rounds.simulated(), observation)
 
     # -- simulations ---------------------------------------------------------------------------
 
@@ -115,7 +102,12 @@ class Run:
         return self.rounds.simulate()
 
     def observe(self) -> Observation:
-        """The observation: read from the config's file, or a mock made once and kept."""
+        """Read the observation of the run, once: from the config's file, or a mock that is made once and kept."""
+        if self._observation is None:
+            self._observation = self._observe()
+        return self._observation
+
+    def _observe(self) -> Observation:
         path = self.out / "observation.h5"
         if path.exists():
             return Observation.read(path, self.config.observable)
@@ -138,14 +130,12 @@ class Run:
     # -- posteriors ----------------------------------------------------------------------------
 
     def infer(self) -> Samples:
-        """Sequential rounds, then samples of the last posterior in ``chains/npe``; or those of the field flow."""
-        from eorinfer.npe.posterior import Posterior
-
+        """Run the sequential rounds and sample the last posterior, in ``chains/npe``; or sample by the image flow."""
         observation = self.observe()
         if not self.by_npe:
             from eorinfer.run.image_flow import infer_image_flow
 
-            return infer_image_flow(self.parts, self.training_rows(observation), observation)
+            return infer_image_flow(self.context, self.training_rows(observation), observation)
         posterior: Posterior | None = None
         plans = self.simulate()
         for number in range(1, len(self.tables.inference.rounds) + 1):
@@ -166,7 +156,7 @@ class Run:
         return samples
 
     def mcmc(self) -> Samples:
-        """Emcee on the Gaussian power-spectrum likelihood, in ``chains/mcmc``."""
+        """Run emcee on the Gaussian power-spectrum likelihood, in ``chains/mcmc``."""
         from eorinfer.likelihood.mcmc import run_mcmc
 
         observation = self.observe()
@@ -211,50 +201,49 @@ class Run:
         return chain.samples
 
     def validate(self) -> None:
-        """Calibration, sharpness and recovery, in ``validation.json`` and ``validation.png``.
+        """Test the last posterior, or the image flow, against known truths.
 
-        Of the last posterior, or of the field flow.
+        Calibration, sharpness and recovery are in ``validation.json`` and ``validation.png``.
 
         Raises
         ------
         InputError
             If there is no posterior, or no flow, yet.
         WorkError
-            If it is not calibrated; the files are there all the same.
+            If it is not calibrated; the files are written before.
         """
-        from eorinfer.run.field_validation import image_flow_subject
-        from eorinfer.run.validated import npe_subject
+        from eorinfer.run.subjects import image_flow_subject, npe_subject
         from eorinfer.run.validation import validate
 
-        subject = (npe_subject if self.by_npe else image_flow_subject)(self.config, self.out)
+        subject = npe_subject(self.context) if self.by_npe else image_flow_subject(self.context)
         observation = self.observe()
         rows = self.training_rows(observation)
         likelihood = self.likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None
-        validate(self.parts, subject, observation, rows, likelihood)
+        validate(self.context, subject, observation, rows, likelihood)
 
-    def field(self) -> Any:
-        """The flow on the images, in ``field/``: loaded when it is there, else trained."""
+    def image_flow(self) -> "ImageFlow":
+        """Train the image flow, in ``field/``, or load it where it is kept."""
         from eorinfer.run.image_flow import trained_image_flow
 
-        return trained_image_flow(self.parts, self.training_rows(self.observe()))
+        return trained_image_flow(self.context, self.training_rows(self.observe()))
 
     # -- results -------------------------------------------------------------------------------
 
     def plot(self) -> None:
-        """Corner, predictive check and ``summary.json`` from what is in the folder."""
+        """Draw the corner plot and the predictive check, and write ``summary.json``, from what is in the folder."""
         from eorinfer.run.results import write_results
 
         plans = [plan for plan, _ in (*self.rounds.recorded(1), *self.rounds.recorded_later())]
-        write_results(self.parts, self.observe(), plans, self._predictive_plan())
+        write_results(self.context, self.observe(), plans, self._predictive_plan())
 
     def report(self) -> None:
-        """The page with all that is in the folder, in ``report.html``."""
+        """Write the page with all that is in the folder, ``report.html``."""
         from eorinfer.report.write import write_report
 
         self.progress.line(f"page: {write_report(self.out)}")
 
     def all(self) -> None:
-        """Everything."""
+        """Run all steps but the validation."""
         self.read_observation()
         self.preflight()
         self.infer()
@@ -264,8 +253,8 @@ class Run:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def likelihood(self, rows: Rows) -> Any:
-        """Of the power spectrum: its emulator is loaded when it is there, else trained."""
+    def likelihood(self, rows: Rows) -> "PowerSpectrumLikelihood":
+        """Give the Gaussian likelihood of the power spectrum; its emulator is trained, or loaded where it is kept."""
         from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
         from eorinfer.summaries.power import build_power_spectrum
 
@@ -274,7 +263,7 @@ class Run:
             rows,
             self.config.prior,
             self.config.observable,
-            self.rounds.survey,
+            self.context.survey,
             build_power_spectrum(self.config.observable, self.tables.power_spectrum),
             draws=self.tables.mcmc.draws,
             folder=self.out / "emulator",
@@ -283,7 +272,7 @@ class Run:
             progress=self.progress,
         )
 
-    def _check(self, posterior: Any, observation: Observation) -> None:
+    def _check(self, posterior: "Posterior", observation: Observation) -> None:
         """Say whether the observation is unlike the simulations, before more of them are made for it."""
         from eorinfer.npe.check import check_observation
 
@@ -300,7 +289,7 @@ class Run:
 
         self.rounds.first()  # so that their seeds are known
         taken = {seed for plan in self.bank.plans() for seed in plan.seed.tolist()}
-        taken |= self.rounds.preprocessing.seeds() if self.rounds.preprocessing else set()
+        taken |= self.context.preprocessing.seeds() if self.context.preprocessing else set()
         attempt = 0
         while (seed := run_seed(self.tables.seed, RunStream.OBSERVATION, attempt)) in taken:
             attempt += 1
@@ -310,7 +299,7 @@ class Run:
         observable = self.config.observable
         clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
         generator = torch.Generator().manual_seed(run_seed(self.tables.seed, RunStream.OBSERVATION_NOISE))
-        observed = self.rounds.survey(clean, generator)[0].numpy()
+        observed = self.context.survey(clean, generator)[0].numpy()
         return Observation.of(observable, observed, theta, seed)
 
     def _predict(self, samples: Samples) -> None:

@@ -1,128 +1,130 @@
 """Truths to validate a posterior with: simulated for it, or rows that training held out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Plan, Rows
-from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.core.errors import InputError
-from eorinfer.core.progress import Progress
+from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import RunStream, run_rng, run_seed
 from eorinfer.npe.batched import Truncation
-from eorinfer.npe.check import ObservationCheck, check_images
+from eorinfer.npe.check import check_images
 from eorinfer.npe.posterior import Posterior, draw_truncated
-from eorinfer.run.config import Config
-from eorinfer.run.simulations import Simulations
-from eorinfer.survey.base import Survey
+from eorinfer.run.context import RunContext
 from eorinfer.training.data import validation_rows
+from eorinfer.validation.check import Check
 from simulators.base import fingerprint_of
 
-#: Truths that are planned together: asking for more later keeps those that were simulated.
+#: Truths that are planned together: a later call with more truths keeps the simulated ones.
 BLOCK = 100
-#: Truths below which nothing is said.
+#: Fewest truths of a validation.
 FEWEST = 20
-#: Cubes at once, and draws from a truncated prior to choose among.
+#: Cubes that are observed at once; draws from a truncated prior to choose among.
 BATCH, POOL = 64, 10000
 
 
 @dataclass(frozen=True)
 class Truths:
-    """Known parameters and what the networks read from their observations.
+    """Known parameters that a posterior is validated with.
 
     Attributes
     ----------
     theta
-        (B, P)
-    read
-        Features (B, F) of each network.
+        True parameters, (T, P).
     cubes
-        (T, C, *cells): the first observations, to compare widths with.
+        First observations, to compare widths with, (R, C, *cells).
     checks
-        Whether the observations are unlike the simulations; empty without a reference, and for held-out rows.
+        Comparisons of the observations with the simulations; empty without a reference, and for held-out rows.
     truncation
-        The prior inside the posterior's regions; None when it has none.
+        Prior inside the posterior's regions; None without regions.
     source
-        In words.
+        Origin of the truths, in words.
+    left_out
+        Number of further truths, whose posteriors cannot be relied on.
     """
 
     theta: NDArray[np.float64]
-    read: list[torch.Tensor]
     cubes: NDArray[np.float32]
-    checks: list[ObservationCheck]
+    checks: Sequence[Check]
     truncation: Truncation | None
     source: str
+    left_out: int = 0
+
+    @property
+    def volume(self) -> float:
+        """Share of the prior that truths are drawn from."""
+        return 1.0 if self.truncation is None else self.truncation.volume
+
+    def std(self, prior: Prior) -> NDArray[np.float64]:
+        """Standard deviations of the prior that truths are drawn from, (P,)."""
+        return prior.std if self.truncation is None else self.truncation.theta.std(0)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What the validation needs of its run."""
-
-    config: Config
-    out: Path
-    bank: Bank
-    simulations: Simulations
-    survey: Survey
-    progress: Progress
-
-
-def find_truths(parts: Parts, posterior: Posterior, rows: Rows) -> Truths:
-    """Truths as the config asks for them, observed and read.
+def find_truths(context: RunContext, posterior: Posterior, rows: Rows) -> tuple[Truths, list[torch.Tensor]]:
+    """Choose truths as the config says, observe them, and let the posterior's networks read them.
 
     Parameters
     ----------
-    parts
-        Of the run.
+    context
+        Run whose posterior is validated.
     posterior
         Truths are drawn from its prior, inside its regions.
     rows
-        That it was trained on, those held out included; no simulated truth shares a realisation with them.
+        Rows of its training, those held out included; no simulated truth shares a realisation with them.
+
+    Returns
+    -------
+    Truths
+        Parameters and first observations.
+    list
+        Features (T, F) of each network.
 
     Raises
     ------
     InputError
         If there are too few held-out rows.
     """
-    settings = parts.config.tables.validation
-    chosen, source = choose_truths(parts, rows, settings.truths, posterior)
-    read: list[list[torch.Tensor]] = []
+    settings = context.config.tables.validation
+    chosen, source = choose_truths(context, rows, settings.truths, posterior)
+    features: list[list[torch.Tensor]] = []
     cubes: list[NDArray[np.float32]] = []
-    checks: list[ObservationCheck] = []
-    with parts.progress.bar("observing truths", len(chosen)) as advance:
-        for observed in observed_rows(parts, chosen):
-            read.append(posterior.read(observed))
+    checks: list[Check] = []
+    with context.progress.bar("observing truths", len(chosen)) as advance:
+        for observed in observed_rows(context, chosen):
+            features.append(posterior.read(observed))
             cubes += list(observed[: max(0, settings.references - len(cubes))].numpy())
             # Held-out rows are what the check compares with: it would judge itself.
-            if posterior.reference is not None and simulates(parts):
+            if posterior.reference is not None and simulates(context):
                 checks += check_images(posterior, observed)
             advance(len(observed), "")
-    together = [torch.cat(column) for column in zip(*read, strict=True)]
-    return Truths(chosen.theta, together, np.array(cubes), checks, _truncation(parts, posterior), source)
+    truncation = _truncation(context, posterior)
+    truths = Truths(chosen.theta, np.array(cubes), checks, truncation, source)
+    return truths, [torch.cat(blocks) for blocks in zip(*features, strict=True)]
 
 
-def simulates(parts: Parts) -> bool:
-    """Whether truths are simulated for the validation, and not rows that training held out."""
-    return parts.config.tables.validation.simulate and parts.config.simulator.kind != "imported"
+def simulates(context: RunContext) -> bool:
+    """Tell whether truths are simulated for the validation, rather than taken from held-out rows."""
+    return context.config.tables.validation.simulate and context.config.simulator.kind != "imported"
 
 
-def choose_truths(parts: Parts, rows: Rows, n: int, posterior: Posterior | None = None) -> tuple[Rows, str]:
-    """At most n truths as the config asks for them, and what they are in words.
+def choose_truths(context: RunContext, rows: Rows, n: int, posterior: Posterior | None = None) -> tuple[Rows, str]:
+    """Choose at most n truths as the config says; describe their origin in words.
 
     Parameters
     ----------
-    parts
-        Of the run.
+    context
+        Run whose truths they are.
     rows
-        That were trained on, those held out included; no simulated truth shares a realisation with them.
+        Rows of the training, those held out included; no simulated truth shares a realisation with them.
     n
-        How many.
+        Number of truths, at most.
     posterior
-        Whose truncated prior truths are drawn from; without one it is the prior.
+        Posterior whose truncated prior truths are drawn from; without one they come from the prior.
 
     Raises
     ------
@@ -130,26 +132,26 @@ def choose_truths(parts: Parts, rows: Rows, n: int, posterior: Posterior | None 
         If there are too few held-out rows.
     """
     where = "inside the truncated prior" if posterior and posterior.regions else "from the prior"
-    if simulates(parts):
-        chosen = simulated_truths(parts, rows, n, posterior)
+    if simulates(context):
+        chosen = simulated_truths(context, rows, n, posterior)
         source = f"simulated truths {where}"
     else:
-        chosen = _held_out(parts, posterior, rows, n)
+        chosen = _held_out(context, posterior, rows, n)
         source = f"truths {where} that training held out, except for choosing the best weights"
     if len(chosen) < FEWEST:
         raise InputError(
-            f"{parts.config.file}: validation needs at least {FEWEST} truths, there are {len(chosen)} {source}; "
+            f"{context.config.file}: validation needs at least {FEWEST} truths, there are {len(chosen)} {source}; "
             "give more simulations, a larger [training] validation_fraction, or [validation] simulate = true"
         )
     return chosen, source
 
 
-def truth_plans(parts: Parts, n: int, posterior: Posterior | None = None) -> list[tuple[Plan, int]]:
-    """Plans of n truths from the prior, or where a posterior is truncated to, and how many rows of each are used.
+def truth_plans(context: RunContext, n: int, posterior: Posterior | None = None) -> list[tuple[Plan, int]]:
+    """Plan n truths from the prior, or from a posterior's truncated prior: plans, and the rows used of each.
 
-    In blocks, so that fewer truths are the first of many; of number 0, so that no round trains on them.
+    Plans come in blocks, so that fewer truths are the first of many. Their number is 0: no round trains on them.
     """
-    seed, prior = parts.config.tables.seed, parts.config.prior
+    seed, prior = context.config.tables.seed, context.config.prior
     regions = posterior.regions if posterior else ()
     key = posterior.facts.get("key") if posterior and regions else None
     plans: list[tuple[Plan, int]] = []
@@ -160,43 +162,43 @@ def truth_plans(parts: Parts, n: int, posterior: Posterior | None = None) -> lis
             0,
             fingerprint_of({"validation": prior.hash(), "regions": key, "block": block}),
             theta,
-            parts.config.simulator,
+            context.config.simulator,
             run_seed(seed, RunStream.TRUTHS),
             first_realisation=block * BLOCK,
             share=1,  # truths that share a realisation would err together
         )
-        plans.append((parts.bank.add(plan), min(BLOCK, n - block * BLOCK)))
+        plans.append((context.bank.add(plan), min(BLOCK, n - block * BLOCK)))
     return plans
 
 
-def simulated_truths(parts: Parts, rows: Rows, n: int, posterior: Posterior | None = None) -> Rows:
-    """The rows of `truth_plans`, simulated where they lack, without any whose realisation is among `rows`."""
-    plans = truth_plans(parts, n, posterior)
-    parts.simulations.fill(plans, "truths")
-    simulated = planned_rows(parts.bank, plans).ok
+def simulated_truths(context: RunContext, rows: Rows, n: int, posterior: Posterior | None = None) -> Rows:
+    """Simulate the truths of `truth_plans`; leave out any whose realisation is among `rows`."""
+    plans = truth_plans(context, n, posterior)
+    context.simulations.fill(plans, "truths")
+    simulated = planned_rows(context.bank, plans).ok
     return simulated[~np.isin(simulated.seed, rows.seed)]
 
 
-def _held_out(parts: Parts, posterior: Posterior | None, rows: Rows, n: int) -> Rows:
-    """Rows that training held out, one of each realisation, inside the posterior's regions."""
-    held = rows[validation_rows(rows.seed, parts.config.tables.training.validation_fraction)]
+def _held_out(context: RunContext, posterior: Posterior | None, rows: Rows, n: int) -> Rows:
+    """Take rows that training held out, one of each realisation, inside the posterior's regions."""
+    held = rows[validation_rows(rows.seed, context.config.tables.training.validation_fraction)]
     if posterior is not None:
         held = held[posterior.contains(held.theta)]
     # Rows of one realisation err together: only the first of each counts as a draw.
     return held[np.sort(np.unique(held.seed, return_index=True)[1])][:n]
 
 
-def _truncation(parts: Parts, posterior: Posterior) -> Truncation | None:
+def _truncation(context: RunContext, posterior: Posterior) -> Truncation | None:
     if not posterior.regions:
         return None
-    rng = run_rng(parts.config.tables.seed, RunStream.TRUNCATION_POOL)
+    rng = run_rng(context.config.tables.seed, RunStream.TRUNCATION_POOL)
     return Truncation(*draw_truncated(posterior.prior, posterior.regions, POOL, rng))
 
 
-def observed_rows(parts: Parts, rows: Rows) -> Iterator[torch.Tensor]:
-    """Rows through the survey, with noise fixed by the seed, (B, C, *cells) at a time."""
-    generator = torch.Generator().manual_seed(run_seed(parts.config.tables.seed, RunStream.TRUTHS_NOISE))
+def observed_rows(context: RunContext, rows: Rows) -> Iterator[torch.Tensor]:
+    """Observe rows, with noise fixed by the seed; gives cubes (B, C, *cells)."""
+    generator = torch.Generator().manual_seed(run_seed(context.config.tables.seed, RunStream.TRUTHS_NOISE))
     for start in range(0, len(rows), BATCH):
-        clean = parts.bank.read(parts.config.observable.name, rows[start : start + BATCH])
+        clean = context.bank.read(context.config.observable.name, rows[start : start + BATCH])
         with torch.no_grad():
-            yield parts.survey(torch.from_numpy(clean), generator)
+            yield context.survey(torch.from_numpy(clean), generator)

@@ -1,4 +1,4 @@
-"""The step ``validate``: posteriors against truths, and against other posteriors of the same images."""
+"""The step ``validate``: posteriors against known truths, and against other posteriors of the same images."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,12 @@ from eorinfer.likelihood.exact import grid_posterior
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
+from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.report.write import FILE as REPORT
 from eorinfer.report.write import write_report
-from eorinfer.run.truths import Parts
-from eorinfer.run.validated import Asked, Subject
+from eorinfer.run.context import RunContext
+from eorinfer.run.subjects import Subject
+from eorinfer.run.truths import Truths
 from eorinfer.settings.contest import exact_noise
 from eorinfer.validation.calibration import calibrate, recovery
 from eorinfer.validation.sharpness import RelativeWidths, mean_and_error
@@ -39,7 +41,7 @@ POWER_SPECTRUM, EXACT = "power-spectrum", "exact"
 
 
 def validate(
-    parts: Parts,
+    context: RunContext,
     subject: Subject,
     observation: Observation,
     rows: Rows,
@@ -51,148 +53,161 @@ def validate(
 
     Parameters
     ----------
-    parts
-        Of the run.
+    context
+        Run whose method is tested.
     subject
-        What is put to the test: the posterior of the last round, or the field flow.
+        Method under test: the posterior of the last round, or the image flow.
     observation
-        Of the run.
+        Observation of the run.
     rows
-        That it was trained on, those held out included.
+        Rows of its training, those held out included.
     likelihood
-        Of the power spectrum, if the run has an emulator.
+        Likelihood of the power spectrum, if the run has an emulator.
 
     Raises
     ------
     WorkError
-        If it is not calibrated; the files are there all the same.
+        If it is not calibrated; the files are written before.
     """
     prior, start = subject.prior, time.monotonic()
-    asked = subject.ask(parts, rows)
-    answered = time.monotonic()
+    truths, posteriors = subject.evaluate(context, rows)
+    evaluated = time.monotonic()
     calibration = calibrate(
         prior.names,
-        _unit(prior, asked.theta),
-        _unit(prior, asked.values),
-        asked.at_truth,
-        asked.at_samples,
-        run_seed(parts.config.tables.seed, RunStream.CALIBRATION),
+        _unit(prior, truths.theta),
+        _unit(prior, posteriors.values),
+        posteriors.at_truth,
+        posteriors.at_samples,
+        run_seed(context.config.tables.seed, RunStream.CALIBRATION),
     )
     tested = time.monotonic()
-    widths = list(_widths(parts, subject, asked, likelihood))
-    check = subject.check(parts, observation)
+    widths = list(_widths(context, subject, truths, posteriors, likelihood))
+    check = subject.check(context, observation)
     verdict = verdict_line(calibration)
     content: dict[str, Any] = {
         "calibrated": calibration.calibrated,
         "verdict": verdict,
         "method": subject.method,
-        "truths": len(asked.theta),
-        "left_out": asked.left_out,
-        "source": asked.source,
+        "truths": len(truths.theta),
+        "left_out": truths.left_out,
+        "source": truths.source,
         "posterior": subject.key,
         **calibration_content(calibration),
-        **_sharpness(prior, asked),
+        **_sharpness(prior, truths, posteriors),
         "widths_over": {w.label: w.content(prior.names) for w in widths},
-        "misspecification": misspecification_content(check, asked.checks),
-        "seconds": {"truths": answered - start, "calibration": tested - answered}
+        "misspecification": misspecification_content(check, truths.checks),
+        "seconds": {"truths": evaluated - start, "calibration": tested - evaluated}
         | {"references": time.monotonic() - tested},
     }
-    write_json(parts.out / "validation.json", content)
+    write_json(context.folder / "validation.json", content)
     page = CalibrationPage(
-        prior.parameters, calibration, asked.theta, asked.values, tuple(widths), check, tuple(asked.checks), verdict
+        prior.parameters,
+        calibration,
+        truths.theta,
+        posteriors.values,
+        tuple(widths),
+        check,
+        tuple(truths.checks),
+        verdict,
     )
-    save_figure(calibration_figure(page), parts.out / "validation")
+    save_figure(calibration_figure(page), context.folder / "validation")
     for line in sharpness_lines(content):
-        parts.progress.line(line)
+        context.progress.line(line)
     if check is not None:
-        parts.progress.line(check.line())
-    parts.progress.line(f"results: {parts.out}/validation.json, validation.png")
-    if (parts.out / REPORT).exists():
-        write_report(parts.out)
+        context.progress.line(check.line())
+    context.progress.line(f"results: {context.folder}/validation.json, validation.png")
+    if (context.folder / REPORT).exists():
+        write_report(context.folder)
     if not calibration.calibrated:
         raise WorkError(verdict)
-    parts.progress.line(verdict)
+    context.progress.line(verdict)
 
 
 def _unit(prior: Prior, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Theta (..., P) in units of the prior's box."""
+    """Give theta (..., P) in units of the prior's box."""
     return np.asarray((theta - prior.low) / (prior.high - prior.low))
 
 
-def _sharpness(prior: Prior, asked: Asked) -> dict[str, Any]:
-    """What is recovered, and the held-out likelihood of the posterior inside its regions."""
+def _sharpness(prior: Prior, truths: Truths, posteriors: TruthPosteriors) -> dict[str, Any]:
+    """Give recovery, and the held-out likelihood of the posterior inside its regions, in nats."""
+    inside = posteriors.mass_inside
     # Inside its regions a truncated posterior is q over q's mass there.
-    log_density_inside = asked.at_truth - np.log(asked.share)
+    log_density_inside = posteriors.at_truth - np.log(inside)
     return {
-        "prior_volume": asked.volume,
-        "mass_inside": {"median": float(np.median(asked.share)), "least": float(asked.share.min())}
-        | {"resampled_truths": int(asked.pooled.sum())},
-        "recovery": recovery(prior.names, asked.theta, asked.values, asked.std),
+        "prior_volume": truths.volume,
+        "mass_inside": {"median": float(np.median(inside)), "least": float(inside.min())}
+        | {"resampled_truths": int(posteriors.resampled.sum())},
+        "recovery": recovery(prior.names, truths.theta, posteriors.values, truths.std(prior)),
         "held_out_negative_log_likelihood": mean_and_error(-log_density_inside),
-        "information_gain": mean_and_error(log_density_inside - (prior.log_density - np.log(asked.volume))),
+        "information_gain": mean_and_error(log_density_inside - (prior.log_density - np.log(truths.volume))),
     }
 
 
 def _widths(
-    parts: Parts, subject: Subject, asked: Asked, likelihood: PowerSpectrumLikelihood | None
+    context: RunContext,
+    subject: Subject,
+    truths: Truths,
+    posteriors: TruthPosteriors,
+    likelihood: PowerSpectrumLikelihood | None,
 ) -> Iterator[RelativeWidths]:
-    """Against the power-spectrum posterior and the exact one, where there are such."""
-    if not len(asked.cubes) or not set(subject.prior.names) <= set(parts.config.prior.names):
+    """Compare widths with the power-spectrum posterior and with the exact one, where there are such."""
+    cubes = truths.cubes
+    if not len(cubes) or not set(subject.prior.names) <= set(context.config.prior.names):
         return
-    sigma = exact_noise(parts.config.simulator, parts.config.tables.survey)
+    sigma = exact_noise(context.config.simulator, context.config.tables.survey)
     if likelihood is not None:
-        found = [
-            _power_spectrum(parts, likelihood, cube, i) for i, cube in enumerate(_told(parts, asked, POWER_SPECTRUM))
-        ]
-        yield from _relative(subject, asked, [one for one, _ in found], [not enough for _, enough in found])
+        shown = _with_bar(context, cubes, POWER_SPECTRUM)
+        chains = [_power_spectrum(context, likelihood, cube, i) for i, cube in enumerate(shown)]
+        too_short = [not converged for _, converged in chains]
+        yield from _relative(subject, posteriors, [samples for samples, _ in chains], too_short)
     if sigma is not None:
-        samples = [_exact(parts, sigma, cube, i) for i, cube in enumerate(_told(parts, asked, EXACT))]
-        yield from _relative(subject, asked, samples, [False] * len(samples))
+        samples = [_exact(context, sigma, cube, i) for i, cube in enumerate(_with_bar(context, cubes, EXACT))]
+        yield from _relative(subject, posteriors, samples, [False] * len(samples))
 
 
-def _told(parts: Parts, asked: Asked, label: str) -> Iterator[NDArray[np.float32]]:
-    """The cubes (C, *cells) of the truths, with progress."""
-    with parts.progress.bar(f"{label} posteriors", len(asked.cubes)) as advance:
-        for cube in asked.cubes:
+def _with_bar(context: RunContext, cubes: NDArray[np.float32], label: str) -> Iterator[NDArray[np.float32]]:
+    """Give one cube (C, *cells) after the other, with a progress bar."""
+    with context.progress.bar(f"{label} posteriors", len(cubes)) as advance:
+        for cube in cubes:
             yield cube
             advance(1, "")
 
 
 def _relative(
-    subject: Subject, asked: Asked, references: Sequence[Samples], short: Sequence[bool]
+    subject: Subject, posteriors: TruthPosteriors, references: Sequence[Samples], too_short: Sequence[bool]
 ) -> Iterator[RelativeWidths]:
-    """Both under the same prior: where ours is truncated, so is the reference."""
-    # A flow may be conditioned on some of the parameters alone.
-    same = [one.only(subject.prior.names) for one in references]
-    inside = [subject.contains(one.values) for one in same]
+    """Compare both under the same prior: where ours is truncated, so is the reference."""
+    # A flow may be conditioned on a part of the parameters.
+    same = [reference.only(subject.prior.names) for reference in references]
+    inside = [subject.contains(reference.values) for reference in same]
     kept = [i for i, rows in enumerate(inside) if rows.sum() >= KEPT]
     if kept:
-        some = [Samples.unweighted(same[i].values[inside[i]], same[i].parameters, same[i].label) for i in kept]
-        yield RelativeWidths.of(asked.values[kept], some, [short[i] for i in kept])
+        truncated = [Samples.unweighted(same[i].values[inside[i]], same[i].parameters, same[i].label) for i in kept]
+        yield RelativeWidths.of(posteriors.values[kept], truncated, [too_short[i] for i in kept])
 
 
-def _exact(parts: Parts, sigma: float, cube: NDArray[np.float32], i: int) -> Samples:
-    simulator = parts.config.simulator
+def _exact(context: RunContext, sigma: float, cube: NDArray[np.float32], i: int) -> Samples:
+    simulator = context.config.simulator
     assert isinstance(simulator, GaussianField)
-    seed = run_seed(parts.config.tables.seed, RunStream.EXACT_REFERENCE, i)
-    return grid_posterior(simulator, sigma, cube[0].astype(np.float64), parts.config.prior, SAMPLES, seed, POINTS)
+    seed = run_seed(context.config.tables.seed, RunStream.EXACT_REFERENCE, i)
+    return grid_posterior(simulator, sigma, cube[0].astype(np.float64), context.config.prior, SAMPLES, seed, POINTS)
 
 
 def _power_spectrum(
-    parts: Parts, likelihood: PowerSpectrumLikelihood, cube: NDArray[np.float32], i: int
+    context: RunContext, likelihood: PowerSpectrumLikelihood, cube: NDArray[np.float32], i: int
 ) -> tuple[Samples, bool]:
-    """Samples, and whether the chain is long enough."""
-    prior = parts.config.prior
-    observation = Observation.of(parts.config.observable, cube)
+    """Give samples, and whether the chain is long enough."""
+    prior = context.config.prior
+    observation = Observation.of(context.config.observable, cube)
     log_l = likelihood.of(observation)
-    seed = run_seed(parts.config.tables.seed, RunStream.POWER_SPECTRUM_REFERENCE, i)
+    seed = run_seed(context.config.tables.seed, RunStream.POWER_SPECTRUM_REFERENCE, i)
     if len(prior.parameters) <= GRID:
         return grid_samples(log_l, prior, SAMPLES, seed, POWER_SPECTRUM, POINTS), True
     chain = run_mcmc(
         log_l,
         prior,
-        parts.config.tables.mcmc.model_copy(update={"steps": STEPS, "max_steps": MOST_STEPS}),
-        file=parts.out / "validation" / "mcmc.h5",
+        context.config.tables.mcmc.model_copy(update={"steps": STEPS, "max_steps": MOST_STEPS}),
+        file=context.folder / "validation" / "mcmc.h5",
         key=likelihood.key(observation),
         seed=seed,
         label=POWER_SPECTRUM,

@@ -18,8 +18,8 @@ from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import ImageFlow, dequantised
 from eorinfer.imageflow.training import row_conditions
 from eorinfer.run.config import load_config
+from eorinfer.run.context import RunContext
 from eorinfer.run.run import Run
-from eorinfer.run.truths import Parts
 from eorinfer.settings.explain import instead
 from eorinfer.training.data import validation_rows
 
@@ -203,7 +203,7 @@ class RealImages:
 
     def __init__(self, flow: ImageFlow, run: Run, seed: int) -> None:
         self._flow, self._seed, self._run = flow, seed, run
-        self._parts: Parts = run.parts
+        self._context: RunContext = run.context
 
     def held_out(self, n: int, change: Change | None = None) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """N images that training held out and their conditions (n, P), spread over the rows.
@@ -231,14 +231,16 @@ class RealImages:
         nearest = np.argsort(np.abs(flat - y[0]).max(-1))[: len(y)]
         off = float(np.abs(flat[nearest] - y[0]).max())
         boxes = len(np.unique(rows.seed[nearest // there.shape[1]]))
-        self._parts.progress.line(f"x_HI = {y[0, 0]:g}: real images within {off:.2g} of it, from {boxes} realisations")
+        self._context.progress.line(
+            f"x_HI = {y[0, 0]:g}: real images within {off:.2g} of it, from {boxes} realisations"
+        )
         return self.images(Chosen(rows, nearest, there.shape[1], flat[nearest]))
 
     def _rows(self, *, held_out: bool = True) -> tuple[Rows, NDArray[np.float64]]:
-        config = self._parts.config
+        config = self._context.config
         rows = self._run.training_rows(self._run.observe())
         rows = rows[validation_rows(rows.seed, config.tables.training.validation_fraction) == held_out]
-        y = row_conditions(self._parts.bank, rows, config.prior, self._flow.settings).numpy()
+        y = row_conditions(self._context.bank, rows, config.prior, self._flow.settings).numpy()
         if self._flow.settings.image == "slices":  # parameters are those of all slices of a cube
             y = np.broadcast_to(y, (len(y), config.observable.cells[-1], y.shape[-1]))
         return rows, y
@@ -268,18 +270,18 @@ class RealImages:
         return np.stack(out)
 
     def _clean(self, row: Rows) -> torch.Tensor:
-        return torch.from_numpy(self._parts.bank.read(self._parts.config.observable.name, row))
+        return torch.from_numpy(self._context.bank.read(self._context.config.observable.name, row))
 
     def _simulated(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
         """New simulations at theta; parameters that are no conditions are drawn from the prior."""
-        config, names = self._parts.config, self._flow.conditions.names
+        config, names = self._context.config, self._flow.conditions.names
         generator = torch.Generator().manual_seed(stream_seed(self._seed, StudyStream.SIMULATED_NOISE))
         theta = config.prior.sample(len(y), stream_rng(self._seed, StudyStream.SIMULATED_THETA))
         theta[:, [config.prior.names.index(name) for name in names]] = y
         out = []
-        with self._parts.progress.bar("simulating real images", len(y)) as advance:
+        with self._context.progress.bar("simulating real images", len(y)) as advance:
             for i, one in enumerate(theta):
-                result = self._parts.simulations.one(one, stream_seed(self._seed, StudyStream.SIMULATIONS, i))
+                result = self._context.simulations.one(one, stream_seed(self._seed, StudyStream.SIMULATIONS, i))
                 if result.status != "ok":
                     raise WorkError(f"a real image could not be simulated: {result.status}, {result.message}")
                 clean = torch.from_numpy(result.arrays[config.observable.name].copy())[None]
@@ -290,7 +292,7 @@ class RealImages:
     @torch.no_grad()
     def _observed(self, clean: torch.Tensor, place: int | None, generator: torch.Generator) -> torch.Tensor:
         """Cubes (B, C, *cells) as images, with noise of their own; of a slice at random where no `place` is given."""
-        images = self._parts.survey(clean, generator)
+        images = self._context.survey(clean, generator)
         if self._flow.settings.image == "slices":
             if place is None:
                 place = int(torch.randint(images.shape[-1], (), generator=generator))

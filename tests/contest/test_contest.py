@@ -14,8 +14,8 @@ import eorinfer.contest.likelihoods as likelihoods
 import eorinfer.likelihood.neural as neural
 from eorinfer.core.files import read_json
 from eorinfer.core.samples import Samples
-from eorinfer.likelihood.answers import Answers
 from eorinfer.likelihood.exact import grid_posterior
+from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from tests.runs import call, config, quick_emulator
 
 METHODS = ["exact", "ps-diagonal", "ps-fixed", "ps-full", "ps-neural", "npe-power", "npe-image", "npe-both"]
@@ -111,7 +111,7 @@ def test_a_second_call_asks_nothing_again_and_says_the_same(held: Path, tmp_path
     after = {file: file.stat().st_mtime_ns for file in run.glob("contest/*/answers/*.h5")}
     assert {file for file in after if after[file] != before[file]} == {lost}
     with_key = _key(lost)
-    again, first = Answers.read(lost, with_key), _read(kept, tmp_path / "kept.h5", with_key)
+    again, first = TruthPosteriors.read(lost, with_key), _read(kept, tmp_path / "kept.h5", with_key)
     assert again is not None
     assert np.array_equal(again.values, first.values)
     now = read_json(run / "benchmark.json")
@@ -166,9 +166,9 @@ def _key(path: Path) -> str:
         return str(file.attrs["key"])
 
 
-def _read(content: bytes, path: Path, key: str) -> Answers:
+def _read(content: bytes, path: Path, key: str) -> TruthPosteriors:
     path.write_bytes(content)
-    found = Answers.read(path, key)
+    found = TruthPosteriors.read(path, key)
     assert found is not None
     return found
 

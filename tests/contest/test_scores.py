@@ -8,10 +8,10 @@ import pytest
 from scipy.stats import norm
 
 from eorinfer.contest.method import Method
-from eorinfer.contest.scores import Score, against
-from eorinfer.contest.tables import contest_tables, lines
+from eorinfer.contest.scores import Score, compare
+from eorinfer.contest.tables import contest_tables, text_lines
 from eorinfer.core.prior import Prior
-from eorinfer.likelihood.answers import Answers
+from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.settings.contest import ContestSettings, MethodName
 from simulators import Parameter
 
@@ -19,7 +19,7 @@ PRIOR = Prior((Parameter("a", "a", -50.0, 50.0, 0.0),))
 TRUTHS, SAMPLES = 400, 500
 
 
-def asked_nothing(*_: Any) -> Answers:
+def evaluates_nothing(*_: Any) -> TruthPosteriors:
     raise AssertionError
 
 
@@ -29,14 +29,14 @@ def score(name: MethodName, noise: float, width: float = 1.0, good: float = 1.0)
     theta = rng.uniform(-40, 40, (TRUTHS, 1))
     data = theta + noise * rng.standard_normal((TRUTHS, 1))
     values = data[:, None] + width * noise * rng.standard_normal((TRUTHS, SAMPLES, 1))
-    answers = Answers(
+    posteriors = TruthPosteriors.on_whole_prior(
         values,
         norm.logpdf(theta, data, width * noise)[:, 0],
         norm.logpdf(values, data[:, None], width * noise)[..., 0],
         rng.random(TRUTHS) < good,
         np.full(TRUTHS, 0.5),
     )
-    return Score.of(Method(name, "key", 12.0, asked_nothing), answers, theta, PRIOR, seed=2)
+    return Score.from_posteriors(Method(name, "key", 12.0, evaluates_nothing), posteriors, theta, PRIOR, seed=2)
 
 
 def test_an_exact_posterior_is_calibrated_and_gains_what_it_should() -> None:
@@ -58,20 +58,20 @@ def test_a_narrow_posterior_is_called_so() -> None:
 
 def test_one_against_another() -> None:
     sharp, dull = score("npe-image", 0.5), score("npe-power", 1.0)
-    found = against(sharp, dull, seed=3)
+    found = compare(sharp, dull, seed=3)
     assert found["gain"] == pytest.approx(np.log(2), abs=4 * found["gain_error"])
     assert found["gain_error"] < 0.1
     assert found["volume"] == pytest.approx(0.5, rel=0.05)
     assert found["smaller"] == 1.0
     assert found["widths"][0] == pytest.approx(0.5, rel=0.05)
-    assert against(dull, sharp, seed=3)["smaller"] == 0.0
+    assert compare(dull, sharp, seed=3)["smaller"] == 0.0
 
 
 def test_what_cannot_be_relied_on_is_left_out() -> None:
     some, all_ = score("ps-2d", 1.0, good=0.7), score("ps-full", 1.0)
     content = some.content(PRIOR)
-    assert content["left_out"] == (~some.answers.good).sum() > 50
-    assert against(some, all_, seed=1)["truths"] == some.answers.good.sum()
+    assert content["left_out"] == (~some.posteriors.good).sum() > 50
+    assert compare(some, all_, seed=1)["truths"] == some.posteriors.good.sum()
 
 
 def test_the_tables_have_a_line_for_each_and_numbers_to_sort_by() -> None:
@@ -82,19 +82,19 @@ def test_the_tables_have_a_line_for_each_and_numbers_to_sort_by() -> None:
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
     assert tables[0]["rows"][0][-2:] == [None, None]  # the reference against itself
     assert tables[0]["rows"][2][-1] == "100%"
-    text = lines(tables[0])
+    text = text_lines(tables[0])
     assert len({line.find("nats more") for line in text[1:2]}) == 1
     assert "NPE on the image" in text[-1]
 
 
-def test_answers_are_read_only_with_their_key(tmp_path: Path) -> None:
-    answers = score("ps-full", 1.0).answers
-    answers.write(tmp_path / "00000.h5", "one")
-    again = Answers.read(tmp_path / "00000.h5", "one")
+def test_posteriors_are_read_only_with_their_key(tmp_path: Path) -> None:
+    posteriors = score("ps-full", 1.0).posteriors
+    posteriors.write(tmp_path / "00000.h5", "one")
+    again = TruthPosteriors.read(tmp_path / "00000.h5", "one")
     assert again is not None
-    assert np.array_equal(again.values, answers.values)
-    assert Answers.read(tmp_path / "00000.h5", "two") is None
-    assert Answers.read(tmp_path / "00050.h5", "one") is None
+    assert np.array_equal(again.values, posteriors.values)
+    assert TruthPosteriors.read(tmp_path / "00000.h5", "two") is None
+    assert TruthPosteriors.read(tmp_path / "00050.h5", "one") is None
     (tmp_path / "00000.h5").write_bytes((tmp_path / "00000.h5").read_bytes()[:1000])
-    assert Answers.read(tmp_path / "00000.h5", "one") is None
-    assert len(Answers.concatenate([answers, answers[:10]])) == TRUTHS + 10
+    assert TruthPosteriors.read(tmp_path / "00000.h5", "one") is None
+    assert len(TruthPosteriors.concatenate([posteriors, posteriors[:10]])) == TRUTHS + 10

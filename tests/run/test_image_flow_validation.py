@@ -15,7 +15,7 @@ from eorinfer.core.observation import Observation
 from eorinfer.imageflow.check import check_images, scale_names
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood import sampled
-from eorinfer.run import field_validation
+from eorinfer.run import Run, subjects
 from eorinfer.run import image_flow as image_flow_run
 from eorinfer.run.config import load_config
 from eorinfer.training.data import validation_rows
@@ -36,7 +36,7 @@ TABLES: dict[str, Any] = {
 def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_flow_run, "START_DRAWS", 100)
-        patch.setattr(field_validation, "POINTS", {1: 60, 2: 25})
+        patch.setattr(subjects, "POINTS", {1: 60, 2: 25})
         yield
 
 
@@ -120,7 +120,7 @@ def test_one_that_is_too_sure_ends_with_1(
 def test_beside_an_npe_its_samples_are_weighed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     npe = {"inference": {"method": "npe", "rounds": [240], "predictive": 0}, "training": {"steps": 60, "ensemble": 1}}
     assert call("infer", config(run, **(TABLES | npe)), "--out", run / "run") == 0
-    found = field_validation.image_flow_subject(load_config(run / "run.toml"), run / "run")
+    found = subjects.image_flow_subject(Run(load_config(run / "run.toml"), run / "run").context)
     assert found.proposal is not None
     capsys.readouterr()
     assert validate(run, training=npe["training"]) in (0, 1)
@@ -135,8 +135,8 @@ def test_chains_that_are_too_short_are_left_out(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where a grid would be too large; until too few are left."""
-    monkeypatch.setattr(field_validation, "POINTS", {})
-    monkeypatch.setattr(field_validation, "START_DRAWS", 100)
+    monkeypatch.setattr(subjects, "POINTS", {})
+    monkeypatch.setattr(subjects, "START_DRAWS", 100)
     monkeypatch.setattr(sampled, "EVIDENCE_DRAWS", 100)
     monkeypatch.setattr(sampled, "STEPS", 30)
     monkeypatch.setattr(sampled, "MOST_STEPS", 30)

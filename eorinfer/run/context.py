@@ -1,0 +1,88 @@
+"""What all steps of a run share: its config, folder, bank, simulations, survey and preprocessing."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import make_folder
+from eorinfer.core.progress import Progress
+from eorinfer.run.config import Config
+from eorinfer.run.folder import refuse_other_config
+from eorinfer.run.simulations import Simulations
+
+if TYPE_CHECKING:
+    from eorinfer.separation.preprocessing import LineSeparation
+    from eorinfer.survey.base import Survey
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """A config bound to a folder, with what every step needs; made once for each run.
+
+    Attributes
+    ----------
+    config
+        Checked config.
+    folder
+        Run folder.
+    bank
+        Simulations on disk.
+    simulations
+        Runs the simulator and fills the bank.
+    preprocessing
+        Separation of observed maps before networks see them; None without one.
+    progress
+        Receives lines and bars.
+    """
+
+    config: Config
+    folder: Path
+    bank: Bank
+    simulations: Simulations
+    preprocessing: "LineSeparation | None"
+    progress: Progress
+
+    @classmethod
+    def open(cls, config: Config, folder: Path, progress: Progress) -> "RunContext":
+        """Make or find the folder and its bank; nothing is written for a config that is refused.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written or belongs to another config, the bank to another simulator, or the
+            separator to other maps.
+        """
+        folder = make_folder(folder)
+        refuse_other_config(config, folder)
+        preprocessing = find_preprocessing(config)
+        bank = Bank.create(config.bank_path(folder), config.simulator)
+        return cls(config, folder, bank, Simulations(config, bank, progress), preprocessing, progress)
+
+    @cached_property
+    def survey(self) -> "Survey":
+        """The telescope, as a torch module; built at first use, because it loads torch."""
+        from eorinfer.survey import build_survey
+
+        return build_survey(self.config.tables.survey, self.config.observable)
+
+
+def find_preprocessing(config: Config) -> "LineSeparation | None":
+    """Load the separator that ``[preprocessing]`` names; None without that table.
+
+    Raises
+    ------
+    InputError
+        If there is no such separator, or it is for other maps.
+    """
+    settings = config.tables.preprocessing
+    if settings is None:
+        return None
+    from eorinfer.separation.preprocessing import LineSeparation
+
+    try:
+        return LineSeparation.of(settings, config.observable, config.folder)
+    except InputError as error:
+        raise InputError(f"{config.file}: [preprocessing] {error}") from error

@@ -1,0 +1,326 @@
+"""Methods that ``validate`` puts to the test: a posterior by NPE, and the image flow."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eorinfer.bank.rows import Rows
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.files import read_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
+from eorinfer.core.progress import duration
+from eorinfer.core.samples import Samples
+from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.imageflow import check as image_flow_check
+from eorinfer.imageflow.model import ImageFlow
+from eorinfer.imageflow.training import row_conditions
+from eorinfer.likelihood.grid import REFINEMENTS
+from eorinfer.likelihood.importance import LogLikelihood
+from eorinfer.likelihood.sampled import (
+    MOST_STEPS,
+    STEPS,
+    PosteriorSample,
+    sample_by_importance,
+    sample_by_mcmc,
+    sample_on_grid,
+)
+from eorinfer.likelihood.truth_posteriors import TruthPosteriors
+from eorinfer.npe.batched import draw, log_density
+from eorinfer.npe.check import check_observation
+from eorinfer.npe.posterior import Posterior
+from eorinfer.run.context import RunContext
+from eorinfer.run.image_flow import refuse_slices
+from eorinfer.run.truths import FEWEST, Truths, choose_truths, find_truths, observed_rows, simulates
+from eorinfer.validation.check import Check
+from simulators.base import fingerprint_of
+
+#: Points along each condition of a grid, by number of conditions.
+POINTS = {1: 200, 2: 50}
+#: Draws from an NPE of the same run that are weighed; and from the prior, among which walkers start.
+PROPOSALS, START_DRAWS = 2000, 1000
+#: Truths that are evaluated and kept at a time; evaluations of ln p by which the cost of one is estimated.
+BLOCK, TRIED = 10, 512
+#: Samples of the observation's posterior whose mean it is checked at, where it has no chain.
+OBSERVATION_SAMPLES = 1000
+
+
+class Subject(Protocol):
+    """A method that can be validated."""
+
+    @property
+    def method(self) -> str:
+        """Name as in ``[inference] method``."""
+
+    @property
+    def key(self) -> str | None:
+        """Hash of the training: its data and settings."""
+
+    @property
+    def prior(self) -> Prior:
+        """Prior of the inferred parameters."""
+
+    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell whether the posterior can reach theta (n, P): (n,)."""
+
+    def evaluate(self, context: RunContext, rows: Rows) -> tuple[Truths, TruthPosteriors]:
+        """Give posteriors of the truths that the config names; `rows` are those of the training."""
+
+    def check(self, context: RunContext, observation: Observation) -> Check | None:
+        """Tell whether an observation is unlike the simulations; None where nothing can say."""
+
+
+@dataclass(frozen=True)
+class NpeSubject:
+    """A posterior by NPE, which is amortised.
+
+    Attributes
+    ----------
+    posterior
+        Posterior of the run's last round.
+    method
+        Name as in ``[inference] method``.
+    """
+
+    posterior: Posterior
+    method: str = "npe"
+
+    @property
+    def key(self) -> str | None:
+        """Hash of its training."""
+        return self.posterior.facts.get("key")
+
+    @property
+    def prior(self) -> Prior:
+        """Prior before truncation."""
+        return self.posterior.prior
+
+    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell whether theta (n, P) lies inside the regions of the truncation."""
+        return self.posterior.contains(theta)
+
+    def evaluate(self, context: RunContext, rows: Rows) -> tuple[Truths, TruthPosteriors]:
+        """Give the posteriors of all truths in one pass of the networks."""
+        settings, seed, posterior = context.config.tables.validation, context.config.tables.seed, self.posterior
+        truths, features = find_truths(context, posterior, rows)
+        context.progress.line(f"validation: {len(truths.theta)} {truths.source}; {settings.samples} samples of each")
+        start = time.monotonic()
+        draws = draw(
+            posterior, features, settings.samples, run_seed(seed, RunStream.VALIDATION_SAMPLES), truths.truncation
+        )
+        at_truth = log_density(posterior, truths.theta[:, None], features)[:, 0]
+        at_samples = log_density(posterior, draws.values, features)
+        n = len(at_truth)
+        seconds = np.full(n, (time.monotonic() - start) / n)
+        good = np.ones(n, bool)
+        return truths, TruthPosteriors(
+            draws.values, at_truth, at_samples, good, seconds, mass_inside=draws.share, resampled=draws.pooled
+        )
+
+    def check(self, context: RunContext, observation: Observation) -> Check | None:
+        """Compare its statistics and its features with those of the simulations."""
+        return check_observation(self.posterior, observation)
+
+
+def npe_subject(context: RunContext) -> NpeSubject:
+    """Load the posterior of a run's last round.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one for a single observation.
+    """
+    folder = context.folder / "posterior"
+    if not (folder / "posterior.json").exists():
+        raise InputError(f"{context.folder}: no posterior to validate; run `eorinfer infer` first")
+    posterior = Posterior.load(folder)
+    if posterior.only_for is not None:
+        raise InputError(
+            f'{context.config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
+            'which no other truth can test; validate a run with proposal = "truncated", or with one round'
+        )
+    return NpeSubject(posterior)
+
+
+@dataclass(frozen=True)
+class ImageFlowSubject:
+    """An image flow: nothing is amortised, each truth's posterior is sampled anew.
+
+    Attributes
+    ----------
+    flow
+        Image flow, whose ln p(x | y) is the likelihood.
+    proposal
+        NPE with the same prior, whose samples are weighed where they are near enough; None for none.
+    method
+        Name as in ``[inference] method``.
+    """
+
+    flow: ImageFlow
+    proposal: Posterior | None = None
+    method: str = "field-flow"
+
+    @property
+    def key(self) -> str | None:
+        """Hash of its training."""
+        return self.flow.facts.get("key")
+
+    @property
+    def prior(self) -> Prior:
+        """Prior of its conditions."""
+        return self.flow.conditions
+
+    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell whether theta (n, P) lies inside the range of training."""
+        return self.prior.contains(theta)
+
+    def check(self, context: RunContext, observation: Observation) -> Check | None:
+        """Compare ln p by scale, at the mean of the observation's posterior: of its chain where there is one."""
+        chains = context.folder / "chains"
+        facts = chains / "field-flow.json"
+        if facts.exists() and read_json(facts).get("likelihood") == self.flow.key(observation):
+            mean = Samples.read(chains / "field-flow").mean
+        else:
+            seed = run_seed(context.config.tables.seed, RunStream.IMAGE_FLOW_CHECK)
+            sample = self._sample(context, observation.values, self.prior.low, OBSERVATION_SAMPLES, seed)
+            mean = sample.values.mean(0)
+        return image_flow_check.check_observation(self.flow, observation, mean)
+
+    def evaluate(self, context: RunContext, rows: Rows) -> tuple[Truths, TruthPosteriors]:
+        """Sample one truth after the other, or read its posterior from ``validation/field``.
+
+        Raises
+        ------
+        InputError
+            If there are too few truths.
+        WorkError
+            If too few of their posteriors can be relied on.
+        """
+        settings = context.config.tables.validation
+        chosen, source = choose_truths(context, rows, settings.field_truths)
+        y = row_conditions(context.bank, chosen, context.config.prior, self.flow.settings)[:, 0].numpy()
+        # The neutral fraction of a truth may be one that training has not seen.
+        inside = np.flatnonzero(self.prior.contains(y))
+        if len(inside) < FEWEST:
+            raise InputError(f"{context.config.file}: only {len(inside)} of {len(y)} truths are where training was")
+        cubes = torch.cat(list(observed_rows(context, chosen)))[inside].numpy()
+        theta = y[inside]
+        context.progress.line(f"validation: {len(theta)} {source}; {settings.samples} samples of each")
+        context.progress.line(self._cost(context, cubes))
+        blocks = []
+        with context.progress.bar("posteriors of truths", len(theta)) as advance:
+            for start in range(0, len(theta), BLOCK):
+                block = slice(start, start + BLOCK)
+                blocks.append(self._evaluate_block(context, start, cubes[block], theta[block]))
+                advance(len(blocks[-1]), "")
+        posteriors = TruthPosteriors.concatenate(blocks)
+        good = posteriors.good
+        if good.sum() < FEWEST:
+            raise WorkError(
+                f"only {good.sum()} of {len(good)} posteriors of the field flow can be relied on: chains of "
+                f"{MOST_STEPS} steps are too short; raise [mcmc] walkers, or condition on fewer parameters"
+            )
+        if not good.all():
+            context.progress.line(f"validation: {(~good).sum()} truths are left out, whose chains are too short")
+        posteriors, cubes = posteriors[good], cubes[good]
+        checks: list[Check] = []
+        # Held-out rows are what the check compares with: it would judge itself.
+        if self.flow.known is not None and simulates(context):
+            checks = list(image_flow_check.check_images(self.flow, cubes, posteriors.values.mean(1)))
+        left_out = int((~good).sum())
+        return Truths(theta[good], cubes[: settings.references], checks, None, source, left_out), posteriors
+
+    def _cost(self, context: RunContext, cubes: NDArray[np.float32]) -> str:
+        """Say how long the validation will take, from a few evaluations on the first image."""
+        rng = np.random.default_rng(0)
+        log_l = self._likelihood(cubes[0])
+        log_l(self.prior.sample(2, rng))
+        start = time.monotonic()
+        log_l(self.prior.sample(TRIED, rng))
+        each = (time.monotonic() - start) / TRIED
+        dimension, walkers = len(self.prior.parameters), context.config.tables.mcmc.walkers
+        if (points := POINTS.get(dimension)) is not None:
+            low = high = REFINEMENTS * points**dimension
+        else:
+            low, high = (START_DRAWS + walkers * (steps + 1) for steps in (STEPS, MOST_STEPS))
+        if self.proposal is not None:
+            low, high = PROPOSALS, PROPOSALS + high
+        span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        ahead = [duration(each * n * len(cubes)) for n in (low, high)]
+        return (
+            f"validation: nothing is amortised: a truth costs {span} evaluations of ln p(x | y), {1e3 * each:.2g} ms "
+            f"each, all {len(cubes)} together about {ahead[0] if low == high else ' to '.join(ahead)}; those answered "
+            "are kept; [validation] field_truths says how many"
+        )
+
+    def _evaluate_block(
+        self, context: RunContext, start: int, cubes: NDArray[np.float32], theta: NDArray[np.float64]
+    ) -> TruthPosteriors:
+        """Sample the posteriors of a few truths, or read them from the file of their first one's number."""
+        n, seed = context.config.tables.validation.samples, context.config.tables.seed
+        proposal = self.proposal.facts.get("key") if self.proposal else None
+        key = fingerprint_of(
+            {"flow": self.key, "proposal": proposal, "theta": theta.tolist(), "samples": n, "points": POINTS}
+            | {"images": hashlib.sha256(cubes.tobytes()).hexdigest(), "walkers": context.config.tables.mcmc.walkers}
+        )
+        path = context.folder / "validation" / "field" / f"{start:05d}.h5"
+        if (kept := TruthPosteriors.read(path, key)) is not None:
+            return kept
+        samples, seconds = [], []
+        for i, (cube, truth) in enumerate(zip(cubes, theta, strict=True)):
+            began = time.monotonic()
+            samples.append(
+                self._sample(context, cube, truth, n, run_seed(seed, RunStream.IMAGE_FLOW_VALIDATION, start + i))
+            )
+            seconds.append(time.monotonic() - began)
+        posteriors = TruthPosteriors.from_samples(samples, seconds)
+        posteriors.write(path, key)
+        return posteriors
+
+    def _sample(
+        self, context: RunContext, cube: NDArray[np.float32], truth: NDArray[np.float64], n: int, seed: int
+    ) -> PosteriorSample:
+        """Sample by importance weights of an NPE's samples, on a grid, or by emcee."""
+        log_l = self._likelihood(cube)
+        if self.proposal is not None:
+            observation = Observation.of(self.flow.observable, cube)
+            theta = self.proposal.sample(observation, PROPOSALS, seed).values
+            log_q = self.proposal.log_density(theta, observation)
+            weighed = sample_by_importance(log_l, self.prior, theta, log_q, truth, n, seed)
+            if weighed is not None:
+                return weighed
+        if (points := POINTS.get(len(self.prior.parameters))) is not None:
+            return sample_on_grid(log_l, self.prior, truth, n, seed, points)
+        file = context.folder / "validation" / "field-mcmc.h5"
+        mcmc = context.config.tables.mcmc
+        return sample_by_mcmc(log_l, self.prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=START_DRAWS)
+
+    def _likelihood(self, cube: NDArray[np.float32]) -> LogLikelihood:
+        return self.flow.likelihood(Observation.of(self.flow.observable, cube))
+
+
+def image_flow_subject(context: RunContext) -> ImageFlowSubject:
+    """Load the image flow of a run, with its NPE as a proposal where it has the same parameters.
+
+    Raises
+    ------
+    InputError
+        If there is no flow, or one on slices.
+    """
+    refuse_slices(context.config)
+    folder = context.folder
+    if not (folder / "field" / "field.json").exists():
+        raise InputError(f"{folder}: no field flow to validate; run `eorinfer infer` first")
+    flow = ImageFlow.load(folder / "field")
+    if not (folder / "posterior" / "posterior.json").exists():
+        return ImageFlowSubject(flow)
+    posterior = Posterior.load(folder / "posterior")
+    same = posterior.prior.hash() == flow.conditions.hash() and posterior.prior.names == flow.conditions.names
+    # A posterior that is truncated, or for one observation, says nothing of other truths.
+    usable = same and not posterior.regions and posterior.only_for is None
+    return ImageFlowSubject(flow, posterior if usable else None)
