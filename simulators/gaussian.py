@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
 from simulators.base import Observable, Parameter, SimulatorSettings, Symmetry, check_theta
+from simulators.fourier import frequencies, wavenumbers
 
 
 class GaussianField(SimulatorSettings):
@@ -94,8 +95,9 @@ class GaussianField(SimulatorSettings):
 
     def variance(self, theta: NDArray[np.float64]) -> float:
         """Expected variance of a cell of `gaussian`: the sum of P over all modes, divided by V."""
-        full = [2 * np.pi * np.fft.fftfreq(self.cells, self.box_length / self.cells)] * self.dimension
-        k = np.sqrt(sum(axis**2 for axis in np.meshgrid(*full, indexing="ij")))
+        cells, cell = (self.cells,) * self.dimension, self.box_length / self.cells
+        axes = [2 * np.pi * f for f in frequencies(cells, (cell,) * self.dimension, half=False)]
+        k = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
         return float(self.power(theta, k.ravel()).sum() / self.box_length**self.dimension)
 
 
@@ -112,11 +114,3 @@ class LognormalField(GaussianField):
         theta = check_theta(self.parameters, theta)
         field = np.expm1(self.gaussian(theta, seed) - self.variance(theta) / 2)
         return {"field": field.astype(np.float32)[None]}
-
-
-def wavenumbers(shape: tuple[int, ...], box_length: float) -> NDArray[np.float64]:
-    """|k| in 1/Mpc on the half plane of a real FFT of a cube with side `box_length`."""
-    spacing = box_length / shape[0]
-    frequencies = [np.fft.fftfreq(n, spacing) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1], spacing)]
-    grid = np.meshgrid(*frequencies, indexing="ij")
-    return 2 * np.pi * np.sqrt(sum(f**2 for f in grid))

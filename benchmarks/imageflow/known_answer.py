@@ -37,7 +37,7 @@ from eorinfer.run.config import check_config
 from eorinfer.run.image_flow import image_flow_posterior
 from eorinfer.settings.likelihood import McmcSettings
 from simulators import GaussianField
-from simulators.gaussian import wavenumbers
+from simulators.fourier import wavenumbers
 
 PARTS = ("gaussian", "lognormal")
 MAPS, RATIO_MAPS, DRAWS = 400, 60, 400

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
+from simulators.fourier import half_plane, mode_weights, wavevectors
+
 
 class Conditioner(nn.Module):
     """Numbers that depend on the condition: linear, and a small network on top that starts at zero.
@@ -76,10 +78,7 @@ class Modes:
             Whether the last axis differs from the others: then the splines are products of those in k across and
             k along it. Modes that do not vary across (an interferometer measures none) have a spline of their own.
         """
-        axes = [2 * np.pi * np.fft.fftfreq(n, d) for n, d in zip(cells[:-1], cell_size[:-1], strict=True)]
-        axes.append(2 * np.pi * np.fft.rfftfreq(cells[-1], cell_size[-1]))
-        grid = np.meshgrid(*axes, indexing="ij")
-        squares = [axis.ravel() ** 2 for axis in grid]
+        squares = [component.ravel() ** 2 for component in wavevectors(cells, cell_size)]
         if line_of_sight:
             across, along = np.sqrt(np.sum(squares[:-1], axis=0)), np.sqrt(squares[-1])
             flat = across == 0
@@ -97,12 +96,8 @@ class Modes:
             block = np.zeros((len(where), values.shape[1]))
             block[where] = values
             columns.append(block)
-        count = np.full(grid[0].shape, 2.0)
-        count[..., 0] = 1.0
-        if cells[-1] % 2 == 0:
-            count[..., -1] = 1.0
         basis = np.concatenate(columns, axis=1).T
-        return cls(torch.tensor(basis, dtype=torch.float32), torch.from_numpy(count.ravel()))
+        return cls(torch.tensor(basis, dtype=torch.float32), torch.from_numpy(mode_weights(cells).ravel()))
 
 
 def _cardinal(x: NDArray[np.float64], knots: int) -> NDArray[np.float64]:
@@ -230,6 +225,5 @@ class IsotropicConvolution(nn.Module):
 
     def _back(self, modes: Tensor) -> Tensor:
         """Maps (B, C, *cells)."""
-        half = (*self.cells[:-1], self.cells[-1] // 2 + 1)
-        grid = torch.view_as_complex(modes.contiguous()).view(*modes.shape[:2], *half)
+        grid = torch.view_as_complex(modes.contiguous()).view(*modes.shape[:2], *half_plane(self.cells))
         return torch.fft.irfftn(grid, s=self.cells, dim=tuple(range(2, 2 + len(self.cells))))

@@ -9,7 +9,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.likelihood.grid import grid_samples
 from simulators import GaussianField
-from simulators.gaussian import wavenumbers
+from simulators.fourier import wavenumbers
 
 
 @dataclass(frozen=True)

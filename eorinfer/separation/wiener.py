@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from simulators.fourier import frequencies, half_plane
+
 #: Of the mean power, added to every channel's, so that channels which are the same data can be inverted.
 FLOOR = 1e-6
 
@@ -65,8 +67,8 @@ class WienerFilter(nn.Module):
         """(B, C, *cells) to (B, L, *cells)."""
         gain = torch.complex(self.gain_real, self.gain_imaginary).to(torch.complex128)[self._bins]
         modes = torch.einsum("kij,bjk->bik", gain, self._modes(observed - self.mean_observed))
-        shape = (*modes.shape[:2], *self._cells[:-1], self._cells[-1] // 2 + 1)
-        maps = torch.fft.irfftn(modes.view(shape), s=self._cells, dim=self._axes)
+        grid = modes.view(*modes.shape[:2], *half_plane(self._cells))
+        maps = torch.fft.irfftn(grid, s=self._cells, dim=self._axes)
         return maps.to(observed) + self.mean_lines
 
     def _modes(self, maps: Tensor) -> Tensor:
@@ -77,13 +79,12 @@ def _bins(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
     """Number of the bin of each flattened mode of `rfftn`: by k across the line of sight, and by mode along it."""
     sizes = cell_size[:2] if all(cell_size[:2]) else (1.0, 1.0)
     lowest = min(1 / (n * size) for n, size in zip(cells, sizes, strict=False))
-    first = torch.fft.fftfreq(cells[0], sizes[0], dtype=torch.float64)
-    second = (torch.fft.fftfreq if len(cells) == 3 else torch.fft.rfftfreq)(cells[1], sizes[1], dtype=torch.float64)
-    across = torch.hypot(first[:, None], second[None, :])
+    x, y = (torch.from_numpy(frequency) for frequency in frequencies(cells[:2], sizes, half=len(cells) == 2))
+    across = torch.hypot(x[:, None], y)
     # Modes next to zero are not put together with it.
     bins = torch.where(across > 0, torch.round(across / lowest).clamp(min=1), 0).long()
     if len(cells) == 3:
-        along = torch.arange(cells[2] // 2 + 1)
+        along = torch.arange(half_plane(cells)[2])
         bins = bins[..., None] * len(along) + along
     return torch.unique(bins.flatten(), return_inverse=True)[1]
 

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from simulators.fourier import mode_weights, wavevectors
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -88,7 +90,7 @@ class BinnedSpectrum(nn.Module):
         super().__init__()
         self.cells = tuple(cells)
         self.bins = tuple(len(limits) - 1 for limits in edges)
-        components, weights = wavevectors(self.cells, box_length)
+        components, weights = mode_components(self.cells, box_length), mode_weights(self.cells).ravel()
         index = np.stack([np.searchsorted(x, k, side="right") - 1 for x, k in zip(edges, coordinates, strict=True)])
         inside = ((index >= 0) & (index < np.array(self.bins)[:, None])).all(axis=0)
         inside &= np.any(components, axis=0)
@@ -156,10 +158,8 @@ class BinnedSpectrum(nn.Module):
         return out.index_add(-1, self._bins, power.double() * self._weights).unflatten(-1, self.bins)
 
 
-def wavevectors(
-    cells: tuple[int, ...], box_length: tuple[float, ...]
-) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-    """Components of k of each flattened rfftn mode in 1/Mpc, and how many modes of the full FFT it stands for.
+def mode_components(cells: tuple[int, ...], box_length: tuple[float, ...]) -> list[NDArray[np.float64]]:
+    """Compute the components of k (M,) in 1/Mpc of the M flattened modes of `torch.fft.rfftn`, one array an axis.
 
     Raises
     ------
@@ -168,13 +168,5 @@ def wavevectors(
     """
     if len(cells) not in (2, 3) or len(cells) != len(box_length):
         raise ValueError(f"cells {cells} and box_length {box_length} must both have two or three axes")
-    spacing = [length / n for n, length in zip(cells, box_length, strict=True)]
-    axes = [2 * np.pi * np.fft.fftfreq(n, d) for n, d in zip(cells[:-1], spacing[:-1], strict=True)]
-    axes.append(2 * np.pi * np.fft.rfftfreq(cells[-1], spacing[-1]))
-    grid = np.meshgrid(*axes, indexing="ij")
-    last = np.full(len(axes[-1]), 2.0)
-    last[0] = 1.0
-    if cells[-1] % 2 == 0:
-        last[-1] = 1.0  # the Nyquist plane is its own conjugate
-    weights = np.broadcast_to(last, grid[0].shape)
-    return [component.ravel() for component in grid], weights.ravel()
+    cell_size = [length / n for n, length in zip(cells, box_length, strict=True)]
+    return [component.ravel() for component in wavevectors(cells, cell_size)]

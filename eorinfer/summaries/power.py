@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.settings.likelihood import PowerSpectrumSettings
-from eorinfer.summaries.modes import BinnedSpectrum, wavevectors
+from eorinfer.summaries.modes import BinnedSpectrum, mode_components
 from simulators import Observable
 
 #: The default edges stand clear of the first and last modes by this fraction, against rounding.
@@ -64,7 +64,7 @@ class PowerSpectrum(BinnedSpectrum):
         if edges is None:
             edges = default_edges(cells, box_length, 10 if n_bins is None else n_bins).tolist()
         limits = _rising(edges)
-        k, _ = _half_plane(cells, box_length)
+        k = _wavenumbers(cells, box_length)
         super().__init__(cells, box_length, [k], [limits])
         self.register_buffer("edges", torch.from_numpy(limits))
         self.register_buffer("k", self._mean(k))
@@ -111,8 +111,8 @@ class CylindricalPowerSpectrum(BinnedSpectrum):
     ) -> None:
         if len(cells) != 3:
             raise ValueError(f"cells {cells}: a cylindrical power spectrum has three axes")
-        components, _ = wavevectors(cells, box_length)
-        k = [np.hypot(components[0], components[1]), np.abs(components[2])]
+        x, y, z = mode_components(cells, box_length)
+        k = [np.hypot(x, y), np.abs(z)]
         super().__init__(cells, box_length, k, [_rising(across), _rising(along)])
         self.register_buffer("k_perp", self._mean(k[0]))
         self.register_buffer("k_par", self._mean(k[1]))
@@ -131,7 +131,7 @@ def default_edges(
     default to the corner of Fourier space, so that no mode is left out; there may be fewer than
     `n_bins` bins.
     """
-    k, _ = _half_plane(cells, box_length)
+    k = _wavenumbers(cells, box_length)
     fundamental = 2 * np.pi / max(box_length) if k_min is None else k_min
     highest = float(k.max()) * (1 + 2 * _NUDGE) if k_max is None else k_max
     if n_bins < 1 or highest <= fundamental:
@@ -164,12 +164,9 @@ def dimensionless(k: Tensor, power: Tensor, dimension: int) -> Tensor:
     return k**dimension * power / solid
 
 
-def _half_plane(
-    cells: tuple[int, ...], box_length: tuple[float, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Wavenumber of each flattened rfftn mode, and how many modes of the full FFT it stands for."""
-    components, weights = wavevectors(cells, box_length)
-    return np.sqrt(sum(axis**2 for axis in components)), weights
+def _wavenumbers(cells: tuple[int, ...], box_length: tuple[float, ...]) -> NDArray[np.float64]:
+    """Compute |k| (M,) in 1/Mpc of each flattened mode of a real FFT."""
+    return np.asarray(np.sqrt(sum(component**2 for component in mode_components(cells, box_length))))
 
 
 def _rising(edges: Sequence[float]) -> NDArray[np.float64]:

@@ -2,8 +2,11 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from simulators.fourier import frequencies
 
 
 def phase_randomised(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -50,8 +53,7 @@ def gaussian_copies(images: Tensor, wavenumber: Tensor, generator: torch.Generat
 
 def shells(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
     """Shell of each mode of a real FFT (*half), one fundamental wide: see `gaussian_copies`."""
-    axes = [torch.fft.fftfreq(n, d) for n, d in zip(cells[:-1], cell_size[:-1], strict=True)]
-    axes.append(torch.fft.rfftfreq(cells[-1], cell_size[-1]))
+    axes = [torch.from_numpy(frequency) for frequency in frequencies(cells, cell_size, dtype=np.float32)]
     k = sum((axis.square() for axis in torch.meshgrid(*axes, indexing="ij")), torch.zeros(())).sqrt()
     fundamental = 1 / max(n * d for n, d in zip(cells, cell_size, strict=True))
     shell = torch.round(k / fundamental).long().clamp_min(1)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from eorinfer.settings.survey import SkaLow
 from eorinfer.survey.sky import comoving_distance, wavelength
+from simulators.fourier import frequencies
 
 SIDEREAL_DAY = 86164.0905  # s, one turn of the Earth
 
@@ -85,8 +86,8 @@ def _time(
     index = np.arange(-(n_cells // 2), n_cells // 2 + 1) % n_cells
     folded = np.zeros((n_cells, n_cells))
     np.add.at(folded, np.ix_(index, index), counts + counts[::-1, ::-1])
-    frequency = np.fft.fftfreq(n_cells, 1 / n_cells)
-    baseline = cell * np.hypot(frequency[:, None], frequency)
+    u, v = frequencies((n_cells, n_cells), (1 / n_cells, 1 / n_cells), half=False)
+    baseline = cell * np.hypot(u[:, None], v)
     # The cuts act on whole cells, so that they take no time from a mode that they leave.
     kept = (baseline > 0) & (baseline >= settings.min_baseline) & (baseline <= settings.max_baseline)
     return np.where(kept, folded * (3600 * settings.hours / n_steps), 0.0)

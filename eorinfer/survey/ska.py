@@ -20,6 +20,7 @@ from eorinfer.settings.survey import SkaLow
 from eorinfer.survey.base import Survey, white_noise
 from eorinfer.survey.coverage import uv_time, uv_times
 from eorinfer.survey.sky import channel_width, comoving_distance, outside_wedge, system_flux, wavelength
+from simulators.fourier import half_plane
 
 JANSKY = 1e-26  # W / m^2 / Hz
 
@@ -99,7 +100,7 @@ class SkaLowSurvey(Survey):
         # White noise of unit variance has <|FFT|^2> = N^2 in each mode; its FFT times this real,
         # symmetric factor is Hermitian and has the variance sigma^2.
         factor = sigma / cells[0]
-        half = torch.from_numpy(factor[:, :, : cells[1] // 2 + 1, None]).float()
+        half = torch.from_numpy(factor[:, :, : half_plane(cells[:2])[1], None]).float()
         if slices is not None:
             half = half.permute(3, 1, 2, 0).contiguous()
         self.register_buffer("mask", (half > 0).float())

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.constants import speed_of_light
 
 from eorinfer.settings.survey import SefdTable, SkaLow
+from simulators.fourier import frequencies
 
 LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
 
@@ -102,10 +103,9 @@ def wavenumbers(
     cells: tuple[int, int, int], cell_size: tuple[float, float, float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Transverse k (N, N // 2 + 1) on the rfft half-plane and line-of-sight |k| (Nz,) of the full fft, in 1/Mpc."""
-    x = 2 * np.pi * np.fft.fftfreq(cells[0], cell_size[0])
-    y = 2 * np.pi * np.fft.rfftfreq(cells[1], cell_size[1])
-    along = 2 * np.pi * np.abs(np.fft.fftfreq(cells[2], cell_size[2]))
-    return np.hypot(x[:, None], y), along
+    x, y = (2 * np.pi * frequency for frequency in frequencies(cells[:2], cell_size[:2]))
+    (z,) = frequencies(cells[2:], cell_size[2:], half=False)
+    return np.hypot(x[:, None], y), 2 * np.pi * np.abs(z)
 
 
 def outside_wedge(

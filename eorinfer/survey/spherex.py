@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from eorinfer.settings.survey import SphereX
 from eorinfer.survey.base import Survey, white_noise
 from eorinfer.survey.sensitivity import PIXEL, Channels, noise_level
+from simulators.fourier import frequencies
 
 
 class SphereXSurvey(Survey):
@@ -96,8 +97,8 @@ class SphereXSurvey(Survey):
 
 def _gaussian(fwhm: float, pixel: float, pixels: tuple[int, int]) -> Tensor:
     """Transfer function (nx, ny // 2 + 1, 1) of a Gaussian of this FWHM in arcmin."""
-    nx, ny = pixels
-    k2 = np.fft.fftfreq(nx, pixel)[:, None] ** 2 + np.fft.rfftfreq(ny, pixel) ** 2
+    x, y = frequencies(pixels, (pixel, pixel))
+    k2 = x[:, None] ** 2 + y**2
     sigma = fwhm / math.sqrt(8 * math.log(2))
     return torch.tensor(np.exp(-2 * (math.pi * sigma) ** 2 * k2), dtype=torch.float32)[..., None]
 

@@ -22,6 +22,7 @@ from scipy import fft
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
+from simulators.fourier import frequencies
 from simulators.lim.cosmology import Cosmology, tinker_bias
 
 #: Width of the bias law in units of sigma.
@@ -157,10 +158,8 @@ class _Field:
     ) -> None:
         self.cosmology, self.cells, self.cell = cosmology, cells, cell
         self.box = tuple(n * cell for n in cells)
-        frequency = [fft.fftfreq(n, cell) for n in cells[:2]] + [fft.rfftfreq(cells[2], cell)]
-        self.k = [
-            np.float32(2 * np.pi * f).reshape([-1 if i == j else 1 for j in range(3)]) for i, f in enumerate(frequency)
-        ]
+        axes = frequencies(cells, (cell,) * 3)
+        self.k = [np.float32(2 * np.pi * f) for f in np.meshgrid(*axes, indexing="ij", sparse=True)]
         self.k2: NDArray[np.float32] = np.asarray(self.k[0] ** 2 + self.k[1] ** 2 + self.k[2] ** 2)
         self.k2[0, 0, 0] = 1.0
         # One table for all modes: P(k) is smooth, and there are millions of them.

@@ -15,7 +15,7 @@ from eorinfer.likelihood.emulator import FOLDS, Emulator, Spectra, observe_spect
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
 from simulators import GaussianField
-from simulators.gaussian import wavenumbers
+from simulators.fourier import wavenumbers
 
 SIMULATOR = GaussianField(cells=16, box_length=16.0)
 OBSERVABLE = SIMULATOR.observables[0]
