@@ -1,4 +1,6 @@
-"""Arrays of NumPy as tensors; the one module of `eorinfer.core` that loads torch."""
+"""Tensors from NumPy arrays and from generators; the one module of `eorinfer.core` that loads torch."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,3 +11,22 @@ from torch import Tensor
 def as_theta(theta: NDArray[np.float64]) -> Tensor:
     """Turn theta (n, P) into a float64 tensor."""
     return torch.as_tensor(np.ascontiguousarray(theta), dtype=torch.float64)
+
+
+def white_noise(like: Tensor, generator: torch.Generator, shape: Sequence[int] | None = None) -> Tensor:
+    """Draw standard normal numbers.
+
+    They are drawn on the generator's own device: a CPU generator gives the same noise to a survey on CPU and to
+    one on GPU.
+
+    Parameters
+    ----------
+    like
+        Sets the dtype and device of the result.
+    generator
+        Source of the numbers.
+    shape
+        Shape of the result; by default that of `like`.
+    """
+    size = like.shape if shape is None else tuple(shape)
+    return torch.randn(size, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)

@@ -6,6 +6,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from eorinfer.core.arrays import white_noise
+
 
 class ImageDensity(nn.Module):
     """p(x | y) of maps x (B, C, *cells) under conditions y (B, P), by an invertible map to white noise.
@@ -61,8 +63,8 @@ class ImageDensity(nn.Module):
 
     def sample(self, y: Tensor, generator: torch.Generator) -> Tensor:
         """One map of each condition y (B, P): (B, C, *cells) float32, on the device of the weights."""
-        z = torch.randn(len(y), *self.shape, generator=generator, device=generator.device)
-        return self.inverse(z.to(self.low.device), y.to(self.low.device))
+        z = white_noise(self.low.float(), generator, (len(y), *self.shape))
+        return self.inverse(z, y.to(self.low.device))
 
     def unit(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         """Conditions y (B, P) in [-1, 1]."""

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from eorinfer.bank.store import observable_from_json, package_versions
-from eorinfer.core.arrays import as_theta
+from eorinfer.core.arrays import as_theta, white_noise
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.core.observation import Observation
@@ -195,5 +195,4 @@ def dequantised(images: Tensor, sigma: float, generator: torch.Generator) -> Ten
     """Images with white noise of this standard deviation, so that equal values have a density."""
     if not sigma:
         return images
-    noise = torch.randn(images.shape, generator=generator, device=generator.device, dtype=images.dtype)
-    return images + sigma * noise.to(images.device)
+    return images + sigma * white_noise(images, generator)

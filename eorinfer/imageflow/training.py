@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
+from eorinfer.core.arrays import white_noise
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
@@ -126,8 +127,7 @@ def near_candidates(y: Tensor, low: Tensor, high: Tensor, n: int, generator: tor
     what is most probable among them is what p(x | y) and the prior say. Uniform draws would
     soon be told apart without effort; the scale is drawn anew for each row.
     """
-    shape = (len(y), n, y.shape[1])
-    noise = torch.randn(shape, generator=generator, device=generator.device, dtype=y.dtype).to(y.device)
+    noise = white_noise(y, generator, (len(y), n, y.shape[1]))
     scale = torch.rand(len(y), generator=generator, device=generator.device, dtype=y.dtype).to(y.device)
     width = (NEAREST * (FARTHEST / NEAREST) ** scale)[:, None] * (high - low)
     centre = y + width * noise[:, 0]

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from eorinfer.bank.store import Bank
+from eorinfer.core.arrays import white_noise
 from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
@@ -23,7 +24,7 @@ from eorinfer.separation.health import diagnose
 from eorinfer.separation.losses import PENALTY, distance, penalty
 from eorinfer.separation.model import Separator, SeparatorSpec
 from eorinfer.separation.precision import precision
-from eorinfer.survey.base import Survey, white_noise
+from eorinfer.survey.base import Survey
 from eorinfer.training.data import loader
 from eorinfer.training.fit import Tell, ctrl_c, quiet
 

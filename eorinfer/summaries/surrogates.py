@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eorinfer.core.arrays import white_noise
 from simulators.fourier import frequencies
 
 
@@ -15,7 +16,7 @@ def phase_randomised(images: Tensor, generator: torch.Generator) -> Tensor:
     The same angle for all channels, so that their cross spectra are kept, too; the mean stays as it is.
     """
     modes = _fourier(images)
-    white = _fourier(_white(images[:, :1], generator))
+    white = _fourier(white_noise(images[:, :1], generator))
     turn = white / white.abs().clamp_min(torch.finfo(images.dtype).tiny)
     turn.flatten(2)[..., 0] = 1
     return _back(modes * turn, images)
@@ -45,7 +46,7 @@ def gaussian_copies(images: Tensor, wavenumber: Tensor, generator: torch.Generat
     # A root that exists without power, too, and for shells of fewer modes than channels.
     values, vectors = torch.linalg.eigh(spectra)
     factor = vectors * values.clamp_min(0).sqrt()[..., None, :]
-    white = _fourier(_white(images, generator)).flatten(2) / math.sqrt(math.prod(images.shape[2:]))
+    white = _fourier(white_noise(images, generator)).flatten(2) / math.sqrt(math.prod(images.shape[2:]))
     new = torch.einsum("mbcd,bdm->bcm", factor[shell].to(white.dtype), white)
     new[..., 0] = modes[..., 0]
     return _back(new.view(grid.shape), images)
@@ -60,11 +61,6 @@ def shells(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
     shell.flatten()[0] = 0
     # A box that is no cube may leave shells without modes: number those that there are.
     return torch.unique(shell, return_inverse=True)[1]
-
-
-def _white(images: Tensor, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(images.shape, generator=generator, device=generator.device, dtype=images.dtype)
-    return noise.to(images.device)
 
 
 def _fourier(images: Tensor) -> Tensor:

@@ -37,13 +37,3 @@ class Identity(Survey):
     def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Return `clean`, with shape (B, C, *cells), and leave the generator alone."""
         return clean
-
-
-def white_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Unit normal numbers of the shape, dtype and device of `like`.
-
-    They are drawn on the generator's own device: a CPU generator gives the same noise to a
-    survey on CPU and to one on GPU.
-    """
-    noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return noise.to(like.device)

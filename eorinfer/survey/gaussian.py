@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from eorinfer.survey.base import Survey, white_noise
+from eorinfer.core.arrays import white_noise
+from eorinfer.survey.base import Survey
 
 
 class WhiteNoiseSurvey(Survey):

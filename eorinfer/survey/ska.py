@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.constants import Boltzmann
 from torch import Tensor
 
+from eorinfer.core.arrays import white_noise
 from eorinfer.settings.survey import SkaLow
-from eorinfer.survey.base import Survey, white_noise
+from eorinfer.survey.base import Survey
 from eorinfer.survey.coverage import uv_time, uv_times
 from eorinfer.survey.sky import channel_width, comoving_distance, outside_wedge, system_flux, wavelength
 from simulators.fourier import half_plane

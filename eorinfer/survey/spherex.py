@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from eorinfer.core.arrays import white_noise
 from eorinfer.settings.survey import SphereX
-from eorinfer.survey.base import Survey, white_noise
+from eorinfer.survey.base import Survey
 from eorinfer.survey.sensitivity import PIXEL, Channels, noise_level
 from simulators.fourier import frequencies
 
@@ -65,7 +66,7 @@ class SphereXSurvey(Survey):
         cubes = clean if self._slices else clean[..., None]
         sky = _filtered(cubes, self._beam)
         b, _, nx, ny, _ = cubes.shape
-        instrument = white_noise(sky.new_empty(b, nx, ny, len(self._sigma)), generator) * self._sigma.to(sky)
+        instrument = white_noise(sky, generator, (b, nx, ny, len(self._sigma))) * self._sigma.to(sky)
         observed = sky + self._windows(instrument)
         if self._smooth:
             observed = _filtered(observed, self._smoothing)
