@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
@@ -26,7 +25,7 @@ from eorinfer.separation.model import Separator, SeparatorSpec
 from eorinfer.separation.precision import precision
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import loader
-from eorinfer.training.fit import Tell, ctrl_c, quiet
+from eorinfer.training.trainer import run_trainer
 
 #: Checkpoints and validations in the course of a training.
 STAGES = 40
@@ -83,29 +82,16 @@ def train(
     stage = max(1, math.ceil(settings.steps / STAGES))
     stages = math.ceil(settings.steps / stage)
     runner = Adversaries(separator, judge, pairs, stages * stage, seed, progress)
-    last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
-    resume = folder / "last.ckpt"
-    with quiet(), progress.bar(f"separation, {stage} step(s) each", stages) as advance:
-        trainer = Trainer(
-            accelerator="auto",
-            devices=1,
-            precision=precision(settings),
-            max_epochs=stages,
-            callbacks=[last, Tell(advance)],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=folder,
-        )
-        with ctrl_c():
-            trainer.fit(
-                runner,
-                loader(training, settings.batch_size, shuffle_seed=seed, batches=stage),
-                loader(validation, settings.batch_size),
-                ckpt_path=resume if resume.exists() else None,
-                weights_only=True,
-            )
+    run_trainer(
+        runner,
+        loader(training, settings.batch_size, shuffle_seed=seed, batches=stage),
+        loader(validation, settings.batch_size),
+        folder=folder,
+        epochs=stages,
+        title=f"separation, {stage} step(s) each",
+        progress=progress,
+        precision=precision(settings),
+    )
     runner.cpu()
     separator.generator.load_state_dict(runner.average.module.state_dict())
     meaning.facts.update(history=runner.history, warnings=diagnose(runner.history, meaning.lines), steps=stages * stage)

@@ -72,6 +72,10 @@ class Batches(Dataset[Any]):
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
         """The rows at `indices`, stacked; PyTorch's loader calls this for a batch."""
 
+    def row_names(self, indices: list[int]) -> list[str]:
+        """Name rows in a message."""
+        return [str(i) for i in indices]
+
 
 class Tensors(Batches):
     """Rows of tensors in memory."""
@@ -112,6 +116,11 @@ class Cubes(Batches):
         if self._held is not None:
             return self.theta[indices], self._held[indices]
         return self.theta[indices], torch.from_numpy(self._bank.read(self._observable, self._rows[indices]))
+
+    def row_names(self, indices: list[int]) -> list[str]:
+        """Name rows by their place in the bank."""
+        rows = self._rows[indices]
+        return [f"row {i} of {shard}" for i, shard in zip(rows.index.tolist(), rows.shard.tolist(), strict=True)]
 
 
 class EpochShuffle(Sampler[int]):

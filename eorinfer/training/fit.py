@@ -1,32 +1,30 @@
 """Lightning runs every fit: checkpoints, resume, the best weights kept, a stop at the first NaN."""
 
 import json
-import logging
 import math
-import signal
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from eorinfer.core.errors import WorkError
-from eorinfer.core.progress import Advance, Progress, Silent
+from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.training.data import Batches, loader
+from eorinfer.training.trainer import run_trainer
 
 #: Passes over the validation rows, each with its own fixed noise.
 VALIDATION_DRAWS = 2
 #: Validations and resumable checkpoints in the course of a fit.
 VALIDATIONS, CHECKPOINTS = 40, 40
+#: Rows of a validation batch.
+VALIDATION_BATCH = 256
+#: Bad rows that an error names.
+NAMED = 8
 
 
 class Fittable(Protocol):
@@ -92,39 +90,22 @@ def fit(
     epochs = min(math.ceil(settings.steps / batches), settings.epochs)
     runner = _Runner(module, settings, epochs * batches, seed)
     every = max(1, epochs // VALIDATIONS)
-    best = ModelCheckpoint(folder, filename="best", monitor="validation", save_weights_only=True)
-    last = ModelCheckpoint(
-        folder,
-        filename="last",
-        every_n_epochs=max(every, epochs // CHECKPOINTS),
-        enable_version_counter=False,
+    run_trainer(
+        runner,
+        loader(training, settings.batch_size, shuffle_seed=seed),
+        loader(validation, VALIDATION_BATCH),
+        folder=folder,
+        epochs=epochs,
+        title=title,
+        progress=progress or Silent(),
+        checkpoint_every=max(every, epochs // CHECKPOINTS),
+        callbacks=(_StopAtNaN(),),
+        precision=settings.precision,
+        check_val_every_n_epoch=every,
+        gradient_clip_val=1.0,
     )
-    resume = folder / "last.ckpt"
-    with quiet(), (progress or Silent()).bar(title, epochs) as advance:
-        trainer = Trainer(
-            accelerator="auto",
-            devices=1,
-            precision=settings.precision,
-            max_epochs=epochs,
-            check_val_every_n_epoch=every,
-            gradient_clip_val=1.0,
-            callbacks=[best, last, _StopAtNaN(), Tell(advance)],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=folder,
-        )
-        with ctrl_c():
-            trainer.fit(
-                runner,
-                loader(training, settings.batch_size, shuffle_seed=seed),
-                loader(validation, 256),
-                ckpt_path=resume if resume.exists() else None,
-                weights_only=True,
-            )
     runner.cpu()
-    runner.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+    module.load_state_dict(runner.best)
     module.eval()
     return FitRecord(min(h["validation"] for h in runner.history), epochs, runner.history)
 
@@ -137,6 +118,8 @@ class _Runner(LightningModule):
         self._losses: list[Tensor] = []
         self._validation_losses: list[Tensor] = []
         self.history: list[dict[str, float]] = []
+        #: State of the module at its smallest validation loss.
+        self.best: dict[str, Tensor] = {}
 
     def on_train_epoch_start(self) -> None:
         # By epoch, so that a resumed training sees the noise that it would have seen.
@@ -158,10 +141,28 @@ class _Runner(LightningModule):
             self._validation_losses.append(self.module.losses(batch, self._fixed))  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
-        loss = torch.cat(self._validation_losses).mean()
-        self.log("validation", loss)
+        losses = torch.cat(self._validation_losses)
+        loss = losses.mean()
+        if not torch.isfinite(loss):
+            raise WorkError(f"training: {self._bad_rows()}")
         training = torch.stack(self._losses).mean().item()
+        if not self.history or loss.item() < min(past["validation"] for past in self.history):
+            self.best = {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
         self.history.append({"epoch": self.current_epoch, "training": training, "validation": loss.item()})
+
+    def _bad_rows(self) -> str:
+        """Name the validation rows whose loss is not finite."""
+        rows, first = set(), 0
+        for i, losses in enumerate(self._validation_losses):
+            rows |= {first + int(row) for row in torch.nonzero(~torch.isfinite(losses))}
+            if i % VALIDATION_DRAWS == VALIDATION_DRAWS - 1:
+                first += len(losses)
+        names = self.trainer.val_dataloaders.dataset.row_names(sorted(rows)[:NAMED])
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        return (
+            f"the validation loss is not finite for {len(rows)} of {first} validation rows: {', '.join(names)}{more}. "
+            "Look at their cubes (`eorinfer bank export`); if they are right, lower [training] learning_rate"
+        )
 
     def note(self) -> str:
         """The last losses, for the progress bar."""
@@ -185,9 +186,18 @@ class _Runner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = json.dumps(self.history)
+        checkpoint["best"] = self.best
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = json.loads(checkpoint["history"])
+        self.best = checkpoint["best"] if "best" in checkpoint else self._best_of_old(checkpoint)
+
+    def _best_of_old(self, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+        """Read the best weights from the file of their own that version 0.1.0 wrote beside its checkpoints."""
+        paths = [state.get("best_model_path", "") for state in checkpoint["callbacks"].values()]
+        name = next(Path(path).name for path in paths if Path(path).name.startswith("best"))
+        kept = torch.load(Path(self.trainer.default_root_dir) / name, weights_only=True)["state_dict"]
+        return {key.removeprefix("module."): value for key, value in kept.items()}
 
 
 class _StopAtNaN(Callback):
@@ -197,47 +207,3 @@ class _StopAtNaN(Callback):
                 "training: the loss is not finite; the last checkpoint is kept. "
                 "A lower [training] learning_rate usually cures it"
             )
-
-
-class Tell(Callback):
-    """Tells how many epochs are done, and the module's own ``note()``."""
-
-    def __init__(self, advance: Advance) -> None:
-        self._advance, self._told = advance, 0
-
-    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
-        # After a resume the first call makes up for the epochs done before.
-        self._advance(trainer.current_epoch + 1 - self._told, module.note())
-        self._told = trainer.current_epoch + 1
-
-
-@contextmanager
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C stays a KeyboardInterrupt: Lightning makes it a SystemExit and ignores the next one."""
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, handler)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without Lightning's advice and its list of devices."""
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,6 +1,8 @@
 """Fits: the best weights, the same ones again, the same ones after a stop, and no network from NaN."""
 
+import errno
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from eorinfer.core.progress import Advance, Silent
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.training.data import Tensors
 from eorinfer.training.fit import FitRecord, fit
+from simulators.base import derived_seed
 
 
 class Line(nn.Module):
@@ -94,10 +97,13 @@ def test_it_learns_and_keeps_the_weights_that_validated_best(tmp_path: Path) -> 
     assert [h["epoch"] for h in record.history] == list(range(25))
     assert not module.training
     # The noise of validation is the same at each pass, so that the loss can be found again.
-    best = torch.load(next(tmp_path.glob("best*.ckpt")), weights_only=True)
-    assert best["epoch"] == losses.index(min(losses))
+    noise = torch.Generator().manual_seed(derived_seed(7, 2))
+    with torch.no_grad():
+        again = torch.cat([module.losses(VALIDATION.__getitems__(list(range(20))), noise) for _ in range(2)]).mean()
+    assert again.item() == pytest.approx(min(losses), rel=1e-6)
+    best = torch.load(tmp_path / "last.ckpt", weights_only=True)["best"]
     for name, value in module.state_dict().items():
-        assert torch.equal(value, best["state_dict"][f"module.{name}"])
+        assert torch.equal(value, best[name])
     json.dumps(asdict(record))
 
 
@@ -158,7 +164,7 @@ def test_nan_stops_the_fit_and_the_checkpoint_is_kept(tmp_path: Path) -> None:
 def test_checkpoints_hold_no_pickled_objects(tmp_path: Path) -> None:
     fitted(tmp_path)
     found = sorted(path.name for path in tmp_path.glob("*.ckpt"))
-    assert len(found) == 2
+    assert found == ["before.ckpt", "last.ckpt"]
     for name in found:
         assert "state_dict" in torch.load(tmp_path / name, weights_only=True)
 
@@ -179,3 +185,93 @@ def test_a_fit_of_five_steps(tmp_path: Path) -> None:
     x, y = TRAINING.__getitems__(list(range(10)))
     record = fit(Line(), Tensors(x, y), VALIDATION, settings(steps=5), folder=tmp_path, seed=7)
     assert record.epochs == 5
+
+
+class Lines(Silent):
+    """Keeps the lines that it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def stopped(folder: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fitted(folder, progress=StopsAt(11, KeyboardInterrupt))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other", "zeros"])
+@pytest.mark.parametrize("names", [("last.ckpt",), ("last.ckpt", "before.ckpt")])
+def test_a_broken_checkpoint_is_said_and_the_fit_ends_all_the_same(
+    tmp_path: Path, damage: str, names: tuple[str, ...]
+) -> None:
+    whole, record = fitted(tmp_path / "whole")
+    stopped(tmp_path / "stopped")
+    for name in names:
+        path = tmp_path / "stopped" / name
+        content = path.read_bytes()
+        middle = len(content) // 2
+        zeros = content[: middle - 2000] + bytes(4000) + content[middle + 2000 :]
+        path.write_bytes({"cut": content[:middle], "empty": b"", "other": b"not torch's", "zeros": zeros}[damage])
+    progress = Lines()
+    resumed, again = fitted(tmp_path / "stopped", progress=progress)
+    assert same(whole, resumed)
+    assert again == record
+    assert [line.partition(": the checkpoint is broken")[0] for line in progress.lines] == [
+        str(tmp_path / "stopped" / name) for name in names
+    ]
+    assert progress.lines[-1].endswith("the one before it" if len(names) == 1 else "the beginning")
+
+
+def test_a_full_disk_is_said_and_the_checkpoint_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, record = fitted(tmp_path / "whole")
+    sync, calls = os.fsync, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(WorkError, match=r"last\.ckpt: cannot be written \(No space left on device\)"):
+            fitted(tmp_path / "full")
+    assert torch.load(tmp_path / "full/last.ckpt", weights_only=True)["epoch"] == 6
+    resumed, again = fitted(tmp_path / "full")
+    assert same(whole, resumed)
+    assert again == record
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        {"SLURM_NTASKS": "8", "SLURM_JOB_NAME": "eor.sh", "SLURM_JOB_ID": "1", "SLURM_PROCID": "0"},
+        {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "j", "SLURM_JOB_ID": "1", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"},
+        {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"},
+        {"TORCHELASTIC_RUN_ID": "1", "GROUP_RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"},
+        {"LSB_JOBID": "1", "LSB_DJOB_RANKFILE": "/nowhere", "JSM_NAMESPACE_RANK": "1"},
+    ],
+)
+def test_nothing_guesses_the_surroundings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, surroundings: dict[str, str]
+) -> None:
+    whole, record = fitted(tmp_path / "whole")
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    handler = signal.getsignal(signal.SIGUSR1)
+    stopped(tmp_path / "again")
+    module, again = fitted(tmp_path / "again")
+    assert same(whole, module)
+    assert again == record
+    assert signal.getsignal(signal.SIGUSR1) is handler, "no job is put back into a queue by a signal"
+
+
+def test_a_validation_loss_that_is_not_finite_names_the_rows(tmp_path: Path) -> None:
+    x, y = VALIDATION.__getitems__(list(range(20)))
+    y[[3, 17]] = torch.tensor([[torch.nan], [3e38]])
+    with pytest.raises(WorkError, match=r"not finite for 2 of 20 validation rows: 3, 17\. Look at"):
+        fit(Line(), TRAINING, Tensors(x, y), settings(), folder=tmp_path, seed=7)
