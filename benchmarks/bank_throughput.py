@@ -124,7 +124,7 @@ def cpu_seconds(processes: list[psutil.Process]) -> float:
 def throughput(arguments: argparse.Namespace) -> None:
     """Print the comparison."""
     simulator = simulator_of(arguments)
-    prior = Prior.of(simulator.parameters, {})
+    prior = Prior.from_ranges(simulator.parameters, {})
     theta = prior.sample(arguments.rows, np.random.default_rng(1))
     simulator.check_available()
     plain_loop(simulator, theta[:1])  # tables and imports
@@ -165,7 +165,7 @@ def memory(arguments: argparse.Namespace) -> None:
     """Print the resident memory of one worker as it goes on."""
     # One redshift: what grows would grow with simulations, not with what each makes.
     simulator = simulator_of(arguments).model_copy(update={"redshifts": (8.0,)})
-    theta = Prior.of(simulator.parameters, {}).sample(arguments.memory, np.random.default_rng(1))
+    theta = Prior.from_ranges(simulator.parameters, {}).sample(arguments.memory, np.random.default_rng(1))
     with tempfile.TemporaryDirectory() as folder, local_executor(1) as executor:
         bank = Bank.create(Path(folder) / "bank", simulator)
         plan = bank.add(plan_round(9, "memory", theta, simulator, 9))

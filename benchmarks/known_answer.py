@@ -137,7 +137,7 @@ def measure(name: str, branch: str, seed: int, out: Path) -> dict[str, Any]:
     assert isinstance(simulator, GaussianField)
     if posterior is None:
         likelihood = PowerSpectrumLikelihood(
-            Emulator.load(run.out / "emulator")[0],
+            Emulator.load(run.out / "emulator"),
             build_power_spectrum(config.observable, config.tables.power_spectrum),
         )
     for i in range(case.observations):

@@ -101,7 +101,7 @@ class Job:
     @property
     def prior(self) -> Prior:
         """What theta was drawn from."""
-        return Prior.of(self.simulator.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, 0.0)})
+        return Prior.from_ranges(self.simulator.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, 0.0)})
 
     @property
     def architecture(self) -> Architecture:

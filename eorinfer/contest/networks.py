@@ -1,7 +1,7 @@
 """Amortised methods: NPE on different views of the image, and regression."""
 
-import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from eorinfer.npe.batched import draw, log_density
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.contest import MethodName
+from eorinfer.training.kept import load_or_train
 
 #: Keys of ``[embedding]`` that each view sets, in place of the config's.
 VIEWS: dict[MethodName, dict[str, Any]] = {
@@ -29,40 +30,30 @@ VIEWS: dict[MethodName, dict[str, Any]] = {
 def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
     """Train the posterior of one view on the first round, or load it where it is kept."""
     context, tables = setup.context, setup.context.config.tables
-    folder, key = setup.folder(name) / "posterior", setup.key_of(name)
-    if (folder / "posterior.json").exists():
-        posterior = Posterior.load(folder)
-        if posterior.facts.get("key") == key:
-            return posterior
-    view = dict(VIEWS[name])
-    if name == "npe-power":
-        view["bins"] = tables.power_spectrum.bins  # the same data as the Gaussian likelihood's
-    flow = tables.flow.model_copy(update={"kind": "gaussian"}) if name == "regression" else tables.flow
-    trainer = Trainer(
-        context.config.prior,
-        context.config.observable,
-        tables.survey,
-        context.survey,
-        Architecture(tables.embedding.model_copy(update=view), flow, tables.power_spectrum),
-        tables.training,
-        context.preprocessing,
-    )
-    start = time.monotonic()
-    checkpoints = setup.folder(name) / f"checkpoints-{key}"
-    posterior = trainer.train(
-        context.bank,
-        setup.rows,
-        folder=checkpoints,
-        # The same for all views: they see the same batches with the same noise.
-        seed=round_seed(tables.seed, PRIOR_ROUND, RoundStream.TRAINING),
-        title=name,
-        progress=context.progress,
-    )
-    posterior.facts.update(key=key, seconds=time.monotonic() - start, simulations=len(setup.rows))
-    posterior.save(folder)
-    for checkpoints in setup.folder(name).glob("checkpoints-*"):
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    return posterior
+
+    def train(checkpoints: Path) -> Posterior:
+        view = dict(VIEWS[name])
+        if name == "npe-power":
+            view["bins"] = tables.power_spectrum.bins  # the same data as the Gaussian likelihood's
+        flow = tables.flow.model_copy(update={"kind": "gaussian"}) if name == "regression" else tables.flow
+        trainer = Trainer(
+            context.config.prior,
+            context.config.observable,
+            tables.survey,
+            context.survey,
+            Architecture(tables.embedding.model_copy(update=view), flow, tables.power_spectrum),
+            tables.training,
+            context.preprocessing,
+        )
+        # The same seed for all views: they see the same batches with the same noise.
+        seed = round_seed(tables.seed, PRIOR_ROUND, RoundStream.TRAINING)
+        posterior = trainer.train(
+            context.bank, setup.rows, folder=checkpoints, seed=seed, title=name, progress=context.progress
+        )
+        posterior.facts["simulations"] = len(setup.rows)
+        return posterior
+
+    return load_or_train(Posterior, setup.folder(name) / "posterior", setup.key_of(name), train)
 
 
 def network_method(setup: ContestSetup, name: MethodName) -> Method:

@@ -30,3 +30,13 @@ def white_noise(like: Tensor, generator: torch.Generator, shape: Sequence[int] |
     """
     size = like.shape if shape is None else tuple(shape)
     return torch.randn(size, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
+
+
+def to_symmetric(theta: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Scale theta (..., P) so that the box [low, high] (P,) becomes [-1, 1]."""
+    return 2 * (theta - low) / (high - low) - 1
+
+
+def from_symmetric(v: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Undo `to_symmetric`: v (..., P) to theta (..., P)."""
+    return low + (high - low) * (v + 1) / 2

@@ -1,6 +1,8 @@
 """The flat prior: a box in theta."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +24,26 @@ class Prior:
     parameters: tuple[Parameter, ...]
 
     @classmethod
-    def of(cls, parameters: tuple[Parameter, ...], ranges: dict[str, tuple[float, float]]) -> "Prior":
-        """The default ranges of `parameters` with some replaced."""
+    def from_ranges(cls, parameters: tuple[Parameter, ...], ranges: Mapping[str, tuple[float, float]]) -> "Prior":
+        """Take the default ranges of `parameters`, with those of the names in `ranges` replaced."""
         return cls(
             tuple(
                 replace(p, low=ranges[p.name][0], high=ranges[p.name][1]) if p.name in ranges else p for p in parameters
             )
         )
 
+    @classmethod
+    def from_json(cls, content: Sequence[Mapping[str, Any]]) -> "Prior":
+        """Read what `to_json` gave."""
+        return cls(tuple(Parameter(**parameter) for parameter in content))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Parameters with their ranges, for JSON."""
+        return [asdict(parameter) for parameter in self.parameters]
+
     @property
     def names(self) -> list[str]:
-        """Names in the order of theta."""
+        """Names of the parameters, in the order of theta."""
         return [p.name for p in self.parameters]
 
     @property
@@ -56,19 +67,27 @@ class Prior:
         return float(-np.log(self.high - self.low).sum())
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """(n, P) draws; the first m of n are the m that `sample(m)` would give."""
-        return self.low + (self.high - self.low) * rng.random((n, len(self.parameters)))
+        """Draw theta (n, P); the first m of n draws are the m that `sample(m)` would give."""
+        return self.from_unit(rng.random((n, len(self.parameters))))
+
+    def unit(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Theta (..., P) in units of the box: 0 at its lower bounds, 1 at its upper ones."""
+        return (theta - self.low) / (self.high - self.low)
+
+    def from_unit(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Theta (..., P) from units (..., P) of the box; the inverse of `unit`."""
+        return self.low + (self.high - self.low) * u
 
     def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """For theta (n, P): whether each row is inside (n,); NaN is not."""
+        """Tell which of theta (n, P) are inside: (n,); NaN is not."""
         return np.asarray(((theta >= self.low) & (theta <= self.high)).all(axis=-1))
 
     def within(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> "Prior":
-        """The part of the box that is inside [low, high] (P,) too."""
+        """Cut the box to its part inside [low, high] (P,)."""
         low, high = np.maximum(low, self.low), np.minimum(high, self.high)
         ranges = {name: (float(a), float(b)) for name, a, b in zip(self.names, low, high, strict=True)}
-        return Prior.of(self.parameters, ranges)
+        return Prior.from_ranges(self.parameters, ranges)
 
     def hash(self) -> str:
-        """Identifies the distribution."""
+        """Hash of names and ranges."""
         return fingerprint_of({p.name: [p.low, p.high] for p in self.parameters})

@@ -6,7 +6,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from eorinfer.core.arrays import white_noise
+from eorinfer.core.arrays import to_symmetric, white_noise
 
 
 class ImageDensity(nn.Module):
@@ -68,7 +68,7 @@ class ImageDensity(nn.Module):
 
     def unit(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         """Conditions y (B, P) in [-1, 1]."""
-        return (2 * (y - self.low) / (self.high - self.low) - 1).to(dtype)
+        return to_symmetric(y, self.low, self.high).to(dtype)
 
 
 def log_normal(z: Tensor) -> Tensor:

@@ -4,20 +4,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eorinfer.bank.store import observable_from_json, package_versions
+from eorinfer.bank.store import observable_from_json
 from eorinfer.core.arrays import as_theta, white_noise
-from eorinfer.core.errors import InputError
-from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.imageflow.alarm import KnownImages
@@ -27,14 +22,12 @@ from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
-from simulators import Observable, Parameter
+from eorinfer.training.bundle import BundleKind
+from simulators import Observable
 
-FORMAT = 1
 Build = Callable[[ImageFlowSettings, SurveySettings, Observable, Prior], ImageDensity]
 #: Cells of all images together that pass the flow at once.
 CELLS = 2**20
-#: File of the images that observations are compared with.
-KNOWN = "known.safetensors"
 
 
 @dataclass(frozen=True)
@@ -60,6 +53,8 @@ class ImageFlow:
     known
         What observations are compared with; None for a flow of before there was such a thing.
     """
+
+    bundle: ClassVar[BundleKind] = BundleKind("image flow", "field.json", 1)
 
     conditions: Prior
     observable: Observable
@@ -122,26 +117,19 @@ class ImageFlow:
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write ``field.json``, ``weights.safetensors`` and, where they are known, ``known.safetensors``, whole."""
-        with whole_folder(Path(folder)) as temporary:
-            weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
-            save_file(weights, temporary / "weights.safetensors")
-            if self.known is not None:
-                arrays = {f.name: torch.from_numpy(getattr(self.known, f.name)) for f in fields(self.known)}
-                save_file({name: a.contiguous() for name, a in arrays.items()}, temporary / KNOWN)
-            write_json(
-                temporary / "field.json",
-                {
-                    "format": FORMAT,
-                    "conditions": [asdict(p) for p in self.conditions.parameters],
-                    "observable": asdict(self.observable),
-                    "survey": self.survey.model_dump(mode="json"),
-                    "field": self.settings.model_dump(mode="json"),
-                    "dequantisation": self.dequantisation,
-                    "facts": self.facts,
-                    "packages": package_versions(),
-                },
-            )
+        """Write ``field.json``, ``weights.safetensors`` and, unless `known` is None, ``known.safetensors``, whole."""
+        description = {
+            "conditions": self.conditions.to_json(),
+            "observable": asdict(self.observable),
+            "survey": self.survey.model_dump(mode="json"),
+            "field": self.settings.model_dump(mode="json"),
+            "dequantisation": self.dequantisation,
+            "facts": self.facts,
+        }
+        known = None
+        if self.known is not None:
+            known = {f.name: torch.from_numpy(getattr(self.known, f.name)) for f in fields(self.known)}
+        self.bundle.write(folder, description, self.network.state_dict(), known=known)
 
     @classmethod
     def load(cls, folder: Path, build: "Build | None" = None) -> "ImageFlow":
@@ -150,26 +138,25 @@ class ImageFlow:
         Raises
         ------
         InputError
-            If the folder holds no field flow of this format.
+            If the folder has no image flow of this format.
         """
-        folder = Path(folder)
-        if not (folder / "field.json").is_file():
-            raise InputError(f"{folder}: no field flow here (field.json is missing)")
-        content = read_versioned(folder / "field.json", FORMAT)
-        try:
-            conditions = Prior(tuple(Parameter(**p) for p in content["conditions"]))
-            observable = observable_from_json(content["observable"])
-            survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
-            settings = ImageFlowSettings(**content["field"])
-            network = (build or build_network)(settings, survey, observable, conditions)
-            network.load_state_dict(load_file(folder / "weights.safetensors"))
-            known = None
-            if (folder / KNOWN).exists():
-                known = KnownImages(**{name: a.numpy() for name, a in load_file(folder / KNOWN).items()})
-            notes = content["dequantisation"], content["facts"]
-            return cls(conditions, observable, survey, settings, network.eval(), *notes, known)
-        except (KeyError, TypeError, ValueError, ValidationError, RuntimeError, SafetensorError, OSError) as error:
-            raise InputError(f"{folder}: the field flow cannot be read ({' '.join(str(error).split())})") from error
+        with cls.bundle.reading(folder) as bundle:
+            conditions = Prior.from_json(bundle["conditions"])
+            observable = observable_from_json(bundle["observable"])
+            settings = ImageFlowSettings(**bundle["field"])
+            network = (build or build_network)(settings, bundle.survey, observable, conditions)
+            network.load_state_dict(bundle.weights)
+            known = bundle.tensors("known")
+            return cls(
+                conditions,
+                observable,
+                bundle.survey,
+                settings,
+                network.eval(),
+                bundle["dequantisation"],
+                bundle["facts"],
+                None if known is None else KnownImages(**{name: tensor.numpy() for name, tensor in known.items()}),
+            )
 
 
 def build_network(

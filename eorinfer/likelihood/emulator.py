@@ -7,26 +7,25 @@ the emulator's own error are all in it.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from eorinfer.core.arrays import to_symmetric
 from eorinfer.core.errors import WorkError
-from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import item_seed, second_item_seed
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
+from eorinfer.training.bundle import BundleKind
 from eorinfer.training.data import Cubes, Tensors, validation_rows
 from eorinfer.training.fit import fit
 from simulators import Symmetry
 
-FORMAT = 1
 #: Folds of realisations; also the number of mean networks whose average is used.
 FOLDS = 5
 #: A standard deviation is never below this share of the bin's median power: empty boxes have none.
@@ -131,14 +130,17 @@ class MeanNetwork(nn.Module):
 
     def forward(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Theta (n, P) float64 to mean and standard deviation of P, (n, D) float64 each."""
-        x = 2 * (theta - self.low) / (self.high - self.low) - 1
-        mean, log_share = self.layers(x.float()).double().chunk(2, dim=-1)
+        mean, log_share = self.layers(self.scaled(theta).float()).double().chunk(2, dim=-1)
         mean = (self.unit * torch.sinh(self.centre + self.spread * mean)).clamp_min(0.0)
         # Sample variance is a share of the power; the share starts at 10%.
         std = self.floor + 0.1 * torch.exp(log_share.clamp(-6, 6)) * (mean + self.unit)
         return mean, std
 
-    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    def scaled(self, theta: Tensor) -> Tensor:
+        """Theta (n, P) with the prior's box as [-1, 1]."""
+        return to_symmetric(theta, self.low, self.high)
+
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """Gaussian loss (B,) of one draw of each row: theta (B, P), power (B, draws, D)."""
         theta, power = batch
         draw = torch.randint(power.shape[1], (), generator=generator, device=power.device)
@@ -175,7 +177,7 @@ class CorrelationNetwork(nn.Module):
         a[:, self._rows, self._columns] = self.below(x).double()
         return a
 
-    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """Gaussian loss (B,) of one draw of each row: x (B, P), z (B, draws, D)."""
         x, z = batch
         draw = torch.randint(z.shape[1], (), generator=generator, device=z.device)
@@ -186,11 +188,21 @@ class CorrelationNetwork(nn.Module):
 
 
 class Emulator(nn.Module):
-    """Mean and full covariance of the power spectrum at theta."""
+    """Mean and full covariance of the power spectrum at theta.
 
-    def __init__(self, parameters: int, bins: int) -> None:
+    Parameters
+    ----------
+    parameters, bins
+        Numbers of parameters P and of bins D.
+    facts
+        Notes on the training, saved with the weights.
+    """
+
+    bundle: ClassVar[BundleKind] = BundleKind("emulator", "emulator.json", 1)
+
+    def __init__(self, parameters: int, bins: int, facts: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self.parameters_count, self.bins = parameters, bins
+        self.parameters_count, self.bins, self.facts = parameters, bins, facts or {}
         self.means = nn.ModuleList(MeanNetwork(parameters, bins) for _ in range(FOLDS))
         self.correlation = CorrelationNetwork(parameters, bins)
 
@@ -200,8 +212,7 @@ class Emulator(nn.Module):
         mean = torch.stack(means).mean(0)
         std = torch.stack(stds).log().mean(0).exp()
         first: MeanNetwork = self.means[0]  # type: ignore[assignment]
-        x = (2 * (theta - first.low) / (first.high - first.low) - 1).float()
-        return mean, self.correlation(x) / std[:, None, :]
+        return mean, self.correlation(first.scaled(theta).float()) / std[:, None, :]
 
     def log_likelihood(self, power: Tensor, theta: Tensor) -> Tensor:
         """Ln N(power | mean(theta), C(theta)), ln det C included: (n,) for power (D,) or (n, D)."""
@@ -220,25 +231,24 @@ class Emulator(nn.Module):
         means, stds = zip(*(network(theta) for network in self.means), strict=True)
         return torch.stack(means).std(0) / torch.stack(stds).mean(0)
 
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+    def save(self, folder: Path) -> None:
         """Write ``emulator.json`` and ``weights.safetensors`` whole."""
-        with whole_folder(folder) as temporary:
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary / "weights.safetensors")
-            content = {
-                "format": FORMAT,
-                "parameters": self.parameters_count,
-                "bins": self.bins,
-                "facts": facts,
-            }
-            write_json(temporary / "emulator.json", content)
+        description = {"parameters": self.parameters_count, "bins": self.bins, "facts": self.facts}
+        self.bundle.write(folder, description, self.state_dict())
 
     @classmethod
-    def load(cls, folder: Path) -> tuple["Emulator", dict[str, Any]]:
-        """Read what `save` wrote, and its facts."""
-        content = read_versioned(folder / "emulator.json", FORMAT)
-        emulator = cls(content["parameters"], content["bins"])
-        emulator.load_state_dict(load_file(folder / "weights.safetensors"))
-        return emulator.eval(), content["facts"]
+    def load(cls, folder: Path) -> "Emulator":
+        """Read what `save` wrote, on the CPU.
+
+        Raises
+        ------
+        InputError
+            If the folder has no emulator of this format.
+        """
+        with cls.bundle.reading(folder) as bundle:
+            emulator = cls(bundle["parameters"], bundle["bins"], bundle["facts"])
+            emulator.load_state_dict(bundle.weights)
+            return emulator.eval()
 
 
 def train_emulator(
@@ -296,7 +306,7 @@ def train_emulator(
         with torch.no_grad():
             mean, std = network(spectra.theta[out])
         z[out] = (spectra.power[out] - mean[:, None]) / std[:, None]
-    x = (2 * (spectra.theta - network.low) / (network.high - network.low) - 1).float()
+    x = network.scaled(spectra.theta).float()
     held = torch.from_numpy(validation_rows(spectra.seed, 0.15))
     fit(
         emulator.correlation,

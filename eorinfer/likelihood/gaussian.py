@@ -1,8 +1,6 @@
 """The power-spectrum baseline: a Gaussian likelihood from the same bank and the same survey."""
 
 import hashlib
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from eorinfer.core.progress import Progress
 from eorinfer.likelihood.emulator import Emulator, observe_spectra, train_emulator
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Cubes
+from eorinfer.training.kept import load_or_train
 from simulators import Observable
 
 
@@ -84,20 +83,16 @@ class PowerSpectrumLikelihood:
             Where it is told.
         """
         key = hashlib.sha256(f"{key} {draws} {seed}".encode()).hexdigest()[:16]
-        if (folder / "emulator.json").exists():
-            emulator, facts = Emulator.load(folder)
-            if facts["key"] == key:
-                return cls(emulator, power_spectrum, facts.get("seconds", 0.0))
-        start = time.monotonic()
-        spectra = observe_spectra(
-            Cubes(bank, observable.name, rows), rows.seed, survey, observable.symmetry, power_spectrum, draws, seed
-        )
-        checkpoints = folder.with_name(f"{folder.name}-checkpoints-{key}")
-        emulator = train_emulator(spectra, prior, folder=checkpoints, seed=seed, progress=progress)
-        seconds = time.monotonic() - start
-        emulator.save(folder, {"key": key, "rows": len(rows), "seconds": seconds})
-        shutil.rmtree(checkpoints, ignore_errors=True)
-        return cls(emulator, power_spectrum, seconds)
+
+        def train(checkpoints: Path) -> Emulator:
+            cubes = Cubes(bank, observable.name, rows)
+            spectra = observe_spectra(cubes, rows.seed, survey, observable.symmetry, power_spectrum, draws, seed)
+            emulator = train_emulator(spectra, prior, folder=checkpoints, seed=seed, progress=progress)
+            emulator.facts["rows"] = len(rows)
+            return emulator
+
+        emulator = load_or_train(Emulator, folder, key, train, f"{folder.name}-checkpoints")
+        return cls(emulator, power_spectrum, emulator.facts.get("seconds", 0.0))
 
     @torch.no_grad()
     def observed(self, observation: Observation) -> torch.Tensor:

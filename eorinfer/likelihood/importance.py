@@ -116,10 +116,9 @@ def adapted(
 
 def around(chain: NDArray[np.float64], prior: Prior, n: int, seed: int) -> tuple[NDArray[np.float64], ...]:
     """N draws (n, P), and their log density (n,), from Student's t in the probit of theta, fitted to a chain (m, P)."""
-    low, high = prior.low, prior.high
-    z = ndtri(np.clip((chain - low) / (high - low), EDGE, 1 - EDGE))
+    z = ndtri(np.clip(prior.unit(chain), EDGE, 1 - EDGE))
     shape = np.atleast_2d(np.cov(z, rowvar=False)) * WIDER**2 * (FREEDOM - 2) / FREEDOM
     proposal = multivariate_t(z.mean(0), shape, df=FREEDOM, allow_singular=True, seed=seed)
-    drawn = np.asarray(proposal.rvs(n)).reshape(n, len(low))
-    log_slope = -0.5 * (drawn**2 + np.log(2 * np.pi)) + np.log(high - low)
-    return low + (high - low) * ndtr(drawn), proposal.logpdf(drawn) - log_slope.sum(-1)
+    drawn = np.asarray(proposal.rvs(n)).reshape(n, len(prior.parameters))
+    log_slope = -0.5 * (drawn**2 + np.log(2 * np.pi)) + np.log(prior.high - prior.low)
+    return prior.from_unit(ndtr(drawn)), proposal.logpdf(drawn) - log_slope.sum(-1)

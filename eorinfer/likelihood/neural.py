@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eorinfer.core.arrays import as_theta
+from eorinfer.core.arrays import as_theta, to_symmetric
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import item_seed, second_item_seed
@@ -47,11 +47,11 @@ class SpectrumFlow(nn.Module):
 
     def forward(self, theta: Tensor, z: Tensor) -> Tensor:
         """Log q of z (B, D), each at its theta (B, P) float64: (B,) float32."""
-        u = (2 * (theta - self.low) / (self.high - self.low) - 1).float()
+        u = to_symmetric(theta, self.low, self.high).float()
         log_q: Tensor = self.flow.log_prob(z.float()[None], condition=u)[0]
         return log_q
 
-    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """-log q (B,) of one draw of each row: theta (B, P), z (B, draws, D)."""
         theta, z = batch
         draw = torch.randint(z.shape[1], (), generator=generator, device=z.device)

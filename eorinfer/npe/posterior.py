@@ -3,20 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eorinfer.bank.store import observable_from_json, package_versions
+from eorinfer.bank.store import observable_from_json
 from eorinfer.core.arrays import as_theta
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
@@ -28,9 +24,9 @@ from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import SurveySettings
-from simulators import Observable, Parameter
+from eorinfer.training.bundle import BundleKind
+from simulators import Observable
 
-FORMAT = 2
 #: One of an ensemble.
 Network = PosteriorNetwork | RegressionNetwork
 #: A truncated posterior answers for an observation with at most this share of its mass outside the region.
@@ -111,6 +107,8 @@ class Posterior:
         `Observation.digest` of the one observation that it holds for, when its simulations were drawn from
         a posterior; None when it holds for all, or for those inside the regions.
     """
+
+    bundle: ClassVar[BundleKind] = BundleKind("posterior", "posterior.json", 2)
 
     prior: Prior
     observable: Observable
@@ -207,8 +205,34 @@ class Posterior:
 
     def save(self, folder: Path) -> None:
         """Write ``posterior.json``, ``weights.safetensors``, ``reference.safetensors`` and ``regions/`` whole."""
-        with whole_folder(folder) as temporary:
-            self._write(temporary)
+        description = {
+            "prior": self.prior.to_json(),
+            "observable": asdict(self.observable),
+            "survey": self.survey.model_dump(mode="json"),
+            "preprocessing": {"keep": self.preprocessing.keep} if self.preprocessing else None,
+            "embedding": self.architecture.embedding.model_dump(mode="json"),
+            "flow": self.architecture.flow.model_dump(mode="json"),
+            "power_spectrum": self.architecture.power_spectrum.model_dump(mode="json"),
+            "ensemble": len(self.networks),
+            "regions": [
+                {"threshold": r.threshold, "low": r.box.low.tolist(), "high": r.box.high.tolist()} for r in self.regions
+            ],
+            "only_for": self.only_for,
+            "facts": self.facts,
+        }
+        weights = {
+            f"{member}.{name}": value
+            for member, network in enumerate(self.networks)
+            for name, value in network.state_dict().items()
+        }
+        reference = None if self.reference is None else self.reference.arrays()
+        with self.bundle.writing(folder, description, weights, reference=reference) as temporary:
+            if self.preprocessing is not None:
+                self.preprocessing.separator.save(temporary / "preprocessing")
+            for number, region in enumerate(self.regions, start=1):
+                region_folder = temporary / "regions" / f"{number:02d}"
+                region.posterior.save(region_folder)
+                region.observation.write(region_folder / "observation.h5")
 
     @classmethod
     def load(cls, folder: Path) -> "Posterior":
@@ -217,59 +241,47 @@ class Posterior:
         Raises
         ------
         InputError
-            If the folder holds no posterior of this format.
+            If the folder has no posterior of this format.
         """
-        folder = Path(folder)
-        if not (folder / "posterior.json").is_file():
-            raise InputError(f"{folder}: no posterior here (posterior.json is missing)")
-        content = read_versioned(folder / "posterior.json", FORMAT)
-        try:
-            prior = Prior(tuple(Parameter(**p) for p in content["prior"]))
-            observable = observable_from_json(content["observable"])
+        with cls.bundle.reading(folder) as bundle:
+            prior = Prior.from_json(bundle["prior"])
+            observable = observable_from_json(bundle["observable"])
             architecture = Architecture(
-                EmbeddingSettings(**content["embedding"]),
-                FlowSettings(**content["flow"]),
-                PowerSpectrumSettings(**content["power_spectrum"]),
+                EmbeddingSettings(**bundle["embedding"]),
+                FlowSettings(**bundle["flow"]),
+                PowerSpectrumSettings(**bundle["power_spectrum"]),
             )
             preprocessing = None
-            if kept := content["preprocessing"]:
-                preprocessing = LineSeparation(Separator.load(folder / "preprocessing"), kept["keep"])
+            if separation := bundle["preprocessing"]:
+                preprocessing = LineSeparation(Separator.load(bundle.folder / "preprocessing"), separation["keep"])
             seen = preprocessing.observable(observable) if preprocessing else observable
-            survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
-            weights = load_file(folder / "weights.safetensors")
-            networks = []
-            for member in range(content["ensemble"]):
+            weights, networks = bundle.weights, []
+            for member in range(bundle["ensemble"]):
                 with torch.random.fork_rng(devices=[]):
                     network = architecture.build(prior, seen)
                 prefix = f"{member}."
                 state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
                 network.load_state_dict(state)
                 networks.append(network.eval())
-            regions = tuple(
-                Region(
-                    cls.load(folder / "regions" / f"{i:02d}"),
-                    Observation.read(folder / "regions" / f"{i:02d}" / "observation.h5", observable),
-                    region["threshold"],
-                    prior.within(np.array(region["low"]), np.array(region["high"])),
-                )
-                for i, region in enumerate(content["regions"], start=1)
+            regions = []
+            for number, region in enumerate(bundle["regions"], start=1):
+                region_folder = bundle.folder / "regions" / f"{number:02d}"
+                observation = Observation.read(region_folder / "observation.h5", observable)
+                box = prior.within(np.array(region["low"]), np.array(region["high"]))
+                regions.append(Region(cls.load(region_folder), observation, region["threshold"], box))
+            reference = bundle.tensors("reference")
+            return cls(
+                prior,
+                observable,
+                bundle.survey,
+                architecture,
+                tuple(networks),
+                tuple(regions),
+                bundle["facts"],
+                None if reference is None else Reference(**reference),
+                bundle.description.get("only_for"),
+                preprocessing,
             )
-            kept = folder / "reference.safetensors"
-            reference = Reference(**load_file(kept)) if kept.exists() else None
-        except (KeyError, TypeError, ValidationError, RuntimeError, SafetensorError, OSError) as error:
-            raise InputError(f"{folder}: the posterior cannot be read ({' '.join(str(error).split())})") from error
-        return cls(
-            prior,
-            observable,
-            survey,
-            architecture,
-            tuple(networks),
-            regions,
-            content["facts"],
-            reference,
-            content.get("only_for"),
-            preprocessing,
-        )
 
     def _features(self, observation: Observation) -> list[Tensor]:
         observation.check(self.observable, "observation")
@@ -283,43 +295,6 @@ class Posterior:
             rows = member == i
             theta[rows] = network.sample(int(rows.sum()), f)
         return theta.numpy()
-
-    def _write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {
-            f"{i}.{name}": value.contiguous()
-            for i, network in enumerate(self.networks)
-            for name, value in network.state_dict().items()
-        }
-        save_file(weights, folder / "weights.safetensors")
-        if self.reference is not None:
-            save_file(self.reference.arrays(), folder / "reference.safetensors")
-        if self.preprocessing is not None:
-            self.preprocessing.separator.save(folder / "preprocessing")
-        for i, region in enumerate(self.regions, start=1):
-            region.posterior._write(folder / "regions" / f"{i:02d}")
-            region.observation.write(folder / "regions" / f"{i:02d}" / "observation.h5")
-        write_json(
-            folder / "posterior.json",
-            {
-                "format": FORMAT,
-                "prior": [asdict(p) for p in self.prior.parameters],
-                "observable": asdict(self.observable),
-                "survey": self.survey.model_dump(mode="json"),
-                "preprocessing": {"keep": self.preprocessing.keep} if self.preprocessing else None,
-                "embedding": self.architecture.embedding.model_dump(mode="json"),
-                "flow": self.architecture.flow.model_dump(mode="json"),
-                "power_spectrum": self.architecture.power_spectrum.model_dump(mode="json"),
-                "ensemble": len(self.networks),
-                "regions": [
-                    {"threshold": r.threshold, "low": r.box.low.tolist(), "high": r.box.high.tolist()}
-                    for r in self.regions
-                ],
-                "only_for": self.only_for,
-                "facts": self.facts,
-                "packages": package_versions(),
-            },
-        )
 
 
 def draw_truncated(

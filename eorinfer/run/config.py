@@ -170,7 +170,7 @@ def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:
             raise InputError(f"{path}: [prior] {name}: {instead(name, names, 'parameter')}")
         if not (np.isfinite([low, high]).all() and low < high):
             raise InputError(f"{path}: [prior] {name} = [{low}, {high}]: must be [low, high], finite, low below high")
-    prior = Prior.of(simulator.parameters, tables.prior)
+    prior = Prior.from_ranges(simulator.parameters, tables.prior)
     for corner in (prior.low, prior.high):
         try:
             simulator.check(corner)

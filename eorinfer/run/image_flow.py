@@ -1,6 +1,5 @@
 """The field flow of a run: trained or loaded, and the posterior that its likelihood gives for an observation."""
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
 from eorinfer.settings.likelihood import McmcSettings
+from eorinfer.training.kept import load_kept, train_and_keep
 from simulators.base import fingerprint_of
 
 #: Draws from the prior among which the walkers' starting points are chosen: each costs a pass of the flow.
@@ -45,7 +45,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     rows
         Valid rows.
     """
-    config, folder = context.config, context.folder / "field"
+    config, folder, progress = context.config, context.folder / "field", context.progress
     tables = config.content()
     field = dict(tables["field"])
     if config.tables.field.kind == "isotropic":
@@ -66,40 +66,29 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         config.tables.training.validation_fraction,
     )
     seed = run_seed(config.tables.seed, RunStream.IMAGE_FLOW)
-    if (folder / "field.json").exists():
-        flow = ImageFlow.load(folder)
-        if flow.facts.get("key") == key:
-            if flow.known is None:
-                flow = _with_known_images(flow, trainer, context, rows, seed)
-                flow.save(folder)
-            return flow
-    start = time.monotonic()
-    checkpoints = context.folder / f"field-checkpoints-{key}"
-    try:
-        flow = trainer.train(context.bank, rows, folder=checkpoints, seed=seed, progress=context.progress)
-    except InputError as error:
-        raise InputError(f"{config.file}: {error}") from error
-    seconds = time.monotonic() - start
-    flow.facts.update(key=key, seconds=seconds, simulations=len(rows))
-    flow = _with_known_images(flow, trainer, context, rows, seed)
-    flow.save(folder)
-    for checkpoints in context.folder.glob("field-checkpoints-*"):
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    loss = flow.facts["fits"]["generative"]["validation_loss"]
-    added = f"; noise of {flow.dequantisation:.3g} added to every image" if flow.dequantisation else ""
-    context.progress.line(
-        f"field flow: {loss / np.log(2):.4f} bits per cell in validation, trained in {seconds:.0f} s{added}"
-    )
+
+    def train(checkpoints: Path) -> ImageFlow:
+        try:
+            flow = trainer.train(context.bank, rows, folder=checkpoints, seed=seed, progress=progress)
+        except InputError as error:
+            raise InputError(f"{config.file}: {error}") from error
+        flow.facts["simulations"] = len(rows)
+        return flow
+
+    flow = load_kept(ImageFlow, folder, key)
+    if flow is None:
+        flow = train_and_keep(folder, key, train, "field-checkpoints")
+        loss = flow.facts["fits"]["generative"]["validation_loss"]
+        added = f"; noise of {flow.dequantisation:.3g} added to every image" if flow.dequantisation else ""
+        progress.line(
+            f"image flow: {loss / np.log(2):.4f} bits per cell in validation, "
+            f"trained in {flow.facts['seconds']:.0f} s{added}"
+        )
+    if flow.known is None:
+        own = stream_seed(seed, ImageFlowStream.KNOWN_IMAGES)
+        flow = replace(flow, known=known_images(flow, trainer, context.bank, rows, own))
+        flow.save(folder)
     return flow
-
-
-def _with_known_images(
-    flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, rows: Rows, seed: int
-) -> ImageFlow:
-    """The flow with what observations are compared with."""
-    return replace(
-        flow, known=known_images(flow, trainer, context.bank, rows, stream_seed(seed, ImageFlowStream.KNOWN_IMAGES))
-    )
 
 
 @dataclass

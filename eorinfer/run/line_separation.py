@@ -1,10 +1,8 @@
 """Training and use of a separator, from a config and a folder."""
 
-import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +20,9 @@ from eorinfer.run.folder import refuse_other_config
 from eorinfer.run.mocks import write_fits
 from eorinfer.run.simulations import Simulations
 from simulators.base import fingerprint_of
+
+if TYPE_CHECKING:
+    from eorinfer.separation.model import Separator
 
 
 def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
@@ -127,44 +128,34 @@ class Separation:
         self.simulations.fill(plans, "for the separation")
         return planned_rows(self.bank, plans).ok
 
-    def train(self) -> Any:
+    def train(self) -> "Separator":
         """The separator: loaded when it is there, else trained, on from its last checkpoint."""
         from eorinfer.separation.data import seeds_of, split
         from eorinfer.separation.model import Separator
         from eorinfer.separation.training import train
         from eorinfer.survey import build_survey
+        from eorinfer.training.kept import load_or_train
 
         rows = self.simulate()
-        key = self._key(rows)
-        folder = self.out / "separator"
-        if (folder / "separator.json").exists():
-            separator = Separator.load(folder)
-            if separator.meaning.facts.get("key") == key:
-                return separator
         parts = split(rows, self.settings.validation_fraction, self.settings.test_fraction)
         facts = {
-            "key": key,
             "simulator": self.config.simulator.settings(),
             "fingerprint": simulators.fingerprint(self.config.simulator),
             "seeds": {name: seeds_of(getattr(parts, name)) for name in ("training", "validation", "test")},
         }
-        start = time.monotonic()
-        checkpoints = self.out / f"checkpoints-{key}"
-        separator = train(
-            replace(self.meaning, facts=facts),
-            self.bank,
-            parts,
-            build_survey(self.config.tables.survey, self.config.observable),
-            folder=checkpoints,
-            seed=run_seed(self.config.tables.seed, SeparationStream.TRAINING),
-            progress=self.progress,
-        )
-        separator.meaning.facts["seconds"] = time.monotonic() - start
-        separator.save(folder)
-        # Those of a training that was stopped and then changed, too.
-        for checkpoints in self.out.glob("checkpoints-*"):
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        return separator
+
+        def train_on(checkpoints: Path) -> Separator:
+            return train(
+                replace(self.meaning, facts=facts),
+                self.bank,
+                parts,
+                build_survey(self.config.tables.survey, self.config.observable),
+                folder=checkpoints,
+                seed=run_seed(self.config.tables.seed, SeparationStream.TRAINING),
+                progress=self.progress,
+            )
+
+        return load_or_train(Separator, self.out / "separator", self._key(rows), train_on)
 
     def _plans(self) -> list[tuple[Plan, int]]:
         """What is simulated; the same for ever, whatever others add to a shared bank."""

@@ -1,7 +1,5 @@
 """Rounds of sequential inference: each one's simulations and posterior, kept in the run folder."""
 
-import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,55 +131,52 @@ class Rounds:
         from eorinfer.campaign.plans import planned_rows
         from eorinfer.npe.posterior import Architecture, Posterior
         from eorinfer.npe.trainer import Trainer
+        from eorinfer.training.kept import load_or_train
 
-        folder = self._context.folder / "rounds" / f"{number:02d}"
         rows = self.training_rows(plans, observation)
-        key = self.training_key(rows)
-        if (folder / "posterior" / "posterior.json").exists():
-            posterior = Posterior.load(folder / "posterior")
-            if posterior.facts.get("key") == key:
-                return posterior
-        trainer = Trainer(
-            self._config.prior,
-            self._config.observable,
-            self._config.tables.survey,
-            self._context.survey,
-            Architecture(self._config.tables.embedding, self._config.tables.flow, self._config.tables.power_spectrum),
-            self._config.tables.training,
-            self._context.preprocessing,
-        )
         truncated = self._config.tables.inference.proposal == "truncated"
-        regions = () if before is None or not truncated else self._regions(before, observation, number)
-        start = time.monotonic()
-        checkpoints = folder / f"checkpoints-{key}"
-        posterior = trainer.train(
-            self._bank,
-            rows,
-            folder=checkpoints,
-            seed=round_seed(self._config.tables.seed, number, RoundStream.TRAINING),
-            regions=regions,
-            atoms=None if before is None or truncated else self._config.tables.inference.atoms,
-            title=f"round {number}",
-            progress=self._progress,
-        )
-        if before is not None and not truncated:
-            posterior = replace(posterior, only_for=observation.digest)
-        volume = read_json(self._round_file(number))["volume"]
-        left_out = {status: n for status, n in planned_rows(self._bank, plans).counts().items() if status != "ok"}
-        if left_out:
-            kinds = ", ".join(f"{n} {status}" for status, n in left_out.items())
-            self._progress.line(
-                f"round {number}: {kinds} simulations are left out; the posterior is conditional on a valid simulation"
+
+        def train(checkpoints: Path) -> Posterior:
+            tables = self._config.tables
+            trainer = Trainer(
+                self._config.prior,
+                self._config.observable,
+                tables.survey,
+                self._context.survey,
+                Architecture(tables.embedding, tables.flow, tables.power_spectrum),
+                tables.training,
+                self._context.preprocessing,
             )
-        posterior.facts.update(
-            key=key, round=number, volume=volume, seconds=time.monotonic() - start, simulations=len(rows)
-        )
-        posterior.facts.update(left_out=left_out, conditional_on="a valid simulation" if left_out else "nothing else")
-        posterior.save(folder / "posterior")
-        # Also checkpoints of a fit that was stopped, and whose settings then changed.
-        for checkpoints in folder.glob("checkpoints-*"):
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        return posterior
+            posterior = trainer.train(
+                self._bank,
+                rows,
+                folder=checkpoints,
+                seed=round_seed(self._config.tables.seed, number, RoundStream.TRAINING),
+                regions=() if before is None or not truncated else self._regions(before, observation, number),
+                atoms=None if before is None or truncated else self._config.tables.inference.atoms,
+                title=f"round {number}",
+                progress=self._progress,
+            )
+            if before is not None and not truncated:
+                posterior = replace(posterior, only_for=observation.digest)
+            left_out = {status: n for status, n in planned_rows(self._bank, plans).counts().items() if status != "ok"}
+            if left_out:
+                kinds = ", ".join(f"{n} {status}" for status, n in left_out.items())
+                self._progress.line(
+                    f"round {number}: {kinds} simulations are left out; "
+                    "the posterior is conditional on a valid simulation"
+                )
+            posterior.facts.update(
+                round=number,
+                volume=read_json(self._round_file(number))["volume"],
+                simulations=len(rows),
+                left_out=left_out,
+                conditional_on="a valid simulation" if left_out else "nothing else",
+            )
+            return posterior
+
+        folder = self._context.folder / "rounds" / f"{number:02d}" / "posterior"
+        return load_or_train(Posterior, folder, self.training_key(rows), train)
 
     def training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
         """Give the valid rows of the plans, without realisations of the observation or of the separator's training."""

@@ -2,26 +2,22 @@
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from eorinfer.bank.store import observable_from_json, package_versions
+from eorinfer.bank.store import observable_from_json
 from eorinfer.core.errors import InputError
-from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.networks.scaling import AsinhScaling
 from eorinfer.networks.unet import Strides, UNet, halvings
 from eorinfer.separation.data import Target
 from eorinfer.separation.wiener import WienerFilter
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.settings.survey import SurveySettings
+from eorinfer.training.bundle import BundleKind
 from simulators import Observable
 
-FORMAT = 3
 #: No pixel of the result is fainter than the faintest one of training, which emission leaves at zero, or brighter than
 #: the brightest one by more than this factor.
 BRIGHTER = 2.0
@@ -84,6 +80,8 @@ class Separator(nn.Module):
         What it takes and gives; the networks are built from it, from torch's global random state.
     """
 
+    bundle: ClassVar[BundleKind] = BundleKind("separator", "separator.json", 3)
+
     floor: Tensor
     ceiling: Tensor
 
@@ -109,6 +107,11 @@ class Separator(nn.Module):
         self.wiener = WienerFilter(channels, lines, observable.cells, observable.cell_size)
         self.requires_grad_(False)
         self.eval()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Notes on its training, saved with it."""
+        return self.meaning.facts
 
     def forward(self, observed: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The lines (B, L, *cells).
@@ -145,20 +148,14 @@ class Separator(nn.Module):
     def save(self, folder: Path) -> None:
         """Write ``separator.json`` and ``weights.safetensors`` whole."""
         meaning = self.meaning
-        with whole_folder(Path(folder)) as temporary:
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary / "weights.safetensors")
-            write_json(
-                temporary / "separator.json",
-                {
-                    "format": FORMAT,
-                    "observable": asdict(meaning.observable),
-                    "targets": [asdict(target) for target in meaning.targets],
-                    "survey": meaning.survey.model_dump(mode="json"),
-                    "separation": meaning.settings.model_dump(mode="json"),
-                    "facts": meaning.facts,
-                    "packages": package_versions(),
-                },
-            )
+        description = {
+            "observable": asdict(meaning.observable),
+            "targets": [asdict(target) for target in meaning.targets],
+            "survey": meaning.survey.model_dump(mode="json"),
+            "separation": meaning.settings.model_dump(mode="json"),
+            "facts": meaning.facts,
+        }
+        self.bundle.write(folder, description, self.state_dict())
 
     @classmethod
     def load(cls, folder: Path) -> "Separator":
@@ -167,27 +164,20 @@ class Separator(nn.Module):
         Raises
         ------
         InputError
-            If the folder holds no separator of this format.
+            If the folder has no separator of this format.
         """
-        folder = Path(folder)
-        if not (folder / "separator.json").is_file():
-            raise InputError(f"{folder}: no separator here (separator.json is missing)")
-        content = read_versioned(folder / "separator.json", FORMAT)
-        try:
-            survey: SurveySettings = TypeAdapter(SurveySettings).validate_python(content["survey"])
+        with cls.bundle.reading(folder) as bundle:
             meaning = SeparatorSpec(
-                observable_from_json(content["observable"]),
-                tuple(Target(**target) for target in content["targets"]),
-                survey,
-                SeparationSettings(**content["separation"]),
-                content["facts"],
+                observable_from_json(bundle["observable"]),
+                tuple(Target(**target) for target in bundle["targets"]),
+                bundle.survey,
+                SeparationSettings(**bundle["separation"]),
+                bundle["facts"],
             )
             with torch.random.fork_rng(devices=[]):
                 separator = cls(meaning)
-            separator.load_state_dict(load_file(folder / "weights.safetensors"))
-        except (KeyError, TypeError, ValueError, ValidationError, RuntimeError, SafetensorError, OSError) as error:
-            raise InputError(f"{folder}: the separator cannot be read ({' '.join(str(error).split())})") from error
-        return separator
+            separator.load_state_dict(bundle.weights)
+            return separator
 
     def observable_of(self, shape: tuple[int, ...], where: str) -> Observable:
         """What an observed map of this shape (C, *cells) must be like: more pixels may be seen than in training.

@@ -28,7 +28,7 @@ from simulators import GaussianField, Observable, Simulator, Symmetry
 
 SIGMA = 0.3
 SIMULATOR = GaussianField(cells=12, box_length=12.0)
-PRIOR = Prior.of(SIMULATOR.parameters, {"log_amplitude": (-1.0, 2.0), "slope": (-2.5, -0.5)})
+PRIOR = Prior.from_ranges(SIMULATOR.parameters, {"log_amplitude": (-1.0, 2.0), "slope": (-2.5, -0.5)})
 QUICK = ImageFlowSettings(steps=40, batch_size=32, hidden=(16,), k_knots=5, knots=5)
 
 
@@ -123,11 +123,11 @@ def test_bundle_round_trip(flow: ImageFlow, tmp_path: Path) -> None:
     assert again.conditions == flow.conditions
     assert again.key(observation) == flow.key(observation)
     assert again.facts["training_rows"] + again.facts["validation_rows"] == 600
-    with pytest.raises(InputError, match="no field flow here"):
+    with pytest.raises(InputError, match="no image flow here"):
         ImageFlow.load(tmp_path)
     weights = tmp_path / "field" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:200])
-    with pytest.raises(InputError, match="the field flow cannot be read"):
+    with pytest.raises(InputError, match="the image flow cannot be read"):
         ImageFlow.load(tmp_path / "field")
 
 
@@ -215,7 +215,7 @@ class Neutral(GaussianField):
 @pytest.mark.parametrize("image", ["whole", "slices"])
 def test_neutral_fraction(image: str, tmp_path: Path) -> None:
     simulator = Neutral(dimension=3, cells=8, box_length=8.0)
-    prior = Prior.of(simulator.parameters, {"log_amplitude": (-2.0, 2.0), "slope": (-1.5, -1.0)})
+    prior = Prior.from_ranges(simulator.parameters, {"log_amplitude": (-2.0, 2.0), "slope": (-1.5, -1.0)})
     bank, rows = bank_of(tmp_path / "bank", simulator, prior, 80)
     settings = QUICK.model_copy(update={"condition": "neutral-fraction", "image": image})
     check_image_flow(settings, simulator)

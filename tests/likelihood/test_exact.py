@@ -82,7 +82,7 @@ def test_grid_posterior_against_a_dense_grid(dimension: int, cells: int) -> None
 def test_the_posterior_ends_at_the_edge_of_the_prior() -> None:
     simulator = GaussianField(cells=16, box_length=16.0)
     field = observed(simulator, (0.5, -1.5), 1)
-    prior = Prior.of(simulator.parameters, {"log_amplitude": (-3.0, 0.4), "slope": (-1.4, 1.0)})
+    prior = Prior.from_ranges(simulator.parameters, {"log_amplitude": (-3.0, 0.4), "slope": (-1.4, 1.0)})
     samples = grid_posterior(simulator, SIGMA, field, prior, 20_000, seed=0, points=200)
     assert prior.contains(samples.values).all()
     assert (samples.parameters[0].low, samples.parameters[0].high) == (-3.0, 0.4)

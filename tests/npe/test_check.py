@@ -26,7 +26,7 @@ from simulators import GaussianField, Observable
 CELLS, SIGMA = 32, 0.3
 SIMULATOR = GaussianField(cells=CELLS, box_length=float(CELLS))
 OBSERVABLE = SIMULATOR.observables[0]
-PRIOR = Prior.of(SIMULATOR.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, -1.0)})
+PRIOR = Prior.from_ranges(SIMULATOR.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, -1.0)})
 SURVEY = WhiteNoiseSurvey(SIGMA)
 
 

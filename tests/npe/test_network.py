@@ -12,7 +12,7 @@ from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from simulators import GaussianField
 
 SIMULATOR = GaussianField(cells=8, box_length=8.0)
-PRIOR = Prior.of(SIMULATOR.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, 0.0)})
+PRIOR = Prior.from_ranges(SIMULATOR.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, 0.0)})
 KINDS = ["zuko_nsf", "zuko_maf"]
 
 

@@ -21,7 +21,7 @@ from simulators import GaussianField
 
 SIMULATOR = GaussianField(cells=8, box_length=8.0)
 OBSERVABLE = SIMULATOR.observables[0]
-PRIOR = Prior.of(SIMULATOR.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, 0.0)})
+PRIOR = Prior.from_ranges(SIMULATOR.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, 0.0)})
 ARCHITECTURE = Architecture(
     EmbeddingSettings(width=4), FlowSettings(transforms=2, hidden=(16,)), PowerSpectrumSettings(bins=3)
 )

@@ -11,7 +11,7 @@ from eorinfer.settings.npe import EmbeddingSettings
 from simulators import GaussianField
 
 SIMULATOR = GaussianField(cells=8, box_length=8.0)
-PRIOR = Prior.of(SIMULATOR.parameters, {})
+PRIOR = Prior.from_ranges(SIMULATOR.parameters, {})
 
 
 def network() -> RegressionNetwork:

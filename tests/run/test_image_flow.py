@@ -162,7 +162,7 @@ def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert call("field", "sample", out / "field", *wrong, "--out", where) == 2
         assert said in capsys.readouterr().err
     assert call("field", "sample", tmp_path, *theta, "--out", where) == 2
-    assert "no field flow here" in capsys.readouterr().err
+    assert "no image flow here" in capsys.readouterr().err
 
 
 def test_a_lognormal_field_is_more_than_its_power_spectrum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,139 @@
+"""Bundles: a trained thing as a folder of JSON and safetensors, versioned, written whole and without pickle."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from eorinfer.bank.store import package_versions
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_versioned, whole_folder, write_json
+from eorinfer.settings.survey import SurveySettings
+
+WEIGHTS = "weights"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that is being read.
+
+    Attributes
+    ----------
+    folder
+        Folder of the bundle.
+    description
+        Content of its JSON file.
+    """
+
+    folder: Path
+    description: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.description[key]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Weights by name, on the CPU."""
+        return load_file(self._file(WEIGHTS))
+
+    def tensors(self, name: str) -> dict[str, Tensor] | None:
+        """Tensors of ``NAME.safetensors``, on the CPU; None if the bundle has none."""
+        return load_file(self._file(name)) if self._file(name).exists() else None
+
+    @property
+    def survey(self) -> SurveySettings:
+        """Settings under the key ``survey``."""
+        settings: SurveySettings = TypeAdapter(SurveySettings).validate_python(self["survey"])
+        return settings
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+
+@dataclass(frozen=True)
+class BundleKind:
+    """A kind of bundle: how its folder is written, and how it is recognised.
+
+    Attributes
+    ----------
+    noun
+        Name of the trained thing in messages.
+    file
+        Name of the JSON file.
+    format
+        Version of the format, the key ``format`` of the JSON file.
+    """
+
+    noun: str
+    file: str
+    format: int
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether a folder has a bundle of this kind."""
+        return (folder / self.file).is_file()
+
+    @contextmanager
+    def writing(
+        self,
+        folder: Path,
+        description: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        **more: Mapping[str, Tensor] | None,
+    ) -> Iterator[Path]:
+        """Write a bundle whole; yield its temporary folder for what else belongs into it.
+
+        Parameters
+        ----------
+        folder
+            Folder of the bundle; an older bundle there is replaced.
+        description
+            Content of the JSON file, without format and package versions.
+        weights
+            State of the networks.
+        more
+            Other tensors, each group in a ``.safetensors`` file of its name; None for none.
+        """
+        with whole_folder(Path(folder)) as temporary:
+            for name, tensors in ({WEIGHTS: weights} | more).items():
+                if tensors is not None:
+                    contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
+                    save_file(contiguous, temporary / f"{name}.safetensors")
+            content = {"format": self.format, **description, "packages": package_versions()}
+            write_json(temporary / self.file, content)
+            yield temporary
+
+    def write(
+        self,
+        folder: Path,
+        description: Mapping[str, Any],
+        weights: Mapping[str, Tensor],
+        **more: Mapping[str, Tensor] | None,
+    ) -> None:
+        """Write a bundle that consists of JSON and tensors alone; parameters as for `writing`."""
+        with self.writing(folder, description, weights, **more):
+            pass
+
+    @contextmanager
+    def reading(self, folder: Path) -> Iterator[Bundle]:
+        """Open a bundle; what goes wrong while it is read becomes an error that names the folder.
+
+        Raises
+        ------
+        InputError
+            If the folder has no such bundle, one of another format, or one that is damaged.
+        """
+        folder = Path(folder)
+        if not self.is_in(folder):
+            raise InputError(f"{folder}: no {self.noun} here ({self.file} is missing)")
+        content = read_versioned(folder / self.file, self.format)
+        try:
+            yield Bundle(folder, content)
+        # ValueError includes pydantic's ValidationError.
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:
+            raise InputError(f"{folder}: the {self.noun} cannot be read ({' '.join(str(error).split())})") from error
