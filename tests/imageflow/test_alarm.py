@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
+from scipy.stats import t as student
 
 from eorinfer.imageflow.alarm import KnownImages, compare_scales, scale_p_values
 
@@ -139,3 +140,20 @@ def test_few_known_images() -> None:
     # What never varies is what it is, or else.
     constant = KnownImages(np.ones((19, 2)), y, np.arange(19))
     assert scale_p_values(np.array([1.0, 2.0]), np.zeros(1), constant) == pytest.approx([1.0, 0.0], abs=1e-6)
+
+
+def test_the_variance_of_a_new_image_is_that_of_realisations_and_that_within() -> None:
+    """Five boxes of three images at one condition, whose means and residuals are symmetric: all by hand."""
+    box_spread, image_spread, off = 3.0, 2.0, 10.0
+    log_p = np.add.outer(box_spread * np.array([-1, -1, 0, 1, 1]), image_spread * np.array([-1, 0, 1])).reshape(15, 1)
+    known = KnownImages(log_p, np.zeros((15, 1)), np.repeat(np.arange(5), 3))
+    found = compare_scales(np.array([[off]]), np.zeros((1, 1)), known)
+    between, within = box_spread**2, image_spread**2  # of four and of ten degrees of freedom
+    rest = (1 - 1 / 3) * within
+    variance = between + rest
+    freedom = variance**2 / (between**2 / 4 + rest**2 / 10) / 2
+    # The error of the mean of five boxes; eight of the fifteen images are on either side, the median on both.
+    spread = np.sqrt(variance + between / 5) * np.sqrt(15 / 16)
+    assert found.deviation[0, 0] == pytest.approx(off / spread)
+    assert found.freedom[0, 0] == pytest.approx(freedom)
+    assert found.p[0, 0] == pytest.approx(2 * student.sf(off / spread, freedom))

@@ -1,7 +1,11 @@
 """The embedding: shapes, periodic padding, and that it survives empty cubes and keeps amplitudes."""
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from eorinfer.networks.embedding import Convolution, ConvolutionalNetwork, Embedding, FilterPower
 from eorinfer.summaries.power import PowerSpectrum, default_edges
@@ -102,3 +106,43 @@ def test_filters_do_not_reach_around_an_axis_that_is_not_periodic() -> None:
     assert not torch.allclose(wrapped(x), open_(x), rtol=0.05)
     inside = x.roll(3, dims=3)
     torch.testing.assert_close(wrapped(x), wrapped(inside), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("periodic", [(True, False), (False, False), (False, True)])
+def test_the_power_of_filters_counts_pairs_inside_open_axes(periodic: tuple[bool, ...]) -> None:
+    """Against the definition: the sum over pairs of cells, one pair after the other."""
+    cells = (5, 6)
+    power = FilterPower(1, 3, 2, periodic)
+    x = torch.randn(1, 1, *cells, generator=torch.Generator().manual_seed(1)) + 0.5
+    image = x[0, 0].double().numpy()
+    offsets = list(np.ndindex(3, 3))
+    second = np.zeros((9, 9))
+    for (i, a), (j, b), cell in itertools.product(enumerate(offsets), enumerate(offsets), np.ndindex(*cells)):
+        other = [c + q - p for c, p, q in zip(cell, a, b, strict=True)]
+        if all(wrap or 0 <= o < n for o, n, wrap in zip(other, cells, periodic, strict=True)):
+            second[i, j] += image[cell] * image[tuple(o % n for o, n in zip(other, cells, strict=True))] / image.size
+    weight, bias = (p.detach().double().numpy() for p in (power.filters.weight, power.filters.bias))
+    expected = np.einsum("fi,ij,fj->f", weight, second, weight) + 2 * bias * image.mean() * weight.sum(1) + bias**2
+    np.testing.assert_allclose(power(x)[0].detach(), expected.clip(min=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("periodic", [(True, False), (False, False)])
+def test_every_convolution_of_the_network_mirrors_open_axes(periodic: tuple[bool, ...]) -> None:
+    """A light-cone has one: its features are those of plain convolutions of the padded cube."""
+    net = ConvolutionalNetwork(1, (12, 10), 4, periodic)
+    x = torch.randn(2, 1, 12, 10, generator=torch.Generator().manual_seed(1))
+    squares, maps, cube = [], x, x
+    for layer in [*net.stages, net.last]:
+        assert isinstance(layer, Convolution)
+        padded = maps.numpy()
+        for axis, wrap in enumerate(periodic, start=2):
+            width = [(1, 1) if i == axis else (0, 0) for i in range(4)]
+            padded = np.pad(padded, width, mode="wrap" if wrap else "reflect")
+        with torch.no_grad():
+            made = layer.convolution(torch.from_numpy(padded))
+        squares.append(made.square().mean((2, 3)))
+        if layer is not net.last:
+            cube = F.avg_pool2d(cube, 2, ceil_mode=True)
+            maps = torch.cat([F.silu(made), cube], dim=1)
+    with torch.no_grad():
+        torch.testing.assert_close(net(x)[:, 4:], torch.cat(squares, dim=1), rtol=1e-4, atol=1e-6)

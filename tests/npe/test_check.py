@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
-from eorinfer.npe.check import LEVEL, check_images, check_observation, with_reference
+from eorinfer.npe.check import LEVEL, ObservationCheck, check_images, check_observation, with_reference
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.reference import ImageStatistics, regression
 from eorinfer.settings.likelihood import PowerSpectrumSettings
@@ -199,3 +199,14 @@ def test_the_regression_knows_its_own_error() -> None:
     assert (predicted - curve[500:]).abs().max() < 0.15
     error = reference.residual * reference.scale
     np.testing.assert_allclose(error.numpy(), 0.1, rtol=0.15)
+
+
+def test_the_warning_comes_at_one_percent() -> None:
+    """Of two p-values the smaller one counts twice."""
+    assert LEVEL == 0.01
+    for one, other in ((0.0049, 0.9), (0.9, 0.0049)):
+        assert ObservationCheck(one, other, ()).unlike
+        assert ObservationCheck(one, other, ()).p == pytest.approx(0.0098)
+    for one, other in ((0.0051, 0.9), (0.9, 0.0051), (0.0051, 0.0051)):
+        assert not ObservationCheck(one, other, ()).unlike
+    assert ObservationCheck(0.8, 0.9, ()).p == 1.0

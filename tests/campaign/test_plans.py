@@ -1,0 +1,78 @@
+"""Plans: which theta and seeds a round simulates, also where it is continued."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.plans import SHARD_ROWS, plan_round, planned_rows, prior_plans, prior_rows
+from eorinfer.core.prior import Prior
+from simulators import GaussianField
+from tests.banks import write
+
+SIMULATOR = GaussianField(cells=8)
+PRIOR = Prior(SIMULATOR.parameters)
+
+
+def theta(n: int, seed: int = 1) -> np.ndarray:
+    return PRIOR.sample(n, np.random.default_rng(seed))
+
+
+def test_a_continued_round_repeats_no_seed(tmp_path: Path) -> None:
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    first = prior_plans(bank, PRIOR, SIMULATOR, 6, seed=3)
+    assert [n for _, n in first] == [6]
+    both = prior_plans(bank, PRIOR, SIMULATOR, 10, seed=3)
+    assert [n for _, n in both] == [6, 4] or [n for _, n in both] == [4, 6]
+    seeds = np.concatenate([plan.seed for plan, _ in both])
+    assert len(set(seeds.tolist())) == 10
+    assert len(np.unique(np.concatenate([plan.theta for plan, _ in both]), axis=0)) == 10
+    assert prior_rows(bank, PRIOR) == 10
+    again = prior_plans(bank, PRIOR, SIMULATOR, 10, seed=3)
+    assert [plan.id for plan, _ in again] == [plan.id for plan, _ in both]
+    narrower = PRIOR.within(PRIOR.low + 0.1, PRIOR.high)
+    assert prior_rows(bank, narrower) == 0, "another prior's rows do not count"
+
+
+def test_fewer_rows_than_a_bank_has_are_its_first(tmp_path: Path) -> None:
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    ((plan, _),) = prior_plans(bank, PRIOR, SIMULATOR, 6, seed=3)
+    for shard in range(plan.shards):
+        write(bank, plan, shard, SIMULATOR)
+    ((same, n),) = prior_plans(bank, PRIOR, SIMULATOR, 4, seed=8)
+    assert (same.id, n) == (plan.id, 4)
+    assert planned_rows(bank, [(same, n)]).seed.tolist() == plan.seed[:4].tolist()
+
+
+def test_rows_share_a_realisation_and_shards_do_not_cut_it() -> None:
+    plan = plan_round(1, "prior", theta(10), SIMULATOR, 5, share=4)
+    assert [len(set(plan.seed[i : i + 4].tolist())) for i in (0, 4, 8)] == [1, 1, 1]
+    assert len(set(plan.seed.tolist())) == 3
+    assert plan.shard_rows % 4 == 0
+    assert plan.shard_rows <= SHARD_ROWS + 3
+
+
+@pytest.mark.parametrize("changed", [{"number": 2}, {"seed": 6}, {"first_realisation": 10}])
+def test_seeds_differ_between_rounds_runs_and_continuations(changed: dict[str, int]) -> None:
+    arguments = {"number": 1, "seed": 5, "first_realisation": 0}
+    plans = [
+        plan_round(proposal="p", theta=theta(10), simulator=SIMULATOR, **a) for a in (arguments, arguments | changed)
+    ]
+    assert not set(plans[0].seed.tolist()) & set(plans[1].seed.tolist())
+    assert plans[0].id != plans[1].id
+    same = plan_round(proposal="p", theta=theta(10), simulator=SIMULATOR, **arguments)
+    assert same.id == plans[0].id
+    assert plan_round(proposal="q", theta=theta(10), simulator=SIMULATOR, **arguments).id != same.id
+
+
+def test_a_shard_takes_the_time_that_a_stop_may_cost() -> None:
+    quick, slow = (plan_round(1, "p", theta(400), s, 5).shard_rows for s in (SIMULATOR, Slow(cells=8)))
+    assert quick == SHARD_ROWS
+    assert slow == 10, "twenty seconds of two seconds a row: the class does not say how long a row takes"
+
+
+class Slow(GaussianField):
+    """A user's own simulator, which inherits the cost of a much quicker one."""
+
+    kind: str = "module:Slow"
