@@ -1,21 +1,34 @@
 # make setup   system packages (through apt when root) and a .venv with pinned versions
 # make demo    the main job: posteriors of a mock SKA-Low observation, in runs/demo
-# make test    the tests
+# make quick   unit tests, within a minute: for work
+# make test    all tests, as CI runs them; JOBS= and a number for other than two at a time
+# make coverage what no test reaches, in coverage/index.html
 
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 
-.PHONY: setup demo test browser lint clean
+.PHONY: setup demo quick test coverage browser lint clean
 
 setup: $(VENV)/.ready
 
 demo: setup
 	$(BIN)/eorinfer run examples/demo.toml --out runs/demo
 
+quick: setup
+	$(BIN)/python -m pytest --quick
+
+# A file's tests run in one process, since they share what they made; torch takes one thread of each.
 test: setup browser
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+coverage: setup browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage html -q
+	$(BIN)/python -m coverage report --skip-covered
 
 # What the tests of the page look at it with; without it they are skipped.
 browser:
@@ -32,7 +45,7 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs coverage .coverage*
 
 # What the sources of 21cmFAST and its dependencies are built with: package names, each with the test for it.
 $(VENV)/.ready: constraints.txt pyproject.toml

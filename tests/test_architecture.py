@@ -149,6 +149,7 @@ def test_packages_import_in_no_circle() -> None:
 
 
 @pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.job
 def test_loads_no_torch(name: str) -> None:
     command = (
         f"import sys, {name}; print(*{{m.partition('.')[0] for m in sys.modules}} & "

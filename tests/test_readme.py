@@ -24,6 +24,7 @@ def test_the_config_of_the_readme_loads(tmp_path: Path) -> None:
     assert load_config(tmp_path / "readme.toml").tables.inference.rounds == (600, 300)
 
 
+@pytest.mark.job
 def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quick_emulator(monkeypatch)
     monkeypatch.chdir(tmp_path)

@@ -35,6 +35,7 @@ def test_the_time_decides_and_not_the_name(tmp_path: Path) -> None:
             assert not later
 
 
+@pytest.mark.job
 def test_the_dead_claim_nothing(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"

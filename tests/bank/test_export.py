@@ -60,6 +60,7 @@ def test_an_export_larger_than_the_disk(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf"])
+@pytest.mark.job
 def test_a_picture(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     bank, _ = a_bank(tmp_path / "bank")
     file = tmp_path / f"picture{suffix}"

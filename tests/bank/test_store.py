@@ -157,6 +157,7 @@ def chunk_offset(path: Path, row: int) -> int:
     return int(chunk.byte_offset + chunk.size // 2)
 
 
+@pytest.mark.job
 def test_damage_is_found_set_aside_and_simulated_again(tmp_path: Path) -> None:
     simulator = GaussianField(cells=8)
     bank = Bank.create(tmp_path, simulator)
@@ -209,6 +210,7 @@ def test_shards_that_do_not_belong_here_are_found(tmp_path: Path) -> None:
     assert len(problems) == 4
 
 
+@pytest.mark.job
 def test_no_flipped_byte_changes_rows_unseen(tmp_path: Path) -> None:
     bank, plan = a_bank(tmp_path, rows=2)
     path = bank.shard_path(plan, 0)
@@ -238,6 +240,7 @@ def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
         bank.rows()
 
 
+@pytest.mark.job
 def test_leftovers_of_the_dead_go_and_of_the_living_stay(tmp_path: Path) -> None:
     bank, _ = a_bank(tmp_path)
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)

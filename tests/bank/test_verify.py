@@ -49,6 +49,7 @@ def test_a_damaged_plan_is_made_again_from_its_shards(tmp_path: Path) -> None:
     assert verify(tmp_path) == []
 
 
+@pytest.mark.job
 def test_shards_of_a_lost_plan_wait_for_it(tmp_path: Path) -> None:
     """One shard lacks: the plan cannot be made from the others, and the run that made it plans it again."""
     bank, plan = a_bank(tmp_path)
@@ -68,6 +69,7 @@ def test_shards_of_a_lost_plan_wait_for_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["rounds", "shards", "bank.json", "everything"])
+@pytest.mark.job
 def test_a_run_goes_on_after_a_repair(tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = config(tmp_path), tmp_path / "run"
     assert call("simulate", path, "--out", out) == 0

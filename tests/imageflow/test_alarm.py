@@ -60,6 +60,7 @@ def flagged(p: NDArray[np.float64], level: float) -> NDArray[np.bool_]:
 
 @pytest.mark.parametrize("lognormal", [False, True], ids=["gaussian", "lognormal"])
 @pytest.mark.parametrize(("realisations", "images"), [(15, 32), (60, 1)])
+@pytest.mark.job
 def test_false_alarms_where_images_of_a_realisation_are_alike(realisations: int, images: int, lognormal: bool) -> None:
     """Few boxes of many maps, or many boxes: with other known boxes each time, as a run has them."""
     repeats, tested = 30, 20
@@ -83,6 +84,7 @@ def test_false_alarms_where_images_of_a_realisation_are_alike(realisations: int,
     assert flagged(q, 0.05).mean() > 0.8, "the wrong noise is seen"
 
 
+@pytest.mark.job
 def test_images_that_are_independent_are_not_taken_for_one_realisation() -> None:
     """The numbers matter: maps of 15 boxes, said to be of 480, are compared with too small a spread."""
     rates = {}
@@ -106,6 +108,7 @@ def images(n: int, seed: int) -> KnownImages:
     return KnownImages(log_p, y, np.arange(n))
 
 
+@pytest.mark.job
 def test_images_like_the_known_ones_have_uniform_p_values() -> None:
     new = images(2000, 1)
     p = scale_p_values(new.log_p, new.y, images(4000, 2))

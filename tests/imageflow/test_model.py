@@ -79,6 +79,7 @@ def exact(observation: Observation, theta: NDArray[np.float64]) -> NDArray[np.fl
     return log_likelihood(SIMULATOR, SIGMA, ModePower.of(field, SIMULATOR.box_length), theta)
 
 
+@pytest.mark.job
 def test_ratios_of_likelihoods_are_near_the_exact_ones(flow: ImageFlow) -> None:
     errors, spans = [], []
     for i in range(12):
@@ -90,6 +91,7 @@ def test_ratios_of_likelihoods_are_near_the_exact_ones(flow: ImageFlow) -> None:
     assert np.sqrt(np.mean(np.square(errors))) < 0.3
 
 
+@pytest.mark.job
 def test_the_density_is_normalised_and_near_the_exact_one(flow: ImageFlow) -> None:
     excess = []
     for i in range(40):
@@ -131,6 +133,7 @@ def test_bundle_round_trip(flow: ImageFlow, tmp_path: Path) -> None:
         ImageFlow.load(tmp_path / "field")
 
 
+@pytest.mark.job
 def test_the_multiscale_kind_is_trained_and_kept(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
     small = {"kind": "multiscale", "width": 8, "depth": 1, "components": 2, "steps": 30}
     made = trainer(QUICK.model_copy(update=small)).train(*gaussian, folder=tmp_path / "fit", seed=1)
@@ -173,6 +176,7 @@ def test_conditions_outside_training_are_marked(flow: ImageFlow) -> None:
     assert flow.outside(np.array([[0.0, -1.0], [2.1, -1.0], [0.0, np.nan]])).tolist() == [False, True, True]
 
 
+@pytest.mark.job
 def test_some_of_the_parameters(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
     settings = QUICK.model_copy(update={"condition": ("slope",)})
     made = trainer(settings).train(*gaussian, folder=tmp_path, seed=1)
@@ -182,6 +186,7 @@ def test_some_of_the_parameters(gaussian: tuple[Bank, Rows], tmp_path: Path) -> 
     assert made.log_prob(observation, theta[:, 1:]).shape == (30,)
 
 
+@pytest.mark.job
 def test_dequantisation(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
     # Without noise the zero mode of these fields is exactly zero.
     made = trainer(QUICK, NoSurvey()).train(*gaussian, folder=tmp_path / "a", seed=1)
@@ -213,6 +218,7 @@ class Neutral(GaussianField):
 
 
 @pytest.mark.parametrize("image", ["whole", "slices"])
+@pytest.mark.job
 def test_neutral_fraction(image: str, tmp_path: Path) -> None:
     simulator = Neutral(dimension=3, cells=8, box_length=8.0)
     prior = Prior.from_ranges(simulator.parameters, {"log_amplitude": (-2.0, 2.0), "slope": (-1.5, -1.0)})
@@ -280,6 +286,7 @@ def test_candidates_outside_of_the_range_do_no_harm() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in flow.parameters())
 
 
+@pytest.mark.job
 def test_discriminative_training_runs_after_the_other(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
     settings = QUICK.model_copy(update={"discriminative_steps": 20, "candidates": 3})
     made = trainer(settings).train(*gaussian, folder=tmp_path, seed=1)
@@ -287,6 +294,7 @@ def test_discriminative_training_runs_after_the_other(gaussian: tuple[Bank, Rows
     assert 0 < made.facts["fits"]["discriminative"]["validation_loss"] < np.log(3)
 
 
+@pytest.mark.job
 def test_the_seed_decides(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
     observation, theta = observed(0)
     one, two, other = (

@@ -81,6 +81,7 @@ def interior(n: int = 60) -> Tensor:
 
 
 @torch.no_grad()
+@pytest.mark.job
 def test_mean_and_deviation_are_the_true_ones(trained: Emulator) -> None:
     theta = interior()
     mean, std = truth(theta)
@@ -128,6 +129,7 @@ def test_it_is_the_same_after_a_round_trip(trained: Emulator, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.job
 def test_empty_boxes_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
     """Fully ionised boxes without noise have no power at all."""
     few = {"steps": 20}

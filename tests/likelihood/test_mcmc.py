@@ -49,6 +49,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> tuple[Chain, Gaussian]:
     return run(tmp_path_factory.mktemp("long") / "mcmc.h5", settings())
 
 
+@pytest.mark.job
 def test_mean_and_covariance_within_their_errors(long: tuple[Chain, Gaussian]) -> None:
     chain, likelihood = long
     assert chain.converged
@@ -68,6 +69,7 @@ def test_mean_and_covariance_within_their_errors(long: tuple[Chain, Gaussian]) -
     assert (likelihood.high <= PRIOR.high).all()
 
 
+@pytest.mark.job
 def test_the_variance_in_nine_dimensions() -> None:
     """Its error is 0.5%; with a tenth of emcee 3.1.6's snooker moves it is 2% too small."""
     sampler = emcee.EnsembleSampler(32, 9, lambda x: -0.5 * (x**2).sum(-1), vectorize=True, moves=moves())
@@ -77,6 +79,7 @@ def test_the_variance_in_nine_dimensions() -> None:
     assert sampler.get_chain(flat=True, discard=500).var(0).mean() == pytest.approx(1.0, abs=0.012)
 
 
+@pytest.mark.job
 def test_a_prior_that_cuts_the_likelihood(tmp_path: Path) -> None:
     cut = Prior((Parameter("a", "a", 1.0, 5.0, 2.0), Parameter("b", "b", 0.0, 20.0, 1.0)))
     chain = run_mcmc(Gaussian(), cut, settings(steps=300, max_steps=300), file=tmp_path / "m.h5", key="k", seed=1)
@@ -86,6 +89,7 @@ def test_a_prior_that_cuts_the_likelihood(tmp_path: Path) -> None:
     assert abs(a.mean() - (1 + 0.5 * np.sqrt(2 / np.pi))) < 0.04
 
 
+@pytest.mark.job
 def test_it_goes_on_from_its_file(tmp_path: Path, long: tuple[Chain, Gaussian]) -> None:
     options = settings(steps=50, max_steps=100)
     first, _ = run(tmp_path / "mcmc.h5", options)
@@ -100,6 +104,7 @@ def test_it_goes_on_from_its_file(tmp_path: Path, long: tuple[Chain, Gaussian]) 
     assert at_once.samples.values.tobytes() == second.samples.values.tobytes(), "in blocks or at once"
 
 
+@pytest.mark.job
 def test_a_chain_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     class Stops(Gaussian):
         def __call__(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ def exact(power: NDArray[np.float64], theta: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(gamma.logpdf(power, SHAPE, scale=np.exp(theta) / SHAPE).sum(-1))
 
 
+@pytest.mark.job
 def test_it_learns_what_a_gaussian_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MEAN_FIT", "COVARIANCE_FIT"):
         quick = getattr(emulator_module, name).model_copy(update={"steps": 120, "learning_rate": 1e-2})

@@ -49,6 +49,7 @@ def weights(folder: Path) -> PosteriorSample:
     ],
     ids=["grid", "chain", "weights"],
 )
+@pytest.mark.job
 def test_samples_and_densities(
     method: Callable[[Path], PosteriorSample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def test_it_is_sbis_loss_with_one_pass_of_the_embedding(tmp_path: Path, monkeypa
     assert net._embedding_net.seen - before == 12
 
 
+@pytest.mark.job
 def test_the_posterior_is_better_than_one_that_is_off() -> None:
     """Theta from a proposal that is not the prior; the flat prior's posterior is known."""
     rng = np.random.default_rng(3)

@@ -87,6 +87,7 @@ def at(log_amplitude: float, slope: float, n: int = 20) -> NDArray[np.float64]:
     return np.tile([log_amplitude, slope], (n, 1))
 
 
+@pytest.mark.job
 def test_it_rarely_warns_of_what_is_like_the_simulations(posterior: Posterior) -> None:
     checks = check_images(posterior, mocks(PRIOR.sample(500, np.random.default_rng(2)), 2))
     # The level is right on average over references; with 80 held-out realisations one may have twice that.
@@ -116,6 +117,7 @@ WRONG: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
+@pytest.mark.job
 def test_it_warns_of_what_the_simulations_are_not(posterior: Posterior, name: str) -> None:
     images = mocks(at(1.0, -2.5), 3)
     assert warned(posterior, images) <= 0.1

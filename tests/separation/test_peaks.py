@@ -88,6 +88,7 @@ def known(cells: tuple[int, ...] = (32, 32)) -> tuple[dict[str, Any], Maps]:
 
 
 @pytest.mark.parametrize("cells", [(32, 32), (16, 16, 4)])
+@pytest.mark.job
 def test_scores_of_what_is_known(cells: tuple[int, ...]) -> None:
     scores, maps = known(cells)
     found = scores["lines"]["ha"]
@@ -123,6 +124,7 @@ def test_scores_of_what_is_known(cells: tuple[int, ...]) -> None:
     assert scores["maps"] == 40
 
 
+@pytest.mark.job
 def test_signal_and_noise_are_equal_somewhere_only_with_noise() -> None:
     scores, maps = known()
     assert "equal" in scores["lines"]["ha"]
@@ -131,6 +133,7 @@ def test_signal_and_noise_are_equal_somewhere_only_with_noise() -> None:
     assert {p["of"] for p in clean["lines"]["ha"]["peaks"]["itself"]} == {"map"}
 
 
+@pytest.mark.job
 def test_power_of_draws_is_the_mean_of_theirs() -> None:
     scores, maps = known()
     assert "power_of_draws" not in scores["lines"]["ha"]
@@ -142,6 +145,7 @@ def test_power_of_draws_is_the_mean_of_theirs() -> None:
     np.testing.assert_allclose([found["off"], found["off_68"]], 4.0, rtol=1e-5)
 
 
+@pytest.mark.job
 def test_without_a_map_the_power_of_the_others_is_answered() -> None:
     _, maps = known()
     two = np.concatenate([maps.true[:1], 2 * maps.true[:1]])

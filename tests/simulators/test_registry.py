@@ -69,6 +69,7 @@ def test_the_folder_beside_comes_before_the_path(folder: Path, monkeypatch: pyte
     del sys.modules["mine"]
 
 
+@pytest.mark.job
 def test_an_edit_of_the_source_changes_the_fingerprint(folder: Path) -> None:
     simulator = build({"kind": "mine:Mine"}, folder)
     before = fingerprint(simulator)

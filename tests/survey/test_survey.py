@@ -55,6 +55,7 @@ def survey() -> SkaLowSurvey:
     return SkaLowSurvey(SkaLow(integration=COARSE), (16, 16, 32), (8.0, 8.0, 4.0), (7.0, 9.0))
 
 
+@pytest.mark.job
 def test_coverage_agrees_with_tools21cm() -> None:
     with np.errstate():
         import tools21cm
@@ -85,6 +86,7 @@ def test_coverage_is_symmetric(n_cells: int) -> None:
     assert (time > 0).sum() > n_cells
 
 
+@pytest.mark.job
 def test_coarse_sampling_is_close_to_ten_seconds() -> None:
     fine, coarse = (uv_time(SkaLow(integration=step), 32, 128.0, 8.0) for step in (10.0, COARSE))
     np.testing.assert_array_equal(coarse > 0, fine > 0)
@@ -239,6 +241,7 @@ def test_skao_table_is_that_of_tools21cm() -> None:
         system_flux(SkaLow(), 29.0)
 
 
+@pytest.mark.job
 def test_import_and_tracks_leave_no_trace(tmp_path: Path) -> None:
     """No torch for the settings; no file, no output and no change of numpy's warnings by the tracks."""
     code = (

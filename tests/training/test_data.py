@@ -134,6 +134,7 @@ def test_the_next_epoch_of_rows_on_disk_has_its_own_order(tmp_path: Path, monkey
         assert torch.equal(torch.cat([batch[0] for batch in ahead]), expected)
 
 
+@pytest.mark.job
 def test_training_with_a_batch_ahead_gives_the_same_weights_after_a_stop_too(tmp_path: Path) -> None:
     training = training_rows(40, 1)
     training.slow = True

@@ -118,6 +118,7 @@ def test_the_best_are_not_the_last(tmp_path: Path) -> None:
     assert any(not torch.equal(v, last[f"module.{k}"]) for k, v in module.state_dict().items())
 
 
+@pytest.mark.job
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     first, record = fitted(tmp_path / "a")
     torch.manual_seed(99)
@@ -132,6 +133,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("steps", "stop", "error"), [(100, 11, KeyboardInterrupt), (336, 61, RuntimeError), (336, 62, KeyboardInterrupt)]
 )
+@pytest.mark.job
 def test_a_fit_that_was_stopped_ends_with_the_same_weights(
     tmp_path: Path, steps: int, stop: int, error: type[BaseException]
 ) -> None:

@@ -120,6 +120,7 @@ def test_few_samples_do_not_make_ranks_uneven() -> None:
     assert 0.02 < np.mean(np.array(p) < 0.05) < 0.1
 
 
+@pytest.mark.job
 def test_the_false_alarm_rate_is_the_level() -> None:
     rng = np.random.default_rng(3)
     alarms = [
@@ -230,6 +231,7 @@ def truncated(toy: Toy, seed: int, truths: int = 400) -> tuple[NDArray[np.float6
 
 
 @pytest.mark.parametrize("tries", [50, 1])
+@pytest.mark.job
 def test_a_right_posterior_is_calibrated_inside_a_truncated_prior(tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By rejection, and by resampling where that would take too long."""
     monkeypatch.setattr(many, "TRIES", tries)

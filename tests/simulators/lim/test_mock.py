@@ -105,6 +105,7 @@ def test_a_slab_mock() -> None:
     assert not np.array_equal(made["ha"], simulator.simulate(theta, 8)["ha"])
 
 
+@pytest.mark.job
 def test_mean_intensity_is_the_analytic_integral() -> None:
     """Of the mass function, over many maps; without scatter, which would not change it."""
     simulator = mock(**SLAB, parameters=["A_HA", "SCATTER"], rows_per_realisation=1)
