@@ -11,8 +11,10 @@ from typing import Any
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, whole_file
 
+#: Pixels in an inch of a figure.
+DOTS_PER_INCH = 150
 #: How figures are written.
-SAVED: dict[str, Any] = {"bbox_inches": "tight", "dpi": 150}
+SAVED: dict[str, Any] = {"bbox_inches": "tight", "dpi": DOTS_PER_INCH}
 
 
 def keep_matplotlib_out_of_home() -> None:

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing beside it: sections of text, tables and figures, and the template that sets them."""
+"""One HTML page that needs nothing beside it: sections of text, tables and pictures, and how they are set."""
 
 import base64
 import hashlib
@@ -10,11 +10,14 @@ from typing import ClassVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eorinfer.report.cells import Cell, Shown, is_numeric, shown
+from eorinfer.figures.style import DOTS_PER_INCH
+from eorinfer.report.cells import Cell, is_numeric
 
 HERE = Path(__file__).parent
 #: Pixels across from which a picture has panels that a narrow screen must not shrink.
 WIDE = 1500
+#: Pixels of a page in an inch.
+PIXELS_PER_INCH = 96
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,11 @@ class Table:
     Attributes
     ----------
     columns
-        Their heads.
+        Heads of the columns.
     rows
-        Each as long as `columns`; the first cell names the row.
+        Cells, each row as long as `columns`; the first cell names the row.
     title, caption
-        Above it; may be empty.
+        Lines above it; may be empty.
     """
 
     kind: ClassVar[str] = "table"
@@ -38,15 +41,9 @@ class Table:
     caption: str = ""
 
     @property
-    def cells(self) -> list[list[Shown]]:
-        """What is shown."""
-        return [[shown(cell) for cell in row] for row in self.rows]
-
-    @property
     def numeric(self) -> list[bool]:
         """For each column whether it is sorted by numbers."""
-        cells = self.cells
-        return [is_numeric([row[i] for row in cells]) for i in range(len(self.columns))]
+        return [is_numeric([row[i] for row in self.rows]) for i in range(len(self.columns))]
 
 
 @dataclass(frozen=True)
@@ -55,11 +52,6 @@ class Facts:
 
     kind: ClassVar[str] = "facts"
     entries: Mapping[str, Cell]
-
-    @property
-    def shown(self) -> dict[str, Shown]:
-        """What is shown."""
-        return {name: shown(value) for name, value in self.entries.items()}
 
 
 @dataclass(frozen=True)
@@ -71,9 +63,11 @@ class Picture:
     source
         ``data:`` URI.
     alt
-        For those who do not see it.
+        Text for those who do not see it.
     title, caption
-        Above and below it; may be empty.
+        Lines above and below it; may be empty.
+    width
+        Pixels of the page at the size that it was drawn for; 0 if unknown.
     wide
         Whether it has panels side by side, which a narrow screen scrolls instead of shrinking them.
     """
@@ -83,32 +77,24 @@ class Picture:
     alt: str
     title: str = ""
     caption: str = ""
+    width: int = 0
     wide: bool = False
 
     @classmethod
-    def of(cls, png: bytes, alt: str, title: str = "", caption: str = "") -> "Picture":
-        """From the content of a PNG file."""
-        width = int.from_bytes(png[16:20], "big")  # of its header
+    def from_png(cls, png: bytes, alt: str, title: str = "", caption: str = "", wide: bool | None = None) -> "Picture":
+        """Embed the content of a PNG file; `wide` is by default told from its pixels."""
+        across = int.from_bytes(png[16:20], "big")  # of its header
         source = "data:image/png;base64," + base64.b64encode(png).decode()
-        return cls(source, alt, title, caption, wide=width > WIDE)
+        width = round(across * PIXELS_PER_INCH / DOTS_PER_INCH)
+        return cls(source, alt, title, caption, width, across > WIDE if wide is None else wide)
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """An SVG of `eorinfer.report.drawings`, drawn in the page's own colours."""
+class Pictures:
+    """Pictures side by side, as many as there is room for."""
 
-    kind: ClassVar[str] = "drawing"
-    svg: Markup
-    caption: str = ""
-    wide: bool = False
-
-
-@dataclass(frozen=True)
-class Drawings:
-    """Drawings side by side, as many as there is room for."""
-
-    kind: ClassVar[str] = "drawings"
-    each: Sequence[Drawing]
+    kind: ClassVar[str] = "pictures"
+    pictures: Sequence[Picture]
     caption: str = ""
 
 
@@ -137,7 +123,7 @@ class Code:
     label: str
 
 
-Block = Table | Facts | Picture | Drawing | Drawings | Text | Notes | Code
+Block = Table | Facts | Picture | Pictures | Text | Notes | Code
 
 
 @dataclass(frozen=True)
@@ -164,17 +150,17 @@ class Page:
     Attributes
     ----------
     title, subtitle
-        What it is about.
+        Heading, and a line on what was simulated and observed.
     facts
-        At a glance, below the title.
-    warnings
-        What a reader must know before trusting the rest.
+        Results at a glance, below the title.
     sections
-        In order.
-    lacking
-        What is not there.
+        Sections in order.
+    warnings
+        Sentences that a reader must know before trusting the rest.
+    missing
+        Steps that were not done, with their commands.
     written
-        When and by which version.
+        Time of writing, and version.
     """
 
     title: str
@@ -182,12 +168,12 @@ class Page:
     facts: Facts
     sections: Sequence[Section]
     warnings: Sequence[str] = field(default=())
-    lacking: Sequence[MissingStep] = field(default=())
+    missing: Sequence[MissingStep] = field(default=())
     written: str = ""
 
 
 def render(page: Page) -> str:
-    """The page as HTML. All text is escaped, and of scripts only the page's own may run.
+    """Write the page as HTML. All text is escaped, and of scripts only the page's own may run.
 
     What a browser may load is settled by a Content-Security-Policy: pictures out of the page itself, and no address.
     """

@@ -1,4 +1,4 @@
-"""What the steps of a run left in its folder, read without the config and without torch."""
+"""Read what the steps of a run left in its folder, without the simulator and without torch."""
 
 import tomllib
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from eorinfer.core.samples import Samples
 from eorinfer.report.scores import FILE as CONTEST
 from eorinfer.report.scores import Contest
 
-#: Chains that the steps write, in the order of drawing.
+#: Names of the chains that the steps write, in the order of drawing.
 CHAINS = ("npe", "field-flow", "mcmc")
-#: Methods that sample a chain, and its file's name.
+#: File name of the chain of each method that samples one.
 SAMPLED = {"mcmc": "mcmc", "field_flow": "field-flow"}
-#: Descriptions of what is trained besides the posteriors of the rounds.
+#: Descriptions of networks that are trained besides the posteriors of the rounds.
 MODELS = ("field/field.json", "separator/separator.json", "contest/*/posterior/posterior.json")
 
 
 def read_chains(out: Path, others: bool = False) -> dict[str, Samples]:
-    """The chains of the steps by name, and after them `others` that somebody put beside them."""
+    """Read the chains of the steps by name, and after them `others` that somebody put beside them."""
     names = [name for name in CHAINS if (out / "chains" / f"{name}.txt").exists()]
     if others:
         there = {path.name.removesuffix(".paramnames") for path in (out / "chains").glob("*.paramnames")}
@@ -36,73 +36,74 @@ def read_chains(out: Path, others: bool = False) -> dict[str, Samples]:
 
 
 def corners(chains: dict[str, Samples], names: Sequence[str]) -> dict[str, list[Samples]]:
-    """Which chains go into which corner plot.
+    """Sort chains into corner plots.
 
     Parameters
     ----------
     chains
-        By name.
+        Chains by name.
     names
-        All parameters of the run.
+        Names of all parameters of the run.
 
     Returns
     -------
     dict
-        By the name of the picture: ``corner`` with all chains of all parameters, and ``corner-NAME`` for each chain
-        of some of them, or of none (a neutral fraction).
+        Chains by the name of the picture: ``corner`` has all chains of all parameters, ``corner-NAME`` a chain of
+        some parameters or of another quantity (a neutral fraction).
     """
-    whole = [one for one in chains.values() if one.names == list(names)]
-    found = {"corner": whole} if whole else {}
-    for name, one in chains.items():
-        if one.names != list(names):
-            found[f"corner-{name}"] = [one, *(w.only(one.names) for w in whole if set(one.names) <= set(w.names))]
-    return found
+    whole = [chain for chain in chains.values() if chain.names == list(names)]
+    pictures = {"corner": whole} if whole else {}
+    for name, chain in chains.items():
+        if chain.names != list(names):
+            others = [w.only(chain.names) for w in whole if set(chain.names) <= set(w.names)]
+            pictures[f"corner-{name}"] = [chain, *others]
+    return pictures
 
 
 def true_values(truth: dict[str, float] | None, samples: Samples) -> NDArray[np.float64] | None:
-    """True values (P,) of a chain's parameters; None where one is not known."""
+    """Pick the true values (P,) of a chain's parameters; None if one is not known."""
     names = samples.names
     return np.array([truth[name] for name in names]) if truth and set(names) <= truth.keys() else None
 
 
 def read_rounds(out: Path) -> list[dict[str, Any]]:
-    """Facts of the posterior of each round: simulations, volume, fits, seconds."""
+    """Read the facts of each round's posterior: simulations, volume, fits, seconds."""
     return [read_json(path)["facts"] for path in sorted((out / "rounds").glob("*/posterior/posterior.json"))]
 
 
 def read_sampled(out: Path) -> dict[str, dict[str, Any] | None]:
-    """Steps, convergence and seconds of each method that samples a chain; None where there is none."""
+    """Read steps, convergence and seconds of each method that samples a chain; None if it has not run."""
     return {method: _json(out / "chains" / f"{name}.json") or None for method, name in SAMPLED.items()}
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """All that a folder holds, read once; None or empty where a step has not been.
+    """Contents of a run folder, read once; None or empty for a step that was not run.
 
     Attributes
     ----------
     out
-        The folder.
+        Path of the folder.
     config_text, config
-        ``config.toml``, as it stands and read.
+        ``config.toml`` as text, and its tables.
     observation
-        Of the run.
+        Observed cube of the run.
     chains
-        By name, those of others included.
+        Posterior samples by name, including chains that others put there.
     validation, summary
-        The JSON files of these names.
+        Contents of the JSON files of these names.
     check
-        What was found when the observation was compared with the simulations.
+        Comparison of the observation with the simulations.
     rounds
         Facts of each round's posterior.
     sampled
         Facts of each sampled chain.
     trained
-        Facts of the flow on the images, of a separator, and of the networks of a contest, by their folder.
+        Facts of the image flow, of a separator, and of the networks of a contest, by their folder.
     bank
-        What it holds.
+        Counts, sizes and reasons of the bank.
     contest
-        Between methods.
+        Contest between methods.
     """
 
     out: Path
@@ -140,7 +141,7 @@ class RunFolder:
         models = {
             str(path.parent.relative_to(out)): read_json(path) for file in MODELS for path in sorted(out.glob(file))
         }
-        found = cls(
+        run = cls(
             out,
             text,
             config,
@@ -155,18 +156,18 @@ class RunFolder:
             BankFacts.of(Bank.open(bank)) if (bank / "bank.json").exists() else None,
             Contest.read(out) if (out / CONTEST).exists() else None,
         )
-        if not (text or found.chains or found.contest):
+        if not (text or run.chains or run.contest):
             raise InputError(f"{out}: holds no run and no contest: no config.toml, no chains and no {CONTEST}")
-        return found
+        return run
 
     @property
     def alarm(self) -> dict[str, Any] | None:
-        """What the field flow found when the observation was compared with the images of its training."""
+        """Comparison of the observation with the images that the image flow was trained on."""
         return (self.sampled["field_flow"] or {}).get("misspecification")
 
     @property
     def only_contest(self) -> bool:
-        """Whether a contest was held in the folder and no run has gone beyond its first simulations."""
+        """Whether the folder has a contest, and no run beyond its first simulations."""
         return self.contest is not None and not (self.rounds or {"npe", "mcmc"} & self.chains.keys())
 
     @property
@@ -176,8 +177,9 @@ class RunFolder:
             return dict(named)
         if self.observation is None or self.observation.theta is None:
             return None
-        names = next((one.names for one in self.chains.values() if len(one.names) == len(self.observation.theta)), [])
-        return dict(zip(names, map(float, self.observation.theta), strict=False)) or None
+        theta = self.observation.theta
+        names = next((chain.names for chain in self.chains.values() if len(chain.names) == len(theta)), [])
+        return dict(zip(names, map(float, theta), strict=False)) or None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The result of a contest between methods, ``benchmark.json``, on the page."""
+"""Contest between methods on the page, read from ``benchmark.json``."""
 
 import json
 from collections.abc import Iterator
@@ -9,22 +9,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
+from eorinfer.report.cells import Plain, cell_from_plain
 from eorinfer.report.page import Block, Code, Notes, Picture, Table, Text
 
 FILE = "benchmark.json"
 
 
-class _Part(BaseModel):
+class _Content(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-class ContestTable(_Part):
-    """A score table."""
+class ContestTable(_Content):
+    """A score table; a text may say a number with its error, ``"1.65 ± 0.09"``."""
 
     title: str
     caption: str = ""
     columns: list[str]
-    rows: list[list[str | int | float | bool | None]]
+    rows: list[list[Plain]]
 
     @model_validator(mode="after")
     def _rows_are_whole(self) -> "ContestTable":
@@ -34,7 +35,7 @@ class ContestTable(_Part):
         return self
 
 
-class ContestFigure(_Part):
+class ContestFigure(_Content):
     """A PNG file in the folder of the contest."""
 
     title: str
@@ -42,19 +43,19 @@ class ContestFigure(_Part):
     file: str
 
 
-class Contest(_Part):
-    """What the page shows of it; further keys are the contest's own.
+class Contest(_Content):
+    """A contest as the page shows it; further keys of the file are the contest's own.
 
     Attributes
     ----------
     title
-        Of the contest.
+        Heading of the page.
     tables, figures, notes
-        Each in order.
+        Score tables, pictures and sentences, in order.
     command
-        That made it.
+        Command that made it.
     config
-        As it was run: text, or a table.
+        Config as it was run: text, or a table.
     """
 
     format: Literal[1]
@@ -83,7 +84,7 @@ class Contest(_Part):
             raise InputError(f"{out / FILE}: {where}: {first['msg']}") from error
 
     def blocks(self, out: Path) -> Iterator[Block]:
-        """Tables, notes and figures, as the page sets them.
+        """Make the tables, notes and pictures of the page.
 
         Raises
         ------
@@ -91,7 +92,8 @@ class Contest(_Part):
             If a figure is no PNG file in the folder.
         """
         for table in self.tables:
-            yield Table(table.columns, table.rows, table.title, table.caption)
+            rows = [[cell_from_plain(value) for value in row] for row in table.rows]
+            yield Table(table.columns, rows, table.title, table.caption)
         if self.notes:
             yield Notes(self.notes)
         for figure in self.figures:
@@ -99,7 +101,7 @@ class Contest(_Part):
             if file.suffix != ".png" or not file.is_file() or not file.resolve().is_relative_to(out.resolve()):
                 raise InputError(f"{out / FILE}: figure {figure.file!r} is no .png file in {out}")
             alt = f"{figure.title}. {figure.caption}"
-            yield Picture.of(file.read_bytes(), alt, figure.title, figure.caption)
+            yield Picture.from_png(file.read_bytes(), alt, figure.title, figure.caption)
         if self.command:
             yield Text(f"Made by: {self.command}")
         if self.config:

@@ -1,4 +1,4 @@
-"""The sections of the page, each from what a run left; those that have nothing have no blocks."""
+"""Sections of the page, each from what a run left; a section without anything to show has no blocks."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,174 +11,201 @@ from eorinfer.core.progress import duration
 from eorinfer.core.samples import Samples
 from eorinfer.figures.corner import COLOURS, corner
 from eorinfer.figures.style import png_bytes
-from eorinfer.report.cells import Cell, minus, to_figures_of
+from eorinfer.report.cells import (
+    Cell,
+    count,
+    interval,
+    measurement,
+    number,
+    several,
+    to_figures_of,
+    words,
+    yes_or_no,
+)
 from eorinfer.report.drawings import CHANNELS, channel_name, slices, training_curves
-from eorinfer.report.page import Block, Code, Drawings, Facts, Picture, Section, Table, Text
+from eorinfer.report.page import Block, Code, Facts, Picture, Pictures, Section, Table, Text
 from eorinfer.report.run_folder import CHAINS, RunFolder, corners, true_values
 from eorinfer.report.summary import summary
 
 
-def sections(found: RunFolder) -> list[Section]:
-    """All sections that have something, in order."""
+def sections(run: RunFolder) -> list[Section]:
+    """Make all sections that have something to show, in order."""
     every = [
-        Section("scores", "Scores of the methods", list(found.contest.blocks(found.out)) if found.contest else []),
-        Section("observation", "Observation", list(_observation(found))),
-        Section("posterior", "Posterior", list(_posterior(found))),
-        Section("calibration", "Calibration", list(_calibration(found))),
-        Section("check", "Is the observation like the simulations?", list(_check(found))),
-        Section("predictive", "Posterior-predictive check", list(_predictive(found))),
-        Section("training", "Training", list(_training(found))),
-        Section("bank", "Simulations", list(_bank(found))),
-        Section("config", "Config", [Code(found.config_text, "config.toml as run")] if found.config_text else []),
-        Section("versions", "Versions", [_versions(found)]),
+        Section("scores", "Scores of the methods", list(run.contest.blocks(run.out)) if run.contest else []),
+        Section("observation", "Observation", list(_observation(run))),
+        Section("posterior", "Posterior", list(_posterior(run))),
+        Section("calibration", "Calibration", list(_calibration(run))),
+        Section("check", "Is the observation like the simulations?", list(_check(run))),
+        Section("predictive", "Posterior-predictive check", list(_predictive(run))),
+        Section("training", "Training", list(_training(run))),
+        Section("bank", "Simulations", list(_bank(run))),
+        Section("config", "Config", [Code(run.config_text, "config.toml as run")] if run.config_text else []),
+        Section("versions", "Versions", [_versions(run)]),
     ]
     return [section for section in every if section.blocks]
 
 
-def _observation(found: RunFolder) -> Iterator[Block]:
-    o = found.observation
+def _observation(run: RunFolder) -> Iterator[Block]:
+    o = run.observation
     if o is None:
         return
     sizes = [f"{size:.4g}" for size in o.cell_size]
     size = " × ".join(sizes if len({*sizes}) > 1 else sizes[:1])
     facts: dict[str, Cell] = {
-        "shape": f"{' × '.join(map(str, o.values.shape))} ({', '.join(o.axes)})",
-        "unit": o.unit or "none",
-        "cell size": f"{size} Mpc" if max(o.cell_size) > 0 else None,
+        "shape": words(f"{' × '.join(map(str, o.values.shape))} ({', '.join(o.axes)})"),
+        "unit": words(o.unit or "none"),
+        "cell size": words(f"{size} Mpc" if max(o.cell_size) > 0 else None),
     }
     if o.field_of_view:
-        facts["field of view"] = f"{o.field_of_view:.4g} degrees"
+        facts["field of view"] = number(o.field_of_view, unit="degrees")
     if o.coordinates:
-        facts["along the line of sight"] = f"{o.coordinates[0]:.5g} to {o.coordinates[-1]:.5g}"
-    facts["kind"] = "observed" if found.truth is None else "mock, true parameters known"
+        facts["along the line of sight"] = words(f"{o.coordinates[0]:.5g} to {o.coordinates[-1]:.5g}")
+    facts["kind"] = words("observed" if run.truth is None else "mock, true parameters known")
     if o.seed is not None:
-        facts["seed"] = str(o.seed)
+        facts["seed"] = words(str(o.seed))
     yield Facts(facts)
     drawn = min(len(o.values), CHANNELS)
-    some = f"{drawn} of {len(o.values)} channels. " if drawn < len(o.values) else ""
+    channels = f"{drawn} of {len(o.values)} channels. " if drawn < len(o.values) else ""
     middle = "Slices through the middle of each cube. " if o.values.ndim > 3 else ""
-    yield Drawings(slices(o), f"{some}{middle}Colours span the central 99% of the values.")
+    yield Pictures(slices(o), f"{channels}{middle}Colours span the central 99% of the values.")
     yield Table(
         ["channel", "mean", "standard deviation", "smallest", "largest"],
         [
-            [channel_name(o, c), *(float(f(cube)) for f in (np.mean, np.std, np.min, np.max))]
+            [words(channel_name(o, c)), *(number(float(f(cube))) for f in (np.mean, np.std, np.min, np.max))]
             for c, cube in enumerate(o.values)
         ],
         caption=f"Values{f' in {o.unit}' if o.unit else ''}, over all cells of each channel.",
     )
 
 
-def _posterior(found: RunFolder) -> Iterator[Block]:
-    if not found.chains:
+def _posterior(run: RunFolder) -> Iterator[Block]:
+    if not run.chains:
         return
-    names = max((one.names for one in found.chains.values()), key=len)
-    drawn = _drawn(found)
-    for name, some in corners(drawn, names).items():
-        labels = ", ".join(one.label for one in some)
-        yield Picture.of(
-            _corner(found, name, drawn, some),
-            f"Corner plot of {', '.join(some[0].names)}: {labels}",
+    names = max((chain.names for chain in run.chains.values()), key=len)
+    drawn = _drawn(run)
+    for name, chains in corners(drawn, names).items():
+        labels = ", ".join(chain.label for chain in chains)
+        yield Picture.from_png(
+            _corner(run, name, drawn, chains),
+            f"Corner plot of {', '.join(chains[0].names)}: {labels}",
             caption="Contours hold 68% and 95%. Axes span the prior."
-            + (" Dashed: true parameters." if true_values(found.truth, some[0]) is not None else "")
-            + (f" {len(drawn)} of {len(found.chains)} posteriors are drawn." if len(drawn) < len(found.chains) else ""),
+            + (" Dashed: true parameters." if true_values(run.truth, chains[0]) is not None else "")
+            + (f" {len(drawn)} of {len(run.chains)} posteriors are drawn." if len(drawn) < len(run.chains) else ""),
         )
-    content = summary(found.chains, found.truth, {})["posteriors"]
-    called = _labels(found.chains)
-    rows = []
-    for name, one in content.items():
-        for parameter, p in one["parameters"].items():
-            value = [to_figures_of(p[key], p["std"]) for key in ("mean", "std")]
-            spans = [" to ".join(to_figures_of(v, p["std"]) for v in p[f"interval_{level}"]) for level in (68, 95)]
-            row: list[Cell] = [parameter, called[name], *value, *spans, p["std_over_prior"]]
-            rows.append([*row, p.get("truth"), p.get("bias_sigma")] if found.truth else row)
-    columns = ["parameter", "method", "mean", "std", "68%", "95%", "std / prior"]
+    content = summary(run.chains, run.truth, {})["posteriors"]
+    labels_by_name = _labels(run.chains)
+    rows: list[tuple[str, list[Cell]]] = []
+    for name, posterior in content.items():
+        for parameter, p in posterior["parameters"].items():
+            row = [words(parameter), words(labels_by_name[name])]
+            row += [to_figures_of(p[key], p["std"]) for key in ("mean", "std")]
+            row += [interval(*p[f"interval_{level}"], p["std"]) for level in (68, 95)]
+            row += [number(p["std_over_prior"])]
+            row += [number(p.get("truth")), number(p.get("bias_sigma"))] if run.truth else []
+            rows.append((parameter, row))
     rows.sort(key=lambda row: names.index(row[0]) if row[0] in names else len(names))
     yield Table(
-        columns + (["truth", "bias [σ]"] if found.truth else []),
-        rows,
+        ["parameter", "method", "mean", "std", "68%", "95%", "std / prior"]
+        + (["truth", "bias [σ]"] if run.truth else []),
+        [row for _, row in rows],
         "What the posteriors say",
-        "Intervals are central. std / prior: over the prior's standard deviation. "
-        + ("Bias: mean minus truth, in standard deviations of the posterior." if found.truth else ""),
+        "Intervals are central. std / prior: over the prior's standard deviation, so that 1 means nothing was learned. "
+        + ("Bias: mean minus truth, in standard deviations of the posterior." if run.truth else ""),
     )
-    if not found.only_contest:
-        yield _methods(found, content, called)
+    if not run.only_contest:
+        yield _methods(run, content, labels_by_name)
 
 
-def _methods(found: RunFolder, content: dict[str, Any], labels: dict[str, str]) -> Table:
-    """What each chain cost, and whether it is long enough."""
+def _methods(run: RunFolder, content: dict[str, Any], labels: dict[str, str]) -> Table:
+    """Make the table of what each chain cost, and whether it is long enough."""
     facts: dict[str, dict[str, Any]] = {
-        "npe": {"seconds": sum(r["seconds"] for r in found.rounds) or None},
-        "mcmc": found.sampled["mcmc"] or {},
-        "field-flow": found.sampled["field_flow"] or {},
+        "npe": {"seconds": sum(r["seconds"] for r in run.rounds) or None},
+        "mcmc": run.sampled["mcmc"] or {},
+        "field-flow": run.sampled["field_flow"] or {},
     }
     rows: list[list[Cell]] = []
-    for name, one in content.items():
-        its = facts.get(name, {})
-        seconds = its.get("seconds")
+    for name, posterior in content.items():
+        chain = facts.get(name, {})
+        seconds = chain.get("seconds")
         seconds = sum(seconds.values()) if isinstance(seconds, dict) else seconds
-        if name == "field-flow" and seconds is not None and "field" in found.trained:
-            seconds += found.trained["field"].get("seconds", 0.0)
-        long = its["steps"] / its["autocorrelation_time"] if its.get("autocorrelation_time") else None
-        rows.append([labels[name], one["samples"], one["volume"], long, its.get("converged"), seconds])
+        if name == "field-flow" and seconds is not None and "field" in run.trained:
+            seconds += run.trained["field"].get("seconds", 0.0)
+        lengths = chain["steps"] / chain["autocorrelation_time"] if chain.get("autocorrelation_time") else None
+        rows.append(
+            [
+                words(labels[name]),
+                count(posterior["samples"]),
+                number(posterior["volume"]),
+                number(lengths),
+                yes_or_no(chain.get("converged")),
+                number(seconds),
+            ]
+        )
     return Table(
         ["method", "samples", "volume", "steps / τ", "converged", "seconds"],
         rows,
         "What they cost",
-        "Volume: square root of the covariance's determinant. A chain counts as converged from 50 autocorrelation "
-        "times τ. Seconds of training and sampling, without simulating.",
+        "Volume: square root of the covariance's determinant, smaller is tighter. A chain counts as converged from 50 "
+        "autocorrelation times τ. Seconds of training and sampling, without simulating.",
     )
 
 
-def _drawn(found: RunFolder) -> dict[str, Samples]:
-    """All chains; or those of the run alone, where there are more than one can tell apart."""
-    if len(found.chains) <= len(COLOURS):
-        return found.chains
+def _drawn(run: RunFolder) -> dict[str, Samples]:
+    """Choose all chains; or those of the run alone, where there are more than one can tell apart."""
+    if len(run.chains) <= len(COLOURS):
+        return run.chains
     # A contest has drawn those that it compares.
-    return {name: one for name, one in found.chains.items() if name in CHAINS and not found.only_contest}
+    return {name: chain for name, chain in run.chains.items() if name in CHAINS and not run.only_contest}
 
 
-def _corner(found: RunFolder, name: str, drawn: dict[str, Samples], some: Sequence[Samples]) -> bytes:
-    """The picture of the step `plot`, or a new one where a chain has been added or is newer."""
-    file = found.out / f"{name}.png"
-    chains = [found.out / "chains" / f"{chain}.txt" for chain in drawn]
+def _corner(run: RunFolder, name: str, drawn: dict[str, Samples], chains: Sequence[Samples]) -> bytes:
+    """Read the picture of the step `plot`, or draw a new one where a chain has been added or is newer."""
+    file = run.out / f"{name}.png"
+    written = [run.out / "chains" / f"{chain}.txt" for chain in drawn]
     if (
         drawn.keys() <= {*CHAINS}
         and file.exists()
-        and all(chain.stat().st_mtime <= file.stat().st_mtime for chain in chains)
+        and all(chain.stat().st_mtime <= file.stat().st_mtime for chain in written)
     ):
         return file.read_bytes()
-    return png_bytes(corner(*some, truth=true_values(found.truth, some[0])))
+    return png_bytes(corner(*chains, truth=true_values(run.truth, chains[0])))
 
 
 def _labels(chains: dict[str, Samples]) -> dict[str, str]:
-    """Of each chain; with its file's name where two have the same one."""
-    labels = [one.label for one in chains.values()]
+    """Label each chain; with its file's name where two have the same label."""
+    labels = [chain.label for chain in chains.values()]
     return {
-        name: one.label if labels.count(one.label) == 1 else f"{one.label} ({name})" for name, one in chains.items()
+        name: chain.label if labels.count(chain.label) == 1 else f"{chain.label} ({name})"
+        for name, chain in chains.items()
     }
 
 
-def _calibration(found: RunFolder) -> Iterator[Block]:
-    v = found.validation
+def _calibration(run: RunFolder) -> Iterator[Block]:
+    v = run.validation
     if not v:
         return
-    method = "field flow" if v.get("method") == "field-flow" else "NPE"
+    method = "image flow" if v.get("method") == "field-flow" else "NPE"
     left_out = f" {v['left_out']} more are left out: their chains are too short." if v.get("left_out") else ""
     yield Text(f"{method}: {v['verdict']}. Tested on {v['truths']} {v['source']}.{left_out}")
-    if (found.out / "validation.png").exists():
-        yield Picture.of(
-            (found.out / "validation.png").read_bytes(),
+    if (run.out / "validation.png").exists():
+        yield Picture.from_png(
+            (run.out / "validation.png").read_bytes(),
             f"Ranks, coverage, TARP, widths and recovery of {v['truths']} truths. {v['verdict']}",
         )
     gain, loss = v["information_gain"], v["held_out_negative_log_likelihood"]
     yield Facts(
         {
-            "information gained over the prior": minus(f"{gain['mean']:.2f} ± {gain['error']:.2f} nats"),
-            "−ln q(θ|x) at held-out truths": minus(f"{loss['mean']:.2f} ± {loss['error']:.2f}"),
+            "information gained over the prior": measurement(gain["mean"], gain["error"], unit="nats"),
+            "−ln q(θ|x) at held-out truths": measurement(loss["mean"], loss["error"]),
         }
     )
     tests = [
-        [t["quantity"], t["test"].replace("kolmogorov-smirnov", "Kolmogorov-Smirnov"), t["p"], t["p_holm"]]
+        [
+            words(t["quantity"]),
+            words(t["test"].replace("kolmogorov-smirnov", "Kolmogorov-Smirnov")),
+            number(t["p"]),
+            number(t["p_holm"]),
+        ]
         for t in v["tests"]
     ]
     yield Table(["quantity", "test", "p", "p after Holm"], tests, "Tests", f"It fails below {v['level']:g} after Holm.")
@@ -190,12 +217,12 @@ def _calibration(found: RunFolder) -> Iterator[Block]:
         "inside 68%": "inside_68",
         "inside 95%": "inside_95",
     }
-    rows = [[name, *(its[key] for key in keys.values())] for name, its in v["recovery"].items()]
+    rows = [[words(name), *(number(scores[key]) for key in keys.values())] for name, scores in v["recovery"].items()]
     yield Table(["parameter", *keys], rows, "Recovery of the truths", "Pull: (mean − truth) / std. Prior: its std.")
     widths = [
-        [name, label, ratio["median"], one["observations"]]
-        for label, one in v["widths_over"].items()
-        for name, ratio in one["std"].items()
+        [words(name), words(label), number(ratio["median"]), count(over["observations"])]
+        for label, over in v["widths_over"].items()
+        for name, ratio in over["std"].items()
     ]
     if widths:
         yield Table(
@@ -203,76 +230,81 @@ def _calibration(found: RunFolder) -> Iterator[Block]:
         )
 
 
-def _check(found: RunFolder) -> Iterator[Block]:
-    if found.check is not None:
-        c, false = found.check, _false_alarms(found, "npe")
+def _check(run: RunFolder) -> Iterator[Block]:
+    if run.check is not None:
+        c, false_alarms = run.check, _false_alarms(run, "npe")
         word = "unlike" if c["unlike"] else "like"
         yield Text(_sentence(c.get("line", f"the observation is {word} the simulations (p = {c['p']:.2g})")))
-        yield Facts({"p of its statistics": c["p_statistics"], "p of what the networks read": c["p_features"]} | false)
+        p_values = {"p of its statistics": "p_statistics", "p of what the networks read": "p_features"}
+        yield Facts({name: number(c[key]) for name, key in p_values.items()} | false_alarms)
         yield Table(
             ["statistic", "observation − simulations [σ]"],
-            [list(pair) for pair in c["deviations_sigma"].items()],
+            [[words(name), number(sigma)] for name, sigma in c["deviations_sigma"].items()],
             "Statistics that are furthest off",
             "At the best parameters that the posterior allows.",
         )
-    if found.alarm is not None:
-        yield Text(_sentence(f"field flow: {found.alarm['line']}"))
-        yield Facts({"p of all scales": found.alarm["p"]} | _false_alarms(found, "field-flow"))
+    if run.alarm is not None:
+        yield Text(_sentence(f"image flow: {run.alarm['line']}"))
+        yield Facts({"p of all scales": number(run.alarm["p"])} | _false_alarms(run, "field-flow"))
         yield Table(
             ["scale", "observation − images of training [σ]", "p"],
-            [[one["name"], one["deviation_sigma"], one["p"]] for one in found.alarm["scales"]],
-            "ln p(x | y) of the field flow, by scale",
-            "At the posterior's mean, among images that training held out: too low has structure that these lack, too "
-            "high is too smooth.",
+            [
+                [words(scale["name"]), number(scale["deviation_sigma"]), number(scale["p"])]
+                for scale in run.alarm["scales"]
+            ],
+            "ln p(x | y) of the image flow, by scale",
+            "At the posterior's mean, among images that training held out. Too low: the observation has structure that "
+            "they do not have. Too high: it is smoother than they are.",
         )
 
 
-def _false_alarms(found: RunFolder, method: str) -> dict[str, Cell]:
-    """How many truths it would warn of, where this method was validated."""
-    v = found.validation
-    false = (v.get("misspecification") or {}).get("false_alarms") if v.get("method", "npe") == method else None
-    return {} if false is None else {"truths it would warn of": f"{false:.1%}"}
+def _false_alarms(run: RunFolder, method: str) -> dict[str, Cell]:
+    """Give the share of truths that the check would warn of, where this method was validated."""
+    v = run.validation
+    share = (v.get("misspecification") or {}).get("false_alarms") if v.get("method", "npe") == method else None
+    return {} if share is None else {"truths it would warn of": number(share, ".1%")}
 
 
-def _predictive(found: RunFolder) -> Iterator[Block]:
-    file = found.out / "predictive.png"
+def _predictive(run: RunFolder) -> Iterator[Block]:
+    file = run.out / "predictive.png"
     if not file.exists():
         return
-    told = found.summary.get("predictive")
-    says = (
-        f"{told['simulations']} simulations at posterior samples: the observed power is inside their central 95% in "
-        f"{told['bins_inside_95']:.0%} of the bins."
-        if told
+    check = run.summary.get("predictive")
+    sentence = (
+        f"{check['simulations']} simulations at posterior samples: the observed power is inside their central 95% in "
+        f"{check['bins_inside_95']:.0%} of the bins."
+        if check
         else ""
     )
-    yield Picture.of(file.read_bytes(), f"Power spectrum of simulations at posterior samples and observed. {says}")
-    if says:
-        yield Text(says)
+    alt = f"Power spectrum of simulations at posterior samples and observed. {sentence}"
+    yield Picture.from_png(file.read_bytes(), alt)
+    if sentence:
+        yield Text(sentence)
 
 
-def _training(found: RunFolder) -> Iterator[Block]:
+def _training(run: RunFolder) -> Iterator[Block]:
     curves = [
-        training_curves(f"round {facts['round']}", [fit["history"] for fit in facts["fits"]]) for facts in found.rounds
+        training_curves(f"round {facts['round']}", [fit["history"] for fit in facts["fits"]]) for facts in run.rounds
     ]
-    for folder, facts in found.trained.items():
+    for folder, facts in run.trained.items():
         if "history" in facts:  # of a separator
             curves.append(training_curves("separation of lines", [facts["history"]]))
         elif isinstance(facts["fits"], dict):
             curves += [
-                training_curves(f"field flow, {stage}", [fit["history"]]) for stage, fit in facts["fits"].items()
+                training_curves(f"image flow, {stage}", [fit["history"]]) for stage, fit in facts["fits"].items()
             ]
         else:
             curves.append(training_curves(folder.split("/")[1], [fit["history"] for fit in facts["fits"]]))
     if curves:
-        yield Drawings(curves, "Solid: validation, dashed: training. The dot is the lowest loss in validation.")
-    if not found.rounds:
+        yield Pictures(curves, "Solid: validation, dashed: training. The dot is the lowest loss in validation.")
+    if not run.rounds:
         return
     rows: list[list[Cell]] = []
-    for facts in found.rounds:
+    for facts in run.rounds:
         left_out = sum(facts["left_out"].values())
-        losses = minus(", ".join(f"{fit['validation_loss']:.3f}" for fit in facts["fits"]))
-        counts = [facts[key] for key in ("simulations", "training_rows", "validation_rows")]
-        rows.append([str(facts["round"]), *counts, left_out, facts["volume"], losses, facts["seconds"]])
+        losses = several([fit["validation_loss"] for fit in facts["fits"]], ".3f")
+        counts = [count(n) for n in (*map(facts.get, ("simulations", "training_rows", "validation_rows")), left_out)]
+        rows.append([words(str(facts["round"])), *counts, number(facts["volume"]), losses, number(facts["seconds"])])
     columns = ["round", "simulations", "to train", "to validate", "left out", "share of the prior", "loss", "seconds"]
     yield Table(
         columns,
@@ -282,57 +314,70 @@ def _training(found: RunFolder) -> Iterator[Block]:
     )
 
 
-def _bank(found: RunFolder) -> Iterator[Block]:
-    facts = found.bank
+def _bank(run: RunFolder) -> Iterator[Block]:
+    facts = run.bank
     if facts is None:
         return
-    bank, ok = facts.bank, sum(one.counts.get("ok", 0) for one in facts.rounds)
+    bank, ok = facts.bank, sum(r.counts.get("ok", 0) for r in facts.rounds)
     entries: dict[str, Cell] = {
-        "simulator": bank.description["simulator"]["kind"],
-        "fingerprint": bank.fingerprint,
-        "simulations": facts.rows,
-        "failed": facts.rows - ok,
-        "on disk": f"{facts.megabytes:.1f} MB",
-        "seconds each": facts.seconds / facts.rows if facts.rows else None,
-        "in all, on one core": duration(facts.seconds),
+        "simulator": words(bank.description["simulator"]["kind"]),
+        "fingerprint": words(bank.fingerprint),
+        "simulations": count(facts.rows),
+        "failed": count(facts.rows - ok),
+        "on disk": number(facts.megabytes, ".1f", "MB"),
+        "seconds each": number(facts.seconds / facts.rows if facts.rows else None),
+        "in all, on one core": words(duration(facts.seconds)),
     }
     yield Facts(entries)
-    statuses = sorted({status for one in facts.rounds for status in one.counts})
+    statuses = sorted({status for r in facts.rounds for status in r.counts})
     yield Table(
         ["round", "planned", *statuses],
-        [[one.id, one.planned, *(one.counts.get(status, 0) for status in statuses)] for one in facts.rounds],
+        [
+            [words(r.id), count(r.planned), *(count(r.counts.get(status, 0)) for status in statuses)]
+            for r in facts.rounds
+        ],
         "Rounds in the bank",
         "Number 00 are simulations that no round trains on: predictive checks and truths of a validation.",
     )
     if facts.reasons:
-        rows = [[status, message or None, n] for status, message, n in facts.reasons]
+        rows = [[words(status), words(message), count(n)] for status, message, n in facts.reasons]
         yield Table(["status", "reason", "simulations"], rows, "Failures")
-    prior = found.config.get("prior", {})
+    prior = run.config.get("prior", {})
     yield Table(
         ["parameter", "from", "to", "unit", "meaning"],
-        [[p.name, *map(float, prior.get(p.name, (p.low, p.high))), p.unit, p.description] for p in bank.parameters],
+        [
+            [
+                words(p.name),
+                *(number(float(end)) for end in prior.get(p.name, (p.low, p.high))),
+                words(p.unit),
+                words(p.description),
+            ]
+            for p in bank.parameters
+        ],
         "Prior",
         "Flat in this range.",
     )
     yield Table(
         ["array", "shape", "unit"],
-        [[o.name, " × ".join(map(str, o.shape)), o.unit] for o in bank.observables],
+        [[words(o.name), words(" × ".join(map(str, o.shape))), words(o.unit)] for o in bank.observables],
         "Arrays of a simulation",
     )
 
 
-def _versions(found: RunFolder) -> Table:
-    """Of the packages that made the bank, trained the posterior, and wrote this page."""
-    trained = found.out / "posterior" / "posterior.json"
+def _versions(run: RunFolder) -> Table:
+    """List the packages that made the bank, trained the posterior, and wrote this page."""
+    trained = run.out / "posterior" / "posterior.json"
     columns: dict[str, dict[str, str]] = {}
-    if found.bank is not None:
-        columns["bank"] = found.bank.bank.description["packages"]
+    if run.bank is not None:
+        columns["bank"] = run.bank.bank.description["packages"]
     if trained.exists():
         columns["posterior"] = read_json(trained)["packages"]
     columns["this page"] = package_versions()
-    names = dict.fromkeys(name for one in columns.values() for name in one)
-    return Table(["package", *columns], [[name, *(one.get(name) for one in columns.values())] for name in names])
+    names = dict.fromkeys(name for packages in columns.values() for name in packages)
+    rows = [[words(text) for text in (name, *(c.get(name) for c in columns.values()))] for name in names]
+    return Table(["package", *columns], rows)
 
 
 def _sentence(text: str) -> str:
+    """Begin with a capital, and end with a full stop."""
     return f"{text[:1].upper()}{text[1:]}."

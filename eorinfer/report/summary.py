@@ -1,4 +1,4 @@
-"""``summary.json``: what the posteriors say, and what they cost."""
+"""Content of ``summary.json``: what the posteriors say, and what they cost."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +9,18 @@ from eorinfer.core.samples import Samples
 
 
 def summary(chains: dict[str, Samples], truth: Mapping[str, float] | None, facts: dict[str, Any]) -> dict[str, Any]:
-    """Means, widths and areas of each chain, beside facts of the run.
+    """Compute means, widths and volumes of each chain, and join facts of the run.
 
     Parameters
     ----------
     chains
-        Posteriors by name.
+        Posterior samples by name.
     truth
-        Of each parameter by name, or None.
+        True value of each parameter by name, or None.
     facts
-        Added as they are.
+        Entries to add as they are.
     """
-    content: dict[str, Any] = {"posteriors": {name: _one(s, truth) for name, s in chains.items()}}
+    content: dict[str, Any] = {"posteriors": {name: _posterior(s, truth) for name, s in chains.items()}}
     if {"npe", "mcmc"} <= chains.keys():
         npe, mcmc = chains["npe"], chains["mcmc"]
         content["npe_over_mcmc"] = {
@@ -30,7 +30,7 @@ def summary(chains: dict[str, Samples], truth: Mapping[str, float] | None, facts
     return content | facts
 
 
-def _one(samples: Samples, truth: Mapping[str, float] | None) -> dict[str, Any]:
+def _posterior(samples: Samples, truth: Mapping[str, float] | None) -> dict[str, Any]:
     low68, high68 = samples.interval(0.68)
     low95, high95 = samples.interval(0.95)
     rows: dict[str, Any] = {}

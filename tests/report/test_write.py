@@ -110,7 +110,7 @@ def test_steps_that_have_not_been_are_named_with_their_commands(tmp_path: Path) 
     page = unescape((tmp_path / "page.html").read_text())
     for step in ("infer", "mcmc", "validate"):
         assert f"<code>eorinfer {step} '{tmp_path}/a run/config.toml' --out '{tmp_path}/a run'</code>" in page
-    assert re.findall(r'<section id="(.*?)"', page) == ["observation", "bank", "config", "versions", "lacking"]
+    assert re.findall(r'<section id="(.*?)"', page) == ["observation", "bank", "config", "versions", "missing"]
     assert not (tmp_path / "a run/report.html").exists()
 
 
@@ -178,8 +178,8 @@ def test_it_is_seen_whole(run: Path, tab: Browser, width: int, dark: bool) -> No
     assert tab.value("[...document.querySelectorAll('nav a')].map(a => a.hash.slice(1))") == SECTIONS
     assert tab.value("document.documentElement.scrollWidth") == width, "only boxes inside of it are scrolled"
     assert tab.value("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt.length > 20)")
-    assert tab.value("document.querySelectorAll('main svg[role=img]').length") == 3, "one channel, two rounds"
-    assert tab.value("[...document.querySelectorAll('main svg')].every(s => s.getAttribute('aria-label').length > 20)")
+    assert tab.value("document.querySelectorAll('main .side-by-side img').length") == 3, "one channel, two rounds"
+    assert tab.value("document.images.length") == 3 + 3, "corner, calibration, predictive check"
     everything = tab.value("document.querySelectorAll('[id]').length")
     assert everything == tab.value("new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size")
     paper, ink = (
@@ -187,8 +187,8 @@ def test_it_is_seen_whole(run: Path, tab: Browser, width: int, dark: bool) -> No
         for name in ("backgroundColor", "color")
     )
     assert (paper < 0.2 < 0.8 < ink) if dark else (ink < 0.2 < 0.8 < paper)
-    drawn = tab.value("getComputedStyle(document.querySelector('#training svg')).color")
-    assert drawn == tab.value("getComputedStyle(document.body).color"), "drawings follow the page"
+    cards = tab.value("[...document.images].map(i => getComputedStyle(i.closest('.card')).backgroundColor)")
+    assert {*cards} == {"rgb(255, 255, 255)"}, "pictures stand on white"
 
 
 @needs_browser
