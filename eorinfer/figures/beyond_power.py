@@ -1,6 +1,6 @@
-"""Real images beside copies of the same power spectrum, and what likelihoods make of them."""
+"""Figures of real images beside copies with the same power spectrum, and of how likelihoods tell them apart."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,10 @@ from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import pyplot
 from simulators import Observable
 
-#: Bins of the histograms.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Number of bins of the histograms.
 BINS = 30
 
 
@@ -18,23 +21,24 @@ def beyond_power_figure(
     observable: Observable,
     images: dict[str, NDArray[np.float32]],
     scores: dict[str, dict[str, NDArray[np.float64]]],
-) -> Any:
-    """One image of each kind, and for each method by how much it prefers the real image to its copies.
+) -> "Figure":
+    """Draw one image of each kind, and for each method by how much it prefers the real image to its copies.
 
     Parameters
     ----------
     observable
-        Of the images.
+        Cells and unit of the images.
     images
-        (n, C, *cells) by kind, real ones first.
+        Images (n, C, *cells) by kind, real ones first.
     scores
         Log-likelihoods (n,) by method and kind.
     """
     plt = pyplot()
     real, *copies = images
     columns = max(len(images), len(scores))
+    figure: Figure
     figure, axes = plt.subplots(2, columns, figsize=(3.4 * columns, 6.0), squeeze=False, layout="constrained")
-    differences = {method: {name: found[real] - found[name] for name in copies} for method, found in scores.items()}
+    differences = {method: {name: by[real] - by[name] for name in copies} for method, by in scores.items()}
     # The image that is as easy to tell from its copy as most are.
     typical = next(iter(next(iter(differences.values())).values()))
     index = int(np.argsort(typical)[len(typical) // 2])
@@ -46,11 +50,11 @@ def beyond_power_figure(
         axis.set_xticks([])
         axis.set_yticks([])
     figure.colorbar(drawn, ax=axes[0][: len(shown)].tolist(), shrink=0.8, label=observable.unit)
-    for axis, (method, found) in zip(axes[1], differences.items(), strict=False):
-        together = np.concatenate(list(found.values()))
+    for axis, (method, by_copy) in zip(axes[1], differences.items(), strict=False):
+        together = np.concatenate(list(by_copy.values()))
         spread = max(float(np.quantile(np.abs(together), 0.9)), 1e-3)
         edges = np.linspace(-spread, spread, BINS)
-        for name, values in found.items():
+        for name, values in by_copy.items():
             axis.hist(np.clip(values, -spread, spread), edges, histtype="step", label=f"real over {name}")
         axis.axvline(0, color="0.5", linewidth=0.8)
         axis.set_xlabel(f"ln ratio of likelihoods, {method} [nats]", fontsize=9)
@@ -62,7 +66,7 @@ def beyond_power_figure(
 
 
 class Pairs(Protocol):
-    """What is drawn of `eorinfer.studies.equal_power.EqualPower`."""
+    """Attributes of `eorinfer.studies.equal_power.EqualPower` that are drawn."""
 
     @property
     def images(self) -> NDArray[np.float32]: ...
@@ -76,21 +80,24 @@ class Pairs(Protocol):
     def preference(self) -> dict[str, NDArray[np.float64]]: ...
 
 
-def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.float64], pairs: Pairs) -> Any:
-    """The pair that is as easy to tell as most are, its spectra, and how far each method prefers the right conditions.
+def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.float64], pairs: Pairs) -> "Figure":
+    """Draw a typical pair, its spectra, and by how much each method prefers the right conditions.
+
+    The typical pair is the one that the first method tells apart as easily as the median pair.
 
     Parameters
     ----------
     observable, conditions
-        Of the images.
+        Cells and unit of the images, and the parameters that they were made at.
     k
-        (K,) in 1/Mpc, of the spectra's bins.
+        Wavenumbers (K,) of the spectra's bins, 1/Mpc.
     pairs
-        At least one.
+        Pairs of images and scores, at least one.
     """
     plt = pyplot()
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+    figure: Figure
     figure, axes = plt.subplots(
         1, 3 + len(pairs.preference), figsize=(3.2 * (3 + len(pairs.preference)), 3.2), layout="constrained"
     )
@@ -114,9 +121,9 @@ def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.
     axes[2].xaxis.set_major_formatter(ScalarFormatter())
     axes[2].xaxis.set_minor_formatter(NullFormatter())
     axes[2].set_title("$P(k)$, scatter of one observation", fontsize=9)
-    for axis, (method, found) in zip(axes[3:], pairs.preference.items(), strict=True):
-        spread = max(float(np.quantile(np.abs(found), 0.95)), 1e-3)
-        axis.hist(np.clip(found.ravel(), -spread, spread), np.linspace(-spread, spread, BINS), histtype="step")
+    for axis, (method, preference) in zip(axes[3:], pairs.preference.items(), strict=True):
+        spread = max(float(np.quantile(np.abs(preference), 0.95)), 1e-3)
+        axis.hist(np.clip(preference.ravel(), -spread, spread), np.linspace(-spread, spread, BINS), histtype="step")
         axis.axvline(0, color="0.5", linewidth=0.8)
         axis.set_xlabel(f"ln p(own y) - ln p(other's y), {method} [nats]", fontsize=8)
         axis.set_ylabel("images; beyond the ends in the last bins", fontsize=8)

@@ -1,8 +1,8 @@
-"""The calibration page: ranks, coverage, recovery, widths and the check of the observation in one figure."""
+"""Figure of a calibration: ranks, coverage, recovery, widths and the check of the observation."""
 
 import textwrap
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,30 +15,34 @@ from eorinfer.validation.check import Check
 from eorinfer.validation.sharpness import RelativeWidths
 from simulators import Parameter
 
-#: Truths drawn in a recovery panel; more would cover each other.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Number of truths in a recovery panel, at most; more would cover each other.
 SHOWN = 100
-#: Panels side by side.
+#: Number of panels side by side.
 ACROSS = 3
 
 
 @dataclass(frozen=True)
 class CalibrationPage:
-    """What the page shows.
+    """Results that the figure shows.
 
     Attributes
     ----------
     parameters
-        The P parameters.
+        Parameters of the posterior, P of them.
     calibration
-        Ranks and tests.
+        Ranks of the truths, and tests of them.
     theta, samples
-        (B, P) truths and (B, n, P) posterior samples.
+        Truths (B, P) and posterior samples (B, n, P).
     widths
-        Against each reference.
+        Widths over those of each reference.
     check, checks
-        Of the observation and of truths.
+        Comparison of the observation, and of each truth, with the simulations.
     verdict
-        One line.
+        Sentence on the result, one line.
     """
 
     parameters: tuple[Parameter, ...]
@@ -51,16 +55,12 @@ class CalibrationPage:
     verdict: str
 
 
-def calibration_figure(page: CalibrationPage) -> Any:
-    """Draw the page.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+def calibration_figure(page: CalibrationPage) -> "Figure":
+    """Draw all panels."""
     plt = pyplot()
     panels = [_histograms, _ranks, _coverage, _tarp, _widths, _check]
     rows = 2 + -(-len(page.parameters) // ACROSS)
+    figure: Figure
     figure, axes = plt.subplots(
         rows, ACROSS, figsize=(4.3 * ACROSS, 3.6 * rows + 0.7), squeeze=False, layout="constrained"
     )
@@ -79,8 +79,8 @@ def calibration_figure(page: CalibrationPage) -> Any:
     return figure
 
 
-def _histograms(axis: Any, page: CalibrationPage) -> None:
-    """Rank histograms of all parameters, with the scatter that uniform ones have."""
+def _histograms(axis: "Axes", page: CalibrationPage) -> None:
+    """Draw rank histograms of all parameters, with the scatter that uniform ones have."""
     truths = page.calibration.truths
     wrong = {test.quantity for test in page.calibration.tests if test.p_holm < LEVEL}
     highest = 0.0
@@ -98,8 +98,8 @@ def _histograms(axis: Any, page: CalibrationPage) -> None:
     axis.legend(frameon=False, fontsize=8, ncols=1 + len(page.parameters) // 4)
 
 
-def _ranks(axis: Any, page: CalibrationPage) -> None:
-    """Empirical distribution of the ranks, minus the uniform one."""
+def _ranks(axis: "Axes", page: CalibrationPage) -> None:
+    """Draw the empirical distribution of the ranks, minus the uniform one."""
     for i, p in enumerate(page.parameters):
         _deviation(axis, page.calibration.fractions[p.name], _colour(i), f"${p.label}$")
     _band(axis, page)
@@ -107,16 +107,16 @@ def _ranks(axis: Any, page: CalibrationPage) -> None:
     axis.set_title("S shape: width, hump: mean; grey: 99% (Kolmogorov-Smirnov)", fontsize=9)
 
 
-def _coverage(axis: Any, page: CalibrationPage) -> None:
-    """Expected coverage of the regions of highest density."""
+def _coverage(axis: "Axes", page: CalibrationPage) -> None:
+    """Draw the expected coverage of the regions of highest density."""
     _deviation(axis, 1 - page.calibration.fractions[COVERAGE], COLOURS[0], "highest density")
     _band(axis, page)
     axis.set(xlabel="credibility", ylabel="expected coverage $-$ credibility", xlim=(0, 1))
     axis.set_title("above 0: too wide, below: too narrow", fontsize=10)
 
 
-def _tarp(axis: Any, page: CalibrationPage) -> None:
-    """TARP: the exact curve of the ranks, and sbi's in bins."""
+def _tarp(axis: "Axes", page: CalibrationPage) -> None:
+    """Draw TARP: the exact curve of the ranks, and sbi's in bins."""
     _deviation(axis, page.calibration.fractions[TARP], COLOURS[0], "TARP")
     credibility, coverage = page.calibration.tarp.T
     axis.plot(credibility, coverage - credibility, ".", color=COLOURS[1], ms=4, label="sbi, binned")
@@ -126,30 +126,30 @@ def _tarp(axis: Any, page: CalibrationPage) -> None:
     axis.legend(frameon=False, fontsize=8)
 
 
-def _widths(axis: Any, page: CalibrationPage) -> None:
-    """Widths over those of the references, one point an observation."""
+def _widths(axis: "Axes", page: CalibrationPage) -> None:
+    """Draw widths over those of the references, one point for each observation."""
     axis.set_title("widths over those of a reference", fontsize=10)
     if not page.widths:
         _say(axis, "no reference posterior:\nrun `eorinfer mcmc` first")
         return
     positions = np.arange(len(page.parameters))
-    for j, one in enumerate(page.widths):
+    for j, ratios in enumerate(page.widths):
         shift = 0.25 * (j - (len(page.widths) - 1) / 2)
         rng = np.random.default_rng(0)
         for i in positions:
-            x = i + shift + 0.05 * rng.uniform(-1, 1, len(one.std))
-            axis.plot(x[~one.short], one.std[~one.short, i], "o", ms=3, color=COLOURS[j], alpha=0.5)
-            axis.plot(x[one.short], one.std[one.short, i], "x", ms=4, color=COLOURS[j], alpha=0.7)
-            middle = np.median(one.std[:, i])
+            x = i + shift + 0.05 * rng.uniform(-1, 1, len(ratios.std))
+            axis.plot(x[~ratios.short], ratios.std[~ratios.short, i], "o", ms=3, color=COLOURS[j], alpha=0.5)
+            axis.plot(x[ratios.short], ratios.std[ratios.short, i], "x", ms=4, color=COLOURS[j], alpha=0.7)
+            middle = np.median(ratios.std[:, i])
             axis.plot([i + shift - 0.1, i + shift + 0.1], [middle, middle], color=COLOURS[j], lw=2)
-        short = f" ($\\times$: {one.short.sum()} short chains)" if one.short.any() else ""
-        axis.plot([], [], "o", ms=4, color=COLOURS[j], label=f"over {one.label}{short}")
+        short = f" ($\\times$: {ratios.short.sum()} short chains)" if ratios.short.any() else ""
+        axis.plot([], [], "o", ms=4, color=COLOURS[j], label=f"over {ratios.label}{short}")
     axis.axhline(1.0, color="0.4", lw=0.8)
     axis.set_yscale("log")
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
     axis.set_yticks(ticks, [f"{t:g}" for t in ticks])
     axis.minorticks_off()
-    everything = np.concatenate([one.std.ravel() for one in page.widths])
+    everything = np.concatenate([ratios.std.ravel() for ratios in page.widths])
     axis.set_ylim(min(0.45, everything.min() / 1.2), max(2.2, everything.max() * 1.2))
     axis.set_xticks(positions, [f"${p.label}$" for p in page.parameters])
     if len(positions) > 4:
@@ -159,8 +159,8 @@ def _widths(axis: Any, page: CalibrationPage) -> None:
     axis.legend(frameon=False, fontsize=8)
 
 
-def _check(axis: Any, page: CalibrationPage) -> None:
-    """The observation's most unusual statistics, and its p-value."""
+def _check(axis: "Axes", page: CalibrationPage) -> None:
+    """Draw the observation's most unusual statistics, and its p-value."""
     if page.check is None:
         _say(axis, "the posterior carries no reference:\ntrain it again to check observations")
         return
@@ -177,8 +177,8 @@ def _check(axis: Any, page: CalibrationPage) -> None:
     axis.set_title(f"observation {word} simulations, p = {max(page.check.p, 1e-9):.2g}{false}", fontsize=10)
 
 
-def _recovery(axis: Any, page: CalibrationPage, i: int) -> None:
-    """Posterior means and 68% intervals against truths."""
+def _recovery(axis: "Axes", page: CalibrationPage, i: int) -> None:
+    """Draw posterior medians and 68% intervals against truths."""
     p = page.parameters[i]
     theta, samples = page.theta[:SHOWN, i], page.samples[:SHOWN, :, i]
     low, high = np.quantile(samples, [0.16, 0.84], axis=1)
@@ -190,15 +190,15 @@ def _recovery(axis: Any, page: CalibrationPage, i: int) -> None:
     axis.set(xlabel=f"true ${p.label}${unit}", ylabel="median and 68%")
 
 
-def _deviation(axis: Any, u: NDArray[np.float64], colour: str, label: str) -> None:
-    """Empirical distribution of u (B,) minus the uniform one."""
+def _deviation(axis: "Axes", u: NDArray[np.float64], colour: str, label: str) -> None:
+    """Draw the empirical distribution of u (B,) minus the uniform one."""
     grid = np.linspace(0, 1, 201)
     share = np.searchsorted(np.sort(u), grid, side="right") / len(u)
     axis.plot(grid, share - grid, color=colour, lw=1.5, label=label)
 
 
-def _band(axis: Any, page: CalibrationPage) -> None:
-    """Where a uniform distribution stays with a chance of 99%, all tests of the page together."""
+def _band(axis: "Axes", page: CalibrationPage) -> None:
+    """Shade where a uniform distribution stays with a chance of 99%, all tests of the page together."""
     critical = kstwo.isf(LEVEL / len(page.calibration.tests), page.calibration.truths)
     axis.axhspan(-critical, critical, color="0.9", zorder=0)
     axis.axhline(0, color="0.4", lw=0.8)
@@ -207,12 +207,12 @@ def _band(axis: Any, page: CalibrationPage) -> None:
     axis.set_ylim(-most, most)
 
 
-def _say(axis: Any, text: str) -> None:
+def _say(axis: "Axes", text: str) -> None:
     axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color="0.4")
     axis.set_xticks([])
     axis.set_yticks([])
 
 
 def _colour(i: int) -> str:
-    """Of a parameter; they repeat after ten."""
+    """Pick the colour of parameter `i`; colours repeat after ten."""
     return (*COLOURS, "#c2456b", "#1a9c9c", "#8c6d31", "#b5b52b", "#9e9e9e")[i % 10]

@@ -1,16 +1,22 @@
-"""The figure of a contest."""
+"""Figure of a contest between methods."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.figures.style import pyplot
 
-#: Nats below the best beyond which a method is only named, room beside the others over their range, and the
-#: largest ratio of volumes, in decades.
-FAR, MARGIN, WIDEST = 3.0, 0.3, 1.5
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Nats below the best method beyond which another is named without a point.
+FAR = 3.0
+#: Room beside the points, in units of their range.
+MARGIN = 0.3
+#: Largest ratio of volumes that is drawn, decades.
+WIDEST = 1.5
 PALETTE = ("#8c8c8c", "#c2a36b", "#d2691e", "#a3553a", "#3a8f4d", "#7b4fa3", "#1f5fa8", "#17a2b8", "#b5367a", "#222222")
 
 
@@ -21,32 +27,33 @@ def contest_figure(
     curves: Sequence[NDArray[np.float64]],
     log_volumes: Sequence[NDArray[np.float64]],
     over: str,
-) -> Any:
-    """Information gained, expected coverage and volumes of several methods, side by side.
+) -> "Figure":
+    """Draw information gained, expected coverage and volumes of several methods, side by side.
 
     Parameters
     ----------
     labels
-        Of the M methods.
+        Labels of the M methods.
     gains
-        (M, 2) mean information gained in nats, and its error; what is far below the best is only named.
+        Mean information gained and its error (M, 2), nats; more is better.
     calibrated
-        Which of them are; the others are drawn open.
+        Whether each method is calibrated; the others have open points.
     curves
-        (K, 2) each: credibility and expected coverage.
+        Credibility and expected coverage (K, 2) of each method.
     log_volumes
-        (T,) each: log of the ratio of its volumes to those of another method, for the same truths.
+        Log of the ratio of volumes (T,) of each method to the reference's, for the same truths; less is tighter.
     over
-        Label of that other method.
+        Label of the reference.
     """
     plt = pyplot()
+    figure: Figure
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 0.9 + 0.42 * max(len(labels), 7)))
     colours = [PALETTE[i % len(PALETTE)] for i in range(len(labels))]
     rows = np.arange(len(labels))[::-1]
     shown = gains[gains[:, 0] > gains[:, 0].max() - FAR]
     low, high = (shown[:, 0] - shown[:, 1]).min(), (shown[:, 0] + shown[:, 1]).max()
     low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
-    for row, (mean, error), colour, fine in zip(rows, gains, colours, calibrated, strict=True):
+    for row, (mean, error), colour, filled in zip(rows, gains, colours, calibrated, strict=True):
         if mean < low:
             left.annotate(
                 f"← {mean:.3g} ± {error:.2g}",
@@ -57,7 +64,7 @@ def contest_figure(
                 textcoords="offset points",
             )
         else:
-            left.errorbar(mean, row, xerr=error, fmt="o", color=colour, capsize=3, mfc=colour if fine else "none")
+            left.errorbar(mean, row, xerr=error, fmt="o", color=colour, capsize=3, mfc=colour if filled else "none")
     left.set_xlim(low, high)
     left.set_ylim(-0.7, len(labels) - 0.3)
     left.set_yticks(rows, labels)
@@ -73,7 +80,7 @@ def contest_figure(
         (row, values, colour) for row, values, colour in zip(rows, log_volumes, colours, strict=True) if len(values)
     ]
     if compared:
-        parts = right.violinplot(
+        violins = right.violinplot(
             [np.clip(values / np.log(10), -WIDEST, WIDEST) for _, values, _ in compared],
             [row for row, _, _ in compared],
             orientation="horizontal",
@@ -81,10 +88,10 @@ def contest_figure(
             showextrema=False,
             widths=0.8,
         )
-        for body, (_, _, colour) in zip(parts["bodies"], compared, strict=True):
+        for body, (_, _, colour) in zip(violins["bodies"], compared, strict=True):
             body.set_facecolor(colour)
             body.set_alpha(0.6)
-        parts["cmedians"].set_color("black")
+        violins["cmedians"].set_color("black")
     right.axvline(0, color="black", lw=0.8, ls="--")
     right.set_yticks(rows, [""] * len(rows))
     right.set_ylim(left.get_ylim())

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,30 +11,28 @@ from numpy.typing import NDArray
 from eorinfer.core.samples import Samples
 from eorinfer.figures.style import pyplot
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Colours of posteriors that are drawn together.
 COLOURS = ("#1f5fa8", "#d2691e", "#3a8f4d", "#7b4fa3", "#555555")
-
-
-#: Standard deviations to either side that closer axes show.
+#: Standard deviations to either side of a mean that closer axes show.
 CLOSE = 5.0
 
 
-def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: bool = False) -> Any:
-    """One- and two-dimensional marginals of posteriors over the same parameters.
+def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: bool = False) -> "Figure":
+    """Draw one- and two-dimensional marginals of posteriors over the same parameters.
 
-    The axes span the prior, so that it is seen where it is cut.
+    The axes span the prior, which shows where it cuts a posterior.
 
     Parameters
     ----------
     *samples
-        In order of drawing; the first is on top.
+        Posteriors; the first is drawn on top.
     truth
-        (P,) true parameters, drawn as lines.
+        True parameters (P,), drawn as lines.
     close
-        Let the axes span what the posteriors do, inside the prior.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        Whether the axes span the posteriors instead of the prior.
     """
     pyplot()
     from getdist import plots
@@ -62,7 +60,7 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: b
             markers=None if truth is None else dict(zip(names, truth, strict=True)),
             marker_args={"color": "black", "lw": 1.0, "ls": "--"},
         )
-    figure = plotter.fig
+    figure: Figure = plotter.fig
     for legend in figure.legends:
         legend.get_frame().set_visible(False)  # it would cover a panel's edge
     if truth is not None:
@@ -72,18 +70,18 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: b
 
 
 def _limits(samples: Sequence[Samples], truth: NDArray[np.float64] | None, close: bool) -> list[tuple[float, float]]:
-    """Of each axis."""
+    """Set the ends of each axis."""
     low, high = ([getattr(p, side) for p in samples[0].parameters] for side in ("low", "high"))
     if close:
-        known = [] if truth is None else [truth]
-        low = np.maximum(low, np.min([*(s.mean - CLOSE * s.std for s in samples), *known], axis=0)).tolist()
-        high = np.minimum(high, np.max([*(s.mean + CLOSE * s.std for s in samples), *known], axis=0)).tolist()
+        truths = [] if truth is None else [truth]
+        low = np.maximum(low, np.min([*(s.mean - CLOSE * s.std for s in samples), *truths], axis=0)).tolist()
+        high = np.minimum(high, np.max([*(s.mean + CLOSE * s.std for s in samples), *truths], axis=0)).tolist()
     return list(zip(low, high, strict=True))
 
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Without getdist's log lines on kernel widths, which matter for posteriors as narrow as a pixel only."""
+    """Silence getdist's log lines on kernel widths, which matter only for posteriors as narrow as a pixel."""
     logging.disable(logging.WARNING)
     try:
         yield

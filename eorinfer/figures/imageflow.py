@@ -1,8 +1,8 @@
-"""Images that the field flow makes beside real ones: a picture, and by how much their statistics differ."""
+"""Figure of generated images beside real ones, and by how much their statistics differ."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,8 +15,14 @@ from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 from simulators import Observable
 
-#: Bins of P(k), and cells of each side whose distributions are compared.
-BINS, CELLS = 10, 200_000
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Number of bins of P(k).
+BINS = 10
+#: Number of cells whose distributions are compared, at most, of the real and of the generated images.
+CELLS = 200_000
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,11 @@ class Images:
     Attributes
     ----------
     name
-        The condition in words.
+        Condition in words.
     generated
-        (n, C, *cells)
+        Images of the flow (n, C, *cells).
     real
-        (m, C, *cells), or None where there are none to compare with.
+        Simulated images (m, C, *cells), or None.
     """
 
     name: str
@@ -39,11 +45,11 @@ class Images:
 
 
 def compare_images(images: Images, observable: Observable) -> dict[str, Any]:
-    """Statistics of both, by channel: P(k), moments of the cells, and the distance of their distributions.
+    """Compare P(k), moments of the cells and their distributions, by channel.
 
-    ``ratio`` is the generated over the real P(k), ``ratio_error`` what the scatter between images leaves open of its
-    logarithm, at least that of Gaussian modes;
-    ``ks`` is the largest difference between the cumulative distributions of the cells.
+    ``ratio`` is the generated over the real P(k); ``ratio_error`` is the error of its logarithm from the scatter
+    between images, at least that of Gaussian modes. ``ks`` is the largest difference between the cumulative
+    distributions of the cells; 0 is perfect.
     """
     spectrum = build_power_spectrum(observable, PowerSpectrumSettings(bins=BINS))
     powers = {
@@ -53,50 +59,55 @@ def compare_images(images: Images, observable: Observable) -> dict[str, Any]:
     }
     content: dict[str, Any] = {"k": spectrum.k.tolist(), "channels": []}
     for c, channel in enumerate(observable.channels):
-        one: dict[str, Any] = {"channel": channel, "generated": _one(images.generated[:, c], powers["generated"][:, c])}
+        entry: dict[str, Any] = {
+            "channel": channel,
+            "generated": _statistics(images.generated[:, c], powers["generated"][:, c]),
+        }
         if images.real is not None:
-            one["real"] = _one(images.real[:, c], powers["real"][:, c])
+            entry["real"] = _statistics(images.real[:, c], powers["real"][:, c])
             mean = {name: p[:, c].mean(0) for name, p in powers.items()}
-            one["ratio"] = (mean["generated"] / mean["real"]).tolist()
+            entry["ratio"] = (mean["generated"] / mean["real"]).tolist()
             gaussian = 1 / np.sqrt(spectrum.counts.numpy())
             share = [np.maximum(p[:, c].std(0) / mean[name], gaussian) / np.sqrt(len(p)) for name, p in powers.items()]
-            one["ratio_error"] = np.hypot(*share).tolist()
-            one["ks"] = float(ks_2samp(_some(images.generated[:, c]), _some(images.real[:, c])).statistic)
-        content["channels"].append(one)
+            entry["ratio_error"] = np.hypot(*share).tolist()
+            cells = _thinned(images.generated[:, c]), _thinned(images.real[:, c])
+            entry["ks"] = float(ks_2samp(*cells).statistic)
+        content["channels"].append(entry)
     return content
 
 
 def comparison_line(images: Images, content: dict[str, Any]) -> str:
-    """The comparison in plain words, on one line."""
+    """Say the comparison in plain words, on one line."""
     texts = []
-    for one in content["channels"]:
-        if "real" not in one:
+    for channel in content["channels"]:
+        if "real" not in channel:
             continue
-        ratio, error = np.array(one["ratio"]), np.array(one["ratio_error"])
+        ratio, error = np.array(channel["ratio"]), np.array(channel["ratio_error"])
         off, sigma = np.abs(ratio - 1), np.abs(np.log(ratio)) / error
         texts.append(
-            f"P(k) within {off.max():.0%} of the real one (rms {np.sqrt(np.mean(off**2)):.1%}; the scatter of so few "
-            f"images allows {np.sqrt(np.mean(error**2)):.1%}; at most {sigma.max():.1f} sigma), cells' distribution "
-            f"within {one['ks']:.3f}"
+            f"P(k) within {off.max():.0%} of the real one (rms {np.sqrt(np.mean(off**2)):.1%}; the scatter between "
+            f"these images allows {np.sqrt(np.mean(error**2)):.1%}; at most {sigma.max():.1f} sigma), cells' "
+            f"distribution within {channel['ks']:.3f}"
         )
     return f"{images.name}: {'; '.join(texts) or 'no real images to compare with'}"
 
 
-def images_figure(several: Sequence[Images], contents: Sequence[dict[str, Any]], observable: Observable) -> Any:
-    """A row for each condition: a real and a generated image, P(k) and the distribution of the cells.
+def images_figure(conditions: Sequence[Images], contents: Sequence[dict[str, Any]], observable: Observable) -> "Figure":
+    """Draw a row for each condition: a real and a generated image, P(k) and the distribution of the cells.
 
-    Of several channels the first is drawn, of cubes the first slice.
+    Only the first channel is drawn, and the first slice of a cube.
     """
     plt = pyplot()
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    compare = any(images.real is not None for images in several)
-    rows, columns = len(several), 4 if compare else 3
+    compare = any(images.real is not None for images in conditions)
+    rows, columns = len(conditions), 4 if compare else 3
+    figure: Figure
     figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.9 * rows + 0.4), squeeze=False)
-    for row, images, content in zip(axes, several, contents, strict=True):
+    for row, images, content in zip(axes, conditions, contents, strict=True):
         pictures = [("real", images.real), ("generated", images.generated)][0 if compare else 1 :]
-        known = images.generated if images.real is None else images.real
-        limits = np.percentile(known[:, 0], [0.5, 99.5])
+        shown = images.generated if images.real is None else images.real
+        limits = np.percentile(shown[:, 0], [0.5, 99.5])
         for axis, (name, cubes) in zip(row, pictures, strict=False):
             axis.set_title(f"{name}, {images.name}", fontsize=9)
             axis.set_axis_off()
@@ -106,10 +117,10 @@ def images_figure(several: Sequence[Images], contents: Sequence[dict[str, Any]],
             maps = images.generated if name == "generated" else images.real
             if maps is None:
                 continue
-            one = content["channels"][0][name]
+            power = content["channels"][0][name]["power"]
             style = {"color": colour, "label": name, "lw": 1.4, "ls": "-" if name == "generated" else "--"}
-            row[-2].plot(content["k"], one["power"], **style)
-            low, high = (float(v) for v in np.percentile(known[:, 0], [0.05, 99.95]))
+            row[-2].plot(content["k"], power, **style)
+            low, high = (float(v) for v in np.percentile(shown[:, 0], [0.05, 99.95]))
             edges = np.linspace(low, high, 50)
             density, _ = np.histogram(maps[:, 0], edges, density=True)
             row[-1].stairs(density, edges, **style)
@@ -130,7 +141,9 @@ def images_figure(several: Sequence[Images], contents: Sequence[dict[str, Any]],
     return figure
 
 
-def _draw(axis: Any, image: NDArray[np.float32], observable: Observable, limits: Any, figure: Any) -> None:
+def _draw(
+    axis: "Axes", image: NDArray[np.float32], observable: Observable, limits: NDArray[np.float64], figure: "Figure"
+) -> None:
     flat = image if image.ndim == 2 else image[..., 0]
     lengths = observable.box_length
     drawn = axis.imshow(
@@ -140,7 +153,7 @@ def _draw(axis: Any, image: NDArray[np.float32], observable: Observable, limits:
     bar.ax.tick_params(labelsize=7)
 
 
-def _one(cubes: NDArray[np.float32], power: NDArray[np.float64]) -> dict[str, Any]:
+def _statistics(cubes: NDArray[np.float32], power: NDArray[np.float64]) -> dict[str, Any]:
     cells = cubes.astype(np.float64).ravel()
     return {
         "images": len(cubes),
@@ -152,7 +165,7 @@ def _one(cubes: NDArray[np.float32], power: NDArray[np.float64]) -> dict[str, An
     }
 
 
-def _some(cubes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """At most so many cells, spread over all of them."""
+def _thinned(cubes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pick `CELLS` cells at most, spread over all of them."""
     cells = cubes.ravel()
     return cells[:: -(-len(cells) // CELLS)]

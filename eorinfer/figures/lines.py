@@ -1,6 +1,6 @@
-"""A map beside the lines that it is made of, and its noise."""
+"""Figure of a map beside the lines that it is made of, and its noise."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,32 +8,38 @@ from numpy.typing import NDArray
 from eorinfer.figures.style import pyplot
 from simulators import Observable
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def lines_figure(observable: Observable, observed: NDArray[np.float32], clean: dict[str, NDArray[np.float32]]) -> Any:
-    """Observed map, each clean one, and what the survey added; of cubes the first slice, a row for each cube.
+
+def lines_figure(
+    observable: Observable, observed: NDArray[np.float32], clean: dict[str, NDArray[np.float32]]
+) -> "Figure":
+    """Draw the observed map, each clean one, and what the survey added: a row for each channel, cubes by a slice.
 
     Parameters
     ----------
     observable
-        The image.
+        Cells, channels and unit of the map.
     observed
-        (C, *cells)
+        Observed map (C, *cells).
     clean
-        Arrays of the same shape by name; the image's own is among them.
+        Clean maps of the same shape by name; the observable's own is among them.
     """
     plt = pyplot()
     panels = {"observed": observed, **clean, "observed $-$ clean": observed - clean[observable.name]}
     channels = len(observed)
+    figure: Figure
     figure, axes = plt.subplots(
         channels, len(panels), figsize=(3.1 * len(panels), 2.7 * channels + 0.4), squeeze=False, layout="constrained"
     )
     half = 30 * observable.field_of_view
     for row, wavelength in enumerate(observable.channels):
         for axis, (name, cube) in zip(axes[row], panels.items(), strict=True):
-            part = cube[row] if cube[row].ndim == 2 else cube[row][..., 0]
-            limits = np.percentile(part, [0.5, 99.7])
+            image = cube[row] if cube[row].ndim == 2 else cube[row][..., 0]
+            limits = np.percentile(image, [0.5, 99.7])
             picture = axis.imshow(
-                part.T, origin="lower", extent=(-half, half, -half, half), vmin=limits[0], vmax=max(limits[1], 1e-30)
+                image.T, origin="lower", extent=(-half, half, -half, half), vmin=limits[0], vmax=max(limits[1], 1e-30)
             )
             figure.colorbar(picture, ax=axis, shrink=0.75)
             axis.set_title(name if channels == 1 else f"{name}, {wavelength:.3f} um", fontsize=10)

@@ -1,6 +1,6 @@
-"""The posterior-predictive check: P(k) of simulations at posterior samples beside the observed one."""
+"""Posterior-predictive check: P(k) of simulations at posterior samples beside the observed one."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from eorinfer.summaries.power import build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
 from simulators import Observable
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def predictive_figure(
     clean: NDArray[np.float32],
@@ -22,27 +25,27 @@ def predictive_figure(
     observable: Observable,
     settings: PowerSpectrumSettings,
     seed: int,
-) -> tuple[Any, dict[str, Any]]:
-    """Draw it, one panel a channel.
+) -> "tuple[Figure, dict[str, Any]]":
+    """Draw the check, one panel for each channel.
 
     Parameters
     ----------
     clean
-        (n, C, *cells) simulated at draws from the posterior.
+        Cubes (n, C, *cells) simulated at draws from the posterior.
     observation
-        The observed cube.
+        Observed cube.
     survey
-        Observes the clean cubes.
+        Survey to observe the clean cubes with.
     observable, settings
-        Cells and bins.
+        Cells of the cubes, and bins of P(k).
     seed
-        Of the survey's noise.
+        Seed of the survey's noise.
 
     Returns
     -------
     figure, check
-        The figure, and for ``summary.json`` the number of simulations and the share of
-        bins in which the observed power is inside the central 95%.
+        Figure, and for ``summary.json`` the number of simulations and the share of bins in which the observed power
+        is inside the central 95%; about 0.95 is good.
     """
     plt = pyplot()
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
@@ -57,6 +60,7 @@ def predictive_figure(
     low95, low68, middle, high68, high95 = np.quantile(bands, [0.025, 0.16, 0.5, 0.84, 0.975], axis=0)
     k = spectrum.k.numpy()
     channels = len(observable.channels)
+    figure: Figure
     figure, axes = plt.subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), sharey=True, squeeze=False)
     for c, axis in enumerate(axes[0]):
         axis.fill_between(k, low95[c], high95[c], color=COLOURS[0], alpha=0.2, lw=0, label="95% of simulations")

@@ -1,78 +1,81 @@
 """Scores of a separation as a table, and maps side by side."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.figures.style import pyplot
 
-#: Of the column with the methods.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Characters of the column with the methods.
 WIDTH = 14
 
 
 def separation_table(scores: dict[str, Any]) -> str:
-    """Two tables for each line, of spectra and means and of peaks: one row a method.
+    """Write two tables for each line, one of spectra and means and one of peaks, with a row for each method.
 
     Parameters
     ----------
     scores
-        As `eorinfer.separation.scores.score` gives them.
+        Result of `eorinfer.separation.scores.score`.
     """
-    return "\n".join(line for name, found in scores["lines"].items() for line in _tables(scores, name, found))
+    return "\n".join(row for name, line in scores["lines"].items() for row in _tables(scores, name, line))
 
 
-def _tables(scores: dict[str, Any], name: str, found: dict[str, Any]) -> list[str]:
-    equal = found.get("equal")
+def _tables(scores: dict[str, Any], name: str, line: dict[str, Any]) -> list[str]:
+    equal = line.get("equal")
     columns = "  ".join(f"r at k={scores['k'][i]:.2g}" for i in _shown(scores, equal))
-    recalls = ", ".join(f"{r:.0%}" for r in found["at_recall"][next(iter(found["at_recall"]))]["recalls"])
-    without = found["mean_error"]["training mean"], found["power_without_map"]
+    recalls = ", ".join(f"{r:.0%}" for r in line["at_recall"][next(iter(line["at_recall"]))]["recalls"])
+    without = line["mean_error"]["training mean"], line["power_without_map"]
     return [
-        f"{name}: {scores['maps']} maps, sigma of the map {found['sigma_map']:.3g}, of the noise "
-        f"{found['sigma_noise']:.3g}, mean {found['mean']:.3g} {scores['unit']}",
+        f"{name}: {scores['maps']} maps, sigma of the map {line['sigma_map']:.3g}, of the noise "
+        f"{line['sigma_noise']:.3g}, mean {line['mean']:.3g} {scores['unit']}",
         f"  {'':{WIDTH}s} mean off, 50% and 68% of maps   P off, 50% and 68%   P over true, by k  {columns}  PDF off",
-        *(f"  {method:{WIDTH}s} {_spectra(scores, found, method, equal)}" for method in found["spectra"]),
-        *_of_draws(found),
+        *(f"  {method:{WIDTH}s} {_spectra(scores, line, method, equal)}" for method in line["spectra"]),
+        *_draws(line),
         f"  {'no map at all':{WIDTH}s} {_errors(*without)}   (the mean of training, and P of the other maps)",
         f"  {'':{WIDTH}s} precision at recall {recalls} of peaks above {scores['sought']:g} sigma of the map, "
         "each method above its own threshold (legacy precision, recall where both are above that)",
-        *(f"  {method:{WIDTH}s} {_peaks(scores, found, method)}" for method in found["at_recall"]),
+        *(f"  {method:{WIDTH}s} {_peaks(scores, line, method)}" for method in line["at_recall"]),
         *([] if equal is None else [f"  signal and noise are equal at k = {scores['k'][equal]:.2g} 1/Mpc"]),
     ]
 
 
-def _spectra(scores: dict[str, Any], found: dict[str, Any], method: str, equal: int | None) -> str:
-    spectra = found["spectra"][method]
+def _spectra(scores: dict[str, Any], line: dict[str, Any], method: str, equal: int | None) -> str:
+    spectra = line["spectra"][method]
     ratio = f"{min(spectra['ratio']):.2f} to {max(spectra['ratio']):.2f}"
     r = "  ".join(f"{spectra['correlation'][i]:9.3f}" for i in _shown(scores, equal))
-    errors = _errors(found["mean_error"][method], spectra)
-    return f"{errors}   {ratio:>17s}  {r}  {found['brightness'][method]['distance']:7.3f}"
+    errors = _errors(line["mean_error"][method], spectra)
+    return f"{errors}   {ratio:>17s}  {r}  {line['brightness'][method]['distance']:7.3f}"
 
 
-def _of_draws(found: dict[str, Any]) -> list[str]:
-    """The mean P(k) of draws, where there are any."""
-    if (power := found.get("power_of_draws")) is None:
+def _draws(line: dict[str, Any]) -> list[str]:
+    """Write the row of the draws' mean P(k), where there are draws."""
+    if (power := line.get("power_of_draws")) is None:
         return []
     ratio = f"{min(power['ratio']):.2f} to {max(power['ratio']):.2f}"
-    mean = found["mean_error"]["mean of draws"]
+    mean = line["mean_error"]["mean of draws"]
     return [f"  {'draws, mean P':{WIDTH}s} {_errors(mean, power)}   {ratio:>17s}"]
 
 
 def _errors(mean: dict[str, Any], power: dict[str, Any]) -> str:
-    """Of the mean and of P, the latter by the median over k."""
+    """Write the errors of the mean and of P(k), those of P(k) by their median over k."""
     off, most = (float(np.median(power[name])) for name in ("off", "off_68"))
     return f"{mean['off']:19.1%} {mean['off_68']:11.1%}   {off:11.1%} {most:7.1%}"
 
 
-def _peaks(scores: dict[str, Any], found: dict[str, Any], method: str) -> str:
-    at = "  ".join("   -" if p is None else f"{p:4.0%}" for p in found["at_recall"][method]["precision"])
-    legacy = next(p for p in found["peaks"][method] if p["of"] == "map" and p["sigmas"] == scores["sought"])
+def _peaks(scores: dict[str, Any], line: dict[str, Any], method: str) -> str:
+    at = "  ".join("   -" if p is None else f"{p:4.0%}" for p in line["at_recall"][method]["precision"])
+    legacy = next(p for p in line["peaks"][method] if p["of"] == "map" and p["sigmas"] == scores["sought"])
     return f"{at}  ({_percent(legacy['legacy_precision'])}, {_percent(legacy['legacy_recall'])})"
 
 
 def _shown(scores: dict[str, Any], equal: int | None) -> list[int]:
-    """Bins of k whose r is shown: the second, the middle one, and that of equal signal and noise."""
+    """List the bins of k whose r is shown: the second, the middle one, and that of equal signal and noise."""
     middle = len(scores["k"]) // 2
     return sorted({1, middle, *(() if equal is None else (equal,))})
 
@@ -89,26 +92,27 @@ def separation_figure(
     *,
     side: float,
     unit: str,
-) -> Any:
-    """Observed, true and reconstructed maps, a row for each line; of cubes the first slice.
+) -> "Figure":
+    """Draw observed, true and reconstructed maps, a row for each line; cubes by their first slice.
 
     Parameters
     ----------
     observed
-        (L, *cells): of each line the observed map that it is in.
+        Observed map (L, *cells) that each line is in.
     true
-        (L, *cells)
+        True maps (L, *cells).
     made
-        By method: (L, *cells).
+        Reconstructed maps (L, *cells) by method.
     lines
-        Their names.
+        Names of the lines.
     side
-        Of the map, arcmin; 0 for pixels.
+        Side of the map, arcmin; 0 for pixels.
     unit
-        Of the maps.
+        Unit of the maps.
     """
     plt = pyplot()
     panels = {"observed": observed, "true": true, **made}
+    figure: Figure
     figure, axes = plt.subplots(
         len(lines),
         len(panels),
@@ -117,7 +121,7 @@ def separation_figure(
         layout="constrained",
     )
     for row, name in enumerate(lines):
-        # Of the true line: what a method makes too bright or too faint is seen.
+        # Limits of the true line, so that a method that is too bright or too faint is seen to be.
         low, high = 0.0, float(np.percentile(_image(true[row]), 99.7)) or 1.0
         for axis, (method, maps) in zip(axes[row], panels.items(), strict=True):
             image = _image(maps[row])

@@ -1,4 +1,4 @@
-"""Matplotlib without a window and without a cache in the home folder."""
+"""Matplotlib without a window and without a cache in the home folder, and writers of its figures."""
 
 import atexit
 import io
@@ -6,19 +6,22 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, whole_file
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 #: Pixels in an inch of a figure.
 DOTS_PER_INCH = 150
-#: How figures are written.
+#: Options of `Figure.savefig`.
 SAVED: dict[str, Any] = {"bbox_inches": "tight", "dpi": DOTS_PER_INCH}
 
 
 def keep_matplotlib_out_of_home() -> None:
-    """Give matplotlib a temporary cache; to be called before anything imports it, as sbi does."""
+    """Give matplotlib a temporary cache. Call it before anything imports matplotlib, as sbi does."""
     if "MPLCONFIGDIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="eorinfer-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -26,7 +29,7 @@ def keep_matplotlib_out_of_home() -> None:
 
 
 def pyplot() -> Any:
-    """`matplotlib.pyplot` with the Agg backend, its cache in a temporary folder."""
+    """Import `matplotlib.pyplot` with the Agg backend, its cache in a temporary folder."""
     keep_matplotlib_out_of_home()
     import matplotlib
 
@@ -36,20 +39,20 @@ def pyplot() -> Any:
     return plt
 
 
-def save_figure(figure: Any, root: Path) -> None:
+def save_figure(figure: "Figure", root: Path) -> None:
     """Write ``ROOT.png`` and ``ROOT.pdf`` whole, and close the figure."""
     for suffix in (".png", ".pdf"):
         _write(figure, root.with_suffix(suffix))
     pyplot().close(figure)
 
 
-def write_figure(figure: Any, file: Path) -> None:
-    """Write one picture whole, of the kind that its name says, and close the figure.
+def write_figure(figure: "Figure", file: Path) -> None:
+    """Write one picture whole, as PNG or PDF by its name, and close the figure.
 
     Raises
     ------
     InputError
-        If the name ends otherwise than in ``.png`` or ``.pdf``, or its folder cannot be written.
+        If the name does not end in ``.png`` or ``.pdf``, or its folder cannot be written.
     """
     if file.suffix not in (".png", ".pdf"):
         raise InputError(f"{file}: pictures are .png or .pdf files")
@@ -58,14 +61,14 @@ def write_figure(figure: Any, file: Path) -> None:
     pyplot().close(figure)
 
 
-def png_bytes(figure: Any) -> bytes:
-    """The content of the PNG file that `write_figure` would write; closes the figure."""
+def png_bytes(figure: "Figure") -> bytes:
+    """Return the content of the PNG file that `write_figure` would write, and close the figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", **SAVED)
     pyplot().close(figure)
     return buffer.getvalue()
 
 
-def _write(figure: Any, file: Path) -> None:
+def _write(figure: "Figure", file: Path) -> None:
     with whole_file(file) as path:
         figure.savefig(path, format=file.suffix[1:], **SAVED)
