@@ -20,12 +20,12 @@ PATIENCE = 60.0
 
 
 def executable() -> str | None:
-    """Where the browser is, if there is one."""
-    return next((found for name in NAMES if (found := shutil.which(name))), None)
+    """Path of the browser, if there is one."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
-    """One tab; what it tells without being asked is kept in `events`."""
+    """One tab; events that it reports by itself are kept in `events`."""
 
     def __init__(self, to: int, back: int) -> None:
         self._to, self._back, self._session = to, back, None
@@ -61,22 +61,22 @@ class Browser:
             self.events.append(self._read())
 
     def value(self, expression: str) -> Any:
-        """Value of an expression in the page, from outside of what the page's policy forbids to its own scripts."""
+        """Evaluate an expression in the page, whose own scripts its policy may forbid to."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def click(self, selector: str) -> None:
         """A click of the mouse on the middle of an element."""
-        found = json.dumps(selector)
-        self.value(f"document.querySelector({found}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        box = self.value(f"document.querySelector({found}).getBoundingClientRect().toJSON()")
+        quoted = json.dumps(selector)
+        self.value(f"document.querySelector({quoted}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        box = self.value(f"document.querySelector({quoted}).getBoundingClientRect().toJSON()")
         place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
 
-    def told(self, method: str) -> list[dict[str, Any]]:
-        """What the browser told of one kind since the page was opened."""
+    def reported(self, method: str) -> list[dict[str, Any]]:
+        """Parameters of the events of one kind since the page was opened."""
         return [event["params"] for event in self.events if event.get("method") == method]
 
     def _read(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     def pipes() -> None:
         # The protocol is on descriptors 3 and 4; copied high first, since the two may be in each other's place.
         for descriptor, place in [
-            (fcntl.fcntl(one, fcntl.F_DUPFD, 10), i) for i, one in enumerate((commands, answers), 3)
+            (fcntl.fcntl(pipe, fcntl.F_DUPFD, 10), i) for i, pipe in enumerate((commands, answers), 3)
         ]:
             os.dup2(descriptor, place)
 

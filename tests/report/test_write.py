@@ -83,8 +83,8 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser for all tests."""
-    with browser(tmp_path_factory.mktemp("browser")) as found:
-        yield found
+    with browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
 
 
 def column(tab: Browser, table: str, number: int) -> list[str]:
@@ -127,9 +127,9 @@ def test_chains_that_somebody_put_there(whole: Path, tmp_path: Path) -> None:
     npe = Samples.read(whole / "chains/npe")
     npe.write(tmp_path / "chains/again")
     Samples.unweighted(npe.values[:, 1:], npe.parameters[1:], "of one parameter").write(tmp_path / "chains/slope.1")
-    found = RunFolder.read(tmp_path)
-    assert list(found.chains) == ["npe", "mcmc", "again", "slope.1"]
-    (posterior,) = [section for section in page_of(found).sections if section.id == "posterior"]
+    folder = RunFolder.read(tmp_path)
+    assert list(folder.chains) == ["npe", "mcmc", "again", "slope.1"]
+    (posterior,) = [section for section in page_of(folder).sections if section.id == "posterior"]
     everything, slope, says, cost = posterior.blocks
     assert isinstance(everything, Picture)
     assert isinstance(slope, Picture)
@@ -158,13 +158,13 @@ def test_warnings_come_first(run: Path, tmp_path: Path) -> None:
         (out / name).write_text(json.dumps(content))
     before, page = page_of(RunFolder.read(run)), page_of(RunFolder.read(out))
     assert any("The chain mcmc has not converged: 80 steps are" in line for line in before.warnings)
-    for told in (
+    for warning in (
         "the observation is unlike",
         "The posterior is NOT calibrated: slope is too narrow",
         "The posterior was trained again after its validation: calibration is that of the one before",
     ):
-        assert told in page.warnings
-        assert told not in before.warnings
+        assert warning in page.warnings
+        assert warning not in before.warnings
     text = render(page)
     assert text.index("NOT calibrated") < text.index('id="observation"')
 
@@ -196,20 +196,20 @@ def test_nothing_is_loaded_and_nothing_runs(run: Path, tab: Browser) -> None:
     tab.open(run / "report.html")
     assert tab.value("document.title") == f"Run “{EVIL_NAME}”"
     assert EVIL in tab.value("document.querySelector('#config code').textContent")
-    addresses = [told["request"]["url"] for told in tab.told("Network.requestWillBeSent")]
+    addresses = [event["request"]["url"] for event in tab.reported("Network.requestWillBeSent")]
     assert addresses[0].endswith("/report.html")
     assert addresses[1:], "pictures, out of the page itself"
     assert all(address.startswith("data:image/png") for address in addresses[1:])
-    assert not tab.told("Log.entryAdded") + tab.told("Runtime.exceptionThrown")
+    assert not tab.reported("Log.entryAdded") + tab.reported("Runtime.exceptionThrown")
     # What would be so if something slipped through: the page's own policy stops it.
     tab.value(
         "document.body.append(Object.assign(document.createElement('script'), {text: \"document.title = 'owned'\"}));"
         "document.body.insertAdjacentHTML('beforeend', '<img src=http://127.0.0.1:9/p.png>')"
     )
     deadline = time.monotonic() + 20
-    while not tab.told("Network.loadingFailed") and time.monotonic() < deadline:
+    while not tab.reported("Network.loadingFailed") and time.monotonic() < deadline:
         tab.value("0")
-    assert [told["blockedReason"] for told in tab.told("Network.loadingFailed")] == ["csp"]
+    assert [event["blockedReason"] for event in tab.reported("Network.loadingFailed")] == ["csp"]
     assert tab.value("document.title") == f"Run “{EVIL_NAME}”"
 
 
