@@ -35,7 +35,7 @@ def bank_figure(bank: Bank, rows: Rows) -> "Figure":
     side = min(12.0, 2.2 + 1.7 * p)
     width = max(side, 9.0)
     figure: Figure = pyplot().figure(figsize=(width, side + 2.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[side, 2.6])
+    above, below = figure.subfigures(2, 1, height_ratios=[side, 2.6], squeeze=False)[:, 0]
     _coverage(above, bank.parameters, rows)
     _cubes(below, bank, rows.ok)
     return figure
@@ -69,7 +69,7 @@ def _coverage(figure: "SubFigure", parameters: tuple[Parameter, ...], rows: Rows
 
 
 def _histogram(axis: "Axes", parameter: Parameter, values: NDArray[np.float64], good: NDArray[np.bool_]) -> None:
-    bins = np.linspace(*_limits(parameter), 21)
+    bins = np.linspace(*_limits(parameter), 21).tolist()
     axis.hist([values[good], values[~good]], bins, stacked=True, color=[OK, BAD])
     axis.set_yticks([])
 
@@ -84,7 +84,6 @@ def _cubes(figure: "SubFigure", bank: Bank, rows: Rows) -> None:
     slices = [_slice(cube) for cube in bank.read(observable.name, shown)]
     low, high = np.percentile(np.concatenate([s.ravel() for s in slices]), [1, 99])
     axes = figure.subplots(1, n, squeeze=False)[0]
-    picture = None
     for axis, image, theta in zip(axes, slices, shown.theta, strict=True):
         picture = axis.imshow(image.T, origin="lower", vmin=low, vmax=high, cmap="viridis", aspect=_aspect(image))
         axis.set_xticks([])

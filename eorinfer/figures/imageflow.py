@@ -142,7 +142,7 @@ def images_figure(conditions: Sequence[Images], contents: Sequence[dict[str, Any
 
 
 def _draw(
-    axis: "Axes", image: NDArray[np.float32], observable: Observable, limits: NDArray[np.float64], figure: "Figure"
+    axis: "Axes", image: NDArray[np.float32], observable: Observable, limits: NDArray[np.floating], figure: "Figure"
 ) -> None:
     flat = image if image.ndim == 2 else image[..., 0]
     lengths = observable.box_length

@@ -135,7 +135,7 @@ def separation_figure(
             if method in ("observed", list(panels)[-1]):
                 bar = figure.colorbar(picture, ax=axis, shrink=0.8)
                 bar.ax.tick_params(labelsize=7)
-                bar.formatter.set_powerlimits((-2, 2))
+                bar.ax.ticklabel_format(axis="y", scilimits=(-2, 2))
                 bar.ax.yaxis.get_offset_text().set_fontsize(7)
         axes[row, 0].set_ylabel("arcmin" if side else "pixels", fontsize=8)
     figure.supxlabel(f"{'arcmin' if side else 'pixels'}; {unit}", fontsize=8)

@@ -69,6 +69,8 @@ def training_curves(title: str, histories: Sequence[Sequence[Mapping[str, Any]]]
         Epochs of each fit, as `eorinfer.training.fit.FitRecord` keeps them.
     """
     figure, axis = _axes(4.4, 3.0)
+    from matplotlib.ticker import MaxNLocator
+
     lowest = []
     for i, history in enumerate(histories):
         epochs = [h.get("epoch", h.get("stage")) for h in history]
@@ -82,7 +84,7 @@ def training_curves(title: str, histories: Sequence[Sequence[Mapping[str, Any]]]
         axis.plot(epochs[best], validation[best], "o", ms=4.5, color=colour)
         lowest.append(validation[best])
     axis.set(xlabel="epoch", ylabel="loss", title=title)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, fontsize=8)
     losses = ", ".join(f"{loss:.3g}" for loss in lowest)
     return Picture.from_png(png_bytes(figure), f"Training curves of {title}; lowest validation losses: {losses}")

@@ -99,7 +99,7 @@ def _posterior(run: RunFolder) -> Iterator[Block]:
         for parameter, p in posterior["parameters"].items():
             row = [words(parameter), words(labels_by_name[name])]
             row += [to_figures_of(p[key], p["std"]) for key in ("mean", "std")]
-            row += [interval(*p[f"interval_{level}"], p["std"]) for level in (68, 95)]
+            row += [interval(low, high, p["std"]) for low, high in (p["interval_68"], p["interval_95"])]
             row += [number(p["std_over_prior"])]
             row += [number(p.get("truth")), number(p.get("bias_sigma"))] if run.truth else []
             rows.append((parameter, row))
