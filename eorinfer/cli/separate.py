@@ -84,9 +84,9 @@ def score(
     l1
         Folder of another separator, trained with loss = "l1".
     maps
-        At most so many.
+        Number of maps to score, at most.
     radius
-        A peak is the highest pixel within so many, and the same as another one up to so many away.
+        Peak radius in pixels: a peak is the highest pixel within it, and two peaks closer than it are the same.
     seed
         Of the noise.
     """

@@ -51,7 +51,7 @@ class ImageFlow:
     facts
         Free notes: bank fingerprint, losses.
     known
-        What observations are compared with; None for a flow of before there was such a thing.
+        Images that observations are compared with; None for flows saved by older versions.
     """
 
     bundle: ClassVar[BundleKind] = BundleKind("image flow", "field.json", 1)

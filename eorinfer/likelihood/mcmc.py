@@ -94,7 +94,7 @@ def run_mcmc(
         return out
 
     progress = progress or Silent()
-    # With the kind of moves, so that a chain of the snooker's is not gone on with.
+    # The name includes the moves: a chain begun with the old snooker move must not be continued.
     name = hashlib.sha256(f"{key} {settings.walkers} {start_draws} {seed} de".encode()).hexdigest()[:16]
     file.parent.mkdir(parents=True, exist_ok=True)
     _set_aside_if_damaged(file, progress)

@@ -37,25 +37,25 @@ class ContestSettings(Settings):
     Parameters
     ----------
     methods
-        In the order of the tables.
+        Methods, in the order of the tables.
     truths
-        Known parameters that the methods are asked about which give posteriors at once.
+        Test observations for amortised methods (NPE, regression).
     sampled_truths
-        The first so many of them for those that sample each posterior anew, the power-spectrum likelihoods.
+        Number of these, the first ones, for methods that sample each posterior anew, the power-spectrum likelihoods.
     field_truths
-        The first so many for the field flow.
+        Number of these, the first ones, for the image flow.
     samples
-        Posterior samples of each.
+        Number of posterior samples of each truth.
     reference
-        Whose widths others are compared with.
+        Method whose widths the others are compared with.
     baseline
-        Over whose log posterior density at the truth the gain is counted.
+        Method whose log posterior density at the truth is subtracted from the others'.
     cylindrical_bins
-        Of P(k_perp, k_par), across and along.
+        Numbers of bins of P(k_perp, k_par), across and along.
     loop_steps
         Steps of a chain with the simulator itself in emcee's loop, for the run's observation; 0 for none.
     loop_walkers
-        Of that chain: it costs so many simulations for each step.
+        Number of walkers of that chain, each of which costs a simulation a step.
     """
 
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = (

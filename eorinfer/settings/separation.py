@@ -26,9 +26,9 @@ class SeparationSettings(Settings):
         ``"talk"``: -log D for the generator and the cross entropy for the discriminator, with `weight` times the mean
         absolute error; ``"wasserstein"``: a critic with gradient penalty in its place; ``"l1"``: the error alone.
     draws
-        Of each map in training. Of two or more the error is less half of their mean distance, which is least when each
-        cell's draws are those of its posterior; of one the loss is the talk's to the letter, and draws hardly vary.
-        ``"l1"`` has one always.
+        Draws per map in training. With two or more the loss is the CRPS (mean error minus half the mean distance
+        between draws), which makes draws spread like the posterior; one draw gives the loss of the papers. ``"l1"``
+        always has one.
     instance_noise
         Standard deviation of the noise that is added to true and reconstructed lines before they are judged, in
         scaled units: most pixels of a line are exactly empty, by which alone the discriminator would tell them apart.

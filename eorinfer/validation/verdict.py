@@ -10,15 +10,18 @@ from eorinfer.validation.check import Check
 
 
 def verdict_line(calibration: Calibration) -> str:
-    """The verdict, and what the validation could have seen, in plain words."""
-    seen = calibration.visible
-    found = [
-        f"widths {seen.too_narrow:.0%} too narrow" if seen.too_narrow < 1 else "",
-        f"{seen.too_wide:.0%} too wide" if np.isfinite(seen.too_wide) else "",
-        f"means off by {seen.shift:.2f} sigma" if np.isfinite(seen.shift) else "",
-    ]
-    could = " or ".join(part for part in found if part) or "hardly any error"
-    ability = f"{calibration.truths} truths would have shown {could} in one parameter with a chance of {POWER:.0%}"
+    """Say the verdict, and the smallest errors that the validation would find, in plain words."""
+    visible = calibration.visible
+    narrow = f"-{visible.too_narrow:.0%}" if visible.too_narrow < 1 else ""
+    wide = f"+{visible.too_wide:.0%}" if np.isfinite(visible.too_wide) else ""
+    width = " or ".join(error for error in (narrow, wide) if error)
+    mean = f"of {visible.shift:.2f} sigma in one mean" if np.isfinite(visible.shift) else ""
+    errors = " or ".join(error for error in (f"of {width} in one width" if width else "", mean) if error)
+    ability = f"with {calibration.truths} test cases " + (
+        f"an error {errors} would be found in {POWER:.0%} of validations"
+        if errors
+        else "hardly any error would be found"
+    )
     worst = calibration.worst
     if calibration.calibrated:
         return f"calibrated: smallest p-value {worst.p_holm:.2g} after Holm's correction; {ability}"
@@ -28,8 +31,8 @@ def verdict_line(calibration: Calibration) -> str:
 
 
 def calibration_content(calibration: Calibration) -> dict[str, Any]:
-    """For JSON; what would not have been seen at any size is null."""
-    seen = calibration.visible
+    """Write the calibration for JSON; an error that would not be found at any size is null."""
+    visible = calibration.visible
     credibility = np.linspace(0.05, 0.95, 19)
     # Credibility of the region of highest density that has the truth on its border.
     needed = 1 - calibration.fractions[COVERAGE]
@@ -38,9 +41,9 @@ def calibration_content(calibration: Calibration) -> dict[str, Any]:
         "tests": [{"quantity": t.quantity, "test": t.test, "p": t.p, "p_holm": t.p_holm} for t in calibration.tests],
         "smallest_visible": {
             "chance": POWER,
-            "width_too_narrow": seen.too_narrow if seen.too_narrow < 1 else None,
-            "width_too_wide": seen.too_wide if np.isfinite(seen.too_wide) else None,
-            "mean_off_sigma": seen.shift if np.isfinite(seen.shift) else None,
+            "width_too_narrow": visible.too_narrow if visible.too_narrow < 1 else None,
+            "width_too_wide": visible.too_wide if np.isfinite(visible.too_wide) else None,
+            "mean_off_sigma": visible.shift if np.isfinite(visible.shift) else None,
         },
         "expected_coverage": {
             "credibility": credibility.round(2).tolist(),
@@ -55,18 +58,18 @@ def calibration_content(calibration: Calibration) -> dict[str, Any]:
 
 
 def misspecification_content(check: Check | None, checks: Sequence[Check]) -> dict[str, Any] | None:
-    """For JSON: the observation, and how many truths, which are like the simulations, it warns of."""
+    """Write the check of the observation for JSON, and the share of truths that it would warn of."""
     if check is None:
         return None
-    return check.content() | {"false_alarms": float(np.mean([one.unlike for one in checks])) if checks else None}
+    return check.content() | {"false_alarms": float(np.mean([truth.unlike for truth in checks])) if checks else None}
 
 
 def sharpness_lines(content: dict[str, Any]) -> Iterator[str]:
     """What ``validation.json`` says of sharpness and recovery, in plain words."""
-    for name, found in content["recovery"].items():
+    for name, scores in content["recovery"].items():
         yield (
-            f"{name}: rms error {found['rms_error_over_prior']:.2f} of the prior's width, "
-            f"{found['inside_68']:.0%} of truths inside 68%, {found['inside_95']:.0%} inside 95%"
+            f"{name}: rms error {scores['rms_error_over_prior']:.2f} of the prior's width, "
+            f"{scores['inside_68']:.0%} of truths inside 68%, {scores['inside_95']:.0%} inside 95%"
         )
     gain, loss = content["information_gain"], content["held_out_negative_log_likelihood"]
     yield (

@@ -73,7 +73,7 @@ def test_a_calibrated_posterior(run: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert errors == ""
     last = out.splitlines()[-1]
     assert last.startswith("calibrated: smallest p-value ")
-    assert "60 truths would have shown widths " in last
+    assert "; with 60 test cases an error of -" in last
     assert "60 simulated truths from the prior; 100 samples of each" in out
     found = read_json(run / "run/validation.json")
     assert found["calibrated"] is True

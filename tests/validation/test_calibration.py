@@ -67,7 +67,7 @@ def test_a_right_posterior_is_calibrated(seed: int) -> None:
     assert result.truths == 300
     assert abs(result.area_to_curve) < 0.03
     assert verdict_line(result).startswith("calibrated: smallest p-value ")
-    assert "300 truths would have shown widths " in verdict_line(result)
+    assert "; with 300 test cases an error of -" in verdict_line(result)
 
 
 @pytest.mark.parametrize(
