@@ -27,6 +27,7 @@ from eorinfer.figures.contest import contest_figure
 from eorinfer.figures.corner import corner
 from eorinfer.figures.style import save_figure
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
+from eorinfer.report.scores import FILE as CONTEST_FILE
 from eorinfer.run import Run
 from eorinfer.run.context import RunContext
 from eorinfer.run.truths import FEWEST, simulated_truths, truth_plans
@@ -41,7 +42,7 @@ BLOCK = 50
 def run_contest(run: Run) -> dict[str, Any]:
     """Run the contest of a run's config; what is there already is not made again.
 
-    Leaves ``benchmark.json``, ``contest.png``, ``contest-corner.png``, the chains of each method for the run's
+    Leaves ``contest.json``, ``contest.png``, ``contest-corner.png``, the chains of each method for the run's
     observation in ``chains/``, and trained methods and their posteriors in ``contest/``.
 
     Parameters
@@ -245,13 +246,13 @@ def _write(
         "sequential": costs[0],
         "loop": costs[1],
     }
-    write_json(out / "benchmark.json", content)
+    write_json(out / CONTEST_FILE, content)
     for table in tables:
         for line in ["", *text_lines(table)]:
             run.progress.line(line)
     for note in content["notes"]:
         run.progress.line(f"note: {note}")
-    run.progress.line(f"results: {out}/benchmark.json, contest.png, contest-corner.png and chains/")
+    run.progress.line(f"results: {out}/{CONTEST_FILE}, contest.png, contest-corner.png and chains/")
     return content
 
 

@@ -16,7 +16,7 @@ from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples
 from eorinfer.report.scores import FILE as CONTEST
-from eorinfer.report.scores import Contest
+from eorinfer.report.scores import Contest, contest_file
 
 #: Names of the chains that the steps write, in the order of drawing.
 CHAINS = ("npe", "field-flow", "mcmc")
@@ -154,7 +154,7 @@ class RunFolder:
             read_sampled(out),
             {name: content["facts"] for name, content in models.items()},
             BankFacts.of(Bank.open(bank)) if (bank / "bank.json").exists() else None,
-            Contest.read(out) if (out / CONTEST).exists() else None,
+            Contest.read(contest) if (contest := contest_file(out)) else None,
         )
         if not (text or run.chains or run.contest):
             raise InputError(f"{out}: holds no run and no contest: no config.toml, no chains and no {CONTEST}")

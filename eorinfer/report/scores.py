@@ -1,4 +1,4 @@
-"""Contest between methods on the page, read from ``benchmark.json``."""
+"""Contest between methods on the page, read from ``contest.json``."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,13 @@ from eorinfer.core.files import read_json
 from eorinfer.report.cells import Plain, cell_from_plain
 from eorinfer.report.page import Block, Code, Notes, Picture, Table, Text
 
-FILE = "benchmark.json"
+#: Name of the file, and the name that older versions gave it.
+FILE, OLD_FILE = "contest.json", "benchmark.json"
+
+
+def contest_file(out: Path) -> Path | None:
+    """Find the file of a folder's contest; None if it has none."""
+    return next((out / name for name in (FILE, OLD_FILE) if (out / name).exists()), None)
 
 
 class _Content(BaseModel):
@@ -67,23 +73,23 @@ class Contest(_Content):
     config: Any = None
 
     @classmethod
-    def read(cls, out: Path) -> "Contest":
-        """Read ``benchmark.json`` of a folder.
+    def read(cls, file: Path) -> "Contest":
+        """Read a file that `contest_file` has found.
 
         Raises
         ------
         InputError
             If it cannot be read, or something is missing or misshapen in it.
         """
-        content: dict[str, Any] = read_json(out / FILE)
+        content: dict[str, Any] = read_json(file)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "as a whole"
-            raise InputError(f"{out / FILE}: {where}: {first['msg']}") from error
+            raise InputError(f"{file}: {where}: {first['msg']}") from error
 
-    def blocks(self, out: Path) -> Iterator[Block]:
+    def blocks(self, file: Path) -> Iterator[Block]:
         """Make the tables, notes and pictures of the page.
 
         Raises
@@ -97,11 +103,11 @@ class Contest(_Content):
         if self.notes:
             yield Notes(self.notes)
         for figure in self.figures:
-            file = out / figure.file
-            if file.suffix != ".png" or not file.is_file() or not file.resolve().is_relative_to(out.resolve()):
-                raise InputError(f"{out / FILE}: figure {figure.file!r} is no .png file in {out}")
+            out, png = file.parent, file.parent / figure.file
+            if png.suffix != ".png" or not png.is_file() or not png.resolve().is_relative_to(out.resolve()):
+                raise InputError(f"{file}: figure {figure.file!r} is no .png file in {out}")
             alt = f"{figure.title}. {figure.caption}"
-            yield Picture.from_png(file.read_bytes(), alt, figure.title, figure.caption)
+            yield Picture.from_png(png.read_bytes(), alt, figure.title, figure.caption)
         if self.command:
             yield Text(f"Made by: {self.command}")
         if self.config:

@@ -25,13 +25,14 @@ from eorinfer.report.cells import (
 from eorinfer.report.drawings import CHANNELS, channel_name, slices, training_curves
 from eorinfer.report.page import Block, Code, Facts, Picture, Pictures, Section, Table, Text
 from eorinfer.report.run_folder import CHAINS, RunFolder, corners, true_values
+from eorinfer.report.scores import contest_file
 from eorinfer.report.summary import summary
 
 
 def sections(run: RunFolder) -> list[Section]:
     """Make all sections that have something to show, in order."""
     every = [
-        Section("scores", "Scores of the methods", list(run.contest.blocks(run.out)) if run.contest else []),
+        Section("scores", "Scores of the methods", list(_scores(run))),
         Section("observation", "Observation", list(_observation(run))),
         Section("posterior", "Posterior", list(_posterior(run))),
         Section("calibration", "Calibration", list(_calibration(run))),
@@ -43,6 +44,12 @@ def sections(run: RunFolder) -> list[Section]:
         Section("versions", "Versions", [_versions(run)]),
     ]
     return [section for section in every if section.blocks]
+
+
+def _scores(run: RunFolder) -> Iterator[Block]:
+    file = contest_file(run.out)
+    if run.contest is not None and file is not None:
+        yield from run.contest.blocks(file)
 
 
 def _observation(run: RunFolder) -> Iterator[Block]:

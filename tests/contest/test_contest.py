@@ -56,7 +56,7 @@ def parts(run: Path, method: str) -> list[Path]:
 
 def test_every_method_is_scored_and_kept(held: Path) -> None:
     run = held / "run"
-    content = read_json(run / "benchmark.json")
+    content = read_json(run / "contest.json")
     assert list(content["methods"]) == METHODS
     assert content["methods"]["exact"]["calibrated"]
     assert content["methods"]["npe-power"]["truths"] == 60
@@ -85,7 +85,7 @@ def test_it_leaves_a_page(held: Path) -> None:
     assert len(alts) == page.count("<img ")
     others = [alt for alt in alts if not alt.startswith(("Training curves of ", "Observed map, "))]
     assert len(others) == 2, "the figures of the contest, and no corner of eleven posteriors"
-    for table in read_json(held / "run/benchmark.json")["tables"]:
+    for table in read_json(held / "run/contest.json")["tables"]:
         assert f"<h3>{table['title']}</h3>" in page
 
 
@@ -106,7 +106,7 @@ def test_a_second_call_asks_nothing_again_and_says_the_same(held: Path, tmp_path
     shutil.copytree(held / "run", tmp_path / "run")
     path, run = config(tmp_path, **TABLES), tmp_path / "run"
     before = {file: file.stat().st_mtime_ns for file in run.glob("contest/*/answers/*.h5")}
-    said = read_json(run / "benchmark.json")
+    said = read_json(run / "contest.json")
     lost = parts(run, "npe-image")[-1]
     kept = lost.read_bytes()
     lost.unlink()
@@ -117,7 +117,7 @@ def test_a_second_call_asks_nothing_again_and_says_the_same(held: Path, tmp_path
     again, first = TruthPosteriors.read(lost, with_key), _read(kept, tmp_path / "kept.h5", with_key)
     assert again is not None
     assert np.array_equal(again.values, first.values)
-    now = read_json(run / "benchmark.json")
+    now = read_json(run / "contest.json")
     for content in (said, now):  # what took how long may differ
         for method in content["methods"].values():
             del method["seconds_per_observation"]
@@ -132,7 +132,7 @@ def test_truths_can_be_added(held: Path, tmp_path: Path) -> None:
     more["contest"]["reference"] = "exact"
     before = [path.stat().st_mtime_ns for path in parts(run, "npe-power")]
     assert call("benchmark", config(tmp_path, **more), "--out", run) == 0
-    assert read_json(run / "benchmark.json")["methods"]["npe-power"]["truths"] == 110
+    assert read_json(run / "contest.json")["methods"]["npe-power"]["truths"] == 110
     after = [path.stat().st_mtime_ns for path in parts(run, "npe-power")]
     assert len(after) == 3
     assert after[0] == before[0]  # a whole part is kept
@@ -181,15 +181,15 @@ def test_the_simulator_in_the_loop_keeps_its_simulations_and_goes_on(held: Path,
     run, few = tmp_path / "run", {"methods": ["ps-full", "npe-power"], "loop_walkers": 4}
     tables = TABLES | {"contest": CONTEST | few | {"loop_steps": 4}}
     assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
-    first = read_json(run / "benchmark.json")["loop"]
+    first = read_json(run / "contest.json")["loop"]
     assert 4 < first["simulations"] <= 4 * (4 + 1)  # proposals outside the prior cost nothing
     chain = np.loadtxt(run / "chains" / "loop.txt")
     assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
-    assert read_json(run / "benchmark.json")["loop"]["simulations"] == first["simulations"]
+    assert read_json(run / "contest.json")["loop"]["simulations"] == first["simulations"]
     assert np.array_equal(np.loadtxt(run / "chains" / "loop.txt"), chain)
     tables["contest"] |= {"loop_steps": 7}
     assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
-    more = read_json(run / "benchmark.json")
+    more = read_json(run / "contest.json")
     assert first["simulations"] < more["loop"]["simulations"] <= 4 * (7 + 1)
     assert len(more["tables"][4]["rows"]) == 2 + 2
 
@@ -204,7 +204,7 @@ def test_later_rounds_are_for_the_observation_alone(
     assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
     assert "after them 40 in 1 more round(s) for the run's observation" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in parts(run, "npe-power")} == answered
-    content = read_json(run / "benchmark.json")
+    content = read_json(run / "contest.json")
     assert content["simulations"] == 120
     assert content["sequential"]["simulations"] == 160
     assert [row[0] for row in content["tables"][3]["rows"]][2:] == ["sequential NPE, 2 rounds", "truth"]

@@ -76,7 +76,7 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     figure, axis = pyplot().subplots()
     axis.plot([0, 1])
     write_figure(figure, folder / "gain.png")
-    (folder / "benchmark.json").write_text(json.dumps(CONTEST))
+    (folder / "contest.json").write_text(json.dumps(CONTEST))
     return folder
 
 
@@ -249,17 +249,26 @@ def test_a_contest_by_itself(contest: Path, tab: Browser, capsys: pytest.Capture
         ({"tables": [{"title": "t", "columns": ["a"], "rows": [[{}]]}]}, "tables.0.rows.0.0"),
         ({"figures": [{"title": "f", "file": "gone.png"}]}, "figure 'gone.png' is no .png file in "),
         ({"figures": [{"title": "f", "file": "../outside.png"}]}, "figure '../outside.png' is no .png file in "),
-        ({"figures": [{"title": "f", "file": "benchmark.json"}]}, "figure 'benchmark.json' is no .png file in "),
+        ({"figures": [{"title": "f", "file": "contest.json"}]}, "figure 'contest.json' is no .png file in "),
     ],
 )
 def test_a_contest_that_is_misshapen(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     (tmp_path / "outside.png").write_bytes(b"secret")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/benchmark.json").write_text(json.dumps(CONTEST | {"figures": []} | change))
+    (tmp_path / "run/contest.json").write_text(json.dumps(CONTEST | {"figures": []} | change))
     with pytest.raises(InputError, match=re.escape(message)) as raised:
         write_report(tmp_path / "run")
-    assert str(raised.value).startswith(f"{tmp_path / 'run/benchmark.json'}: ")
+    assert str(raised.value).startswith(f"{tmp_path / 'run/contest.json'}: ")
     assert not (tmp_path / "run/report.html").exists()
+
+
+def test_a_contest_under_its_old_name(contest: Path, tmp_path: Path) -> None:
+    shutil.copytree(contest, tmp_path / "run")
+    (tmp_path / "run/contest.json").rename(tmp_path / "run/benchmark.json")
+    assert "Flows against chains" in write_report(tmp_path / "run").read_text()
+    # A contest that is held again in that folder is the one that counts.
+    (tmp_path / "run/contest.json").write_text(json.dumps(CONTEST | {"title": "Held again"}))
+    assert "<h1>Held again</h1>" in write_report(tmp_path / "run").read_text()
 
 
 def test_what_cannot_be_shown(tmp_path: Path, contest: Path, capsys: pytest.CaptureFixture[str]) -> None:
