@@ -79,7 +79,7 @@ def test_it_leaves_a_page(held: Path) -> None:
     page = (held / "run/report.html").read_text()
     sections = ["scores", "observation", "posterior", "training", "bank", "config", "versions"]
     assert re.findall(r'<section id="(.*?)"', page) == sections
-    for method in ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression", "field flow, generative"):
+    for method in ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression", "image flow, generative"):
         assert f'alt="Training curves of {method}; lowest' in page
     alts = re.findall(r'<img src="[^"]*" alt="(.*?)"', page)
     assert len(alts) == page.count("<img ")
