@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=24)
     parser.add_argument("--share", type=int, help="rows of one realisation, by default the simulator's own")
     parser.add_argument("--spin-temperature", action="store_true")
-    parser.add_argument("--memory", type=int, metavar="ROWS", help="print the memory of one worker over so many rows")
+    parser.add_argument("--memory", type=int, metavar="ROWS", help="print the memory of one worker over these rows")
     arguments = parser.parse_args()
     if arguments.memory:
         memory(arguments)

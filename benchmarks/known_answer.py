@@ -59,7 +59,7 @@ class Case:
 
     @property
     def observations(self) -> int:
-        """How many posteriors are looked at."""
+        """Number of posteriors to compare."""
         return 10 if self.kind == "gaussian-field" else 50
 
     def config(self, branch: str, seed: int, out: Path, name: str) -> dict[str, Any]:

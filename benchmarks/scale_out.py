@@ -25,7 +25,7 @@ from eorinfer.campaign.fill import ShardReport
 from eorinfer.settings.tables import ExecutorSettings
 from simulators import build
 
-#: Where Linux's struct tcp_info has bytes_acked and bytes_received.
+#: Offsets of bytes_acked and bytes_received in Linux's struct tcp_info.
 ACKED, RECEIVED = 120, 128
 
 
@@ -110,7 +110,7 @@ class Sockets:
 
 
 def bytes_of_sockets() -> dict[str, tuple[int, int]]:
-    """For each TCP socket of this process, by its inode, bytes sent and received."""
+    """Read the bytes that each TCP socket of this process, by its inode, has sent and received."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:

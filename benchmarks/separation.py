@@ -160,7 +160,7 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 def our_step(trainer: Separation, steps: int) -> float:
-    """Seconds of a step as `train` takes it, with validation and checkpoint after so many and everything else."""
+    """Measure the seconds of a step as `train` takes it, with validation, checkpoints and everything else."""
     parts = split(trainer.simulate(), 0.1, 0.1)
     meaning = replace(trainer.meaning, settings=trainer.settings.model_copy(update={"steps": STAGES * steps}), facts={})
     survey = build_survey(trainer.config.tables.survey, trainer.config.observable)

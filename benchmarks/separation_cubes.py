@@ -132,9 +132,9 @@ class Channels:
     Attributes
     ----------
     path
-        Of the bank.
+        Path of the bank.
     observables
-        Of a map.
+        Observables of a map.
     maps
         By observable: (n, 1, nx, ny), the channels of a cube one after the other.
     """
@@ -163,7 +163,7 @@ def as_maps(cubes: Any) -> Any:
 
 
 def as_cubes(maps: Tensor, channels: int) -> Tensor:
-    """What `as_maps` was given."""
+    """Undo `as_maps`."""
     return maps.view(-1, channels, *maps.shape[-2:]).movedim(1, -1)
 
 
@@ -210,7 +210,7 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
 
 
 def compared(cubes: Separator, maps: list[Separator], bank: Bank, rows: Rows) -> Maps:
-    """What each network makes of the same observed cubes; of the networks of maps channel by channel."""
+    """Apply each network to the same observed cubes; the networks of maps channel by channel."""
     lines = Lines(bank, rows)
     image = bank.observables[0]
     pairs = Pairs(build_survey(cubes.meaning.survey, image), image.symmetry, lines.names, cubes.meaning.targets)

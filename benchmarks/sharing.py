@@ -31,7 +31,7 @@ class SharedField(GaussianField):
 
     @property
     def rows_per_realisation(self) -> int:
-        """How many successive rows share one seed."""
+        """Number of successive rows that share one seed."""
         return self.rows
 
 

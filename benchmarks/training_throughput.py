@@ -72,18 +72,18 @@ NOISE = WhiteNoise(kind="white-noise", sigma=0.3)
 
 @dataclass(frozen=True)
 class Job:
-    """What one process is to do.
+    """Task of one process.
 
     Attributes
     ----------
     bank
-        Its folder.
+        Folder of the bank.
     cells
         Along each side of an image.
     epochs, batch, width
-        Of the training; `width` is that of the CNN, all else is the default network.
+        Length, batch size and width of the CNN in training; everything else is the default network.
     precision
-        As in ``[training]``.
+        See ``[training]``.
     """
 
     bank: str
@@ -95,12 +95,12 @@ class Job:
 
     @property
     def simulator(self) -> GaussianField:
-        """Whose rows the bank holds."""
+        """Simulator of the bank."""
         return GaussianField(cells=self.cells, box_length=float(self.cells))
 
     @property
     def prior(self) -> Prior:
-        """What theta was drawn from."""
+        """Prior of theta."""
         return Prior.from_ranges(self.simulator.parameters, {"log_amplitude": (-2.0, 3.0), "slope": (-3.0, 0.0)})
 
     @property
@@ -109,7 +109,7 @@ class Job:
         return Architecture(EmbeddingSettings(width=self.width), FlowSettings(), PowerSpectrumSettings())
 
     def trainer(self, rows: Rows) -> Trainer:
-        """For so many epochs of these rows."""
+        """Make a trainer for this number of epochs of these rows."""
         training = TrainingSettings(batch_size=self.batch, ensemble=1, precision=self.precision)
         batches = int((~validation_rows(rows.seed, training.validation_fraction)).sum()) // self.batch
         training = training.model_copy(update={"steps": self.epochs * batches})
@@ -415,7 +415,7 @@ class Estimator(ConditionalDensityEstimator):
 
 
 class NoTracker:
-    """Where sbi would write a folder of logs."""
+    """Takes the place of sbi's folder of logs."""
 
     log_dir = None
 
@@ -463,7 +463,7 @@ def a_job(path: Path, arguments: argparse.Namespace, rows: int, quick: bool = Fa
 
 
 def child(name: str, job: Job, options: list[str] | None = None, **changes: Any) -> dict[str, Any]:
-    """What a process of its own found."""
+    """Run a task in a process of its own and return its result."""
     content = json.dumps({**vars(job), **changes})
     command = [sys.executable, __file__, "--child", name, "--job", content, *(options or [])]
     run = subprocess.run(command, capture_output=True, text=True)
@@ -520,7 +520,7 @@ def forgotten(files: list[Path]) -> Iterator[None]:
 
 
 def medians(results: list[dict[str, Any]]) -> dict[str, float]:
-    """Of each figure."""
+    """Median of each figure."""
     return {key: float(np.median([result[key] for result in results])) for key in results[0]}
 
 

@@ -1,4 +1,4 @@
-"""What a simulator is: its parameters, what it makes, and the one call that runs it."""
+"""Contract of a simulator: its parameters, its observables, and the call that runs it."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ class Parameter:
     fiducial
         Value taken when the parameter is not varied.
     unit, description
-        For tables and axis labels; `unit` is empty where there is none.
+        Texts for tables and axis labels; `unit` is empty where there is none.
     """
 
     name: str
@@ -66,9 +66,9 @@ class Observable:
     channels
         Coordinate of each channel: redshifts for ``axes[0] == "redshift"``.
     symmetry
-        Which changes of the cube leave its distribution as it is.
+        Changes of the cube that leave its distribution as it is.
     coordinates
-        Of each cell along the last axis, where its name and `cell_size` do not say it all: the
+        Coordinate of each cell along the last axis, where `cell_size` is not enough: the
         redshifts of a light-cone's slices (last axis ``z``), MHz (``frequency``), redshifts
         (``redshift``) or magnitudes (``magnitude``). Empty for a box at one redshift.
     field_of_view
@@ -108,7 +108,7 @@ class Symmetry:
     Attributes
     ----------
     periodic
-        For each cell axis, whether the cube may be rolled along it.
+        Whether the cube may be rolled along each cell axis.
     rotations
         ``"all"``: every cell axis may be swapped with and reflected like any other;
         ``"transverse"``: only the axes before the last (the line of sight);
@@ -133,11 +133,11 @@ class Simulator(Protocol):
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """What `simulate` returns; the first one is the image."""
+        """Arrays that `simulate` returns; the first one is the image."""
 
     @property
     def rows_per_realisation(self) -> int:
-        """How many successive rows of a bank share one seed."""
+        """Number of successive rows of a bank that share one seed."""
 
     @property
     def seconds_per_row(self) -> float:
@@ -149,7 +149,7 @@ class Simulator(Protocol):
         Raises
         ------
         SimulationError
-            Where the model cannot be computed.
+            If the model cannot be computed.
         """
 
     def check(self, theta: NDArray[np.float64]) -> None:
@@ -184,7 +184,7 @@ class SimulatorSettings(BaseModel):
     @property
     @abstractmethod
     def observables(self) -> tuple[Observable, ...]:
-        """What `simulate` returns; the first one is the image."""
+        """Arrays that `simulate` returns; the first one is the image."""
 
     @abstractmethod
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
@@ -192,7 +192,7 @@ class SimulatorSettings(BaseModel):
 
     @property
     def rows_per_realisation(self) -> int:
-        """How many successive rows of a bank share one seed."""
+        """Number of successive rows of a bank that share one seed."""
         return 1
 
     @property

@@ -32,7 +32,7 @@ class Imported(SimulatorSettings):
     Parameters
     ----------
     ranges
-        For each parameter in the order of theta: the flat prior that theta was drawn from.
+        Flat prior that each parameter was drawn from, in the order of theta.
     observable
         Name of the image in the bank.
     shape
@@ -67,7 +67,7 @@ class Imported(SimulatorSettings):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """As given in `ranges`."""
+        """Parameters given in `ranges`."""
         return tuple(
             Parameter(name, p.label or name, p.low, p.high, (p.low + p.high) / 2, p.unit)
             for name, p in self.ranges.items()

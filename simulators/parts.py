@@ -17,12 +17,12 @@ class UnknownPart(ValueError):
 
 @dataclass(frozen=True)
 class Part:
-    """What a user's ``"module:name"`` names.
+    """Part of a user's own, named ``"module:name"``.
 
     Attributes
     ----------
     name
-        As in the config.
+        Name in the config.
     value
         The class or function.
     file
@@ -88,7 +88,7 @@ def copy_source(name: str, source: Path | None, folder: Path, into: Path) -> Non
     name
         ``"module:name"``.
     source
-        Its file; only one that stands beside the config is copied.
+        File of the part; it is copied only if it stands beside the config.
     folder, into
         Folder of the config, and of its copy.
     """

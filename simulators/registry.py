@@ -69,7 +69,7 @@ def simulator_class(kind: object, beside: Path | None = None) -> Any:
     Raises
     ------
     UnknownSimulator
-        As in `build`.
+        See `build`.
     """
     known = ", ".join(f'"{name}"' for name in KINDS) + ', or "module:Class" for your own'
     if kind is None:

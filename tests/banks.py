@@ -1,4 +1,4 @@
-"""What tests of banks and campaigns share: plans, and a simulator of one's own that goes wrong on demand."""
+"""Shared by tests of banks and campaigns: plans, and a simulator of one's own that goes wrong on demand."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What tests of the separation share: a bank of small line-intensity mocks."""
+"""Shared by tests of the separation: a bank of small line-intensity mocks."""
 
 from functools import lru_cache
 from pathlib import Path

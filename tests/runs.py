@@ -1,4 +1,4 @@
-"""What tests of whole runs share: a tiny config, and the command line in this process or in one of its own."""
+"""Shared by tests of whole runs: a tiny config, and the command line in this process or in one of its own."""
 
 import os
 import signal

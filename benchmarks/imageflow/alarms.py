@@ -29,7 +29,7 @@ from eorinfer.imageflow.model import ImageFlow
 
 #: Maps that are known, and maps of each world.
 KNOWN, ASKED = 480, 96
-#: Of residuals, in mK.
+#: Strengths of residuals, mK rms.
 RMS = (0.5, 1.0, 2.0)
 Array = NDArray[np.float64]
 
@@ -94,5 +94,5 @@ def _unit(maps: Tensor) -> Tensor:
 
 
 def _some(maps: Maps, which: NDArray[np.bool_], n: int) -> Maps:
-    """At most n of them, drawn at random."""
+    """Draw n of them at random, at most."""
     return maps[np.sort(np.random.default_rng(9).permutation(np.flatnonzero(which))[:n])]

@@ -124,7 +124,7 @@ def log_density(simulator: GaussianField, field: NDArray[np.float64], theta: NDA
 def mode_variance(
     simulator: GaussianField, shape: tuple[int, ...], theta: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each mode of a real FFT: signal and noise in units in which white noise has its cells' variance, and count."""
+    """Variance of signal and noise in each mode of a real FFT (white noise: that of its cells), and count."""
     k = wavenumbers(shape, simulator.box_length)
     count = np.full(k.shape, 2.0)
     count[..., 0] = 1.0

@@ -67,7 +67,7 @@ Array = NDArray[np.float64]
 
 
 def kinds(settings: ImageFlowSettings) -> dict[str, tuple[Build, ImageFlowSettings]]:
-    """What is compared: how it is built, and with which settings."""
+    """List the flows to compare: how each is built, and its settings."""
     isotropic = {
         "kind": "isotropic",
         "batch_size": 64,
@@ -245,7 +245,7 @@ def redrawn_statistics(flow: ImageFlow, real: Maps) -> None:
 
 @torch.no_grad()
 def redrawn(flow: ImageFlow, maps: Maps, scales: int) -> torch.Tensor:
-    """The maps with the details of so many of their finest scales made anew."""
+    """Make the details of the finest scales of maps anew."""
     assert isinstance(flow.network, MultiscaleFlow)
     generator, steps = torch.Generator().manual_seed(12), flow.network.steps[:scales]
     parts = []

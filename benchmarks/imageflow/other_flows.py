@@ -14,7 +14,7 @@ from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from simulators import Observable
 
-#: Of each squeezing: coupling layers, and channels of their networks.
+#: Numbers of coupling layers of each squeezing, and of channels of their networks.
 COUPLINGS, WIDTH = 6, 48
 SQUEEZINGS = 3
 
@@ -84,7 +84,7 @@ class CouplingFlow(ImageDensity):
         self.register_buffer("moments", torch.tensor([0.0, 1.0]))
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `ImageDensity`."""
+        """See `ImageDensity`."""
         u, aside = self.unit(y, x.dtype), []
         x = (x - self.moments[0]) / self.moments[1]
         log_det = -math.prod(self.shape) * self.moments[1].double().log().expand(len(x))
@@ -99,7 +99,7 @@ class CouplingFlow(ImageDensity):
         return torch.cat([*aside, x.flatten(1)], dim=1).view(len(x), *self.shape), log_det
 
     def inverse(self, z: Tensor, y: Tensor) -> Tensor:
-        """As of `ImageDensity`."""
+        """See `ImageDensity`."""
         u, flat = self.unit(y, z.dtype), z.flatten(1)
         channels, side, parts = self.shape[0], self.shape[1], []
         for _ in range(SQUEEZINGS - 1):
@@ -118,7 +118,7 @@ class CouplingFlow(ImageDensity):
         return x * self.moments[1] + self.moments[0]
 
     def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
-        """As of `ImageDensity`, as one number."""
+        """See `ImageDensity`; the only scale is the whole image."""
         z, log_det = self(x, y)
         return (log_det + log_normal(z))[:, None]
 

@@ -11,7 +11,7 @@ from eorinfer.run.config import check_config
 
 #: Boxes of each.
 BOXES = 12
-#: What differs in ``[simulator]``.
+#: Keys of ``[simulator]`` that differ.
 SOURCES: dict[str, dict[str, Any]] = {
     "Park19 sources": {"spin_temperature": True, "independent_redshifts": True},
     "ALPHA_ESC = 0.5": {"fixed": {"ALPHA_ESC": 0.5}},

@@ -23,7 +23,7 @@ class DamageError(Exception):
 
 @dataclass(frozen=True)
 class Chunks:
-    """Where the rows of one array stand in a file.
+    """Places of one array's rows in a file.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Chunks:
         file
             Descriptor.
         row
-            Which row.
+            Number of the row.
         out
             (C, *cells), contiguous; filled.
         check

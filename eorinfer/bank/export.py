@@ -26,13 +26,13 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
     Parameters
     ----------
     bank
-        What is exported.
+        Bank to export.
     file
-        Where to; must not be there yet.
+        File to write; must not exist.
     everything
         Also rows that are not ``ok``; their arrays are zero.
     progress
-        Where it is told.
+        Receives lines and bars.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a bank holds, in figures: for ``eorinfer bank info`` and for the page."""
+"""Counts and sizes of a bank, for ``eorinfer bank info`` and for the page."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -22,20 +22,20 @@ class RoundFacts:
 
 @dataclass(frozen=True)
 class BankFacts:
-    """What a bank holds.
+    """Counts and sizes of a bank.
 
     Attributes
     ----------
     bank
         It.
     rounds
-        In order.
+        Facts of the rounds, in order.
     rows
         How many there are.
     megabytes
         Size of the shards.
     seconds
-        Of simulating, all rows together.
+        Seconds of simulating, all rows together.
     reasons
         Why rows failed, and how many of each status for that reason: (status, message, rows).
     """
@@ -64,7 +64,7 @@ class BankFacts:
         )
 
     def lines(self) -> Iterator[str]:
-        """In plain words."""
+        """Say the facts in plain words."""
         yield f"{self.bank.path}: {self.bank.description['simulator']['kind']}, fingerprint {self.bank.fingerprint}"
         for p in self.bank.parameters:
             yield f"  {p.name:18s} {p.low:g} to {p.high:g} {p.unit}"

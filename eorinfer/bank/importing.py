@@ -13,7 +13,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import item_seed
 from simulators.base import fingerprint_of
 
-#: A shard has so many rows, or fewer where it would be larger.
+#: Number of rows of a shard, and its size at most.
 SHARD_ROWS, SHARD_BYTES = 64, 256e6
 
 
@@ -23,9 +23,9 @@ def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], se
     Parameters
     ----------
     bank
-        Its observables say what the cubes must be like.
+        Bank to fill; its observables set the shape of the cubes.
     prior
-        What theta was drawn from; the rows count as draws from it.
+        Prior that theta was drawn from; the rows count as draws from it.
     theta_file
         (n, P)
     cubes

@@ -1,4 +1,4 @@
-"""What a bank is asked to simulate, and what it says of each simulation besides its arrays."""
+"""Rows of a bank: what to simulate, and what became of each simulation besides its arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ class Rows:
 
     @classmethod
     def none(cls, parameters: int) -> "Rows":
-        """No rows, of so many parameters."""
+        """Make an empty table of rows with `parameters` parameters."""
         return cls(
             theta=np.empty((0, parameters)),
             seed=np.empty(0, np.uint64),

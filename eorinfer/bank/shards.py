@@ -19,7 +19,7 @@ FORMAT = 2
 LAYOUT = ("v110", "v110")
 #: A checksum for each chunk; only chunks can have one.
 CHECKED: dict[str, Any] = {"chunks": True, "fletcher32": True}
-#: What is raised when a file is not what it was.
+#: Errors that are raised when a file is not what it was.
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, DamageError)
 #: Columns of a shard besides its arrays, each a dataset of one chunk.
 COLUMNS = ("theta", "seed", "round", "status", "message", "seconds")
@@ -102,13 +102,13 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def attributes(path: Path) -> dict[str, Any]:
-    """What a shard says of itself and of its plan; whatever is wrong raises one of `DAMAGE`."""
+    """Read a shard's attributes, which also describe its plan; any damage raises one of `DAMAGE`."""
     with h5py.File(path, "r") as file:
         return {k: v.decode(errors="replace") if isinstance(v, bytes) else v for k, v in file.attrs.items()}
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without HDF5's stack."""
+    """First line of an error, without HDF5's stack."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

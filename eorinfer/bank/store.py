@@ -162,7 +162,7 @@ class Bank:
         status, message, seconds
             One for each of the shard's n rows.
         arrays
-            For each observable (n, C, *cells); rows that are not ``ok`` hold zeros.
+            Array (n, C, *cells) of each observable; rows that are not ``ok`` hold zeros.
         """
         write_rows(
             self.shard_path(plan, shard),
@@ -210,9 +210,9 @@ class Bank:
         Parameters
         ----------
         observable
-            Its name.
+            Name of the observable.
         rows
-            Which rows.
+            Rows to read.
         check
             Compare checksums always; else once a row for as long as the bank is open.
 

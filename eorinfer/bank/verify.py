@@ -29,7 +29,7 @@ class Problem:
     name
         File, from the bank's folder.
     text
-        What is wrong with it, and what was done about it.
+        Damage, and what was done about it.
     """
 
     name: str
@@ -53,7 +53,7 @@ def verify(path: Path, repair: bool = False) -> list[Problem]:
     Returns
     -------
     list
-        What is damaged; empty if nothing is.
+        Damaged files; empty if there are none.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def verify(path: Path, repair: bool = False) -> list[Problem]:
 
 
 def _description_problem(path: Path) -> Problem | None:
-    """What is wrong with ``bank.json``, unless it is of another version or there is no bank at all."""
+    """Find damage of ``bank.json``; one of another version, or no bank at all, raises."""
     if not (path / "bank.json").exists():
         return None
     try:
@@ -110,7 +110,7 @@ def _description_problem(path: Path) -> Problem | None:
 
 
 def _shard_problem(bank: Bank, path: Path, plans: dict[str, Plan]) -> str | None:
-    """What is wrong with a shard in itself and beside its plan, if that is there."""
+    """Find damage of a shard, by itself and against its plan if that is there."""
     plan, number = plans.get(_round(path)), path.stem.rpartition("-")[2]
     if not number.isdecimal() or (plan is not None and int(number) >= plan.shards):
         return f"belongs to no round in {bank.path / 'rounds'}"

@@ -27,7 +27,7 @@ from simulators import Observable, SimulationError, Simulator
 
 @dataclass(frozen=True)
 class RowResult:
-    """What became of one row; `arrays` is empty unless the status is ``ok``."""
+    """Result of one row; `arrays` is empty unless the status is ``ok``."""
 
     status: str
     message: str = ""

@@ -47,7 +47,7 @@ class Child:
     memory
         Bytes the process may allocate, or None.
     fingerprint
-        What `simulators.fingerprint` must give in the child, or None.
+        Fingerprint that the simulator must have in the child; None for any.
 
     Raises
     ------

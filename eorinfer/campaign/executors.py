@@ -1,4 +1,4 @@
-"""Where simulations run, as ``[executor]`` says: this machine, a Dask cluster, the jobs of a batch system, MPI.
+"""Executors of ``[executor]``: this machine, a Dask cluster, the jobs of a batch system, MPI.
 
 Each kind is a `concurrent.futures.Executor` that `campaign.fill` gives its tasks to. The packages behind
 them are extras and imported when they are asked for.
@@ -54,7 +54,7 @@ def open_executor(
 
 
 def worker_count(settings: ExecutorSettings) -> int | None:
-    """How many simulations run at a time, where the config alone tells."""
+    """Number of simulations at a time; None if the config alone does not tell."""
     if settings.kind == "local" or (settings.kind == "dask" and settings.address is None):
         return settings.workers or available_cores()
     return settings.workers
@@ -76,12 +76,12 @@ def job_script(settings: ExecutorSettings, logs: Path) -> str:
 
 
 def explanation(settings: ExecutorSettings, logs: Path, command: str) -> str:
-    """What a command would start, for ``--dry-run``.
+    """Explain what a command would start, for ``--dry-run``.
 
     Parameters
     ----------
     settings, logs
-        As in `open_executor`.
+        See `open_executor`.
     command
         The command line without ``eorinfer``.
     """

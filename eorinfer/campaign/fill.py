@@ -46,7 +46,7 @@ IN_FLIGHT = 1000
 
 @dataclass(frozen=True)
 class Limits:
-    """What one row may take.
+    """Limits of time and memory for one row.
 
     Attributes
     ----------
@@ -76,18 +76,18 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What a worker says of a shard.
+    """Report of a worker on a shard.
 
     Attributes
     ----------
     shard
-        Its number in the plan.
+        Number of the shard in the plan.
     rows
         How many of its rows the bank has now; 0 if another campaign is making them just now.
     counts
         Rows simulated for this report, by status; empty if another campaign did so.
     seconds
-        What they took together.
+        Seconds that all rows took together.
     """
 
     shard: int
@@ -137,11 +137,11 @@ def fill(
     Parameters
     ----------
     bank, plan
-        Where to, and which theta and seeds.
+        Bank to fill, and the plan with theta and seeds.
     simulator
         The bank's simulator.
     executor
-        Where tasks run.
+        Executor of the tasks.
     rows
         Only the plan's first rows, by default all.
     beside

@@ -17,7 +17,7 @@ from simulators.base import fingerprint_of
 SHARD_SECONDS, SHARD_ROWS = 20.0, 256
 #: A shard is put together in memory.
 SHARD_BYTES = 256e6
-#: What a row of a user's own simulator is taken to cost when the class does not say.
+#: Seconds that a row of a user's own simulator is taken to cost when the class does not say.
 UNKNOWN_SECONDS = 2.0
 
 
@@ -35,15 +35,15 @@ def plan_round(
     Parameters
     ----------
     number
-        Of the round, 1 for the prior.
+        Number of the round, 1 for the prior.
     proposal
         Hash of what theta was drawn from.
     theta
         (n, P)
     simulator
-        Its cost sizes the shards.
+        Simulator whose cost sets the size of shards.
     seed
-        Of the run.
+        Seed of the run.
     first_realisation
         Number of the first realisation, when a round is continued.
     share

@@ -106,7 +106,7 @@ def infer(
     samples
         Samples to draw, with --posterior; a field flow of several conditions has its own chain instead.
     seed
-        Of the draw, with --posterior.
+        Seed of the draw, with --posterior.
     """
     if config is not None and posterior is None and observation is None:
         step = open_run(config, out)
@@ -179,7 +179,7 @@ def lim(config: Path, *, out: Out, n: int = 1, seed: int = 1, fits: bool = False
     n
         How many.
     seed
-        Of everything random.
+        Seed of all randomness.
     fits
         Write FITS files with WCS beside the HDF5 ones.
     plot

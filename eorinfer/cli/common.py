@@ -1,4 +1,4 @@
-"""What the command line's modules share."""
+"""Options and helpers that the command line's modules share."""
 
 from pathlib import Path
 from typing import Annotated, Any

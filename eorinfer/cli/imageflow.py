@@ -52,7 +52,7 @@ def sample(
     n
         Images at each.
     seed
-        Of everything random.
+        Seed of all randomness.
     run
         Run to take real images from; by default the one that the model is in.
     """
@@ -91,7 +91,7 @@ def beyond_power(
     n
         Images that training held out.
     seed
-        Of everything random.
+        Seed of all randomness.
     run
         Run to take images from; by default the one that the model is in.
     """

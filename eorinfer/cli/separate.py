@@ -44,7 +44,7 @@ def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) 
     draws
         How many draws to make; the lines are then their mean.
     seed
-        Of the draws.
+        Seed of the draws.
     """
     from eorinfer.core.errors import InputError
     from eorinfer.run import line_separation as separation
@@ -88,7 +88,7 @@ def score(
     radius
         Peak radius in pixels: a peak is the highest pixel within it, and two peaks closer than it are the same.
     seed
-        Of the noise.
+        Seed of the noise.
     """
     from eorinfer.bank.store import Bank
     from eorinfer.core.errors import InputError

@@ -28,7 +28,7 @@ class Score:
     posteriors
         Posteriors of all T truths, in their order.
     theta
-        Those truths, (T, P).
+        Parameters of the truths, (T, P).
     calibration
         SBC, expected coverage and TARP.
     """

@@ -2,7 +2,7 @@
 
 
 class InputError(Exception):
-    """What the user gave is wrong: names the file, the key and what would be right. Exit code 2."""
+    """Wrong input of the user: names the file, the key and what would be right. Exit code 2."""
 
 
 class WorkError(Exception):

@@ -19,7 +19,7 @@ from eorinfer.core.errors import InputError, WorkError
 
 #: After so long a temporary file of another machine, whose processes cannot be looked for, counts as left behind.
 ABANDONED_SECONDS = 24 * 3600.0
-#: What says that nothing more can be written here, whatever is done again.
+#: Numbers of errors after which nothing more can be written here.
 _NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _TEMPORARY = re.compile(r"^\.tmp-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}-")
 
@@ -31,7 +31,7 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
     Parameters
     ----------
     path
-        Where the file shall stand.
+        Final path of the file.
     first_wins
         Keep a file that stands there already (two processes made the same thing),
         instead of replacing it.
@@ -69,9 +69,9 @@ def whole_hdf5(path: Path, *, first_wins: bool = False, **settings: Any) -> Iter
     Parameters
     ----------
     path, first_wins
-        As in `whole_file`.
+        See `whole_file`.
     settings
-        For `h5py.File`.
+        Arguments of `h5py.File`.
     """
     # HDF5 takes two files of one name for the same one, even those in memory.
     name = temporary_name(path.name)
@@ -84,7 +84,7 @@ def whole_hdf5(path: Path, *, first_wins: bool = False, **settings: Any) -> Iter
 
 
 def cannot_write(path: Path, error: OSError) -> WorkError:
-    """What to raise where the disk is full, or cannot be written."""
+    """Make the error of a disk that is full or cannot be written."""
     return WorkError(f"{path}: cannot be written ({os.strerror(error.errno or 0)}); what stood there is kept")
 
 

@@ -26,7 +26,7 @@ class Observation:
     values
         (C, *cells) float32.
     unit, axes, cell_size, channels, coordinates, field_of_view
-        As in `simulators.Observable`.
+        See `simulators.Observable`.
     theta
         (P,) true parameters of a mock, None for the sky.
     seed
@@ -118,7 +118,7 @@ class Observation:
             ``.h5``/``.hdf5`` or ``.fits``, which carry unit and axes, or ``.npy``,
             which takes them from `observable`.
         observable
-            What is expected.
+            Observable that the file must fit.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class Observation:
         Parameters
         ----------
         path, observable
-            As for `read`; nothing is compared with the observable.
+            See `read`; nothing is compared with the observable.
 
         Raises
         ------

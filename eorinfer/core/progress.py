@@ -11,7 +11,7 @@ Advance = Callable[[int, str], None]
 
 
 class Progress(Protocol):
-    """Where long work reports to."""
+    """Receives lines and bars of long work."""
 
     def line(self, text: str) -> None:
         """Say one line."""

@@ -62,7 +62,7 @@ class Samples:
 
     @property
     def names(self) -> list[str]:
-        """Of the P parameters."""
+        """Names of the P parameters."""
         return [p.name for p in self.parameters]
 
     @property
@@ -99,7 +99,7 @@ class Samples:
         return replace(self, values=self.values[rows], weights=np.ones(n))
 
     def only(self, names: Sequence[str]) -> "Samples":
-        """Of some of the parameters, in this order."""
+        """Keep these parameters, in this order."""
         columns = [self.names.index(name) for name in names]
         return replace(self, values=self.values[:, columns], parameters=tuple(self.parameters[i] for i in columns))
 

@@ -119,7 +119,7 @@ def run_seed(seed: int, stream: RunStream | SeparationStream, *index: int) -> in
     seed
         Seed of the run.
     stream
-        What the step does.
+        Stream of the step.
     index
         Number of the attempt, the truth or the batch, where a step has several.
     """

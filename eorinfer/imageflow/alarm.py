@@ -37,7 +37,7 @@ class KnownImages:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of images with known ones.
+    """Comparison of images with known ones.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ def compare_scales(
     y
         (n, P), that condition: for an observation the posterior's mean.
     known
-        What they are compared with.
+        Images to compare with.
     neighbours
         How many known images count, at most: those nearest in y, each condition over its own scatter; but never fewer
         than those of the nearest `REALISATIONS`. Among these ln p is taken to be linear in y.
@@ -138,7 +138,7 @@ def _compare(
 
 
 def _median(values: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
-    """Of values (k,) that count with weights (k,)."""
+    """Median of values (k,) with weights (k,)."""
     order = np.argsort(values)
     share = np.cumsum(weight[order])
     return float(values[order][np.searchsorted(share, share[-1] / 2)])

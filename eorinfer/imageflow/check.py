@@ -28,7 +28,7 @@ class ScaleCheck:
     Attributes
     ----------
     names
-        Of the S scales, the coarsest first.
+        Names of the S scales, the coarsest first.
     p_scales
         How often known images have so low or so high a ln p.
     sigmas
@@ -41,7 +41,7 @@ class ScaleCheck:
 
     @property
     def p(self) -> float:
-        """Of all scales together (Bonferroni)."""
+        """p-value of all scales together (Bonferroni)."""
         return min(1.0, len(self.p_scales) * min(self.p_scales))
 
     @property
@@ -70,7 +70,7 @@ class ScaleCheck:
         )
 
     def content(self) -> dict[str, Any]:
-        """For JSON."""
+        """Write the check for JSON."""
         scales = zip(self.names, self.p_scales, self.sigmas, strict=True)
         return {
             "unlike": self.unlike,
@@ -115,7 +115,7 @@ def check_observation(flow: ImageFlow, observation: Observation, y: NDArray[np.f
 
 
 def scale_names(flow: ImageFlow) -> tuple[str, ...]:
-    """Of the terms of ln p, the coarsest first."""
+    """Name the terms of ln p, the coarsest first."""
     scales = flow.network.scales
     if len(scales) == 1:
         return ("ln p",)
@@ -140,7 +140,7 @@ def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: R
     trainer, bank, rows
         By which, from where, and on which rows.
     seed
-        Of the noise, and of the choice where there are more than `KNOWN`.
+        Seed of the noise, and of the choice if there are more than `KNOWN`.
     """
     held = rows[validation_rows(rows.seed, trainer.validation_fraction)]
     y = row_conditions(bank, held, trainer.prior, flow.settings)

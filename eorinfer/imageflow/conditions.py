@@ -1,4 +1,4 @@
-"""What the field flow is conditioned on, and which image it models; without torch, so that a config can be checked."""
+"""Conditions and images of the image flow; without torch, so that a config can be checked."""
 
 from dataclasses import replace
 

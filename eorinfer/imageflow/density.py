@@ -1,4 +1,4 @@
-"""What every flow on images can do: densities, the same by scale, and samples."""
+"""Contract of every flow on images: densities, the same by scale, and samples."""
 
 import math
 from abc import abstractmethod

@@ -19,7 +19,7 @@ class Group:
     Attributes
     ----------
     row
-        Which of the S * C details of a cell.
+        Number among the S * C details of a cell.
     cells
         (n,) places in the grid, flattened.
     known
@@ -43,7 +43,7 @@ class DetailNetwork(nn.Module):
     channels, details
         C, and S details of each channel.
     cells
-        Of the coarser map.
+        Shape of the coarser map.
     condition
         Length P of the condition.
     width
@@ -51,7 +51,7 @@ class DetailNetwork(nn.Module):
     depth
         Convolutions after the first.
     components
-        Of each mixture.
+        Number of components of each mixture.
     """
 
     _around: Tensor
@@ -116,7 +116,7 @@ class DetailNetwork(nn.Module):
         return known[:, self.channels + group.row, group.cells]
 
     def _features(self, coarse: Tensor, u: Tensor) -> Tensor:
-        """Of the coarser map (B, C, *cells) and the condition (B, P): (B, N, width)."""
+        """Compute features (B, N, width) of the coarser map (B, C, *cells) and the condition (B, P)."""
         wrap = (True,) * len(self.cells)
         out = self.first(pad(coarse, wrap)) + self.condition(u).view(len(u), -1, *(1,) * len(self.cells))
         for block in self.blocks:
@@ -124,7 +124,7 @@ class DetailNetwork(nn.Module):
         return F.silu(out).flatten(2).transpose(1, 2)
 
     def _around_cells(self, known: Tensor, cells: Tensor) -> Tensor:
-        """What is in and around each of some cells (n,), (B, n, inputs)."""
+        """Gather the values in and around each of the cells (n,): (B, n, inputs)."""
         return known[:, :, self._around[cells]].movedim(1, 2).flatten(2)
 
     def _mixtures(self, number: int, given: Tensor, around: Tensor) -> Tensor:

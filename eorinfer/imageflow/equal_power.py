@@ -44,9 +44,9 @@ def equal_power_pairs(
     apart
         (P,) by how much at least one of the conditions has to differ.
     most
-        At most so many pairs, drawn at random from those there are.
+        Number of pairs, at most; drawn at random if there are more.
     seed
-        Of the draw.
+        Seed of the draw.
     """
     rng = np.random.default_rng(seed)
     found: list[tuple[int, int, float]] = []

@@ -45,7 +45,7 @@ def join(coarse: Tensor, details: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def corners(m: int) -> Tensor:
-    """What details say of all cells of a block but the last: each less the block's mean, (2^m - 1, 2^m - 1) float64."""
+    """Matrix from details to all cells of a block but the last, less its mean: (2^m - 1, 2^m - 1) float64."""
     details = torch.eye(2**m - 1, dtype=torch.float64).view(2**m - 1, 2**m - 1, 1, *(1,) * m)
     blocks = join(torch.zeros_like(details[:, 0]), details, tuple(range(m)))
     return blocks.flatten(1)[:, :-1].T

@@ -12,7 +12,7 @@ from eorinfer.imageflow.density import ImageDensity, log_normal
 from eorinfer.imageflow.isotropic_convolution import Conditioner, IsotropicConvolution, Modes
 from eorinfer.imageflow.spline import Spline
 
-#: The splines' knots start equally spaced in so many standard deviations to either side.
+#: Standard deviations to either side in which the splines' knots start, equally spaced.
 BOUND = 4.0
 #: No standard deviation of a channel counts as less than this share of that of all maps together.
 FLOOR = 1e-3

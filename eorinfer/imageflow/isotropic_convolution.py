@@ -125,9 +125,9 @@ class IsotropicConvolution(nn.Module):
     channels
         C.
     cells
-        Of the grid.
+        Shape of the grid.
     modes
-        Its modes and splines.
+        Modes and splines of the grid.
     condition, hidden
         Length of the condition, and the network that makes knots of it.
     """

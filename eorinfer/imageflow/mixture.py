@@ -14,9 +14,9 @@ LIMIT = 6.0
 #: The components start with their means spread over so much to either side, and so narrow that all together are about
 #: a standard normal.
 SPREAD, NARROWED = 1.0, 0.75
-#: Steps of Newton's method to a normal value, and at most so many back; below this ln p it starts from the asymptote.
+#: Steps of Newton's method to a normal value, and at most back; below this ln p it starts from the asymptote.
 NEWTON, INVERSION, FAR = 4, 80, -600.0
-#: Where the inversion stops, in units of the narrowest component.
+#: Step at which the inversion stops, in units of the narrowest component.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 1e-8}
 LOG_ROOT_2_PI = 0.5 * math.log(2 * math.pi)
 

@@ -39,9 +39,9 @@ class ImageFlow:
     conditions
         The P conditions y and the range that training saw: parameters of the simulator, or neutral fractions.
     observable
-        What x is like.
+        Observable of the images x.
     survey
-        What the training images were observed with.
+        Survey that the training images were observed with.
     settings
         ``[field]``.
     network

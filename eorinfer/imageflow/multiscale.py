@@ -34,11 +34,11 @@ class MultiscaleFlow(ImageDensity):
     Parameters
     ----------
     shape, cell_size, low, high
-        As of `IsotropicFlow`.
+        See `IsotropicFlow`.
     width
-        Of the networks of the finest scale; each coarser one has half of that.
+        Width of the networks of the finest scale; each coarser one has half of that.
     depth, components
-        As of `DetailNetwork`.
+        See `DetailNetwork`.
     base
         Further settings of the coarsest map's `IsotropicFlow`.
     """
@@ -180,7 +180,7 @@ class MultiscaleFlow(ImageDensity):
         return spread.view(*spread.shape, *(1,) * (details.ndim - 3))
 
     def _log_scale(self, i: int) -> Tensor:
-        """What the scaling of one scale's details adds to ln |dx/dz|."""
+        """Contribution of the scaling of one scale's details to ln |dx/dz|."""
         axes, cells = self.steps[i]
         mixing = self._mean.numel() * 0.5 * len(axes) * math.log(2)
         return (getattr(self, f"_details_{i}").double().log().sum() + mixing) * math.prod(cells)

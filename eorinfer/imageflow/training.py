@@ -70,7 +70,7 @@ class Conditioned(Batches):
 class ImageFlowTask(nn.Module):
     """A flow with the survey, the symmetries and the noise that it is trained through.
 
-    With `candidates` its loss is the chance of the right condition among so many, else the density of the image.
+    With `candidates` its loss is the chance of the right condition among them, else the density of the image.
     Slices are drawn after the survey, or with `slice_first` before all: then the symmetry is that of a slice.
     """
 
@@ -157,11 +157,11 @@ class ImageFlowTrainer:
         bank, rows
             All rows are ``ok``; they are split by realisation.
         folder
-            For checkpoints; the caller deletes it.
+            Folder for checkpoints; the caller deletes it.
         seed
-            Of initial weights, order, noise and symmetries.
+            Seed of initial weights, order, noise and symmetries.
         progress
-            Where it is told.
+            Receives lines and bars.
 
         Raises
         ------

@@ -72,13 +72,13 @@ def observe_spectra(
     seed
         (n,) seeds of their realisations.
     survey, symmetry
-        As in training the posterior.
+        Survey and symmetry, as in training the posterior.
     power_spectrum
         (B, C, *cells) to (B, C, K).
     draws
-        For each row.
+        Number of noise draws of each row.
     noise_seed
-        Of the survey's noise.
+        Seed of the survey's noise.
     """
     generator = torch.Generator().manual_seed(noise_seed)
     parts = []
@@ -264,15 +264,15 @@ def train_emulator(
     Parameters
     ----------
     spectra
-        Of all rows of the run.
+        Spectra of all rows of the run.
     prior
-        Its box scales theta.
+        Prior whose box scales theta.
     folder
-        For checkpoints; the caller deletes it.
+        Folder for checkpoints; the caller deletes it.
     seed
-        Of folds, weights and draws.
+        Seed of folds, weights and draws.
     progress
-        Where it is told.
+        Receives lines and bars.
     """
     progress = progress or Silent()
     _, _, bins = spectra.power.shape
@@ -333,7 +333,7 @@ def whitened(emulator: Emulator, spectra: Spectra, seed: int) -> Tensor:
     emulator, spectra
         The one was trained on the other.
     seed
-        Of that training.
+        Seed of that training.
     """
     fold, z = _folds(spectra.seed, seed), torch.empty_like(spectra.power)
     for k, network in enumerate(emulator.means):

@@ -106,7 +106,7 @@ def grid_posterior(
     n
         Number of samples; each is drawn uniformly inside its grid cell.
     seed
-        Of the draw.
+        Seed of the draw.
     points
         Grid points along each parameter.
     """

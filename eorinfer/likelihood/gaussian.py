@@ -34,11 +34,11 @@ class PowerSpectrumLikelihood:
     Attributes
     ----------
     emulator
-        Of mean and covariance.
+        Emulator of mean and covariance.
     power_spectrum
         (B, C, *cells) to (B, C, ...): what the data are.
     seconds
-        That spectra and training took.
+        Seconds that spectra and training took.
     """
 
     emulator: Emulator
@@ -68,19 +68,19 @@ class PowerSpectrumLikelihood:
         bank, rows
             Valid rows.
         prior, observable, survey
-            As for the posterior.
+            Prior, observable and survey, as for the posterior.
         power_spectrum
             (B, C, *cells) to (B, C, ...), e.g. from `build_power_spectrum`.
         draws
             Survey draws of each row.
         folder
-            Where the emulator is kept.
+            Folder that keeps the emulator.
         seed
-            Of noise, folds and weights.
+            Seed of noise, folds and weights.
         key
             Hash of all that the rows and the survey depend on.
         progress
-            Where it is told.
+            Receives lines and bars.
         """
         key = hashlib.sha256(f"{key} {draws} {seed}".encode()).hexdigest()[:16]
 

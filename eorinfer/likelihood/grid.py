@@ -88,11 +88,11 @@ def grid_samples(
     Parameters
     ----------
     log_l, prior, points
-        As in `refined_grid`.
+        See `refined_grid`.
     n
         Number of samples.
     seed
-        Of the draw.
+        Seed of the draw.
     label
         Name in legends.
     """

@@ -51,7 +51,7 @@ class Weighted:
         return float(logsumexp(self.log_weight) - np.log(len(self.log_weight)))
 
     def tempered(self) -> "Weighted":
-        """With the weights to the highest power, at most one, at which `ENOUGH` of them count."""
+        """Raise the weights to the highest power, at most one, at which `ENOUGH` of them count."""
         known = np.isfinite(self.log_weight)
 
         def to(power: float) -> Weighted:
@@ -97,9 +97,9 @@ def adapted(
     Parameters
     ----------
     log_l, prior, theta, log_q
-        As in `weighted`.
+        See `weighted`.
     seed
-        Of the new draws.
+        Seed of the new draws.
     wanted
         Effective samples.
     """

@@ -33,7 +33,7 @@ class Chain:
     converged
         Whether it is 50 autocorrelation times long.
     steps
-        Of each walker.
+        Number of steps of each walker.
     autocorrelation
         Longest autocorrelation time of a parameter, in steps.
     acceptance
@@ -75,7 +75,7 @@ def run_mcmc(
     key
         Hash of the likelihood: a chain of another likelihood is never continued.
     seed
-        Of starting points and proposals.
+        Seed of starting points and proposals.
     label
         Name in legends.
     start_draws
@@ -83,7 +83,7 @@ def run_mcmc(
     start
         (walkers, P) starting points that are known already, instead.
     progress
-        Told after each block.
+        Receives a line after each block.
     """
 
     def log_probability(theta: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ class SpectrumFlow(nn.Module):
     Parameters
     ----------
     prior
-        Its box scales theta.
+        Prior whose box scales theta.
     bins
         D, of P(k).
     """
@@ -100,11 +100,11 @@ def train_neural_likelihood(
     emulator
         Trained on the same rows.
     spectra
-        Of all rows; a tenth of the realisations chooses the best weights.
+        Spectra of all rows; a tenth of the realisations chooses the best weights.
     emulator_seed
-        That the emulator was trained with: each row is whitened by the mean that has not seen its realisation.
+        Seed of the emulator's training: each row is whitened by the mean that has not seen its realisation.
     prior, folder, seed, progress
-        As for `eorinfer.likelihood.emulator.train_emulator`.
+        See `eorinfer.likelihood.emulator.train_emulator`.
     """
     held, z = validation_rows(spectra.seed, 0.1), whitened(emulator, spectra, emulator_seed)
     networks, fits = [], []

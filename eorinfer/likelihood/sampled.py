@@ -44,7 +44,7 @@ class PosteriorSample:
 def sample_on_grid(
     log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: int, seed: int, points: int
 ) -> PosteriorSample:
-    """From a grid refined around the likelihood's mass, with so many `points` along each of few parameters.
+    """Sample on a grid refined around the likelihood's mass, with `points` points along each of few parameters.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def sample_on_grid(
     n
         Samples.
     seed
-        Of the draw.
+        Seed of the draw.
     """
     grid = refined_grid(log_l, prior, points)
     values, at_samples = grid.draw(n, np.random.default_rng(seed))
@@ -75,16 +75,16 @@ def sample_by_mcmc(
     file: Path,
     start_draws: int = START_DRAWS,
 ) -> PosteriorSample:
-    """By emcee, with the evidence from importance weights around the chain.
+    """Sample by emcee; importance weights around the chain give the evidence.
 
     Parameters
     ----------
     log_l, prior, truth, n, seed
-        As for `sample_on_grid`.
+        See `sample_on_grid`.
     mcmc
         ``[mcmc]``: walkers; steps are `STEPS` to `MOST_STEPS`.
     file
-        Of emcee's backend; begun afresh, and deleted in the end.
+        File of emcee's backend; begun afresh, and deleted in the end.
     start_draws
         Draws from the prior among which the walkers' starting points are chosen.
     """
@@ -118,7 +118,7 @@ def sample_by_importance(
     seed: int,
     wanted: float = ENOUGH,
 ) -> PosteriorSample | None:
-    """From importance weights of draws theta (m, P) of log density log_q (m,), `adapted`; None where too few count."""
+    """Sample by `adapted` weights of draws theta (m, P) of log density log_q (m,); None if too few count."""
     found = adapted(log_l, prior, theta, log_q, seed, wanted)
     if found.effective < ENOUGH:
         return None
@@ -129,7 +129,7 @@ def sample_by_importance(
 def from_prior(
     log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: int, seed: int, draws: int
 ) -> PosteriorSample | None:
-    """From so many draws of the prior, `adapted` until a fifth of them counts; None where too few do in the end."""
+    """Sample by weights of prior draws, `adapted` until a fifth of them counts; None if too few do in the end."""
     theta = prior.sample(draws, np.random.default_rng(seed))
     log_q = np.full(draws, prior.log_density)
     return sample_by_importance(log_l, prior, theta, log_q, truth, n, seed, wanted=draws / 5)

@@ -20,9 +20,9 @@ class Discriminator(nn.Module):
     Parameters
     ----------
     channels
-        Of source and target together.
+        Number of channels of source and target together.
     strides, periodic
-        As of the `UNet`; the first four levels count.
+        See `UNet`; the first four levels count.
     width, widest
         Channels of the first convolution; they double at each one up to `widest`.
     """

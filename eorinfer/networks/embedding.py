@@ -1,4 +1,4 @@
-"""What turns an observed cube into features for the posterior flow: a CNN and the power spectrum."""
+"""Embedding: turns an observed cube into features for the posterior flow, by a CNN and the power spectrum."""
 
 from typing import Literal
 
@@ -28,11 +28,11 @@ class Embedding(nn.Module):
     width
         Channels of the CNN's first stage, or None to leave that branch out.
     periodic
-        For each cell axis, whether convolutions wrap around.
+        Whether convolutions wrap around each cell axis.
     redshifts
         Whether the C channels enter one CNN together, or each by itself.
     scattering
-        As `power_spectrum`.
+        See `power_spectrum`.
     """
 
     def __init__(
@@ -175,11 +175,11 @@ class ConvolutionalNetwork(nn.Module):
     inputs
         Channels of the cube.
     cells
-        Its shape.
+        Shape of the cube.
     width
         Channels of each convolution.
     periodic
-        For each cell axis, whether convolutions wrap around.
+        Whether convolutions wrap around each cell axis.
     """
 
     def __init__(self, inputs: int, cells: tuple[int, ...], width: int, periodic: tuple[bool, ...]) -> None:
@@ -229,7 +229,7 @@ class FilterPower(nn.Module):
     dimension
         2 or 3.
     periodic
-        For each cell axis, whether the autocorrelation wraps around; where it does not, only pairs
+        Whether the autocorrelation wraps around each cell axis; where it does not, only pairs
         inside the cube count.
     """
 

@@ -13,7 +13,7 @@ def pad(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
     x
         (B, C, *cells), in two or three dimensions.
     periodic
-        For each cell axis, whether it wraps around; else it is mirrored about its outermost cell.
+        Whether each cell axis wraps around; else it is mirrored about its outermost cell.
         An axis of one cell repeats it.
     """
     cells = x.shape[2:]

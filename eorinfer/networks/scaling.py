@@ -12,7 +12,7 @@ class AsinhScaling(nn.Module):
     Parameters
     ----------
     channels, dimension
-        Of the maps, (B, C, *cells) with this many cell axes.
+        Number of channels, and of cell axes, of maps (B, C, *cells).
     """
 
     softening: Tensor
@@ -25,7 +25,7 @@ class AsinhScaling(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     def fit(self, x: Tensor, softening: float = 1.0) -> None:
-        """Soften at so many standard deviations of (B, C, *cells), scale to that of the result; constants keep 1."""
+        """Soften at `softening` standard deviations of (B, C, *cells), scale to unit variance; constants keep 1."""
         self.softening.copy_(softening * _deviation(x).view_as(self.softening))
         self.scale.copy_(_deviation(torch.asinh(x / self.softening)).view_as(self.scale))
 

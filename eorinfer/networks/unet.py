@@ -31,9 +31,9 @@ class UNet(nn.Module):
     inputs, outputs
         Channels.
     strides
-        For each level and cell axis 1 or 2, see `halvings`. A kernel has 4 cells along an axis that is halved, else 3.
+        Stride of each level and cell axis, 1 or 2, see `halvings`. A kernel has 4 cells along a halved axis, else 3.
     periodic
-        For each cell axis, whether convolutions wrap around; else the maps are mirrored.
+        Whether convolutions wrap around each cell axis; else the maps are mirrored.
     width, widest
         Channels of the first level; they double at each one up to `widest`.
     dropout
@@ -85,7 +85,7 @@ class UNet(nn.Module):
         x
             (B, inputs, *cells)
         generator
-            Of the dropout, in training as in application: each call gives another draw. None leaves it out.
+            Generator of the dropout, in training as in application: each call gives another draw; None: none.
         draws
             How many; what the encoder finds, which drops nothing, is the same for all.
 
@@ -161,7 +161,7 @@ def halvings(cells: tuple[int, ...], cell_size: Sequence[float], depth: int | No
     cells
         Cells along each axis.
     cell_size
-        Their length; where one is zero, which is no length, all count as equal.
+        Lengths of the cells; if one is zero, which is no length, all count as equal.
     depth
         Number of levels; by default as many as the cells allow, at most 8.
 

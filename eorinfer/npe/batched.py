@@ -83,13 +83,13 @@ def draw(
     Parameters
     ----------
     posterior
-        With or without regions.
+        Posterior, with or without regions.
     read
         Features (B, F) of each network, from `features`.
     n
         Samples of each.
     seed
-        Of the draw.
+        Seed of the draw.
     truncation
         Needed when there are regions.
     """

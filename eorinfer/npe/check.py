@@ -47,7 +47,7 @@ class ObservationCheck:
 
     @property
     def p(self) -> float:
-        """Of the two together (Bonferroni)."""
+        """p-value of the two together (Bonferroni)."""
         return min(1.0, 2 * min(self.p_statistics, self.p_features))
 
     @property
@@ -76,7 +76,7 @@ class ObservationCheck:
         )
 
     def content(self) -> dict[str, Any]:
-        """For JSON."""
+        """Write the check for JSON."""
         return {
             "unlike": self.unlike,
             "p": self.p,
@@ -131,11 +131,11 @@ def with_reference(
     posterior
         Just trained.
     training, validation
-        Its rows; those held out for validation have the seeds `realisations` (m,).
+        Rows of the training; those held out for validation have the seeds `realisations` (m,).
     survey
         Observes them.
     seed
-        Of the noise.
+        Seed of the noise.
     """
     generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.CHECK_NOISE))
     inside = np.flatnonzero(posterior.contains(training.theta.numpy()))

@@ -39,7 +39,7 @@ BATCH = 10000
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a network is built from, apart from prior and observable."""
+    """Settings that a network is built from, apart from prior and observable."""
 
     embedding: EmbeddingSettings
     flow: FlowSettings
@@ -54,14 +54,14 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Region:
-    """Where one posterior has its mass for one observation: density above a threshold, inside a box.
+    """Region with the mass of one posterior for one observation: density above a threshold, inside a box.
 
     Attributes
     ----------
     posterior
-        Of the round that the region truncates after.
+        Posterior of the round that the region truncates after.
     observation
-        Which observation it was made for.
+        Observation that it was made for.
     threshold
         Log density that all but a small share of the posterior's mass exceeds.
     box
@@ -74,7 +74,7 @@ class Region:
     box: Prior
 
     def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """For theta (n, P): (n,)."""
+        """Tell for each theta (n, P) whether it is inside: (n,)."""
         inside = self.box.contains(theta)
         if inside.any():
             inside[inside] = self.posterior.log_density(theta[inside], self.observation) > self.threshold
@@ -90,11 +90,11 @@ class Posterior:
     prior, observable
         Box of theta, and what x must be like.
     survey
-        What the networks were trained through.
+        Survey of the training.
     preprocessing
-        What is done to observed cubes before the networks see them; None for nothing.
+        Module that changes observed cubes before the networks see them; None for none.
     architecture
-        Of each network.
+        Architecture of each network.
     networks
         The ensemble.
     regions
@@ -102,7 +102,7 @@ class Posterior:
     facts
         Free notes: bank fingerprint, rounds, losses.
     reference
-        What simulations look like, to compare observations with; None when it was not kept.
+        Statistics of simulations, to compare observations with; None if they were not kept.
     only_for
         `Observation.digest` of the one observation that it holds for, when its simulations were drawn from
         a posterior; None when it holds for all, or for those inside the regions.
@@ -122,7 +122,7 @@ class Posterior:
     preprocessing: LineSeparation | None = None
 
     def read(self, observed: Tensor) -> list[Tensor]:
-        """What each network of the ensemble reads from observed cubes (B, C, *cells): (B, F) each."""
+        """Compute the features (B, F) that each network of the ensemble reads from observed cubes (B, C, *cells)."""
         with torch.no_grad():
             seen = observed if self.preprocessing is None else self.preprocessing(observed)
             return [network.embedding(seen) for network in self.networks]
@@ -137,7 +137,7 @@ class Posterior:
         n
             Number of samples.
         seed
-            Of the draw.
+            Seed of the draw.
         label
             Name in legends.
 

@@ -1,4 +1,4 @@
-"""What simulations look like: the statistics of images against theta, for the check of an observation.
+"""Statistics of simulated images against theta, for the check of an observation.
 
 A posterior carries one, so that each observation that it is asked about can be compared with the
 simulations it was trained on. Two distances are compared with those of simulations that
@@ -50,7 +50,7 @@ class ImageStatistics:
     Attributes
     ----------
     names
-        In plain words, one for each of the S statistics.
+        Names of the S statistics, in plain words.
     """
 
     def __init__(self, observable: Observable) -> None:

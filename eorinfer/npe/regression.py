@@ -21,9 +21,9 @@ class RegressionNetwork(nn.Module):
     Parameters
     ----------
     prior
-        Its box scales theta.
+        Prior whose box scales theta.
     observable, embedding, power_spectrum
-        As for `PosteriorNetwork`.
+        See `PosteriorNetwork`.
     """
 
     low: Tensor

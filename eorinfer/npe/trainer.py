@@ -48,7 +48,7 @@ class PosteriorTask(nn.Module):
         self.preprocessing = preprocessing
 
     def observe(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """What the network sees of clean cubes (B, C, *cells), transformed and observed with fresh noise."""
+        """Transform clean cubes (B, C, *cells) and observe them with fresh noise."""
         observed: Tensor = self.survey(augment(clean, self.symmetry, generator), generator)
         return observed if self.preprocessing is None else self.preprocessing(observed)
 
@@ -94,15 +94,15 @@ class Trainer:
         bank, rows
             All rows are ``ok``; they are split by realisation.
         folder
-            For checkpoints; a member that is trained already is taken from there.
+            Folder for checkpoints; a member that is trained already is taken from there.
         seed
-            Of initial weights, order, noise and symmetries.
+            Seed of initial weights, order, noise and symmetries.
         regions
             Truncations that later rows were drawn from.
         atoms
             Candidates of the atomic loss, when later rows were drawn from a posterior; None for the plain loss.
         title, progress
-            What is trained, and where that is told.
+            Name of what is trained; receives lines and bars.
         """
         validate = validation_rows(rows.seed, self.training.validation_fraction)
         if validate.all() or not validate.any():

@@ -23,9 +23,9 @@ from simulators.parts import copy_source
 from simulators.registry import simulator_class
 
 Task = Literal["run", "mocks", "separation"]
-#: What the training of a separator heeds; a file may have the tables of a run too.
+#: Tables that the training of a separator reads; a file may have the tables of a run too.
 OF_SEPARATION = ("seed", "simulator", "prior", "survey", "separation", "bank", "executor")
-#: What stands for the tables that only a run needs.
+#: Stand-ins for the tables that only a run needs.
 _UNNEEDED: dict[str, Any] = {"observation": {}, "inference": {"rounds": [1]}}
 
 
@@ -35,7 +35,7 @@ class Config:
     Attributes
     ----------
     file
-        Where it was read from; relative paths in it count from there.
+        File that it was read from; relative paths in it start there.
     tables
         All settings, defaults filled in.
     simulator, prior
@@ -43,7 +43,7 @@ class Config:
     theta
         (P,) of the mock observation, or None when a file or nothing is observed.
     task
-        What it was checked for, and whose tables `content` has.
+        Task that it was checked for, and whose tables `content` has.
     """
 
     def __init__(self, file: Path, tables: Tables, simulator: Simulator, prior: Prior, task: Task = "run") -> None:
@@ -100,12 +100,12 @@ def load_config(path: Path, task: Task = "run") -> Config:
     path
         TOML file.
     task
-        For mocks and a separation no observation and no rounds are needed.
+        Task; mocks and a separation need no observation and no rounds.
 
     Raises
     ------
     InputError
-        On the first few things that are wrong: file, key and what would be right.
+        If anything is wrong; names the file, the first few keys and what would be right.
     """
     path = Path(path)
     try:
@@ -123,7 +123,7 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
     Raises
     ------
     InputError
-        As in `load_config`.
+        See `load_config`.
     """
     try:
         tables = Tables.model_validate(content if task == "run" else _UNNEEDED | content)
@@ -180,7 +180,7 @@ def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:
 
 
 def _refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None:
-    """What each table allows by itself and the simulator does not."""
+    """Refuse what each table allows by itself and the simulator does not."""
     if simulator.kind == "imported":
         if len(tables.inference.rounds) > 1:
             raise InputError(

@@ -1,4 +1,4 @@
-"""What all steps of a run share: its config, folder, bank, simulations, survey and preprocessing."""
+"""Context that all steps of a run share: config, folder, bank, simulations, survey and preprocessing."""
 
 from dataclasses import dataclass
 from functools import cached_property

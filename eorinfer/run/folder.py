@@ -1,4 +1,4 @@
-"""What binds a run folder to its config."""
+"""Binds a run folder to its config."""
 
 import tomllib
 from pathlib import Path

@@ -129,9 +129,9 @@ def image_flow_posterior(
     chains
         Folder of the chain, of emcee's own file and of ``field-flow.json``.
     seed
-        Of starting points and proposals.
+        Seed of starting points and proposals.
     progress
-        Where it is told.
+        Receives lines and bars.
     """
     chains.mkdir(parents=True, exist_ok=True)
     likelihood, start = _Counted(flow.likelihood(observation)), time.monotonic()

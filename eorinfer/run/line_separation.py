@@ -87,7 +87,7 @@ class Separation:
     out
         Folder; made if it is not there.
     progress
-        Where progress is told.
+        Receives lines and bars.
 
     Raises
     ------
@@ -158,7 +158,7 @@ class Separation:
         return load_or_train(Separator, self.out / "separator", self._key(rows), train_on)
 
     def _plans(self) -> list[tuple[Plan, int]]:
-        """What is simulated; the same for ever, whatever others add to a shared bank."""
+        """Plan what to simulate; the plans stay the same, whatever others add to a shared bank."""
         n = self.settings.simulations
         path = self.out / "separation.json"
         proposal = fingerprint_of({"separation": self.config.prior.hash()})

@@ -26,15 +26,15 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
     Parameters
     ----------
     config
-        Its ``[simulator]``, ``[survey]``, ``[prior]`` and ``[observation]`` count.
+        Config; its ``[simulator]``, ``[survey]``, ``[prior]`` and ``[observation]`` are used.
     out
         Folder.
     n
         How many.
     seed
-        Of everything random.
+        Seed of all randomness.
     progress
-        Where each file is told.
+        Receives a line for each file.
     fits
         Write ``.fits`` too: the observed image and an extension for each observable, with WCS.
     plot
@@ -91,13 +91,13 @@ def write_fits(
     path
         File.
     observable
-        What is observed.
+        Observable of the maps.
     observed
         (C, *cells), the primary image.
     beside
         Arrays of the same pixels, as extensions by their names in capitals.
     header
-        Where on the sky the pixels are; by default about RA = Dec = 0.
+        Place of the pixels on the sky; by default around RA = Dec = 0.
     """
     from astropy.io import fits
 

@@ -1,4 +1,4 @@
-"""What a run shows of the posteriors in its folder: corner plots, the predictive check and ``summary.json``."""
+"""Results of a run from the posteriors in its folder: corner plots, the predictive check and ``summary.json``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,9 +24,9 @@ def write_results(context: RunContext, observation: Observation, plans: Sequence
     context
         Run to show.
     observation
-        Of the run.
+        Observed cube of the run.
     plans
-        Of its rounds.
+        Plans of its rounds.
     drawn
         Simulations at posterior samples, for the predictive check; None where there are none.
 

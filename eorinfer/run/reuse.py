@@ -29,7 +29,7 @@ def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress
     Parameters
     ----------
     folder
-        Of a posterior by NPE, or of a flow on the images.
+        Folder of a posterior by NPE, or of an image flow.
     file
         The observation.
     out
@@ -37,9 +37,9 @@ def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress
     n
         Samples; a chain of emcee has as many as it has.
     seed
-        Of the draw.
+        Seed of the draw.
     progress
-        Where it is told.
+        Receives lines and bars.
 
     Raises
     ------

@@ -30,15 +30,15 @@ class ScoreSettings:
     Attributes
     ----------
     bank
-        Its rows count that share no realisation with training and validation.
+        Bank; its rows are used that share no realisation with training and validation.
     survey
-        What observes them.
+        Survey that observes them.
     maps
         Rows, at most.
     radius
-        Of a peak, in pixels.
+        Peak radius, in pixels.
     seed
-        Of the noise.
+        Seed of the noise.
     """
 
     bank: Bank

@@ -27,9 +27,9 @@ class Simulations:
     config
         Simulator and executor.
     bank
-        Where rows are kept.
+        Bank that keeps the rows.
     progress
-        Where it is told.
+        Receives lines and bars.
     """
 
     def __init__(self, config: Config, bank: Bank, progress: Progress) -> None:
@@ -48,7 +48,7 @@ class Simulations:
                 self._executor = None
 
     def lacking(self, plans: Sequence[tuple[Plan, int]]) -> int:
-        """How many rows of these plans' first so many the bank does not have yet."""
+        """Count the rows, among the first of each plan, that the bank does not have yet."""
         return sum(
             len(range(*plan.rows(shard).indices(min(n, len(plan)))))
             for plan, n in plans

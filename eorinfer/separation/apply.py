@@ -47,7 +47,7 @@ def separate(separator: Separator, observed: NDArray[np.float32], draws: int = 0
     draws
         How many draws to make; 0 for the one result without dropout.
     seed
-        Of the draws.
+        Seed of the draws.
     """
     source = torch.from_numpy(np.ascontiguousarray(observed, np.float32))
     if not draws:
@@ -70,7 +70,7 @@ def tiled(separator: Separator, observed: Tensor, seed: int | None = None) -> Te
     observed
         At least of the size of training across the line of sight.
     seed
-        Of a draw, None for the result without dropout. All tiles of a draw drop the same features, so that they agree
+        Seed of a draw, None for no dropout. All tiles of a draw drop the same features, so that they agree
         where they overlap.
     """
     size = separator.meaning.observable.cells
@@ -90,7 +90,7 @@ def tiled(separator: Separator, observed: Tensor, seed: int | None = None) -> Te
 
 
 def _starts(n: int, tile: int) -> list[int]:
-    """Where tiles begin along an axis of n cells, so that neighbours overlap by at least half."""
+    """List where tiles begin along an axis of n cells, so that neighbours overlap by at least half."""
     count = 1 + math.ceil((n - tile) / max(1, tile // 2))
     return np.linspace(0, n - tile, count).round().astype(int).tolist() if count > 1 else [0]
 

@@ -33,7 +33,7 @@ def find_targets(observables: tuple[Observable, ...], wanted: tuple[str, ...]) -
     Parameters
     ----------
     observables
-        Of a simulator: the image first, then the lines that it is the sum of.
+        Observables of a simulator: the image first, then the lines that it is the sum of.
     wanted
         ``NAME`` or ``NAME:CHANNEL``; empty for the default of ``[separation] targets``.
 
@@ -158,13 +158,13 @@ class Pairs(nn.Module):
     Parameters
     ----------
     survey
-        What the telescope does.
+        Survey that observes the maps.
     symmetry
-        Of the simulator: what may be done to its maps in training.
+        Symmetry of the simulator's maps, for changes in training.
     names
-        Of the lines, in their order.
+        Names of the lines, in their order.
     targets
-        Which of them are to be found.
+        Lines to find.
     mix
         Whether what comes from other volumes is taken from other rows of the batch, and turned by itself.
     """
@@ -185,7 +185,7 @@ class Pairs(nn.Module):
         lines
             Clean.
         generator
-            Of noise, symmetries and mixing.
+            Generator of noise, symmetries and mixing.
         training
             Mirror, turn and mix them first.
         """

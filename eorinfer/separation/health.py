@@ -1,8 +1,8 @@
-"""What goes wrong with a GAN, read from the history of its training."""
+"""Read failures of a GAN from the history of its training."""
 
 from typing import Any
 
-#: So many stages in a row.
+#: Number of stages in a row that a failure must last.
 STAGES = 3
 #: Share of pairs that a discriminator tells apart when the generator can learn nothing from it any more.
 WON = 0.98
@@ -13,15 +13,15 @@ RISE = 0.1
 
 
 def diagnose(history: list[dict[str, Any]], lines: list[str]) -> list[str]:
-    """What is to be said of a training so far, each beginning with what it is, then a colon.
+    """List warnings about a training so far; each begins with its kind and a colon.
 
     Parameters
     ----------
     history
-        For each stage: ``accuracy`` and ``gap`` of the discriminator, ``variance`` and ``spread`` of each line,
+        Entry of each stage: ``accuracy`` and ``gap`` of the discriminator, ``variance`` and ``spread`` of each line,
         ``validation`` error, and whether there are a discriminator (``adversarial``) and ``draws``.
     lines
-        Their names.
+        Names of the lines.
     """
     found: list[str] = []
     last = history[-STAGES:]

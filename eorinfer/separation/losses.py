@@ -38,9 +38,9 @@ def penalty(judge: nn.Module, source: Tensor, target: Tensor, made: Tensor, gene
     judge
         Logits (B,) of sources (B, C, *cells) and lines (B, L, *cells).
     source, target, made
-        What it judges.
+        Observed maps, true lines and generated lines.
     generator
-        Of the places between.
+        Generator of the places between true and generated lines.
     """
     with torch.autocast(source.device.type, enabled=False):
         share = torch.rand(len(target), generator=generator, device=generator.device).to(target)

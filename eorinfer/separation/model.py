@@ -25,18 +25,18 @@ BRIGHTER = 2.0
 
 @dataclass(frozen=True)
 class SeparatorSpec:
-    """What a separator takes and gives.
+    """Input and output of a separator.
 
     Attributes
     ----------
     observable
         The image: shape, unit, axes and pixels of what it was trained on.
     targets
-        What it finds, in this order.
+        Lines that it finds, in this order.
     survey
-        What it was trained through.
+        Survey of its training.
     settings
-        Of its networks and their training.
+        Settings of its networks and their training.
     facts
         Free notes: simulator and its fingerprint, seeds of the realisations, how training went.
     """
@@ -55,12 +55,12 @@ class SeparatorSpec:
 
     @property
     def strides(self) -> Strides:
-        """What each level of the networks halves."""
+        """Axes that each level of the networks halves."""
         return halvings(self.observable.cells, self.observable.cell_size, self.settings.depth)
 
     @property
     def periodic(self) -> tuple[bool, ...]:
-        """For each cell axis, whether the networks wrap around."""
+        """Whether the networks wrap around each cell axis."""
         if self.settings.padding == "auto":
             return self.observable.symmetry.periodic
         return (self.settings.padding == "periodic",) * len(self.observable.cells)
@@ -77,7 +77,7 @@ class Separator(nn.Module):
     Parameters
     ----------
     meaning
-        What it takes and gives; the networks are built from it, from torch's global random state.
+        Input and output; the networks are built from it, with torch's global random state.
     """
 
     bundle: ClassVar[BundleKind] = BundleKind("separator", "separator.json", 3)
@@ -121,14 +121,14 @@ class Separator(nn.Module):
         observed
             (B, C, *cells) in the unit of the observable, of its number of cells.
         generator
-            Of a draw; None gives the one result without dropout.
+            Generator of a draw; None gives the one result without dropout.
         """
         scaled = self.generator(self.scaled(observed), generator)
         # sinh of a strange output is a very large number, of either sign
         return self.target_scaling.inverse(scaled.float()).clamp(self.floor, self.ceiling)
 
     def scaled(self, observed: Tensor) -> Tensor:
-        """What the generator sees (B, C + L, *cells) of observed maps (B, C, *cells): they and the filter's lines."""
+        """Stack observed maps (B, C, *cells) and the filter's lines, scaled for the generator: (B, C + L, *cells)."""
         with torch.autocast(observed.device.type, enabled=False):
             lines = self.target_scaling(self.wiener(observed))
             return torch.cat([self.source_scaling(observed), lines], dim=1)
@@ -180,7 +180,7 @@ class Separator(nn.Module):
             return separator
 
     def observable_of(self, shape: tuple[int, ...], where: str) -> Observable:
-        """What an observed map of this shape (C, *cells) must be like: more pixels may be seen than in training.
+        """Describe an observed map of this shape (C, *cells), which may have more pixels than in training.
 
         Raises
         ------

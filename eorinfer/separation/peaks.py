@@ -70,7 +70,7 @@ def find_peaks(image: NDArray[np.floating], radius: float) -> Peaks:
     image
         (nx, ny); pixels at its lowest value, as empty ones are, are no peaks.
     radius
-        In pixels.
+        Radius in pixels.
     """
     reach = int(radius)
     r2 = np.sum(np.square(np.mgrid[-reach : reach + 1, -reach : reach + 1]), axis=0)
@@ -89,7 +89,7 @@ def count(
     Parameters
     ----------
     true, found
-        Of each map.
+        Peaks of each map.
     radius
         Up to which two peaks are the same, in pixels.
     true_above, found_above
@@ -103,7 +103,7 @@ def count(
 
 
 def matches(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> tuple[int, int]:
-    """Of points (n, 2) and (m, 2): the most pairs within `radius` in which each stands once, and all such pairs."""
+    """Count pairs of points (n, 2) and (m, 2) within `radius`: the most in which each stands once, and all."""
     if not len(a) or not len(b):
         return 0, 0
     near: Any = KDTree(a).query_ball_point(b, radius)

@@ -11,7 +11,7 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def precision(settings: SeparationSettings) -> str:
-    """As Lightning names it; bfloat16 by default where it is quick."""
+    """Name the precision as Lightning does; by default bfloat16 where it is quick."""
     if settings.precision != "auto":
         return settings.precision
     if torch.cuda.is_available():

@@ -19,7 +19,7 @@ BATCH = 64
 
 
 class LineSeparation(nn.Module):
-    """What a posterior's networks see of observed maps: the lines in them, or the maps and the lines.
+    """Preprocessing for a posterior's networks: gives the lines in observed maps, or maps and lines.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class LineSeparation(nn.Module):
         return torch.cat([observed, lines], dim=1) if self.keep == "both" else lines
 
     def observable(self, image: Observable) -> Observable:
-        """What `forward` makes of an image."""
+        """Describe what `forward` makes of an image."""
         found = [image.channels[target.channel] for target in self.separator.meaning.targets]
         channels = (*image.channels, *found) if self.keep == "both" else tuple(found)
         return replace(image, shape=(len(channels), *image.cells), channels=channels)

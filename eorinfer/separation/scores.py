@@ -35,7 +35,7 @@ class Maps:
     noise
         (N, C, *cells): the observed maps without the lines.
     channels
-        Of each line, the channel that it was found in.
+        Channel that each line was found in.
     training_mean
         (L,) mean intensities of the lines in training.
     draws
@@ -56,13 +56,13 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
     Parameters
     ----------
     maps
-        What is compared.
+        Maps to compare.
     observable
-        Of the image, for lengths.
+        Observable of the image, for lengths.
     lines
-        Their names.
+        Names of the lines.
     radius
-        Of a peak, in pixels: local maximum within it, and the same as another one up to it.
+        Peak radius in pixels: a peak is the highest pixel within it, and two peaks closer than it are the same.
     """
     cells = observable.cells
     lengths = observable.box_length if all(observable.cell_size) else tuple(float(n) for n in cells)
@@ -154,7 +154,7 @@ def _peaks(true: Any, noise: Any, made: dict[str, Any], radius: float) -> dict[s
 
 
 def _at_recalls(true: list[Peaks], found: list[Peaks], radius: float, sought: float) -> dict[str, Any]:
-    """Precision at given recalls of the true peaks above `sought`; None where no threshold recalls so many."""
+    """Precision at given recalls of the true peaks above `sought`; None where no threshold reaches the recall."""
     heights = np.concatenate([peaks.height for peaks in found])
     if not len(heights):
         return {"precision": [None] * len(RECALLS), "recalls": list(RECALLS)}

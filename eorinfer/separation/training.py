@@ -48,17 +48,17 @@ def train(
     Parameters
     ----------
     meaning
-        What it takes and gives, and settings; facts of the training are added.
+        Input, output and settings; facts of the training are added.
     bank, rows
         Clean lines, split by realisation.
     survey
-        What observes them, with fresh noise for each batch.
+        Survey that observes them, with fresh noise for each batch.
     folder
-        Where checkpoints stand; the caller deletes it.
+        Folder for checkpoints; the caller deletes it.
     seed
-        Of initial weights, order, noise, symmetries and dropout.
+        Seed of initial weights, order, noise, symmetries and dropout.
     progress
-        Where it is told, and what went wrong with it.
+        Receives lines, bars and warnings.
 
     Raises
     ------
@@ -122,17 +122,17 @@ class Adversaries(LightningModule):
     Parameters
     ----------
     separator
-        With its scalings and its Wiener filter set; its generator is copied.
+        Separator whose scalings and Wiener filter are set; its generator is copied.
     judge
         The discriminator.
     pairs
         Makes observed maps and targets from clean lines.
     steps
-        In all.
+        Number of steps in all.
     seed
-        Of everything drawn in training.
+        Seed of everything drawn in training.
     progress
-        Where warnings are told.
+        Receives warnings.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Adversaries(LightningModule):
         return loss, torch.stack([accuracy, gap, loss]).detach()
 
     def _blurred(self, lines: Tensor) -> Tensor:
-        """With instance noise (Soenderby et al. 2017, arXiv 1610.04490), in single precision."""
+        """Add instance noise (Soenderby et al. 2017, arXiv 1610.04490), in single precision."""
         if not self._settings.instance_noise:
             return lines
         return lines.float() + self._settings.instance_noise * white_noise(lines.float(), self._random)

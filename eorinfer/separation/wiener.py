@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from simulators.fourier import frequencies, half_plane
 
-#: Of the mean power, added to every channel's, so that channels which are the same data can be inverted.
+#: Share of the mean power that is added to every channel's, so that channels which are the same data can be inverted.
 FLOOR = 1e-6
 
 
@@ -21,9 +21,9 @@ class WienerFilter(nn.Module):
     Parameters
     ----------
     channels, lines
-        Of observed maps (B, C, *cells) and of the result (B, L, *cells).
+        Numbers C and L of observed maps (B, C, *cells) and of the result (B, L, *cells).
     cells, cell_size
-        Of the maps; the line of sight of a cube is the last axis.
+        Shape and cell sizes of the maps; the line of sight of a cube is the last axis.
     """
 
     mean_observed: Tensor

@@ -27,7 +27,7 @@ MethodName = Literal[
 ]
 #: Known for Gaussian fields alone.
 EXACT: tuple[MethodName, ...] = ("exact", "exact-emcee")
-#: What the field flow's importance weights may start from, the best first.
+#: Methods whose samples the image flow's importance weights may start from, the best first.
 PROPOSALS: tuple[MethodName, ...] = ("npe-both", "npe-image", "npe-power")
 
 

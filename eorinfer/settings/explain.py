@@ -1,4 +1,4 @@
-"""What is wrong with a config, in the words of the file instead of pydantic's."""
+"""Explain errors of a config in the words of the file instead of pydantic's."""
 
 import difflib
 import re
@@ -55,7 +55,7 @@ def explained(path: Path, error: ValidationError, table: str = "", cls: Any = No
     Parameters
     ----------
     path, error
-        Which file, and what pydantic says of it.
+        File, and pydantic's error about it.
     table
         The table that was checked, if not the whole file.
     cls
@@ -89,7 +89,7 @@ def explained(path: Path, error: ValidationError, table: str = "", cls: Any = No
 
 
 def _text(where: list[str], problem: Any) -> str:
-    """What is wrong and what would be right, in the words of the file."""
+    """Say what is wrong and what would be right, in the words of the file."""
     kind, context = problem["type"], problem.get("ctx", {})
     if where[0] == "prior" and len(where) > 1:
         return "must be [low, high], two numbers"

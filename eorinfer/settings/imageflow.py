@@ -39,7 +39,7 @@ class ImageFlowSettings(Settings):
         Standard deviation of white noise that is added to every image, in the image's unit; by default none where
         the survey draws noise in every cell, else a hundredth of the images' own standard deviation.
     steps, epochs, batch_size, learning_rate, weight_decay
-        As in ``[training]``.
+        See ``[training]``.
     discriminative_steps
         Steps on -log p(y | x) after those on -log p(x | y).
     candidates

@@ -36,7 +36,7 @@ class McmcSettings(Settings):
         First block; the chain goes on in blocks of this length until it has
         50 autocorrelation times.
     max_steps
-        Where it stops all the same and says that it has not converged.
+        Largest number of steps; a chain that is still too short is called not converged.
     draws
         Survey draws of each simulation that the emulator is trained on.
     """

@@ -71,13 +71,13 @@ class TrainingSettings(Settings):
     learning_rate
         Peak of the one-cycle schedule.
     weight_decay
-        Of AdamW.
+        Weight decay of AdamW.
     ensemble
         Networks trained from different seeds; the posterior is their mean.
     validation_fraction
         Share of the realisations that is kept for validation.
     precision
-        As in Lightning, e.g. ``"bf16-mixed"`` on a GPU.
+        Precision as Lightning names it, e.g. ``"bf16-mixed"`` on a GPU.
     """
 
     steps: PositiveInt = 3000

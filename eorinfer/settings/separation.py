@@ -39,7 +39,7 @@ class SeparationSettings(Settings):
     steps, batch_size
         Optimiser steps of each network, and maps of a batch.
     learning_rate, discriminator_rate
-        Of generator and discriminator; they fall to zero in the second half of the steps.
+        Learning rates of generator and discriminator; they fall to zero in the second half of the steps.
     depth
         Levels of the U-Net; by default as many as the cells allow, at most 8.
     width, widest
@@ -92,7 +92,7 @@ class PreprocessingSettings(Settings):
     kind
         ``"line-separation"``: the maps of the lines, by a separator that is trained already.
     model
-        Its folder, OUT/separator of ``eorinfer separate train``. Simulations that it was trained on are
+        Folder of the separator, OUT/separator of ``eorinfer separate train``. Simulations that it was trained on are
         left out of the posterior's.
     keep
         ``"lines"``, or ``"both"``: the networks see the observed map beside them.

@@ -1,4 +1,4 @@
-"""What the user says about a survey: the table ``[survey]`` of a configuration. Loads no torch."""
+"""The table ``[survey]`` of a config. Loads no torch."""
 
 from typing import Annotated, Literal, Self
 

@@ -52,7 +52,7 @@ class ExecutorSettings(Settings):
     workers
         Simulations at a time; by default one for each core of this machine.
     address
-        Of a Dask scheduler; by default a cluster on this machine.
+        Address of a Dask scheduler; by default a cluster on this machine.
     timeout
         Seconds that one row may take.
     memory_gb
@@ -62,7 +62,7 @@ class ExecutorSettings(Settings):
     workers_per_job
         Simulations at a time in each job of a batch system.
     queue, account, walltime, interface
-        Of a job: partition or queue, whom to charge, ``HH:MM:SS``, network card.
+        Partition or queue of a job, whom to charge, ``HH:MM:SS``, network card.
     job_memory_gb
         Memory of a job; by default 1 GB, and `memory_gb` (or 3 GB) for each of its simulations.
     directives

@@ -51,11 +51,11 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
     n
         Images.
     seed
-        Of everything random.
+        Seed of all randomness.
     run
         The run with the images; by default the one that the model is in.
     progress
-        Where it is told.
+        Receives lines and bars.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def _log_l(likelihood: PowerSpectrumLikelihood) -> LogLikelihood:
 
 
 def _pair_lines(content: dict[str, Any]) -> list[str]:
-    """What `EqualPower.content` says, in words."""
+    """Say `EqualPower.content` in words."""
     where = f"of {content['candidates']} held-out images with conditions at least {content['apart']:.0%} of their range"
     if not content["pairs"]:
         return [f"equal power: no pair {where} apart has power spectra that agree"]
@@ -161,7 +161,7 @@ def _told(real: NDArray[np.float64], copies: NDArray[np.float64]) -> dict[str, A
 
 
 def _posteriors(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.float64], seed: int) -> dict[str, Any]:
-    """By condition: median of |mean - truth| / std, and of the std, of the images' posteriors."""
+    """Compute the median |mean - truth| / std of the images' posteriors, and of their std, by condition."""
     pulls, stds = [], []
     for i, one in enumerate(torch.from_numpy(images)):
 

@@ -63,7 +63,7 @@ class EqualPower:
     candidates: int
 
     def content(self, names: list[str]) -> dict[str, Any]:
-        """For ``beyond.json``; `names` of the conditions."""
+        """Write the pairs for ``beyond.json``; `names` are those of the conditions."""
         n, bins = len(self.chi2), self.power.shape[-1]
         content: dict[str, Any] = {"pairs": n, "candidates": self.candidates, "apart": APART, "bins": bins}
         if n:
@@ -91,7 +91,7 @@ def told(preference: NDArray[np.float64]) -> dict[str, Any]:
 def find_equal_power(
     flow: ImageFlow, opened: Run, source: RealImages, methods: dict[str, LogLikelihood], n: int, seed: int
 ) -> EqualPower:
-    """At most n pairs, and each method's preferences.
+    """Find n pairs at most, and each method's preferences.
 
     Parameters
     ----------
@@ -100,11 +100,11 @@ def find_equal_power(
     opened, source
         The run, and its images.
     methods
-        Their log-likelihoods.
+        Log-likelihoods of the methods.
     n
         Pairs, at most; fewer where there are no more.
     seed
-        Of the choice.
+        Seed of the choice.
     """
     spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum)
     channels, counts = flow.observable.shape[0], spectrum.counts.numpy()
@@ -128,7 +128,7 @@ def find_equal_power(
 
 
 def spectrum_likelihood(flow: ImageFlow, opened: Run, source: RealImages, seed: int) -> PowerSpectrumLikelihood:
-    """Of the power spectrum of the flow's images given its conditions.
+    """Train the likelihood of the power spectrum of the flow's images given its conditions.
 
     The run's own emulator where its images and parameters are the flow's; else one that is trained on spectra of the
     images that the flow was trained on.

@@ -29,12 +29,12 @@ Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where images are wanted.
+    """Condition at which images are wanted.
 
     Attributes
     ----------
     name
-        In words.
+        Name in words.
     y
         (n, P) conditions, one for each image.
     """
@@ -96,12 +96,12 @@ def write_samples(
     n
         Images of each.
     seed
-        Of everything random.
+        Seed of all randomness.
     run
         Run that real images are taken from; by default that of the model, if it is in one. At given theta they are
         simulated, at a neutral fraction those held out from training that are nearest to it are taken.
     progress
-        Where it is told.
+        Receives lines and bars.
 
     Raises
     ------
@@ -170,7 +170,7 @@ class Chosen:
     Attributes
     ----------
     rows
-        That they are from.
+        Rows that they come from.
     numbers
         (n,) of the images, counted one row after the other.
     slices
@@ -214,7 +214,7 @@ class RealImages:
         return self.images(chosen, change), chosen.y
 
     def choose(self, n: int, *, held_out: bool = True) -> "Chosen":
-        """At most n images that training held out, or else that it had, spread over the rows."""
+        """Choose n images at most, held out in training or else used in it, spread over the rows."""
         rows, y = self._rows(held_out=held_out)
         # One of each row before a second one of any.
         rng = stream_rng(self._seed, StudyStream.HELD_OUT)
@@ -223,7 +223,7 @@ class RealImages:
         return Chosen(rows, chosen, y.shape[1], y.reshape(-1, y.shape[-1])[chosen])
 
     def at(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
-        """As many images as there are conditions y (n, P), which are all the same."""
+        """Make an image for each condition y (n, P), which are all the same."""
         if self._flow.settings.condition != "neutral-fraction":
             return self._simulated(y)
         rows, there = self._rows()
@@ -260,7 +260,7 @@ class RealImages:
     def measured(
         self, chosen: "Chosen", draws: int, measure: Callable[[torch.Tensor], torch.Tensor]
     ) -> NDArray[np.float64]:
-        """What `measure` makes of images (B, C, *cells), each observed several times: (n, draws, D)."""
+        """Apply `measure` to images (B, C, *cells), each observed several times: (n, draws, D)."""
         generator = torch.Generator().manual_seed(stream_seed(self._seed, StudyStream.MEASURED_NOISE))
         out = []
         for row, place in chosen.places():

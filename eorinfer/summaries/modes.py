@@ -21,7 +21,7 @@ class Pair:
     cross
         V Re <delta_1 delta_2*>, with shape (..., *bins), float64, in the product of the units times Mpc^d.
     first, second
-        Their own spectra, each in the square of its unit times Mpc^d.
+        Spectra of the two fields, each in the square of its unit times Mpc^d.
     counts
         Number of independent modes in each bin.
     """
@@ -60,7 +60,7 @@ class BinnedSpectrum(nn.Module):
     cells, box_length
         Cells and comoving Mpc along each axis, in two or three dimensions.
     coordinates
-        What the bins are in, an array for each axis of the bins: of each flattened mode of `torch.fft.rfftn`.
+        Coordinates of each flattened mode of `torch.fft.rfftn`, an array for each axis of the bins.
     edges
         Rising bin edges, one array for each of `coordinates`.
 

@@ -30,7 +30,7 @@ class PowerSpectrum(BinnedSpectrum):
     edges
         Rising bin edges in 1/Mpc; a bin is edges[i] <= k < edges[i + 1].
     n_bins
-        Where `edges` is not given: this many logarithmic bins (default 10) from the fundamental
+        Number of logarithmic bins if `edges` is not given (default 10), from the fundamental
         mode of the longest axis to the corner of Fourier space; a bin without modes is merged
         into the one above it.
 

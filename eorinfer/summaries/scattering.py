@@ -21,7 +21,7 @@ class Scattering(nn.Module):
     cells
         Along two or three axes; cubes are cut into maps across the last one.
     periodic
-        For each axis; maps are continued periodically, or mirrored where they are not.
+        Whether each axis is periodic; maps are continued periodically, else mirrored.
 
     Raises
     ------

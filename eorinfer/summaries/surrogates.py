@@ -28,11 +28,11 @@ def gaussian_copies(images: Tensor, wavenumber: Tensor, generator: torch.Generat
     Parameters
     ----------
     images
-        Their means stay as they are.
+        Images to copy; their means stay as they are.
     wavenumber
         (*half) shell of each mode of a real FFT, whole numbers from 0; the zero mode alone in shell 0.
     generator
-        Of the new modes.
+        Generator of the new modes.
     """
     b, c = images.shape[:2]
     grid = _fourier(images)

@@ -1,4 +1,4 @@
-"""What a telescope does to a clean cube. Importing this package loads no torch."""
+"""Surveys: what a telescope does to a clean cube. Importing this package loads no torch."""
 
 from math import isclose, radians
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ def build_survey(settings: SurveySettings, observable: "Observable") -> "Survey"
     Parameters
     ----------
     settings
-        Which survey.
+        Settings of the survey.
     observable
         Shape, unit and geometry of the clean cubes.
 

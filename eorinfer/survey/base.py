@@ -1,4 +1,4 @@
-"""What a survey is on torch: clean cubes and a generator in, observed cubes out."""
+"""Contract of a survey on torch: clean cubes and a generator in, observed cubes out."""
 
 from abc import ABC, abstractmethod
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Survey(nn.Module, ABC):
-    """What a telescope does to clean cubes.
+    """Observes clean cubes with a telescope.
 
     Implementations take all their randomness from the generator that they are given, so that
     one seed always gives one noise realisation.

@@ -29,7 +29,7 @@ class Channels:
     wavelengths
         (M,) micrometres, rising.
     slices
-        Of each cube; 0 for maps, which have one channel each.
+        Number of slices of each cube; 0 for maps, which have one channel each.
     offset
         By how many channels the second cube begins before the first.
     """

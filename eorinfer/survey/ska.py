@@ -33,7 +33,7 @@ class Slices:
     Attributes
     ----------
     redshifts
-        Of each.
+        Redshift of each slice.
     sides
         Comoving Mpc that a transverse side is long at each.
     depths

@@ -85,9 +85,9 @@ def wedge_slope(redshift: float, angle: float) -> float:
     Parameters
     ----------
     redshift
-        Of the 21cm signal.
+        Redshift of the 21cm signal.
     angle
-        In degrees; 90 is the horizon.
+        Angle from the field's centre, degrees; 90 is the horizon.
     """
     hubble = Planck18.H(redshift).to_value("km / (s Mpc)")
     slope = comoving_distance(redshift) * hubble / (1e-3 * speed_of_light * (1 + redshift))
@@ -111,7 +111,7 @@ def wavenumbers(
 def outside_wedge(
     settings: SkaLow, cells: tuple[int, int, int], cell_size: tuple[float, float, float], redshift: float
 ) -> NDArray[np.bool_]:
-    """Where no foregrounds are: |k_par| above the wedge's edge and the buffer beyond it.
+    """Mark modes without foregrounds: |k_par| above the wedge's edge and the buffer beyond it.
 
     Returns
     -------

@@ -24,7 +24,7 @@ class SphereXSurvey(Survey):
     Parameters
     ----------
     settings
-        Of the survey.
+        Settings of the survey.
     pixel
         Side of a pixel, arcmin.
     channels

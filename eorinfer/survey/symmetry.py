@@ -23,7 +23,7 @@ def augment(clean: Tensor, symmetry: Symmetry, generator: torch.Generator) -> Te
     clean
         (B, C, *cells); all channels of a cube get the same transformation.
     symmetry
-        What the model allows.
+        Changes that the model allows.
     generator
         Source of randomness.
 

@@ -15,7 +15,7 @@ from eorinfer.core.progress import Progress
 
 #: The newest checkpoint, and the one that it followed.
 LAST, BEFORE = "last.ckpt", "before.ckpt"
-#: What torch raises when a file is not the checkpoint that was written.
+#: Errors that torch raises when a file is not the checkpoint that was written.
 BROKEN = (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError)
 
 

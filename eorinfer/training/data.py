@@ -20,7 +20,7 @@ from eorinfer.core.seeds import WorkStream, stream_seed
 
 #: Cubes up to this share of the memory are kept in it.
 MEMORY_SHARE = 0.25
-#: Where Linux says what a group of processes may use, and what this process does.
+#: Files in which Linux says what a group of processes may use, and what this process does.
 CGROUPS, PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self")
 
 
@@ -96,9 +96,9 @@ class Cubes(Batches):
     Parameters
     ----------
     bank, observable
-        Where the arrays are.
+        Bank and observable to read.
     rows
-        Which of them, all ``ok``.
+        Rows to read, all ``ok``.
     """
 
     def __init__(self, bank: Bank, observable: str, rows: Rows) -> None:
@@ -131,7 +131,7 @@ class EpochShuffle(Sampler[int]):
     n
         Rows.
     seed
-        Of the permutations.
+        Seed of the permutations.
     length
         Rows of an epoch, by default all; epochs of another length follow one another in a row of permutations.
     """
@@ -165,11 +165,11 @@ def loader(
     data
         The rows.
     batch_size
-        At most so many rows in a batch.
+        Number of rows in a batch, at most.
     shuffle_seed
         None keeps the order of the rows.
     batches
-        Of an epoch, when it is not to be one pass over the rows.
+        Number of batches in an epoch; by default one pass over the rows.
     """
     batch_size = min(batch_size, len(data))
     length = None if batches is None else batches * batch_size
@@ -224,7 +224,7 @@ def _cgroup_limits() -> list[int]:
 
 
 def _text(path: Path) -> str:
-    """What a file says; nothing where there is none."""
+    """Read a file's text; empty if there is none."""
     try:
         return path.read_text()
     except OSError:

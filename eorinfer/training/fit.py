@@ -36,7 +36,7 @@ class Fittable(Protocol):
 
 @dataclass(frozen=True)
 class FitRecord:
-    """What a fit gave.
+    """Result of a fit.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class FitRecord:
     epochs
         Epochs trained.
     history
-        For each validation: epoch, training loss and validation loss.
+        Epoch, training loss and validation loss at each validation.
     """
 
     validation_loss: float
@@ -75,11 +75,11 @@ def fit(
     settings
         Steps and epochs, rate and batch size.
     folder
-        Where checkpoints stand; the caller deletes it.
+        Folder for checkpoints; the caller deletes it.
     seed
-        Of shuffling and of the generator given to `losses`.
+        Seed of shuffling and of the generator given to `losses`.
     title, progress
-        What is fitted, and where that is told.
+        Name of what is fitted; receives lines and bars.
 
     Raises
     ------

@@ -23,7 +23,7 @@ from scipy.stats import chi2, kstwo
 
 #: Chance of calling a posterior that is right uncalibrated, all tests together.
 LEVEL = 0.01
-#: What the smallest visible miscalibration is seen with.
+#: Chance that the smallest visible miscalibration is seen with.
 POWER = 0.8
 #: Simulated validations from which the power is computed.
 REPEATS = 400
@@ -42,9 +42,9 @@ class UniformityTest:
     test
         One of `TESTS`.
     p
-        Its own p-value.
+        p-value of this test alone.
     p_holm
-        With Holm's correction for all tests of the validation.
+        p-value with Holm's correction for all tests of the validation.
     """
 
     quantity: str
@@ -64,7 +64,7 @@ class Visible:
     too_wide
         Share by which a width is above it; infinite where none would be found.
     shift
-        Of the mean, in standard deviations; infinite where none would be found.
+        Error of the mean, in standard deviations; infinite if none would be found.
     """
 
     too_narrow: float
@@ -79,13 +79,13 @@ class Calibration:
     Attributes
     ----------
     fractions
-        For each quantity (B,): the share of samples below the truth, with the steps between
+        Share of samples below the truth (B,), for each quantity, with the steps between
         ranks filled at random, so that a posterior that is right gives exactly uniform ones.
         A small ``"coverage"`` means that the truth has low density.
     tests
         All of them.
     visible
-        What they could have seen.
+        Smallest errors that the tests could have found.
     tarp
         (K, 2) credibility and expected coverage, from sbi's `run_tarp`.
     area_to_curve
@@ -127,7 +127,7 @@ def calibrate(
     Parameters
     ----------
     names
-        Of the P parameters.
+        Names of the P parameters.
     unit_theta
         (B, P) truths, in units of the prior's box, so that no parameter outweighs another in TARP.
     unit_samples
@@ -135,7 +135,7 @@ def calibrate(
     log_q_theta, log_q_samples
         Log density of each posterior (B,) at the truth and (B, n) at its samples, up to a constant of each.
     seed
-        Of TARP's reference points and of filling the steps between ranks.
+        Seed of TARP's reference points and of filling the steps between ranks.
     """
     rng = np.random.default_rng(seed)
     n = unit_samples.shape[1]
@@ -157,7 +157,7 @@ def calibrate(
 
 
 def sbc_ranks(theta: NDArray[np.float64], samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each column: how many of the samples (B, n, Q) are below theta (B, Q), by sbi's `run_sbc`: (B, Q)."""
+    """Count how many of the samples (B, n, Q) are below theta (B, Q) in each column, by sbi's `run_sbc`: (B, Q)."""
     truths, drawn = torch.from_numpy(theta), _Drawn(torch.from_numpy(samples))
     with _without_advice():
         ranks, _ = run_sbc(truths, truths, drawn, samples.shape[1], show_progress_bar=False)
@@ -202,7 +202,7 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def smallest_visible(truths: int, level: float, seed: int) -> Visible:
-    """The smallest errors that so many truths show at this level with a chance of `POWER`.
+    """Find the smallest errors that this number of truths shows at this level with a chance of `POWER`.
 
     Computed for a normal posterior, by simulating `REPEATS` validations of it.
 
@@ -211,9 +211,9 @@ def smallest_visible(truths: int, level: float, seed: int) -> Visible:
     truths
         B.
     level
-        Of one test: the level of all divided by their number, Holm's first and strictest step.
+        Level of one test: that of all tests divided by their number, Holm's first and strictest step.
     seed
-        Of the simulated truths.
+        Seed of the simulated truths.
     """
     z = np.sort(np.random.default_rng(seed).standard_normal((REPEATS, truths)), axis=-1)
     steps = np.arange(truths + 1) / truths
@@ -233,7 +233,7 @@ def smallest_visible(truths: int, level: float, seed: int) -> Visible:
 
 
 def symptom(quantity: str, u: NDArray[np.float64]) -> str:
-    """What is wrong with a posterior, in plain words, from the fractions (B,) of one quantity."""
+    """Name what is wrong with a posterior, in plain words, from the fractions (B,) of one quantity."""
     x = 2 * u - 1
     off, spread = np.sqrt(3.0) * x.mean(), np.sqrt(5.0) * (1.5 * x**2 - 0.5).mean()
     if quantity == COVERAGE:
@@ -255,7 +255,7 @@ def recovery(
     Parameters
     ----------
     names
-        Of the P parameters.
+        Names of the P parameters.
     theta, samples
         (B, P) truths and (B, n, P) samples.
     prior_std
@@ -264,7 +264,7 @@ def recovery(
     Returns
     -------
     dict
-        For each parameter: root mean square error and median standard deviation in units of the
+        Scores of each parameter: root mean square error and median standard deviation in units of the
         prior's, mean and standard deviation of (mean - truth) / std, correlation of mean and
         truth, and the share of truths inside the central 68% and 95%.
     """
@@ -337,7 +337,7 @@ class _Drawn:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Without sbi's warning on fewer than 100 truths, and scipy's on a p-value that is not used.
+    """Silence sbi's warning on fewer than 100 truths, and scipy's on a p-value that is not used.
 
     `Visible` says what the truths are worth.
     """

@@ -1,4 +1,4 @@
-"""What every check of an observation against the simulations says."""
+"""Contract of every check of an observation against the simulations."""
 
 from typing import Any, Protocol
 
@@ -16,10 +16,10 @@ class Check(Protocol):
 
     @property
     def deviations(self) -> tuple[tuple[str, float], ...]:
-        """What is off, by name, and by how many standard deviations; the largest first."""
+        """Deviations by name, in standard deviations; the largest first."""
 
     def line(self) -> str:
         """The result in plain words, on one line."""
 
     def content(self) -> dict[str, Any]:
-        """For JSON: ``unlike``, ``p``, ``deviations_sigma``, ``line``, and more."""
+        """Write the check for JSON: ``unlike``, ``p``, ``deviations_sigma``, ``line``, and more."""

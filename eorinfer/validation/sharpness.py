@@ -48,7 +48,7 @@ class RelativeWidths:
         return cls(references[0].label, std, np.array(interval), np.array(volume), np.array(short))
 
     def content(self, names: Sequence[str]) -> dict[str, Any]:
-        """For JSON: the median over the observations, and their central 68%."""
+        """Write the median over the observations, and their central 68%, for JSON."""
         return {
             "observations": len(self.std),
             "short_chains": int(self.short.sum()),

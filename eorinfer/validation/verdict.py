@@ -65,7 +65,7 @@ def misspecification_content(check: Check | None, checks: Sequence[Check]) -> di
 
 
 def sharpness_lines(content: dict[str, Any]) -> Iterator[str]:
-    """What ``validation.json`` says of sharpness and recovery, in plain words."""
+    """Say sharpness and recovery of ``validation.json`` in plain words."""
     for name, scores in content["recovery"].items():
         yield (
             f"{name}: rms error {scores['rms_error_over_prior']:.2f} of the prior's width, "

@@ -29,7 +29,7 @@ def box_intensity(
     box_length
         Side of the box, Mpc.
     redshift
-        Of the box.
+        Redshift of the box.
 
     Raises
     ------

@@ -26,7 +26,7 @@ class Cosmology:
     Attributes
     ----------
     h, omega_m, omega_b, sigma8, n_s
-        With the values of Planck 2015 (arXiv:1502.01589) that PINOCCHIO was run with in the tests.
+        Flat LCDM, with the values of Planck 2015 (arXiv:1502.01589) that PINOCCHIO was run with in the tests.
     """
 
     h: float = 0.6774

@@ -97,7 +97,7 @@ def box_halos(
     mass
         Lowest and highest mass, Msun.
     seed
-        Of everything random.
+        Seed of all randomness.
     model
         Mass function, by its name in `hmf`.
     """
@@ -128,7 +128,7 @@ def cone_halos(
     cell
         Mpc along each cell's side.
     mass, seed, model
-        As in `box_halos`.
+        See `box_halos`.
     """
     near, far = (float(cosmology.distance(v)) for v in z)
     start = near - MARGIN
@@ -249,7 +249,7 @@ def _accepted(
     tries: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Those of so many cells of a part, thrown at random, in which a halo is, as flat indices (n,).
+    """Throw cells of a part at random and return those that get a halo, as flat indices (n,).
 
     `highest` is the law's value in the likeliest cell, where every try is accepted.
     """
@@ -287,7 +287,7 @@ class _BiasLaw:
             self.log_mean = (lagrangian * sigma) ** 2 / 2
 
     def log_chance(self, delta: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of a halo in cells of linear density `delta` (n,)."""
+        """Log-probability of a halo in cells of linear density `delta` (n,)."""
         if self.lagrangian > 0:
             return np.asarray(log_ndtr((delta - np.float32(self.middle)) / np.float32(self.s)))
         # The law above cannot avoid dense cells; where the bias is this small it hardly matters which law it is.

@@ -37,11 +37,11 @@ class Grid:
 
     @property
     def side(self) -> float:
-        """Of the map, arcmin."""
+        """Side of the map, arcmin."""
         return self.pixels * self.pixel
 
     def redshifts(self, rest: float) -> tuple[float, float]:
-        """At which a line of rest wavelength `rest` falls on the channels.
+        """Redshifts at which a line of rest wavelength `rest` falls on the channels.
 
         Raises
         ------
@@ -84,7 +84,7 @@ def intensity(
     halos
         N halos of a light-cone.
     cosmology
-        For d_L.
+        Cosmology of the luminosity distance.
     """
     angle, z = on_the_sky(halos)
     cell = np.floor(angle / grid.pixel + grid.pixels / 2).astype(np.int64)
@@ -111,15 +111,15 @@ def slab(
     Parameters
     ----------
     halos
-        Of a box.
+        Halos of a periodic box.
     cosmology
-        For distances.
+        Cosmology of the distances.
     z
         Cosmological redshifts of the near and the far side.
     side
         Mpc across; halos beyond are left out.
     axis
-        Of the line of sight.
+        Axis of the line of sight.
     origin
         Mpc: middle across, and near side along the line of sight; axes in cyclic order, `axis` last.
 

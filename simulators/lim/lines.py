@@ -23,7 +23,7 @@ class Line:
     Attributes
     ----------
     name, label
-        As in configs, and LaTeX without dollar signs.
+        Name in configs, and LaTeX without dollar signs.
     wavelength
         Rest wavelength in micrometres.
     per_sfr
@@ -39,7 +39,7 @@ class Line:
     attenuation: float
 
     def luminosity(self, sfr: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What leaves galaxies of these star formation rates, erg/s; any shape."""
+        """Luminosity of galaxies with these star formation rates, erg/s; any shape."""
         return self.per_sfr * 10 ** (-0.4 * self.attenuation) * sfr
 
 

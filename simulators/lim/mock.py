@@ -56,7 +56,7 @@ class LimMock(SimulatorSettings):
     pixels, pixel
         Along each side of the map, and arcmin; by default 256 of 0.4 for a slab, 64 of 1.6 for cubes.
     redshift, channels
-        Of cubes: where they begin, and how many there are.
+        First redshift of cubes, and number of their channels.
     star_formation
         ``gong17``, ``fonseca17``, ``silva15``, or the path of a table (see `lines.read_table`).
     luminosity_tables
@@ -209,7 +209,7 @@ class LimMock(SimulatorSettings):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """Those that vary, in their order in the config."""
+        """Parameters that vary, in their order in the config."""
         by_name = {parameter.name: parameter for parameter in self._all}
         return tuple(by_name[name] for name in self.varied)
 
@@ -252,7 +252,7 @@ class LimMock(SimulatorSettings):
 
     @property
     def rows_per_realisation(self) -> int:
-        """How many successive rows of a bank share one seed."""
+        """Number of successive rows of a bank that share one seed."""
         return self.rows
 
     @property

@@ -148,15 +148,15 @@ def run(
     Parameters
     ----------
     folder
-        Where it runs and leaves its files.
+        Folder to run in; its files stay there.
     parameters
         Keys of the parameter file, at least RunFlag; None or "" for a flag without a value.
     redshifts
-        Of the catalogues, falling.
+        Redshifts of the catalogues, falling.
     executable
-        Its name or path.
+        Name or path of the program.
     launcher
-        What starts it, for instance ``("mpirun", "-n", "8")``.
+        Command that starts it, for instance ``("mpirun", "-n", "8")``.
 
     Returns
     -------

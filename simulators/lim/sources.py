@@ -1,4 +1,4 @@
-"""Where a mock's light-cone of halos comes from: a piece of a box, a cone of our own, or one of PINOCCHIO's files."""
+"""Sources of a mock's halos: a piece of a box, a cone of our own, or one of PINOCCHIO's files."""
 
 from functools import lru_cache
 
@@ -39,15 +39,15 @@ def slab_halos(
     cosmology
         Flat LCDM.
     z
-        Of the near and the far side.
+        Redshifts of the near and the far side.
     side
-        Of the map, arcmin.
+        Side of the map, arcmin.
     box_length, cell
-        Of the box, and about that of its cells, Mpc.
+        Side of the box, and about that of its cells, Mpc.
     mass
         Lowest and highest mass, Msun.
     seed
-        Of the box.
+        Seed of the box.
     place
         Seed of the place.
     model
@@ -86,13 +86,13 @@ def file_halos(
     Parameters
     ----------
     path
-        As `pinocchio.read_lightcone` takes it.
+        Path as `pinocchio.read_lightcone` takes it.
     cosmology
         Must be that of the file.
     z
         Ranges of redshift that it must cover.
     side
-        Of the map, arcmin.
+        Side of the map, arcmin.
     lowest
         Mass down to which it must reach, Msun.
     place

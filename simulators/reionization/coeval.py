@@ -52,12 +52,12 @@ class Coeval(Reionization):
     rows_per_realisation
         Successive rows of a bank that share one seed, and so one set of initial conditions.
     observables
-        What is returned: ``brightness_temp`` (the image, first), ``neutral_fraction``,
+        Arrays to return: ``brightness_temp`` (the image, first), ``neutral_fraction``,
         ``global_signal`` and ``global_neutral_fraction`` (means at `history`),
         ``optical_depth`` (for which `history` is made to reach from z = 5 to 18, at a cost)
         and ``luminosity_function``.
     luminosity_redshifts
-        Of the UV luminosity functions.
+        Redshifts of the UV luminosity functions.
     """
 
     kind: str = "21cmfast-coeval"

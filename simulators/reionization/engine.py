@@ -66,7 +66,7 @@ def evolve(p21c: Any, inputs: Any, initial: Any, redshifts: Sequence[float]) -> 
 
 @contextmanager
 def as_simulation_errors(p21c: Any) -> Iterator[None]:
-    """What 21cmFAST raises, as a `SimulationError` of one line."""
+    """Raise what 21cmFAST raises as a `SimulationError` of one line."""
     errors = p21c.wrapper.exceptions
     with quiet():
         try:

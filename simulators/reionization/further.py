@@ -1,4 +1,4 @@
-"""What 21cmFAST gives beside the image: global signal, optical depth and UV luminosity functions."""
+"""Observables of 21cmFAST beside the image: global signal, optical depth and UV luminosity functions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from simulators.base import Observable, Symmetry
 CUBES = ("brightness_temp", "neutral_fraction")
 FURTHER = ("global_signal", "global_neutral_fraction", "optical_depth", "luminosity_function")
 
-#: Where the mean neutral fraction is needed for an optical depth: (1 + z) in steps of a tenth from z = 5,
+#: Redshifts at which an optical depth needs the mean neutral fraction: (1 + z) in steps of a tenth from z = 5,
 #: below which 21cmFAST's integral takes the gas to be ionised. It is neutral above the last.
 HISTORY = tuple(round(6 * 1.1**i - 1, 3) for i in range(13))
 
@@ -39,7 +39,7 @@ def with_history(redshifts: Sequence[float], above: bool, between: bool) -> tupl
     Parameters
     ----------
     redshifts
-        Where the simulation goes anyhow.
+        Redshifts that the simulation visits anyhow.
     above
         Whether those above the highest join too. With spin temperature they would change the
         thermal history, and so the image.

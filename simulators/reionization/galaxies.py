@@ -58,7 +58,7 @@ class GalaxiesAnd21cm(BaseModel):
     redshift
         4 to 35.
     cells, box_length, hires_factor
-        As in `Coeval`.
+        See `Coeval`.
     mass_min
         Lowest halo mass that is a galaxy, Msun. Lighter ones ionise in their mean only.
     fixed

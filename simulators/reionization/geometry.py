@@ -1,4 +1,4 @@
-"""Where the cells of a light-cone are: slices of a periodic box, and the channels and pixels made of them.
+"""Places of the cells of a light-cone: slices of a periodic box, and the channels and pixels made of them.
 
 Distances are those of astropy's Planck18 (arXiv 1807.06209), whose parameters 21cmFAST shares; the two
 differ by 2e-5. Astropy is imported when a distance is asked for, since that takes half a second.
@@ -46,7 +46,7 @@ def slice_distances(near: float, far: float, depth: float, whole: bool) -> NDArr
     near, far
         Edges of the light-cone in Mpc.
     depth
-        Of one slice in Mpc.
+        Depth of one slice, Mpc.
     whole
         Whether the slices must reach `far`, or come as close to it as they can.
     """

@@ -264,7 +264,7 @@ def refuse_other_cosmology(cosmology: Any, distances: NDArray[np.float64]) -> No
     cosmology
         Astropy's object that the simulation uses.
     distances
-        To the slices, in Mpc.
+        Distances to the slices, Mpc.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What coeval cubes and light-cones share: parameters, fixed values and 21cmFAST's inputs."""
+"""Shared by coeval cubes and light-cones: parameters, fixed values and 21cmFAST's inputs."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -88,7 +88,7 @@ class Reionization(SimulatorSettings):
 
     @property
     def rows_per_realisation(self) -> int:
-        """How many successive rows of a bank share one seed."""
+        """Number of successive rows of a bank that share one seed."""
         return self.rows
 
     @property

@@ -51,7 +51,7 @@ ParameterName = Annotated[str, AfterValidator(_known)]
 
 
 def out_of_range(name: str, value: float) -> str:
-    """What is wrong with the value, or nothing."""
+    """Say what is wrong with the value; empty if nothing is."""
     low, high = _SAFE_RANGE[name]
     if low <= value <= high:
         return ""

@@ -51,7 +51,7 @@ def rows_and_fields(bank: Bank) -> tuple[Rows, np.ndarray]:
 
 
 def clean(plan: Plan, cells: int = 8) -> np.ndarray:
-    """What the rows of a plan hold when nothing goes wrong, made in this process."""
+    """Simulate the rows of a plan in this process, where nothing goes wrong."""
     simulator = GaussianField(cells=cells)
     made = [simulator.simulate(t, int(s))["field"] for t, s in zip(plan.theta, plan.seed, strict=True)]
     return np.stack(made)

@@ -24,7 +24,7 @@ def evaluates_nothing(*_: Any) -> TruthPosteriors:
 
 
 def score(name: MethodName, noise: float, width: float = 1.0, good: float = 1.0) -> Score:
-    """Of N(data, (width noise)^2), where data = theta + noise."""
+    """Score N(data, (width noise)^2), where data = theta + noise."""
     rng = np.random.default_rng(1)
     theta = rng.uniform(-40, 40, (TRUTHS, 1))
     data = theta + noise * rng.standard_normal((TRUTHS, 1))

@@ -26,7 +26,7 @@ FAST = {"steps": 200, "learning_rate": 1e-2}
 
 
 class Rows:
-    """What `observe_spectra` needs of `Cubes`, in memory."""
+    """The part of `Cubes` that `observe_spectra` needs, in memory."""
 
     def __init__(self, n: int) -> None:
         self.theta = torch.from_numpy(PRIOR.sample(n, np.random.default_rng(1)))

@@ -128,7 +128,7 @@ def test_it_warns_of_what_the_simulations_are_not(posterior: Posterior, name: st
 def test_it_warns_of_the_wrong_noise_where_noise_is_seen(
     posterior: Posterior, theta: tuple[float, float], noise: float
 ) -> None:
-    """Where no parameters of the prior look like it: the best of them is off by a chi^2 of 72 and of 1,900."""
+    """No parameters of the prior look like it: the best of them is off by a chi^2 of 72 and of 1,900."""
     assert warned(posterior, mocks(at(*theta), 4)) <= 0.1
     assert warned(posterior, mocks(at(*theta), 4, noise)) >= 0.8
 

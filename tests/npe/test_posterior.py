@@ -67,7 +67,7 @@ def first() -> Posterior:
 
 @pytest.fixture(scope="module")
 def second(first: Posterior) -> Posterior:
-    """Of a second round: truncated where the first has its mass for our observation."""
+    """Make a posterior of a second round, truncated where the first has its mass for our observation."""
     return posterior(2, narrow=1.5, regions=(first.region(observation(), 1e-3, seed=3),))
 
 

@@ -134,7 +134,7 @@ def test_beside_an_npe_its_samples_are_weighed(run: Path, capsys: pytest.Capture
 def test_chains_that_are_too_short_are_left_out(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where a grid would be too large; until too few are left."""
+    """Chains are used where a grid would be too large; too few that are long enough end the command."""
     monkeypatch.setattr(subjects, "POINTS", {})
     monkeypatch.setattr(subjects, "START_DRAWS", 100)
     monkeypatch.setattr(sampled, "EVIDENCE_DRAWS", 100)

@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_weights_after_a_stop_too(tmp_path: Path) -
 
 @pytest.mark.parametrize("number", [2, 4])
 def test_draws_have_the_right_spread_at_the_minimum(number: int) -> None:
-    """Of Gaussian numbers about a mean that is known, with a standard deviation of 1.5."""
+    """The numbers are Gaussian about a known mean, with a standard deviation of 1.5."""
     rng = torch.Generator().manual_seed(1)
     target = 0.7 + 1.5 * torch.randn(200_000, 1, 1, generator=rng)
     drawn = torch.randn(number, 200_000, 1, 1, generator=rng)

@@ -194,7 +194,7 @@ def test_memory_without_limits_is_the_machines(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere what is in use is not known")
 @pytest.mark.parametrize(("kind", "field"), [(resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)])
 def test_memory_is_what_ulimit_leaves(kind: int, field: int) -> None:
-    """Of the address space, and of what is private and writable."""
+    """Both limits count: of the address space, and of private writable memory."""
     soft, hard = resource.getrlimit(kind)
     in_use = int((data.PROCESS / "statm").read_text().split()[field]) * resource.getpagesize()
     resource.setrlimit(kind, (in_use + 2**30, hard))

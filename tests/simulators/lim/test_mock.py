@@ -107,7 +107,7 @@ def test_a_slab_mock() -> None:
 
 @pytest.mark.job
 def test_mean_intensity_is_the_analytic_integral() -> None:
-    """Of the mass function, over many maps; without scatter, which would not change it."""
+    """The integral is over the mass function, the mean over many maps; scatter would not change it."""
     simulator = mock(**SLAB, parameters=["A_HA", "SCATTER"], rows_per_realisation=1)
     maps = [simulator.simulate(np.array([0.0, 0.0]), seed) for seed in range(24)]
     for line in ("ha", "oiii"):
