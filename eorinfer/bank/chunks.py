@@ -16,6 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.hdf5 import without_locks
+
 
 class DamageError(Exception):
     """The bytes on disk are not those that were written."""
@@ -55,7 +57,7 @@ class Chunks:
         """
         nbytes = 4 * int(np.prod(shape))
         # By h5py's lower layer: a first batch opens as many shards as it has rows.
-        file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
+        file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=without_locks())
         try:
             version = _version(os.stat(path))
             dataset = h5py.h5d.open(file, f"observables/{name}".encode())

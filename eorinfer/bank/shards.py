@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from eorinfer.bank.chunks import DamageError, checksums
 from eorinfer.bank.rows import Plan
 from eorinfer.core.files import whole_hdf5
+from eorinfer.core.hdf5 import without_locks
+from eorinfer.core.reading import ForeignFileError, refuse_foreign
 
 FORMAT = 2
 #: The index of chunks has checksums too, which HDF5's oldest layout lacks.
@@ -20,7 +22,17 @@ LAYOUT = ("v110", "v110")
 #: A checksum for each chunk; only chunks can have one.
 CHECKED: dict[str, Any] = {"chunks": True, "fletcher32": True}
 #: Errors that are raised when a file is not what it was.
-DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, DamageError)
+DAMAGE = (
+    OSError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    DamageError,
+    ForeignFileError,
+)
 #: Columns of a shard besides its arrays, each a dataset of one chunk.
 COLUMNS = ("theta", "seed", "round", "status", "message", "seconds")
 
@@ -35,7 +47,8 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 def read_plan(path: Path) -> Plan:
     """Read a plan; whatever is wrong raises one of `DAMAGE`."""
-    with h5py.File(path, "r") as file:
+    refuse_foreign(path)
+    with h5py.File(path, "r", locking=False) as file:
         attrs, theta, seed = file.attrs, file["theta"][:], file["seed"][:]
         if _crc32([theta, seed]) != attrs["crc32"]:
             raise DamageError("theta or seeds have another checksum than when they were written")
@@ -85,7 +98,8 @@ def write_rows(
 def read_columns(path: Path) -> dict[str, NDArray[Any]]:
     """All of `COLUMNS`; whatever is wrong raises one of `DAMAGE`."""
     # By h5py's lower layer: a bank of 100,000 rows has 400 shards, and they are to open in half a second.
-    file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
+    refuse_foreign(path)
+    file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=without_locks())
     columns: dict[str, NDArray[Any]] = {}
     try:
         for name in COLUMNS:
@@ -103,7 +117,8 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
 
 def attributes(path: Path) -> dict[str, Any]:
     """Read a shard's attributes, which also describe its plan; any damage raises one of `DAMAGE`."""
-    with h5py.File(path, "r") as file:
+    refuse_foreign(path)
+    with h5py.File(path, "r", locking=False) as file:
         return {k: v.decode(errors="replace") if isinstance(v, bytes) else v for k, v in file.attrs.items()}
 
 

@@ -41,6 +41,7 @@ from eorinfer.bank.shards import (
 )
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, read_versioned, remove_leftovers, whole_file
+from eorinfer.core.reading import refuse_surroundings
 from simulators import Observable, Parameter, Simulator
 
 FOLDERS = ("shards", "rounds", "claims")
@@ -116,7 +117,7 @@ class Bank:
     def add(self, plan: Plan) -> Plan:
         """Write a plan whole; if the same one is there already it is kept."""
         path = self.path / "rounds" / f"{plan.id}.h5"
-        if not path.exists():
+        if not os.path.lexists(path):
             write_plan(path, plan)
         return self.plan(plan.id)
 
@@ -126,6 +127,7 @@ class Bank:
         try:
             return read_plan(path)
         except DAMAGE as error:
+            refuse_surroundings(path, error)
             raise InputError(
                 f"{path}: cannot be read as the plan of a round ({first_line(error)}); "
                 f"`eorinfer bank verify {self.path} --repair` sets it aside"
@@ -182,7 +184,7 @@ class Bank:
             self.read_rows(self.shard_path(plan, i))
             for plan in plans
             for i in range(plan.shards)
-            if self.shard_path(plan, i).exists()
+            if os.path.lexists(self.shard_path(plan, i))
         ]
         return Rows.concatenate(found) if found else Rows.none(len(self.parameters))
 
@@ -197,6 +199,7 @@ class Bank:
         try:
             columns = read_columns(path)
         except DAMAGE as error:
+            refuse_surroundings(path, error)
             raise InputError(
                 f"{path}: not a whole shard ({first_line(error)}); "
                 f"`eorinfer bank verify {self.path} --repair` sets it aside"
@@ -239,6 +242,7 @@ class Bank:
                 finally:
                     os.close(file)
             except DAMAGE as error:
+                refuse_surroundings(f"{folder}/{name}", error)
                 raise InputError(
                     f"{folder}/{name}: {observable} cannot be read ({first_line(error)}); "
                     f"`eorinfer bank verify {self.path} --repair` sets the shard aside"
@@ -308,6 +312,7 @@ def _refuse_strange_shards(path: Path, fingerprint: str) -> None:
         try:
             found = attributes(shard)["fingerprint"]
         except DAMAGE as error:
+            refuse_surroundings(shard, error)
             found = f"not readable: {first_line(error)}"
         if found != fingerprint:
             raise InputError(

@@ -11,8 +11,9 @@ import numpy as np
 from eorinfer.bank.rows import STATUSES, Plan, Rows
 from eorinfer.bank.shards import DAMAGE, FORMAT, attributes, first_line
 from eorinfer.bank.store import Bank
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, read_json
+from eorinfer.core.reading import refuse_foreign, refuse_surroundings
 
 #: While one thread waits for the disk the other one adds up.
 THREADS = 2
@@ -30,10 +31,13 @@ class Problem:
         File, from the bank's folder.
     text
         Damage, and what was done about it.
+    unread
+        Whether it could not be read at all, so that nothing is known of it; such a file is never moved.
     """
 
     name: str
     text: str
+    unread: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}: {self.text}"
@@ -53,7 +57,7 @@ def verify(path: Path, repair: bool = False) -> list[Problem]:
     Returns
     -------
     list
-        Damaged files; empty if there are none.
+        Damaged files, and files that could not be read; empty if there are none.
 
     Raises
     ------
@@ -63,25 +67,29 @@ def verify(path: Path, repair: bool = False) -> list[Problem]:
     path = Path(path)
     description = _description_problem(path)
     if description is not None:
-        return [_set_aside(path, description) if repair else description]
+        return [_set_aside(path, description) if repair and not description.unread else description]
     bank = Bank.open(path)
     plans: dict[str, Plan] = {}
+    unread: set[str] = set()
     problems = []
     for file in sorted((path / "rounds").glob("[!.]*.h5")):
         try:
             plans[file.stem] = bank.plan(file.stem)
         except InputError as error:
-            problem = Problem(f"rounds/{file.name}", str(error).removeprefix(f"{file}: ").partition("; `")[0])
+            problem = Problem(f"rounds/{file.name}", _short(error, file))
             problems.append(_set_aside(path, problem) if repair else problem)
+        except WorkError as error:
+            problems.append(Problem(f"rounds/{file.name}", _short(error, file), unread=True))
+            unread.add(file.stem)
     files = sorted((path / "shards").glob("[!.]*.h5"))
     orphans: dict[str, list[Path]] = {}
     threads = ThreadPoolExecutor(THREADS)
     try:
-        for file, text in zip(files, threads.map(lambda file: _shard_problem(bank, file, plans), files), strict=True):
-            if text is not None:
-                problem = Problem(f"shards/{file.name}", text)
-                problems.append(_set_aside(path, problem) if repair else problem)
-            elif _round(file) not in plans:
+        checked = threads.map(lambda file: _shard_problem(bank, file, plans), files)
+        for file, damage in zip(files, checked, strict=True):
+            if damage is not None:
+                problems.append(_set_aside(path, damage) if repair and not damage.unread else damage)
+            elif _round(file) not in plans.keys() | unread:
                 orphans.setdefault(_round(file), []).append(file)
     finally:
         threads.shutdown(cancel_futures=True)  # or Ctrl-C would wait until all is read
@@ -90,7 +98,7 @@ def verify(path: Path, repair: bool = False) -> list[Problem]:
 
 def _description_problem(path: Path) -> Problem | None:
     """Find damage of ``bank.json``; one of another version, or no bank at all, raises."""
-    if not (path / "bank.json").exists():
+    if not os.path.lexists(path / "bank.json"):
         return None
     try:
         content = read_json(path / "bank.json")
@@ -103,26 +111,40 @@ def _description_problem(path: Path) -> Problem | None:
         if "format" not in content:
             return Problem("bank.json", "cannot be read as a bank's description (no format)")
     except InputError as error:
-        return Problem("bank.json", str(error).removeprefix(f"{path / 'bank.json'}: "))
+        return Problem("bank.json", _short(error, path / "bank.json"))
+    except WorkError as error:
+        return Problem("bank.json", _short(error, path / "bank.json"), unread=True)
     except (*DAMAGE, AssertionError) as error:
         return Problem("bank.json", f"cannot be read as a bank's description ({first_line(error)})")
     return None
 
 
-def _shard_problem(bank: Bank, path: Path, plans: dict[str, Plan]) -> str | None:
-    """Find damage of a shard, by itself and against its plan if that is there."""
+def _shard_problem(bank: Bank, path: Path, plans: dict[str, Plan]) -> Problem | None:
+    """Find what is wrong with a shard, or that it could not be read."""
+    name = f"shards/{path.name}"
+    try:
+        text = _damage(bank, path, plans)
+    except WorkError as error:
+        return Problem(name, _short(error, path), unread=True)
+    return None if text is None else Problem(name, text)
+
+
+def _damage(bank: Bank, path: Path, plans: dict[str, Plan]) -> str | None:
+    """Say what is wrong with a shard in itself and beside its plan, if that is there."""
     plan, number = plans.get(_round(path)), path.stem.rpartition("-")[2]
     if not number.isdecimal() or (plan is not None and int(number) >= plan.shards):
         return f"belongs to no round in {bank.path / 'rounds'}"
     try:
+        refuse_foreign(path)
         _fetch(path)
         fingerprint = attributes(path)["fingerprint"]
         rows = bank.read_rows(path)
         finite = {name: ok for name, ok in _finite(bank, rows)}
     except DAMAGE as error:
+        refuse_surroundings(path, error)
         return f"not a whole shard ({first_line(error)})"
     except InputError as error:
-        return str(error).removeprefix(f"{path}: ").partition("; `")[0]
+        return _short(error, path)
     if fingerprint != bank.fingerprint:
         return f"is of another simulator (fingerprint {fingerprint}, the bank's {bank.fingerprint})"
     if not np.isin(rows.status, STATUSES).all():
@@ -133,6 +155,11 @@ def _shard_problem(bank: Bank, path: Path, plans: dict[str, Plan]) -> str | None
         if not (same_theta and np.array_equal(rows.seed, plan.seed[wanted])):
             return "theta or seeds differ from the plan of the round"
     return next((f"{name} has values that are not finite" for name, ok in finite.items() if not ok), None)
+
+
+def _short(error: Exception, file: Path) -> str:
+    """Return an error without the file's name before it and the advice after it."""
+    return str(error).removeprefix(f"{file}: ").partition("; `")[0]
 
 
 def _finite(bank: Bank, rows: Rows) -> Iterator[tuple[str, bool]]:

@@ -235,6 +235,8 @@ def verify(bank: Path, *, repair: bool = False) -> None:
     problems = verify(bank, repair=repair)
     for problem in problems:
         print(problem)
+    if unread := [problem for problem in problems if problem.unread]:
+        raise WorkError(f"{bank}: {len(unread)} file(s) could not be read, and were not moved; see the lines above")
     if problems and not repair:
         raise WorkError(f"{bank}: {len(problems)} damaged file(s); --repair sets them aside")
     if not (bank / "bank.json").exists() and problems:

@@ -16,11 +16,12 @@ from typing import Any
 import h5py
 
 from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.reading import read_text
 
 #: After so long a temporary file of another machine, whose processes cannot be looked for, counts as left behind.
 ABANDONED_SECONDS = 24 * 3600.0
 #: Numbers of errors after which nothing more can be written here.
-_NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _TEMPORARY = re.compile(r"^\.tmp-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}-")
 
 
@@ -50,7 +51,7 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
-        if error.errno not in _NO_WRITING:
+        if error.errno not in NO_WRITING:
             raise
         raise cannot_write(path, error) from error
     finally:
@@ -137,8 +138,8 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file cannot be read or is not JSON.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold a JSON object")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import whole_file, whole_hdf5
+from eorinfer.core.hdf5 import open_hdf5, own_dataset
 from simulators import Observable
 
 FORMAT = 1
@@ -227,10 +227,10 @@ def _read_hdf5(path: Path, observable: Observable) -> Observation:
 
 def _from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> Observation:
     """Read a file that has the attributes which `axes` ask for, or its own axes."""
-    with h5py.File(path, "r") as file:
-        data = file.get("observed")
-        if not isinstance(data, h5py.Dataset):
+    with open_hdf5(path) as file:
+        if "observed" not in file:
             raise _MissingEntry(f'has no dataset "observed", only {", ".join(sorted(file)) or "nothing"}')
+        data = own_dataset(file, "observed")
         attrs = data.attrs
         channels = _channel_key(tuple(map(_text, attrs["axes"])) if axes is None else axes)
         wanted = ("unit", "axes", "cell_size", channels)

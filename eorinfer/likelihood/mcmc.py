@@ -11,8 +11,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.files import NO_WRITING, cannot_write
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
+from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings, system_error
 from eorinfer.core.samples import Samples
 from eorinfer.settings.likelihood import McmcSettings
 
@@ -98,7 +100,7 @@ def run_mcmc(
     name = hashlib.sha256(f"{key} {settings.walkers} {start_draws} {seed} de".encode()).hexdigest()[:16]
     file.parent.mkdir(parents=True, exist_ok=True)
     _set_aside_if_damaged(file, progress)
-    backend = emcee.backends.HDFBackend(str(file), name=name)
+    backend = _Backend(str(file), name=name)
     dimension = len(prior.parameters)
     sampler = emcee.EnsembleSampler(
         settings.walkers,
@@ -131,7 +133,12 @@ def run_mcmc(
             if done >= LONG_ENOUGH * tau or done >= settings.max_steps:
                 break
         steps = min(settings.steps - into_block, settings.max_steps - done)
-        state = sampler.run_mcmc(state, steps, skip_initial_state_check=not fresh)
+        try:
+            state = sampler.run_mcmc(state, steps, skip_initial_state_check=not fresh)
+        except (OSError, RuntimeError) as error:
+            if (number := system_error(error)) in NO_WRITING:
+                raise cannot_write(file, OSError(number, "")) from error
+            raise
         fresh = False
     burn_in, thin = int(BURN_IN * tau), max(1, int(tau / 2))
     if burn_in > done // 2:
@@ -155,19 +162,44 @@ def moves() -> list[tuple[emcee.moves.Move, float]]:
     ]
 
 
+class _Backend(emcee.backends.HDFBackend):
+    """emcee's backend without locks, which some file systems do not have."""
+
+    def open(self, mode: str = "r") -> h5py.File:
+        """Open the file, and learn the type of the chain in it."""
+        file = h5py.File(self.filename, mode, locking=False)
+        if not self.dtype_set and "chain" in file.get(self.name, ()):  # type: ignore[has-type]
+            self.dtype = file[self.name]["chain"].dtype
+            self.dtype_set = True
+        return file
+
+
 def _set_aside_if_damaged(file: Path, progress: Progress) -> None:
-    """A kill in the middle of a write may leave a file that HDF5 cannot open: the chain starts afresh."""
-    if not file.exists():
+    """Set aside a file that a kill or a full disk left unreadable, so that the chain starts afresh.
+
+    Raises
+    ------
+    WorkError
+        If the operating system refused to read it: then it may be whole.
+    """
+    if not os.path.lexists(file):
         return
     try:
-        with h5py.File(file, "r") as content:
+        refuse_foreign(file)
+        with h5py.File(file, "r", locking=False) as content:
             for group in content.values():
-                group["chain"][-1:]
-    except (OSError, KeyError, RuntimeError) as error:
+                dict(group.attrs)
+                done = int(group.attrs["iteration"])
+                for name in ("chain", "log_prob"):
+                    group[name][max(0, done - 1) : done]
+                group["accepted"][:]
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, ForeignFileError) as error:
+        refuse_surroundings(file, error)
         aside = file.with_name(f"damaged-{file.name}")
         os.replace(file, aside)
         progress.line(
-            f"mcmc: {file} cannot be read ({error}); it is set aside as {aside.name}, the chain starts afresh"
+            f"mcmc: {file} cannot be read ({str(error).splitlines()[0]}); it is set aside as {aside.name}, "
+            "the chain starts afresh"
         )
 
 

@@ -99,7 +99,7 @@ class TruthPosteriors:
     def read(cls, path: Path, key: str) -> "TruthPosteriors | None":
         """Read what `write` wrote; None if there is no such file or it has another key."""
         try:
-            with h5py.File(path, "r") as file:
+            with h5py.File(path, "r", locking=False) as file:
                 if file.attrs.get("format") != FORMAT or file.attrs.get("key") != key:
                     return None
                 return cls.on_whole_prior(*(file[name][()] for name in WRITTEN))
