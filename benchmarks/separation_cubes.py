@@ -136,7 +136,7 @@ class Channels:
     observables
         Observables of a map.
     maps
-        By observable: (n, 1, nx, ny), the channels of a cube one after the other.
+        Maps (n, 1, nx, ny) by observable, the channels of a cube one after the other.
     """
 
     path: Path

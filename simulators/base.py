@@ -59,7 +59,7 @@ class Observable:
     unit
         Unit of the values, e.g. ``mK``; empty where there is none.
     axes
-        One name for each axis of `shape`, e.g. ``("redshift", "x", "y", "z")``.
+        Name of each axis of `shape`, e.g. ``("redshift", "x", "y", "z")``.
     cell_size
         Comoving Mpc along each cell axis; at the middle of a light-cone where it changes
         along the line of sight; 0 for an axis that is no length.

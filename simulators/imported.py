@@ -42,7 +42,7 @@ class Imported(SimulatorSettings):
     cell_size
         Comoving Mpc, one number for all cell axes.
     redshifts
-        One for each channel; empty when the channels are no redshifts.
+        Redshift of each channel; empty when the channels are no redshifts.
     periodic
         Whether the cubes are periodic boxes.
     rotations

@@ -30,7 +30,7 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
     file
         File to write; must not exist.
     everything
-        Also rows that are not ``ok``; their arrays are zero.
+        Whether to export rows too that are not ``ok``; their arrays are zero.
     progress
         Receives lines and bars.
 

@@ -31,13 +31,13 @@ class BankFacts:
     rounds
         Facts of the rounds, in order.
     rows
-        How many there are.
+        Number of rows.
     megabytes
         Size of the shards.
     seconds
         Seconds of simulating, all rows together.
     reasons
-        Why rows failed, and how many of each status for that reason: (status, message, rows).
+        Status, message and number of rows of each kind of failure.
     """
 
     bank: Bank

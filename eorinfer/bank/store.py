@@ -162,7 +162,7 @@ class Bank:
         Parameters
         ----------
         status, message, seconds
-            One for each of the shard's n rows.
+            Status, message and seconds of each of the shard's n rows.
         arrays
             Array (n, C, *cells) of each observable; rows that are not ``ok`` hold zeros.
         """

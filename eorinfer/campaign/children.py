@@ -101,7 +101,7 @@ class Child:
         theta
             (P,)
         seed
-            Below 2**32.
+            Seed, below 2**32.
         seconds
             Time limit, or None.
         """

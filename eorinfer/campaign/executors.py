@@ -36,7 +36,7 @@ def open_executor(
     logs
         Folder for what the jobs of a batch system print.
     say
-        Told one line about what was started or found.
+        Receives a line about what was started or found.
 
     Raises
     ------

@@ -83,7 +83,7 @@ class ShardReport:
     shard
         Number of the shard in the plan.
     rows
-        How many of its rows the bank has now; 0 if another campaign is making them just now.
+        Number of its rows that the bank has now; 0 if another campaign is making them just now.
     counts
         Rows simulated for this report, by status; empty if another campaign did so.
     seconds
@@ -143,13 +143,13 @@ def fill(
     executor
         Executor of the tasks.
     rows
-        Only the plan's first rows, by default all.
+        Number of the plan's first rows to make; by default all.
     beside
         Folder in which workers look for a user's simulator module.
     limits
         Time and memory for each row.
     report
-        Called in this thread after each shard.
+        Function to call in this thread after each shard.
 
     Returns
     -------

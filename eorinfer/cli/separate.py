@@ -42,7 +42,7 @@ def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) 
     out
         HDF5 or FITS file: the observed map, each line, and with --draws their spread and the draws.
     draws
-        How many draws to make; the lines are then their mean.
+        Number of draws; the lines are then their mean.
     seed
         Seed of the draws.
     """

@@ -78,7 +78,7 @@ def compare_scales(
     known
         Images to compare with.
     neighbours
-        How many known images count, at most: those nearest in y, each condition over its own scatter; but never fewer
+        Number of known images to use, at most: those nearest in y, each condition over its own scatter; but never fewer
         than those of the nearest `REALISATIONS`. Among these ln p is taken to be linear in y.
 
     Returns

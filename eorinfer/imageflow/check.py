@@ -30,9 +30,9 @@ class ScaleCheck:
     names
         Names of the S scales, the coarsest first.
     p_scales
-        How often known images have so low or so high a ln p.
+        Share of known images whose ln p is as low or as high, for each scale.
     sigmas
-        By how many standard deviations it is off.
+        Deviation of each scale, in standard deviations.
     """
 
     names: tuple[str, ...]
@@ -138,7 +138,7 @@ def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: R
     flow
         Just trained.
     trainer, bank, rows
-        By which, from where, and on which rows.
+        Trainer of the flow, bank, and rows of its training.
     seed
         Seed of the noise, and of the choice if there are more than `KNOWN`.
     """

@@ -84,7 +84,7 @@ class IsotropicFlow(ImageDensity):
     low, high
         Range of each of the P conditions, which is scaled to [-1, 1].
     convolutions
-        How many; there is one spline more.
+        Number of convolutions; there is one spline more.
     k_knots, knots
         Knots of each convolution's T(|k|), and of each spline.
     hidden

@@ -20,7 +20,7 @@ class Conditioner(nn.Module):
     condition
         Length P of the condition.
     outputs
-        How many numbers.
+        Number of outputs.
     hidden
         Widths of the network's hidden layers.
     """

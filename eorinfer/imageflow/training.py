@@ -155,7 +155,7 @@ class ImageFlowTrainer:
         Parameters
         ----------
         bank, rows
-            All rows are ``ok``; they are split by realisation.
+            Bank and rows, all ``ok``; they are split by realisation.
         folder
             Folder for checkpoints; the caller deletes it.
         seed

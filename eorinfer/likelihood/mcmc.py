@@ -31,7 +31,7 @@ class Chain:
     Attributes
     ----------
     samples
-        Without burn-in, thinned by half an autocorrelation time.
+        Samples without burn-in, thinned by half an autocorrelation time.
     converged
         Whether it is 50 autocorrelation times long.
     steps

@@ -87,7 +87,7 @@ class UNet(nn.Module):
         generator
             Generator of the dropout, in training as in application: each call gives another draw; None: none.
         draws
-            How many; what the encoder finds, which drops nothing, is the same for all.
+            Number of draws; the encoder's result, which drops nothing, is the same for all.
 
         Raises
         ------

@@ -35,7 +35,7 @@ class ObservationCheck:
     Attributes
     ----------
     p_statistics, p_features
-        How often simulations have statistics, or features of the networks, that are as unusual.
+        Shares of simulations whose statistics, or features of the networks, are as unusual.
     deviations
         Statistics by name, and by how many standard deviations they are off at the best
         parameters that the posterior allows; the largest first.

@@ -92,7 +92,7 @@ class Trainer:
         Parameters
         ----------
         bank, rows
-            All rows are ``ok``; they are split by realisation.
+            Bank and rows, all ``ok``; they are split by realisation.
         folder
             Folder for checkpoints; a member that is trained already is taken from there.
         seed

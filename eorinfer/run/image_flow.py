@@ -125,7 +125,7 @@ def image_flow_posterior(
     mcmc
         ``[mcmc]``: walkers and steps.
     samples
-        Drawn from the grid.
+        Samples drawn from the grid.
     chains
         Folder of the chain, of emcee's own file and of ``field-flow.json``.
     seed

@@ -30,7 +30,7 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
     out
         Folder.
     n
-        How many.
+        Number of mocks.
     seed
         Seed of all randomness.
     progress

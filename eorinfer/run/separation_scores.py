@@ -56,7 +56,7 @@ def score_separators(model: Path, judgement: ScoreSettings, out: Path, l1: Path 
     model
         Folder of a separator.
     judgement
-        On what.
+        Maps and settings to score on.
     out
         Folder.
     l1

@@ -85,7 +85,7 @@ class Simulations:
         what
             The simulations, in words.
         planned, there
-            How many in all, and how many of them the bank has.
+            Numbers of rows planned, and of those that the bank has.
         """
         line = f"preflight: {what}"
         if planned == there:

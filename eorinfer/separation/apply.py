@@ -45,7 +45,7 @@ def separate(separator: Separator, observed: NDArray[np.float32], draws: int = 0
     observed
         (C, *cells), in its unit and pixels.
     draws
-        How many draws to make; 0 for the one result without dropout.
+        Number of draws; 0 for the one result without dropout.
     seed
         Seed of the draws.
     """
@@ -68,7 +68,7 @@ def tiled(separator: Separator, observed: Tensor, seed: int | None = None) -> Te
     separator
         Trained.
     observed
-        At least of the size of training across the line of sight.
+        Observed maps, at least as large as those of training across the line of sight.
     seed
         Seed of a draw, None for no dropout. All tiles of a draw drop the same features, so that they agree
         where they overlap.

@@ -122,7 +122,7 @@ class Lines(Batches):
     Parameters
     ----------
     bank, rows
-        All rows are ``ok``.
+        Bank and rows, all ``ok``.
     """
 
     def __init__(self, bank: Bank, rows: Rows) -> None:

@@ -91,7 +91,7 @@ def count(
     true, found
         Peaks of each map.
     radius
-        Up to which two peaks are the same, in pixels.
+        Distance up to which two peaks are the same, in pixels.
     true_above, found_above
         Thresholds of the heights.
     """

@@ -31,7 +31,7 @@ class Maps:
     true
         (N, L, *cells)
     made
-        By method: (N, L, *cells).
+        Reconstructed maps (N, L, *cells) by method.
     noise
         (N, C, *cells): the observed maps without the lines.
     channels

@@ -55,7 +55,7 @@ class SeparationSettings(Settings):
     validation_fraction, test_fraction
         Shares of the realisations; those for the test are never looked at in training.
     precision
-        By default ``"bf16-mixed"`` where the processor has it, else ``"32-true"``.
+        Precision of training; by default ``"bf16-mixed"`` where the processor has it, else ``"32-true"``.
     """
 
     simulations: PositiveInt = 3000

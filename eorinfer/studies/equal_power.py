@@ -49,7 +49,7 @@ class EqualPower:
     chi2
         (n,) of the difference of their spectra.
     preference
-        By method (n, 2) ln p(x | own y) - ln p(x | the other's y), in nats.
+        Preference (n, 2) by method: ln p(x | own y) - ln p(x | the other's y), nats.
     candidates
         Images among which they were found.
     """

@@ -31,7 +31,7 @@ class Channels:
     slices
         Number of slices of each cube; 0 for maps, which have one channel each.
     offset
-        By how many channels the second cube begins before the first.
+        Number of channels by which the second cube begins before the first.
     """
 
     wavelengths: tuple[float, ...]

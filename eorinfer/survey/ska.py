@@ -57,9 +57,9 @@ class SkaLowSurvey(Survey):
     cell_size
         Comoving Mpc along each axis; the two transverse ones must be equal.
     redshifts
-        One redshift for each of the C channels of coeval cubes.
+        Redshift of each of the C channels of coeval cubes.
     slices
-        In place of `redshifts`, the Nz slices of a light-cone of one channel.
+        Slices of a light-cone of one channel, Nz of them, in place of `redshifts`.
 
     Attributes
     ----------

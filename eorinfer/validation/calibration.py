@@ -40,7 +40,7 @@ class UniformityTest:
     quantity
         Name of a parameter, ``"coverage"`` or ``"tarp"``.
     test
-        One of `TESTS`.
+        Name of the test, one of `TESTS`.
     p
         p-value of this test alone.
     p_holm
@@ -83,7 +83,7 @@ class Calibration:
         ranks filled at random, so that a posterior that is right gives exactly uniform ones.
         A small ``"coverage"`` means that the truth has low density.
     tests
-        All of them.
+        All tests.
     visible
         Smallest errors that the tests could have found.
     tarp

@@ -29,7 +29,7 @@ class Line:
     per_sfr
         Intrinsic luminosity for each Msun/yr, erg/s.
     attenuation
-        By dust, magnitudes.
+        Attenuation by dust, magnitudes.
     """
 
     name: str

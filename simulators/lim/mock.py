@@ -66,7 +66,7 @@ class LimMock(SimulatorSettings):
     mass_min
         log10 of the lowest halo mass in the catalogues, Msun.
     mass_function
-        By its name in `hmf`.
+        Name of the mass function in `hmf`.
     box_length, cell
         Side of a slab's periodic volume and cells of the initial conditions, Mpc.
     parameters
