@@ -35,7 +35,8 @@ from eorinfer.likelihood.emulator import Emulator
 from eorinfer.likelihood.exact import grid_posterior
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
-from eorinfer.npe.batched import draw, log_density, unit
+from eorinfer.npe.batched import draw
+from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.config import check_config
 from eorinfer.summaries.power import build_power_spectrum
@@ -198,10 +199,10 @@ def check_calibration(simulator: GaussianField, posterior: Posterior, seed: int)
     draws = draw(posterior, read, 1000, seed).values
     found = calibrate(
         posterior.prior.names,
-        unit(posterior, theta),
-        unit(posterior, draws),
-        log_density(posterior, theta[:, None], read)[:, 0],
-        log_density(posterior, draws, read),
+        posterior.prior.unit(theta),
+        posterior.prior.unit(draws),
+        log_density(posterior.networks, theta[:, None], read)[:, 0],
+        log_density(posterior.networks, draws, read),
         seed,
     )
     return {"p": found.worst.p_holm, "worst": found.worst.quantity, "truths": TRUTHS}

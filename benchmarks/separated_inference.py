@@ -38,7 +38,8 @@ from eorinfer.core.files import make_folder, read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_seed, stream_seed
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
-from eorinfer.npe.batched import draw, log_density
+from eorinfer.npe.batched import draw
+from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.run.config import Config, load_config
@@ -202,7 +203,7 @@ def asked(run: Run, posterior: Posterior, truths: Rows, variant: str) -> dict[st
             observed = torch.from_numpy(TrueLines(run.bank).read("", truths[part]))
         read = posterior.read(observed)
         samples.append(draw(posterior, read, SAMPLES, 1).values)
-        densities.append(log_density(posterior, truths.theta[part][:, None], read)[:, 0])
+        densities.append(log_density(posterior.networks, truths.theta[part][:, None], read)[:, 0])
     return scored(run.config, truths.theta, np.concatenate(samples), np.concatenate(densities))
 
 

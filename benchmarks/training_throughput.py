@@ -53,7 +53,8 @@ from eorinfer import Bank, Observation
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Advance, Silent
-from eorinfer.npe.batched import draw, log_density, unit
+from eorinfer.npe.batched import draw
+from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.posterior import Architecture
 from eorinfer.npe.trainer import Trainer
@@ -383,11 +384,13 @@ def sample(job: Job) -> dict[str, Any]:
         return read, draw(posterior, read, 1000, 1).values
 
     def densities() -> tuple[Any, Any]:
-        return log_density(posterior, rows.theta[:, None], read)[:, 0], log_density(posterior, draws, read)
+        return log_density(posterior.networks, rows.theta[:, None], read)[:, 0], log_density(
+            posterior.networks, draws, read
+        )
 
     result["draw"], result["draw_cpu"], (read, draws) = timed(drawn)
     result["density"], result["density_cpu"], (at_truth, at_draws) = timed(densities)
-    unit_theta, unit_draws = unit(posterior, rows.theta), unit(posterior, draws)
+    unit_theta, unit_draws = posterior.prior.unit(rows.theta), posterior.prior.unit(draws)
     result["calibrate"], result["calibrate_cpu"], _ = timed(
         lambda: calibrate(posterior.prior.names, unit_theta, unit_draws, at_truth, at_draws, 1)
     )
@@ -406,11 +409,11 @@ class Estimator(ConditionalDensityEstimator):
 
     def log_prob(self, input: Tensor, condition: Tensor, **_: Any) -> Tensor:
         """Theta (n, B, P) and x (B, C, *cells) to (n, B)."""
-        return self.net.log_prob_batch(input.double(), self.net.embedding(condition))
+        return self.net.log_prob(input.double(), self.net.embedding(condition))
 
     def sample(self, sample_shape: torch.Size, condition: Tensor, **_: Any) -> Tensor:
         """(*sample_shape, B, P) draws for x (B, C, *cells)."""
-        theta = self.net.sample_batch(sample_shape.numel(), self.net.embedding(condition))
+        theta = self.net.sample(sample_shape.numel(), self.net.embedding(condition))
         return theta.float().reshape(*sample_shape, *theta.shape[1:])
 
 

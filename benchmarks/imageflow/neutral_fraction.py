@@ -108,7 +108,7 @@ def posteriors(run: Run, flows: dict[str, ImageFlow], maps: Maps, out: Path) -> 
             with torch.no_grad():
                 features = network.embedding(some.x)
                 y = torch.from_numpy(grid)[:, None, None].expand(-1, len(truth), 1)
-                log_q = network.log_prob_batch(y, features).double().numpy().T
+                log_q = network.log_prob(y, features).double().numpy().T
             print(f"{name:14s} {OnGrid.of(np.tile(grid, (len(truth), 1)), log_q).line(truth)}", flush=True)
 
 

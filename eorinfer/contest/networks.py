@@ -11,7 +11,8 @@ from torch import Tensor
 from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_seed
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
-from eorinfer.npe.batched import draw, log_density
+from eorinfer.npe.batched import draw
+from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.contest import MethodName
@@ -67,8 +68,8 @@ def network_method(setup: ContestSetup, name: MethodName) -> Method:
         seconds = (time.monotonic() - start) / len(observed)
         return TruthPosteriors.on_whole_prior(
             values,
-            log_density(posterior, theta[:, None], read)[:, 0],
-            log_density(posterior, values, read),
+            log_density(posterior.networks, theta[:, None], read)[:, 0],
+            log_density(posterior.networks, values, read),
             np.ones(len(observed), bool),
             np.full(len(observed), seconds),
         )

@@ -45,7 +45,7 @@ class Score:
         """Test the posteriors of the first T truths (T, P)."""
         theta = theta[: len(posteriors)]
         good = posteriors[posteriors.good]
-        truths, values = ((t - prior.low) / (prior.high - prior.low) for t in (theta[posteriors.good], good.values))
+        truths, values = (prior.unit(t) for t in (theta[posteriors.good], good.values))
         calibration = calibrate(prior.names, truths, values, good.at_truth, good.at_samples, seed)
         return cls(method, posteriors, theta, calibration)
 

@@ -8,10 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eorinfer.npe import ensemble
 from eorinfer.npe.posterior import Posterior
 
-#: Samples of all observations together that are worked on at a time, so that memory does not matter.
-BATCH = 50000
 #: Draws for each sample that is wanted, before a posterior counts as having hardly any mass inside its regions.
 TRIES = 50
 
@@ -52,18 +51,6 @@ class Truncation:
     volume: float
 
 
-def log_density(posterior: Posterior, theta: NDArray[np.float64], read: Sequence[Tensor]) -> NDArray[np.float64]:
-    """Log density (B, n) of theta (B, n, P) before truncation, given the networks' features (B, F) each."""
-    out = np.empty(theta.shape[:2])
-    for rows in _parts(*theta.shape[:2]):
-        values = torch.from_numpy(np.ascontiguousarray(theta[rows].swapaxes(0, 1)))
-        with torch.no_grad():
-            pairs = zip(posterior.networks, read, strict=True)
-            logs = torch.stack([network.log_prob_batch(values, f[rows]) for network, f in pairs])
-        out[rows] = (torch.logsumexp(logs, 0) - np.log(len(logs))).T.numpy()
-    return out
-
-
 def draw(
     posterior: Posterior,
     read: Sequence[Tensor],
@@ -96,19 +83,19 @@ def draw(
     size = len(read[0])
     values = np.empty((size, n, len(posterior.prior.parameters)))
     share, pooled = np.ones(size), np.zeros(size, bool)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for rows in _parts(size, n):
+        for rows in ensemble.observation_slices(size, n):
             part = [f[rows] for f in read]
             if not posterior.regions:
-                values[rows] = _candidates(posterior, part, n)
+                values[rows] = ensemble.draw(posterior.networks, n, part)
                 continue
             values[rows], share[rows], pooled[rows] = _inside(posterior, part, n)
     if pooled.any():
         assert truncation is not None, "the prior inside the regions is needed"
         pool, rng = truncation.theta, np.random.default_rng(seed)
         for i in np.flatnonzero(pooled):
-            log_q = log_density(posterior, pool[None], [f[i : i + 1] for f in read])[0]
+            log_q = ensemble.log_density(posterior.networks, pool[None], [f[i : i + 1] for f in read])[0]
             weights = np.exp(log_q - log_q.max())
             values[i] = pool[rng.choice(len(pool), n, p=weights / weights.sum())]
             # The integral of q over the regions: its mean there times their volume.
@@ -128,7 +115,7 @@ def _inside(
         left = np.flatnonzero(found < n)
         if not len(left):
             break
-        drawn = _candidates(posterior, [f[left] for f in read], n)
+        drawn = ensemble.draw(posterior.networks, n, [f[left] for f in read])
         inside = posterior.contains(drawn.reshape(-1, drawn.shape[-1])).reshape(drawn.shape[:2])
         for i, theta, kept in zip(left, drawn, inside, strict=True):
             # Those that are too many count for the share all the same.
@@ -138,26 +125,3 @@ def _inside(
             found[i] += kept.sum()
             tried[i] += n
     return values, found / tried, found < n
-
-
-def _candidates(posterior: Posterior, read: Sequence[Tensor], n: int) -> NDArray[np.float64]:
-    """(B, n, P) draws from the ensemble's mean before truncation, in random order."""
-    member = torch.randint(len(posterior.networks), (n,))
-    theta = torch.empty(n, len(read[0]), len(posterior.prior.parameters), dtype=torch.float64)
-    for i, (network, f) in enumerate(zip(posterior.networks, read, strict=True)):
-        rows = member == i
-        if rows.any():
-            theta[rows] = network.sample_batch(int(rows.sum()), f)
-    return theta.transpose(0, 1).numpy()
-
-
-def unit(posterior: Posterior, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Theta (..., P) in units of the prior's box."""
-    prior = posterior.prior
-    return np.asarray((theta - prior.low) / (prior.high - prior.low))
-
-
-def _parts(size: int, n: int) -> list[slice]:
-    """Slices of `size` observations that have about `BATCH` samples each."""
-    step = max(1, BATCH // n)
-    return [slice(start, min(start + step, size)) for start in range(0, size, step)]

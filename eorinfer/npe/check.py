@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eorinfer.core.observation import Observation
 from eorinfer.core.seeds import WorkStream, stream_seed
-from eorinfer.npe.batched import draw, unit
+from eorinfer.npe.batched import draw
 from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.reference import ROWS, ImageStatistics, Reference, regression
 from eorinfer.survey.base import Survey
@@ -142,7 +142,7 @@ def with_reference(
     if len(inside) < FEW:
         inside = np.arange(len(training))
     rows = np.sort(np.random.default_rng(seed).permutation(inside)[:ROWS])
-    theta = torch.from_numpy(unit(posterior, training.theta[rows].numpy()))
+    theta = torch.from_numpy(posterior.prior.unit(training.theta[rows].numpy()))
     statistics = ImageStatistics(posterior.observable)
     parts = []
     for observed in _observed(training, rows, survey, generator):
@@ -169,7 +169,7 @@ def _distances(
     read = posterior.read(observed)
     # Before truncation: where the best parameters are outside of it the image is all the same one of the simulator's.
     whole = replace(posterior, regions=())
-    theta = torch.from_numpy(unit(posterior, draw(whole, read, DRAWS, seed).values))
+    theta = torch.from_numpy(posterior.prior.unit(draw(whole, read, DRAWS, seed).values))
     distance, deviation = reference.residuals(ImageStatistics(posterior.observable)(observed), theta)
     far = reference.feature_distances(torch.cat(read, dim=1).double())
     return torch.stack([distance, far]).numpy(), deviation.numpy()

@@ -2,13 +2,13 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.networks.density import build_flow
 from eorinfer.networks.embedding import Embedding
+from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.truncated import E, TruncatedNormalMap
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
@@ -17,7 +17,7 @@ from eorinfer.summaries.scattering import Scattering
 from simulators import Observable
 
 
-class PosteriorNetwork(nn.Module):
+class PosteriorNetwork(ThetaDensity):
     """q(theta | x): features of x condition a flow over theta inside the prior's box.
 
     A truncated normal whose shape is linear in the features comes first; sbi's flow models
@@ -35,8 +35,7 @@ class PosteriorNetwork(nn.Module):
         Tables of the config.
     """
 
-    low: Tensor
-    high: Tensor
+    bounded = True
 
     def __init__(
         self,
@@ -46,56 +45,21 @@ class PosteriorNetwork(nn.Module):
         flow: FlowSettings,
         power_spectrum: PowerSpectrumSettings,
     ) -> None:
-        super().__init__()
         p = len(prior.parameters)
-        self.embedding, features = build_embedding(p, observable, embedding, power_spectrum)
+        network, features = build_embedding(p, observable, embedding, power_spectrum)
+        super().__init__(prior, network)
         self.normal = TruncatedNormalMap(features, p)
         self.flow = build_flow(flow, p, features)
-        self.register_buffer("low", torch.tensor(prior.low))
-        self.register_buffer("high", torch.tensor(prior.high))
 
-    def loss(self, theta: Tensor, observed: Tensor) -> Tensor:
-        """-log q(theta | x) + log prior: the information gained, negative.
-
-        Parameters
-        ----------
-        theta
-            (B, P) float64.
-        observed
-            (B, C, *cells).
-
-        Returns
-        -------
-        Tensor
-            (B,)
-        """
-        return -self._log_ratio(theta[None], self.embedding(observed))[0]
-
-    def log_prob_batch(self, theta: Tensor, features: Tensor) -> Tensor:
-        """Log density in theta (n, B, P) float64, given the features (B, F) of several x: (n, B) float64."""
-        inside = ((theta >= self.low) & (theta <= self.high)).all(-1)
-        log_ratio = self._log_ratio(torch.clamp(theta, self.low, self.high), features).double()
-        return torch.where(inside, log_ratio - torch.log(self.high - self.low).sum(), -torch.inf)
-
-    def log_prob(self, theta: Tensor, features: Tensor) -> Tensor:
-        """Log density in theta (n, P) float64, given the features (F,) of one x: (n,) float64."""
-        return self.log_prob_batch(theta[:, None], features[None])[:, 0]
-
-    def sample_batch(self, n: int, features: Tensor) -> Tensor:
-        """(n, B, P) float64 draws, given the features (B, F) of several x; from torch's global random state."""
-        v = self.normal.inverse(self.flow.sample((n,), condition=features), features)
-        return self.low + (self.high - self.low) * (v / E + 1) / 2
-
-    def sample(self, n: int, features: Tensor) -> Tensor:
-        """(n, P) float64 draws, given the features (F,) of one x; from torch's global random state."""
-        return self.sample_batch(n, features[None])[:, 0]
-
-    def _log_ratio(self, theta: Tensor, features: Tensor) -> Tensor:
-        """Log q - log prior of theta (n, B, P) inside the box, given features (B, F): (n, B) float32."""
-        v = (2 * (theta - self.low) / (self.high - self.low) - 1) * E
-        z, log_det = self.normal(v, features)
+    def log_ratio(self, theta: Tensor, features: Tensor) -> Tensor:
+        """Log q - log prior (n, B) float32, of theta (n, B, P) inside the box and features (B, F)."""
+        z, log_det = self.normal(self.to_box(theta), features)
         log_q: Tensor = self.flow.log_prob(z, condition=features) + log_det
         return log_q + theta.shape[-1] * math.log(2 * E)
+
+    def sample(self, n: int, features: Tensor) -> Tensor:
+        """Draw theta (n, B, P) float64, given features (B, F) of several x; from torch's global random state."""
+        return self.from_box(self.normal.inverse(self.flow.sample((n,), condition=features), features))
 
 
 def build_embedding(

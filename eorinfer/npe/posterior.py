@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.bank.store import observable_from_json
-from eorinfer.core.arrays import as_theta
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
+from eorinfer.npe import ensemble
+from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.reference import Reference
 from eorinfer.npe.regression import RegressionNetwork
@@ -27,13 +28,11 @@ from eorinfer.settings.survey import SurveySettings
 from eorinfer.training.bundle import BundleKind
 from simulators import Observable
 
-#: One of an ensemble.
-Network = PosteriorNetwork | RegressionNetwork
 #: A truncated posterior answers for an observation with at most this share of its mass outside the region.
 OUTSIDE_SHARE = 0.02
 #: A region's box is larger than the span of a posterior's samples by this share on each side.
 MARGIN = 0.1
-#: Draws at once, in sampling by rejection.
+#: Draws at once in sampling by rejection, and draws that a region is made from.
 BATCH = 10000
 
 
@@ -45,8 +44,8 @@ class Architecture:
     flow: FlowSettings
     power_spectrum: PowerSpectrumSettings
 
-    def build(self, prior: Prior, observable: Observable) -> Network:
-        """A fresh network, from torch's global random state."""
+    def build(self, prior: Prior, observable: Observable) -> ThetaDensity:
+        """Build a fresh network; its weights come from torch's global random state."""
         if self.flow.kind == "gaussian":
             return RegressionNetwork(prior, observable, self.embedding, self.power_spectrum)
         return PosteriorNetwork(prior, observable, self.embedding, self.flow, self.power_spectrum)
@@ -114,7 +113,7 @@ class Posterior:
     observable: Observable
     survey: SurveySettings
     architecture: Architecture
-    networks: tuple[Network, ...]
+    networks: tuple[ThetaDensity, ...]
     regions: tuple[Region, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     reference: Reference | None = None
@@ -155,10 +154,10 @@ class Posterior:
         draws: list[NDArray[np.float64]] = []
         found = tried = 0
         features = self._features(observation)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             while found < n:
-                theta = self._draw(max(n - found, 1000), features)
+                theta = ensemble.draw(self.networks, max(n - found, 1000), features)[0]
                 kept = theta[self.contains(theta)]
                 tried, found = tried + len(theta), found + len(kept)
                 draws.append(kept)
@@ -172,13 +171,7 @@ class Posterior:
 
     def log_density(self, theta: NDArray[np.float64], observation: Observation) -> NDArray[np.float64]:
         """Log density (n,) of theta (n, P), before truncation; -inf outside the prior."""
-        features = self._features(observation)
-        with torch.no_grad():
-            logs = [
-                torch.cat([net.log_prob(part, f) for part in as_theta(theta).split(BATCH)])
-                for net, f in zip(self.networks, features, strict=True)
-            ]
-        return (torch.logsumexp(torch.stack(logs), 0) - np.log(len(logs))).numpy()
+        return ensemble.log_density(self.networks, theta[None], self._features(observation))[0]
 
     def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether theta (n, P) is inside the prior and every region: (n,)."""
@@ -284,17 +277,9 @@ class Posterior:
             )
 
     def _features(self, observation: Observation) -> list[Tensor]:
+        """Features (1, F) that each network reads from one observation."""
         observation.check(self.observable, "observation")
-        return [features[0] for features in self.read(torch.from_numpy(observation.values[None]))]
-
-    def _draw(self, n: int, features: Sequence[Tensor]) -> NDArray[np.float64]:
-        """N draws from the ensemble's mean, in random order."""
-        member = torch.randint(len(self.networks), (n,))
-        theta = torch.empty(n, len(self.prior.parameters), dtype=torch.float64)
-        for i, (network, f) in enumerate(zip(self.networks, features, strict=True)):
-            rows = member == i
-            theta[rows] = network.sample(int(rows.sum()), f)
-        return theta.numpy()
+        return self.read(torch.from_numpy(observation.values[None]))
 
 
 def draw_truncated(

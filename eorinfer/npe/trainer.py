@@ -15,7 +15,8 @@ from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import item_seed
 from eorinfer.npe.atomic import atomic_loss
 from eorinfer.npe.check import with_reference
-from eorinfer.npe.posterior import Architecture, Network, Posterior, Region
+from eorinfer.npe.density import ThetaDensity
+from eorinfer.npe.posterior import Architecture, Posterior, Region
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.settings.survey import SurveySettings
@@ -37,7 +38,7 @@ class PosteriorTask(nn.Module):
 
     def __init__(
         self,
-        network: Network,
+        network: ThetaDensity,
         survey: Survey,
         symmetry: Symmetry,
         atoms: int | None = None,
@@ -60,7 +61,7 @@ class PosteriorTask(nn.Module):
             return self.network.loss(theta, observed)
         features = self.network.embedding(observed)
         # The prior is flat: its density cancels among the candidates.
-        return atomic_loss(lambda t: self.network.log_prob_batch(t, features), theta, 0.0, self.atoms, generator)
+        return atomic_loss(lambda t: self.network.log_prob(t, features), theta, 0.0, self.atoms, generator)
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ from eorinfer.likelihood.sampled import (
     sample_on_grid,
 )
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
-from eorinfer.npe.batched import draw, log_density
+from eorinfer.npe.batched import draw
 from eorinfer.npe.check import check_observation
+from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.context import RunContext
 from eorinfer.run.image_flow import refuse_slices
@@ -113,8 +114,8 @@ class NpeSubject:
         draws = draw(
             posterior, features, settings.samples, run_seed(seed, RunStream.VALIDATION_SAMPLES), truths.truncation
         )
-        at_truth = log_density(posterior, truths.theta[:, None], features)[:, 0]
-        at_samples = log_density(posterior, draws.values, features)
+        at_truth = log_density(posterior.networks, truths.theta[:, None], features)[:, 0]
+        at_samples = log_density(posterior.networks, draws.values, features)
         n = len(at_truth)
         seconds = np.full(n, (time.monotonic() - start) / n)
         good = np.ones(n, bool)

@@ -74,8 +74,8 @@ def validate(
     evaluated = time.monotonic()
     calibration = calibrate(
         prior.names,
-        _unit(prior, truths.theta),
-        _unit(prior, posteriors.values),
+        prior.unit(truths.theta),
+        prior.unit(posteriors.values),
         posteriors.at_truth,
         posteriors.at_samples,
         run_seed(context.config.tables.seed, RunStream.CALIBRATION),
@@ -121,11 +121,6 @@ def validate(
     if not calibration.calibrated:
         raise WorkError(verdict)
     context.progress.line(verdict)
-
-
-def _unit(prior: Prior, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give theta (..., P) in units of the prior's box."""
-    return np.asarray((theta - prior.low) / (prior.high - prior.low))
 
 
 def _sharpness(prior: Prior, truths: Truths, posteriors: TruthPosteriors) -> dict[str, Any]:

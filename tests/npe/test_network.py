@@ -54,16 +54,16 @@ def grid(points: int) -> tuple[Tensor, float]:
 @torch.no_grad()
 def test_the_density_integrates_to_one_and_samples_follow_it(kind: str) -> None:
     made = network(kind, shake=0.15)
-    features = made.embedding(observed())[0]
+    features = made.embedding(observed())
     theta, area = grid(300)
-    density = made.log_prob(theta, features).exp()
+    density = made.log_prob(theta[:, None], features)[:, 0].exp()
     assert abs(float(density.sum() * area) - 1) < 0.01
     prior = np.exp(PRIOR.log_density)
     assert (density - prior).abs().max() > 0.2 * prior, "a density that is not the prior, else this test is easy"
 
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        drawn = made.sample(20000, features)
+        drawn = made.sample(20000, features)[:, 0]
     assert drawn.dtype == torch.float64
     assert PRIOR.contains(drawn.numpy()).all()
     # Counts in 6 x 6 cells against the mass that the density has there.
@@ -82,18 +82,18 @@ def test_the_loss_is_the_density_against_the_priors(kind: str) -> None:
     x = observed(5)
     theta = torch.from_numpy(PRIOR.sample(5, np.random.default_rng(3)))
     features = made.embedding(x)
-    log_q = torch.stack([made.log_prob(t[None], f)[0] for t, f in zip(theta, features, strict=True)])
+    log_q = made.log_prob(theta[None], features)[0]
     torch.testing.assert_close(made.loss(theta, x).double(), PRIOR.log_density - log_q, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
 def test_outside_the_prior_there_is_nothing_and_its_edge_is_finite() -> None:
     made = network("zuko_nsf")
-    features = made.embedding(observed())[0]
+    features = made.embedding(observed())
     outside = torch.tensor([[-2.01, -1.0], [0.0, 0.01], [3.5, -3.5]], dtype=torch.float64)
-    assert made.log_prob(outside, features).tolist() == [-torch.inf] * 3
+    assert made.log_prob(outside[:, None], features)[:, 0].tolist() == [-torch.inf] * 3
     edge = torch.tensor([[-2.0, -3.0], [3.0, 0.0]], dtype=torch.float64)
-    assert made.log_prob(edge, features).isfinite().all()
+    assert made.log_prob(edge[:, None], features).isfinite().all()
     assert made.loss(edge, observed(2)).isfinite().all()
 
 
@@ -102,7 +102,7 @@ def test_samples_of_a_posterior_at_the_edge_stay_inside() -> None:
     made = network("zuko_nsf")
     made.normal.mean.bias.fill_(8.0)
     with torch.random.fork_rng():
-        drawn = made.sample(2000, made.embedding(observed())[0])
+        drawn = made.sample(2000, made.embedding(observed()))[:, 0]
     assert PRIOR.contains(drawn.numpy()).all()
 
 
@@ -121,13 +121,14 @@ def test_many_observations_at_once_are_each_by_itself() -> None:
     made = network("zuko_nsf", shake=0.15)
     features = made.embedding(observed(4))
     theta = torch.from_numpy(PRIOR.sample(12, np.random.default_rng(2))).view(3, 4, 2)
-    together = made.log_prob_batch(theta, features)
+    together = made.log_prob(theta, features)
     for i in range(4):
-        torch.testing.assert_close(together[:, i], made.log_prob(theta[:, i], features[i]), rtol=1e-4, atol=1e-4)
+        alone = made.log_prob(theta[:, i : i + 1], features[i : i + 1])[:, 0]
+        torch.testing.assert_close(together[:, i], alone, rtol=1e-4, atol=1e-4)
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        drawn = made.sample_batch(4000, features)
-        means = torch.stack([made.sample(4000, f).mean(0) for f in features])
+        drawn = made.sample(4000, features)
+        means = torch.cat([made.sample(4000, f[None]).mean(0) for f in features])
     assert drawn.shape == (4000, 4, 2)
     assert PRIOR.contains(drawn.reshape(-1, 2).numpy()).all()
     torch.testing.assert_close(drawn.mean(0), means, rtol=0, atol=0.15)

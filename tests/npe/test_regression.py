@@ -28,8 +28,8 @@ def test_density_and_samples_are_those_of_one_normal() -> None:
     with torch.no_grad():
         features = made.embedding(x)
         torch.manual_seed(3)
-        drawn = made.sample_batch(20000, features)
-        log_q = made.log_prob_batch(drawn[:200], features)
+        drawn = made.sample(20000, features)
+        log_q = made.log_prob(drawn[:200], features)
         loss = made.loss(drawn[0], x)
     for i in range(3):
         values = drawn[:, i].numpy()
@@ -42,5 +42,5 @@ def test_it_starts_as_wide_as_the_prior() -> None:
     torch.manual_seed(1)
     made = RegressionNetwork(PRIOR, SIMULATOR.observables[0], EmbeddingSettings(width=4), PowerSpectrumSettings(bins=3))
     with torch.no_grad():
-        drawn = made.sample_batch(5000, made.embedding(torch.randn(1, 1, 8, 8)))[:, 0].numpy()
+        drawn = made.sample(5000, made.embedding(torch.randn(1, 1, 8, 8)))[:, 0].numpy()
     assert np.allclose(drawn.std(0), PRIOR.std, rtol=0.05)

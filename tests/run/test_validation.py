@@ -53,16 +53,16 @@ def validate(folder: Path, **tables: Any) -> int:
 def as_the_prior(patch: pytest.MonkeyPatch, width: float = 1.0) -> None:
     """Networks that say the prior, which is calibrated; or the middle of it, which is not."""
 
-    def sample_batch(self: PosteriorNetwork, n: int, features: Tensor) -> Tensor:
+    def sample(self: PosteriorNetwork, n: int, features: Tensor) -> Tensor:
         u = 0.5 + width * (torch.rand(n, len(features), len(self.low), dtype=torch.float64) - 0.5)
         return self.low + (self.high - self.low) * u
 
-    def log_prob_batch(self: PosteriorNetwork, theta: Tensor, features: Tensor) -> Tensor:
+    def log_prob(self: PosteriorNetwork, theta: Tensor, features: Tensor) -> Tensor:
         distance = ((theta - self.low) / (self.high - self.low) - 0.5).abs().amax(-1)
         return torch.where(distance <= width / 2, 0.0, -50.0 * distance).double()
 
-    patch.setattr(PosteriorNetwork, "sample_batch", sample_batch)
-    patch.setattr(PosteriorNetwork, "log_prob_batch", log_prob_batch)
+    patch.setattr(PosteriorNetwork, "sample", sample)
+    patch.setattr(PosteriorNetwork, "log_prob", log_prob)
 
 
 def test_a_calibrated_posterior(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

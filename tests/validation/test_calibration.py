@@ -13,7 +13,8 @@ from torch import Tensor
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.npe import batched as many
-from eorinfer.npe.batched import Truncation, draw, log_density
+from eorinfer.npe.batched import Truncation, draw
+from eorinfer.npe.ensemble import log_density
 from eorinfer.validation.calibration import (
     LEVEL,
     Calibration,
@@ -197,12 +198,14 @@ def test_widths_over_a_reference() -> None:
 class ToyNetwork:
     """The exact posterior of theta seen through normal noise, under the flat prior of a box."""
 
-    def sample_batch(self, n: int, features: Tensor) -> Tensor:
+    low = torch.full((2,), -3.0)
+
+    def sample(self, n: int, features: Tensor) -> Tensor:
         x = features.numpy()
         u = torch.rand(n, *x.shape, dtype=torch.float64).numpy()
         return torch.from_numpy(truncnorm.ppf(u, (-3 - x) / NOISE, (3 - x) / NOISE, x, NOISE))
 
-    def log_prob_batch(self, theta: Tensor, features: Tensor) -> Tensor:
+    def log_prob(self, theta: Tensor, features: Tensor) -> Tensor:
         x = features.numpy()
         low, high = (-3 - x) / NOISE, (3 - x) / NOISE
         return torch.from_numpy(truncnorm.logpdf(theta.numpy(), low, high, x, NOISE).sum(-1))

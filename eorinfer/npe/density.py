@@ -1,0 +1,85 @@
+"""The base of all densities of theta: the box that it lives in, and its loss."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from eorinfer.core.arrays import from_symmetric, to_symmetric
+from eorinfer.core.prior import Prior
+from eorinfer.npe.truncated import E
+
+
+class ThetaDensity(nn.Module):
+    """q(theta | x): an embedding reads features of x, and these condition a density of theta.
+
+    A derived class gives `log_ratio` and `sample`, both for several x at once.
+
+    Parameters
+    ----------
+    prior
+        Box of P parameters.
+    embedding
+        Cubes (B, C, *cells) to features (B, F).
+
+    Attributes
+    ----------
+    bounded
+        Whether no mass is outside the prior's box.
+    """
+
+    bounded: ClassVar[bool]
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, prior: Prior, embedding: nn.Module) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.register_buffer("low", torch.tensor(prior.low))
+        self.register_buffer("high", torch.tensor(prior.high))
+
+    @abstractmethod
+    def log_ratio(self, theta: Tensor, features: Tensor) -> Tensor:
+        """Log q - log prior (n, B) float32, of theta (n, B, P) float64 and features (B, F) of several x.
+
+        Theta is inside the box if the density is `bounded`.
+        """
+
+    @abstractmethod
+    def sample(self, n: int, features: Tensor) -> Tensor:
+        """Draw theta (n, B, P) float64, given features (B, F) of several x; from torch's global random state."""
+
+    def loss(self, theta: Tensor, observed: Tensor) -> Tensor:
+        """-log q(theta | x) + log prior: the information gained, negative.
+
+        Parameters
+        ----------
+        theta
+            (B, P) float64.
+        observed
+            (B, C, *cells).
+
+        Returns
+        -------
+        Tensor
+            (B,)
+        """
+        return -self.log_ratio(theta[None], self.embedding(observed))[0]
+
+    def log_prob(self, theta: Tensor, features: Tensor) -> Tensor:
+        """Log density (n, B) float64, in theta (n, B, P) float64, given features (B, F) of several x."""
+        log_volume = torch.log(self.high - self.low).sum()
+        if not self.bounded:
+            return self.log_ratio(theta, features).double() - log_volume
+        inside = ((theta >= self.low) & (theta <= self.high)).all(-1)
+        log_ratio = self.log_ratio(torch.clamp(theta, self.low, self.high), features).double()
+        return torch.where(inside, log_ratio - log_volume, -torch.inf)
+
+    def to_box(self, theta: Tensor) -> Tensor:
+        """Scale theta (..., P) so that the prior is flat in [-E, E] and has unit variance."""
+        return to_symmetric(theta, self.low, self.high) * E
+
+    def from_box(self, v: Tensor) -> Tensor:
+        """Undo `to_box`: v (..., P) float64 to theta (..., P)."""
+        return from_symmetric(v / E, self.low, self.high)
