@@ -78,7 +78,7 @@ class Task(nn.Module):
         super().__init__()
         self.network, self._observe = network, images.observe
 
-    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """Loss of each map (B,)."""
         loss: Tensor = self.network.loss(*self._observe(batch, generator))
         return loss

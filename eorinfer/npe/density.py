@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from eorinfer.core.arrays import from_symmetric, to_symmetric
 from eorinfer.core.prior import Prior
+from eorinfer.networks.embedding import Embedding
 from eorinfer.npe.truncated import E
 
 
@@ -33,7 +34,7 @@ class ThetaDensity(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, prior: Prior, embedding: nn.Module) -> None:
+    def __init__(self, prior: Prior, embedding: Embedding) -> None:
         super().__init__()
         self.embedding = embedding
         self.register_buffer("low", torch.tensor(prior.low))

@@ -53,7 +53,7 @@ class PosteriorTask(nn.Module):
         observed: Tensor = self.survey(augment(clean, self.symmetry, generator), generator)
         return observed if self.preprocessing is None else self.preprocessing(observed)
 
-    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """-log q(theta | x) + log prior or the atomic loss, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
         theta, clean = batch
         observed = self.observe(clean, generator)

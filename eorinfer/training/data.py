@@ -1,14 +1,13 @@
 """Rows of a bank as batches, and their split by realisation."""
 
-import os
 import resource
 from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,19 +19,19 @@ from eorinfer.core.seeds import WorkStream, stream_seed
 
 #: Cubes up to this share of the memory are kept in it.
 MEMORY_SHARE = 0.25
-#: Files in which Linux says what a group of processes may use, and what this process does.
-CGROUPS, PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self")
+#: Limits of groups of processes on Linux, and the groups of this process.
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.bool_]:
-    """Which rows validate: whole realisations, and the same ones whatever rows come later.
+    """Choose the rows that validate: whole realisations, and the same ones whatever rows come later.
 
     Parameters
     ----------
     seed
         (n,) seeds of the rows; rows of one seed share initial conditions.
     fraction
-        Expected share of the realisations.
+        Expected share of the realisations that validate.
 
     Returns
     -------
@@ -50,17 +49,17 @@ def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.boo
 
 
 def realisation_ranks(seeds: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """A number in [0, 1) for each realisation (n,), by which they are split, always the same one."""
+    """Numbers (n,) in [0, 1) by which realisations are split, always the same one for a seed."""
     return np.array([stream_seed(int(s), WorkStream.SPLIT) for s in seeds]) / 2**32
 
 
-class Batches(Dataset[Any]):
-    """A data set that hands out whole batches.
+class Batches(Dataset[tuple[Tensor, ...]]):
+    """A data set that gives whole batches.
 
     Attributes
     ----------
     slow
-        Whether a batch is worth fetching before it is asked for.
+        Whether a batch takes so long to read that it should be read ahead.
     """
 
     slow: bool = False
@@ -70,7 +69,7 @@ class Batches(Dataset[Any]):
 
     @abstractmethod
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
-        """The rows at `indices`, stacked; PyTorch's loader calls this for a batch."""
+        """Stack the rows at `indices`; PyTorch's loader calls this for a batch."""
 
     def row_names(self, indices: list[int]) -> list[str]:
         """Name rows in a message."""
@@ -91,14 +90,14 @@ class Tensors(Batches):
 
 
 class Cubes(Batches):
-    """theta and clean cubes of bank rows; in memory when they are small, else read as asked.
+    """theta and clean cubes of bank rows; in memory when they are small, else read batch by batch.
 
     Parameters
     ----------
     bank, observable
-        Bank and observable to read.
+        Bank, and name of the arrays in it.
     rows
-        Rows to read, all ``ok``.
+        Rows of the bank, all ``ok``.
     """
 
     def __init__(self, bank: Bank, observable: str, rows: Rows) -> None:
@@ -129,18 +128,18 @@ class EpochShuffle(Sampler[int]):
     Parameters
     ----------
     n
-        Rows.
+        Number of rows.
     seed
         Seed of the permutations.
     length
-        Rows of an epoch, by default all; epochs of another length follow one another in a row of permutations.
+        Rows of an epoch, by default all. Epochs of another length share out one sequence of permutations.
     """
 
     def __init__(self, n: int, seed: int, length: int | None = None) -> None:
         self._n, self._seed, self._length, self._epoch = n, seed, length or n, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Choose the epoch; Lightning calls this before each one."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -150,26 +149,27 @@ class EpochShuffle(Sampler[int]):
         place, last = self._epoch * self._length, (self._epoch + 1) * self._length
         while place < last:
             number, start = divmod(place, self._n)
-            some = np.random.default_rng([self._seed, number]).permutation(self._n)[start : start + last - place]
-            yield from some.tolist()
-            place += len(some)
+            order = np.random.default_rng([self._seed, number]).permutation(self._n)
+            rows = order[start : start + last - place]
+            yield from rows.tolist()
+            place += len(rows)
 
 
 def loader(
     data: Batches, batch_size: int, shuffle_seed: int | None = None, batches: int | None = None
-) -> DataLoader[Any]:
-    """Batches in order, or shuffled at each epoch when a seed is given; then they are all full.
+) -> DataLoader[tuple[Tensor, ...]]:
+    """Load batches in order, or shuffled at each epoch when a seed is given; then they are all full.
 
     Parameters
     ----------
     data
-        The rows.
+        Rows to load.
     batch_size
-        Number of rows in a batch, at most.
+        Rows in a batch, at most.
     shuffle_seed
-        None keeps the order of the rows.
+        Seed of the order; None keeps the order of the rows.
     batches
-        Number of batches in an epoch; by default one pass over the rows.
+        Batches of an epoch; None for one pass over the rows.
     """
     batch_size = min(batch_size, len(data))
     length = None if batches is None else batches * batch_size
@@ -183,10 +183,10 @@ def loader(
     )
 
 
-class _Ahead(DataLoader[Any]):
-    """Fetches each batch on a thread while the one before it is worked on; the batches are the same."""
+class _Ahead(DataLoader[tuple[Tensor, ...]]):
+    """Reads each batch on a thread while the one before it is used; the batches are the same."""
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
         batches = super().__iter__()
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(next, batches, None)
@@ -196,11 +196,11 @@ class _Ahead(DataLoader[Any]):
 
 
 def memory() -> int:
-    """Bytes that this process may fill: the machine's, its cgroup's, or what `ulimit` leaves it, the least of them."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_limits()]
-    # In pages: all of the address space first, and what is private and writable sixth.
-    in_use = [int(n) * os.sysconf("SC_PAGE_SIZE") for n in _text(PROCESS / "statm").split()] or [0] * 6
-    for kind, used in ((resource.RLIMIT_AS, in_use[0]), (resource.RLIMIT_DATA, in_use[5])):
+    """Bytes that this process may fill: the least of what the machine has, its cgroups allow and `ulimit` leaves."""
+    limits = [psutil.virtual_memory().total, *_cgroup_limits()]
+    in_use = psutil.Process().memory_info()
+    # Linux alone tells how much is private and writable.
+    for kind, used in ((resource.RLIMIT_AS, in_use.vms), (resource.RLIMIT_DATA, getattr(in_use, "data", 0))):
         soft, _ = resource.getrlimit(kind)
         if soft != resource.RLIM_INFINITY:
             limits.append(max(0, soft - used))
@@ -208,9 +208,12 @@ def memory() -> int:
 
 
 def _cgroup_limits() -> list[int]:
-    """Memory limits of the groups that this process is in, and of those above them."""
-    found = []
-    for line in _text(PROCESS / "cgroup").splitlines():
+    """Memory limits of the cgroups that this process is in, and of those above them.
+
+    psutil does not know them, but containers and batch jobs are limited by them to a part of the machine.
+    """
+    limits = []
+    for line in _text(OWN_CGROUPS).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -219,12 +222,12 @@ def _cgroup_limits() -> list[int]:
         for part in ("", *path.strip("/").split("/")):
             folder = folder / part
             limit = _text(folder / name).strip()
-            found += [int(limit)] if limit.isdigit() else []
-    return found
+            limits += [int(limit)] if limit.isdigit() else []
+    return limits
 
 
 def _text(path: Path) -> str:
-    """Read a file's text; empty if there is none."""
+    """Content of a file; empty if there is none."""
     try:
         return path.read_text()
     except OSError:

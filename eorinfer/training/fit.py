@@ -2,13 +2,15 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from lightning.pytorch.utilities.types import STEP_OUTPUT, LRSchedulerConfigType, OptimizerLRSchedulerConfig
+from torch import Tensor
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Progress, Silent
@@ -28,20 +30,29 @@ NAMED = 8
 
 
 class Fittable(Protocol):
-    """A module that can be fitted: it says what a batch costs."""
+    """A torch module that can be fitted: it has a loss."""
 
-    def losses(self, batch: Any, generator: torch.Generator) -> Tensor:
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """Loss of each row (B,); all randomness (noise, symmetries) comes from the generator."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State by name, as `torch.nn.Module` gives it."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object:
+        """Take a state, as `torch.nn.Module` does."""
+
+    def eval(self) -> object:
+        """Leave training mode, as `torch.nn.Module` does."""
 
 
 @dataclass(frozen=True)
 class FitRecord:
-    """Result of a fit.
+    """Losses of a fit.
 
     Attributes
     ----------
     validation_loss
-        The smallest mean loss on validation rows; the weights are those that had it.
+        Smallest mean loss on validation rows, which the weights that are kept had.
     epochs
         Epochs trained.
     history
@@ -54,7 +65,7 @@ class FitRecord:
 
 
 def fit(
-    module: nn.Module,
+    module: Fittable,
     training: Batches,
     validation: Batches,
     settings: TrainingSettings,
@@ -69,17 +80,19 @@ def fit(
     Parameters
     ----------
     module
-        A `Fittable`, freshly built.
+        Freshly built torch module.
     training, validation
         Rows of different realisations.
     settings
         Steps and epochs, rate and batch size.
     folder
-        Folder for checkpoints; the caller deletes it.
+        Folder of checkpoints; the caller deletes it.
     seed
         Seed of shuffling and of the generator given to `losses`.
-    title, progress
-        Name of what is fitted; receives lines and bars.
+    title
+        Name of the fit in its progress bar.
+    progress
+        Receives the bar.
 
     Raises
     ------
@@ -111,7 +124,21 @@ def fit(
 
 
 class _Runner(LightningModule):
-    def __init__(self, module: nn.Module, settings: TrainingSettings, steps: int, seed: int) -> None:
+    """Trains a module, with the loss of its training rows and of fixed validation rows.
+
+    Parameters
+    ----------
+    module
+        Module that is trained.
+    settings
+        Rates and precision.
+    steps
+        Steps of the whole fit.
+    seed
+        Seed of noise and symmetries.
+    """
+
+    def __init__(self, module: Fittable, settings: TrainingSettings, steps: int, seed: int) -> None:
         super().__init__()
         self.module = module
         self._settings, self._steps, self._seed = settings, steps, seed
@@ -127,8 +154,8 @@ class _Runner(LightningModule):
         self._generator = torch.Generator(self.device).manual_seed(seed)
         self._losses = []
 
-    def training_step(self, batch: Any, _: int) -> Tensor:
-        loss: Tensor = self.module.losses(batch, self._generator).mean()  # type: ignore[operator]
+    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
+        loss = self.module.losses(batch, self._generator).mean()
         self._losses.append(loss.detach())
         return loss
 
@@ -136,9 +163,9 @@ class _Runner(LightningModule):
         self._fixed = torch.Generator(self.device).manual_seed(stream_seed(self._seed, WorkStream.VALIDATION_NOISE))
         self._validation_losses = []
 
-    def validation_step(self, batch: Any, _: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, ...], _: int) -> None:
         for _ in range(VALIDATION_DRAWS):
-            self._validation_losses.append(self.module.losses(batch, self._fixed))  # type: ignore[operator]
+            self._validation_losses.append(self.module.losses(batch, self._fixed))
 
     def on_validation_epoch_end(self) -> None:
         losses = torch.cat(self._validation_losses)
@@ -165,13 +192,13 @@ class _Runner(LightningModule):
         )
 
     def note(self) -> str:
-        """The last losses, for the progress bar."""
+        """Last losses, for the progress bar."""
         if not self.history:
             return ""
         last = self.history[-1]
         return f"loss {last['training']:.2f}, in validation {last['validation']:.2f}"
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         s = self._settings
         optimizer = torch.optim.AdamW(
             self.parameters(),
@@ -182,7 +209,8 @@ class _Runner(LightningModule):
         # Its rise of a fifth would end at step zero of five, and divide by it.
         steps = max(self._steps, 6)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, s.learning_rate, total_steps=steps, pct_start=0.2)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        each_step = LRSchedulerConfigType(scheduler=schedule, interval="step")
+        return OptimizerLRSchedulerConfig(optimizer=optimizer, lr_scheduler=each_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = json.dumps(self.history)
@@ -201,7 +229,8 @@ class _Runner(LightningModule):
 
 
 class _StopAtNaN(Callback):
-    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: STEP_OUTPUT, *_: object) -> None:
+        assert isinstance(outputs, Mapping)
         if not torch.isfinite(outputs["loss"]):
             raise WorkError(
                 "training: the loss is not finite; the last checkpoint is kept. "

@@ -7,21 +7,29 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from eorinfer.core.progress import Advance, Progress
 from eorinfer.training.checkpoints import LAST, WholeCheckpoints, newest_checkpoint
 
 
+class Noting(Protocol):
+    """A Lightning module that describes its training in a few words."""
+
+    def note(self) -> str:
+        """Last losses, for the progress bar."""
+
+
 def run_trainer(
-    runner: LightningModule,
-    training: DataLoader[Any],
-    validation: DataLoader[Any],
+    runner: Noting,
+    training: DataLoader[tuple[Tensor, ...]],
+    validation: DataLoader[tuple[Tensor, ...]],
     *,
     folder: Path,
     epochs: int,
@@ -36,15 +44,17 @@ def run_trainer(
     Parameters
     ----------
     runner
-        Lightning module with a method ``note()``, whose text stands beside the progress bar.
+        Lightning module, whose note stands beside the progress bar.
     training, validation
         Batches.
     folder
         Folder of the checkpoints; the caller deletes it.
     epochs
         Epochs in all.
-    title, progress
-        Name of the bar, and what shows it.
+    title
+        Name of the progress bar.
+    progress
+        Receives the bar.
     checkpoint_every
         Epochs between two checkpoints.
     callbacks
@@ -68,7 +78,7 @@ def run_trainer(
             devices=1,
             plugins=surroundings,
             max_epochs=epochs,
-            callbacks=[last, *callbacks, Tell(advance)],
+            callbacks=[last, *callbacks, EpochProgress(advance)],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -80,13 +90,13 @@ def run_trainer(
             trainer.fit(runner, training, validation, ckpt_path=newest_checkpoint(folder, progress), weights_only=True)
 
 
-class Tell(Callback):
-    """Tells how many epochs are done, and the module's own ``note()``."""
+class EpochProgress(Callback):
+    """Advances a progress bar after each epoch, with the ``note()`` of the module."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance, self._done = advance, 0
 
-    def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: "Noting") -> None:
         """Advance the bar."""
         # After a resume the first call makes up for the epochs done before.
         self._advance(trainer.current_epoch + 1 - self._done, module.note())
@@ -95,7 +105,7 @@ class Tell(Callback):
 
 @contextmanager
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C stays a KeyboardInterrupt: Lightning makes it a SystemExit and ignores the next one."""
+    """Keep Ctrl-C a KeyboardInterrupt: Lightning makes it a SystemExit and ignores the next one."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:

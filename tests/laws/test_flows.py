@@ -54,12 +54,12 @@ def test_densities_of_parameters(posterior: tuple[Any, Callable[[], Any]]) -> No
     network, _ = posterior
     features = network.embedding(cubes(3, IMAGE.shape))
     torch.manual_seed(2)
-    draws = network.sample_batch(500, features)
+    draws = network.sample(500, features)
     assert draws.shape == (500, 3, 2)
     assert draws.dtype == torch.float64
     torch.manual_seed(2)
-    assert torch.equal(network.sample_batch(500, features), draws), "torch's global state decides"
-    log_q = network.log_prob_batch(draws, features)
+    assert torch.equal(network.sample(500, features), draws), "torch's global state decides"
+    log_q = network.log_prob(draws, features)
     assert log_q.shape == (500, 3)
     assert log_q.dtype == torch.float64
     for i in range(3):

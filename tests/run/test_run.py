@@ -194,9 +194,9 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     """Stopped in the fit of the second round, or in one of the emulator's."""
     path, out = config(tmp_path), tmp_path / "run"
     left = stop
-    end = training.Tell.on_train_epoch_end
+    end = training.EpochProgress.on_train_epoch_end
 
-    def interrupt(self: training.Tell, trainer: Any, module: Any) -> None:
+    def interrupt(self: training.EpochProgress, trainer: Any, module: Any) -> None:
         nonlocal left
         end(self, trainer, module)
         if trainer.current_epoch == 1:
@@ -205,7 +205,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Tell, "on_train_epoch_end", interrupt)
+        patch.setattr(training.EpochProgress, "on_train_epoch_end", interrupt)
         assert call("run", path, "--out", out) == 1
     assert "stopped; what was computed is kept, and the same command goes on from there" in capsys.readouterr().err
     assert not (out / "summary.json").exists()

@@ -179,14 +179,14 @@ def test_memory_is_what_the_group_may_use(
         file = tmp_path / "groups" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n")
-    monkeypatch.setattr(data, "PROCESS", tmp_path)
+    monkeypatch.setattr(data, "OWN_CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(data, "CGROUPS", tmp_path / "groups")
     assert memory() == limit
 
 
 def test_memory_without_limits_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there is no /proc."""
-    monkeypatch.setattr(data, "PROCESS", tmp_path)
+    monkeypatch.setattr(data, "OWN_CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert 2**28 < memory() < 2**50
 
@@ -196,7 +196,7 @@ def test_memory_without_limits_is_the_machines(tmp_path: Path, monkeypatch: pyte
 def test_memory_is_what_ulimit_leaves(kind: int, field: int) -> None:
     """Both limits count: of the address space, and of private writable memory."""
     soft, hard = resource.getrlimit(kind)
-    in_use = int((data.PROCESS / "statm").read_text().split()[field]) * resource.getpagesize()
+    in_use = int(Path("/proc/self/statm").read_text().split()[field]) * resource.getpagesize()
     resource.setrlimit(kind, (in_use + 2**30, hard))
     try:
         left = memory()

@@ -31,7 +31,7 @@ class Line(nn.Module):
         self.layers = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))
         self.batches = 0
 
-    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         x, y = batch
         self.batches += self.training
         x = x + 0.1 * torch.randn(x.shape, generator=generator)
@@ -45,7 +45,7 @@ class Breaks(Line):
         super().__init__()
         self.left = after
 
-    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         losses = super().losses(batch, generator)
         self.left -= self.training
         return losses * torch.nan if self.left < 0 else losses

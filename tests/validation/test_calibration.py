@@ -243,7 +243,7 @@ def test_a_right_posterior_is_calibrated_inside_a_truncated_prior(tries: int, mo
     draws = draw(toy, read, 100, 2, truncation)
     assert draws.pooled.all() == (tries == 1)
     assert toy.contains(draws.values.reshape(-1, 2)).all()
-    log_q = [log_density(toy, t, read) for t in (theta[:, None], draws.values)]
+    log_q = [log_density(toy.networks, t, read) for t in (theta[:, None], draws.values)]
     result = calibrate(NAMES, theta / 3, draws.values / 3, log_q[0][:, 0], log_q[1], 1)
     assert result.calibrated, result.worst
 
