@@ -90,14 +90,14 @@ def cases(arguments: argparse.Namespace) -> None:
             if not there:
                 seconds = time.process_time() - used
                 print(f"{case}, {loss}: trained in {time.monotonic() - start:.0f} s, {seconds:.0f} of one core")
-            for warning in separator.meaning.facts["warnings"]:
+            for warning in separator.spec.facts["warnings"]:
                 print(f"{case}, {loss}: {warning}")
         l1 = arguments.out / f"{case}-l1/separator"
         for loss in arguments.losses:
             if loss == "l1" and len(arguments.losses) > 1:
                 continue
             model = arguments.out / f"{case}-{loss}/separator"
-            judgement = ScoreSettings(Bank.open(arguments.out / "bank"), Separator.load(model).meaning.survey)
+            judgement = ScoreSettings(Bank.open(arguments.out / "bank"), Separator.load(model).spec.survey)
             print(f"\n{case}, {loss}")
             print(
                 score_separators(
@@ -109,7 +109,7 @@ def cases(arguments: argparse.Namespace) -> None:
 def robustness(arguments: argparse.Namespace) -> None:
     """Score the networks of amplitude 10 where they were not trained."""
     model, l1 = (arguments.out / f"amplitude-10-{loss}/separator" for loss in USUAL)
-    trained = Separator.load(model).meaning
+    trained = Separator.load(model).spec
     path = config(
         arguments, "amplitude-10", "talk", name="relation", maps=OTHER_MAPS, star_formation="fonseca17", seed=2
     )
@@ -162,11 +162,11 @@ def speed(arguments: argparse.Namespace) -> None:
 def our_step(trainer: Separation, steps: int) -> float:
     """Measure the seconds of a step as `train` takes it, with validation, checkpoints and everything else."""
     parts = split(trainer.simulate(), 0.1, 0.1)
-    meaning = replace(trainer.meaning, settings=trainer.settings.model_copy(update={"steps": STAGES * steps}), facts={})
+    spec = replace(trainer.spec, settings=trainer.settings.model_copy(update={"steps": STAGES * steps}), facts={})
     survey = build_survey(trainer.config.tables.survey, trainer.config.observable)
     clock = Clock()
     with tempfile.TemporaryDirectory(dir=trainer.out) as folder, suppress(Enough):
-        train(meaning, trainer.bank, parts, survey, folder=Path(folder), seed=1, progress=clock)
+        train(spec, trainer.bank, parts, survey, folder=Path(folder), seed=1, progress=clock)
     return float(np.median(np.diff(clock.times))) / steps
 
 
@@ -193,36 +193,36 @@ class Clock(Silent):
 
 def plain_step(trainer: Separation, steps: int, device: str) -> float:
     """Seconds of a step of pix2pix as it is usually written: the same networks, one layout, fp32, Adam."""
-    meaning, settings = trainer.meaning, trainer.settings
+    spec, settings = trainer.spec, trainer.settings
     size = {"width": settings.width, "widest": settings.widest}
-    inputs, outputs = meaning.observable.shape[0], len(meaning.targets)
-    generator = UNet(inputs, outputs, meaning.strides, meaning.periodic, dropout=settings.dropout, **size)
-    judge_ = Discriminator(inputs + outputs, meaning.strides, meaning.periodic, **size)
-    for network in (generator, judge_):
+    inputs, outputs = spec.observable.shape[0], len(spec.targets)
+    generator = UNet(inputs, outputs, spec.strides, spec.periodic, dropout=settings.dropout, **size)
+    discriminator = Discriminator(inputs + outputs, spec.strides, spec.periodic, **size)
+    for network in (generator, discriminator):
         network._layout = torch.contiguous_format  # as a network is that nobody has laid out
         for parameter in network.parameters():
             parameter.data = parameter.data.contiguous()
         network.to(device)
-    optimizers = [torch.optim.Adam(n.parameters(), 2e-4, betas=(0.5, 0.999)) for n in (generator, judge_)]
+    optimizers = [torch.optim.Adam(n.parameters(), 2e-4, betas=(0.5, 0.999)) for n in (generator, discriminator)]
     random = torch.Generator(device).manual_seed(1)
-    source = torch.randn(settings.batch_size, inputs, *meaning.observable.cells, device=device)
-    target = torch.randn(settings.batch_size, outputs, *meaning.observable.cells, device=device)
+    source = torch.randn(settings.batch_size, inputs, *spec.observable.cells, device=device)
+    target = torch.randn(settings.batch_size, outputs, *spec.observable.cells, device=device)
     times = []
     for _ in range(steps):
         times.append(time.perf_counter())
         made = generator(source, random)
-        real, fake = judge_(source, target), judge_(source, made.detach())
+        real, fake = discriminator(source, target), discriminator(source, made.detach())
         loss = (bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))) / 2
         optimizers[1].zero_grad()
         loss.backward()
         optimizers[1].step()
-        judge_.requires_grad_(False)
-        logits = judge_(source, made)
+        discriminator.requires_grad_(False)
+        logits = discriminator(source, made)
         loss = bce(logits, torch.ones_like(logits)) + 100 * F.l1_loss(made, target)
         optimizers[0].zero_grad()
         loss.backward()
         optimizers[0].step()
-        judge_.requires_grad_(True)
+        discriminator.requires_grad_(True)
         loss.item()
     return float(np.median(np.diff(times)))
 

@@ -74,11 +74,11 @@ def main() -> None:
     parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
     maps = [timed(f"channels of cube {'AB'[i]}", sliced, arguments, step, parts, i) for i in range(len(FOUND))]
     found = compared(cubes, maps, step.bank, parts.test)
-    scores = score(found, step.config.observable, cubes.meaning.lines, RADIUS)
+    scores = score(found, step.config.observable, cubes.spec.lines, RADIUS)
     write_json(arguments.out / "scores.json", scores | {"format": 1})
     shown = {name: made[0] for name, made in found.made.items() if name not in ("observed", "Wiener 2D")}
     side = 60 * step.config.observable.field_of_view
-    unit, lines = step.config.observable.unit, cubes.meaning.lines
+    unit, lines = step.config.observable.unit, cubes.spec.lines
     figure = separation_figure(found.made["observed"][0], found.true[0], shown, lines, side=side, unit=unit)
     write_figure(figure, arguments.out / "scores.png")
     print(separation_table(scores))
@@ -120,7 +120,7 @@ def timed(title: str, make: Any, *arguments: Any) -> Separator:
     start, used = time.monotonic(), time.process_time()
     separator: Separator = make(*arguments)
     print(f"{title}: {time.monotonic() - start:.0f} s, {time.process_time() - used:.0f} of one core", flush=True)
-    for warning in separator.meaning.facts["warnings"]:
+    for warning in separator.spec.facts["warnings"]:
         print(f"{title}: {warning}")
     return separator
 
@@ -193,11 +193,9 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
     order = np.random.default_rng(1).permutation(len(validation))
     settings = step.settings.model_copy(update={"steps": arguments.slice_steps, "batch_size": 16})
     names = line_names(bank)  # type: ignore[arg-type]
-    meaning = SeparatorSpec(
-        bank.observables[0], tuple(Target(n, 0) for n in names), step.config.tables.survey, settings
-    )
+    spec = SeparatorSpec(bank.observables[0], tuple(Target(n, 0) for n in names), step.config.tables.survey, settings)
     separator = train(
-        meaning,
+        spec,
         bank,  # type: ignore[arg-type]
         Split(training, validation[order], parts.test),
         build_survey(step.config.tables.survey, bank.observables[0]),
@@ -213,14 +211,14 @@ def compared(cubes: Separator, maps: list[Separator], bank: Bank, rows: Rows) ->
     """Apply each network to the same observed cubes; the networks of maps channel by channel."""
     lines = Lines(bank, rows)
     image = bank.observables[0]
-    pairs = Pairs(build_survey(cubes.meaning.survey, image), image.symmetry, lines.names, cubes.meaning.targets)
+    pairs = Pairs(build_survey(cubes.spec.survey, image), image.symmetry, lines.names, cubes.spec.targets)
     generator = torch.Generator().manual_seed(stream_seed(SEED, Stream.NOISE))
     parts: list[dict[str, Tensor]] = []
 
     def by_channel(observed: Tensor, of: Any) -> Tensor:
         found = []
         for i, (separator, name) in enumerate(zip(maps, FOUND, strict=True)):
-            made = of(separator)(as_maps(observed[:, i]))[:, separator.meaning.lines.index(name)]
+            made = of(separator)(as_maps(observed[:, i]))[:, separator.spec.lines.index(name)]
             found.append(as_cubes(made, image.shape[-1]))
         return torch.stack(found, 1)
 

@@ -55,7 +55,7 @@ def parts(bank: Bank) -> Split:
     return split(bank.rows().ok, 0.1, 0.1)
 
 
-def meaning(bank: Bank, noise: float = NOISE, **settings: Any) -> SeparatorSpec:
+def separator_spec(bank: Bank, noise: float = NOISE, **settings: Any) -> SeparatorSpec:
     """A small separator of both lines."""
     chosen = SeparationSettings(**({"width": 4, "widest": 8, "batch_size": 8, "steps": 40} | settings))
     survey = WhiteNoise(sigma=noise)

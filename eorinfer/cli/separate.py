@@ -24,7 +24,7 @@ def train(config: Path, *, out: Out) -> None:
 
     step = Separation(load_config(config, "separation"), out, for_terminal())
     separator = step.train()
-    for warning in separator.meaning.facts["warnings"]:
+    for warning in separator.spec.facts["warnings"]:
         step.progress.line(f"at the end: {warning}")
     step.progress.line(f"results: {out}/separator")
 
@@ -102,7 +102,7 @@ def score(
         raise InputError("score needs mocks: --config CONFIG, --bank BANK, or both for the survey of the one")
     if maps < 2 or radius < 1:
         raise InputError(f"--maps {maps} --radius {radius:g}: at least 2 maps and 1 pixel are needed")
-    survey = Separator.load(model).meaning.survey
+    survey = Separator.load(model).spec.survey
     if config is not None:
         loaded = load_config(config, "separation")
         survey = loaded.tables.survey

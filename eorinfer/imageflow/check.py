@@ -1,7 +1,6 @@
-"""Is an observation unlike the images that a field flow was trained on? What it is compared with, and the words."""
+"""Check whether an observation is like the images that an image flow was trained on."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,24 +14,24 @@ from eorinfer.imageflow.model import CELLS, ImageFlow, dequantised
 from eorinfer.imageflow.training import ImageFlowTrainer, row_conditions
 from eorinfer.training.data import validation_rows
 
-#: Chance of warning of an observation that is like the images of training; about twice that is measured.
+#: Chance of a false alarm; measured false alarms are about twice as frequent.
 LEVEL = 0.01
-#: Known images that are kept, at most, and cubes at once.
+#: Number of known images kept, at most, and of cubes observed at once.
 KNOWN, BATCH = 2000, 64
 
 
 @dataclass(frozen=True)
 class ScaleCheck:
-    """Ln p(x | y) of an image at each scale, among those of known images.
+    """How the ln p(x | y) of an image compares with that of known images, at each of S scales.
 
     Attributes
     ----------
     names
-        Names of the S scales, the coarsest first.
+        Names of the scales, the coarsest first.
     p_scales
-        Share of known images whose ln p is as low or as high, for each scale.
+        Two-sided p-value at each scale.
     sigmas
-        Deviation of each scale, in standard deviations.
+        Deviation of ln p at each scale, in standard deviations of the known images.
     """
 
     names: tuple[str, ...]
@@ -41,21 +40,21 @@ class ScaleCheck:
 
     @property
     def p(self) -> float:
-        """p-value of all scales together (Bonferroni)."""
+        """Return the p-value of all scales together (Bonferroni)."""
         return min(1.0, len(self.p_scales) * min(self.p_scales))
 
     @property
     def unlike(self) -> bool:
-        """Whether to warn."""
+        """Tell whether to warn."""
         return self.p < LEVEL
 
     @property
     def deviations(self) -> tuple[tuple[str, float], ...]:
-        """Scales by name, the one that is furthest off first."""
-        return tuple(sorted(zip(self.names, self.sigmas, strict=True), key=lambda one: -abs(one[1])))
+        """Return names and deviations of the scales, the largest deviation first."""
+        return tuple(sorted(zip(self.names, self.sigmas, strict=True), key=lambda scale: -abs(scale[1])))
 
     def line(self) -> str:
-        """The result in plain words, on one line."""
+        """Write the result in words, on one line."""
         if not self.unlike:
             return f"the observation is like the images that the flow was trained on (p = {self.p:.2g})"
         wrong = [
@@ -69,8 +68,8 @@ class ScaleCheck:
             "the unit, the noise level, foregrounds, or physics that the simulator lacks"
         )
 
-    def content(self) -> dict[str, Any]:
-        """Write the check for JSON."""
+    def content(self) -> dict[str, object]:
+        """Return the result ready for JSON."""
         scales = zip(self.names, self.p_scales, self.sigmas, strict=True)
         return {
             "unlike": self.unlike,
@@ -82,24 +81,22 @@ class ScaleCheck:
 
 
 def check_images(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.float64]) -> list[ScaleCheck]:
-    """Compare images (n, C, *cells) with those that the flow knows, each by itself.
+    """Compare each of n images with the known images of a flow.
 
     Parameters
     ----------
     flow
-        Carries known images.
+        Image flow that carries known images.
     images
-        Observed ones.
+        (n, C, *cells) observed images.
     y
         (n, P) means of their posteriors.
     """
     assert flow.known is not None
     prepared = torch.cat([flow.prepared(Observation.of(flow.observable, image)) for image in images])
-    found = compare_scales(log_prob_scales(flow, prepared, torch.from_numpy(y)), y, flow.known)
-    names = scale_names(flow)
-    return [
-        ScaleCheck(names, tuple(p), tuple(d)) for p, d in zip(found.p.tolist(), found.deviation.tolist(), strict=True)
-    ]
+    comparison = compare_scales(log_prob_scales(flow, prepared, torch.from_numpy(y)), y, flow.known)
+    names, rows = scale_names(flow), zip(comparison.p.tolist(), comparison.deviation.tolist(), strict=True)
+    return [ScaleCheck(names, tuple(p), tuple(deviation)) for p, deviation in rows]
 
 
 def check_observation(flow: ImageFlow, observation: Observation, y: NDArray[np.float64]) -> ScaleCheck | None:
@@ -123,24 +120,24 @@ def scale_names(flow: ImageFlow) -> tuple[str, ...]:
 
 
 def log_prob_scales(flow: ImageFlow, images: torch.Tensor, y: torch.Tensor) -> NDArray[np.float64]:
-    """Ln p(x | y) by scale (n, S) of prepared images (n, C, *cells) at conditions y (n, P)."""
-    part = max(1, CELLS // images[0].numel())
+    """Compute ln p(x | y) by scale (n, S), in nats, of prepared images (n, C, *cells) at conditions y (n, P)."""
+    size = max(1, CELLS // images[0].numel())
     with torch.no_grad():
-        parts = zip(images.split(part), y.split(part), strict=True)
-        return torch.cat([flow.network.log_prob_scales(*one) for one in parts]).numpy()
+        batches = zip(images.split(size), y.split(size), strict=True)
+        return torch.cat([flow.network.log_prob_scales(*batch) for batch in batches]).numpy()
 
 
 def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: Rows, seed: int) -> KnownImages:
-    """Ln p by scale, at their own conditions, of the images that training held out.
+    """Compute ln p by scale of the images that training held out, each at its own condition.
 
     Parameters
     ----------
     flow
-        Just trained.
+        Image flow, just trained.
     trainer, bank, rows
-        Trainer of the flow, bank, and rows of its training.
+        Its trainer, and the rows of a bank on which it was trained.
     seed
-        Seed of the noise, and of the choice if there are more than `KNOWN`.
+        Seed of the noise, and of the choice where there are more than `KNOWN` images.
     """
     held = rows[validation_rows(rows.seed, trainer.validation_fraction)]
     y = row_conditions(bank, held, trainer.prior, flow.settings)
@@ -154,17 +151,17 @@ def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: R
     generator = torch.Generator().manual_seed(seed)
     logs, conditions, realisations = [], [], []
     for start in range(0, len(held_numbers), BATCH):
-        some = np.sort(held_numbers[start : start + BATCH])
-        clean = torch.from_numpy(bank.read(trainer.observable.name, held[some]))
+        numbers = np.sort(held_numbers[start : start + BATCH])
+        clean = torch.from_numpy(bank.read(trainer.observable.name, held[numbers]))
         with torch.no_grad():
             observed = trainer.survey(clean, generator)
         images = observed.movedim(-1, 1) if sliced else observed[:, None]
         places = torch.randperm(slices, generator=generator)[:most]
         images = dequantised(images[:, places].flatten(0, 1), flow.dequantisation, generator)
-        own = y[torch.from_numpy(some)][:, places].flatten(0, 1)
+        own = y[torch.from_numpy(numbers)][:, places].flatten(0, 1)
         logs.append(log_prob_scales(flow, images, own))
         conditions.append(own.numpy())
-        realisations.append(np.repeat(box[some], len(places)))
+        realisations.append(np.repeat(box[numbers], len(places)))
     whole = KnownImages(np.concatenate(logs), np.concatenate(conditions), np.concatenate(realisations))
-    # Outside of what training saw its density means nothing.
-    return whole.of(flow.conditions.contains(whole.y))
+    # Outside the range of conditions in training the density means nothing.
+    return whole.select(flow.conditions.contains(whole.y))

@@ -1,4 +1,4 @@
-"""Conditions and images of the image flow; without torch, so that a config can be checked."""
+"""Choose the conditions of an image flow and the image that it models; no torch, so that a config can be checked."""
 
 from dataclasses import replace
 
@@ -12,12 +12,12 @@ NEUTRAL_FRACTION = "neutral_fraction"
 
 
 def check_image_flow(settings: ImageFlowSettings, simulator: Simulator) -> None:
-    """Refuse what the simulator cannot give.
+    """Check that the simulator gives the image and the conditions that ``[field]`` names.
 
     Raises
     ------
     ValueError
-        Naming the key of ``[field]``, what was given and what would be right.
+        If it does not; the message names the key of ``[field]``, its value and what would be right.
     """
     image = simulator.observables[0]
     if isinstance(settings.condition, tuple):
@@ -29,18 +29,18 @@ def check_image_flow(settings: ImageFlowSettings, simulator: Simulator) -> None:
                 '"theta" for all, or "neutral-fraction"'
             )
     if settings.condition == "neutral-fraction":
-        known = {o.name: o.shape for o in simulator.observables}
-        if known.get(NEUTRAL_FRACTION) != image.shape:
+        shapes = {o.name: o.shape for o in simulator.observables}
+        if shapes.get(NEUTRAL_FRACTION) != image.shape:
             raise ValueError(
                 f'condition = "neutral-fraction": the simulator has no {NEUTRAL_FRACTION} of the image\'s shape, only '
-                f"{', '.join(known)}; 21cmfast-coeval keeps it unless [simulator] observables leaves it out"
+                f"{', '.join(shapes)}; 21cmfast-coeval keeps it unless [simulator] observables leaves it out"
             )
     if settings.image == "slices" and len(image.cells) != 3:
         raise ValueError(f'image = "slices": only cubes can be sliced, {image.name} is {image.shape}')
 
 
 def theta_columns(settings: ImageFlowSettings, prior: Prior) -> list[int]:
-    """Which of the prior's parameters are conditions; none where the condition is the neutral fraction."""
+    """Return the numbers of the prior's parameters that are conditions; none where that is the neutral fraction."""
     if settings.condition == "neutral-fraction":
         return []
     wanted = prior.names if settings.condition == "theta" else settings.condition
@@ -48,7 +48,7 @@ def theta_columns(settings: ImageFlowSettings, prior: Prior) -> list[int]:
 
 
 def neutral_fraction_parameters(observable: Observable, low: list[float], high: list[float]) -> tuple[Parameter, ...]:
-    """One for each channel, with the range that training saw."""
+    """Describe the mean neutral fraction of each channel, with the range that training saw."""
     several = len(observable.channels) > 1
     return tuple(
         Parameter(
@@ -64,7 +64,7 @@ def neutral_fraction_parameters(observable: Observable, low: list[float], high: 
 
 
 def image_flow_observable(settings: ImageFlowSettings, observable: Observable) -> Observable:
-    """The image that the flow models: the simulator's, or a map across its last axis."""
+    """Describe the image that the flow models: the simulator's, or a map across its last axis."""
     if settings.image == "whole":
         return observable
     return replace(
@@ -80,7 +80,7 @@ def image_flow_observable(settings: ImageFlowSettings, observable: Observable) -
 
 
 def slicing_symmetry(settings: ImageFlowSettings, symmetry: Symmetry) -> Symmetry:
-    """How clean cubes are moved before the survey: slices keep their place along the last axis."""
+    """Return the symmetry that augments clean cubes; slices keep their place along the last axis."""
     if settings.image == "whole":
         return symmetry
     rotations = "none" if symmetry.rotations == "none" else "transverse"
@@ -88,7 +88,7 @@ def slicing_symmetry(settings: ImageFlowSettings, symmetry: Symmetry) -> Symmetr
 
 
 def line_of_sight(settings: ImageFlowSettings, survey: SurveySettings, observable: Observable) -> bool:
-    """Whether the flow tells the last axis of what it models apart."""
+    """Tell whether the flow treats the last axis of its images apart from the others."""
     if len(observable.cells) < 3:
         return False
     if settings.line_of_sight is not None:
@@ -97,13 +97,13 @@ def line_of_sight(settings: ImageFlowSettings, survey: SurveySettings, observabl
 
 
 def acts_on_cells(survey: SurveySettings) -> bool:
-    """Whether what a survey does to a cell does not depend on others: then a slice is observed like the whole cube."""
+    """Tell whether a survey changes each cell alone, so that a slice is observed like the whole cube."""
     return isinstance(survey, NoSurvey | WhiteNoise)
 
 
 def draws_noise_everywhere(survey: SurveySettings) -> bool:
-    """Whether every cell of an observed image has noise of its own: else its density needs dequantisation.
+    """Tell whether every cell of an observed image has noise of its own; else its density needs dequantisation.
 
-    An interferometer measures no mode without a baseline, and masks are exactly zero.
+    An interferometer measures no mode without a baseline, and masked pixels are exactly zero.
     """
     return isinstance(survey, WhiteNoise)

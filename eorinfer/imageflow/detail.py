@@ -1,4 +1,4 @@
-"""The details of one scale given the coarser map: each value by a mixture of normal distributions, group by group."""
+"""Model the details of one scale given the coarser map: each value by a mixture of normals, group by group."""
 
 import math
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ class Group:
     Attributes
     ----------
     row
-        Number among the S * C details of a cell.
+        Number of the detail among the S * C of a cell.
     cells
-        (n,) places in the grid, flattened.
+        (n,) flat indices of the cells.
     known
-        (n, (1 + S) * C * K) 1 where a value in the cells around is the coarser map's or of a group before.
+        (n, (1 + S) * C * K): 1 where a value in the cells around belongs to the coarser map or to an earlier group.
     """
 
     row: int
@@ -32,24 +32,24 @@ class Group:
 
 
 class DetailNetwork(nn.Module):
-    """Parameters of the mixtures of one scale's details.
+    """Network that gives the parameters of the mixtures of one scale's details.
 
-    Cells are grouped by the parity of their places: within a colour one of the S * C details after the other, then the
-    next colour. Convolutions see the coarser map; a network for each group sees their features at its cell, and what
-    is known of the cells around.
+    Cells are grouped by the parity of their indices into colours. A colour's S * C details follow one another, then
+    comes the next colour. Convolutions see the coarser map. A network for each group sees their features at its cell,
+    and the values around it that are known.
 
     Parameters
     ----------
     channels, details
-        C, and S details of each channel.
+        Number of channels C, and of details S of each channel.
     cells
-        Shape of the coarser map.
+        Cells of the coarser map.
     condition
         Length P of the condition.
     width
         Channels of the convolutions, and of the groups' networks.
     depth
-        Convolutions after the first.
+        Number of convolutions after the first.
     components
         Number of components of each mixture.
     """
@@ -77,12 +77,12 @@ class DetailNetwork(nn.Module):
         self.register_buffer("_around", around, persistent=False)
         self.groups = _groups(around, self._colours, channels, self.rows)
         inputs = (channels + self.rows) * around.shape[1]
-        # Of each colour: what the features at its cells give to all of its groups.
+        # One for each colour: from the features at its cells to all of its groups.
         self.given = nn.ModuleList([nn.Linear(width, self.rows * width) for _ in self._colours])
         self.inputs = nn.ModuleList([nn.Linear(inputs, width, bias=False) for _ in self.groups])
         self.middle = nn.ModuleList([nn.Linear(width, width) for _ in self.groups])
         self.outputs = nn.ModuleList([nn.Linear(width, 3 * components) for _ in self.groups])
-        # A mixture of straight lines through what is known around, to which the networks add.
+        # Means linear in the known values around, to which the networks add.
         self.lines = nn.ModuleList([nn.Linear(inputs, components, bias=False) for _ in self.groups])
         for layer in self.lines:
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
@@ -91,16 +91,16 @@ class DetailNetwork(nn.Module):
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def walk(self, known: Tensor, u: Tensor, *, filling: bool = False) -> Iterator[tuple[Group, Tensor]]:
-        """Each group with the parameters of its mixtures (B, n, 3 K), in the order in which they become known.
+        """Yield each group with the parameters of its mixtures (B, n, 3 K), in the order of the factorisation.
 
         Parameters
         ----------
         known
-            (B, (1 + S) * C, N): the coarser map and the details, scaled. What a group must not know is not looked at.
+            (B, (1 + S) * C, N) scaled coarser map and details. Each group reads only the values it may know.
         u
             (B, P) conditions.
         filling
-            Whether the caller fills in a group's details before it asks for the next one.
+            Whether the caller fills in each group's details before taking the next one.
         """
         features = self._features(known[:, : self.channels].unflatten(2, self.cells), u)
         for colour, cells in enumerate(self._colours):
@@ -112,7 +112,7 @@ class DetailNetwork(nn.Module):
                     around = self._around_cells(known, cells)
 
     def values_of(self, group: Group, known: Tensor) -> Tensor:
-        """A group's own details (B, n)."""
+        """Return the details (B, n) of a group."""
         return known[:, self.channels + group.row, group.cells]
 
     def _features(self, coarse: Tensor, u: Tensor) -> Tensor:
@@ -124,11 +124,11 @@ class DetailNetwork(nn.Module):
         return F.silu(out).flatten(2).transpose(1, 2)
 
     def _around_cells(self, known: Tensor, cells: Tensor) -> Tensor:
-        """Gather the values in and around each of the cells (n,): (B, n, inputs)."""
+        """Gather the values (B, n, inputs) in and around each of the cells (n,)."""
         return known[:, :, self._around[cells]].movedim(1, 2).flatten(2)
 
     def _mixtures(self, number: int, given: Tensor, around: Tensor) -> Tensor:
-        """Parameters of one group, (B, n, 3 K), from what the features give (B, n, S * C, width) and what is around."""
+        """Compute a group's parameters (B, n, 3 K) from features (B, n, S * C, width) and the values around."""
         group = self.groups[number]
         known = around * group.known.to(around)
         hidden = F.silu(given[:, :, group.row] + self.inputs[number](known))
@@ -138,24 +138,24 @@ class DetailNetwork(nn.Module):
 
 
 def parities(cells: tuple[int, ...]) -> list[Tensor]:
-    """Places of the cells of each colour: those whose indices are even and odd along the same axes."""
+    """List the flat indices of the cells of each colour: those whose indices are even along the same axes."""
     grid = torch.arange(math.prod(cells)).view(cells)
-    found = [
+    colours = [
         grid[tuple(slice(start, None, 2) for start in starts)].flatten()
         for starts in product((0, 1), repeat=len(cells))
     ]
-    return [one for one in found if len(one)]
+    return [colour for colour in colours if len(colour)]
 
 
 def neighbours(cells: tuple[int, ...]) -> Tensor:
-    """Places of the cells in and around each one of a periodic grid, (N, 3^d)."""
+    """List the flat indices of the cells in and around each cell of a periodic grid, (N, 3^d)."""
     grid = torch.arange(math.prod(cells)).view(cells)
     axes = tuple(range(len(cells)))
     return torch.stack([grid.roll(shift, axes).flatten() for shift in product((1, 0, -1), repeat=len(cells))], dim=1)
 
 
 def _groups(around: Tensor, colours: list[Tensor], channels: int, rows: int) -> list[Group]:
-    # When each value becomes known: the coarser map's before all.
+    # Number of the group that each value belongs to; -1 for the coarser map.
     order = torch.full((channels + rows, len(around)), -1)
     for colour, cells in enumerate(colours):
         for row in range(rows):

@@ -1,4 +1,4 @@
-"""A normalizing flow on maps that knows of translations and rotations: p(x | y) of a homogeneous, isotropic field.
+"""A normalizing flow on maps that is symmetric under translations and rotations: p(x | y) of a homogeneous field.
 
 After TRENF (Dai & Seljak 2022, arXiv 2202.05282): convolutions that depend on |k| alone alternate with one
 monotone spline for all cells; both depend on the condition y. A Gaussian field needs one convolution, a lognormal
@@ -12,21 +12,21 @@ from eorinfer.imageflow.density import ImageDensity, log_normal
 from eorinfer.imageflow.isotropic_convolution import Conditioner, IsotropicConvolution, Modes
 from eorinfer.imageflow.spline import Spline
 
-#: Standard deviations to either side in which the splines' knots start, equally spaced.
+#: Half of the range over which the splines' knots are equally spaced at the start, in standard deviations.
 BOUND = 4.0
-#: No standard deviation of a channel counts as less than this share of that of all maps together.
+#: Least standard deviation of a channel, as a share of that of all maps together.
 FLOOR = 1e-3
 
 
 class Standardisation(nn.Module):
-    """Each channel minus its mean over its standard deviation, as functions of the condition."""
+    """Subtract the mean of each channel and divide by its standard deviation, both functions of the condition."""
 
     def __init__(self, channels: int, condition: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
         self.conditioner = Conditioner(condition, 2 * channels, hidden)
 
     def forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (B, C, *cells) to maps, and the log-determinant (B,) float64."""
+        """Turn maps (B, C, *cells) into maps, and return the log-determinant (B,) float64."""
         mean, log_std = self._moments(x, u)
         cells = x[0, 0].numel()
         return (x - mean) * torch.exp(-log_std), -cells * log_std.flatten(1).sum(-1, dtype=torch.float64)
@@ -38,13 +38,13 @@ class Standardisation(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, u: Tensor) -> None:
-        """Take means and log standard deviations from maps (n, C, *cells), linear in their conditions (n, P)."""
+        """Fit means and log standard deviations of maps (n, C, *cells), linear in their conditions (n, P)."""
         flat = x.double().flatten(2)
         floor = FLOOR * flat.std(dim=(0, 2))
         targets = torch.cat([flat.mean(-1), (flat.std(-1) + floor).log()], dim=1)
         design = torch.cat([torch.ones_like(u[:, :1]), u], dim=1).double()
-        found = torch.linalg.lstsq(design, targets).solution
-        self.conditioner.start_at(found[0], found[1:].T)
+        solution = torch.linalg.lstsq(design, targets).solution
+        self.conditioner.start_at(solution[0], solution[1:].T)
 
     def _moments(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.conditioner(u).view(len(u), 2, -1, *(1,) * (x.ndim - 2)).unbind(1)
@@ -52,7 +52,7 @@ class Standardisation(nn.Module):
 
 
 class PixelSpline(nn.Module):
-    """One monotone spline for all cells of a channel, its knots a function of the condition."""
+    """Map all cells of a channel by one monotone spline, whose knots depend on the condition."""
 
     def __init__(self, channels: int, knots: int, condition: int, hidden: tuple[int, ...]) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class PixelSpline(nn.Module):
         self.channels = channels
 
     def forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (B, C, *cells) to maps, and the log-determinant (B,) float64."""
+        """Turn maps (B, C, *cells) into maps, and return the log-determinant (B,) float64."""
         out, log_slope = self._spline(u).forward(x.reshape(len(x) * self.channels, -1))
         return out.view_as(x), log_slope.view(len(x), -1).sum(-1)
 
@@ -69,26 +69,26 @@ class PixelSpline(nn.Module):
         return self._spline(u).inverse(z.reshape(len(z) * self.channels, -1)).view_as(z)
 
     def _spline(self, u: Tensor) -> Spline:
-        return Spline.of(self.conditioner(u).view(len(u) * self.channels, -1), BOUND)
+        return Spline.from_parameters(self.conditioner(u).view(len(u) * self.channels, -1), BOUND)
 
 
 class IsotropicFlow(ImageDensity):
-    """p(x | y) of maps: standardised, then splines and convolutions in turn, to white noise.
+    """Density p(x | y) of maps: standardisation, then splines and convolutions in turn, to white noise.
 
     Parameters
     ----------
     shape
-        (C, *cells) of the maps, in two or three dimensions; they are taken to be periodic.
+        (C, *cells) of the maps, in two or three dimensions, which are taken to be periodic.
     cell_size
         Comoving Mpc along each cell axis.
     low, high
-        Range of each of the P conditions, which is scaled to [-1, 1].
+        (P,) range of each condition, which is scaled to [-1, 1].
     convolutions
         Number of convolutions; there is one spline more.
     k_knots, knots
-        Knots of each convolution's T(|k|), and of each spline.
+        Number of knots of each convolution's T(|k|), and of each spline.
     hidden
-        Hidden layers of each of the small networks that make knots of the condition.
+        Widths of the hidden layers of the small networks from the condition to the knots.
     line_of_sight
         Whether the last axis differs from the others: T(k across, k along).
     """
@@ -109,30 +109,30 @@ class IsotropicFlow(ImageDensity):
         super().__init__(shape, low, high)
         channels, *cells = shape
         p = len(low)
-        modes = Modes.of(tuple(cells), cell_size, k_knots, line_of_sight)
+        modes = Modes.from_grid(tuple(cells), cell_size, k_knots, line_of_sight)
         self.layers = nn.ModuleList([Standardisation(channels, p, hidden), PixelSpline(channels, knots, p, hidden)])
         for _ in range(convolutions):
             self.layers.append(IsotropicConvolution(channels, tuple(cells), modes, p, hidden))
             self.layers.append(PixelSpline(channels, knots, p, hidden))
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps x (B, C, *cells) of conditions y (B, P): what should be white noise, and ln |dz/dx| (B,) float64."""
+        """Turn maps x (B, C, *cells) of conditions y (B, P) into white noise z, and return ln |dz/dx| (B,) float64."""
         u = self.unit(y, x.dtype)
         log_det = x.new_zeros(len(x), dtype=torch.float64)
         for layer in self.layers:
-            x, one = layer(x, u)
-            log_det = log_det + one
+            x, log_det_of_layer = layer(x, u)
+            log_det = log_det + log_det_of_layer
         return x, log_det
 
     def inverse(self, z: Tensor, y: Tensor) -> Tensor:
-        """White noise z (B, C, *cells) to maps of conditions y (B, P)."""
+        """Turn white noise z (B, C, *cells) into maps of conditions y (B, P)."""
         u = self.unit(y, z.dtype)
         for layer in reversed(self.layers):
             z = layer.inverse(z, u)  # type: ignore[operator]
         return z
 
     def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
-        """Ln p(x | y) in nats, (B, 1) float64: this flow knows one scale."""
+        """Compute ln p(x | y) in nats, (B, 1) float64: this flow has one scale."""
         z, log_det = self(x, y)
         return (log_det + log_normal(z))[:, None]
 

@@ -13,14 +13,14 @@ from simulators.fourier import half_plane, mode_weights, wavevectors
 
 
 class Conditioner(nn.Module):
-    """Numbers that depend on the condition: linear, and a small network on top that starts at zero.
+    """Numbers as a function of the condition: linear, plus a small network that starts at zero.
 
     Parameters
     ----------
     condition
         Length P of the condition.
     outputs
-        Number of outputs.
+        How many numbers to compute.
     hidden
         Widths of the network's hidden layers.
     """
@@ -37,7 +37,7 @@ class Conditioner(nn.Module):
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, u: Tensor) -> Tensor:
-        """U (B, P), in [-1, 1], to (B, outputs)."""
+        """Compute (B, outputs) from conditions u (B, P) in [-1, 1]."""
         out: Tensor = self.linear(u) + self.rest(u)
         return out
 
@@ -50,49 +50,50 @@ class Conditioner(nn.Module):
 
 @dataclass(frozen=True)
 class Modes:
-    """The Fourier modes of a grid, as a real FFT stores them, and splines in k over them.
+    """Splines in k over the Fourier modes of a grid, as a real FFT stores them.
 
     Attributes
     ----------
     basis
-        (K, M) values at the M modes of the K splines that are one at one knot and zero at the others.
+        (K, M) values at the M modes of K splines; spline i is one at knot i and zero at the others.
     count
-        (M,) float64, how many modes of the whole FFT each stands for: one where the last wavenumber is its
-        own conjugate (zero, and Nyquist's of an even length), else two.
+        (M,) float64 number of modes of the full FFT that each mode stands for.
     """
 
     basis: Tensor
     count: Tensor
 
     @classmethod
-    def of(cls, cells: tuple[int, ...], cell_size: tuple[float, ...], knots: int, line_of_sight: bool) -> "Modes":
-        """Cubic splines in log k; the zero mode has a value of its own.
+    def from_grid(
+        cls, cells: tuple[int, ...], cell_size: tuple[float, ...], knots: int, line_of_sight: bool
+    ) -> "Modes":
+        """Build cubic splines in log k; the zero mode has a value of its own.
 
         Parameters
         ----------
         cells, cell_size
-            Cells along each axis, and their comoving Mpc.
+            Number of cells along each axis, and their side in comoving Mpc.
         knots
-            Along k, at most.
+            Number of knots along k, at most.
         line_of_sight
-            Whether the last axis differs from the others: then the splines are products of those in k across and
-            k along it. Modes that do not vary across (an interferometer measures none) have a spline of their own.
+            Whether the last axis differs from the others. Then the splines are products of one in k across and one in
+            k along. Modes that do not vary across (an interferometer measures none) have splines of their own.
         """
         squares = [component.ravel() ** 2 for component in wavevectors(cells, cell_size)]
         if line_of_sight:
             across, along = np.sqrt(np.sum(squares[:-1], axis=0)), np.sqrt(squares[-1])
             flat = across == 0
-            # Zero is among the wavenumbers along the line of sight.
+            # Not log k: zero is among the wavenumbers along the line of sight.
             v = np.log1p(along * cells[-1] * cell_size[-1] / (2 * np.pi))
             outer = _cardinal(np.log(across[~flat]), knots)[:, :, None] * _cardinal(v[~flat], knots)[:, None]
-            parts = [(flat & (along > 0), _cardinal(v[flat & (along > 0)], knots))]
-            parts.append((~flat, outer.reshape(len(outer), -1)))
+            blocks = [(flat & (along > 0), _cardinal(v[flat & (along > 0)], knots))]
+            blocks.append((~flat, outer.reshape(len(outer), -1)))
         else:
             k = np.sqrt(np.sum(squares, axis=0))
-            parts = [(k > 0, _cardinal(np.log(k[k > 0]), knots))]
-        parts.insert(0, (~np.any([where for where, _ in parts], axis=0), np.ones((1, 1))))
+            blocks = [(k > 0, _cardinal(np.log(k[k > 0]), knots))]
+        blocks.insert(0, (~np.any([where for where, _ in blocks], axis=0), np.ones((1, 1))))
         columns = []
-        for where, values in parts:
+        for where, values in blocks:
             block = np.zeros((len(where), values.shape[1]))
             block[where] = values
             columns.append(block)
@@ -101,13 +102,13 @@ class Modes:
 
 
 def _cardinal(x: NDArray[np.float64], knots: int) -> NDArray[np.float64]:
-    """Natural cubic splines (m, K) at x (m,) that are one at one of the knots, which are about equally spaced."""
+    """Evaluate natural cubic splines (m, K) at x (m,), each one at its own knot; knots are about equally spaced."""
     if not len(x):
         return np.zeros((0, 0))
     x = np.round(x, 9)  # wavenumbers k and -k must get the very same values
     values = np.unique(x)
     wanted = np.linspace(values[0], values[-1], knots)
-    # A knot where there is no mode would be free to go anywhere.
+    # A knot without a mode would not be constrained.
     at = values[np.unique(np.abs(values[:, None] - wanted).argmin(0))]
     if len(at) == 1:
         return np.ones((len(x), 1))
@@ -115,7 +116,7 @@ def _cardinal(x: NDArray[np.float64], knots: int) -> NDArray[np.float64]:
 
 
 class IsotropicConvolution(nn.Module):
-    """x_k to M(|k|, y) x_k, M lower triangular in the channels with the positive diagonal T.
+    """Multiply each mode by M(|k|, y), lower triangular in the channels with the positive diagonal T.
 
     M = diag(T) (1 + N), N strictly lower triangular; log T and N are splines in log k, their knots depend on the
     condition. The log-determinant is the sum of log T over all modes and channels, linear in the knots.
@@ -123,13 +124,13 @@ class IsotropicConvolution(nn.Module):
     Parameters
     ----------
     channels
-        C.
+        Number of channels C.
     cells
-        Shape of the grid.
+        Cells of the grid along each axis.
     modes
-        Modes and splines of the grid.
+        Splines over the modes of the grid.
     condition, hidden
-        Length of the condition, and the network that makes knots of it.
+        Length of the condition, and widths of the network from it to the knots.
     """
 
     _basis: Tensor
@@ -148,7 +149,7 @@ class IsotropicConvolution(nn.Module):
         self.conditioner = Conditioner(condition, (channels + len(self.pairs)) * len(modes.basis), hidden)
 
     def forward(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (B, C, *cells) and conditions (B, P) to maps, and the log-determinant (B,) float64."""
+        """Filter maps (B, C, *cells) of conditions (B, P), and return the log-determinant (B,) float64."""
         knots = self._knots(u)
         transfer, mixing = self._curves(knots)
         modes = self._fourier(x)
@@ -168,16 +169,15 @@ class IsotropicConvolution(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, u: Tensor) -> None:
-        """Start as what whitens maps x (n, C, *cells) of conditions u (n, P).
+        """Fit the convolution that whitens maps x (n, C, *cells) of conditions u (n, P).
 
-        The channels' correlations are taken at their mean over the conditions, the power of what is left as a
-        power of e linear in the condition: the logarithm of a mode's power has the same scatter and offset
-        whatever its mean.
+        The correlations of the channels are averaged over the conditions. The log power of what remains is linear in
+        the condition: the logarithm of a mode's power has the same scatter and offset whatever its mean.
 
         Raises
         ------
         ValueError
-            If there are modes without any power.
+            If some modes have no power.
         """
         modes = torch.view_as_complex(self._fourier(x).double())
         spectra = torch.einsum("ncm,ndm->mcd", modes, modes.conj()).real / len(x)
@@ -209,21 +209,21 @@ class IsotropicConvolution(nn.Module):
         self.conditioner.start_at(constant, slope)
 
     def _knots(self, u: Tensor) -> Tensor:
-        """(B, C + pairs, K)."""
+        """Compute the knots (B, C + pairs, K) of the conditions (B, P)."""
         knots: Tensor = self.conditioner(u)
         return knots.view(len(u), -1, len(self._basis))
 
     def _curves(self, knots: Tensor) -> tuple[Tensor, Tensor]:
-        """T (B, C, M) and the entries of N (B, pairs, M)."""
+        """Compute T (B, C, M) and the entries of N (B, pairs, M)."""
         curves = knots @ self._basis
         return torch.exp(curves[:, : self.channels]), curves[:, self.channels :]
 
     def _fourier(self, x: Tensor) -> Tensor:
-        """(B, C, M, 2): real and imaginary part."""
+        """Compute the modes (B, C, M, 2) of maps, real and imaginary part last."""
         modes = torch.fft.rfftn(x, dim=tuple(range(2, x.ndim)))
         return torch.view_as_real(modes.flatten(2))
 
     def _back(self, modes: Tensor) -> Tensor:
-        """Maps (B, C, *cells)."""
+        """Compute the maps (B, C, *cells) of modes (B, C, M, 2)."""
         grid = torch.view_as_complex(modes.contiguous()).view(*modes.shape[:2], *half_plane(self.cells))
         return torch.fft.irfftn(grid, s=self.cells, dim=tuple(range(2, 2 + len(self.cells))))

@@ -1,4 +1,4 @@
-"""A trained field flow: p(image | condition), and all that is needed to use it again, as a folder without pickle."""
+"""A trained image flow: p(image | condition) with all that is needed to use it again, as a folder without pickle."""
 
 import hashlib
 from collections.abc import Callable
@@ -26,32 +26,32 @@ from eorinfer.training.bundle import BundleKind
 from simulators import Observable
 
 Build = Callable[[ImageFlowSettings, SurveySettings, Observable, Prior], ImageDensity]
-#: Cells of all images together that pass the flow at once.
+#: Number of cells, of all images together, that pass the flow at once.
 CELLS = 2**20
 
 
 @dataclass(frozen=True)
 class ImageFlow:
-    """p(x | y), as it was trained.
+    """Trained density p(x | y) of images x under conditions y.
 
     Attributes
     ----------
     conditions
         The P conditions y and the range that training saw: parameters of the simulator, or neutral fractions.
     observable
-        Observable of the images x.
+        Shape, unit and axes of x.
     survey
-        Survey that the training images were observed with.
+        Survey of the training images.
     settings
         ``[field]``.
     network
-        The flow.
+        Normalizing flow.
     dequantisation
         Standard deviation of the white noise added to every image, in its unit.
     facts
         Free notes: bank fingerprint, losses.
     known
-        Images that observations are compared with; None for flows saved by older versions.
+        Images with which observations are compared; None for flows saved by older versions.
     """
 
     bundle: ClassVar[BundleKind] = BundleKind("image flow", "field.json", 1)
@@ -66,31 +66,32 @@ class ImageFlow:
     known: KnownImages | None = None
 
     def log_prob(self, observation: Observation, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Ln p(x | y) in nats of one image, for conditions y (n, P): (n,).
+        """Compute ln p(x | y) in nats of one image, for conditions y (n, P): (n,).
 
         Raises
         ------
         InputError
-            If the image's shape, unit, axes or cells are others than in training, or a value is not finite.
+            If the image's shape, unit, axes or cells differ from training, or a value is not finite.
         """
         return self.likelihood(observation)(y)
 
     def likelihood(self, observation: Observation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-        """Ln p(x | y) of one image as a function of y (n, P); see `log_prob`."""
+        """Return ln p(x | y) of one image as a function of y (n, P); see `log_prob`."""
         x = self.prepared(observation)
-        part = max(1, CELLS // x[0].numel())
+        size = max(1, CELLS // x[0].numel())
 
         def log_likelihood(y: NDArray[np.float64]) -> NDArray[np.float64]:
             with torch.no_grad():
                 logs = [
-                    self.network.log_prob(x.expand(len(some), *x.shape[1:]), some) for some in as_theta(y).split(part)
+                    self.network.log_prob(x.expand(len(batch), *x.shape[1:]), batch)
+                    for batch in as_theta(y).split(size)
                 ]
             return torch.cat(logs).numpy()
 
         return log_likelihood
 
     def prepared(self, observation: Observation) -> Tensor:
-        """The image (1, C, *cells) as the flow sees it: with the noise that dequantises it, the same at each call."""
+        """Return the image (1, C, *cells) with the noise that dequantises it, the same at each call."""
         observation.check(self.observable, "observation")
         seed = int(observation.digest[:8], 16)
         return dequantised(
@@ -98,19 +99,19 @@ class ImageFlow:
         )
 
     def outside(self, y: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of the conditions y (n, P) training has not seen: (n,)."""
+        """Mark the conditions y (n, P) outside the range of training: (n,)."""
         return ~self.conditions.contains(y)
 
     def sample(self, y: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
-        """One image of each condition y (n, P), dequantised ones: (n, C, *cells)."""
+        """Draw one image for each condition y (n, P), dequantisation noise included: (n, C, *cells)."""
         generator = torch.Generator().manual_seed(seed)
-        part = max(1, CELLS // int(np.prod(self.observable.shape)))
+        size = max(1, CELLS // int(np.prod(self.observable.shape)))
         with torch.no_grad():
-            images = [self.network.sample(some, generator) for some in as_theta(y).split(part)]
+            images = [self.network.sample(batch, generator) for batch in as_theta(y).split(size)]
         return torch.cat(images).numpy()
 
     def key(self, observation: Observation) -> str:
-        """Hash of the likelihood: weights and data."""
+        """Hash the likelihood: weights and data."""
         digest = hashlib.sha256(self.prepared(observation).numpy().tobytes())
         for name, value in self.network.state_dict().items():
             digest.update(name.encode() + value.numpy().tobytes())
@@ -162,7 +163,7 @@ class ImageFlow:
 def build_network(
     settings: ImageFlowSettings, survey: SurveySettings, observable: Observable, conditions: Prior
 ) -> ImageDensity:
-    """A fresh flow of ``[field] kind``; torch's global random state is as before."""
+    """Build an untrained flow of ``[field] kind``; torch's global random state is restored."""
     isotropic: dict[str, Any] = {
         "convolutions": settings.convolutions,
         "k_knots": settings.k_knots,
@@ -179,7 +180,7 @@ def build_network(
 
 
 def dequantised(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Images with white noise of this standard deviation, so that equal values have a density."""
+    """Add white noise of standard deviation `sigma`, so that equal values have a density."""
     if not sigma:
         return images
     return images + sigma * white_noise(images, generator)

@@ -29,18 +29,18 @@ NARROWEST = 16
 
 
 class MultiscaleFlow(ImageDensity):
-    """p(x | y) of maps, the coarsest scale by an isotropic flow and the others by `DetailNetwork`.
+    """Density p(x | y) of maps, the coarsest scale by an isotropic flow and the others by `DetailNetwork`.
 
     Parameters
     ----------
     shape, cell_size, low, high
-        See `IsotropicFlow`.
+        As for `IsotropicFlow`.
     width
-        Width of the networks of the finest scale; each coarser one has half of that.
+        Width of the networks of the finest scale, halved at each coarser one.
     depth, components
-        See `DetailNetwork`.
+        As for `DetailNetwork`.
     base
-        Further settings of the coarsest map's `IsotropicFlow`.
+        Settings of the `IsotropicFlow` of the coarsest map.
     """
 
     _mean: Tensor
@@ -65,7 +65,7 @@ class MultiscaleFlow(ImageDensity):
         for i, (axes, coarse) in enumerate(self.steps):
             size = tuple(2 * d if a in axes else d for a, d in enumerate(size))
             details = 2 ** len(axes) - 1
-            one = DetailNetwork(
+            network = DetailNetwork(
                 channels,
                 details,
                 coarse,
@@ -74,7 +74,7 @@ class MultiscaleFlow(ImageDensity):
                 depth=depth,
                 components=components,
             )
-            networks.append(one)
+            networks.append(network)
             self.register_buffer(f"_coarse_{i}", torch.ones(channels))
             self.register_buffer(f"_details_{i}", torch.ones(details, channels))
         self.networks: Sequence[DetailNetwork] = nn.ModuleList(networks)  # type: ignore[assignment]
@@ -83,56 +83,56 @@ class MultiscaleFlow(ImageDensity):
 
     @property
     def scales(self) -> tuple[tuple[int, ...], ...]:
-        """Cells of the coarsest map, and of each one that details make of it."""
+        """Return the cells of the coarsest map and of each finer one."""
         return (*(coarse for _, coarse in reversed(self.steps)), self.shape[1:])
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps x (B, C, *cells) of conditions y (B, P): white noise of their shape, and ln |dz/dx| (B,) float64."""
-        u, (z, known) = self.unit(y, x.dtype), self._pyramid(x)
+        """Turn maps x (B, C, *cells) of conditions y (B, P) into white noise z, and return ln |dz/dx| (B,) float64."""
+        u, (z, inputs) = self.unit(y, x.dtype), self._pyramid(x)
         z, log_det = self.base(z, y)
         for i, network in reversed(list(enumerate(self.networks))):
-            white = torch.zeros_like(known[i][:, network.channels :])
-            for group, parameters in network.walk(known[i], u):
-                values = network.values_of(group, known[i])
-                one = to_normal(values, parameters)
-                log_det = log_det + log_density(values, parameters).sum(-1, dtype=torch.float64) - log_normal(one)
-                white[:, group.row, group.cells] = one.to(white.dtype)
+            white = torch.zeros_like(inputs[i][:, network.channels :])
+            for group, parameters in network.walk(inputs[i], u):
+                values = network.values_of(group, inputs[i])
+                normal = to_normal(values, parameters)
+                log_det = log_det + log_density(values, parameters).sum(-1, dtype=torch.float64) - log_normal(normal)
+                white[:, group.row, group.cells] = normal.to(white.dtype)
             log_det = log_det - self._log_scale(i)
             z = join(z, self._as_details(i, white), self.steps[i][0])
         return z, log_det
 
     @torch.no_grad()
     def inverse(self, z: Tensor, y: Tensor) -> Tensor:
-        """White noise z (B, C, *cells) to maps of conditions y (B, P)."""
+        """Turn white noise z (B, C, *cells) into maps of conditions y (B, P)."""
         u, whites = self.unit(y, z.dtype), []
         for axes, _ in self.steps:
             z, white = split(z, axes)
             whites.append(white.flatten(3).flatten(1, 2))
         x = self.base.inverse(z, y)
         for i, network in reversed(list(enumerate(self.networks))):
-            known = torch.cat([self._normed(i, x).flatten(2), torch.zeros_like(whites[i])], dim=1)
-            for group, parameters in network.walk(known, u, filling=True):
+            inputs = torch.cat([self._normed(i, x).flatten(2), torch.zeros_like(whites[i])], dim=1)
+            for group, parameters in network.walk(inputs, u, filling=True):
                 values = from_normal(whites[i][:, group.row, group.cells], parameters)
-                known[:, network.channels + group.row, group.cells] = values.to(x.dtype)
-            details = self._as_details(i, known[:, network.channels :])
+                inputs[:, network.channels + group.row, group.cells] = values.to(x.dtype)
+            details = self._as_details(i, inputs[:, network.channels :])
             x = join(x, self._mix(i, details * self._spread(i, details), back=True), self.steps[i][0])
         return x
 
     def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
-        """Ln p in nats of the coarsest map and of the details of each finer scale, (B, 1 + scales) float64."""
-        u, (coarsest, known) = self.unit(y, x.dtype), self._pyramid(x)
+        """Compute ln p in nats of the coarsest map and of the details of each finer one, (B, S) float64."""
+        u, (coarsest, inputs) = self.unit(y, x.dtype), self._pyramid(x)
         out = [self.base.log_prob(coarsest, y)]
         for i, network in reversed(list(enumerate(self.networks))):
             logs = [
-                log_density(network.values_of(group, known[i]), parameters).sum(-1, dtype=torch.float64)
-                for group, parameters in network.walk(known[i], u)
+                log_density(network.values_of(group, inputs[i]), parameters).sum(-1, dtype=torch.float64)
+                for group, parameters in network.walk(inputs[i], u)
             ]
             out.append(torch.stack(logs).sum(0) - self._log_scale(i))
         return torch.stack(out, dim=1)
 
     @torch.no_grad()
     def fit_start(self, x: Tensor, y: Tensor) -> None:
-        """Scale each kind of detail to one, and start the coarsest map's flow near maps x (n, C, *cells).
+        """Scale each kind of detail of maps x (n, C, *cells) to unit variance, and start the flow of the coarsest map.
 
         Raises
         ------
@@ -151,26 +151,26 @@ class MultiscaleFlow(ImageDensity):
         self.base.fit_start(coarse, y)
 
     def _pyramid(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The coarsest map, and what each scale's network knows (B, (1 + S) * C, N), the finest first."""
-        known = []
+        """Return the coarsest map, and the input (B, (1 + S) * C, N) of each scale's network, the finest first."""
+        inputs = []
         for i, (axes, _) in enumerate(self.steps):
             x, details = split(x, axes)
             details = self._mix(i, details) / self._spread(i, details)
-            known.append(torch.cat([self._normed(i, x).flatten(2), details.flatten(3).flatten(1, 2)], dim=1))
-        return x, known
+            inputs.append(torch.cat([self._normed(i, x).flatten(2), details.flatten(3).flatten(1, 2)], dim=1))
+        return x, inputs
 
     def _as_details(self, i: int, rows: Tensor) -> Tensor:
-        """(B, S * C, N) as (B, S, C, *coarse cells)."""
+        """Reshape rows (B, S * C, N) to details (B, S, C, *coarse cells)."""
         return rows.unflatten(2, self.steps[i][1]).unflatten(1, (-1, self.shape[0]))
 
     def _mix(self, i: int, details: Tensor, *, back: bool = False) -> Tensor:
-        """Details (B, S, C, *cells) as the cells of each block less its mean, but the last; or back."""
+        """Turn details (B, S, C, *cells) into the cells of each block, without its last cell and mean; or back."""
         matrix = corners(len(self.steps[i][0]))
         matrix = torch.linalg.inv(matrix) if back else matrix
         return torch.tensordot(matrix.to(details), details, dims=([1], [1])).movedim(0, 1)
 
     def _normed(self, i: int, coarse: Tensor) -> Tensor:
-        """A coarse map as the networks see it: its cells without the mean, of about unit variance."""
+        """Subtract the mean of a coarse map and scale it to about unit variance, as the networks see it."""
         below = math.prod(2 ** len(axes) for axes, _ in self.steps[: i + 1])
         shape = (-1, *(1,) * (coarse.ndim - 2))
         return (coarse - math.sqrt(below) * self._mean.view(shape)) / getattr(self, f"_coarse_{i}").view(shape)
@@ -180,7 +180,7 @@ class MultiscaleFlow(ImageDensity):
         return spread.view(*spread.shape, *(1,) * (details.ndim - 3))
 
     def _log_scale(self, i: int) -> Tensor:
-        """Contribution of the scaling of one scale's details to ln |dx/dz|."""
+        """Compute the contribution of the scaling of one scale's details to ln |dx/dz|."""
         axes, cells = self.steps[i]
         mixing = self._mean.numel() * 0.5 * len(axes) * math.log(2)
         return (getattr(self, f"_details_{i}").double().log().sum() + mixing) * math.prod(cells)

@@ -1,6 +1,6 @@
-"""A monotone rational-quadratic spline whose knots all values of a row share: what acts on every cell of a map.
+"""A monotone rational-quadratic spline shared by all values of a row, for every cell of a map.
 
-Durkan et al. 2019 (arXiv 1906.04032), equations 4 to 8, with straight tails that go on with the slope of the end
+Durkan et al. 2019 (arXiv 1906.04032), equations 4 to 8, with straight tails that continue the slope of the end
 knots. In each interval, with t the distance from its left knot,
 
     y = y_j + (d_j t + a t^2) / (1 + p t - q t^2),    dy/dx = (d_j + 2 a t + c t^2) / (1 + p t - q t^2)^2,
@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
-#: Logarithms of widths, heights and slopes stay within this of those of the identity.
+#: Largest logarithm of a width, height or slope over that of the identity.
 LIMIT = 4.0
-#: Values that are worked on together: what a processor's cache holds of a dozen arrays.
+#: Number of values processed together: a dozen such arrays fit a processor's cache.
 PART = 2**16
 
 
@@ -39,8 +40,8 @@ class Spline:
     table: Tensor
 
     @classmethod
-    def of(cls, parameters: Tensor, bound: float) -> "Spline":
-        """Splines of unbounded parameters; zeros give the identity.
+    def from_parameters(cls, parameters: Tensor, bound: float) -> "Spline":
+        """Build splines from unbounded parameters; zeros give the identity.
 
         Parameters
         ----------
@@ -64,21 +65,21 @@ class Spline:
         return cls(x, y, torch.cat([tails[0], inner, tails[1]], dim=-1))
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (R, N) to the same, and the logarithm of the slope summed over each row, (R,) float64."""
+        """Map values (R, N), and return the logarithm of the slope summed over each row, (R,) float64."""
         out: tuple[Tensor, Tensor] = _Forward.apply(values, self.x.detach(), self.table)
         return out
 
     @torch.no_grad()
     def inverse(self, values: Tensor) -> Tensor:
-        """Undo `forward` for values (R, N); sampling needs no gradients, and there are none."""
+        """Undo `forward` for values (R, N), without gradients, which sampling does not need."""
         out = torch.empty_like(values)
-        for part in _parts(values):
-            x_j, y_j, d, a, p, q = _look_up(self.table[:, part[0]], _intervals(values[part], self.y[part[0]]))
-            u = values[part] - y_j
+        for block in _blocks(values):
+            x_j, y_j, d, a, p, q = _look_up(self.table[:, block[0]], _intervals(values[block], self.y[block[0]]))
+            u = values[block] - y_j
             linear = torch.addcmul(d, u, p, value=-1)
             root = torch.addcmul(linear.square(), u, torch.addcmul(a, u, q), value=4).clamp_min_(0).sqrt_()
             # The root that stays finite in the tails, where the square term is zero.
-            torch.addcdiv(x_j, u, linear.add_(root), value=2, out=out[part])
+            torch.addcdiv(x_j, u, linear.add_(root), value=2, out=out[block])
         return out
 
 
@@ -87,8 +88,8 @@ def _positive(logarithm: Tensor) -> Tensor:
 
 
 def _intervals(values: Tensor, knots: Tensor) -> Tensor:
-    """Knots (R, K) below each of the values (R, N): 0 in the left tail, K in the right one; (R, N) int64."""
-    # For the few knots there are, counting is three times faster than a search.
+    """Count the knots (R, K) below each value (R, N): 0 in the left tail, K in the right one; (R, N) int64."""
+    # For these few knots, counting is three times faster than a search.
     below = torch.zeros(values.shape, dtype=torch.uint8, device=values.device)
     for knot in knots.unbind(-1):
         below += (values > knot[:, None]).view(torch.uint8)
@@ -96,18 +97,18 @@ def _intervals(values: Tensor, knots: Tensor) -> Tensor:
 
 
 def _look_up(table: Tensor, interval: Tensor) -> tuple[Tensor, ...]:
-    """Coefficients (R, N) each of the intervals (R, N)."""
+    """Look up the coefficients (R, N) of the intervals (R, N)."""
     return tuple(row.gather(1, interval) for row in table)
 
 
 def _numerator(t: Tensor, d: Tensor, a: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    """The slope times the denominator squared: d + 2 a t + c t^2."""
+    """Compute the slope times the denominator squared: d + 2 a t + c t^2."""
     c = torch.addcmul(a * p, d, q)
     return c.mul_(t).add_(a, alpha=2).mul_(t).add_(d)
 
 
-def _parts(values: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of values (R, N) that are worked on together."""
+def _blocks(values: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Yield rows and columns of the blocks of values (R, N) that are processed together."""
     rows, columns = values.shape
     if values.device.type != "cpu":
         yield slice(0, rows), slice(0, columns)
@@ -120,22 +121,22 @@ def _parts(values: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 class _Forward(torch.autograd.Function):
-    """The spline with its own derivatives: autograd would keep a dozen arrays of the maps' size."""
+    """Spline with derivatives of its own: autograd would keep a dozen arrays of the maps' size."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, knots: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: FunctionCtx, values: Tensor, knots: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         out = torch.empty_like(values)
         log_slope = values.new_zeros(len(values), dtype=torch.float64)
         intervals = torch.empty(values.shape, dtype=torch.uint8, device=values.device)
-        for part in _parts(values):
-            interval = _intervals(values[part], knots[part[0]])
-            x_j, y_j, d, a, p, q = _look_up(table[:, part[0]], interval)
-            t = torch.sub(values[part], x_j, out=x_j)
+        for block in _blocks(values):
+            interval = _intervals(values[block], knots[block[0]])
+            x_j, y_j, d, a, p, q = _look_up(table[:, block[0]], interval)
+            t = torch.sub(values[block], x_j, out=x_j)
             above = _numerator(t, d, a, p, q)
             below = torch.addcmul(p, q, t, value=-1, out=q).mul_(t).add_(1)
-            torch.addcdiv(y_j, torch.addcmul(d, a, t, out=a).mul_(t), below, out=out[part])
-            log_slope[part[0]] += above.div_(below.square_()).log_().sum(-1, dtype=torch.float64)
-            intervals[part] = interval
+            torch.addcdiv(y_j, torch.addcmul(d, a, t, out=a).mul_(t), below, out=out[block])
+            log_slope[block[0]] += above.div_(below.square_()).log_().sum(-1, dtype=torch.float64)
+            intervals[block] = interval
         ctx.save_for_backward(values, intervals, table)
         return out, log_slope
 
@@ -144,19 +145,19 @@ class _Forward(torch.autograd.Function):
         values, intervals, table = ctx.saved_tensors
         by_values, by_table = torch.empty_like(values), torch.zeros_like(table)
         g_log = gradients[1].to(values)[:, None]
-        for part in _parts(values):
-            interval = intervals[part].long()
+        for block in _blocks(values):
+            interval = intervals[block].long()
             partials = _partials(
-                values[part], _look_up(table[:, part[0]], interval), gradients[0][part], g_log[part[0]]
+                values[block], _look_up(table[:, block[0]], interval), gradients[0][block], g_log[block[0]]
             )
-            for row, partial in zip(by_table[:, part[0]], partials, strict=True):
+            for row, partial in zip(by_table[:, block[0]], partials, strict=True):
                 row.scatter_add_(1, interval, partial)
-            by_values[part] = partials[0].neg_()
+            by_values[block] = partials[0].neg_()
         return by_values, None, by_table
 
 
 def _partials(values: Tensor, coefficients: tuple[Tensor, ...], g: Tensor, g_log: Tensor) -> tuple[Tensor, ...]:
-    """Derivatives of the loss by each coefficient (R, N), given those by y (R, N) and by the log slopes (R, 1)."""
+    """Compute the derivatives of the loss by each coefficient (R, N) from those by y (R, N) and log slope (R, 1)."""
     x_j, _, d, a, p, q = coefficients
     t = values - x_j
     inverse = 1 / (1 + t * (p - q * t))

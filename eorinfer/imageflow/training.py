@@ -1,4 +1,4 @@
-"""Training of a field flow on rows of a bank: first -log p(x | y), then, where that is wanted, -log p(y | x)."""
+"""Training of an image flow on rows of a bank: by -log p(x | y), and optionally by -log p(y | x) after that."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,13 +34,13 @@ from eorinfer.training.data import Batches, Cubes, validation_rows
 from eorinfer.training.fit import fit
 from simulators import Observable, Symmetry
 
-#: Images, and cells of all of them together, that the start of the flow is taken from.
+#: Number of images, and of cells of all of them together, from which the flow is started.
 START_ROWS, START_CELLS = 1024, 2**24
-#: Share of the images' standard deviation that dequantises them, where the survey draws no noise of its own.
+#: Dequantisation in standard deviations of the images, where the survey draws no noise of its own.
 DEQUANTISATION = 0.01
-#: Candidates of the discriminative loss lie within a scale drawn between these, in units of the conditions' range.
+#: Limits of the scale of the discriminative loss's candidates, in units of the conditions' range.
 NEAREST, FARTHEST = 0.02, 1.0
-#: Rows whose neutral fraction is read at once.
+#: Number of rows whose neutral fraction is read at once.
 BATCH = 64
 
 
@@ -63,15 +63,23 @@ class Conditioned(Batches):
         return len(self.y)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Conditions (B, S, P) and clean cubes (B, C, *cells)."""
+        """Read conditions (B, S, P) and clean cubes (B, C, *cells)."""
         return self.y[indices], self._cubes.__getitems__(indices)[1]
 
 
 class ImageFlowTask(nn.Module):
-    """A flow with the survey, the symmetries and the noise that it is trained through.
+    """Training of a flow through augmentation, survey and dequantisation.
 
-    With `candidates` its loss is the chance of the right condition among them, else the density of the image.
-    Slices are drawn after the survey, or with `slice_first` before all: then the symmetry is that of a slice.
+    Parameters
+    ----------
+    flow, survey, symmetry
+        Flow to train, survey that observes clean cubes, and symmetry of these.
+    sigma
+        Standard deviation of the dequantisation, in the unit of the images.
+    candidates
+        Number of conditions among which the loss seeks the right one; None for the density of the image.
+    slice_first
+        Whether slices are taken before augmentation and survey, with the symmetry of a slice, or after.
     """
 
     def __init__(
@@ -88,8 +96,8 @@ class ImageFlowTask(nn.Module):
         self.flow, self.survey, self.symmetry, self.sigma, self.candidates = flow, survey, symmetry, sigma, candidates
         self.slice_first = slice_first
 
-    def observe(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Conditions (B, P) and observed images of the flow's shape, of a batch of clean cubes."""
+    def observe(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Observe a batch of clean cubes: conditions (B, P) and images of the flow's shape."""
         y, images = batch
         if self.slice_first:
             y, images = self._one_of_each(y, images, generator)
@@ -98,34 +106,34 @@ class ImageFlowTask(nn.Module):
         return y[:, 0], dequantised(images, self.sigma, generator)
 
     def _one_of_each(self, y: Tensor, cubes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A slice of each cube with its condition, or the cubes themselves where the flow is one on cubes."""
+        """Take a random slice of each cube with its condition; leave cubes alone where the flow is one on cubes."""
         if cubes.ndim - 1 == len(self.flow.shape):
             return y, cubes
         row = torch.arange(len(y), device=y.device)
         chosen = torch.randint(cubes.shape[-1], (len(y),), generator=generator, device=generator.device).to(y.device)
         return y[row, chosen if y.shape[1] > 1 else 0][:, None], cubes.movedim(-1, 1)[row, chosen]
 
-    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-        """-ln p(x | y) in nats for each cell, or -ln p(y | x) in nats, (B,)."""
+    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """Compute the losses (B,): -ln p(x | y) in nats per cell, or -ln p(y | x) in nats."""
         y, images = self.observe(batch, generator)
         if self.candidates is None:
             return -self.flow.log_prob(images, y).float() / images[0].numel()
-        several = near_candidates(y, self.flow.low, self.flow.high, self.candidates, generator)
-        inside = ((several >= self.flow.low) & (several <= self.flow.high)).all(-1)
+        candidates = near_candidates(y, self.flow.low, self.flow.high, self.candidates, generator)
+        inside = ((candidates >= self.flow.low) & (candidates <= self.flow.high)).all(-1)
         inside[:, 0] = True
         # A flow far outside of its conditions may not be finite, and an infinity that is masked still has a gradient.
-        several = torch.where(inside[..., None], several, y[:, None])
+        candidates = torch.where(inside[..., None], candidates, y[:, None])
         repeated = images.repeat_interleave(self.candidates, dim=0)
-        log_p = self.flow.log_prob(repeated, several.flatten(0, 1)).view(len(y), -1)
+        log_p = self.flow.log_prob(repeated, candidates.flatten(0, 1)).view(len(y), -1)
         return (torch.logsumexp(log_p.masked_fill(~inside, -torch.inf), dim=1) - log_p[:, 0]).float()
 
 
 def near_candidates(y: Tensor, low: Tensor, high: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Y (B, P) first, then n - 1 others near it: (B, n, P).
+    """Draw candidates (B, n, P): y (B, P) first, then n - 1 conditions near it.
 
-    All are draws around one centre, which is drawn around y: then each of them might as well have been the first, and
-    what is most probable among them is what p(x | y) and the prior say. Uniform draws would
-    soon be told apart without effort; the scale is drawn anew for each row.
+    All are draws around one centre, which is itself drawn around y. So each of them might have been the first, and
+    only p(x | y) and the prior tell which is the more probable. Uniform draws would soon be told apart without effort.
+    The scale is drawn anew for each row.
     """
     noise = white_noise(y, generator, (len(y), n, y.shape[1]))
     scale = torch.rand(len(y), generator=generator, device=generator.device, dtype=y.dtype).to(y.device)
@@ -136,9 +144,22 @@ def near_candidates(y: Tensor, low: Tensor, high: Tensor, n: int, generator: tor
 
 @dataclass(frozen=True)
 class ImageFlowTrainer:
-    """All that a field flow's training needs besides rows, seed and folder; `validation_fraction` of ``[training]``.
+    """Training of an image flow on any rows of a bank.
 
-    `build` makes the flow that is trained.
+    Attributes
+    ----------
+    prior
+        Prior of the simulator's parameters.
+    observable
+        Image of the simulator.
+    survey_settings, survey
+        Settings of the survey, and the survey built from them.
+    settings
+        ``[field]``.
+    validation_fraction
+        Share of the realisations held out, from ``[training]``.
+    build
+        Builds the untrained flow.
     """
 
     prior: Prior
@@ -155,9 +176,9 @@ class ImageFlowTrainer:
         Parameters
         ----------
         bank, rows
-            Bank and rows, all ``ok``; they are split by realisation.
+            Bank, and rows of status ``ok``, which are split by realisation.
         folder
-            Folder for checkpoints; the caller deletes it.
+            Folder of the checkpoints; the caller deletes it.
         seed
             Seed of initial weights, order, noise and symmetries.
         progress
@@ -196,7 +217,7 @@ class ImageFlowTrainer:
                 self.settings.training(self.validation_fraction, discriminative=discriminative),
                 folder=folder / stage,
                 seed=stream_seed(seed, ImageFlowStream.STAGE, len(fits)),
-                title=f"field flow, {'-ln p(y|x)' if discriminative else '-ln p(x|y) per cell'}",
+                title=f"image flow, {'-ln p(y|x)' if discriminative else '-ln p(x|y) per cell'}",
                 progress=progress,
             )
             fits[stage] = asdict(record)
@@ -205,7 +226,7 @@ class ImageFlowTrainer:
         return ImageFlow(conditions, image, self.survey_settings, self.settings, network, task.sigma, facts)
 
     def _start(self, network: ImageDensity, training: Conditioned, seed: int) -> ImageFlowTask:
-        """Start the flow where the first images' power is white, and settle the noise that dequantises them."""
+        """Start the flow so that the first images become white noise, and choose the dequantisation."""
         first = self.settings.image == "slices" and acts_on_cells(self.survey_settings)
         symmetry = slicing_symmetry(self.settings, self.observable.symmetry)
         if first:
@@ -230,21 +251,21 @@ class ImageFlowTrainer:
 
 
 def row_conditions(bank: Bank, rows: Rows, prior: Prior, settings: ImageFlowSettings) -> Tensor:
-    """Conditions of rows of a bank, (n, S, P) float64: of the whole image (S = 1), or of each of its slices."""
+    """Read conditions (n, S, P) float64 of rows of a bank: of the whole image (S = 1), or of each of its slices."""
     columns = theta_columns(settings, prior)
     if columns:
         return torch.from_numpy(rows.theta[:, columns])[:, None]
     sliced = settings.image == "slices"
-    parts = []
+    conditions = []
     for start in range(0, len(rows), BATCH):
         neutral = bank.read(NEUTRAL_FRACTION, rows[start : start + BATCH]).astype(np.float64)
         means = neutral.mean(axis=tuple(range(2, neutral.ndim - sliced)))
-        parts.append(np.moveaxis(means, -1, 1) if sliced else means[:, None])
-    return torch.from_numpy(np.concatenate(parts))
+        conditions.append(np.moveaxis(means, -1, 1) if sliced else means[:, None])
+    return torch.from_numpy(np.concatenate(conditions))
 
 
 def condition_space(y: Tensor, prior: Prior, observable: Observable, settings: ImageFlowSettings) -> Prior:
-    """Names and ranges of conditions y (n, S, P) that training sees.
+    """Describe the names and ranges of the conditions y (n, S, P) of training.
 
     Raises
     ------

@@ -83,6 +83,6 @@ def find_preprocessing(config: Config) -> "LineSeparation | None":
     from eorinfer.separation.preprocessing import LineSeparation
 
     try:
-        return LineSeparation.of(settings, config.observable, config.folder)
+        return LineSeparation.from_settings(settings, config.observable, config.folder)
     except InputError as error:
         raise InputError(f"{config.file}: [preprocessing] {error}") from error

@@ -50,16 +50,16 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
     if out.suffix.lower() not in (".h5", ".hdf5", ".fits"):
         raise InputError(f"{out}: separated maps are .h5, .hdf5 or .fits files")
     separator = Separator.load(model)
-    observation = Observation.open(file, separator.meaning.observable)
+    observation = Observation.open(file, separator.spec.observable)
     observable = separator.observable_of(observation.values.shape, str(file))
     if file.suffix.lower() == ".npy":
         observation = Observation.of(observable, observation.values)
     observation.check(observable, str(file))
     made = separate(separator, observation.values, draws, seed)
-    images = dict(zip(separator.meaning.lines, made.lines, strict=True))
+    images = dict(zip(separator.spec.lines, made.lines, strict=True))
     if made.spread is not None:
-        images |= {f"{name}_spread": x for name, x in zip(separator.meaning.lines, made.spread, strict=True)}
-        images |= {f"{name}_draws": made.draws[:, i] for i, name in enumerate(separator.meaning.lines)}
+        images |= {f"{name}_spread": x for name, x in zip(separator.spec.lines, made.spread, strict=True)}
+        images |= {f"{name}_draws": made.draws[:, i] for i, name in enumerate(separator.spec.lines)}
     make_folder(out.parent)
     if out.suffix.lower() == ".fits":
         write_fits(out, observable, observation.values, images, _sky_of(file))
@@ -103,8 +103,8 @@ class Separation:
         self.settings = config.tables.separation
         try:
             targets = find_targets(config.simulator.observables, self.settings.targets)
-            self.meaning = SeparatorSpec(config.observable, targets, config.tables.survey, self.settings)
-            self.meaning.strides  # noqa: B018, so that sizes are refused before anything is simulated
+            self.spec = SeparatorSpec(config.observable, targets, config.tables.survey, self.settings)
+            self.spec.strides  # noqa: B018, so that sizes are refused before anything is simulated
         except ValueError as error:
             raise InputError(f"{config.file}: [separation] {error}") from error
         if self.settings.mix and share_channels(config.observable):
@@ -146,7 +146,7 @@ class Separation:
 
         def train_on(checkpoints: Path) -> Separator:
             return train(
-                replace(self.meaning, facts=facts),
+                replace(self.spec, facts=facts),
                 self.bank,
                 parts,
                 build_survey(self.config.tables.survey, self.config.observable),

@@ -71,16 +71,16 @@ def score_separators(model: Path, judgement: ScoreSettings, out: Path, l1: Path 
     if l1 is not None:
         separators["L1 alone"] = Separator.load(l1)
     maps = _scored_maps(separators, judgement)
-    meaning = next(iter(separators.values())).meaning
-    observable = meaning.observable
-    scores = score(maps, observable, meaning.lines, judgement.radius)
+    spec = next(iter(separators.values())).spec
+    observable = spec.observable
+    scores = score(maps, observable, spec.lines, judgement.radius)
     scores |= {"format": 1, "model": str(model), "survey": judgement.survey.model_dump(mode="json")}
     make_folder(out)
     write_json(out / "scores.json", scores)
     shown = {name: made[0] for name, made in maps.made.items() if name != "observed"}
     side = 60 * observable.field_of_view
     figure = separation_figure(
-        maps.made["observed"][0], maps.true[0], shown, meaning.lines, side=side, unit=observable.unit
+        maps.made["observed"][0], maps.true[0], shown, spec.lines, side=side, unit=observable.unit
     )
     write_figure(figure, out / "scores.png")
     return separation_table(scores)
@@ -89,17 +89,17 @@ def score_separators(model: Path, judgement: ScoreSettings, out: Path, l1: Path 
 def _scored_maps(separators: dict[str, Separator], judgement: ScoreSettings) -> Maps:
     """Maps of the bank's rows that no separator was trained on, and what every method makes of them."""
     bank, image = judgement.bank, judgement.bank.observables[0]
-    first = next(iter(separators.values())).meaning
+    first = next(iter(separators.values())).spec
     used: set[int] = set()
     for separator in separators.values():
-        meaning = separator.meaning
+        spec = separator.spec
         empty = np.zeros(image.shape, np.float32)
-        Observation.of(image, empty).check(meaning.observable, str(bank.path))
-        if meaning.targets != first.targets:
+        Observation.of(image, empty).check(spec.observable, str(bank.path))
+        if spec.targets != first.targets:
             raise InputError(
-                f"the separators find {first.lines} and {meaning.lines}: they can only be compared on the same"
+                f"the separators find {first.lines} and {spec.lines}: they can only be compared on the same"
             )
-        used |= {*meaning.facts["seeds"]["training"], *meaning.facts["seeds"]["validation"]}
+        used |= {*spec.facts["seeds"]["training"], *spec.facts["seeds"]["validation"]}
     rows = bank.rows().ok
     rows = rows[~np.isin(rows.seed, list(used))][: judgement.maps]
     if not len(rows):
@@ -123,7 +123,7 @@ def _scored_maps(separators: dict[str, Separator], judgement: ScoreSettings) -> 
             observed, true = pairs(clean, generator)
             seen = observed.to(device)
             made = {name: separator(seen).cpu() for name, separator in separators.items()}
-            if one.meaning.settings.dropout:
+            if one.spec.settings.dropout:
                 draws = [one(seen, generator).cpu() for _ in range(DRAWS)]
                 made |= {
                     "a draw": draws[0],

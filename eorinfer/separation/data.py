@@ -15,32 +15,32 @@ from eorinfer.survey.symmetry import augment
 from eorinfer.training.data import Batches, Cubes, realisation_ranks
 from simulators import Observable, Symmetry
 
-#: Rows whose lines must add up to the image before anything is trained on them.
+#: Number of rows for which the sum of the lines is compared with the image before training.
 CHECKED = 8
 
 
 @dataclass(frozen=True)
 class Target:
-    """One map that is to be found: a line, in one channel of the image."""
+    """One map that a separator finds: a line in one channel of the image."""
 
     name: str
     channel: int
 
 
 def find_targets(observables: tuple[Observable, ...], wanted: tuple[str, ...]) -> tuple[Target, ...]:
-    """Targets as the config asks for them.
+    """Find the targets that a config names.
 
     Parameters
     ----------
     observables
-        Observables of a simulator: the image first, then the lines that it is the sum of.
+        Observables of a simulator: the image first, then the lines that add up to it.
     wanted
         ``NAME`` or ``NAME:CHANNEL``; empty for the default of ``[separation] targets``.
 
     Raises
     ------
     ValueError
-        If there is no such line or channel; says which there are.
+        If there is no such line or channel; the message lists them.
     """
     image, lines = observables[0], [o.name for o in observables[1:] if o.shape == observables[0].shape]
     channels = image.shape[0]
@@ -49,7 +49,7 @@ def find_targets(observables: tuple[Observable, ...], wanted: tuple[str, ...]) -
     if not wanted:
         chosen = lines if channels == 1 else lines[:channels]
         return tuple(Target(name, i % channels) for i, name in enumerate(chosen))
-    found = []
+    targets = []
     for i, text in enumerate(wanted):
         name, colon, number = text.partition(":")
         channel = int(number) if number.isdecimal() else -1 if colon else i % channels
@@ -58,14 +58,14 @@ def find_targets(observables: tuple[Observable, ...], wanted: tuple[str, ...]) -
                 f'targets: "{text}" is not a line of this simulator: NAME or NAME:CHANNEL with NAME one of '
                 f"{', '.join(lines)} and CHANNEL from 0 to {channels - 1}"
             )
-        found.append(Target(name, channel))
-    if len(set(found)) < len(found):
+        targets.append(Target(name, channel))
+    if len(set(targets)) < len(targets):
         raise ValueError(f"targets: {', '.join(wanted)}: each may be given once")
-    return tuple(found)
+    return tuple(targets)
 
 
 def share_channels(image: Observable) -> bool:
-    """Whether two cubes of an image hold the same channels of the instrument, and so the same data."""
+    """Tell whether two cubes of an image share channels of the instrument, and so data."""
     if not image.coordinates:
         return False
     z, first = np.array(image.coordinates), np.sort(image.channels)
@@ -88,9 +88,9 @@ def split(rows: Rows, validation: float, test: float) -> Split:
     Parameters
     ----------
     rows
-        Valid rows; those of one seed share initial conditions and stay together.
+        Valid rows; rows with the same seed share initial conditions and stay together.
     validation, test
-        Expected shares of the realisations.
+        Expected shares of the realisations in these two parts.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def split(rows: Rows, validation: float, test: float) -> Split:
     rank = realisation_ranks(unique)
     part = np.where(rank < test, 2, np.where(rank < test + validation, 1, 0))
     lowest = np.argsort(rank)
-    # So few that one part has none.
+    # With few realisations a part may be empty.
     if not (part == 2).any():
         part[lowest[0]] = 2
     if not (part == 1).any():
@@ -117,24 +117,24 @@ def split(rows: Rows, validation: float, test: float) -> Split:
 
 
 class Lines(Batches):
-    """Clean lines of bank rows, as batches (B, L, C, *cells); in memory when they are small, else read as asked.
+    """Clean lines of bank rows, in batches (B, L, C, *cells); in memory if they are small, else read when needed.
 
     Parameters
     ----------
     bank, rows
-        Bank and rows, all ``ok``.
+        Bank, and rows of status ``ok``.
     """
 
     def __init__(self, bank: Bank, rows: Rows) -> None:
         image = bank.observables[0]
         self.names = line_names(bank)
-        self._parts = [Cubes(bank, name, rows) for name in self.names]
+        self._lines = [Cubes(bank, name, rows) for name in self.names]
         self._rows = len(rows)
-        self.slow = any(part.slow for part in self._parts)
-        some = list(range(min(CHECKED, len(rows))))
-        total = torch.from_numpy(bank.read(image.name, rows[some]))
+        self.slow = any(line.slow for line in self._lines)
+        checked = list(range(min(CHECKED, len(rows))))
+        total = torch.from_numpy(bank.read(image.name, rows[checked]))
         if not torch.allclose(
-            self.__getitems__(some)[0].sum(1), total, rtol=1e-3, atol=1e-4 * float(total.abs().max())
+            self.__getitems__(checked)[0].sum(1), total, rtol=1e-3, atol=1e-4 * float(total.abs().max())
         ):
             raise WorkError(f"{bank.path}: {image.name} is not the sum of {', '.join(self.names)}")
 
@@ -142,31 +142,31 @@ class Lines(Batches):
         return self._rows
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
-        """Lines (B, L, C, *cells)."""
-        return (torch.stack([part.__getitems__(indices)[1] for part in self._parts], dim=1),)
+        """Read the lines (B, L, C, *cells) of rows."""
+        return (torch.stack([line.__getitems__(indices)[1] for line in self._lines], dim=1),)
 
 
 def line_names(bank: Bank) -> list[str]:
-    """The lines that the image of a bank is the sum of."""
+    """List the lines that add up to the image of a bank."""
     image = bank.observables[0]
     return [o.name for o in bank.observables[1:] if o.shape == image.shape]
 
 
 class Pairs(nn.Module):
-    """Lines to observed maps and targets, with fresh noise at each call.
+    """Make observed maps and targets from clean lines, with fresh noise at each call.
 
     Parameters
     ----------
     survey
-        Survey that observes the maps.
+        Survey that observes the sum of the lines.
     symmetry
-        Symmetry of the simulator's maps, for changes in training.
+        Symmetry of the simulator, by which maps are augmented in training.
     names
         Names of the lines, in their order.
     targets
-        Lines to find.
+        Lines and channels to find.
     mix
-        Whether what comes from other volumes is taken from other rows of the batch, and turned by itself.
+        Whether lines from other volumes are taken from other rows of the batch, and turned independently.
     """
 
     def __init__(
@@ -178,44 +178,44 @@ class Pairs(nn.Module):
         self._channel = [target.channel for target in targets]
 
     def forward(self, lines: Tensor, generator: torch.Generator, *, training: bool = False) -> tuple[Tensor, Tensor]:
-        """Observed maps (B, C, *cells) and targets (B, T, *cells) of lines (B, L, C, *cells).
+        """Make observed maps (B, C, *cells) and targets (B, T, *cells).
 
         Parameters
         ----------
         lines
-            Clean.
+            (B, L, C, *cells) clean lines.
         generator
-            Generator of noise, symmetries and mixing.
+            Source of noise, symmetries and mixing.
         training
-            Mirror, turn and mix them first.
+            Whether to mirror, turn and mix the lines first.
         """
         if training:
-            lines = self._moved(lines, generator)
+            lines = self._augmented(lines, generator)
         observed = self.survey(lines.sum(1), generator)
         return observed, lines[:, self._index, self._channel]
 
-    def _moved(self, lines: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(self, lines: Tensor, generator: torch.Generator) -> Tensor:
         n, channels = lines.shape[1:3]
         if not self._mix:
             return self._turned(lines, generator)
         if channels == 1:
-            return torch.cat([self._of_others(lines[:, i : i + 1], generator) for i in range(n)], 1)
-        # Of several cubes the first line in the first, the second in the second and so on are one structure.
-        mixed, same = self._of_others(lines, generator), list(range(min(n, channels)))
+            return torch.cat([self._shuffled(lines[:, i : i + 1], generator) for i in range(n)], 1)
+        # Line i in cube i shows the same structure for each i: these maps stay together.
+        mixed, same = self._shuffled(lines, generator), list(range(min(n, channels)))
         mixed[:, same, same] = self._turned(lines[:, same, same][:, None], generator)[:, 0]
         return mixed
 
-    def _of_others(self, lines: Tensor, generator: torch.Generator) -> Tensor:
-        """Each map of the batch from another row."""
+    def _shuffled(self, lines: Tensor, generator: torch.Generator) -> Tensor:
+        """Take each map of the batch from another row."""
         order = torch.randperm(len(lines), generator=generator, device=generator.device)
         return self._turned(lines[order.to(lines.device)], generator)
 
     def _turned(self, lines: Tensor, generator: torch.Generator) -> Tensor:
-        """Each row mirrored and turned as a whole: (B, L, C, *cells)."""
+        """Mirror and turn each row (L, C, *cells) as a whole."""
         return augment(lines.flatten(1, 2), self._symmetry, generator).view_as(lines)
 
 
 def seeds_of(rows: Rows) -> list[int]:
-    """Realisations of rows, in rising order."""
+    """List the realisations of rows, in rising order."""
     unique: NDArray[np.uint64] = np.unique(rows.seed)
     return [int(seed) for seed in unique]

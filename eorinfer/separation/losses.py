@@ -1,4 +1,4 @@
-"""Losses of a conditional GAN: how far draws are from the truth, and the penalty of a critic."""
+"""Losses of a conditional GAN: distance of draws from the truth, and gradient penalty of a critic."""
 
 import itertools
 
@@ -10,41 +10,45 @@ PENALTY = 10.0
 
 
 def distance(made: Tensor, target: Tensor) -> Tensor:
-    """How far draws are from the truth, cell by cell: their mean absolute error less half of their mean distance.
+    """Compute the continuous ranked probability score: mean absolute error minus half the mean distance of draws.
 
-    The continuous ranked probability score, estimated without bias from a few draws (Gneiting & Raftery 2007, JASA 102,
-    359, equation 21; Ferro 2014): least where draws of a cell are distributed as its posterior is, of whatever shape.
-    That of a cell with or without a galaxy is far from Gaussian. Of one draw it is the mean absolute error.
+    It is estimated without bias from a few draws (Gneiting & Raftery 2007, JASA 102, 359, equation 21; Ferro 2014).
+    It is least where the draws of each cell follow its posterior, of whatever shape. That of a cell with or without a
+    galaxy is far from Gaussian. For one draw it is the mean absolute error.
 
     Parameters
     ----------
     made
         (P, B, L, *cells) draws.
     target
-        (B, L, *cells)
+        (B, L, *cells) true lines.
     """
     error = (made - target).abs().mean()
     if len(made) == 1:
         return error
-    apart = [(one - other).abs().mean() for one, other in itertools.combinations(made, 2)]
+    apart = [(first - second).abs().mean() for first, second in itertools.combinations(made, 2)]
     return error - torch.stack(apart).mean() / 2
 
 
-def penalty(judge: nn.Module, source: Tensor, target: Tensor, made: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean of (|gradient| - 1)^2 of a critic, on lines between targets and what was made, in full precision.
+def penalty(
+    discriminator: nn.Module, source: Tensor, target: Tensor, made: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Compute the mean of (|gradient| - 1)^2 of a critic between targets and made lines, in full precision.
 
     Parameters
     ----------
-    judge
-        Logits (B,) of sources (B, C, *cells) and lines (B, L, *cells).
-    source, target, made
-        Observed maps, true lines and generated lines.
+    discriminator
+        Module from sources (B, C, *cells) and lines (B, L, *cells) to logits (B,).
+    source
+        (B, C, *cells) observed maps.
+    target, made
+        (B, L, *cells) true lines, and those of the generator.
     generator
-        Generator of the places between true and generated lines.
+        Source of the random places between target and made.
     """
     with torch.autocast(source.device.type, enabled=False):
         share = torch.rand(len(target), generator=generator, device=generator.device).to(target)
         share = share.view(-1, *(1,) * (target.ndim - 1))
         between = (share * target + (1 - share) * made.float()).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(judge(source, between).sum(), between, create_graph=True)
+        (gradient,) = torch.autograd.grad(discriminator(source, between).sum(), between, create_graph=True)
         return (gradient.flatten(1).norm(dim=1) - 1).square().mean()

@@ -1,4 +1,4 @@
-"""A trained separator: networks, scalings and what it holds for, as a folder without pickle."""
+"""A trained separator: networks, scalings and their description, as a folder without pickle."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,8 +18,7 @@ from eorinfer.settings.survey import SurveySettings
 from eorinfer.training.bundle import BundleKind
 from simulators import Observable
 
-#: No pixel of the result is fainter than the faintest one of training, which emission leaves at zero, or brighter than
-#: the brightest one by more than this factor.
+#: Factor over the brightest pixel of training beyond which results are clipped; the faintest one is the lower limit.
 BRIGHTER = 2.0
 
 
@@ -30,15 +29,15 @@ class SeparatorSpec:
     Attributes
     ----------
     observable
-        The image: shape, unit, axes and pixels of what it was trained on.
+        Image that it was trained on: shape, unit, axes and pixels.
     targets
         Lines that it finds, in this order.
     survey
-        Survey of its training.
+        Survey of the training maps.
     settings
         Settings of its networks and their training.
     facts
-        Free notes: simulator and its fingerprint, seeds of the realisations, how training went.
+        Free notes: simulator and its fingerprint, seeds of the realisations, history of the training.
     """
 
     observable: Observable
@@ -49,35 +48,35 @@ class SeparatorSpec:
 
     @property
     def lines(self) -> list[str]:
-        """Names of what it finds; with the channel where one line is found in several."""
+        """Return the names of the targets, with the channel where a line is found in several."""
         names = [target.name for target in self.targets]
         return [t.name if names.count(t.name) == 1 else f"{t.name}_{t.channel}" for t in self.targets]
 
     @property
     def strides(self) -> Strides:
-        """Axes that each level of the networks halves."""
+        """Return the axes that each level of the networks halves."""
         return halvings(self.observable.cells, self.observable.cell_size, self.settings.depth)
 
     @property
     def periodic(self) -> tuple[bool, ...]:
-        """Whether the networks wrap around each cell axis."""
+        """Tell for each cell axis whether the networks wrap around."""
         if self.settings.padding == "auto":
             return self.observable.symmetry.periodic
         return (self.settings.padding == "periodic",) * len(self.observable.cells)
 
 
 class Separator(nn.Module):
-    """Observed maps (B, C, *cells) to the lines in them (B, L, *cells), both in physical units.
+    """Turn observed maps (B, C, *cells) into the lines in them (B, L, *cells), both in physical units.
 
-    The generator sees the observed map and what a Wiener filter makes of it, and begins with the latter: the best
-    linear answer, of modes as long as the map is wide, is known and need not be learned.
+    The generator sees the observed map and its Wiener-filtered lines, and begins with the latter. So the best linear
+    answer, up to modes as long as the map is wide, need not be learned.
 
-    Frozen: it has no gradient of its own, and what it was made with does not change.
+    Its weights are frozen and need no gradients.
 
     Parameters
     ----------
-    meaning
-        Input and output; the networks are built from it, with torch's global random state.
+    spec
+        Input and output; the networks are built from it with torch's global random state.
     """
 
     bundle: ClassVar[BundleKind] = BundleKind("separator", "separator.json", 3)
@@ -85,11 +84,11 @@ class Separator(nn.Module):
     floor: Tensor
     ceiling: Tensor
 
-    def __init__(self, meaning: SeparatorSpec) -> None:
+    def __init__(self, spec: SeparatorSpec) -> None:
         super().__init__()
-        self.meaning = meaning
-        observable, settings = meaning.observable, meaning.settings
-        channels, lines, dimension = observable.shape[0], len(meaning.targets), len(observable.cells)
+        self.spec = spec
+        observable, settings = spec.observable, spec.settings
+        channels, lines, dimension = observable.shape[0], len(spec.targets), len(observable.cells)
         self.source_scaling = AsinhScaling(channels, dimension)
         self.target_scaling = AsinhScaling(lines, dimension)
         self.register_buffer("floor", torch.full((lines, *(1,) * dimension), -torch.inf))
@@ -97,8 +96,8 @@ class Separator(nn.Module):
         self.generator = UNet(
             channels + lines,
             lines,
-            meaning.strides,
-            meaning.periodic,
+            spec.strides,
+            spec.periodic,
             width=settings.width,
             widest=settings.widest,
             dropout=settings.dropout,
@@ -111,49 +110,49 @@ class Separator(nn.Module):
     @property
     def facts(self) -> dict[str, Any]:
         """Notes on its training, saved with it."""
-        return self.meaning.facts
+        return self.spec.facts
 
     def forward(self, observed: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The lines (B, L, *cells).
+        """Find the lines (B, L, *cells).
 
         Parameters
         ----------
         observed
-            (B, C, *cells) in the unit of the observable, of its number of cells.
+            (B, C, *cells) maps in the unit and with the cells of the observable.
         generator
-            Generator of a draw; None gives the one result without dropout.
+            Source of the dropout of a draw; None for the result without dropout.
         """
         scaled = self.generator(self.scaled(observed), generator)
-        # sinh of a strange output is a very large number, of either sign
+        # sinh of an extreme output is a huge number of either sign.
         return self.target_scaling.inverse(scaled.float()).clamp(self.floor, self.ceiling)
 
     def scaled(self, observed: Tensor) -> Tensor:
-        """Stack observed maps (B, C, *cells) and the filter's lines, scaled for the generator: (B, C + L, *cells)."""
+        """Scale observed maps (B, C, *cells) and their Wiener-filtered lines for the generator: (B, C + L, *cells)."""
         with torch.autocast(observed.device.type, enabled=False):
             lines = self.target_scaling(self.wiener(observed))
             return torch.cat([self.source_scaling(observed), lines], dim=1)
 
     def fit_scalings(self, observed: Tensor, lines: Tensor) -> None:
         """Set scalings, floor and ceiling from observed maps (B, C, *cells) and lines (B, L, *cells)."""
-        self.source_scaling.fit(observed, self.meaning.settings.softening)
-        self.target_scaling.fit(lines, self.meaning.settings.softening)
+        self.source_scaling.fit(observed, self.spec.settings.softening)
+        self.target_scaling.fit(lines, self.spec.settings.softening)
         faintest, brightest = (x.view_as(self.ceiling) for x in lines.transpose(0, 1).flatten(1).aminmax(dim=1))
         self.floor.copy_(faintest)
         self.ceiling.copy_(BRIGHTER * brightest.clamp(min=torch.finfo(torch.float32).tiny))
 
     def train(self, mode: bool = True) -> "Separator":
-        """Stay as it is: what contains a separator and is trained does not change it."""
+        """Stay in evaluation mode, also inside a module that is trained."""
         return super().train(False)
 
     def save(self, folder: Path) -> None:
         """Write ``separator.json`` and ``weights.safetensors`` whole."""
-        meaning = self.meaning
+        spec = self.spec
         description = {
-            "observable": asdict(meaning.observable),
-            "targets": [asdict(target) for target in meaning.targets],
-            "survey": meaning.survey.model_dump(mode="json"),
-            "separation": meaning.settings.model_dump(mode="json"),
-            "facts": meaning.facts,
+            "observable": asdict(spec.observable),
+            "targets": [asdict(target) for target in spec.targets],
+            "survey": spec.survey.model_dump(mode="json"),
+            "separation": spec.settings.model_dump(mode="json"),
+            "facts": spec.facts,
         }
         self.bundle.write(folder, description, self.state_dict())
 
@@ -167,7 +166,7 @@ class Separator(nn.Module):
             If the folder has no separator of this format.
         """
         with cls.bundle.reading(folder) as bundle:
-            meaning = SeparatorSpec(
+            spec = SeparatorSpec(
                 observable_from_json(bundle["observable"]),
                 tuple(Target(**target) for target in bundle["targets"]),
                 bundle.survey,
@@ -175,7 +174,7 @@ class Separator(nn.Module):
                 bundle["facts"],
             )
             with torch.random.fork_rng(devices=[]):
-                separator = cls(meaning)
+                separator = cls(spec)
             separator.load_state_dict(bundle.weights)
             return separator
 
@@ -185,9 +184,9 @@ class Separator(nn.Module):
         Raises
         ------
         InputError
-            If channels or slices differ, or fewer pixels are seen.
+            If channels or slices differ, or there are fewer pixels.
         """
-        trained = self.meaning.observable
+        trained = self.spec.observable
         fits = len(shape) == len(trained.shape) and shape[0] == trained.shape[0] and shape[3:] == trained.shape[3:]
         if not fits or shape[1] < trained.shape[1] or shape[2] < trained.shape[2]:
             raise InputError(

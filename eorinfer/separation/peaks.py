@@ -1,8 +1,7 @@
-"""Bright peaks of maps, and which of them are the same in two maps."""
+"""Find bright peaks of maps, and match those of two maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,32 +18,32 @@ class Peaks:
     Attributes
     ----------
     position
-        (n, 2) in pixels.
+        (n, 2) positions in pixels.
     height
-        (n,)
+        (n,) values of the map.
     """
 
     position: NDArray[np.float64]
     height: NDArray[np.float64]
 
     def above(self, threshold: float) -> NDArray[np.float64]:
-        """Positions (m, 2) of those that are higher."""
+        """Return the positions (m, 2) of peaks higher than a threshold."""
         return self.position[: np.searchsorted(-self.height, -threshold)]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Peaks of many maps: how many are true, how many were found, and how many of these are the same.
+    """Number of true peaks of many maps, of found ones, and of matches between them.
 
     Attributes
     ----------
     true, found
         Numbers of peaks.
     matched
-        One-to-one: each peak counts once.
+        Number of one-to-one matches: each peak counts once.
     pairs
-        All pairs of a true and a found peak that are close, as Moriwaki et al. count: several peaks about one count
-        several times, and with them precision may exceed one.
+        Number of all close pairs of a true and a found peak, as Moriwaki et al. count. Several peaks about one count
+        several times, so that precision may exceed one.
     """
 
     true: int
@@ -53,7 +52,7 @@ class Counts:
     pairs: int
 
     def rates(self) -> dict[str, float]:
-        """Precision and recall by either count; NaN where there is nothing to count."""
+        """Compute precision and recall by both counts; NaN where there are no peaks."""
         return {
             "precision": _ratio(self.matched, self.found),
             "recall": _ratio(self.matched, self.true),
@@ -63,12 +62,12 @@ class Counts:
 
 
 def find_peaks(image: NDArray[np.floating], radius: float) -> Peaks:
-    """Pixels that are the highest within `radius` pixels of them (Moriwaki & Yoshida 2021, with 10 pixels).
+    """Find pixels that are the highest within `radius` (Moriwaki & Yoshida 2021, with 10 pixels).
 
     Parameters
     ----------
     image
-        (nx, ny); pixels at its lowest value, as empty ones are, are no peaks.
+        (nx, ny) map; pixels at its lowest value, such as empty ones, are no peaks.
     radius
         Radius in pixels.
     """
@@ -91,24 +90,24 @@ def count(
     true, found
         Peaks of each map.
     radius
-        Distance up to which two peaks are the same, in pixels.
+        Largest distance of two peaks that match, in pixels.
     true_above, found_above
         Thresholds of the heights.
     """
     totals = np.zeros(4, int)
-    for one, other in zip(true, found, strict=True):
-        a, b = one.above(true_above), other.above(found_above)
+    for true_peaks, found_peaks in zip(true, found, strict=True):
+        a, b = true_peaks.above(true_above), found_peaks.above(found_above)
         totals += (len(a), len(b), *matches(a, b, radius))
     return Counts(*totals.tolist())
 
 
 def matches(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> tuple[int, int]:
-    """Count pairs of points (n, 2) and (m, 2) within `radius`: the most in which each stands once, and all."""
+    """Count pairs of points (n, 2) and (m, 2) within `radius`: the most with each point once, and all of them."""
     if not len(a) or not len(b):
         return 0, 0
-    near: Any = KDTree(a).query_ball_point(b, radius)
-    sizes = [len(some) for some in near]
-    columns = np.concatenate([np.array(some, int) for some in near])
+    near: list[list[int]] = list(KDTree(a).query_ball_point(b, radius))
+    sizes = [len(numbers) for numbers in near]
+    columns = np.concatenate([np.array(numbers, int) for numbers in near])
     rows = np.repeat(np.arange(len(b)), sizes)
     graph = csr_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(b), len(a)))
     return int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum()), len(rows)

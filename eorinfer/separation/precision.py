@@ -1,4 +1,4 @@
-"""Which numbers a training computes with."""
+"""Choose the precision of a training."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import torch
 
 from eorinfer.settings.separation import SeparationSettings
 
-#: Flags by which Linux says that a processor multiplies matrices of bfloat16.
+#: Flags of processors that multiply matrices of bfloat16, as Linux names them.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def precision(settings: SeparationSettings) -> str:
-    """Name the precision as Lightning does; by default bfloat16 where it is quick."""
+    """Return Lightning's name of the precision; bfloat16 by default where it is quick."""
     if settings.precision != "auto":
         return settings.precision
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Line separation between survey and embedding: frozen, and a part of the posterior that was trained behind it."""
+"""Line separation between survey and embedding: frozen, and stored with the posterior trained on its output."""
 
 import hashlib
 from dataclasses import replace
@@ -14,19 +14,19 @@ from eorinfer.separation.model import Separator
 from eorinfer.settings.separation import PreprocessingSettings
 from simulators import Observable
 
-#: Maps that pass the separator at once.
+#: Number of maps that pass the separator at once.
 BATCH = 64
 
 
 class LineSeparation(nn.Module):
-    """Preprocessing for a posterior's networks: gives the lines in observed maps, or maps and lines.
+    """Replace observed maps by the lines in them, or append the lines, before a posterior's networks.
 
     Parameters
     ----------
     separator
-        Trained on other realisations than the posterior.
+        Separator trained on other realisations than the posterior.
     keep
-        ``"lines"``, or ``"both"``: the observed channels first.
+        ``"lines"``, or ``"both"`` for the observed channels followed by the lines.
     """
 
     def __init__(self, separator: Separator, keep: Literal["lines", "both"]) -> None:
@@ -34,16 +34,16 @@ class LineSeparation(nn.Module):
         self.separator, self.keep = separator, keep
 
     @classmethod
-    def of(cls, settings: PreprocessingSettings, observable: Observable, beside: Path) -> "LineSeparation":
-        """As a config asks for it; paths count from `beside`.
+    def from_settings(cls, settings: PreprocessingSettings, observable: Observable, beside: Path) -> "LineSeparation":
+        """Load the separator that ``[preprocessing]`` names; its path is relative to `beside`.
 
         Raises
         ------
         InputError
-            If there is no separator, or it is for other maps than `observable`.
+            If there is no separator, or it was trained on other maps than `observable`.
         """
         separator = Separator.load(beside / settings.model)
-        trained = separator.meaning.observable
+        trained = separator.spec.observable
         for name in ("shape", "unit", "axes", "cell_size", "channels"):
             if getattr(trained, name) != getattr(observable, name):
                 raise InputError(
@@ -54,24 +54,24 @@ class LineSeparation(nn.Module):
 
     @torch.no_grad()
     def forward(self, observed: Tensor) -> Tensor:
-        """Observed maps (B, C, *cells) to (B, L, *cells) or (B, C + L, *cells)."""
-        lines = torch.cat([self.separator(part) for part in observed.split(BATCH)])
+        """Turn observed maps (B, C, *cells) into (B, L, *cells) or (B, C + L, *cells)."""
+        lines = torch.cat([self.separator(batch) for batch in observed.split(BATCH)])
         return torch.cat([observed, lines], dim=1) if self.keep == "both" else lines
 
     def observable(self, image: Observable) -> Observable:
-        """Describe what `forward` makes of an image."""
-        found = [image.channels[target.channel] for target in self.separator.meaning.targets]
-        channels = (*image.channels, *found) if self.keep == "both" else tuple(found)
+        """Describe the result of `forward` for an image."""
+        lines = [image.channels[target.channel] for target in self.separator.spec.targets]
+        channels = (*image.channels, *lines) if self.keep == "both" else tuple(lines)
         return replace(image, shape=(len(channels), *image.cells), channels=channels)
 
     def seeds(self) -> set[int]:
-        """Realisations that the separator has learned from or was chosen by."""
-        known = self.separator.meaning.facts.get("seeds", {})
-        return {int(seed) for part in ("training", "validation") for seed in known.get(part, [])}
+        """Return the realisations that trained or validated the separator."""
+        seeds = self.separator.spec.facts.get("seeds", {})
+        return {int(seed) for part in ("training", "validation") for seed in seeds.get(part, [])}
 
     def digest(self) -> str:
-        """Hash of what it does."""
-        made = hashlib.sha256(self.keep.encode())
+        """Hash `keep` and the weights."""
+        digest = hashlib.sha256(self.keep.encode())
         for name, value in sorted(self.separator.state_dict().items()):
-            made.update(name.encode() + np.ascontiguousarray(value.numpy()).tobytes())
-        return made.hexdigest()
+            digest.update(name.encode() + np.ascontiguousarray(value.numpy()).tobytes())
+        return digest.hexdigest()

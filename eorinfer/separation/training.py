@@ -1,13 +1,16 @@
-"""Training of a separator: Lightning runs it, with two optimisers that take turns."""
+"""Training of a separator by Lightning, with two optimisers that take turns."""
 
 import json
 import math
+import re
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
@@ -27,14 +30,14 @@ from eorinfer.survey.base import Survey
 from eorinfer.training.data import loader
 from eorinfer.training.trainer import run_trainer
 
-#: Checkpoints and validations in the course of a training.
+#: Number of stages of a training; each ends with a validation and a checkpoint.
 STAGES = 40
-#: Maps that scalings are taken from, that spectra are, and that validate.
+#: Number of maps for the scalings, for the spectra of the Wiener filter, and for validation.
 SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS = 512, 1024, 128
 
 
 def train(
-    meaning: SeparatorSpec,
+    spec: SeparatorSpec,
     bank: Bank,
     rows: Split,
     survey: Survey,
@@ -43,18 +46,18 @@ def train(
     seed: int,
     progress: Progress | None = None,
 ) -> Separator:
-    """Train a separator on rows of a bank, on from the last checkpoint in `folder` if there is one.
+    """Train a separator on rows of a bank, from the last checkpoint in `folder` if there is one.
 
     Parameters
     ----------
-    meaning
+    spec
         Input, output and settings; facts of the training are added.
     bank, rows
-        Clean lines, split by realisation.
+        Bank of clean lines, and its rows split by realisation.
     survey
-        Survey that observes them, with fresh noise for each batch.
+        Survey that observes the lines, with fresh noise for each batch.
     folder
-        Folder for checkpoints; the caller deletes it.
+        Folder of the checkpoints; the caller deletes it.
     seed
         Seed of initial weights, order, noise, symmetries and dropout.
     progress
@@ -63,25 +66,25 @@ def train(
     Raises
     ------
     WorkError
-        If a loss is not finite; the last good checkpoint stays.
+        If a loss is not finite; the last good checkpoint is kept.
     """
-    settings, progress = meaning.settings, progress or Silent()
+    settings, progress = spec.settings, progress or Silent()
     training, validation = Lines(bank, rows.training), Lines(bank, rows.validation[:VALIDATION_ROWS])
-    pairs = Pairs(survey, meaning.observable.symmetry, training.names, meaning.targets, settings.mix)
+    pairs = Pairs(survey, spec.observable.symmetry, training.names, spec.targets, settings.mix)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        separator = Separator(meaning)
-        judge = Discriminator(
-            meaning.observable.shape[0] + len(meaning.targets),
-            meaning.strides,
-            meaning.periodic,
+        separator = Separator(spec)
+        discriminator = Discriminator(
+            spec.observable.shape[0] + len(spec.targets),
+            spec.strides,
+            spec.periodic,
             width=settings.width,
             widest=settings.widest,
         )
     prepare(separator, training, pairs, seed)
     stage = max(1, math.ceil(settings.steps / STAGES))
     stages = math.ceil(settings.steps / stage)
-    runner = Adversaries(separator, judge, pairs, stages * stage, seed, progress)
+    runner = Adversaries(separator, discriminator, pairs, stages * stage, seed, progress)
     run_trainer(
         runner,
         loader(training, settings.batch_size, shuffle_seed=seed, batches=stage),
@@ -94,17 +97,17 @@ def train(
     )
     runner.cpu()
     separator.generator.load_state_dict(runner.average.module.state_dict())
-    meaning.facts.update(history=runner.history, warnings=diagnose(runner.history, meaning.lines), steps=stages * stage)
+    spec.facts.update(history=runner.history, warnings=diagnose(runner.history, spec.lines), steps=stages * stage)
     return separator
 
 
 def prepare(separator: Separator, training: Lines, pairs: Pairs, seed: int) -> None:
     """Set scalings and the Wiener filter of a separator from training rows."""
     generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.SEPARATOR_SCALING))
-    some = list(range(min(WIENER_ROWS, len(training))))
+    numbers = list(range(min(WIENER_ROWS, len(training))))
     observed = []
-    for start in range(0, len(some), 64):
-        (lines,) = training.__getitems__(some[start : start + 64])
+    for start in range(0, len(numbers), 64):
+        (lines,) = training.__getitems__(numbers[start : start + 64])
         observed.append(pairs(lines, generator))
     sources, targets = (torch.cat([pair[i] for pair in observed[: SCALING_ROWS // 64]]) for i in range(2))
     separator.fit_scalings(sources, targets)
@@ -112,46 +115,52 @@ def prepare(separator: Separator, training: Lines, pairs: Pairs, seed: int) -> N
 
 
 class Adversaries(LightningModule):
-    """Generator and discriminator, which take a step each for every batch.
+    """Train generator and discriminator in turns, a step each for every batch.
 
     Losses as in the talk (Moriwaki & Yoshida 2021, ApJL 923 L7; Isola et al. 2017, arXiv 1611.07004): the
     discriminator's is the cross entropy, -log D(x, y) - log[1 - D(x, G(x))], the generator's the non-saturating
     -log D(x, G(x)) + lambda <|y - G(x)|>. The latter is divided by lambda, which Adam does not feel and the clipping of
-    gradients does. Of several draws see `distance`. ``"wasserstein"``: Gulrajani et al. 2017 (arXiv 1704.00028).
+    gradients does. For several draws see `distance`. ``"wasserstein"``: Gulrajani et al. 2017 (arXiv 1704.00028).
 
     Parameters
     ----------
     separator
         Separator whose scalings and Wiener filter are set; its generator is copied.
-    judge
-        The discriminator.
+    discriminator
+        Network that tells true lines from made ones.
     pairs
         Makes observed maps and targets from clean lines.
     steps
         Number of steps in all.
     seed
-        Seed of everything drawn in training.
+        Seed of noise, symmetries, mixing and dropout.
     progress
-        Receives warnings.
+        Receives the warnings.
     """
 
     def __init__(
-        self, separator: Separator, judge: Discriminator, pairs: Pairs, steps: int, seed: int, progress: Progress
+        self,
+        separator: Separator,
+        discriminator: Discriminator,
+        pairs: Pairs,
+        steps: int,
+        seed: int,
+        progress: Progress,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.generator = deepcopy(separator.generator).requires_grad_(True)
-        self.judge = judge
+        self.discriminator = discriminator
         self.average = AveragedModel(
-            self.generator, avg_fn=_averaging(separator.meaning.settings.average), use_buffers=True
+            self.generator, avg_fn=_averaging(separator.spec.settings.average), use_buffers=True
         )
         self.average.requires_grad_(False)
         self.separator, self.pairs = separator, pairs
-        self._channels = separator.meaning.observable.shape[0]
-        self._settings, self._lines = separator.meaning.settings, separator.meaning.lines
+        self._channels = separator.spec.observable.shape[0]
+        self._settings, self._lines = separator.spec.settings, separator.spec.lines
         self._draws = 1 if self._settings.loss == "l1" else self._settings.draws
         self._steps, self._seed, self._progress = steps, seed, progress
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._training: list[Tensor] = []
         self._validation: list[Tensor] = []
         self.history: list[dict[str, Any]] = []
@@ -159,46 +168,46 @@ class Adversaries(LightningModule):
     # -- training --------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        # By epoch, so that a resumed training sees the noise that it would have seen.
+        # By epoch, so that a resumed training sees the same noise as one without a stop.
         seed = second_item_seed(self._seed, self.current_epoch)
         self._random = torch.Generator(self.device).manual_seed(seed)
         self._training = []
 
-    def training_step(self, batch: Any, _: int) -> None:
-        generator_optimizer, judge_optimizer = self.optimizers()
+    def training_step(self, batch: tuple[Tensor], _: int) -> None:
+        generator_optimizer, discriminator_optimizer = self.optimizers()
         observed, true = self.pairs(batch[0], self._random, training=True)
         inputs, target = self.separator.scaled(observed), self.separator.target_scaling(true)
         made = self.generator(inputs, self._random, self._draws)
         source = inputs[:, : self._channels]
         several = torch.cat([source] * self._draws)
-        told = torch.zeros(3, device=self.device)
+        figures = torch.zeros(3, device=self.device)
         if self._settings.loss != "l1":
-            loss, told = self._judge_loss((source, target), (several, made.detach()))
-            self._step(judge_optimizer, loss, self.judge, "discriminator")
+            loss, figures = self._discriminator_loss((source, target), (several, made.detach()))
+            self._step(discriminator_optimizer, loss, self.discriminator, "discriminator")
         error = distance(made.float().unflatten(0, (self._draws, -1)), target)
         loss = error
         if self._settings.loss != "l1":
-            self.judge.requires_grad_(False)
-            logits = self.judge(several, self._blurred(made)).float()
+            self.discriminator.requires_grad_(False)
+            logits = self.discriminator(several, self._blurred(made)).float()
             adversarial = F.softplus(-logits) if self._settings.loss == "talk" else -logits
             loss = error + adversarial.mean() / self._settings.weight
         self._step(generator_optimizer, loss, self.generator, "generator")
-        self.judge.requires_grad_(True)
+        self.discriminator.requires_grad_(True)
         self.average.update_parameters(self.generator)
         for schedule in self.lr_schedulers()[: 1 if self._settings.loss == "l1" else 2]:
             schedule.step()
-        self._training.append(torch.cat([error.detach()[None], told]))
+        self._training.append(torch.cat([error.detach()[None], figures]))
 
-    def _judge_loss(self, known: tuple[Tensor, Tensor], drawn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Loss of the discriminator on sources with lines; and its accuracy, the gap of its logits and the loss."""
-        target, made = self._blurred(known[1]), self._blurred(drawn[1])
-        real, fake = self.judge(known[0], target).float(), self.judge(drawn[0], made).float()
+    def _discriminator_loss(self, true: tuple[Tensor, Tensor], drawn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Compute the discriminator's loss on pairs of source and lines, and its accuracy, logit gap and loss (3,)."""
+        target, made = self._blurred(true[1]), self._blurred(drawn[1])
+        real, fake = self.discriminator(true[0], target).float(), self.discriminator(drawn[0], made).float()
         accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
         gap = real.mean() - fake.mean()
         if self._settings.loss == "talk":
             loss = (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
         else:
-            loss = -gap + PENALTY * penalty(self.judge, known[0], target, made[: len(target)], self._random)
+            loss = -gap + PENALTY * penalty(self.discriminator, true[0], target, made[: len(target)], self._random)
         return loss, torch.stack([accuracy, gap, loss]).detach()
 
     def _blurred(self, lines: Tensor) -> Tensor:
@@ -207,7 +216,7 @@ class Adversaries(LightningModule):
             return lines
         return lines.float() + self._settings.instance_noise * white_noise(lines.float(), self._random)
 
-    def _step(self, optimizer: Any, loss: Tensor, network: nn.Module, name: str) -> None:
+    def _step(self, optimizer: LightningOptimizer, loss: Tensor, network: nn.Module, name: str) -> None:
         optimizer.zero_grad()
         self.manual_backward(loss)
         norm = nn.utils.clip_grad_norm_(network.parameters(), self._settings.clip)
@@ -222,13 +231,13 @@ class Adversaries(LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self._settings
-        rates = ((self.generator, settings.learning_rate), (self.judge, settings.discriminator_rate))
+        rates = ((self.generator, settings.learning_rate), (self.discriminator, settings.discriminator_rate))
         optimizers = [torch.optim.Adam(net.parameters(), rate, betas=(0.5, 0.999), fused=True) for net, rate in rates]
         schedules = [torch.optim.lr_scheduler.LambdaLR(o, self._rate) for o in optimizers]
         return optimizers, schedules
 
     def _rate(self, step: int) -> float:
-        """Constant, then falling to zero."""
+        """Compute the factor on the learning rate: constant for half of the steps, then falling to zero."""
         return min(1.0, max(0.0, 2 * (1 - step / self._steps)))
 
     # -- validation ------------------------------------------------------------------------------
@@ -237,7 +246,7 @@ class Adversaries(LightningModule):
         self._fixed = torch.Generator(self.device).manual_seed(stream_seed(self._seed, WorkStream.VALIDATION_NOISE))
         self._validation = []
 
-    def validation_step(self, batch: Any, _: int) -> None:
+    def validation_step(self, batch: tuple[Tensor], _: int) -> None:
         observed, true = self.pairs(batch[0], self._fixed)
         source, target = self.separator.scaled(observed), self.separator.target_scaling(true)
         first, second = (self.average(source, self._fixed).float() for _ in range(2))
@@ -260,9 +269,9 @@ class Adversaries(LightningModule):
                 "error": stage[0],
                 "accuracy": stage[1],
                 "gap": stage[2],
-                "judge": stage[3],
+                "discriminator": stage[3],
                 "validation": sum(error) / len(error),
-                # Of each line: over the variance of the true maps, and of draws over their error.
+                # For each line: variance over that of the true maps, and spread of draws over their error.
                 "variance": [(b - a * a) / max(d - c * c, 1e-30) for a, b, c, d in zip(m1, m2, t1, t2, strict=True)],
                 "spread": [math.sqrt(a / max(b, 1e-30)) for a, b in zip(between, off, strict=True)],
                 "adversarial": self._settings.loss == "talk",
@@ -270,8 +279,8 @@ class Adversaries(LightningModule):
             }
         )
         for warning in diagnose(self.history, self._lines):
-            if warning.split(":")[0] not in self._told:
-                self._told.add(warning.split(":")[0])
+            if warning.split(":")[0] not in self._warned:
+                self._warned.add(warning.split(":")[0])
                 self._progress.line(f"separation, step {self._done}: {warning}")
 
     @property
@@ -279,7 +288,7 @@ class Adversaries(LightningModule):
         return (self.current_epoch + 1) * self.trainer.num_training_batches
 
     def note(self) -> str:
-        """The last figures, for the progress bar."""
+        """Write the last figures for the progress bar."""
         if not self.history:
             return ""
         last = self.history[-1]
@@ -290,11 +299,17 @@ class Adversaries(LightningModule):
         checkpoint["history"] = json.dumps(self.history)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history = json.loads(checkpoint["history"])
+        # Older checkpoints call the discriminator "judge".
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {re.sub(r"^judge\.", "discriminator.", name): w for name, w in weights.items()}
+        self.history = [
+            {"discriminator" if key == "judge" else key: value for key, value in stage.items()}
+            for stage in json.loads(checkpoint["history"])
+        ]
 
 
-def _averaging(decay: float) -> Any:
-    """Exponential average that begins with a short memory."""
+def _averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return an exponential average that begins with a short memory."""
 
     def update(averaged: Tensor, current: Tensor, number: Tensor) -> Tensor:
         if not averaged.is_floating_point():

@@ -7,23 +7,23 @@ from torch import Tensor, nn
 
 from simulators.fourier import frequencies, half_plane
 
-#: Share of the mean power that is added to every channel's, so that channels which are the same data can be inverted.
+#: Share of the mean power added to every channel's power, so that channels with the same data can be inverted.
 FLOOR = 1e-6
 
 
 class WienerFilter(nn.Module):
-    """Lines from observed maps, mode by mode: l = mean + S_lo S_oo^-1 (o - mean), with the spectra of training mocks.
+    """Estimate lines from observed maps, mode by mode: l = mean + S_lo S_oo^-1 (o - mean).
 
-    S_oo are the spectra and cross spectra of the observed channels, S_lo those of a line with them: signal of all lines
-    and noise enter as they are. They are averaged over the direction across the line of sight, and kept apart by mode
-    along it. The zero mode is among them: the mean of a line is estimated too.
+    S_oo are the spectra and cross spectra of the observed channels in training mocks, S_lo those of a line with them.
+    So the signal of all lines and the noise enter with their true statistics. The spectra are averaged over directions
+    across the line of sight and kept apart by mode along it. The zero mode is included: the mean is estimated too.
 
     Parameters
     ----------
     channels, lines
-        Numbers C and L of observed maps (B, C, *cells) and of the result (B, L, *cells).
+        Number of channels C of observed maps, and of lines L.
     cells, cell_size
-        Shape and cell sizes of the maps; the line of sight of a cube is the last axis.
+        Cells of the maps and their side; the line of sight of a cube is the last axis.
     """
 
     mean_observed: Tensor
@@ -46,7 +46,7 @@ class WienerFilter(nn.Module):
         self.register_buffer("gain_imaginary", torch.zeros(count, lines, channels))
 
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Take the spectra from batches of observed maps and lines."""
+        """Measure the spectra of batches of observed maps (B, C, *cells) and lines (B, L, *cells)."""
         pairs = list(batches)
         self.mean_observed.copy_(torch.cat([_means(observed) for observed, _ in pairs]).mean(0))
         self.mean_lines.copy_(torch.cat([_means(lines) for _, lines in pairs]).mean(0))
@@ -64,7 +64,7 @@ class WienerFilter(nn.Module):
         self.gain_imaginary.copy_(gain.imag)
 
     def forward(self, observed: Tensor) -> Tensor:
-        """(B, C, *cells) to (B, L, *cells)."""
+        """Turn observed maps (B, C, *cells) into lines (B, L, *cells)."""
         gain = torch.complex(self.gain_real, self.gain_imaginary).to(torch.complex128)[self._bins]
         modes = torch.einsum("kij,bjk->bik", gain, self._modes(observed - self.mean_observed))
         grid = modes.view(*modes.shape[:2], *half_plane(self._cells))
@@ -76,12 +76,12 @@ class WienerFilter(nn.Module):
 
 
 def _bins(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
-    """Number of the bin of each flattened mode of `rfftn`: by k across the line of sight, and by mode along it."""
+    """Number the bins of the flattened modes of `rfftn`: by k across the line of sight, and by mode along it."""
     sizes = cell_size[:2] if all(cell_size[:2]) else (1.0, 1.0)
     lowest = min(1 / (n * size) for n, size in zip(cells, sizes, strict=False))
     x, y = (torch.from_numpy(frequency) for frequency in frequencies(cells[:2], sizes, half=len(cells) == 2))
     across = torch.hypot(x[:, None], y)
-    # Modes next to zero are not put together with it.
+    # The zero mode has a bin of its own.
     bins = torch.where(across > 0, torch.round(across / lowest).clamp(min=1), 0).long()
     if len(cells) == 3:
         along = torch.arange(half_plane(cells)[2])
@@ -90,5 +90,5 @@ def _bins(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
 
 
 def _means(maps: Tensor) -> Tensor:
-    """(B, C, *cells) to (B, C, 1, ...): means over cells."""
+    """Average maps (B, C, *cells) over cells: (B, C, 1, ...)."""
     return maps.double().mean(tuple(range(2, maps.ndim)), keepdim=True)

@@ -1,4 +1,4 @@
-"""The alarm of the field flow: false alarms as often as it says, also where images of one realisation are alike."""
+"""The alarm of the image flow: false alarms as often as it says, also where images of one realisation are alike."""
 
 from itertools import pairwise
 

@@ -161,7 +161,7 @@ def test_modes_without_power_are_refused() -> None:
 
 @torch.no_grad()
 def test_a_convolution_of_several_channels_is_the_matrix_of_each_mode() -> None:
-    modes = Modes.of((6, 6), (1.0, 1.0), 4, False)
+    modes = Modes.from_grid((6, 6), (1.0, 1.0), 4, False)
     layer = rough(IsotropicConvolution(3, (6, 6), modes, 2, (8,)), 0.4).double()
     x, u = maps(1, (3, 6, 6)), torch.tensor([[0.3, -0.7]], dtype=torch.float64)
     z, log_det = layer(x, u)
@@ -187,7 +187,7 @@ def test_a_convolution_of_several_channels_is_the_matrix_of_each_mode() -> None:
 def test_spline_against_zukos() -> None:
     # The same knots and slopes, between which both are the same function.
     generator = torch.Generator().manual_seed(1)
-    spline = Spline.of(0.5 * torch.randn(2, 24, generator=generator, dtype=torch.float64), 4.0)
+    spline = Spline.from_parameters(0.5 * torch.randn(2, 24, generator=generator, dtype=torch.float64), 4.0)
     theirs = MonotonicRQSTransform(*(torch.zeros(2, 1, n, dtype=torch.float64) for n in (7, 7, 6)))
     theirs.horizontal, theirs.vertical = spline.x[:, None], spline.y[:, None]
     d = torch.cat([spline.table[2, :, 1:-1], spline.table[2, :, -1:]], dim=-1)
@@ -203,20 +203,20 @@ def test_spline_against_zukos() -> None:
 def test_spline_derivatives_tails_and_identity() -> None:
     parameters = (0.7 * torch.randn(3, 15, dtype=torch.float64)).requires_grad_()
     values = (4 * torch.randn(3, 40, dtype=torch.float64)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda p, v: Spline.of(p, 4.0).forward(v), (parameters, values))
-    spline = Spline.of(parameters.detach(), 4.0)
+    assert torch.autograd.gradcheck(lambda p, v: Spline.from_parameters(p, 4.0).forward(v), (parameters, values))
+    spline = Spline.from_parameters(parameters.detach(), 4.0)
     far = torch.tensor([[-60.0, -50.0, 50.0, 60.0]], dtype=torch.float64).expand(3, 4)
     y, _ = spline.forward(far)
     slopes = spline.table[2, :, [0, -1]]
     torch.testing.assert_close((y[:, [1, 3]] - y[:, [0, 2]]) / 10, slopes)
-    identity = Spline.of(torch.zeros(1, 15, dtype=torch.float64), 4.0)
+    identity = Spline.from_parameters(torch.zeros(1, 15, dtype=torch.float64), 4.0)
     x = torch.linspace(-9, 9, 50, dtype=torch.float64)[None]
     torch.testing.assert_close(identity.forward(x)[0], x)
 
 
 def test_splines_knots_stand_where_modes_are() -> None:
     for cells, line_of_sight in (((16, 16), False), ((8, 8, 12), False), ((8, 8, 12), True)):
-        modes = Modes.of(cells, (1.0,) * len(cells), 6, line_of_sight)
+        modes = Modes.from_grid(cells, (1.0,) * len(cells), 6, line_of_sight)
         assert modes.count.sum() == math.prod(cells)
         # Every spline is one at a mode, and together they are one everywhere.
         assert ((modes.basis - 1).abs() < 1e-6).any(1).all()

@@ -1,4 +1,4 @@
-"""The field flow's training and bundle: the known answer, conditions, dequantisation, and what it refuses."""
+"""The image flow's training and bundle: the known answer, conditions, dequantisation, and what it refuses."""
 
 import json
 from dataclasses import replace

@@ -24,15 +24,15 @@ def unet(cells: tuple[int, ...], size: tuple[float, ...], periodic: bool = False
 @pytest.mark.parametrize("periodic", [True, False])
 def test_maps_and_cubes_of_any_size(cells: tuple[int, ...], size: tuple[float, ...], periodic: bool) -> None:
     generator = unet(cells, size, periodic)
-    judge = Discriminator(5, halvings(cells, size), (periodic,) * len(cells), width=4)
+    discriminator = Discriminator(5, halvings(cells, size), (periodic,) * len(cells), width=4)
     x = torch.randn(4, 2, *cells)
     y = generator(x, torch.Generator().manual_seed(1))
     assert y.shape == (4, 3, *cells)
-    logits = judge(x, y)
+    logits = discriminator(x, y)
     assert logits.shape == (4,)
     assert len(set(logits.tolist())) == 4
     logits.sum().backward()
-    for parameter in (*generator.parameters(), *judge.parameters()):
+    for parameter in (*generator.parameters(), *discriminator.parameters()):
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
         assert parameter.grad.abs().max() > 0

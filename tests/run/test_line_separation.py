@@ -41,8 +41,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_separator_is_trained_once(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     separator = Separator.load(trained / "out/separator")
-    assert separator.meaning.lines == ["ha", "oiii"]
-    facts = separator.meaning.facts
+    assert separator.spec.lines == ["ha", "oiii"]
+    facts = separator.spec.facts
     assert facts["simulator"]["kind"] == "lim-mock"
     assert not set(facts["seeds"]["training"]) & set(facts["seeds"]["test"])
     assert not list((trained / "out").glob("checkpoints-*"))
@@ -190,7 +190,7 @@ def test_scores_beside_the_baselines(trained: Path, capsys: pytest.CaptureFixtur
     assert call("separate", "score", model, "--config", path, "--out", trained / "out", "--l1", model) == 0
     table = capsys.readouterr().out
     scores = json.loads((trained / "out/scores.json").read_text())
-    test = Separator.load(model).meaning.facts["seeds"]["test"]
+    test = Separator.load(model).spec.facts["seeds"]["test"]
     assert scores["maps"] == 8 * len(test)
     for name in ("ha", "oiii"):
         assert f"{name}: {scores['maps']} maps" in table

@@ -72,7 +72,7 @@ def test_an_observation_is_separated_when_the_posterior_is_used_again(separated:
 
 def test_no_realisation_is_seen_by_both(separated: Path) -> None:
     """The run shares the bank, but not the rows that the separator learned from."""
-    facts = Separator.load(separated / "sep/separator").meaning.facts["seeds"]
+    facts = Separator.load(separated / "sep/separator").spec.facts["seeds"]
     known = {*facts["training"], *facts["validation"]}
     posterior = Posterior.load(separated / "run/posterior")
     assert posterior.facts["training_rows"] + posterior.facts["validation_rows"] == 48

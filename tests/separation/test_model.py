@@ -19,7 +19,7 @@ from eorinfer.separation.wiener import WienerFilter
 from eorinfer.survey.base import Identity
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
 from simulators import GaussianField, Symmetry, build
-from tests.mocks import SLAB, meaning, mock_bank, parts
+from tests.mocks import SLAB, mock_bank, parts, separator_spec
 
 ALL = Symmetry((False, False), "all")
 
@@ -30,7 +30,7 @@ def generator(seed: int = 1) -> torch.Generator:
 
 def separator(**settings: Any) -> Separator:
     torch.manual_seed(0)
-    return Separator(meaning(mock_bank(), **settings))
+    return Separator(separator_spec(mock_bank(), **settings))
 
 
 # -- targets and splits ----------------------------------------------------------------------------
@@ -244,14 +244,14 @@ def test_without_a_discriminator_and_draws_nothing_is_said_of_them() -> None:
 def test_a_separator_is_the_same_when_it_is_loaded(tmp_path: Path) -> None:
     before = separator()
     lines = Lines(mock_bank(), parts(mock_bank()).training)
-    pairs = Pairs(WhiteNoiseSurvey(6e-3), ALL, lines.names, before.meaning.targets)
+    pairs = Pairs(WhiteNoiseSurvey(6e-3), ALL, lines.names, before.spec.targets)
     observed, true = pairs(lines.__getitems__(list(range(40)))[0], generator())
     before.fit_scalings(observed, true)
     before.wiener.fit([(observed, true)])
     before.save(tmp_path / "separator")
     assert sorted(p.name for p in (tmp_path / "separator").iterdir()) == ["separator.json", "weights.safetensors"]
     after = Separator.load(tmp_path / "separator")
-    assert after.meaning == before.meaning
+    assert after.spec == before.spec
     with torch.no_grad():
         torch.testing.assert_close(after(observed), before(observed), rtol=0, atol=0)
         torch.testing.assert_close(after.wiener(observed), before.wiener(observed), rtol=0, atol=0)
@@ -321,7 +321,7 @@ def test_what_an_observed_map_must_be_like() -> None:
     net = separator()
     larger = net.observable_of((1, 80, 96), "sky.h5")
     assert larger.field_of_view == pytest.approx(80 * 0.8 / 60)
-    assert replace(larger, shape=(1, 32, 32), field_of_view=32 * 0.8 / 60) == net.meaning.observable
+    assert replace(larger, shape=(1, 32, 32), field_of_view=32 * 0.8 / 60) == net.spec.observable
     for shape in [(2, 32, 32), (1, 16, 32), (1, 32, 32, 4), (32, 32)]:
         with pytest.raises(InputError, match=r"sky\.h5: the map has shape .*, the separator takes \(1, 32, 32\)"):
             net.observable_of(shape, "sky.h5")

@@ -17,7 +17,7 @@ from eorinfer.separation.model import Separator
 from eorinfer.separation.training import Adversaries, train
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.survey import build_survey
-from tests.mocks import meaning, mock_bank, parts
+from tests.mocks import mock_bank, parts, separator_spec
 from tests.training.test_fit import StopsAt, same
 
 
@@ -31,7 +31,7 @@ class Tells(Silent):
 
 def trained(folder: Path, noise: float = 6e-3, progress: Any = None, **settings: Any) -> Separator:
     bank = mock_bank()
-    wanted = meaning(bank, noise, **settings)
+    wanted = separator_spec(bank, noise, **settings)
     survey = build_survey(wanted.survey, wanted.observable)
     return train(wanted, bank, parts(bank), survey, folder=folder, seed=3, progress=progress)
 
@@ -40,7 +40,7 @@ def errors(separator: Separator) -> tuple[float, float, float]:
     """Mean absolute error on test maps, of the separator, of the training mean and of the observed map."""
     bank = mock_bank()
     lines = Lines(bank, parts(bank).test)
-    wanted = separator.meaning
+    wanted = separator.spec
     pairs = Pairs(
         build_survey(wanted.survey, wanted.observable), wanted.observable.symmetry, lines.names, wanted.targets
     )
@@ -56,17 +56,17 @@ def test_it_learns(tmp_path: Path) -> None:
     found, mean, observed = errors(net)
     assert found < 0.8 * mean
     assert found < 0.8 * observed
-    history = net.meaning.facts["history"]
+    history = net.spec.facts["history"]
     assert history[-1]["validation"] < history[0]["validation"]
-    json.dumps(net.meaning.facts)
+    json.dumps(net.spec.facts)
 
 
 @pytest.mark.parametrize("loss", ["talk", "wasserstein", "l1"])
 def test_losses(tmp_path: Path, loss: str) -> None:
     net = trained(tmp_path, loss=loss, steps=10)
-    history = net.meaning.facts["history"]
+    history = net.spec.facts["history"]
     assert len(history) == 10
-    assert (history[-1]["judge"] != 0) == (loss != "l1")
+    assert (history[-1]["discriminator"] != 0) == (loss != "l1")
     assert all(v.isfinite().all() for v in net.state_dict().values())
 
 
@@ -89,7 +89,24 @@ def test_the_same_seed_gives_the_same_weights_after_a_stop_too(tmp_path: Path) -
     # Stages of two steps, and the tenth was the last to be kept.
     assert steps == 42 - 20
     assert same(whole, resumed)
-    assert whole.meaning.facts == resumed.meaning.facts
+    assert whole.spec.facts == resumed.spec.facts
+
+
+def test_a_training_stopped_under_the_old_names_is_resumed(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "a", steps=10)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", steps=10, progress=StopsAt(6, KeyboardInterrupt))
+    path = tmp_path / "b" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    weights = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {name.replace("discriminator.", "judge."): value for name, value in weights.items()}
+    assert checkpoint["state_dict"].keys() != weights.keys()
+    checkpoint["history"] = checkpoint["history"].replace('"discriminator"', '"judge"')
+    assert '"judge"' in checkpoint["history"]
+    torch.save(checkpoint, path)
+    resumed = trained(tmp_path / "b", steps=10)
+    assert same(whole, resumed)
+    assert whole.spec.facts == resumed.spec.facts
 
 
 @pytest.mark.parametrize("number", [2, 4])
@@ -149,7 +166,7 @@ def test_a_discriminator_that_wins_is_said_to(tmp_path: Path, monkeypatch: pytes
     )
     assert any("the discriminator has won: for 3 stages it has told" in line for line in progress.lines)
     assert sum("has won" in line for line in progress.lines) == 1
-    assert any("has won" in warning for warning in net.meaning.facts["warnings"])
+    assert any("has won" in warning for warning in net.spec.facts["warnings"])
 
 
 def test_an_output_that_has_collapsed_is_said_to(tmp_path: Path) -> None:
@@ -168,4 +185,4 @@ def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert precisions.precision(SeparationSettings()) == "bf16-mixed"
     net = trained(tmp_path, steps=4, loss="wasserstein")
     assert all(v.dtype == torch.float32 for k, v in net.state_dict().items() if "num_batches" not in k)
-    assert net.meaning.facts["history"][-1]["error"] > 0
+    assert net.spec.facts["history"][-1]["error"] > 0
