@@ -106,7 +106,7 @@ def test_cubes_are_mixed_by_volume() -> None:
     symmetry = Symmetry((False,) * 3, "transverse")
     targets = (Target("a", 0), Target("b", 1))
     pairs = Pairs(Identity(), symmetry, ["a", "b", "c"], targets, mix=True)
-    lines = pairs._moved(clean, generator())
+    lines = pairs._augmented(clean, generator())
     # Where a map is from, by its mean, which no mirror changes.
     means, before = (x.double().mean((3, 4, 5)) for x in (lines, clean))
     rows = [(means[:, i, c, None] - before[None, :, i, c]).abs().argmin(1) for i in range(3) for c in range(2)]
@@ -118,7 +118,7 @@ def test_cubes_are_mixed_by_volume() -> None:
     # One structure in two lines is turned as one.
     both = Pairs(Identity(), symmetry, ["a", "b", "c"], targets, mix=True)
     clean[:, 1, 1] = clean[:, 0, 0]
-    lines = both._moved(clean, generator())
+    lines = both._augmented(clean, generator())
     assert torch.equal(lines[:, 1, 1], lines[:, 0, 0])
     assert not torch.equal(lines[:, 0, 0], clean[:, 0, 0])
 
