@@ -308,10 +308,10 @@ class Adversaries(LightningModule):
         ]
 
 
-def _averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     """Return an exponential average that begins with a short memory."""
 
-    def update(averaged: Tensor, current: Tensor, number: Tensor) -> Tensor:
+    def update(averaged: Tensor, current: Tensor, number: Tensor | int) -> Tensor:
         if not averaged.is_floating_point():
             return current
         share = min(decay, (1 + float(number)) / (10 + float(number)))
