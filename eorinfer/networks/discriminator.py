@@ -1,4 +1,4 @@
-"""The discriminator of a conditional GAN: does a target belong to its source?"""
+"""The discriminator of a conditional GAN: tells whether lines are the true ones of an observed map."""
 
 import torch
 from torch import Tensor, nn
@@ -6,25 +6,25 @@ from torch.nn import functional as F
 
 from eorinfer.networks.unet import Down, Strides, to_channels_last
 
-#: Convolutions that halve the maps, before the last one.
+#: Number of convolutions that halve the maps, before the last one.
 CONVOLUTIONS = 4
 
 
 class Discriminator(nn.Module):
-    """One logit for a source and a target together, the mean over patches of them.
+    """Give one logit for a source and a target together, the mean over their patches.
 
     Four convolutions that halve the maps and one more (Isola et al. 2017, arXiv 1611.07004, section 6.1.2), but without
-    their normalisation by batch: where true and made maps are batches of their own, it takes away most of what tells
-    the two apart. A Wasserstein critic must do without it anyway.
+    their batch normalisation: since true and made maps are separate batches, it would remove most of the difference
+    between them. A Wasserstein critic must do without it anyway.
 
     Parameters
     ----------
     channels
         Number of channels of source and target together.
     strides, periodic
-        See `UNet`; the first four levels count.
+        As for `UNet`; only the first four levels are used.
     width, widest
-        Channels of the first convolution; they double at each one up to `widest`.
+        Channels of the first convolution, doubled at each one up to `widest`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Discriminator(nn.Module):
         self._layout = to_channels_last(self, len(periodic))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Logits (B,) for sources (B, C, *cells) and targets (B, L, *cells), in units of their standard deviations."""
+        """Compute logits (B,) for sources (B, C, *cells) and targets (B, L, *cells), both scaled to unit variance."""
         # A few bright cells would outshine all others in what convolutions and normalisations see.
         maps = torch.cat([source, target], dim=1).asinh().contiguous(memory_format=self._layout)
         for layer in self.layers:

@@ -1,4 +1,4 @@
-"""Cells beyond the edges of a cube: the other side of a periodic one, or a mirror image."""
+"""Pad a cube beyond its edges: by its other side where it is periodic, else by a mirror image."""
 
 import torch
 from torch import Tensor
@@ -6,15 +6,14 @@ from torch.nn import functional as F
 
 
 def pad(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
-    """One cell more on all sides of (B, C, *cells).
+    """Add one cell on all sides of a cube.
 
     Parameters
     ----------
     x
         (B, C, *cells), in two or three dimensions.
     periodic
-        Whether each cell axis wraps around; else it is mirrored about its outermost cell.
-        An axis of one cell repeats it.
+        Whether each cell axis wraps around, or is mirrored about its outermost cell. An axis of one cell repeats it.
     """
     cells = x.shape[2:]
     mirrored = [n > 1 and not wrap for n, wrap in zip(cells, periodic, strict=True)]
@@ -24,6 +23,6 @@ def pad(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
     for axis, mirror in enumerate(mirrored, start=2):
         if not mirror:
             n = x.shape[axis]
-            # Faster than `F.pad`, which loses the layout when it wraps, above all in the way back.
+            # Faster than `F.pad`, which loses the layout when it wraps, above all in the backward pass.
             x = torch.cat([x.narrow(axis, n - 1, 1), x, x.narrow(axis, 0, 1)], dim=axis)
     return x

@@ -1,18 +1,18 @@
-"""Invertible scaling of maps in physical units to numbers of order one."""
+"""Scale maps in physical units to numbers of order one, invertibly."""
 
 import torch
 from torch import Tensor, nn
 
 
 class AsinhScaling(nn.Module):
-    """y = asinh(x / softening) / scale for each channel: linear in faint cells, logarithmic in bright ones.
+    """Scale each channel by y = asinh(x / softening) / scale: linear in faint cells, logarithmic in bright ones.
 
     Zero stays zero: most cells of a line map are empty.
 
     Parameters
     ----------
     channels, dimension
-        Number of channels, and of cell axes, of maps (B, C, *cells).
+        Number of channels C and of cell axes of the maps (B, C, *cells).
     """
 
     softening: Tensor
@@ -25,12 +25,12 @@ class AsinhScaling(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     def fit(self, x: Tensor, softening: float = 1.0) -> None:
-        """Soften at `softening` standard deviations of (B, C, *cells), scale to unit variance; constants keep 1."""
+        """Fit maps (B, C, *cells): soften at `softening` standard deviations, scale to unit variance; constants keep 1."""
         self.softening.copy_(softening * _deviation(x).view_as(self.softening))
         self.scale.copy_(_deviation(torch.asinh(x / self.softening)).view_as(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *cells) in physical units to the same, scaled."""
+        """Scale maps (B, C, *cells) in physical units."""
         return torch.asinh(x / self.softening) / self.scale
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -39,5 +39,6 @@ class AsinhScaling(nn.Module):
 
 
 def _deviation(x: Tensor) -> Tensor:
+    """Compute the standard deviation (C,) of each channel, or 1 where that is 0."""
     std = x.std((0, *range(2, x.ndim)))
     return torch.where(std > 0, std, torch.ones_like(std))

@@ -9,38 +9,38 @@ from torch.nn import functional as F
 
 from eorinfer.networks.padding import pad
 
-#: Axes of which a cell is at most this much longer than the shortest one are halved together.
+#: Largest ratio of the cell sizes of axes that are halved together.
 ALIKE = 1.5
-#: Levels of the published network.
+#: Number of levels of the published network.
 DEEPEST = 8
 
 Strides = tuple[tuple[int, ...], ...]
 
 
 class UNet(nn.Module):
-    """Maps (B, inputs, *cells) to (B, outputs, *cells), in two or three dimensions.
+    """Turn maps (B, inputs, *cells) into (B, outputs, *cells), in two or three dimensions.
 
     The encoder halves the axes level by level and the decoder doubles them again, with a link across at every level:
     the generator of pix2pix (Isola et al. 2017, arXiv 1611.07004, section 6.1) as Moriwaki & Yoshida 2021 use it.
-    Unlike theirs it ends without a tanh, and the input is linked to the output too, by a convolution, of which the
-    decoder says cell by cell how much counts: what belongs to a line is mostly a share of what is observed there, and a
-    single bright cell need not be drawn anew from coarser maps.
+    Unlike theirs it ends without a tanh. A convolution also links the input to the output, and the decoder weights this
+    link cell by cell: a line is mostly a share of the observed cell, and bright cells need not be drawn anew from
+    coarser maps.
 
     Parameters
     ----------
     inputs, outputs
-        Channels.
+        Number of channels.
     strides
-        Stride of each level and cell axis, 1 or 2, see `halvings`. A kernel has 4 cells along a halved axis, else 3.
+        1 or 2 for each level and cell axis, see `halvings`. A kernel has 4 cells along an axis that is halved, else 3.
     periodic
-        Whether convolutions wrap around each cell axis; else the maps are mirrored.
+        Whether convolutions wrap around along each cell axis, or maps are mirrored.
     width, widest
-        Channels of the first level; they double at each one up to `widest`.
+        Channels of the first level, doubled at each one up to `widest`.
     dropout
-        Share of the values that each level of the decoder but the outermost drops, whenever a generator is given.
-        In the innermost three alone, as in pix2pix, it hardly moves the output.
+        Share of the values that each level of the decoder but the outermost drops if a generator is given. In the
+        innermost three levels alone, as in pix2pix, it hardly changes the output.
     guess
-        Number of the first of those input channels that the outputs are taken to be like: the link begins with them.
+        Number of the first input channel that the link copies to the outputs at the start.
     """
 
     def __init__(
@@ -78,21 +78,21 @@ class UNet(nn.Module):
         self._layout = to_channels_last(self, len(periodic))
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
-        """Give (draws * B, outputs, *cells), one draw of the whole batch after the other.
+        """Compute (draws * B, outputs, *cells), one draw of the whole batch after the other.
 
         Parameters
         ----------
         x
-            (B, inputs, *cells)
+            (B, inputs, *cells) maps.
         generator
-            Generator of the dropout, in training as in application: each call gives another draw; None: none.
+            Source of the dropout, in training and application: each call gives another draw. None for no dropout.
         draws
-            Number of draws; the encoder's result, which drops nothing, is the same for all.
+            Number of draws; the encoder, which drops nothing, runs once for all.
 
         Raises
         ------
         ValueError
-            If an axis cannot be halved as often as there are levels; says what it must be divisible by.
+            If an axis cannot be halved as often as there are levels; the message says what must divide it.
         """
         refuse_indivisible(tuple(x.shape[2:]), self._strides)
         x = x.contiguous(memory_format=self._layout)
@@ -113,7 +113,7 @@ class UNet(nn.Module):
 
 
 class Down(nn.Module):
-    """Convolution that halves some axes, then batch normalisation where it is asked for."""
+    """Convolution that halves some axes, with optional batch normalisation."""
 
     def __init__(
         self, inputs: int, outputs: int, stride: tuple[int, ...], periodic: tuple[bool, ...], *, normalised: bool
@@ -125,71 +125,71 @@ class Down(nn.Module):
         self._periodic = periodic
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, *cells) to (B, outputs, *cells / stride)."""
+        """Turn (B, inputs, *cells) into (B, outputs, *cells / stride)."""
         out: Tensor = self.normalisation(self.convolution(pad(x, self._periodic)))
         return out
 
 
 class Up(nn.Module):
-    """Transposed convolution that doubles some axes, then batch normalisation where it is asked for."""
+    """Transposed convolution that doubles some axes, with optional batch normalisation."""
 
     def __init__(
         self, inputs: int, outputs: int, stride: tuple[int, ...], periodic: tuple[bool, ...], *, normalised: bool
     ) -> None:
         super().__init__()
         layer: Any = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[len(stride)]
-        # What the padded cells alone would make is cut off by the layer's own padding.
+        # The layer's own padding cuts off the outputs of padded cells alone.
         beyond = [1 + s for s in stride]
         self.convolution = layer(inputs, outputs, [2 + s for s in stride], stride, beyond, bias=not normalised)
         self.normalisation = _normalisation(outputs, len(stride)) if normalised else nn.Identity()
         self._periodic = periodic
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, *cells) to (B, outputs, *cells * stride)."""
+        """Turn (B, inputs, *cells) into (B, outputs, *cells * stride)."""
         out: Tensor = self.normalisation(self.convolution(pad(x, self._periodic)))
         return out
 
 
 def halvings(cells: tuple[int, ...], cell_size: Sequence[float], depth: int | None = None) -> Strides:
-    """Which axes each level halves: those along which cells are shortest, as long as there is more than one.
+    """List the axes that each level halves: those along which cells are shortest, and more than one.
 
-    A channel of a spectral cube is a hundred times as deep as a pixel is wide: it is left alone until
-    the pixels have become as large.
+    A channel of a spectral cube is a hundred times as deep as a pixel is wide. It is not halved until the pixels have
+    become as large.
 
     Parameters
     ----------
     cells
-        Cells along each axis.
+        Number of cells along each axis.
     cell_size
-        Lengths of the cells; if one is zero, which is no length, all count as equal.
+        Their length; if one is zero, which is no length, all are taken as equal.
     depth
         Number of levels; by default as many as the cells allow, at most 8.
 
     Raises
     ------
     ValueError
-        If the cells allow fewer levels; says what would be right.
+        If the cells allow fewer levels; the message says what would be right.
     """
     left = list(cells)
     size = list(cell_size) if all(cell_size) else [1.0] * len(cells)
-    found: list[tuple[int, ...]] = []
-    while len(found) < (DEEPEST if depth is None else depth):
+    strides: list[tuple[int, ...]] = []
+    while len(strides) < (DEEPEST if depth is None else depth):
         shortest = min((s for s, n in zip(size, left, strict=True) if n > 1), default=None)
         if shortest is None:
             break
         stride = tuple(2 if n > 1 and s <= ALIKE * shortest else 1 for s, n in zip(size, left, strict=True))
         if any(n % s for n, s in zip(left, stride, strict=True)):
             break
-        found.append(stride)
+        strides.append(stride)
         left = [n // s for n, s in zip(left, stride, strict=True)]
         size = [c * s for c, s in zip(size, stride, strict=True)]
-    if not found or (depth is not None and len(found) < depth):
+    if not strides or (depth is not None and len(strides) < depth):
         raise ValueError(
-            f"{' x '.join(map(str, cells))} cells can be halved {len(found)} times"
+            f"{' x '.join(map(str, cells))} cells can be halved {len(strides)} times"
             + (f", not {depth}" if depth is not None else "")
             + ": a network of n levels needs sides that are divisible by 2^n"
         )
-    return tuple(found)
+    return tuple(strides)
 
 
 def refuse_indivisible(cells: tuple[int, ...], strides: Strides) -> None:
@@ -205,7 +205,7 @@ def refuse_indivisible(cells: tuple[int, ...], strides: Strides) -> None:
 
 
 def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Set a share of the values to zero and raise the others, so that the mean stays."""
+    """Set a random share of the values to zero and scale the others, so that the mean stays."""
     kept = torch.rand(x.shape, generator=generator, device=generator.device) >= share
     return x * kept.to(x) / (1 - share)
 
@@ -220,12 +220,12 @@ def to_channels_last(module: nn.Module, dimension: int) -> torch.memory_format:
 
 
 def _repeated(x: Tensor, times: int) -> Tensor:
-    """(B, ...) to (times * B, ...), in the same layout."""
+    """Repeat (B, ...) to (times * B, ...), in the same layout."""
     return torch.cat([x] * times) if times > 1 else x
 
 
 def _begin_with_input(layer: Any, first: int) -> None:
-    """Let a convolution give its input as it is, output i the input `first` + i modulo their number."""
+    """Start a convolution as a copy: output i is the input `first` + i modulo their number."""
     nn.init.zeros_(layer.bias)
     nn.init.zeros_(layer.weight)
     outputs, inputs, *kernel = layer.weight.shape

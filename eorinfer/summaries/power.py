@@ -11,7 +11,7 @@ from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.modes import BinnedSpectrum, mode_components
 from simulators import Observable
 
-#: The default edges stand clear of the first and last modes by this fraction, against rounding.
+#: Distance of the default edges from the first and last modes, as a fraction of k, against rounding.
 _NUDGE = 1e-6
 
 
@@ -24,15 +24,14 @@ class PowerSpectrum(BinnedSpectrum):
     Parameters
     ----------
     cells
-        Cells along each axis, in two or three dimensions.
+        Number of cells along each axis, in two or three dimensions.
     box_length
         Comoving Mpc along each axis.
     edges
         Rising bin edges in 1/Mpc; a bin is edges[i] <= k < edges[i + 1].
     n_bins
-        Number of logarithmic bins if `edges` is not given (default 10), from the fundamental
-        mode of the longest axis to the corner of Fourier space; a bin without modes is merged
-        into the one above it.
+        Number of logarithmic bins where `edges` is not given (default 10), from the fundamental mode of the longest
+        axis to the corner of Fourier space. A bin without modes is merged into the one above it.
 
     Attributes
     ----------
@@ -73,13 +72,13 @@ class PowerSpectrum(BinnedSpectrum):
 class CylindricalPowerSpectrum(BinnedSpectrum):
     """Power spectrum P(k_perp, k_par) of periodic cubes, averaged in rings around the line of sight.
 
-    The line of sight is the last axis. P(k) is that of `PowerSpectrum`, with the same two ways to ask for it: one
-    batch, or `pair` for two of them.
+    The line of sight is the last axis. P(k) is that of `PowerSpectrum`: call the module for one batch, or `pair` for
+    two of them.
 
     Parameters
     ----------
     cells
-        Cells along each of three axes.
+        Number of cells along each of three axes.
     box_length
         Comoving Mpc along each axis.
     across, along
@@ -125,7 +124,7 @@ def default_edges(
     k_max: float | None = None,
     k_min: float | None = None,
 ) -> NDArray[np.float64]:
-    """Logarithmic bin edges in 1/Mpc that leave no bin without modes.
+    """Compute logarithmic bin edges in 1/Mpc that leave no bin without modes.
 
     They run from `k_min`, by default the fundamental mode of the longest axis, to `k_max`, by
     default to the corner of Fourier space, so that no mode is left out; there may be fewer than
@@ -144,7 +143,7 @@ def default_edges(
 
 
 def dimensionless(k: Tensor, power: Tensor, dimension: int) -> Tensor:
-    """Variance per logarithmic k: k^3 P / (2 pi^2) in 3D, k^2 P / (2 pi) in 2D.
+    """Compute the variance per logarithmic k: k^3 P / (2 pi^2) in 3D, k^2 P / (2 pi) in 2D.
 
     Parameters
     ----------
@@ -170,6 +169,7 @@ def _wavenumbers(cells: tuple[int, ...], box_length: tuple[float, ...]) -> NDArr
 
 
 def _rising(edges: Sequence[float]) -> NDArray[np.float64]:
+    """Return bin edges as an array, or raise ValueError unless there are two or more and they rise."""
     limits = np.array(edges, dtype=np.float64)
     if limits.ndim != 1 or len(limits) < 2 or np.any(np.diff(limits) <= 0):
         raise ValueError(f"bin edges must rise: got {limits}")

@@ -1,4 +1,4 @@
-"""Copies of images that have their power spectrum and nothing beyond it."""
+"""Make copies of images that share their power spectrum and nothing beyond it."""
 
 import math
 
@@ -11,9 +11,9 @@ from simulators.fourier import frequencies
 
 
 def phase_randomised(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (B, C, *cells) with the power of every mode kept, and its phase turned by a random angle.
+    """Turn the phase of every mode of images (B, C, *cells) by a random angle, and keep its power.
 
-    The same angle for all channels, so that their cross spectra are kept, too; the mean stays as it is.
+    The angle is the same for all channels, so that their cross spectra are kept too. The mean is unchanged.
     """
     modes = _fourier(images)
     white = _fourier(white_noise(images[:, :1], generator))
@@ -23,16 +23,16 @@ def phase_randomised(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def gaussian_copies(images: Tensor, wavenumber: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian images with the auto and cross spectra of each of the images (B, C, *cells), averaged over shells of k.
+    """Draw Gaussian images with the auto and cross spectra of each image, averaged over shells of k.
 
     Parameters
     ----------
     images
-        Images to copy; their means stay as they are.
+        (B, C, *cells) images; their means are kept.
     wavenumber
-        (*half) shell of each mode of a real FFT, whole numbers from 0; the zero mode alone in shell 0.
+        (*half plane) shell of each mode of a real FFT, numbered from 0; shell 0 holds the zero mode alone.
     generator
-        Generator of the new modes.
+        Source of the new modes.
     """
     b, c = images.shape[:2]
     grid = _fourier(images)
@@ -43,7 +43,7 @@ def gaussian_copies(images: Tensor, wavenumber: Tensor, generator: torch.Generat
     sums = products.new_zeros(n, b, c, c).index_add_(0, shell, products)
     count = torch.bincount(shell, minlength=n).clamp_min(1).view(-1, 1, 1, 1)
     spectra = sums / count
-    # A root that exists without power, too, and for shells of fewer modes than channels.
+    # Unlike Cholesky's, this root exists without power too, and for shells with fewer modes than channels.
     values, vectors = torch.linalg.eigh(spectra)
     factor = vectors * values.clamp_min(0).sqrt()[..., None, :]
     white = _fourier(white_noise(images, generator)).flatten(2) / math.sqrt(math.prod(images.shape[2:]))
@@ -53,13 +53,13 @@ def gaussian_copies(images: Tensor, wavenumber: Tensor, generator: torch.Generat
 
 
 def shells(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
-    """Shell of each mode of a real FFT (*half), one fundamental wide: see `gaussian_copies`."""
+    """Number the shells of a real FFT's modes (*half plane), each as wide as the lowest k: see `gaussian_copies`."""
     axes = [torch.from_numpy(frequency) for frequency in frequencies(cells, cell_size, dtype=np.float32)]
     k = sum((axis.square() for axis in torch.meshgrid(*axes, indexing="ij")), torch.zeros(())).sqrt()
     fundamental = 1 / max(n * d for n, d in zip(cells, cell_size, strict=True))
     shell = torch.round(k / fundamental).long().clamp_min(1)
     shell.flatten()[0] = 0
-    # A box that is no cube may leave shells without modes: number those that there are.
+    # A box that is no cube may leave shells without modes: the others are numbered anew.
     return torch.unique(shell, return_inverse=True)[1]
 
 

@@ -1,4 +1,4 @@
-"""Contract of a survey on torch: clean cubes and a generator in, observed cubes out."""
+"""Base of the surveys on torch: clean cubes and a generator in, observed cubes out."""
 
 from abc import ABC, abstractmethod
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Survey(nn.Module, ABC):
-    """Observes clean cubes with a telescope.
+    """Module that observes clean cubes as a telescope does.
 
     Implementations take all their randomness from the generator that they are given, so that
     one seed always gives one noise realisation.
@@ -32,7 +32,7 @@ class Survey(nn.Module, ABC):
 
 
 class Identity(Survey):
-    """The clean cube itself is observed."""
+    """Observe the clean cube itself, without noise."""
 
     def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Return `clean`, with shape (B, C, *cells), and leave the generator alone."""

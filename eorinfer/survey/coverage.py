@@ -1,4 +1,4 @@
-"""Rotation synthesis: how long the baselines of SKA-Low spend in each uv cell. Loads no torch."""
+"""Rotation synthesis: time that the baselines of SKA-Low spend in each uv cell. Loads no torch."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -14,7 +14,7 @@ SIDEREAL_DAY = 86164.0905  # s, one turn of the Earth
 
 
 def uv_time(settings: SkaLow, n_cells: int, box_length: float, redshift: float) -> NDArray[np.float64]:
-    """Time that baselines spend in each uv cell of a box.
+    """Compute the time that baselines spend in each uv cell of a box.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def uv_time(settings: SkaLow, n_cells: int, box_length: float, redshift: float) 
 def uv_times(
     settings: SkaLow, n_cells: int, box_lengths: Sequence[float], redshifts: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Time that baselines spend in each uv cell of many slices, (len(redshifts), N, N) as `uv_time` gives it.
+    """Compute the time in each uv cell of many slices, (len(redshifts), N, N) as `uv_time` gives it.
 
     In metres of baseline the tracks are the same at every frequency; only the cells of a slice grow with
     its wavelength and shrink with its angle. So the tracks are gridded once, finely, and each slice's
@@ -69,26 +69,26 @@ def uv_times(
         coarse = cell * (np.arange(2 * half + 2) - half - 0.5)
         shares = np.clip(np.minimum(coarse[1:, None], fine[1:]) - np.maximum(coarse[:-1, None], fine[:-1]), 0, None)
         shared = (shares / pitch) @ counts @ (shares / pitch).T
-        # Less than half a sample is no baseline: `uv_time` has one sample or none.
+        # Less than half a sample counts as no baseline: in `uv_time` a cell has whole samples.
         times[i] = _time(settings, n_cells, cell, np.where(shared < 0.5, 0.0, shared), n_steps)
     return times
 
 
 def _cell(box_length: float, redshift: float) -> float:
-    """Side of a uv cell in metres of baseline."""
+    """Compute the side of a uv cell in metres of baseline."""
     return wavelength(redshift) / (box_length / comoving_distance(redshift))
 
 
 def _time(
     settings: SkaLow, n_cells: int, cell: float, counts: NDArray[np.float64] | NDArray[np.int64], n_steps: int
 ) -> NDArray[np.float64]:
-    """Seconds in each mode, from the samples in cells -N // 2..N // 2 of `cell` m."""
+    """Compute the seconds (N, N) in each mode from the samples in cells -N // 2..N // 2 of `cell` m."""
     index = np.arange(-(n_cells // 2), n_cells // 2 + 1) % n_cells
     folded = np.zeros((n_cells, n_cells))
     np.add.at(folded, np.ix_(index, index), counts + counts[::-1, ::-1])
     u, v = frequencies((n_cells, n_cells), (1 / n_cells, 1 / n_cells), half=False)
     baseline = cell * np.hypot(u[:, None], v)
-    # The cuts act on whole cells, so that they take no time from a mode that they leave.
+    # The cuts act on whole cells: a mode that is kept keeps all of its time.
     kept = (baseline > 0) & (baseline >= settings.min_baseline) & (baseline <= settings.max_baseline)
     return np.where(kept, folded * (3600 * settings.hours / n_steps), 0.0)
 
@@ -125,7 +125,7 @@ def _grid_tracks(settings: SkaLow, half: int, cell: float) -> tuple[NDArray[np.i
 def _closest_approach(
     baselines: NDArray[np.float64], hour_angle: NDArray[np.float64], declination: float
 ) -> NDArray[np.float64]:
-    """Lower bound on each baseline's projected length along the track, in the unit of `baselines`."""
+    """Compute a lower bound on each baseline's projected length along the track, in the unit of `baselines`."""
     length = np.linalg.norm(baselines, axis=1)
     angles, step = np.linspace(hour_angle[0], hour_angle[-1], 25, retstep=True)
     x, y, z = baselines.T[:, :, None]
@@ -137,7 +137,7 @@ def _closest_approach(
 
 @cache
 def _baselines(layout: str) -> NDArray[np.float64]:
-    """All pairs of stations once, (n_pairs, 3) in m: X to the meridian, Y East, Z to the pole."""
+    """List the vectors between all pairs of stations, (n_pairs, 3) in m: X to the meridian, Y East, Z to the pole."""
     with np.errstate():  # importing tools21cm switches numpy's floating-point warnings off for everyone
         from tools21cm import get_SKA_Low_layout
     stations = get_SKA_Low_layout(layout, unit="xyz", verbose=False).to_value("m")

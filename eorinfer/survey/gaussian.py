@@ -1,4 +1,4 @@
-"""White Gaussian noise: the survey for which answers are known exactly."""
+"""White Gaussian noise: the survey for which exact posteriors are known."""
 
 import torch
 from torch import Tensor

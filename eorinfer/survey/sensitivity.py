@@ -1,4 +1,4 @@
-"""SPHEREx's noise by wavelength, and which of its channels a cube is made of. Loads no torch."""
+"""Noise of SPHEREx by wavelength, and the channels that a cube is made of. Loads no torch."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,9 +14,9 @@ from eorinfer.settings.survey import SphereX
 if TYPE_CHECKING:
     from simulators.base import Observable
 
-#: Side of the pixel that the table is for, arcmin.
+#: Side of the pixel for which the table gives the noise, arcmin.
 PIXEL = 6.2 / 60
-#: Whole number of channels to which the offset of two cubes has to come.
+#: Largest distance of the offset of two cubes from a whole number, in channels.
 NEAR = 0.05
 
 
@@ -27,7 +27,7 @@ class Channels:
     Attributes
     ----------
     wavelengths
-        (M,) micrometres, rising.
+        (M,) wavelengths in micrometres, rising.
     slices
         Number of slices of each cube; 0 for maps, which have one channel each.
     offset
@@ -40,15 +40,15 @@ class Channels:
 
 
 def noise_level(settings: SphereX, wavelength: float) -> float:
-    """In-band noise of a pixel of 6.2 arcsec at `wavelength` in micrometres, one sigma in nW/m^2/sr.
+    """Compute the in-band noise of a pixel of 6.2 arcsec at `wavelength` in micrometres: one sigma in nW/m^2/sr.
 
-    The table has nu I_nu; in the band of a channel it is that over R. It is interpolated between channels
-    of the same R, and channels of the table's own width are meant.
+    The table gives nu I_nu, of which a channel holds the fraction 1 / R. It is interpolated between channels of the
+    same R, and valid for channels of the table's own width.
 
     Raises
     ------
     ValueError
-        If the table does not reach there.
+        If the table does not reach that wavelength.
     """
     table = _table(settings.table)
     if not table[0, 0] <= wavelength <= table[-1, 0]:
@@ -60,7 +60,7 @@ def noise_level(settings: SphereX, wavelength: float) -> float:
 
 
 def instrument_channels(observable: "Observable") -> Channels:
-    """The channels that an observable of ``lim-mock`` or one like it is made of.
+    """Find the channels of the instrument behind an observable like those of ``lim-mock``.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def instrument_channels(observable: "Observable") -> Channels:
 
 
 def _table(path: str | None) -> NDArray[np.float64]:
-    """Wavelength, all-sky and deep noise and R, (n, 4)."""
+    """Read the table (n, 4): wavelength, all-sky noise, deep noise and R."""
     source = Path(path) if path else files("eorinfer.survey") / "spherex_v28.txt"
     try:
         table = np.loadtxt(source.read_text().splitlines(), ndmin=2)

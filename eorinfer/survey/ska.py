@@ -1,11 +1,10 @@
 """SKA-Low: thermal noise in the uv plane, the foreground wedge, and the observed cube.
 
-A cube is seen as flat sky: a coeval cube at one redshift a channel, a light-cone at a redshift of its
-own in each slice. The noise of a uv cell is set by the
-time that baselines spend in it (Thompson, Moran & Swenson 2017, doi:10.1007/978-3-319-44431-4,
-sections 4.1 and 6.2); cells that no baseline crosses hold neither signal nor noise. Natural
-weighting without a taper: weights on signal and noise alike leave the signal to noise of each
-mode as it is, and a weight on one of them alone would invent or destroy information.
+The sky is flat: each channel of a coeval cube, and each slice of a light-cone, is at one redshift. The time that
+baselines spend in a uv cell sets its noise (Thompson, Moran & Swenson 2017, doi:10.1007/978-3-319-44431-4, sections
+4.1 and 6.2). Cells that no baseline crosses hold neither signal nor noise. Weighting is natural, without a taper:
+weights on signal and noise alike do not change the signal to noise of a mode, and a weight on one of them alone would
+invent or destroy information.
 """
 
 from dataclasses import dataclass
@@ -35,9 +34,9 @@ class Slices:
     redshifts
         Redshift of each slice.
     sides
-        Comoving Mpc that a transverse side is long at each.
+        Transverse side of each slice in comoving Mpc.
     depths
-        Comoving Mpc of each along the line of sight.
+        Depth of each slice along the line of sight in comoving Mpc.
     """
 
     redshifts: tuple[float, ...]
@@ -67,8 +66,7 @@ class SkaLowSurvey(Survey):
         Buffer (C, N, N // 2 + 1, 1), for a light-cone (1, N, N // 2 + 1, Nz): 1 where a mode is
         measured, else 0; the rfft half-plane over the two transverse axes.
     noise
-        Buffer like `mask`, in mK: what white noise of unit variance per cell is multiplied by
-        in Fourier space.
+        Buffer like `mask`, in mK: factor on the Fourier modes of white noise of unit variance per cell.
     window
         Buffer (C, N, N // 2 + 1, Nz), the last axis Fourier transformed too: 0 inside the
         foreground wedge, else 1. None where foregrounds are left alone.
@@ -108,7 +106,7 @@ class SkaLowSurvey(Survey):
         self.register_buffer("noise", half)
         window = None
         if settings.wedge:
-            # One Fourier transform along a light-cone knows one slope: the steepest leaves no foregrounds.
+            # A Fourier transform along a light-cone allows one slope only: the steepest leaves no foregrounds.
             each = redshifts if slices is None else (max(redshifts),)
             outside = np.stack([outside_wedge(settings, cells, cell_size, z) for z in each])
             window = torch.from_numpy(outside).float()
@@ -131,7 +129,7 @@ class SkaLowSurvey(Survey):
 
 
 def mode_noise(settings: SkaLow, n_cells: int, box_length: float, depth: float, redshift: float) -> NDArray[np.float64]:
-    """Thermal noise of each transverse Fourier mode of one frequency slice.
+    """Compute the thermal noise of each transverse Fourier mode of one frequency slice.
 
     Parameters
     ----------
@@ -154,7 +152,7 @@ def mode_noise(settings: SkaLow, n_cells: int, box_length: float, depth: float, 
 
 
 def slice_noise(settings: SkaLow, n_cells: int, slices: Slices) -> NDArray[np.float64]:
-    """Thermal noise of each transverse Fourier mode of every slice of a light-cone.
+    """Compute the thermal noise of each transverse Fourier mode of every slice of a light-cone.
 
     Returns
     -------
@@ -169,7 +167,7 @@ def slice_noise(settings: SkaLow, n_cells: int, slices: Slices) -> NDArray[np.fl
 def _noise(
     settings: SkaLow, time: NDArray[np.float64], box_length: float, depth: float, redshift: float
 ) -> NDArray[np.float64]:
-    """Standard deviation in mK of each mode, from the seconds (N, N) that baselines spend in it."""
+    """Compute the standard deviation (N, N) in mK of each mode from the seconds (N, N) that baselines spend in it."""
     bandwidth = 1e6 * channel_width(depth, redshift)  # Hz
     # A visibility of one polarisation has <|n|^2> = SEFD^2 / (bandwidth time), half of it in the
     # real part; independent polarisations and samples average down.

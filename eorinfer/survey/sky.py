@@ -1,4 +1,4 @@
-"""From redshift to what a radio telescope sees: wavelength, bandwidth, system noise and the foreground wedge.
+"""Wavelength, bandwidth, system noise and foreground wedge of a radio telescope at a redshift.
 
 Distances are those of astropy's Planck18 (arXiv:1807.06209). Loads no torch.
 """
@@ -14,7 +14,7 @@ from simulators.fourier import frequencies
 LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
 
 #: SEFD of one station and polarisation: SKA-TEL-SKO-0000818 revision 2 (the table that tools21cm
-#: ships), which goes on to 350 MHz. 21cm redshifts 27.4 down to 4.7.
+#: ships), which continues to 350 MHz. These frequencies are 21cm redshifts 27.4 to 4.7.
 SKAO_SEFD: SefdTable = (
     (50.0, 27071.5),
     (60.0, 10828.6),
@@ -41,23 +41,23 @@ SKAO_SEFD: SefdTable = (
 
 
 def comoving_distance(redshift: float) -> float:
-    """Comoving distance in Mpc, transverse as along the line of sight: the Universe is flat."""
+    """Compute the comoving distance in Mpc, transverse and along the line of sight: the Universe is flat."""
     return float(Planck18.comoving_distance(redshift).value)
 
 
 def wavelength(redshift: float) -> float:
-    """Observed wavelength of the 21cm line in m."""
+    """Compute the observed wavelength of the 21cm line in m."""
     return speed_of_light * (1 + redshift) / (1e6 * LINE_FREQUENCY)
 
 
 def channel_width(depth: float, redshift: float) -> float:
-    """Bandwidth in MHz of a cell `depth` comoving Mpc deep."""
+    """Compute the bandwidth in MHz of a cell `depth` comoving Mpc deep."""
     hubble = Planck18.H(redshift).to_value("km / (s Mpc)")
     return LINE_FREQUENCY * hubble * depth / (1e-3 * speed_of_light * (1 + redshift) ** 2)
 
 
 def system_flux(settings: SkaLow, redshift: float) -> float:
-    """SEFD in Jy of one station and polarisation at the redshifted 21cm line.
+    """Look up the SEFD in Jy of one station and polarisation at the redshifted 21cm line.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def system_flux(settings: SkaLow, redshift: float) -> float:
 
 
 def wedge_slope(redshift: float, angle: float) -> float:
-    """k_par over k_perp at the edge of the foreground wedge.
+    """Compute k_par over k_perp at the edge of the foreground wedge.
 
     A source at `angle` from the pointing has the geometric delay b sin(angle) / c on a baseline b, which
     is k_par = sin(angle) D(z) H(z) / (c (1 + z)) k_perp (Liu, Parsons & Trott 2014, arXiv:1404.2596).
@@ -87,7 +87,7 @@ def wedge_slope(redshift: float, angle: float) -> float:
     redshift
         Redshift of the 21cm signal.
     angle
-        Angle from the field's centre, degrees; 90 is the horizon.
+        Angle from the pointing in degrees; 90 is the horizon.
     """
     hubble = Planck18.H(redshift).to_value("km / (s Mpc)")
     slope = comoving_distance(redshift) * hubble / (1e-3 * speed_of_light * (1 + redshift))
@@ -95,14 +95,14 @@ def wedge_slope(redshift: float, angle: float) -> float:
 
 
 def baseline_length(k: float, redshift: float) -> float:
-    """Metres of the baseline that measures a transverse wavenumber k in 1/Mpc."""
+    """Compute the length in m of the baseline that measures a transverse wavenumber k in 1/Mpc."""
     return k * comoving_distance(redshift) * wavelength(redshift) / (2 * np.pi)
 
 
 def wavenumbers(
     cells: tuple[int, int, int], cell_size: tuple[float, float, float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Transverse k (N, N // 2 + 1) on the rfft half-plane and line-of-sight |k| (Nz,) of the full fft, in 1/Mpc."""
+    """Compute transverse k (N, N // 2 + 1) of a real FFT and line-of-sight |k| (Nz,) of a full FFT, in 1/Mpc."""
     x, y = (2 * np.pi * frequency for frequency in frequencies(cells[:2], cell_size[:2]))
     (z,) = frequencies(cells[2:], cell_size[2:], half=False)
     return np.hypot(x[:, None], y), 2 * np.pi * np.abs(z)
@@ -111,7 +111,7 @@ def wavenumbers(
 def outside_wedge(
     settings: SkaLow, cells: tuple[int, int, int], cell_size: tuple[float, float, float], redshift: float
 ) -> NDArray[np.bool_]:
-    """Mark modes without foregrounds: |k_par| above the wedge's edge and the buffer beyond it.
+    """Mark the modes without foregrounds: |k_par| above the wedge's edge and the buffer beyond it.
 
     Returns
     -------

@@ -18,17 +18,19 @@ from simulators.fourier import frequencies
 class SphereXSurvey(Survey):
     """Observe the sum of the lines in nW/m^2/sr.
 
-    The sky is seen through the beam; each channel adds white noise; both are smoothed where that is
-    asked for; masked pixels are zero. Channels that two cubes share have the same noise and mask.
+    The sky is smoothed by the beam, and each channel adds white noise. With `smoothing` both are smoothed further.
+    Masked pixels are zero. Channels that two cubes share have the same noise and mask.
 
     Parameters
     ----------
     settings
-        Settings of the survey.
+        Beam, noise table, smoothing and masks.
     pixel
         Side of a pixel, arcmin.
+    pixels
+        Number of pixels along each side of the map.
     channels
-        Wavelengths, and which slices of a cube they are.
+        Wavelengths of the instrument's channels, and the slices of a cube that they are.
     """
 
     _sigma: Tensor
@@ -48,7 +50,7 @@ class SphereXSurvey(Survey):
             "_smoothing", _gaussian(settings.smoothing, pixel, (2 * pixels[0], 2 * pixels[1])), persistent=False
         )
         self._smooth = settings.smoothing > 0
-        # Per pixel: how likely a star is in it, and whether it is dead.
+        # Probability that a star is in a pixel, and that a pixel is dead.
         self._stars = 1 - math.exp(-settings.stars * (pixel / 60) ** 2)
         self._dead = settings.dead_pixels
         reach = int(settings.star_radius / pixel)
@@ -58,7 +60,7 @@ class SphereXSurvey(Survey):
 
     @property
     def sigma(self) -> NDArray[np.float64]:
-        """Noise of a pixel in each channel of the instrument (M,), before smoothing."""
+        """Return the noise of a pixel in each channel of the instrument (M,) in nW/m^2/sr, before smoothing."""
         return self._sigma.double().cpu().numpy()
 
     def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
@@ -75,7 +77,7 @@ class SphereXSurvey(Survey):
         return observed if self._slices else observed[..., 0]
 
     def _windows(self, instrument: Tensor) -> Tensor:
-        """Channels of the instrument (B, nx, ny, M) as the cubes have them, (B, C, nx, ny, slices)."""
+        """Sort channels of the instrument (B, nx, ny, M) into cubes (B, C, nx, ny, slices)."""
         if not self._slices:
             return instrument.movedim(-1, 1)[..., None]
         if not self._offset:
@@ -83,7 +85,7 @@ class SphereXSurvey(Survey):
         return torch.stack([instrument[..., self._offset :], instrument[..., : self._slices]], dim=1)
 
     def _good(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """1 where a pixel is used and 0 where it is not, (B, nx, ny, M)."""
+        """Draw the mask (B, nx, ny, M): 1 where a pixel is used, else 0."""
         good = torch.ones_like(like)
         if self._stars:
             stars = torch.rand(like.shape[:3], generator=generator, device=generator.device).to(like.device)
@@ -97,7 +99,7 @@ class SphereXSurvey(Survey):
 
 
 def _gaussian(fwhm: float, pixel: float, pixels: tuple[int, int]) -> Tensor:
-    """Transfer function (nx, ny // 2 + 1, 1) of a Gaussian of this FWHM in arcmin."""
+    """Compute the transfer function (nx, ny // 2 + 1, 1) of a Gaussian with a FWHM in arcmin."""
     x, y = frequencies(pixels, (pixel, pixel))
     k2 = x[:, None] ** 2 + y**2
     sigma = fwhm / math.sqrt(8 * math.log(2))
@@ -105,9 +107,9 @@ def _gaussian(fwhm: float, pixel: float, pixels: tuple[int, int]) -> Tensor:
 
 
 def _filtered(cubes: Tensor, transfer: Tensor) -> Tensor:
-    """Cubes (B, C, nx, ny, slices) through a transfer function of the map; the edges are mirrored."""
+    """Filter the maps of cubes (B, C, nx, ny, slices) by a transfer function; the edges are mirrored."""
     nx, ny = cubes.shape[2:4]
-    # Mirrored to twice the size the map is periodic, and a kernel does not carry one edge to the other.
+    # Mirrored to twice its size a map is periodic, and the kernel does not carry one edge to the other.
     wide = torch.cat([cubes, cubes.flip(2)], dim=2)
     wide = torch.cat([wide, wide.flip(3)], dim=3)
     modes = torch.fft.rfftn(wide, dim=(2, 3)) * transfer.to(wide)

@@ -8,22 +8,21 @@ from torch import Tensor
 
 from simulators import Symmetry
 
-#: Cubes of more cells are moved one by one: what that costs is then little beside the cells themselves.
+#: Number of cells above which cubes are moved one by one, whose overhead is then small.
 SMALL = 2**14
 
 
 def augment(clean: Tensor, symmetry: Symmetry, generator: torch.Generator) -> Tensor:
     """Transform each cube by a random element of its model's symmetry group.
 
-    To be applied before the survey: an interferometer's coverage and the removal
-    of channel means are not symmetric.
+    Apply it before the survey: an interferometer's coverage and the removal of channel means are not symmetric.
 
     Parameters
     ----------
     clean
         (B, C, *cells); all channels of a cube get the same transformation.
     symmetry
-        Changes that the model allows.
+        Symmetry of the model behind the cubes.
     generator
         Source of randomness.
 
@@ -38,7 +37,7 @@ def augment(clean: Tensor, symmetry: Symmetry, generator: torch.Generator) -> Te
 
 @dataclass(frozen=True)
 class Moves:
-    """One element of the group for each of B cubes of d axes: first the swaps, then the flips, then the rolls.
+    """Element of the symmetry group for each of B cubes of d axes: swaps, then flips, then rolls.
 
     Attributes
     ----------
@@ -56,7 +55,7 @@ class Moves:
 
     @classmethod
     def draw(cls, n: int, cells: tuple[int, ...], symmetry: Symmetry, generator: torch.Generator) -> "Moves":
-        """Uniform draws from the group, for n cubes, on the generator's device."""
+        """Draw uniformly from the group, for n cubes, on the generator's device."""
         dimension, device = len(cells), generator.device
         movable = {"all": dimension, "transverse": dimension - 1, "none": 0}[symmetry.rotations]
         rolls = [
@@ -72,13 +71,13 @@ class Moves:
         return cls(order, flips, torch.stack(rolls, dim=1))
 
     def together(self, clean: Tensor) -> Tensor:
-        """Move cubes (B, C, *cells) all at once, by the place that each cell comes from."""
+        """Move cubes (B, C, *cells) all at once, by an index of the cell that each value comes from."""
         order, flips, rolls = (t.to(clean.device) for t in (self.order, self.flips, self.rolls))
         cells = clean.shape[2:]
         strides = torch.tensor([math.prod(cells[a + 1 :]) for a in range(len(cells))], device=clean.device)[order]
         source = torch.zeros((len(clean), *(1,) * len(cells)), dtype=torch.int64, device=clean.device)
         for axis, n in enumerate(cells):
-            # Axes that are swapped are of the same length.
+            # Axes that are swapped have the same length.
             i = (torch.arange(n, device=clean.device) - rolls[:, axis, None]) % n
             i = torch.where(flips[:, axis, None] == 1, n - 1 - i, i) * strides[:, axis, None]
             source = source + i.view(len(clean), *(n if a == axis else 1 for a in range(len(cells))))
