@@ -1,4 +1,4 @@
-"""Contract of a simulator: its parameters, its observables, and the call that runs it."""
+"""The contract of a simulator: its parameters, its observables, and the call that runs it."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ SEED_LIMIT = 2**32
 
 
 class SimulationError(Exception):
-    """The model cannot be computed at this theta; the message says why."""
+    """Raised where the model cannot be computed at a theta; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Observable:
     channels
         Coordinate of each channel: redshifts for ``axes[0] == "redshift"``.
     symmetry
-        Changes of the cube that leave its distribution as it is.
+        Changes of the cube that leave its distribution unchanged.
     coordinates
-        Coordinate of each cell along the last axis, where `cell_size` is not enough: the
-        redshifts of a light-cone's slices (last axis ``z``), MHz (``frequency``), redshifts
-        (``redshift``) or magnitudes (``magnitude``). Empty for a box at one redshift.
+        Coordinate of each cell along the last axis, where its name and `cell_size` are not enough: redshifts of a
+        light-cone's slices (last axis ``z``), MHz (``frequency``), redshifts (``redshift``) or magnitudes
+        (``magnitude``). Empty for a box at one redshift.
     field_of_view
         Side of an angular light-cone in degrees; 0 where the transverse axes are comoving.
     """
@@ -87,17 +87,17 @@ class Observable:
 
     @property
     def cells(self) -> tuple[int, ...]:
-        """Shape without the channel axis."""
+        """Return the shape without the channel axis."""
         return self.shape[1:]
 
     @property
     def box_length(self) -> tuple[float, ...]:
-        """Side lengths in comoving Mpc."""
+        """Return the side lengths in comoving Mpc."""
         return tuple(n * size for n, size in zip(self.cells, self.cell_size, strict=True))
 
     @property
     def nbytes(self) -> int:
-        """Size of one array on disk."""
+        """Return the size of one array on disk in bytes."""
         return 4 * int(np.prod(self.shape))
 
 
@@ -121,7 +121,7 @@ class Symmetry:
 
 @runtime_checkable
 class Simulator(Protocol):
-    """theta and a seed in, clean arrays out. Deterministic in both."""
+    """Forward model: theta and a seed in, clean arrays out, deterministic in both."""
 
     @property
     def kind(self) -> str:
@@ -156,10 +156,10 @@ class Simulator(Protocol):
         """Raise `SimulationError` where `simulate` would refuse theta (P,) without running."""
 
     def settings(self) -> dict[str, Any]:
-        """Everything that `simulators.build` needs to make this object again."""
+        """Return everything that `simulators.build` needs to make this object again."""
 
     def fingerprint(self) -> str:
-        """Hash of all settings and of the simulator's version."""
+        """Hash all settings and the simulator's version."""
 
 
 class SimulatorSettings(BaseModel):
@@ -205,28 +205,28 @@ class SimulatorSettings(BaseModel):
         check_theta(self.parameters, theta)
 
     def settings(self) -> dict[str, Any]:
-        """JSON-ready settings, defaults filled in."""
+        """Return the settings ready for JSON, defaults filled in."""
         return self.model_dump(mode="json", by_alias=True)
 
     def fingerprint(self) -> str:
-        """Hash of the class, its version and all settings."""
+        """Hash the class, its version and all settings."""
         return fingerprint_of({"class": type(self).__name__, "version": self.version, **self.settings()})
 
 
 def fingerprint_of(content: dict[str, Any]) -> str:
-    """Short hash of JSON-ready content, independent of key order."""
+    """Hash JSON-ready content, independent of key order; the hash is 16 characters long."""
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def derived_seed(*entropy: int) -> int:
-    """A seed below 2**32 that depends on every one of `entropy` and on how many they are."""
+    """Derive a seed below 2**32 that depends on every number of `entropy` and on their count."""
     # SeedSequence pads with zeros: without the length (s,) and (s, 0) would be the same.
     return int(np.random.SeedSequence((len(entropy), *entropy)).generate_state(1, np.uint32)[0])
 
 
 def check_theta(parameters: tuple[Parameter, ...], theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return theta as float64 (P,) or say what is wrong with it.
+    """Return theta as float64 (P,), or raise if it cannot be simulated.
 
     Raises
     ------

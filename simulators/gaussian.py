@@ -15,14 +15,14 @@ class GaussianField(SimulatorSettings):
     delta_k = (1/N) sum f(x) exp(-ikx); the zero mode is 0. The parameters are
     ``log_amplitude`` (ln A) and ``slope``.
 
-    A subclass may override `simulate` alone: that is enough for a simulator of one's own.
+    A subclass that overrides `simulate` alone is a simulator of its own.
 
     Parameters
     ----------
     dimension
-        2 or 3.
+        Number of axes, 2 or 3.
     cells
-        Cells along each side.
+        Number of cells along each side.
     box_length
         Side in comoving Mpc.
     pivot
@@ -37,7 +37,7 @@ class GaussianField(SimulatorSettings):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The logarithm of A, and the slope."""
+        """Describe ln A and the slope."""
         return (
             Parameter("log_amplitude", r"\ln A", -3.0, 4.0, 0.0, description="log of the power at the pivot"),
             Parameter("slope", "n", -4.0, 1.0, -2.0, description="logarithmic slope of the power spectrum"),
@@ -45,7 +45,7 @@ class GaussianField(SimulatorSettings):
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """``field``, one channel."""
+        """Describe ``field``, of one channel."""
         d = self.dimension
         return (
             Observable(
@@ -61,11 +61,11 @@ class GaussianField(SimulatorSettings):
 
     @property
     def seconds_per_row(self) -> float:
-        """About 0.1 microseconds per cell, and half a millisecond of overhead."""
+        """Estimate the cost of one row: 0.1 microseconds a cell and half a millisecond of overhead."""
         return 5e-4 + 1e-7 * self.cells**self.dimension
 
     def power(self, theta: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
-        """P(k) for theta (2,) or (..., 2) against k (M,): shape (..., M), 0 where k is 0.
+        """Compute P(k) (..., M) at theta (..., 2) and k (M,), 0 where k is 0.
 
         Parameters
         ----------
@@ -80,12 +80,12 @@ class GaussianField(SimulatorSettings):
         return np.exp(theta[..., :1] + theta[..., 1:] * log_k) * inside
 
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
-        """One field of shape (1, *cells)."""
+        """Simulate one field of shape (1, *cells)."""
         theta = check_theta(self.parameters, theta)
         return {"field": self.gaussian(theta, seed).astype(np.float32)[None]}
 
     def gaussian(self, theta: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-        """One realisation in float64, shape (*cells), without a channel axis."""
+        """Draw one realisation (*cells) in float64, without a channel axis."""
         shape = (self.cells,) * self.dimension
         white = np.random.default_rng(seed).standard_normal(shape)
         k = wavenumbers(shape, self.box_length)
@@ -94,7 +94,7 @@ class GaussianField(SimulatorSettings):
         return np.fft.irfftn(np.fft.rfftn(white) * amplitude, s=shape, axes=range(self.dimension))
 
     def variance(self, theta: NDArray[np.float64]) -> float:
-        """Expected variance of a cell of `gaussian`: the sum of P over all modes, divided by V."""
+        """Compute the expected variance of a cell of `gaussian`: the sum of P over all modes, divided by V."""
         cells, cell = (self.cells,) * self.dimension, self.box_length / self.cells
         axes = [2 * np.pi * f for f in frequencies(cells, (cell,) * self.dimension, half=False)]
         k = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
@@ -102,7 +102,7 @@ class GaussianField(SimulatorSettings):
 
 
 class LognormalField(GaussianField):
-    """x = exp(g - s^2 / 2) - 1 of a Gaussian field g of variance s^2: its power spectrum does not hold everything.
+    """Field exp(g - s^2 / 2) - 1 of a Gaussian field g of variance s^2, with information beyond the power spectrum.
 
     Settings and parameters are those of g, a `GaussianField`.
     """
@@ -110,7 +110,7 @@ class LognormalField(GaussianField):
     kind: str = "lognormal-field"
 
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
-        """One field of shape (1, *cells)."""
+        """Simulate one field of shape (1, *cells)."""
         theta = check_theta(self.parameters, theta)
         field = np.expm1(self.gaussian(theta, seed) - self.variance(theta) / 2)
         return {"field": field.astype(np.float32)[None]}

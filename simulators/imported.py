@@ -1,4 +1,4 @@
-"""Cubes that were simulated elsewhere: a bank can hold them, nothing new can be simulated."""
+"""Cubes that were simulated elsewhere: a bank keeps them, and nothing new can be simulated."""
 
 from typing import Literal
 
@@ -27,12 +27,12 @@ class ImportedParameter(BaseModel):
 
 
 class Imported(SimulatorSettings):
-    """Description of cubes and parameters that the user has already.
+    """Description of cubes and parameters that the user simulated elsewhere.
 
     Parameters
     ----------
     ranges
-        Flat prior that each parameter was drawn from, in the order of theta.
+        Flat prior from which theta was drawn, for each parameter in the order of theta.
     observable
         Name of the image in the bank.
     shape
@@ -42,11 +42,11 @@ class Imported(SimulatorSettings):
     cell_size
         Comoving Mpc, one number for all cell axes.
     redshifts
-        Redshift of each channel; empty when the channels are no redshifts.
+        Redshift of each channel; empty if the channels are no redshifts.
     periodic
         Whether the cubes are periodic boxes.
     rotations
-        Symmetry used for augmentation, see `simulators.base.Symmetry`.
+        Rotations used for augmentation, see `simulators.base.Symmetry`.
     """
 
     kind: str = "imported"
@@ -67,7 +67,7 @@ class Imported(SimulatorSettings):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """Parameters given in `ranges`."""
+        """Describe the parameters of `ranges`."""
         return tuple(
             Parameter(name, p.label or name, p.low, p.high, (p.low + p.high) / 2, p.unit)
             for name, p in self.ranges.items()
@@ -75,7 +75,7 @@ class Imported(SimulatorSettings):
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """The one image."""
+        """Describe the image."""
         dimension = len(self.shape) - 1
         return (
             Observable(
@@ -90,7 +90,7 @@ class Imported(SimulatorSettings):
         )
 
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
-        """Always refuses: these simulations were made elsewhere."""
+        """Raise `SimulationError`: these simulations were made elsewhere."""
         raise SimulationError(
             "a bank of imported cubes makes no new simulations: use one round of at most the imported number"
         )

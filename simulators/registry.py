@@ -1,4 +1,4 @@
-"""From a ``[simulator]`` table to a simulator."""
+"""Make simulators from ``[simulator]`` tables."""
 
 import hashlib
 import importlib
@@ -10,7 +10,7 @@ from typing import Any
 from simulators.base import Simulator, SimulatorSettings, fingerprint_of
 from simulators.parts import UnknownPart, is_own, load_part
 
-#: Kind of simulator and where its class is; imported only when asked for.
+#: Module and class of each kind of simulator; imported only when needed.
 KINDS = {
     "gaussian-field": "simulators.gaussian:GaussianField",
     "lognormal-field": "simulators.gaussian:LognormalField",
@@ -22,7 +22,7 @@ KINDS = {
 
 
 class UnknownSimulator(ValueError):
-    """`kind` names no simulator; the message lists what would be right."""
+    """Raised where `kind` names no simulator; the message lists the kinds."""
 
 
 def build(settings: Mapping[str, Any], beside: Path | None = None) -> Simulator:
@@ -64,7 +64,7 @@ def _incomplete(kind: object, missing: list[str]) -> str:
 
 
 def simulator_class(kind: object, beside: Path | None = None) -> Any:
-    """The class behind `kind`.
+    """Find the class of a `kind`.
 
     Raises
     ------
@@ -88,10 +88,10 @@ def simulator_class(kind: object, beside: Path | None = None) -> Any:
 
 
 def fingerprint(simulator: Simulator) -> str:
-    """The simulator's fingerprint; for a user's own class its source text counts too.
+    """Return the simulator's fingerprint; for a user's own class it includes the source text.
 
-    An edit of the user's module changes the numbers without changing any setting,
-    and a bank must never hold rows of both.
+    An edit of the user's module changes the numbers without changing any setting, and a bank must never hold rows of
+    both.
     """
     if simulator.kind in KINDS:
         return simulator.fingerprint()

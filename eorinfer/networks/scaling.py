@@ -25,7 +25,7 @@ class AsinhScaling(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     def fit(self, x: Tensor, softening: float = 1.0) -> None:
-        """Fit maps (B, C, *cells): soften at `softening` standard deviations, scale to unit variance; constants keep 1."""
+        """Soften maps (B, C, *cells) at `softening` standard deviations, scale to unit variance; constants keep 1."""
         self.softening.copy_(softening * _deviation(x).view_as(self.softening))
         self.scale.copy_(_deviation(torch.asinh(x / self.softening)).view_as(self.scale))
 

@@ -1,6 +1,6 @@
 """Background, linear power, halo mass function and bias, for the line-intensity mocks.
 
-Lengths are comoving Mpc and masses Msun throughout; `hmf` counts in units of h, which stays in here.
+Lengths are comoving Mpc and masses Msun throughout; `hmf` uses units of h, and these do not leave this module.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import quad
 
-#: km/s
+#: Speed of light, km/s.
 LIGHT = 299792.458
 #: Critical overdensity of collapse.
 COLLAPSE = 1.686
@@ -26,7 +26,7 @@ class Cosmology:
     Attributes
     ----------
     h, omega_m, omega_b, sigma8, n_s
-        Flat LCDM, with the values of Planck 2015 (arXiv:1502.01589) that PINOCCHIO was run with in the tests.
+        Parameters; by default those of Planck 2015 (arXiv:1502.01589) as in the PINOCCHIO runs of the tests.
     """
 
     h: float = 0.6774
@@ -37,15 +37,15 @@ class Cosmology:
 
     @property
     def density(self) -> float:
-        """Mean matter density, Msun/Mpc^3."""
+        """Return the mean matter density in Msun/Mpc^3."""
         return CRITICAL * self.omega_m * self.h**2
 
     def expansion(self, z: Any) -> Any:
-        """H(z)/H0."""
+        """Compute H(z)/H0."""
         return np.sqrt(self.omega_m * (1 + z) ** 3 + 1 - self.omega_m)
 
     def hubble(self, z: Any) -> Any:
-        """H(z) in km/s/Mpc."""
+        """Compute H(z) in km/s/Mpc."""
         return 100 * self.h * self.expansion(z)
 
     @cached_property
@@ -56,11 +56,11 @@ class Cosmology:
         return z, np.concatenate([[0.0], np.cumsum(steps)])
 
     def distance(self, z: Any) -> Any:
-        """Comoving distance to z < 20, Mpc."""
+        """Compute the comoving distance in Mpc to z < 20."""
         return np.interp(z, *self._table)
 
     def redshift(self, distance: Any) -> Any:
-        """Redshift at a comoving distance in Mpc."""
+        """Compute the redshift at a comoving distance in Mpc."""
         z, chi = self._table
         return np.interp(distance, chi, z)
 
@@ -74,21 +74,21 @@ class Cosmology:
         return z, np.array(values) / values[0]
 
     def growth(self, z: Any) -> Any:
-        """Linear growth factor, 1 at z = 0."""
+        """Compute the linear growth factor, 1 at z = 0."""
         return np.interp(z, *self._growth)
 
     def growth_rate(self, z: Any) -> Any:
-        """Growth rate f = dlnD/dlna, as Om(z)^0.55 (Linder 2005, astro-ph/0507263)."""
+        """Compute the growth rate f = dlnD/dlna as Om(z)^0.55 (Linder 2005, astro-ph/0507263)."""
         return (self.omega_m * (1 + z) ** 3 / self.expansion(z) ** 2) ** 0.55
 
     def power(self, k: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Linear P(k) at z = 0 in Mpc^3 for k > 0 in 1/Mpc (Eisenstein & Hu 1998, with baryon oscillations)."""
+        """Compute the linear P(k) in Mpc^3 at z = 0 for k > 0 in 1/Mpc (Eisenstein & Hu 1998, with baryons)."""
         return np.exp(np.interp(np.log(k), *_log_power(self)))
 
     def mass_function(
         self, z: float, model: str = "Watson_FoF"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Masses (M,) in Msun, dn/dlnM (M,) in Mpc^-3, and sigma(M) at z (M,), by `hmf`.
+        """Compute masses (M,) in Msun, dn/dlnM (M,) in Mpc^-3 and sigma(M) (M,) at a redshift, by `hmf`.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ def _at_redshift(
     cosmology: Cosmology, z: float, model: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     table = _mass_function(cosmology, model)
-    # Keeps what does not depend on redshift, which is nearly all of the work.
+    # An update keeps all that does not depend on redshift, nearly all of the work.
     table.update(z=z)
     return table.m / cosmology.h, table.dndlnm * cosmology.h**3, table.sigma
 
@@ -148,7 +148,7 @@ def _mass_function(cosmology: Cosmology, model: str) -> Any:
 
 
 def tinker_bias(sigma: NDArray[np.float64], overdensity: float = 200.0) -> NDArray[np.float64]:
-    """Linear bias of halos of variance sigma^2 (Tinker et al. 2010, arXiv:1001.3162, eq. 6 and table 2)."""
+    """Compute the linear bias of halos of variance sigma^2 (Tinker et al. 2010, arXiv:1001.3162, eq. 6, table 2)."""
     nu = COLLAPSE / sigma
     y = np.log10(overdensity)
     fade = np.exp(-((4 / y) ** 4))

@@ -12,7 +12,7 @@ M > 5e11 Msun/h.
 Halos are then moved by second-order Lagrangian perturbation theory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,20 +27,22 @@ from simulators.lim.cosmology import Cosmology, tinker_bias
 
 #: Width of the bias law in units of sigma.
 WIDTH = 0.25
-#: Mpc around a light-cone that is simulated and then cut, against periodicity along the line of sight.
+#: Margin in Mpc around a light-cone, simulated and then cut, against periodicity along the line of sight.
 MARGIN = 30.0
 #: Length in Mpc over which the mass function and bias of a light-cone are taken as constant.
 STEP = 60.0
 #: Width of a mass bin in ln M, in which all halos follow one field.
 BIN = 1.2
-#: Points of the mass function in a bin.
+#: Number of points of the mass function in a bin.
 FINE = 40
-#: Halos expected of a mass bin below which it is passed over.
+#: Expected number of halos below which a mass bin is skipped.
 RAREST = 1e-6
-#: Cells thrown at once.
+#: Number of cells drawn at once, at most.
 MOST_TRIES = 10**6
 #: Highest mass that is drawn, Msun.
 HIGHEST = 2e15
+#: Function from positions (n, 3) in Mpc to redshifts (n,).
+Redshifts = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,14 @@ class Halos:
     Attributes
     ----------
     mass
-        (N,) in Msun.
+        (N,) masses in Msun.
     position
-        (N, 3) in comoving Mpc. Of a box: in [0, box). Of a light-cone: the first two from the
-        middle of the field, the third the distance from the observer.
+        (N, 3) positions in comoving Mpc. In a box they are in [0, box). In a light-cone the first two count from the
+        middle of the field, and the third is the distance from the observer.
     velocity
-        (N, 3) peculiar, km/s.
+        (N, 3) peculiar velocities, km/s.
     redshift
-        (N,) cosmological.
+        (N,) cosmological redshifts.
     box
         (3,) side lengths, Mpc.
     """
@@ -84,7 +86,7 @@ def box_halos(
     seed: int,
     model: str = "Watson_FoF",
 ) -> Halos:
-    """Halos of a periodic box at one redshift.
+    """Simulate the halos of a periodic box at one redshift.
 
     Parameters
     ----------
@@ -93,11 +95,11 @@ def box_halos(
     z
         Redshift.
     box, cells
-        Side in Mpc, and cells along it.
+        Side in Mpc, and number of cells along it.
     mass
         Lowest and highest mass, Msun.
     seed
-        Seed of all randomness.
+        Seed of the initial conditions and of the halos.
     model
         Mass function, by its name in `hmf`.
     """
@@ -115,18 +117,18 @@ def cone_halos(
     seed: int,
     model: str = "Watson_FoF",
 ) -> Halos:
-    """Halos of a light-cone: growth, mass function and bias follow the distance along the last axis.
+    """Simulate the halos of a light-cone; growth, mass function and bias vary with distance along the last axis.
 
     Parameters
     ----------
     cosmology
         Flat LCDM.
     z
-        Lowest and highest redshift, cosmological.
+        Lowest and highest cosmological redshift.
     side
         Transverse size in Mpc; periodic.
     cell
-        Mpc along each cell's side.
+        Side of a cell, Mpc.
     mass, seed, model
         See `box_halos`.
     """
@@ -170,19 +172,19 @@ class _Field:
         self.delta[0, 0, 0] = 0
 
     def smoothed(self, radius: float) -> NDArray[np.float32]:
-        """Density at z = 0 (cells) under a Gaussian of `radius` Mpc."""
+        """Smooth the density at z = 0 (*cells) by a Gaussian of `radius` Mpc."""
         kernel = np.exp(np.float32(-0.5 * radius**2) * self.k2)
         return np.asarray(fft.irfftn(self.delta * kernel, s=self.cells, overwrite_x=True))
 
     def displacements(self) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-        """Axis, and first- and second-order displacement along it at z = 0 (cells), in Mpc."""
+        """Yield each axis with the first- and second-order displacements along it at z = 0 (*cells), in Mpc."""
         potential = self.delta / self.k2
         second = fft.rfftn(self._second_order_source(potential))
         second *= np.float32(3 / 7) / self.k2
         for axis in range(3):
             yield axis, self._gradient(potential, axis), self._gradient(second, axis)
 
-    def _second_order_source(self, potential: Any) -> NDArray[np.float32]:
+    def _second_order_source(self, potential: NDArray[np.complex64]) -> NDArray[np.float32]:
         shear = {(i, j): self._shear(potential, i, j) for i, j in ((0, 0), (1, 1), (2, 2))}
         source = shear[0, 0] * shear[1, 1] + shear[0, 0] * shear[2, 2] + shear[1, 1] * shear[2, 2]
         shear.clear()
@@ -190,17 +192,17 @@ class _Field:
             source -= self._shear(potential, i, j) ** 2
         return source
 
-    def _shear(self, potential: Any, i: int, j: int) -> NDArray[np.float32]:
+    def _shear(self, potential: NDArray[np.complex64], i: int, j: int) -> NDArray[np.float32]:
         return np.asarray(fft.irfftn(self.k[i] * self.k[j] * potential, s=self.cells, overwrite_x=True))
 
-    def _gradient(self, potential: Any, axis: int) -> NDArray[np.float32]:
+    def _gradient(self, potential: NDArray[np.complex64], axis: int) -> NDArray[np.float32]:
         return np.asarray(fft.irfftn(1j * self.k[axis] * potential, s=self.cells, overwrite_x=True))
 
 
 def _sampled(
     field: _Field, steps: list[tuple[slice, float]], mass: tuple[float, float], model: str, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Masses (n,) and cells (n,), flat, of the halos in parts of the grid along the last axis, each at its redshift."""
+    """Draw masses (n,) and flat cells (n,) of halos in sections of the last axis, each at its own redshift."""
     cosmology = field.cosmology
     low, high = np.log(mass[0]), np.log(min(mass[1], HIGHEST))
     bins = int(np.ceil((high - low) / BIN))
@@ -208,7 +210,7 @@ def _sampled(
     tables = [_table(cosmology, z, fine, model) for _, z in steps]
     masses, cells = [np.zeros(0)], [np.zeros(0, np.int64)]
     for inside in (slice(FINE * i, FINE * (i + 1) + 1) for i in range(bins)):
-        # The mass function within a bin is kept; bias and smoothing are those of its mean halo.
+        # Within a bin the mass function is exact; bias and smoothing are those of its mean halo.
         density, _, _ = tables[len(tables) // 2]
         mean_mass = np.average(np.exp(fine[inside]), weights=density[inside])
         linear = field.smoothed(1.3 * (mean_mass * cosmology.h / 1e12) ** 0.25 / cosmology.h)
@@ -223,19 +225,19 @@ def _sampled(
                 continue
             extremes = np.float32(growth) * np.array([here.min(), here.max()])
             highest = float(law.log_chance(extremes).max())
-            # How many tries a halo takes, if the field is as Gaussian fields are on average.
+            # Number of tries per halo, for a Gaussian field on average.
             tries = np.exp(highest - law.log_mean)
             if len(steps) == 1:  # a box has the mean density
-                found = [np.zeros(0, np.int64)]
+                accepted = [np.zeros(0, np.int64)]
                 missing = n = rng.poisson(expected)
                 while missing > 0:
-                    some = min(int(missing * tries) + 8, MOST_TRIES)
-                    found.append(_accepted(linear, part, growth, law, highest, some, rng)[:missing])
-                    missing -= len(found[-1])
+                    at_once = min(int(missing * tries) + 8, MOST_TRIES)
+                    accepted.append(_accepted(linear, part, growth, law, highest, at_once, rng)[:missing])
+                    missing -= len(accepted[-1])
             else:  # a part of a light-cone has more halos where it is denser
-                found = [_accepted(linear, part, growth, law, highest, rng.poisson(expected * tries), rng)]
-                n = len(found[0])
-            cells += found
+                accepted = [_accepted(linear, part, growth, law, highest, rng.poisson(expected * tries), rng)]
+                n = len(accepted[0])
+            cells += accepted
             masses.append(np.exp(np.interp(rng.uniform(first, last, n), cumulative[inside], fine[inside])))
     return np.concatenate(masses), np.concatenate(cells)
 
@@ -249,9 +251,9 @@ def _accepted(
     tries: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Throw cells of a part at random and return those that get a halo, as flat indices (n,).
+    """Draw `tries` cells of a section at random, and return the flat indices (n,) of those that get a halo.
 
-    `highest` is the law's value in the likeliest cell, where every try is accepted.
+    `highest` is the log chance in the likeliest cell, where every try is accepted.
     """
     along = linear.shape[2]
     first, last, _ = part.indices(along)
@@ -261,7 +263,7 @@ def _accepted(
 
 
 def _table(cosmology: Cosmology, z: float, log_mass: NDArray[np.float64], model: str) -> NDArray[np.float64]:
-    """dn/dlnM in Mpc^-3, linear bias, and number of halos below, (3, n) at ln M (n,)."""
+    """Tabulate dn/dlnM in Mpc^-3, linear bias and the number of lighter halos in Mpc^-3, (3, n), at ln M (n,)."""
     m, dn_dlnm, sigma = cosmology.mass_function(z, model)
     density = np.exp(np.interp(log_mass, np.log(m), np.log(np.maximum(dn_dlnm, 1e-300))))
     bias = np.interp(log_mass, np.log(m), tinker_bias(sigma))
@@ -270,9 +272,9 @@ def _table(cosmology: Cosmology, z: float, log_mass: NDArray[np.float64], model:
 
 
 class _BiasLaw:
-    """How likely a halo is in a cell of some linear density: log of the chance, and of its mean over Gaussian fields.
+    """Chance of a halo in a cell of given linear density, and its mean over Gaussian fields.
 
-    Both up to one factor.
+    Both are logarithms, up to the same constant.
     """
 
     def __init__(self, lagrangian: float, sigma: float) -> None:
@@ -287,19 +289,19 @@ class _BiasLaw:
             self.log_mean = (lagrangian * sigma) ** 2 / 2
 
     def log_chance(self, delta: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Log-probability of a halo in cells of linear density `delta` (n,)."""
+        """Compute the log chance (n,) of a halo in cells of linear density `delta` (n,)."""
         if self.lagrangian > 0:
             return np.asarray(log_ndtr((delta - np.float32(self.middle)) / np.float32(self.s)))
-        # The law above cannot avoid dense cells; where the bias is this small it hardly matters which law it is.
+        # The law above cannot avoid dense cells; at so small a bias the choice of law hardly matters.
         return np.float32(self.lagrangian) * delta
 
 
 def _moved(
-    field: _Field, mass: NDArray[np.float64], cell: NDArray[np.int64], redshift: Any, rng: np.random.Generator
+    field: _Field, mass: NDArray[np.float64], cell: NDArray[np.int64], redshift: Redshifts, rng: np.random.Generator
 ) -> Halos:
-    """Halos at the places to which second-order perturbation theory takes their cells."""
+    """Move halos from their cells by second-order perturbation theory."""
     cosmology = field.cosmology
-    # Columns together in memory: they are worked on one by one.
+    # Columns are contiguous in memory, since each is processed alone.
     position = np.empty((len(mass), 3), np.float32, order="F")
     for axis, index in enumerate(np.unravel_index(cell, field.cells)):
         position[:, axis] = np.float32(field.cell) * (index + rng.random(len(mass), dtype=np.float32))
@@ -308,7 +310,7 @@ def _moved(
     speed = np.float32(cosmology.hubble(z) / (1 + z) * cosmology.growth_rate(z))
     velocity = np.empty_like(position)
     for axis, first, second in field.displacements():
-        one, two = growth * first.ravel()[cell], growth**2 * second.ravel()[cell]
-        position[:, axis] = (position[:, axis] + one + two) % np.float32(field.box[axis])
-        velocity[:, axis] = speed * (one + 2 * two)
+        linear, quadratic = growth * first.ravel()[cell], growth**2 * second.ravel()[cell]
+        position[:, axis] = (position[:, axis] + linear + quadratic) % np.float32(field.box[axis])
+        velocity[:, axis] = speed * (linear + 2 * quadratic)
     return Halos(mass, position, velocity, np.float32(z), field.box)  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
-"""From halos to what falls on the pixels and channels of a spectral imager."""
+"""Line intensity of halos on the pixels and channels of a spectral imager."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,26 +8,26 @@ from numpy.typing import NDArray
 from simulators.lim.cosmology import LIGHT, Cosmology
 from simulators.lim.halos import Halos
 
-#: cm
+#: Mpc in cm.
 MPC = 3.0856775814913673e24
-#: steradian in a square arcmin
+#: Square arcmin in steradian.
 ARCMIN2 = (np.pi / 180 / 60) ** 2
-#: erg/s/cm^2/sr in nW/m^2/sr
+#: erg/s/cm^2/sr in nW/m^2/sr.
 NANOWATT = 1e6
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixels and channels.
+    """Pixels and channels of a spectral imager.
 
     Attributes
     ----------
     pixels
-        Along each side of the map.
+        Number of pixels along each side of the map.
     pixel
         Side of a pixel, arcmin.
     edges
-        (C + 1,) wavelengths between the channels, micrometres, rising.
+        (C + 1,) wavelengths between the channels in micrometres, rising.
     """
 
     pixels: int
@@ -37,16 +36,16 @@ class Grid:
 
     @property
     def side(self) -> float:
-        """Side of the map, arcmin."""
+        """Return the side of the map in arcmin."""
         return self.pixels * self.pixel
 
     def redshifts(self, rest: float) -> tuple[float, float]:
-        """Redshifts at which a line of rest wavelength `rest` falls on the channels.
+        """Compute the redshifts between which a line of rest wavelength `rest` falls on the channels.
 
         Raises
         ------
         ValueError
-            If it does so at negative redshift only.
+            If the lowest redshift is not positive.
         """
         low, high = self.edges[0] / rest - 1, self.edges[-1] / rest - 1
         if low <= 0:
@@ -58,7 +57,7 @@ class Grid:
 
 
 def on_the_sky(halos: Halos) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Offsets (N, 2) from the middle of the field in arcmin, and observed redshifts (N,), of halos of a light-cone."""
+    """Compute offsets (N, 2) in arcmin from the field's middle, and observed redshifts (N,), of a cone's halos."""
     distance = halos.position[:, 2].astype(np.float64)
     angle = np.rad2deg(halos.position[:, :2] / distance[:, None]) * 60
     outwards = halos.position / np.linalg.norm(halos.position, axis=1, keepdims=True)
@@ -69,22 +68,22 @@ def on_the_sky(halos: Halos) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def intensity(
     grid: Grid, rest: float, luminosity: NDArray[np.float64], halos: Halos, cosmology: Cosmology
 ) -> NDArray[np.float64]:
-    """In-band intensity (pixels, pixels, C) in nW/m^2/sr of one line.
+    """Compute the in-band intensity (pixels, pixels, C) in nW/m^2/sr of one line.
 
-    I = sum of L / (4 pi d_L^2 Omega) over the halos seen in a voxel: nothing is lost or made.
+    I = sum of L / (4 pi d_L^2 Omega) over the halos seen in a voxel: flux is conserved.
 
     Parameters
     ----------
     grid
         Pixels and channels.
     rest
-        Wavelength of the line, micrometres.
+        Rest wavelength of the line, micrometres.
     luminosity
-        (N,) in erg/s.
+        (N,) luminosities in erg/s.
     halos
         N halos of a light-cone.
     cosmology
-        Cosmology of the luminosity distance.
+        Flat LCDM.
     """
     angle, z = on_the_sky(halos)
     cell = np.floor(angle / grid.pixel + grid.pixels / 2).astype(np.int64)
@@ -106,22 +105,22 @@ def slab(
     axis: int,
     origin: tuple[float, float, float],
 ) -> Halos:
-    """A piece of a periodic box, seen along one of its axes as a light-cone between two redshifts.
+    """Cut a piece of a periodic box, seen along one of its axes as a light-cone between two redshifts.
 
     Parameters
     ----------
     halos
-        Halos of a periodic box.
+        Halos of a box.
     cosmology
-        Cosmology of the distances.
+        Flat LCDM.
     z
         Cosmological redshifts of the near and the far side.
     side
-        Mpc across; halos beyond are left out.
+        Transverse side in Mpc; halos beyond are left out.
     axis
-        Axis of the line of sight.
+        Number of the axis along the line of sight.
     origin
-        Mpc: middle across, and near side along the line of sight; axes in cyclic order, `axis` last.
+        Middle across and near side along the line of sight, Mpc; axes in cyclic order, `axis` last.
 
     Raises
     ------
@@ -137,10 +136,10 @@ def slab(
             f"{side:.0f} Mpc wide; give a larger box"
         )
 
-    def offset(i: int, start: float, of: Any) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = halos.position[of, order[i]] - np.float32(start % box[i])
-        found[found < 0] += np.float32(box[i])
-        return found
+    def offset(i: int, start: float, chosen: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        distance: NDArray[np.float32] = halos.position[chosen, order[i]] - np.float32(start % box[i])
+        distance[distance < 0] += np.float32(box[i])
+        return distance
 
     along = offset(2, origin[2], slice(None))
     inside = np.flatnonzero(along < far - near)

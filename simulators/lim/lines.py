@@ -1,6 +1,6 @@
-"""Star formation rates of halos, and the luminosities of lines that follow them.
+"""Star formation rates of halos, and luminosities of lines.
 
-Numbers are those of the papers named; units are Msun, Msun/yr and erg/s.
+The coefficients are those of the papers named; units are Msun, Msun/yr and erg/s.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-#: Mass at which a change of slope leaves luminosities as they are, Msun.
+#: Mass at which a change of slope does not change luminosities, Msun.
 PIVOT = 1e12
 
+#: Function from masses (N,) in Msun and redshifts (N,) to star formation rates or luminosities (N,).
 Relation = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -27,7 +28,7 @@ class Line:
     wavelength
         Rest wavelength in micrometres.
     per_sfr
-        Intrinsic luminosity for each Msun/yr, erg/s.
+        Intrinsic luminosity in erg/s for a star formation rate of 1 Msun/yr.
     attenuation
         Attenuation by dust, magnitudes.
     """
@@ -39,7 +40,7 @@ class Line:
     attenuation: float
 
     def luminosity(self, sfr: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Luminosity of galaxies with these star formation rates, erg/s; any shape."""
+        """Compute the attenuated luminosity in erg/s of star formation rates in Msun/yr, of any shape."""
         return self.per_sfr * 10 ** (-0.4 * self.attenuation) * sfr
 
 
@@ -80,21 +81,21 @@ _SILVA = np.array([[1.07, 2.64e-9], [1.63, 4.92e-9], [2.19, 9.18e-9], [2.75, 1.7
 
 
 def gong17(mass: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gong et al. 2017 (arXiv:1610.09060): constant above 1e13 Msun, coefficients linear in z from 1 to 4.8."""
+    """Compute the rate of Gong et al. 2017 (arXiv:1610.09060): constant above 1e13 Msun, linear in z from 1 to 4.8."""
     a, b, c = (np.interp(z, _GONG[:, 0], column) for column in _GONG.T[1:])
     m = np.minimum(mass, 1e13)
     return np.asarray(10**a * (m / 1e8) ** b * (1 + m / 4e11) ** c)
 
 
 def fonseca17(mass: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fonseca et al. 2017 (arXiv:1607.05288, eq. 11), z from 0 to 5; the amplitude is linear in log."""
+    """Compute the rate of Fonseca et al. 2017 (arXiv:1607.05288, eq. 11), z from 0 to 5; log amplitude linear in z."""
     m0 = np.exp(np.interp(z, _FONSECA[:, 0], np.log(_FONSECA[:, 1])))
     mb, mc, a, b, c = (np.interp(z, _FONSECA[:, 0], column) for column in _FONSECA.T[2:])
     return np.asarray(m0 * (mass / 1e8) ** a * (1 + mass / mb) ** b * (1 + mass / mc) ** c)
 
 
 def silva15(mass: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Silva et al. 2015 (arXiv:1410.4808), z up to 2.75; the amplitude is linear in log."""
+    """Compute the rate of Silva et al. 2015 (arXiv:1410.4808), z up to 2.75; log amplitude linear in z."""
     m0 = np.exp(np.interp(z, _SILVA[:, 0], np.log(_SILVA[:, 1])))
     return np.asarray(m0 * (mass / 1e8) ** 2.7 * (1 + mass / 8e11) ** -4.0)
 
@@ -103,10 +104,10 @@ STAR_FORMATION: dict[str, Relation] = {"gong17": gong17, "fonseca17": fonseca17,
 
 
 def read_table(path: str | Path) -> Relation:
-    """A relation from a text file with the columns 1+z, log10 M, log10 of the quantity, on a grid.
+    """Read a relation from a text file with the columns 1+z, log10 M, log10 of the quantity, on a grid.
 
-    That is the format of UniverseMachine's star formation rates; luminosities may be given alike. Linear in the
-    logarithms between the points, constant beyond the lowest and highest z and mass.
+    This is the format of UniverseMachine's star formation rates; luminosities may have it too. The relation is linear
+    in the logarithms between the points, and constant beyond the lowest and highest z and mass.
 
     Raises
     ------
@@ -145,18 +146,18 @@ def read_table(path: str | Path) -> Relation:
 def scattered(
     luminosity: NDArray[np.float64], dex: float, normal: NDArray[np.floating], keep_mean: bool
 ) -> NDArray[np.float64]:
-    """Lognormal scatter.
+    """Scatter luminosities lognormally.
 
     Parameters
     ----------
     luminosity
-        (N,)
+        (N,) luminosities.
     dex
         Standard deviation of log10 L.
     normal
         (N,) standard normal numbers.
     keep_mean
-        Whether the mean of L stays what it was (then the median is lower), or the median.
+        Whether the mean of L is kept (the median then falls), or the median.
     """
     sigma = np.log(10) * dex
     return np.asarray(luminosity * np.exp(sigma * normal - (sigma**2 / 2 if keep_mean else 0.0)))

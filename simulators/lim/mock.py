@@ -27,25 +27,24 @@ from simulators.lim.sources import file_halos, own_cone, slab_halos, width
 
 LineName = Literal["ha", "hb", "oiii", "oii"]
 
-#: Redshift by which peculiar velocities may move a halo into the channels, as a share of 1 + z: 1,500 km/s.
+#: Redshift margin for peculiar velocities of up to 1,500 km/s, as a share of 1 + z.
 MARGIN = 0.005
-#: Redshift up to which lines are looked for.
+#: Highest redshift of a line.
 HIGHEST_REDSHIFT = 12.0
 
 
 class LimMock(SimulatorSettings):
-    """Line-intensity mocks: halos, star formation, line luminosities, and what falls on a spectral imager.
+    """Line-intensity mocks: halos, star formation, line luminosities, and their image on a spectral imager.
 
-    Of each line the redshifts are those at which it falls on the channels, so every line
-    is an interloper of the others.
+    Each line comes from the redshifts at which it falls on the channels, so every line is an interloper of the others.
 
     Parameters
     ----------
     geometry
         ``"slab"``: one channel around `wavelength`, a 2D map; each line has its own structure, since they come
         from distant redshifts. ``"cubes"``: two cubes on one grid, from one light-cone. Cube A has the first
-        of `lines` and cube B the second at the same redshifts, `channels` of them from `redshift` on. B is made of
-        the instrument's own channels, which fit the redshifts of A to within half a channel; those that A
+        of `lines` and cube B the second at the same redshifts, in `channels` channels that begin at `redshift`. B is
+        made of the instrument's own channels, which fit the redshifts of A to within half a channel. Channels that A
         and B share are the same data.
     lines
         ``ha``, ``hb``, ``oiii``, ``oii``; for cubes the longer of the first two wavelengths comes first.
@@ -54,31 +53,32 @@ class LimMock(SimulatorSettings):
     resolution
         R = wavelength / width of a channel.
     pixels, pixel
-        Along each side of the map, and arcmin; by default 256 of 0.4 for a slab, 64 of 1.6 for cubes.
+        Number of pixels along each side of the map, and their side in arcmin; by default 256 of 0.4 for a slab, 64 of
+        1.6 for cubes.
     redshift, channels
-        First redshift of cubes, and number of their channels.
+        Lowest redshift of cubes, and number of their channels.
     star_formation
         ``gong17``, ``fonseca17``, ``silva15``, or the path of a table (see `lines.read_table`).
     luminosity_tables
         Paths of tables of log10 L in erg/s by line, in place of star formation, ratio and dust.
     keep_mean
-        Whether scatter leaves the mean luminosity of a mass, or its median, as it was.
+        Whether scatter keeps the mean luminosity at a given mass, or the median.
     mass_min
         log10 of the lowest halo mass in the catalogues, Msun.
     mass_function
         Name of the mass function in `hmf`.
     box_length, cell
-        Side of a slab's periodic volume and cells of the initial conditions, Mpc.
+        Side of a slab's periodic volume, and of the cells of the initial conditions, Mpc.
     parameters
-        Names of those that vary. ``A_HA``: log10 of the line's luminosity over the relation's; ``B_HA``: change of
-        its slope with mass about 1e12 Msun; and so for each line. ``SCATTER``: dex; ``LOG_MMIN``: log10 Msun.
+        Names of the parameters that vary. ``A_HA``: log10 of the line's luminosity over that of the relation; ``B_HA``:
+        change of its slope with mass about 1e12 Msun; so for each line. ``SCATTER``: dex; ``LOG_MMIN``: log10 Msun.
     fixed
-        Values of those that do not vary, where not the fiducial ones.
+        Values of parameters that do not vary; by default the fiducial ones.
     halo_files
         Light-cones of PINOCCHIO (``pinocchio.RUN.plc.out``, see `pinocchio.read_lightcone`) in place of our own
         halos. A realisation is a part of one of them: with few files the parts overlap.
     rows_per_realisation
-        Successive rows of a bank that share one seed, and so the halos.
+        Number of successive rows of a bank that share one seed, and so the halos.
     cosmology
         Flat LCDM.
     """
@@ -141,10 +141,10 @@ class LimMock(SimulatorSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        known = [parameter.name for parameter in self._all]
+        names = [parameter.name for parameter in self._all]
         for name in (*self.varied, *self.fixed):
-            if name not in known:
-                raise ValueError(f'"{name}" is not a parameter of these lines. They are {", ".join(known)}')
+            if name not in names:
+                raise ValueError(f'"{name}" is not a parameter of these lines. They are {", ".join(names)}')
         if both := set(self.varied) & set(self.fixed):
             raise ValueError(f"{', '.join(both)} varies (it is in parameters), so it cannot be fixed")
         wavelengths = [LINES[line].wavelength for line in self.lines[:2]]
@@ -154,7 +154,7 @@ class LimMock(SimulatorSettings):
         if self.halo_files:
             for path in self.halo_files:
                 parts_of(Path(path))
-            # Each process that simulates comes by here: the others are read when they are used.
+            # Only the first is read here, since each process that simulates does so; the others are read when used.
             file_halos(self.halo_files[0], self.cosmology, list(seen.values()), self.grid.side, 10**self.mass_min, 0)
             return self
         for line, (low, high) in seen.items():
@@ -175,7 +175,7 @@ class LimMock(SimulatorSettings):
 
     @property
     def grid(self) -> Grid:
-        """Pixels and the instrument's channels: those of a slab, or of both cubes together."""
+        """Return the pixels and the instrument's channels, those of a slab or of both cubes together."""
         assert self.pixels is not None
         assert self.pixel is not None
         if self.geometry == "slab":
@@ -189,33 +189,33 @@ class LimMock(SimulatorSettings):
 
     @property
     def offset(self) -> int:
-        """Channels by which cube B begins before cube A."""
+        """Return the number of channels by which cube B begins before cube A."""
         first, second = (LINES[line].wavelength for line in self.lines[:2])
         return round(self.resolution * float(np.log(first / second)))
 
     @property
     def _all(self) -> tuple[Parameter, ...]:
-        found = []
+        every = []
         for line in self.lines:
             label = LINES[line].label
-            found.append(Parameter(f"A_{line.upper()}", rf"A_{{{label}}}", -0.5, 0.5, 0.0, "dex", "line luminosity"))
+            every.append(Parameter(f"A_{line.upper()}", rf"A_{{{label}}}", -0.5, 0.5, 0.0, "dex", "line luminosity"))
         for line in self.lines:
             label = LINES[line].label
-            found.append(Parameter(f"B_{line.upper()}", rf"B_{{{label}}}", -0.5, 0.5, 0.0, "", "slope with mass"))
+            every.append(Parameter(f"B_{line.upper()}", rf"B_{{{label}}}", -0.5, 0.5, 0.0, "", "slope with mass"))
         low = self.mass_min
-        found.append(Parameter("SCATTER", r"\sigma_L", 0.0, 0.6, 0.2, "dex", "scatter of luminosity"))
-        found.append(Parameter("LOG_MMIN", r"\log_{10} M_{\rm min}", low, low + 1.5, low, "log10 Msun", "lowest mass"))
-        return tuple(found)
+        every.append(Parameter("SCATTER", r"\sigma_L", 0.0, 0.6, 0.2, "dex", "scatter of luminosity"))
+        every.append(Parameter("LOG_MMIN", r"\log_{10} M_{\rm min}", low, low + 1.5, low, "log10 Msun", "lowest mass"))
+        return tuple(every)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """Parameters that vary, in their order in the config."""
+        """Describe the parameters that vary, in their order in the config."""
         by_name = {parameter.name: parameter for parameter in self._all}
         return tuple(by_name[name] for name in self.varied)
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """``total``, the sum of the lines, and each line by its name; in-band intensity in nW/m^2/sr."""
+        """Describe ``total``, the sum of the lines, and each line; in-band intensity in nW/m^2/sr."""
         edges = np.array(self.grid.edges)
         n = self.grid.pixels
         middle = np.sqrt(edges[1:] * edges[:-1])
@@ -257,14 +257,14 @@ class LimMock(SimulatorSettings):
 
     @property
     def seconds_per_row(self) -> float:
-        """Rough cost of one row on one core."""
+        """Estimate the cost of one row on one core in seconds."""
         cells = (self.box_length / self.cell) ** 3 if self.geometry == "slab" else 3e7
         return 0.1 + len(self.lines) * 5e-7 * cells / self.rows
 
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
-        """One map of each line, or both cubes.
+        """Simulate one map of each line, or both cubes.
 
-        Where in the volume a slab lies, and along which axis it is seen, depends on seed and theta.
+        The place of a slab in its volume, and the axis of its line of sight, depend on seed and theta.
         """
         theta = check_theta(self.parameters, theta)
         values = {p.name: p.fiducial for p in self._all} | self.fixed
@@ -290,15 +290,15 @@ class LimMock(SimulatorSettings):
         return {name: cube.astype(np.float32) for name, cube in made.items()}
 
     def fingerprint(self) -> str:
-        """Hash of the settings, and of what is in the files that they name; of halos only the size."""
+        """Hash the settings and the content of the files that they name; of halo files only the size."""
         named = (self.star_formation, *self.luminosity_tables.values())
         tables = [Path(path).read_text() for path in named if path not in STAR_FORMATION]
         sizes = [part.stat().st_size for path in self.halo_files for part in parts_of(Path(path))]
-        found = super().fingerprint()
-        return fingerprint_of({"settings": found, "files": [tables, sizes]}) if tables or sizes else found
+        own = super().fingerprint()
+        return fingerprint_of({"settings": own, "files": [tables, sizes]}) if tables or sizes else own
 
     def luminosity(self, line: LineName, mass: NDArray[np.float64], z: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Mean luminosity of halos (N,) in erg/s at the fiducial parameters."""
+        """Compute the mean luminosity of halos (N,) in erg/s at the fiducial parameters."""
         redshift = np.asarray(z, np.float64)
         if line in self.luminosity_tables:
             return read_table(self.luminosity_tables[line])(mass, redshift)
@@ -306,7 +306,7 @@ class LimMock(SimulatorSettings):
         return LINES[line].luminosity(relation(mass, redshift))
 
     def halos(self, line: int, seed: int, place: int) -> Halos:
-        """The light-cone of halos behind the channels, for the line of this number."""
+        """Simulate the light-cone of halos behind the channels, for the line of this number."""
         masses = (10**self.mass_min, 1e16)
         seen = [self.grid.redshifts(LINES[name].wavelength) for name in self.lines]
         if self.halo_files:
@@ -335,7 +335,7 @@ class LimMock(SimulatorSettings):
         return max(0.01, low - MARGIN * (1 + low)), high + MARGIN * (1 + high)
 
     def _windows(self, instrument: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Channels of the instrument (n, n, M) as the observable has them."""
+        """Sort channels of the instrument (n, n, M) into the cubes of the observable."""
         if self.geometry == "slab":
             return np.moveaxis(instrument, -1, 0)
         return np.stack([instrument[..., self.offset :], instrument[..., : self.channels]])

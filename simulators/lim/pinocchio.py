@@ -1,6 +1,6 @@
-"""Read what PINOCCHIO (Monaco et al. 2002, 2013; versions 4 and 5) writes, and start one that the user has installed.
+"""Read files of PINOCCHIO (Monaco et al. 2002, 2013; versions 4 and 5), and start one that the user has installed.
 
-PINOCCHIO itself is under the GPL and stays outside.
+PINOCCHIO is under the GPL and no part of this package.
 """
 
 import gzip
@@ -25,7 +25,7 @@ from simulators.lim.pinocchio_format import (
     is_text,
 )
 
-#: Mpc/h and Msun/h, or Mpc and Msun.
+#: ``"h"`` for Mpc/h and Msun/h, ``"physical"`` for Mpc and Msun.
 Units = Literal["h", "physical"]
 
 
@@ -36,11 +36,11 @@ class Catalog:
     Attributes
     ----------
     mass
-        (N,) in Msun.
+        (N,) masses in Msun.
     position
-        (N, 3) comoving Mpc, in [0, box).
+        (N, 3) positions in comoving Mpc, in [0, box).
     velocity
-        (N, 3) peculiar, km/s.
+        (N, 3) peculiar velocities, km/s.
     """
 
     mass: NDArray[np.float64]
@@ -55,11 +55,11 @@ class Cone:
     Attributes
     ----------
     mass
-        (N,) in Msun.
+        (N,) masses in Msun.
     redshift, observed_redshift
-        (N,) cosmological, and with the peculiar velocity.
+        (N,) redshifts, cosmological and with the peculiar velocity.
     offset
-        (N, 2) arcmin from the cone's axis on the flat sky: r (cos phi, sin phi), where r is the angle from the axis.
+        (N, 2) offsets in arcmin from the cone's axis on the flat sky: r (cos phi, sin phi) with r the angle from it.
     position, velocity
         (N, 3) comoving Mpc from the observer along the box's axes, and km/s; None for a file of LIGHT_OUTPUT.
     """
@@ -78,7 +78,7 @@ def read_catalog(path: str | Path, h: float | None = None, units: Units | None =
     Parameters
     ----------
     path
-        The file. Where there are several (NumFiles > 1) the name without the number reads all of them.
+        Path of the file. With several files (NumFiles > 1) the name without the number reads all of them.
     h
         Hubble constant over 100 km/s/Mpc; by default that of the run's parameter file in the same folder.
     units
@@ -98,8 +98,8 @@ def read_catalog(path: str | Path, h: float | None = None, units: Units | None =
 def read_lightcone(path: str | Path, h: float | None = None, units: Units | None = None) -> Cone:
     """Read ``pinocchio.RUN.plc.out``; parameters and errors are those of `read_catalog`.
 
-    Offsets are taken from the positions where the parameter file tells the cone's axis: the angles in files of
-    version 5 are off by up to 0.5 arcmin near it, from rounding.
+    If the parameter file gives the cone's axis, offsets are computed from the positions: rounding of the angles in
+    files of version 5 is wrong by up to 0.5 arcmin near the axis.
     """
     data, factor = _read(Path(path), h, units, cone_blocks, CONE_COLUMNS)
     # In the files theta is the latitude above the plane across the cone's axis, whatever the manual says.
@@ -119,7 +119,7 @@ def read_lightcone(path: str | Path, h: float | None = None, units: Units | None
 
 
 def _offsets(position: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Arcmin (N, 2) from the axis, in PINOCCHIO's frame: the first direction is in the plane of the box's x and y."""
+    """Compute offsets (N, 2) in arcmin from the axis in PINOCCHIO's frame, whose first direction is in x and y."""
     z = axis / np.linalg.norm(axis)
     x = np.array([z[1], -z[0], 0.0])
     x = x / np.linalg.norm(x) if x.any() else np.array([1.0, 0.0, 0.0])
@@ -130,7 +130,7 @@ def _offsets(position: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArra
 
 
 def read_parameters(path: str | Path) -> dict[str, str]:
-    """Keys and values of a parameter file; the value of a flag is empty."""
+    """Read keys and values of a parameter file; the value of a flag is empty."""
     lines = (line.split("#")[0].split(maxsplit=1) for line in Path(path).read_text().splitlines())
     return {line[0]: line[1].strip() if len(line) > 1 else "" for line in lines if line}
 
@@ -148,7 +148,7 @@ def run(
     Parameters
     ----------
     folder
-        Folder to run in; its files stay there.
+        Folder in which it runs and leaves its files.
     parameters
         Keys of the parameter file, at least RunFlag; None or "" for a flag without a value.
     redshifts
@@ -161,12 +161,12 @@ def run(
     Returns
     -------
     list of Path
-        The catalogues and light-cones that it wrote.
+        Catalogues and light-cones that it wrote.
 
     Raises
     ------
     CatalogueError
-        If there is no such program, if RunFlag is missing, or if it fails; its last words are in the message.
+        If there is no such program, if RunFlag is missing, or if it fails; the message has its last line.
     """
     if "RunFlag" not in parameters:
         raise CatalogueError("the parameters lack RunFlag, the name of the run")
@@ -186,8 +186,8 @@ def run(
     done = subprocess.run(
         [*launcher, str(Path(program).resolve()), "parameters"], cwd=folder, capture_output=True, text=True, check=False
     )
-    found = sorted(folder.glob(f"pinocchio.*{parameters['RunFlag']}.*.out*"))
-    written = [path for path in found if ".catalog.out" in path.name or ".plc.out" in path.name]
+    outputs = sorted(folder.glob(f"pinocchio.*{parameters['RunFlag']}.*.out*"))
+    written = [path for path in outputs if ".catalog.out" in path.name or ".plc.out" in path.name]
     if done.returncode or not written:
         words = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise CatalogueError(f"{executable} in {folder} ended with exit code {done.returncode} and said: {words}")
@@ -201,32 +201,33 @@ def _read(
     blocks: Callable[[Path, bytes], list[dict[str, NDArray[np.float64]]]],
     columns: Mapping[int, Mapping[str, int | slice]],
 ) -> tuple[dict[str, NDArray[np.float64]], float]:
-    """Fields by name, each (N, ...), and the factor that takes masses and lengths to Msun and Mpc."""
-    parts, said = [], None
+    """Read fields (N, ...) by name, and the factor from masses and lengths to Msun and Mpc."""
+    fields_of_files, header_units = [], None
     for file in parts_of(path):
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         if not data:
             raise CatalogueError(f"{file}: the file is empty")
         if is_text(data):
-            said = "h" if b"Msun/h" in data[:2000] else "physical" if b"Msun" in data[:2000] else None
-            parts.append(ascii_fields(file, data, columns))
+            header_units = "h" if b"Msun/h" in data[:2000] else "physical" if b"Msun" in data[:2000] else None
+            fields_of_files.append(ascii_fields(file, data, columns))
         else:
-            parts += blocks(file, data)
-    if not parts or not sum(len(part["mass"]) for part in parts):
+            fields_of_files += blocks(file, data)
+    if not fields_of_files or not sum(len(fields["mass"]) for fields in fields_of_files):
         raise CatalogueError(f"{path}: there are no halos in it")
-    fields = {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
+    names = fields_of_files[0]
+    fields = {name: np.concatenate([each[name] for each in fields_of_files]).astype(np.float64) for name in names}
     bad = int((~(np.isfinite(fields["mass"]) & (fields["mass"] > 0))).sum())
     if bad:
         raise CatalogueError(f"{path}: {bad} of {len(fields['mass'])} masses are not positive numbers")
     beside = parameters_beside(path)
-    if units is None and said is None and beside is None:
+    if units is None and header_units is None and beside is None:
         raise CatalogueError(
             f'{path}: its units are not known. Say units="h" (OutputInH100: Mpc/h, Msun/h) or "physical", '
             "or put the run's parameter file beside it"
         )
     if units not in (None, "h", "physical"):
         raise CatalogueError(f'units = "{units}": "h" or "physical"')
-    if (units or said or ("h" if "OutputInH100" in (beside or {}) else "physical")) == "physical":
+    if (units or header_units or ("h" if "OutputInH100" in (beside or {}) else "physical")) == "physical":
         return fields, 1.0
     if h is None and beside is None:
         raise CatalogueError(f"{path}: it is in Mpc/h; give h, or put the run's parameter file beside it")
@@ -234,32 +235,32 @@ def _read(
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The file, or its numbered parts in order."""
+    """List the file, or its numbered parts in order."""
     if path.exists():
         return [path]
     zipped = path.with_name(path.name + ".gz")
     if zipped.exists():
         return [zipped]
     pattern = re.compile(re.escape(path.name) + r"\.(\d+)(\.gz)?$")
-    found = {int(m[1]): p for p in path.parent.glob(f"{path.name}.*") if (m := pattern.fullmatch(p.name))}
-    if not found:
+    numbered = {int(m[1]): p for p in path.parent.glob(f"{path.name}.*") if (m := pattern.fullmatch(p.name))}
+    if not numbered:
         raise CatalogueError(f"{path}: no such file, nor {path.name}.0")
-    if missing := set(range(max(found) + 1)) - found.keys():
-        raise CatalogueError(f"{path}: parts {sorted(missing)} of {max(found) + 1} are missing")
-    return [found[i] for i in sorted(found)]
+    if missing := set(range(max(numbered) + 1)) - numbered.keys():
+        raise CatalogueError(f"{path}: parts {sorted(missing)} of {max(numbered) + 1} are missing")
+    return [numbered[i] for i in sorted(numbered)]
 
 
 def parameters_beside(path: str | Path) -> dict[str, str] | None:
-    """The parameter file in the same folder whose RunFlag the file's name has."""
+    """Read the parameter file in the same folder whose RunFlag is in the file's name; None without one."""
     path = Path(path)
     name = re.sub(r"(\.\d+)?(\.gz)?$", "", path.name)
     for file in sorted(path.parent.iterdir()):
         if not file.is_file() or file.suffix in {".gz", ".out"} or file.stat().st_size > 100_000:
             continue
         try:
-            found = read_parameters(file)
+            parameters = read_parameters(file)
         except (UnicodeDecodeError, OSError):
             continue
-        if "Hubble100" in found and f".{found.get('RunFlag', '')}." in f"{name}.":
-            return found
+        if "Hubble100" in parameters and f".{parameters.get('RunFlag', '')}." in f"{name}.":
+            return parameters
     return None

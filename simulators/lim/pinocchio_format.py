@@ -1,4 +1,4 @@
-"""The bytes and columns of PINOCCHIO's files, versions 4 and 5, as fields by name.
+"""Bytes and columns of PINOCCHIO's files, versions 4 and 5, as fields by name.
 
 The formats were checked on real outputs, ascii against binary.
 """
@@ -23,7 +23,7 @@ _CONE_4 = np.dtype(
     + [(name, "<f8") for name in _SKY]
     + [("end", "<i4")]
 )
-#: Columns of the ascii files, counted from 0, by how many there are.
+#: Columns of each field in the ascii files, counted from 0, by the number of columns.
 CATALOG_COLUMNS: dict[int, dict[str, int | slice]] = {
     n: {"mass": 1, "x": slice(5, 8), "v": slice(8, 11)} for n in (11, 12)
 }
@@ -34,18 +34,18 @@ CONE_COLUMNS: dict[int, dict[str, int | slice]] = {
 
 
 class CatalogueError(ValueError):
-    """A file of halos cannot be used; the message names it and says what would be right."""
+    """Raised where a file of halos cannot be used; the message names it and says what would be right."""
 
 
 def is_text(data: bytes) -> bool:
-    """Whether a file is an ascii one."""
+    """Tell whether the bytes of a file are ascii text."""
     return not set(data[:200]) - set(range(32, 127)) - {9, 10, 13}
 
 
 def ascii_fields(
     file: Path, data: bytes, columns: Mapping[int, Mapping[str, int | slice]]
 ) -> dict[str, NDArray[np.float64]]:
-    """Named columns (N, ...) of an ascii file; `CatalogueError` if it is truncated or has others."""
+    """Read named columns (N, ...) of an ascii file; `CatalogueError` if it is truncated or has other columns."""
     lines = [line for line in data.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
     n = len(lines[0].split()) if lines else min(columns)
     if n not in columns:
@@ -58,7 +58,7 @@ def ascii_fields(
 
 
 class _Bytes:
-    """Reads through a binary file, and says where it ends too early."""
+    """Reader of a binary file that names the byte where it ends too early."""
 
     def __init__(self, file: Path, data: bytes) -> None:
         self.file, self.data, self.at = file, data, 0
@@ -80,28 +80,28 @@ class _Bytes:
 
     def expect(self, *wanted: int) -> None:
         at = self.at
-        found = self.integers(len(wanted))
-        if found != list(wanted):
-            raise CatalogueError(f"{self.file}: record marks {found} at byte {at}, expected {list(wanted)}: damaged")
+        marks = self.integers(len(wanted))
+        if marks != list(wanted):
+            raise CatalogueError(f"{self.file}: record marks {marks} at byte {at}, expected {list(wanted)}: damaged")
 
 
 def catalog_blocks(file: Path, data: bytes) -> list[dict[str, NDArray[np.float64]]]:
-    """Fields of each task's block of a binary catalogue; `CatalogueError` if it is damaged."""
+    """Read the fields of each task's block of a binary catalogue; `CatalogueError` if it is damaged."""
     reader = _Bytes(file, data)
     mark, _, third, end = reader.integers(4)
     if (mark, end) != (8, 8):
         raise CatalogueError(f"{file}: no PINOCCHIO catalogue: it begins with {mark}")
     if third > 10:
         return _blocks_5(reader, third, {56: _CATALOG_5, 48: _CATALOG_5_LIGHT})
-    parts = []
+    blocks = []
     while reader:
         [_, n, _] = reader.integers(3)
-        parts.append(_named(_records_4(reader, n, _CATALOG_4)))
-    return parts
+        blocks.append(_named(_records_4(reader, n, _CATALOG_4)))
+    return blocks
 
 
 def cone_blocks(file: Path, data: bytes) -> list[dict[str, NDArray[np.float64]]]:
-    """The same of a binary light-cone."""
+    """Read the fields of each block of a binary light-cone; `CatalogueError` if it is damaged."""
     reader = _Bytes(file, data)
     if reader.integers(1) != [4]:
         reader.at = 0
@@ -120,16 +120,16 @@ def _blocks_5(
 ) -> list[dict[str, NDArray[np.float64]]]:
     if size not in kinds:
         raise CatalogueError(f"{reader.file}: records of {size} bytes, expected {' or '.join(map(str, kinds))}")
-    parts = []
+    blocks = []
     while reader:
         reader.expect(4)
         [n] = reader.integers(1)
         reader.expect(4)
         if n:
             reader.expect(n * size)
-            parts.append(_named(reader.take(kinds[size], n)))
+            blocks.append(_named(reader.take(kinds[size], n)))
             reader.expect(n * size)
-    return parts
+    return blocks
 
 
 def _records_4(reader: _Bytes, n: int, dtype: np.dtype) -> NDArray:

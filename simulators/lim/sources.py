@@ -1,4 +1,4 @@
-"""Sources of a mock's halos: a piece of a box, a cone of our own, or one of PINOCCHIO's files."""
+"""Sources of a mock's light-cone of halos: a piece of a box, a cone of our own, or a file of PINOCCHIO."""
 
 from functools import lru_cache
 
@@ -14,10 +14,10 @@ from simulators.lim.pinocchio_format import CatalogueError
 
 #: Width of a light-cone over that of the map at its far end.
 WIDER = 1.1
-#: Redshift by which a file may begin late or end early: its halos are discrete.
+#: Redshift by which a file may begin late or end early, since its halos are discrete.
 SLACK = 0.005
 
-#: Rows of one realisation come one after the other, those of a slab with a box for each line.
+# Rows of one realisation come one after the other; a slab has one box for each line.
 _box, _cone = lru_cache(maxsize=4)(box_halos), lru_cache(maxsize=1)(cone_halos)
 
 
@@ -32,7 +32,7 @@ def slab_halos(
     place: int,
     model: str,
 ) -> Halos:
-    """A piece of a periodic box at the middle redshift, at a place and along an axis that `place` decides.
+    """Cut a piece of a periodic box at the middle redshift, at a random place and along a random axis.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def slab_halos(
     seed
         Seed of the box.
     place
-        Seed of the place.
+        Seed of place and axis.
     model
-        Mass function.
+        Mass function, by its name in `hmf`.
     """
     cells = fft.next_fast_len(int(np.ceil(box_length / cell)), real=True)
     box = _box(cosmology, (z[0] + z[1]) / 2, box_length, cells, mass, seed, model)
@@ -69,39 +69,39 @@ def own_cone(
     seed: int,
     model: str,
 ) -> Halos:
-    """A light-cone around the whole map; parameters as in `slab_halos`."""
+    """Simulate a light-cone around the whole map; parameters are those of `slab_halos`."""
     return _cone(cosmology, z, WIDER * width(cosmology, side, z[1]), cell, mass, seed, model)
 
 
 def width(cosmology: Cosmology, side: float, z: float) -> float:
-    """Mpc across a map of `side` arcmin at a redshift."""
+    """Compute the width in Mpc of a map of `side` arcmin at a redshift."""
     return float(cosmology.distance(z) * np.deg2rad(side / 60))
 
 
 def file_halos(
     path: str, cosmology: Cosmology, z: list[tuple[float, float]], side: float, lowest: float, place: int
 ) -> Halos:
-    """A part of a light-cone of PINOCCHIO as large as the map, somewhere in it and turned by some angle.
+    """Cut a part of a light-cone of PINOCCHIO as large as the map, at a random place and angle.
 
     Parameters
     ----------
     path
-        Path as `pinocchio.read_lightcone` takes it.
+        Path for `pinocchio.read_lightcone`.
     cosmology
-        Must be that of the file.
+        Cosmology of the file.
     z
-        Ranges of redshift that it must cover.
+        Ranges of redshift that the file must cover.
     side
         Side of the map, arcmin.
     lowest
-        Mass down to which it must reach, Msun.
+        Lowest mass that the file must include, Msun.
     place
         Seed of place and angle.
 
     Raises
     ------
     CatalogueError
-        If the file does not cover the redshifts, the map or the masses, or is of another h.
+        If the file does not cover the redshifts, the map or the masses, or has another h.
     """
     cone = _read(path, cosmology.h)
     low, high = float(cone.redshift.min()), float(cone.redshift.max())
@@ -126,21 +126,22 @@ def file_halos(
     r = room * np.sqrt(rng.random())
     offset = cone.offset - [r * np.cos(towards), r * np.sin(towards)]
     offset = offset @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    some = (np.abs(offset).max(1) < side / 2) & (cone.mass >= lowest)
-    return _on_a_flat_sky(cone, offset, some, cosmology)
+    inside = (np.abs(offset).max(1) < side / 2) & (cone.mass >= lowest)
+    return _on_a_flat_sky(cone, offset, inside, cosmology)
 
 
-def _on_a_flat_sky(cone: Cone, offset: NDArray[np.float64], some: NDArray[np.bool_], cosmology: Cosmology) -> Halos:
-    """Halos at distances by their redshift, moving along the line of sight only: across it nothing is observed."""
-    redshift = cone.redshift[some]
+def _on_a_flat_sky(cone: Cone, offset: NDArray[np.float64], inside: NDArray[np.bool_], cosmology: Cosmology) -> Halos:
+    """Place halos at the distance of their redshift; velocities across the line of sight are not observed."""
+    redshift = cone.redshift[inside]
     distance = cosmology.distance(redshift)
-    position = distance[:, None] * np.concatenate([np.deg2rad(offset[some] / 60), np.ones((len(redshift), 1))], axis=1)
-    away = (cone.observed_redshift[some] - redshift) / (1 + redshift) * LIGHT
+    angle = np.deg2rad(offset[inside] / 60)
+    position = distance[:, None] * np.concatenate([angle, np.ones((len(redshift), 1))], axis=1)
+    away = (cone.observed_redshift[inside] - redshift) / (1 + redshift) * LIGHT
     velocity = position / np.linalg.norm(position, axis=1, keepdims=True) * away[:, None]
     deep = float(distance.max() - distance.min()) if len(distance) else 0.0
     across = float(2 * np.abs(position[:, :2]).max()) if len(distance) else 0.0
     return Halos(
-        cone.mass[some],
+        cone.mass[inside],
         position.astype(np.float32),
         velocity.astype(np.float32),
         redshift.astype(np.float32),
@@ -150,7 +151,7 @@ def _on_a_flat_sky(cone: Cone, offset: NDArray[np.float64], some: NDArray[np.boo
 
 @lru_cache(maxsize=2)
 def _read(path: str, h: float) -> Cone:
-    said = (parameters_beside(path) or {}).get("Hubble100")
-    if said and abs(float(said) / h - 1) > 0.01:
-        raise CatalogueError(f"{path}: h = {float(said):g} in its parameter file, {h:g} in [simulator.cosmology]")
+    h_of_file = (parameters_beside(path) or {}).get("Hubble100")
+    if h_of_file and abs(float(h_of_file) / h - 1) > 0.01:
+        raise CatalogueError(f"{path}: h = {float(h_of_file):g} in its parameter file, {h:g} in [simulator.cosmology]")
     return read_lightcone(path, h=h)

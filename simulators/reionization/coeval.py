@@ -1,4 +1,4 @@
-"""Coeval cubes: the brightness temperature of a box at a few moments."""
+"""Coeval cubes: the brightness temperature of a box at a few redshifts."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from simulators.reionization.engine import evolve, initial_conditions
 from simulators.reionization.further import CUBES, described, with_history
 from simulators.reionization.model import Made, Reionization, distinct, means_of
 
-#: Steps of the thermal history where none are given; the output redshifts join them.
+#: Default steps of the thermal history, to which the output redshifts are added.
 _NODES = (20.0, 17.0, 14.0, 12.0, 10.0, 8.0, 6.0)
 
 Redshift = Annotated[float, Field(ge=4, le=35)]
@@ -26,36 +26,34 @@ class Coeval(Reionization):
     Parameters
     ----------
     redshifts
-        Channels of the cubes, in this order; 4 to 35.
+        Redshifts of the channels, in this order; 4 to 35.
     cells
-        Cells along each side of the box.
+        Number of cells along each side of the box.
     box_length
         Side in comoving Mpc.
     hires_factor
-        Cells of the initial conditions along one cell. It changes the realisation.
+        Number of cells of the initial conditions along one cell; it changes the realisation.
     parameters
         Names of the parameters that vary, in the order of theta; any of `PARAMETERS`.
     fixed
-        Values of parameters that do not vary, where not the fiducial ones.
+        Values of parameters that do not vary; by default the fiducial ones.
     spin_temperature
-        Follow heating and Ly-alpha coupling. By default only if an X-ray parameter varies.
+        Whether to follow heating and Ly-alpha coupling; by default only if an X-ray parameter varies.
     node_redshifts
-        Steps of the thermal history with spin temperature; they hold all `redshifts`, and
-        heating starts at the highest. They are part of the model: the 8 default ones give a mean
-        of 9.7, 9.5, 3.6 mK at z = 9, 8, 7, and 51 of them 5.8, 8.8, 4.0 mK (96 Mpc, one seed).
+        Steps of the thermal history with spin temperature; they include all `redshifts`, and heating starts at the
+        highest. They are part of the model: the 8 default ones give a mean of 9.7, 9.5, 3.6 mK at z = 9, 8, 7, and 51
+        of them 5.8, 8.8, 4.0 mK (96 Mpc, one seed).
     independent_redshifts
-        Whether every redshift has initial conditions of its own, as distant slices of a
-        light-cone do, or all show one evolving box. By default the former without
-        spin temperature (where it costs little) and the latter with it.
+        Whether every redshift has initial conditions of its own, as distant slices of a light-cone do, or all show one
+        evolving box. The default is the former without spin temperature (where it costs little), else the latter.
     rsd
-        Displace the brightness temperature along z by the peculiar velocities.
+        Whether peculiar velocities displace the brightness temperature along z.
     rows_per_realisation
-        Successive rows of a bank that share one seed, and so one set of initial conditions.
+        Number of successive rows of a bank that share one seed, and so one set of initial conditions.
     observables
-        Arrays to return: ``brightness_temp`` (the image, first), ``neutral_fraction``,
-        ``global_signal`` and ``global_neutral_fraction`` (means at `history`),
-        ``optical_depth`` (for which `history` is made to reach from z = 5 to 18, at a cost)
-        and ``luminosity_function``.
+        Names of the arrays to return: ``brightness_temp`` (the image, first), ``neutral_fraction``, ``global_signal``,
+        ``global_neutral_fraction`` (means at `history`), ``optical_depth`` (extends `history` from z = 5 to 18, at a
+        cost) and ``luminosity_function``.
     luminosity_redshifts
         Redshifts of the UV luminosity functions.
     """
@@ -92,7 +90,7 @@ class Coeval(Reionization):
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """``brightness_temp`` in mK and what else is wanted; ``neutral_fraction`` is in real space."""
+        """Describe ``brightness_temp`` in mK and the other arrays; ``neutral_fraction`` is in real space."""
         return tuple(
             self._cube(name) if name in CUBES else described(name, self.history, self.luminosity_redshifts)
             for name in self.wanted
@@ -100,7 +98,7 @@ class Coeval(Reionization):
 
     @property
     def history(self) -> tuple[float, ...]:
-        """Redshifts of the global signal, falling."""
+        """Return the redshifts of the global signal, falling."""
         # 21cmFAST stops at the lowest cube, whatever nodes are below it.
         means = [z for z in self.node_redshifts or self.redshifts if z >= min(self.redshifts)]
         if "optical_depth" in self.wanted:
@@ -109,7 +107,7 @@ class Coeval(Reionization):
 
     @property
     def seconds_per_row(self) -> float:
-        """Rough cost of one row on one core."""
+        """Estimate the cost of one row on one core in seconds."""
         nodes = self._thermal_nodes
         groups = self._groups(seed=0)
         steps = sum(len({*zs, *(z for z in nodes if z > min(zs))}) for zs, _ in groups)
@@ -117,7 +115,7 @@ class Coeval(Reionization):
         return self._seconds(len(groups), steps) + displaced
 
     def redshift_seeds(self, seed: int) -> tuple[int, ...]:
-        """Seed of the initial conditions behind each of `redshifts`."""
+        """Return the seed of the initial conditions of each of `redshifts`."""
         if self.independent_redshifts:
             return tuple(derived_seed(seed, index) for index in range(len(self.redshifts)))
         return (seed,) * len(self.redshifts)
@@ -139,7 +137,7 @@ class Coeval(Reionization):
         )
 
     def _groups(self, seed: int) -> list[tuple[tuple[float, ...], int]]:
-        """The redshifts that share initial conditions, with their seed; the rest of `history` joins the lowest."""
+        """List redshifts that share initial conditions, with their seed; the rest of `history` joins the lowest."""
         rest = tuple(z for z in self.history if z not in self.redshifts and z not in (self.node_redshifts or ()))
         if not self.independent_redshifts:
             return [((*self.redshifts, *rest), seed)]
@@ -149,7 +147,7 @@ class Coeval(Reionization):
         ]
 
     def _made(self, p21c: Any, values: dict[str, float], seed: int) -> Made:
-        """Run each group; means at a redshift are those of the group that it belongs to, else of the lowest one."""
+        """Run each group; means at a redshift come from the group it belongs to, else from the lowest one."""
         groups = self._groups(seed)
         inputs = tuple(self._inputs(p21c, own_seed) for _, own_seed in groups)
         initial = initial_conditions(p21c, inputs)
@@ -169,9 +167,9 @@ class Coeval(Reionization):
         return cubes, means
 
     def _brightness(self, coeval: Any) -> NDArray[np.float32]:
-        """The coeval's brightness temperature in real or redshift space."""
-        # A coeval box is in real space until asked. `apply_rsds` moves the cells and keeps their sum,
-        # so the factor 1/|1 + dv/dr/H| of the optical depth is in it: it gives Kaiser's monopole (1.83
+        """Return a coeval's brightness temperature in real or redshift space."""
+        # A coeval box is in real space. `apply_rsds` moves the cells and keeps their sum,
+        # so it includes the factor 1/|1 + dv/dr/H| of the optical depth: it gives Kaiser's monopole (1.83
         # of 1.87 at z = 12 where k is lowest). `apply_velocity_corrections` counts it twice (3.2).
         cube: NDArray[np.float32] = (
             coeval.apply_rsds("brightness_temp", axis="z", periodic=True) if self.rsd else coeval.brightness_temp
@@ -180,7 +178,7 @@ class Coeval(Reionization):
 
 
 def _default_nodes(redshifts: tuple[float, ...]) -> tuple[float, ...]:
-    """The redshifts, and those of `_NODES` that are above the lowest and no near twin of any."""
+    """Return the redshifts, with those of `_NODES` above the lowest that are not close to any of them."""
     above = [z for z in _NODES if z > min(redshifts)]
     between = [z for z in above if all(abs(z - out) > 0.03 * (1 + z) for out in redshifts)]
     return tuple(sorted({*redshifts, *between}, reverse=True))

@@ -1,4 +1,4 @@
-"""How 21cmFAST is called: imported late, kept quiet, without files, and with initial conditions used again."""
+"""Calls of 21cmFAST: imported late, quiet, without files, and with initial conditions used again."""
 
 import importlib.metadata
 import logging
@@ -16,7 +16,7 @@ _last_realisation: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
 
 def installed_version() -> str:
-    """Version of 21cmFAST, without importing it."""
+    """Return the version of 21cmFAST, without importing it."""
     try:
         return importlib.metadata.version("21cmFAST")
     except importlib.metadata.PackageNotFoundError:
@@ -24,12 +24,12 @@ def installed_version() -> str:
 
 
 def import_21cmfast() -> Any:
-    """The package, imported late: it takes seconds and the settings alone do not need it.
+    """Import 21cmFAST late: it takes seconds, and the settings alone do not need it.
 
     Raises
     ------
     SimulationError
-        If it cannot be imported, saying how to install it.
+        If it cannot be imported; the message says how to install it.
     """
     try:
         with quiet():
@@ -40,17 +40,17 @@ def import_21cmfast() -> Any:
 
 
 def initial_conditions(p21c: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Initial conditions for each of `inputs`, kept until others are asked for."""
+    """Compute initial conditions for each of `inputs`, and keep them until others are computed."""
     if inputs not in _last_realisation:
         _last_realisation.clear()  # before the next ones, so that never two are in memory
         _last_realisation[inputs] = tuple(
-            p21c.compute_initial_conditions(inputs=one, write=False, regenerate=True) for one in inputs
+            p21c.compute_initial_conditions(inputs=own, write=False, regenerate=True) for own in inputs
         )
     return _last_realisation[inputs]
 
 
 def evolve(p21c: Any, inputs: Any, initial: Any, redshifts: Sequence[float]) -> Iterator[Any]:
-    """Coevals in falling redshift: at `redshifts`, and at the nodes of `inputs` above the lowest of them."""
+    """Yield coevals in falling redshift: at `redshifts`, and at the nodes of `inputs` above the lowest of them."""
     with tempfile.TemporaryDirectory(prefix="21cmfast-") as folder:
         for coeval, _ in p21c.generate_coeval(
             inputs=inputs,
@@ -66,7 +66,7 @@ def evolve(p21c: Any, inputs: Any, initial: Any, redshifts: Sequence[float]) -> 
 
 @contextmanager
 def as_simulation_errors(p21c: Any) -> Iterator[None]:
-    """Raise what 21cmFAST raises as a `SimulationError` of one line."""
+    """Turn what 21cmFAST raises into a `SimulationError` of one line."""
     errors = p21c.wrapper.exceptions
     with quiet():
         try:

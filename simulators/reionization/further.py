@@ -12,8 +12,8 @@ from simulators.base import Observable, Symmetry
 CUBES = ("brightness_temp", "neutral_fraction")
 FURTHER = ("global_signal", "global_neutral_fraction", "optical_depth", "luminosity_function")
 
-#: Redshifts at which an optical depth needs the mean neutral fraction: (1 + z) in steps of a tenth from z = 5,
-#: below which 21cmFAST's integral takes the gas to be ionised. It is neutral above the last.
+#: Redshifts at which an optical depth needs the mean neutral fraction: (1 + z) in steps of a tenth from z = 5, below
+#: which 21cmFAST's integral takes the gas to be ionised. The gas is neutral above the last.
 HISTORY = tuple(round(6 * 1.1**i - 1, 3) for i in range(13))
 
 #: Absolute UV magnitudes of the luminosity functions; 21cmFAST's own grid moves with theta.
@@ -26,7 +26,7 @@ def _known(name: str) -> str:
     raise ValueError(f'"{name}" is not an observable; there are {", ".join(CUBES + FURTHER)}')
 
 
-#: A name in ``observables``.
+#: Name in ``observables``.
 ObservableName = Annotated[str, AfterValidator(_known)]
 
 #: Mean brightness temperature (mK) and neutral fraction by redshift.
@@ -34,28 +34,28 @@ Means = Mapping[float, tuple[float, float]]
 
 
 def with_history(redshifts: Sequence[float], above: bool, between: bool) -> tuple[float, ...]:
-    """`redshifts` and those of `HISTORY` that lie below them, falling.
+    """Return `redshifts` with those of `HISTORY` that lie below them, falling.
 
     Parameters
     ----------
     redshifts
-        Redshifts that the simulation visits anyhow.
+        Redshifts of the simulation in any case.
     above
-        Whether those above the highest join too. With spin temperature they would change the
-        thermal history, and so the image.
+        Whether to add redshifts above the highest. With spin temperature they would change the thermal history, and
+        so the image.
     between
-        Whether those between the others join too. In a light-cone they would change what
-        slices are interpolated between.
+        Whether to add redshifts between the others. In a light-cone they would change the nodes between which slices
+        are interpolated.
     """
     low, high = min(redshifts), max(redshifts)
     joining = [z for z in HISTORY if z < low or (z > high and above) or (low < z < high and between)]
-    # A redshift within 3 per cent is history enough.
+    # A redshift within 3 per cent needs no other.
     joining = [z for z in joining if all(abs(z - there) > 0.03 * (1 + z) for there in redshifts)]
     return tuple(sorted({*redshifts, *joining}, reverse=True))
 
 
 def described(name: str, history: Sequence[float], luminosity_redshifts: tuple[float, ...]) -> Observable:
-    """Shape, unit and coordinates of an observable that is no cube."""
+    """Describe an observable that is no cube: shape, unit and coordinates."""
     unit, axes, shape, channels, coordinates = {
         "global_signal": ("mK", ("channel", "redshift"), (1, len(history)), (0.0,), tuple(history)),
         "global_neutral_fraction": ("", ("channel", "redshift"), (1, len(history)), (0.0,), tuple(history)),
@@ -83,12 +83,12 @@ def described(name: str, history: Sequence[float], luminosity_redshifts: tuple[f
 def computed(
     name: str, p21c: Any, inputs: Any, means: Means, history: Sequence[float], luminosity_redshifts: tuple[float, ...]
 ) -> NDArray[np.float32]:
-    """One observable that is no cube, as `described`.
+    """Compute an observable that is no cube, as `described`.
 
     Parameters
     ----------
     inputs
-        21cmFAST's inputs at theta.
+        Inputs of 21cmFAST at theta.
     means
         Mean brightness temperature and neutral fraction at every redshift of `history`.
     """
@@ -102,14 +102,14 @@ def computed(
 
 
 def _optical_depth(p21c: Any, inputs: Any, means: Means) -> float:
-    """Thomson optical depth of the volume-averaged history."""
+    """Compute the Thomson optical depth of the volume-averaged history."""
     rising = sorted(means)
     fractions = [means[z][1] for z in rising]
     return float(p21c.compute_tau(redshifts=rising, global_xHI=fractions, inputs=inputs))
 
 
 def _luminosity_functions(p21c: Any, inputs: Any, redshifts: Sequence[float]) -> NDArray[np.float64]:
-    """Galaxies per Mpc³ and magnitude at `MAGNITUDES`, (len(redshifts), M); 0 beyond 21cmFAST's halo masses."""
+    """Compute galaxies per Mpc³ and magnitude at `MAGNITUDES`, (len(redshifts), M); 0 beyond 21cmFAST's masses."""
     magnitudes, _, log10_density = p21c.compute_luminosity_function(redshifts=list(redshifts), inputs=inputs, nbins=100)
     result = np.zeros((len(redshifts), len(MAGNITUDES)))
     for row, magnitude, log10 in zip(result, magnitudes, log10_density, strict=True):

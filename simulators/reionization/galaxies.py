@@ -1,4 +1,4 @@
-"""The 21cm image of a box and the galaxies that ionise it, from one run of 21cmFAST."""
+"""Simulate the 21cm image of a box with the galaxies that ionise it, in one run of 21cmFAST."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,28 +11,28 @@ from simulators.base import SimulationError
 from simulators.reionization.engine import as_simulation_errors, import_21cmfast, initial_conditions
 from simulators.reionization.parameters import PARAMETERS, ParameterName, out_of_range
 
-#: s
+#: Year in s.
 _YEAR = 3.15576e7
-#: Mpc; 21cmFAST's mean free path of ionising photons, that of its template.
+#: Mean free path of ionising photons in 21cmFAST's template, Mpc.
 _BUBBLE_MAX = 50.0
 
 
 @dataclass(frozen=True)
 class GalaxyBox:
-    """A periodic box in real space; cell i reaches from i to i + 1 cells.
+    """Periodic box in real space; cell i reaches from i to i + 1 cells.
 
     Attributes
     ----------
     brightness_temp
-        (N, N, N) in mK.
+        (N, N, N) brightness temperature in mK.
     neutral_fraction
-        (N, N, N)
+        (N, N, N) neutral fraction.
     density
-        (N, N, N) contrast of matter.
+        (N, N, N) density contrast of matter.
     position
-        (n, 3) of the galaxies, comoving Mpc in [0, box_length).
+        (n, 3) positions of the galaxies, comoving Mpc in [0, box_length).
     mass
-        (n,) of their halos, Msun.
+        (n,) masses of their halos, Msun.
     sfr
         (n,) star formation rates, Msun/yr.
     """
@@ -46,7 +46,7 @@ class GalaxyBox:
 
 
 class GalaxiesAnd21cm(BaseModel):
-    """Coeval 21cm with the galaxies behind it, by 21cmFAST's sampler of halos (``CHMF-SAMPLER``).
+    """Simulation of a coeval 21cm box with its galaxies, by 21cmFAST's sampler of halos (``CHMF-SAMPLER``).
 
     Halos are drawn from the conditional mass function of each cell of the initial conditions (those heavier than a
     cell are found on the grid) and moved by second-order perturbation theory; stellar masses and star formation rates
@@ -56,13 +56,13 @@ class GalaxiesAnd21cm(BaseModel):
     Parameters
     ----------
     redshift
-        4 to 35.
+        Redshift of the box, 4 to 35.
     cells, box_length, hires_factor
         See `Coeval`.
     mass_min
-        Lowest halo mass that is a galaxy, Msun. Lighter ones ionise in their mean only.
+        Lowest halo mass of a galaxy, Msun. Lighter halos ionise by their mean only.
     fixed
-        Values of the nine parameters where not the fiducial ones.
+        Values of the nine parameters; by default the fiducial ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,7 +83,7 @@ class GalaxiesAnd21cm(BaseModel):
         return fixed
 
     def simulate(self, seed: int) -> GalaxyBox:
-        """One realisation; initial conditions are used again for the same box and seed.
+        """Simulate one realisation; initial conditions are used again for the same box and seed.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class GalaxiesAnd21cm(BaseModel):
         return made
 
     def _made(self, p21c: Any, seed: int) -> GalaxyBox:
-        # Written out, since `run_coeval` does not give its halos away; the image is the same to the last bit.
+        # Written out, since `run_coeval` does not return its halos; the image is the same to the last bit.
         base = self.inputs(p21c, seed)
         (initial,) = initial_conditions(p21c, (base,))
         values = {parameter.name: parameter.fiducial for parameter in PARAMETERS} | self.fixed
@@ -128,7 +128,7 @@ class GalaxiesAnd21cm(BaseModel):
         )
 
     def inputs(self, p21c: Any, seed: int) -> Any:
-        """21cmFAST's inputs at its own default parameters: what the initial conditions depend on."""
+        """Return 21cmFAST's inputs at its default parameters, on which the initial conditions depend."""
         return p21c.InputParameters.from_template(
             "latest-discrete",
             random_seed=seed,

@@ -1,7 +1,7 @@
-"""Places of the cells of a light-cone: slices of a periodic box, and the channels and pixels made of them.
+"""Geometry of a light-cone: slices of a periodic box, and the channels and pixels made of them.
 
 Distances are those of astropy's Planck18 (arXiv 1807.06209), whose parameters 21cmFAST shares; the two
-differ by 2e-5. Astropy is imported when a distance is asked for, since that takes half a second.
+differ by 2e-5. Astropy is imported with the first distance, since that takes half a second.
 """
 
 from functools import lru_cache
@@ -13,7 +13,7 @@ _LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
 
 
 def distance(redshift: float) -> float:
-    """Comoving distance in Mpc."""
+    """Compute the comoving distance in Mpc."""
     from astropy.cosmology import Planck18
 
     return float(Planck18.comoving_distance(redshift).value)
@@ -21,7 +21,7 @@ def distance(redshift: float) -> float:
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Comoving distances and redshifts from 1 to 60, fine enough for 1e-6 in redshift."""
+    """Tabulate comoving distances and redshifts from 1 to 60, fine enough for 1e-6 in redshift."""
     from astropy.cosmology import Planck18
 
     redshifts = np.geomspace(2.0, 61.0, 20001) - 1
@@ -29,33 +29,33 @@ def _table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def redshift_at(distances: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """Redshift at each comoving distance in Mpc."""
+    """Compute the redshift at each comoving distance in Mpc."""
     return np.asarray(np.interp(distances, *_table()), dtype=np.float64)
 
 
 def redshift_of(mhz: float) -> float:
-    """Redshift at which the 21cm line is observed at this frequency in MHz."""
+    """Compute the redshift at which the 21cm line is observed at a frequency in MHz."""
     return _LINE_FREQUENCY / mhz - 1
 
 
 def slice_distances(near: float, far: float, depth: float, whole: bool) -> NDArray[np.float64]:
-    """Distances in Mpc to the middles of slices of one `depth` that begin at `near`.
+    """Compute the distances in Mpc to the middles of slices that begin at `near`.
 
     Parameters
     ----------
     near, far
         Edges of the light-cone in Mpc.
     depth
-        Depth of one slice, Mpc.
+        Depth of one slice in Mpc.
     whole
-        Whether the slices must reach `far`, or come as close to it as they can.
+        Whether the slices must reach `far`, or end as close to it as they can.
     """
     number = np.ceil((far - near) / depth - 1e-9) if whole else np.round((far - near) / depth)
     return near + depth * (np.arange(int(number), dtype=np.float64) + 0.5)
 
 
 def overlaps(inner: NDArray[np.float64], outer: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights that turn means over inner cells into means over outer ones.
+    """Compute the weights that turn means over inner cells into means over outer ones.
 
     A channel or pixel holds the mean over its extent of a field that is constant within each cell:
     nothing is smoothed or sharpened beyond that, and a fully ionised region stays exactly zero.
@@ -77,7 +77,7 @@ def overlaps(inner: NDArray[np.float64], outer: NDArray[np.float64]) -> NDArray[
 
 
 def log_nodes(low: float, high: float, step: float) -> list[float]:
-    """Rising redshifts from `low` to `high`, 1 + z in equal factors of `step` or a little less."""
+    """List rising redshifts from `low` to `high`, 1 + z in equal factors of `step` or a little less."""
     number = int(np.ceil(np.log((1 + high) / (1 + low)) / np.log(step) - 1e-6))
     ratio = ((1 + high) / (1 + low)) ** (1 / number)
     return [low, *(round((1 + low) * ratio**i - 1, 3) for i in range(1, number)), high]

@@ -1,4 +1,4 @@
-"""Light-cones: the sky as it is observed, each slice at the moment that its light left."""
+"""Light-cones: the sky as observed, each slice at the time when its light left."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,10 +20,10 @@ from simulators.reionization.geometry import (
 )
 from simulators.reionization.model import Made, Reionization, means_of
 
-#: No cell moves further in redshift space (Mpc): in 12 boxes of up to 300 Mpc the farthest moved 6.1 at z = 6
-#: and 8.5 at z = 4.
+#: Largest displacement of a cell in redshift space, Mpc: in 12 boxes of up to 300 Mpc it was 6.1 at z = 6 and 8.5 at
+#: z = 4.
 _REACH = 10.0
-#: Heating starts here where no nodes are given, and (1 + z) falls in these steps down to the cube.
+#: Redshift at which heating starts by default, and factor in (1 + z) of the steps down to the cube.
 _HEATING_START, _HEATING_STEP = 20.0, 1.1
 
 Node = Annotated[float, Field(ge=3.5, le=50)]
@@ -50,10 +50,10 @@ class LightCone(Reionization):
         ``"comoving"``: the transverse axes are those of the periodic box; ``"angular"``: each slice shows the
         same field of view, in the flat-sky approximation. A pixel holds the mean over its extent.
     pixels
-        Along a side of an angular light-cone; by default as many as cells.
+        Number of pixels along a side of an angular light-cone; by default that of the cells.
     field_of_view
-        Side in degrees of an angular light-cone; by default what the box subtends at its far end, which is
-        the largest that shows nothing twice.
+        Side of an angular light-cone in degrees; by default that of the box at the far end, the largest that shows
+        nothing twice.
     node_step
         Factor in 1 + z between nodes.
     node_redshifts
@@ -63,7 +63,7 @@ class LightCone(Reionization):
 luminosity_redshifts
         As for `Coeval`.
     rsd
-        Displace the cells along the line of sight by the peculiar velocities.
+        Whether peculiar velocities displace the cells along the line of sight.
     """
 
     kind: str = "21cmfast-lightcone"
@@ -91,7 +91,7 @@ luminosity_redshifts
             return None  # said elsewhere
         cell = info.data["box_length"] / info.data["cells"]
         near, far = _edges(*given)
-        reach = cell * _beside(info.data["rsd"], cell)
+        reach = cell * _extra_slices(info.data["rsd"], cell)
         # The slices may end up to a cell beyond the far edge. A little more, against rounding.
         low = float(np.floor(1e3 * redshift_at(near - reach))) / 1e3
         high = float(np.ceil(1e3 * redshift_at(far + cell + reach))) / 1e3
@@ -123,12 +123,12 @@ luminosity_redshifts
 
     @property
     def cell(self) -> float:
-        """Side of a cell in Mpc."""
+        """Return the side of a cell in Mpc."""
         return self.box_length / self.cells
 
     @property
     def angle(self) -> float:
-        """Side of an angular light-cone in degrees; 0 for comoving axes."""
+        """Return the side of an angular light-cone in degrees; 0 for comoving axes."""
         if self.transverse == "comoving":
             return 0.0
         far = _edges(self.redshift_range, self.frequency_range)[1]
@@ -136,20 +136,20 @@ luminosity_redshifts
 
     @property
     def slices(self) -> NDArray[np.float64]:
-        """Distances in Mpc to the slices of the box that the cube is made of, rising."""
+        """Return the distances in Mpc to the slices of the box that make up the cube, rising."""
         near, far = _edges(self.redshift_range, self.frequency_range)
         return slice_distances(near, far, self.cell, whole=self.frequency_range is not None)
 
     @property
     def channel_edges(self) -> NDArray[np.float64]:
-        """Edges of the frequency channels in MHz, rising; none for a range of redshifts."""
+        """Return the edges of the frequency channels in MHz, rising; none for a range of redshifts."""
         if self.frequency_range is None or self.channels is None:
             return np.empty(0)
         return np.linspace(*self.frequency_range, self.channels + 1)
 
     @property
     def observables(self) -> tuple[Observable, ...]:
-        """``brightness_temp`` in mK and what else is wanted; ``neutral_fraction`` is in real space."""
+        """Describe ``brightness_temp`` in mK and the other arrays; ``neutral_fraction`` is in real space."""
         return tuple(
             self._cube(name) if name in CUBES else described(name, self.history, self.luminosity_redshifts)
             for name in self.wanted
@@ -157,7 +157,7 @@ luminosity_redshifts
 
     @property
     def history(self) -> tuple[float, ...]:
-        """Redshifts of the global signal, falling."""
+        """Return the redshifts of the global signal, falling."""
         assert self.node_redshifts is not None
         if "optical_depth" in self.wanted:
             return with_history(self.node_redshifts, above=not self.spin_temperature, between=False)
@@ -165,7 +165,7 @@ luminosity_redshifts
 
     @property
     def seconds_per_row(self) -> float:
-        """Rough cost of one row on one core."""
+        """Estimate the cost of one row on one core in seconds."""
         slices = self.cells**2 * len(self.slices)
         return self._seconds(1, len(self.history)) + (1e-6 if self.rsd else 2e-8) * slices
 
@@ -198,14 +198,14 @@ luminosity_redshifts
         )
 
     def _made(self, p21c: Any, values: dict[str, float], seed: int) -> Made:
-        """Walk down the nodes, filling slices between each two, then make channels and pixels."""
+        """Step down the nodes, fill the slices between each two, then make channels and pixels."""
         base = self._inputs(p21c, seed)
         inputs = base.evolve_input_structs(**values)
         (initial,) = initial_conditions(p21c, (base,))
-        beside = _beside(self.rsd, self.cell)
+        extra = _extra_slices(self.rsd, self.cell)
         slices = self.slices
         wide = np.concatenate([
-            slices[0] - self.cell * np.arange(beside, 0, -1), slices, slices[-1] + self.cell * np.arange(1, beside + 1)
+            slices[0] - self.cell * np.arange(extra, 0, -1), slices, slices[-1] + self.cell * np.arange(1, extra + 1)
         ])  # fmt: skip
         refuse_other_cosmology(inputs.cosmo_params.cosmo, wide)
         fields = {name: name for name in CUBES if name in self.wanted}
@@ -213,7 +213,7 @@ luminosity_redshifts
             fields["velocity"] = "velocity_z"
         made = {name: np.full((self.cells, self.cells, len(wide)), np.nan, np.float32) for name in fields}
         # Slice i of the cube is plane i of the box, counted around.
-        planes = (np.arange(len(wide)) - beside) % self.cells
+        planes = (np.arange(len(wide)) - extra) % self.cells
         means: dict[float, tuple[float, float]] = {}
         above: Any = None
         for coeval in evolve(p21c, inputs, initial, self.history):
@@ -230,11 +230,11 @@ luminosity_redshifts
                 inputs=inputs,
                 periodic=False,
             )
-        inside = slice(beside, len(wide) - beside)
+        inside = slice(extra, len(wide) - extra)
         return {name: self._observed(cube[..., inside])[None] for name, cube in made.items()}, means
 
     def _observed(self, cube: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pixels and channels of slices (N, N, n): (pixels, pixels, channels)."""
+        """Average slices (N, N, n) over pixels and channels: (pixels, pixels, channels)."""
         slices = self.slices
         if self.transverse == "angular":
             pixels = self.pixels or self.cells
@@ -255,16 +255,16 @@ luminosity_redshifts
 
 
 def refuse_other_cosmology(cosmology: Any, distances: NDArray[np.float64]) -> None:
-    """Raise where the simulation's own distances are not those of the light-cone's slices.
+    """Raise unless the simulation's own distances are those of the light-cone's slices.
 
-    Slices would be taken at the wrong moments, or lie beyond the nodes (21cmFAST issue 666).
+    Else slices would be taken at the wrong redshifts, or lie beyond the nodes (21cmFAST issue 666).
 
     Parameters
     ----------
     cosmology
-        Astropy's object that the simulation uses.
+        Cosmology of the simulation, an object of astropy.
     distances
-        Distances to the slices, Mpc.
+        Distances to the slices, in Mpc.
 
     Raises
     ------
@@ -289,7 +289,7 @@ def _fill(
     above: Any,
     below: Any,
 ) -> None:
-    """Write the slices between two coevals, linear in comoving distance, into `made`."""
+    """Fill the slices of `made` between two coevals by interpolation, linear in comoving distance."""
     far, near = distance(above.redshift), distance(below.redshift)
     here = np.flatnonzero((slices >= near) & (slices <= far))
     weight = ((slices[here] - near) / (far - near)).astype(np.float32)
@@ -299,7 +299,7 @@ def _fill(
 
 
 def _refuse_empty(made: dict[str, NDArray[np.float32]], slices: NDArray[np.float64]) -> None:
-    """Raise where no two nodes enclosed a slice."""
+    """Raise `SimulationError` if a slice lies between no two nodes."""
     for name, cube in made.items():
         empty = np.flatnonzero(np.isnan(cube).any(axis=(0, 1)))
         if len(empty):
@@ -310,20 +310,20 @@ def _refuse_empty(made: dict[str, NDArray[np.float32]], slices: NDArray[np.float
 
 
 def _edges(redshifts: tuple[float, float] | None, frequencies: tuple[float, float] | None) -> tuple[float, float]:
-    """Distances in Mpc to the near and the far end."""
+    """Compute the distances in Mpc to the near and the far end."""
     if redshifts is not None:
         return distance(redshifts[0]), distance(redshifts[1])
     assert frequencies is not None
     return distance(redshift_of(frequencies[1])), distance(redshift_of(frequencies[0]))
 
 
-def _beside(rsd: bool, cell: float) -> int:
-    """Slices that are made beyond either end: in redshift space they move into the cube."""
+def _extra_slices(rsd: bool, cell: float) -> int:
+    """Count the slices made beyond either end, which move into the cube in redshift space."""
     return int(np.ceil(_REACH / cell)) if rsd else 0
 
 
 def _default_nodes(low: float, high: float, step: float, heated: bool) -> tuple[float, ...]:
-    """Falling nodes over the cube, and above it up to the start of heating."""
+    """List falling nodes over the cube, and above it up to the start of heating."""
     nodes = log_nodes(low, high, step)
     if heated:
         nodes += log_nodes(high, max(_HEATING_START, 1.3 * high), _HEATING_STEP)[1:]

@@ -1,4 +1,4 @@
-"""Shared by coeval cubes and light-cones: parameters, fixed values and 21cmFAST's inputs."""
+"""Common part of coeval cubes and light-cones: parameters, fixed values and 21cmFAST's inputs."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from simulators.reionization.engine import as_simulation_errors, import_21cmfast
 from simulators.reionization.further import CUBES, Means, ObservableName, computed
 from simulators.reionization.parameters import BY_NAME, PARAMETERS, XRAY, ParameterName, out_of_range
 
-#: Largest ionised bubble (Mpc): 21cmFAST's mean free path without and with local recombinations.
+#: Largest ionised bubble in Mpc: 21cmFAST's mean free path without and with local recombinations.
 _BUBBLE_MAX = {False: 15.0, True: 50.0}
 
 #: Cubes by name and the mean brightness temperature and neutral fraction by redshift.
@@ -20,7 +20,7 @@ Made = tuple[dict[str, NDArray[np.float32]], Means]
 
 
 class Reionization(SimulatorSettings):
-    """A simulation of 21cmFAST with the nine parameters; see the subclasses for what is made of it.
+    """Simulation by 21cmFAST with the nine parameters; subclasses make coeval cubes or light-cones of it.
 
     Sources are integrals over the conditional mass function (``E-INTEGRAL``), as in
     Park+2019. Without spin temperature the gas is taken to be much hotter than the
@@ -29,8 +29,7 @@ class Reionization(SimulatorSettings):
     run is 21cmFAST's ``Park19`` template, stepped through nodes.
     """
 
-    #: Settings that came later, by the value at which they change nothing: a bank filled
-    #: before they were there keeps its fingerprint.
+    #: Settings added later, with the value at which they change nothing: older banks keep their fingerprint.
     _later: ClassVar[dict[str, Any]] = {
         "observables": list(CUBES),
         "luminosity_redshifts": [6.0, 7.0, 8.0, 10.0],
@@ -83,7 +82,7 @@ class Reionization(SimulatorSettings):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The parameters that vary, in the order of theta."""
+        """Describe the parameters that vary, in the order of theta."""
         return tuple(BY_NAME[name] for name in self.varied)
 
     @property
@@ -94,18 +93,18 @@ class Reionization(SimulatorSettings):
     @property
     @abstractmethod
     def history(self) -> tuple[float, ...]:
-        """Redshifts of the global signal, falling."""
+        """Return the redshifts of the global signal, falling."""
 
     @abstractmethod
     def _made(self, p21c: Any, values: dict[str, float], seed: int) -> Made:
-        """Run 21cmFAST: the cubes that are wanted, and the means at every redshift of `history`."""
+        """Run 21cmFAST: compute the cubes of `wanted`, and the means at every redshift of `history`."""
 
     def check(self, theta: NDArray[np.float64]) -> None:
         """Raise `SimulationError` where theta is outside the range in which 21cmFAST is safe."""
         self._values(check_theta(self.parameters, theta))
 
     def fingerprint(self) -> str:
-        """Hash of all settings, of this class's version and of 21cmFAST's."""
+        """Hash all settings, the version of this class and that of 21cmFAST."""
         settings = {k: v for k, v in self.settings().items() if k not in self._later or v != self._later[k]}
         own = fingerprint_of({"class": type(self).__name__, "version": self.version, **settings})
         return fingerprint_of({"21cmFAST": installed_version(), "simulator": own})
@@ -115,7 +114,7 @@ class Reionization(SimulatorSettings):
         import_21cmfast()
 
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
-        """The observables, brightness temperature (mK) first.
+        """Simulate the observables, brightness temperature (mK) first.
 
         A fully ionised cube is valid and exactly 0 mK.
 
@@ -149,7 +148,7 @@ class Reionization(SimulatorSettings):
         return result
 
     def _values(self, theta: NDArray[np.float64]) -> dict[str, float]:
-        """All nine parameters by name."""
+        """Return the values of all nine parameters by name."""
         values = {parameter.name: parameter.fiducial for parameter in PARAMETERS} | self.fixed
         values |= dict(zip(self.varied, theta.tolist(), strict=True))
         for name, value in values.items():
@@ -160,10 +159,10 @@ class Reionization(SimulatorSettings):
     @property
     @abstractmethod
     def _thermal_nodes(self) -> tuple[float, ...]:
-        """Steps of the thermal history, falling; none without spin temperature."""
+        """Return the steps of the thermal history, falling; none without spin temperature."""
 
     def _inputs(self, p21c: Any, seed: int) -> Any:
-        """21cmFAST's inputs at its own default parameters: what the initial conditions depend on."""
+        """Return 21cmFAST's inputs at its default parameters, on which the initial conditions depend."""
         nodes = self._thermal_nodes
         return p21c.InputParameters.from_template(
             "Park19" if self.spin_temperature else "simple",
@@ -180,7 +179,7 @@ class Reionization(SimulatorSettings):
         )
 
     def _seconds(self, boxes: int, steps: int) -> float:
-        """CPU seconds of one row with `boxes` initial conditions and `steps` redshifts.
+        """Estimate the CPU seconds of one row with `boxes` initial conditions and `steps` redshifts.
 
         Fitted with 21cmFAST 4.1.1. Initial conditions: 1.25, 1.3, 1.6, 2.2 for
         32³, 64³, 96³, 144³ fine cells (1 s of it goes into seeding 21cmFAST's threads). One redshift:
@@ -193,14 +192,14 @@ class Reionization(SimulatorSettings):
 
 
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The same values; a `ValueError` where one is there twice."""
+    """Return the values, or raise ValueError if one is given twice."""
     if twice := [value for value in values if values.count(value) > 1]:
         raise ValueError(f"{twice[0]} is given twice")
     return values
 
 
 def means_of(coeval: Any) -> tuple[float, float]:
-    """Mean brightness temperature (mK) and neutral fraction of a coeval in real space."""
+    """Compute the mean brightness temperature (mK) and neutral fraction of a coeval in real space."""
     return (
         float(np.mean(coeval.brightness_temp, dtype=np.float64)),
         float(np.mean(coeval.neutral_fraction, dtype=np.float64)),

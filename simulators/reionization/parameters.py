@@ -1,4 +1,4 @@
-"""The nine parameters of Park et al. 2019 (arXiv 1809.08995), their priors and what 21cmFAST can take."""
+"""The nine parameters of Park et al. 2019 (arXiv 1809.08995): their priors, and the ranges safe for 21cmFAST."""
 
 import difflib
 from typing import Annotated
@@ -24,7 +24,7 @@ BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 #: Parameters that act only through the spin temperature.
 XRAY = ("L_X", "NU_X_THRESH", "X_RAY_SPEC_INDEX")
 
-#: Beyond these 21cmFAST 4.1.1 raises, returns finite nonsense or dies of a segmentation fault (t_STAR = 0).
+#: Ranges beyond which 21cmFAST 4.1.1 raises, returns finite nonsense or dies of a segmentation fault (t_STAR = 0).
 _SAFE_RANGE: dict[str, tuple[float, float]] = {
     "F_STAR10": (-3.0, 0.0),
     "ALPHA_STAR": (-1.0, 1.5),
@@ -51,7 +51,7 @@ ParameterName = Annotated[str, AfterValidator(_known)]
 
 
 def out_of_range(name: str, value: float) -> str:
-    """Say what is wrong with the value; empty if nothing is."""
+    """Say what is wrong with the value of a parameter; empty if nothing is."""
     low, high = _SAFE_RANGE[name]
     if low <= value <= high:
         return ""
