@@ -129,7 +129,7 @@ class Simulator(Protocol):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The P parameters that vary, in the order of theta."""
+        """Parameters that vary (P of them), in the order of theta."""
 
     @property
     def observables(self) -> tuple[Observable, ...]:
@@ -179,7 +179,7 @@ class SimulatorSettings(BaseModel):
     @property
     @abstractmethod
     def parameters(self) -> tuple[Parameter, ...]:
-        """The P parameters that vary, in the order of theta."""
+        """Parameters that vary (P of them), in the order of theta."""
 
     @property
     @abstractmethod

@@ -40,7 +40,7 @@ class Part:
 
 
 def is_own(name: object) -> bool:
-    """Whether a name in a config is ``"module:name"``, and not one of this package's."""
+    """Tell whether a name in a config is ``"module:name"``, and not one of this package's."""
     return isinstance(name, str) and ":" in name
 
 

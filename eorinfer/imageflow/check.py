@@ -22,7 +22,7 @@ KNOWN, BATCH = 2000, 64
 
 @dataclass(frozen=True)
 class ScaleCheck:
-    """How the ln p(x | y) of an image compares with that of known images, at each of S scales.
+    """Result of comparing the ln p(x | y) of an image with that of known images, at each of S scales.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How well lines were separated: peaks, power, correlation, brightness distribution and mean."""
+"""Score the separation of lines: peaks, power, correlation, brightness distribution and mean."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,32 +14,32 @@ from simulators import Observable
 
 #: Thresholds in standard deviations of the noise, and of the true map.
 NOISE_SIGMAS, MAP_SIGMAS = (1.0, 2.0, 3.0, 3.5, 4.0, 5.0), (1.0, 2.0, 3.0, 4.0, 5.0)
-#: True peaks that a reconstruction is asked for at every threshold of its own, in standard deviations of the true map.
+#: Height of the true peaks sought at every threshold of a reconstruction, in standard deviations of the true map.
 SOUGHT = 3.0
-#: Recalls at which precisions are compared, and thresholds between which they are interpolated.
+#: Recalls at which precisions are compared, and number of thresholds between which they are interpolated.
 RECALLS, SWEEP = (0.25, 0.5, 0.75), 30
-#: Bins of P(k), and of the brightness distribution.
+#: Number of bins of P(k), and of the brightness distribution.
 BINS, LEVELS = 8, 60
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Known lines and what was made of them.
+    """Known lines and their reconstructions.
 
     Attributes
     ----------
     true
-        (N, L, *cells)
+        (N, L, *cells) true lines.
     made
-        Reconstructed maps (N, L, *cells) by method.
+        (N, L, *cells) reconstructed lines by method.
     noise
-        (N, C, *cells): the observed maps without the lines.
+        (N, C, *cells) observed maps without the lines.
     channels
         Channel that each line was found in.
     training_mean
         (L,) mean intensities of the lines in training.
     draws
-        (D, N, L, *cells) of one method, whose mean P(k) is its answer to P(k); None without any.
+        (D, N, L, *cells) draws of one method, whose mean P(k) is its estimate of P(k); None without draws.
     """
 
     true: NDArray[np.float32]
@@ -51,7 +51,7 @@ class Maps:
 
 
 def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -> dict[str, Any]:
-    """All scores of all methods, ready for JSON.
+    """Compute all scores of all methods, ready for JSON.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
     cells = observable.cells
     lengths = observable.box_length if all(observable.cell_size) else tuple(float(n) for n in cells)
     spectrum = PowerSpectrum(cells, lengths, default_edges(cells, lengths, BINS).tolist())
-    found: dict[str, Any] = {}
+    by_line: dict[str, Any] = {}
     for i, name in enumerate(lines):
         true, noise = maps.true[:, i], maps.noise[:, maps.channels[i]]
         made = {method: array[:, i] for method, array in maps.made.items()}
         draws = [] if maps.draws is None else [torch.from_numpy(draw[:, i]) for draw in maps.draws]
-        found[name] = {
+        by_line[name] = {
             "sigma_map": float(true.std()),
             "sigma_noise": float(noise.std()),
             "mean": float(true.mean(dtype=float)),
@@ -87,16 +87,20 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
         "unit": observable.unit,
         "k": spectrum.k.tolist(),
         "sought": SOUGHT,
-        "lines": found,
+        "lines": by_line,
     }
 
 
 def _spectra(
-    spectrum: PowerSpectrum, true: Any, noise: Any, made: dict[str, Any], draws: list[torch.Tensor]
+    spectrum: PowerSpectrum,
+    true: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    made: dict[str, NDArray[np.float32]],
+    draws: list[torch.Tensor],
 ) -> dict[str, Any]:
-    """P(k) of the line and of the noise; of each method P over the true one, map by map and of means, and r(k).
+    """Compute P(k) of the line and the noise, and for each method the ratio of P to the true one, and r(k).
 
-    For comparison, how far off the mean P of the other maps is: what one would answer without looking at a map.
+    For comparison it includes the error of the mean P of the other maps, the best answer without the map itself.
     """
     x = torch.from_numpy(true)
     own, of_noise = spectrum(x).numpy(), spectrum(torch.from_numpy(noise)).numpy().mean(0)
@@ -120,22 +124,24 @@ def _spectra(
     if draws:
         power = np.mean([spectrum(draw).numpy() for draw in draws], axis=0)
         out["power_of_draws"] = {"ratio": (power.mean(0) / own.mean(0)).tolist(), **_off(power / own - 1)}
-    # Where the line is as strong as the noise, on a logarithmic scale the nearest bin; none without noise.
+    # Bin in which the line is about as strong as the noise, by the ratio of powers; none without noise.
     if of_noise.max() > 1e-9 * own.mean(0).max():
         out["equal"] = int(np.abs(np.log(own.mean(0) / of_noise)).argmin())
     return out
 
 
 def _slices(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Maps (N, nx, ny), or slices of cubes (N, nx, ny, nz) as (N * nz, nx, ny)."""
+    """Return maps (N, nx, ny) as they are, and slices of cubes (N, nx, ny, nz) as (N * nz, nx, ny)."""
     return maps if maps.ndim == 3 else np.moveaxis(maps, -1, 1).reshape(-1, *maps.shape[1:3])
 
 
-def _peaks(true: Any, noise: Any, made: dict[str, Any], radius: float) -> dict[str, Any]:
-    """Precision and recall at the same threshold in both maps, and as a method's own threshold varies."""
-    wanted = [find_peaks(image, radius) for image in _slices(true)]
+def _peaks(
+    true: NDArray[np.float32], noise: NDArray[np.float32], made: dict[str, NDArray[np.float32]], radius: float
+) -> dict[str, Any]:
+    """Compute precision and recall at one threshold for both maps, and at any threshold of a method."""
+    true_peaks = [find_peaks(image, radius) for image in _slices(true)]
     found = {method: [find_peaks(image, radius) for image in _slices(array)] for method, array in made.items()}
-    # What comes about by chance: the peaks of one map's reconstruction looked for in another map.
+    # Matches by chance: the peaks of one map's reconstruction compared with those of another map.
     first = next(iter(made))
     found["chance"] = found[first][1:] + found[first][:1]
     sigmas: list[tuple[str, float, tuple[float, ...]]] = [("map", float(true.std()), MAP_SIGMAS)]
@@ -147,14 +153,14 @@ def _peaks(true: Any, noise: Any, made: dict[str, Any], radius: float) -> dict[s
             {"of": of, "sigmas": n, "true": c.true, "found": c.found, **c.rates()}
             for of, sigma, levels in sigmas
             for n in levels
-            for c in [count(wanted, peaks, radius, n * sigma, n * sigma)]
+            for c in [count(true_peaks, peaks, radius, n * sigma, n * sigma)]
         ]
-        out["at_recall"][method] = _at_recalls(wanted, peaks, radius, SOUGHT * float(true.std()))
+        out["at_recall"][method] = _at_recalls(true_peaks, peaks, radius, SOUGHT * float(true.std()))
     return out
 
 
 def _at_recalls(true: list[Peaks], found: list[Peaks], radius: float, sought: float) -> dict[str, Any]:
-    """Precision at given recalls of the true peaks above `sought`; None where no threshold reaches the recall."""
+    """Compute the precision at given recalls of true peaks above `sought`; None where none reaches the recall."""
     heights = np.concatenate([peaks.height for peaks in found])
     if not len(heights):
         return {"precision": [None] * len(RECALLS), "recalls": list(RECALLS)}
@@ -168,8 +174,8 @@ def _at_recalls(true: list[Peaks], found: list[Peaks], radius: float, sought: fl
     return {"precision": at, "recalls": list(RECALLS), "curve": np.stack([recall, precision], 1).tolist()}
 
 
-def _brightness(true: Any, made: dict[str, Any]) -> dict[str, Any]:
-    """Counts of pixels by brightness, and how far they are from the true ones, in standard deviations of the map."""
+def _brightness(true: NDArray[np.float32], made: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """Compute histograms of brightness, and their distance from the true one in standard deviations of the map."""
     low, high = float(true.min()) - 2 * float(true.std()), float(true.max())
     edges = np.linspace(low, high, LEVELS + 1)
     out: dict[str, Any] = {"edges": edges.tolist(), "true": np.histogram(true, edges)[0].tolist()}
@@ -180,19 +186,19 @@ def _brightness(true: Any, made: dict[str, Any]) -> dict[str, Any]:
 
 
 def _thinned(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pixels, at most some hundred thousand of them."""
+    """Return pixels, at most about 800,000 of them."""
     flat = maps.ravel()
     return flat[:: max(1, len(flat) // 400_000)]
 
 
 def _off(errors: NDArray[np.floating]) -> dict[str, Any]:
-    """Relative errors (N, ...) of maps: what half of them and 68% of them are within, (...)."""
+    """Compute the 50% and 68% quantiles (...) of the sizes of relative errors (N, ...)."""
     half, most = np.quantile(np.abs(errors), [0.5, 0.68], axis=0).tolist()
     return {"off": half, "off_68": most}
 
 
-def _means(true: Any, made: dict[str, Any]) -> dict[str, Any]:
-    """Relative error of the mean intensity, map by map."""
+def _means(true: NDArray[np.float32], made: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """Compute the relative error of the mean intensity, map by map."""
     axes = tuple(range(1, true.ndim))
     own = true.mean(axes, dtype=float)
     off = {method: array.mean(axes, dtype=float) / own - 1 for method, array in made.items()}

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from simulators.base import Observable, Symmetry, derived_seed
 from simulators.reionization.engine import evolve, initial_conditions
-from simulators.reionization.further import CUBES, described, with_history
+from simulators.reionization.further import CUBES, with_history
 from simulators.reionization.model import Made, Reionization, distinct, means_of
 
 #: Default steps of the thermal history, to which the output redshifts are added.
@@ -87,14 +87,6 @@ class Coeval(Reionization):
     @classmethod
     def _resolve_independent(cls, wanted: bool | None, info: ValidationInfo) -> bool:
         return not info.data.get("spin_temperature") if wanted is None else wanted
-
-    @property
-    def observables(self) -> tuple[Observable, ...]:
-        """Describe ``brightness_temp`` in mK and the other arrays; ``neutral_fraction`` is in real space."""
-        return tuple(
-            self._cube(name) if name in CUBES else described(name, self.history, self.luminosity_redshifts)
-            for name in self.wanted
-        )
 
     @property
     def history(self) -> tuple[float, ...]:

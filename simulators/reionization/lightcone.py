@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, mode
 from simulators.base import Observable, SimulationError, Symmetry
 from simulators.reionization.coeval import Redshift
 from simulators.reionization.engine import evolve, initial_conditions
-from simulators.reionization.further import CUBES, described, with_history
+from simulators.reionization.further import CUBES, with_history
 from simulators.reionization.geometry import (
     distance,
     log_nodes,
@@ -146,14 +146,6 @@ luminosity_redshifts
         if self.frequency_range is None or self.channels is None:
             return np.empty(0)
         return np.linspace(*self.frequency_range, self.channels + 1)
-
-    @property
-    def observables(self) -> tuple[Observable, ...]:
-        """Describe ``brightness_temp`` in mK and the other arrays; ``neutral_fraction`` is in real space."""
-        return tuple(
-            self._cube(name) if name in CUBES else described(name, self.history, self.luminosity_redshifts)
-            for name in self.wanted
-        )
 
     @property
     def history(self) -> tuple[float, ...]:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 
-from simulators.base import Parameter, SimulationError, SimulatorSettings, check_theta, fingerprint_of
+from simulators.base import Observable, Parameter, SimulationError, SimulatorSettings, check_theta, fingerprint_of
 from simulators.reionization.engine import as_simulation_errors, import_21cmfast, installed_version
-from simulators.reionization.further import CUBES, Means, ObservableName, computed
+from simulators.reionization.further import CUBES, Means, ObservableName, computed, described
 from simulators.reionization.parameters import BY_NAME, PARAMETERS, XRAY, ParameterName, out_of_range
 
 #: Largest ionised bubble in Mpc: 21cmFAST's mean free path without and with local recombinations.
@@ -86,6 +86,14 @@ class Reionization(SimulatorSettings):
         return tuple(BY_NAME[name] for name in self.varied)
 
     @property
+    def observables(self) -> tuple[Observable, ...]:
+        """Describe ``brightness_temp`` in mK and the other arrays; ``neutral_fraction`` is in real space."""
+        return tuple(
+            self._cube(name) if name in CUBES else described(name, self.history, self.luminosity_redshifts)
+            for name in self.wanted
+        )
+
+    @property
     def rows_per_realisation(self) -> int:
         """Number of successive rows of a bank that share one seed."""
         return self.rows
@@ -94,6 +102,10 @@ class Reionization(SimulatorSettings):
     @abstractmethod
     def history(self) -> tuple[float, ...]:
         """Return the redshifts of the global signal, falling."""
+
+    @abstractmethod
+    def _cube(self, name: str) -> Observable:
+        """Describe one of `CUBES`."""
 
     @abstractmethod
     def _made(self, p21c: Any, values: dict[str, float], seed: int) -> Made:
