@@ -33,7 +33,7 @@ class Pair:
 
     @property
     def coefficient(self) -> Tensor:
-        """Correlation coefficient r(k) = P_12 / sqrt(P_1 P_2), from -1 to 1; 0 where a field has no power."""
+        """Compute the correlation r(k) = P_12 / sqrt(P_1 P_2), from -1 to 1; 0 where a field has no power."""
         product = self.first * self.second
         there = product > 0
         return torch.where(there, self.cross / torch.where(there, product, 1.0).sqrt(), 0.0)
@@ -111,7 +111,7 @@ class BinnedSpectrum(nn.Module):
         self.register_buffer("_weights", torch.from_numpy(volume * weights / n_modes[flat]))
 
     def forward(self, cubes: Tensor) -> Tensor:
-        """Power spectra of a batch.
+        """Compute the power spectra of a batch.
 
         Parameters
         ----------
@@ -126,16 +126,16 @@ class BinnedSpectrum(nn.Module):
         return self._auto(self._fourier(cubes))
 
     def cross(self, first: Tensor, second: Tensor) -> Tensor:
-        """Cross spectra V Re <delta_1 delta_2*> of two batches (..., *cells), with shape (..., *bins)."""
+        """Compute the cross spectra V Re <delta_1 delta_2*> (..., *bins) of two batches (..., *cells)."""
         return self._product(self._fourier(first), self._fourier(second))
 
     def pair(self, first: Tensor, second: Tensor) -> Pair:
-        """Cross spectra of two batches (..., *cells) with those of each, for the correlation coefficient."""
-        one, two = self._fourier(first), self._fourier(second)
-        return Pair(self._product(one, two), self._auto(one), self._auto(two), self.counts)
+        """Compute the cross spectra of two batches (..., *cells) and the spectra of each."""
+        modes, others = self._fourier(first), self._fourier(second)
+        return Pair(self._product(modes, others), self._auto(modes), self._auto(others), self.counts)
 
     def _mean(self, k: NDArray[np.float64]) -> Tensor:
-        """Mean over each bin (*bins) of what each mode of the half-plane has."""
+        """Average k (M,) of the flattened modes over each bin: (*bins)."""
         values = torch.from_numpy(k)[self._modes]
         return self._average(values) / self._average(torch.ones_like(values))
 
@@ -146,14 +146,14 @@ class BinnedSpectrum(nn.Module):
         return self._average((first * second.conj()).real)
 
     def _fourier(self, cubes: Tensor) -> Tensor:
-        """Binned modes of the half-plane, (..., n_modes)."""
+        """Compute the Fourier modes that lie in bins, (..., n_modes)."""
         dims = tuple(range(-len(self.cells), 0))
         if tuple(cubes.shape[-len(self.cells) :]) != self.cells:
             raise ValueError(f"this power spectrum is for cells {self.cells}: got {tuple(cubes.shape)}")
         return torch.fft.rfftn(cubes, dim=dims).flatten(dims[0])[..., self._modes]
 
     def _average(self, power: Tensor) -> Tensor:
-        """Weighted sum of (..., n_modes) over each bin, (..., *bins) in float64."""
+        """Sum (..., n_modes) over each bin with weights: (..., *bins) float64."""
         out = power.new_zeros((*power.shape[:-1], self.counts.numel()), dtype=torch.float64)
         return out.index_add(-1, self._bins, power.double() * self._weights).unflatten(-1, self.bins)
 

@@ -72,12 +72,12 @@ def build_survey(settings: SurveySettings, observable: "Observable") -> "Survey"
 
 
 def check_survey(settings: SurveySettings, observable: "Observable") -> None:
-    """Refuse, without loading torch, a survey that cannot observe such cubes.
+    """Check, without loading torch, that a survey can observe such cubes.
 
     Raises
     ------
     ValueError
-        Saying what the survey observes and what it was given.
+        If it cannot; the message says what the survey observes and what it was given.
     """
     if isinstance(settings, SphereX):
         _check_spherex(settings, observable)
@@ -120,11 +120,10 @@ def _check_spherex(settings: SphereX, observable: "Observable") -> None:
 
 
 def lowest_mode(settings: SurveySettings, observable: "Observable") -> float:
-    """Smallest wavenumber in 1/Mpc of which such a survey measures anything; 0 where it leaves nothing out.
+    """Compute the smallest wavenumber in 1/Mpc that a survey measures; 0 if it measures all.
 
-    An interferometer has no zero spacing: of a deep light-cone, the modes along the line of sight
-    alone are lost, and the foreground wedge takes more. A power spectrum of lost modes is one of
-    rounding errors.
+    An interferometer has no zero spacing: modes along the line of sight alone are lost, and the foreground wedge takes
+    more. The power spectrum of lost modes would be one of rounding errors.
     """
     if not isinstance(settings, SkaLow):
         return 0.0
@@ -134,7 +133,7 @@ def lowest_mode(settings: SurveySettings, observable: "Observable") -> float:
     dx, dy, dz = observable.cell_size
     redshifts = slice_redshifts(observable) or observable.channels
     across, along = wavenumbers((nx, ny, nz), (dx, dy, dz))
-    # Lost in every slice or channel is lost; the least is lost where a baseline is longest.
+    # A mode is lost if every slice or channel loses it; the one with the longest baselines loses least.
     longest = max(baseline_length(1.0, z) for z in redshifts)
     seen = (across > 0) & (across * longest >= settings.min_baseline)
     measured = np.broadcast_to(seen[:, :, None], (*seen.shape, nz))
@@ -148,7 +147,7 @@ def lowest_mode(settings: SurveySettings, observable: "Observable") -> float:
 
 
 def slice_redshifts(observable: "Observable") -> tuple[float, ...]:
-    """Redshift of each slice of a light-cone along its last axis; none for coeval cubes."""
+    """Return the redshift of each slice of a light-cone along its last axis; none for coeval cubes."""
     from eorinfer.survey.sky import LINE_FREQUENCY
 
     if observable.axes[-1] == "frequency":
@@ -157,7 +156,7 @@ def slice_redshifts(observable: "Observable") -> tuple[float, ...]:
 
 
 def _sides(observable: "Observable", redshifts: tuple[float, ...]) -> tuple[float, ...]:
-    """Comoving Mpc along a transverse side of each slice."""
+    """Compute the transverse side of each slice in comoving Mpc."""
     from eorinfer.survey.sky import comoving_distance
 
     if not observable.field_of_view:
@@ -166,7 +165,7 @@ def _sides(observable: "Observable", redshifts: tuple[float, ...]) -> tuple[floa
 
 
 def _depths(observable: "Observable", redshifts: tuple[float, ...]) -> tuple[float, ...]:
-    """Comoving Mpc of each slice along the line of sight."""
+    """Compute the depth of each slice along the line of sight in comoving Mpc."""
     from eorinfer.survey.sky import channel_width
 
     if observable.axes[-1] == "z":

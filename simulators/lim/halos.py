@@ -14,7 +14,6 @@ Halos are then moved by second-order Lagrangian perturbation theory.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +72,7 @@ class Halos:
     def __len__(self) -> int:
         return len(self.mass)
 
-    def __getitem__(self, index: Any) -> "Halos":
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.intp] | slice) -> "Halos":
         return Halos(self.mass[index], self.position[index], self.velocity[index], self.redshift[index], self.box)
 
 

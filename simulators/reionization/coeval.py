@@ -1,5 +1,6 @@
 """Coeval cubes: the brightness temperature of a box at a few redshifts."""
 
+from types import ModuleType
 from typing import Annotated, Any
 
 import numpy as np
@@ -138,7 +139,7 @@ class Coeval(Reionization):
             for z, own in zip(self.redshifts, self.redshift_seeds(seed), strict=True)
         ]
 
-    def _made(self, p21c: Any, values: dict[str, float], seed: int) -> Made:
+    def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> Made:
         """Run each group; means at a redshift come from the group it belongs to, else from the lowest one."""
         groups = self._groups(seed)
         inputs = tuple(self._inputs(p21c, own_seed) for _, own_seed in groups)

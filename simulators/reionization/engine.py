@@ -6,9 +6,13 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from simulators.base import SimulationError
+
+if TYPE_CHECKING:
+    from py21cmfast import InputParameters
 
 #: Initial conditions of the last realisation of this process, by their inputs. They hold
 #: C memory and cannot be pickled, so they live here and not in the settings object.
@@ -23,7 +27,7 @@ def installed_version() -> str:
         return "not installed"
 
 
-def import_21cmfast() -> Any:
+def import_21cmfast() -> ModuleType:
     """Import 21cmFAST late: it takes seconds, and the settings alone do not need it.
 
     Raises
@@ -39,7 +43,7 @@ def import_21cmfast() -> Any:
     return py21cmfast
 
 
-def initial_conditions(p21c: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def initial_conditions(p21c: ModuleType, inputs: "tuple[InputParameters, ...]") -> tuple[Any, ...]:
     """Compute initial conditions for each of `inputs`, and keep them until others are computed."""
     if inputs not in _last_realisation:
         _last_realisation.clear()  # before the next ones, so that never two are in memory
@@ -49,7 +53,7 @@ def initial_conditions(p21c: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return _last_realisation[inputs]
 
 
-def evolve(p21c: Any, inputs: Any, initial: Any, redshifts: Sequence[float]) -> Iterator[Any]:
+def evolve(p21c: ModuleType, inputs: "InputParameters", initial: Any, redshifts: Sequence[float]) -> Iterator[Any]:
     """Yield coevals in falling redshift: at `redshifts`, and at the nodes of `inputs` above the lowest of them."""
     with tempfile.TemporaryDirectory(prefix="21cmfast-") as folder:
         for coeval, _ in p21c.generate_coeval(
@@ -65,7 +69,7 @@ def evolve(p21c: Any, inputs: Any, initial: Any, redshifts: Sequence[float]) -> 
 
 
 @contextmanager
-def as_simulation_errors(p21c: Any) -> Iterator[None]:
+def as_simulation_errors(p21c: ModuleType) -> Iterator[None]:
     """Turn what 21cmFAST raises into a `SimulationError` of one line."""
     errors = p21c.wrapper.exceptions
     with quiet():

@@ -1,13 +1,17 @@
 """Observables of 21cmFAST beside the image: global signal, optical depth and UV luminosity functions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from simulators.base import Observable, Symmetry
+
+if TYPE_CHECKING:
+    from py21cmfast import InputParameters
 
 CUBES = ("brightness_temp", "neutral_fraction")
 FURTHER = ("global_signal", "global_neutral_fraction", "optical_depth", "luminosity_function")
@@ -81,7 +85,12 @@ def described(name: str, history: Sequence[float], luminosity_redshifts: tuple[f
 
 
 def computed(
-    name: str, p21c: Any, inputs: Any, means: Means, history: Sequence[float], luminosity_redshifts: tuple[float, ...]
+    name: str,
+    p21c: ModuleType,
+    inputs: "InputParameters",
+    means: Means,
+    history: Sequence[float],
+    luminosity_redshifts: tuple[float, ...],
 ) -> NDArray[np.float32]:
     """Compute an observable that is no cube, as `described`.
 
@@ -101,14 +110,16 @@ def computed(
     return np.asarray(makers[name](), dtype=np.float32)
 
 
-def _optical_depth(p21c: Any, inputs: Any, means: Means) -> float:
+def _optical_depth(p21c: ModuleType, inputs: "InputParameters", means: Means) -> float:
     """Compute the Thomson optical depth of the volume-averaged history."""
     rising = sorted(means)
     fractions = [means[z][1] for z in rising]
     return float(p21c.compute_tau(redshifts=rising, global_xHI=fractions, inputs=inputs))
 
 
-def _luminosity_functions(p21c: Any, inputs: Any, redshifts: Sequence[float]) -> NDArray[np.float64]:
+def _luminosity_functions(
+    p21c: ModuleType, inputs: "InputParameters", redshifts: Sequence[float]
+) -> NDArray[np.float64]:
     """Compute galaxies per Mpc³ and magnitude at `MAGNITUDES`, (len(redshifts), M); 0 beyond 21cmFAST's masses."""
     magnitudes, _, log10_density = p21c.compute_luminosity_function(redshifts=list(redshifts), inputs=inputs, nbins=100)
     result = np.zeros((len(redshifts), len(MAGNITUDES)))

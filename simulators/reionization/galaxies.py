@@ -1,7 +1,8 @@
 """Simulate the 21cm image of a box with the galaxies that ionise it, in one run of 21cmFAST."""
 
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validato
 from simulators.base import SimulationError
 from simulators.reionization.engine import as_simulation_errors, import_21cmfast, initial_conditions
 from simulators.reionization.parameters import PARAMETERS, ParameterName, out_of_range
+
+if TYPE_CHECKING:
+    from py21cmfast import InputParameters
 
 #: Year in s.
 _YEAR = 3.15576e7
@@ -98,7 +102,7 @@ class GalaxiesAnd21cm(BaseModel):
                 raise SimulationError(f"21cmFAST returned NaN or infinite {name}")
         return made
 
-    def _made(self, p21c: Any, seed: int) -> GalaxyBox:
+    def _made(self, p21c: ModuleType, seed: int) -> GalaxyBox:
         # Written out, since `run_coeval` does not return its halos; the image is the same to the last bit.
         base = self.inputs(p21c, seed)
         (initial,) = initial_conditions(p21c, (base,))
@@ -127,7 +131,7 @@ class GalaxiesAnd21cm(BaseModel):
             sfr=galaxies.get("sfr")[there] * np.float32(_YEAR),
         )
 
-    def inputs(self, p21c: Any, seed: int) -> Any:
+    def inputs(self, p21c: ModuleType, seed: int) -> "InputParameters":
         """Return 21cmFAST's inputs at its default parameters, on which the initial conditions depend."""
         return p21c.InputParameters.from_template(
             "latest-discrete",

@@ -1,6 +1,7 @@
 """Light-cones: the sky as observed, each slice at the time when its light left."""
 
-from typing import Annotated, Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from simulators.reionization.geometry import (
     slice_distances,
 )
 from simulators.reionization.model import Made, Reionization, means_of
+
+if TYPE_CHECKING:
+    from astropy.cosmology import FLRW
 
 #: Largest displacement of a cell in redshift space, Mpc: in 12 boxes of up to 300 Mpc it was 6.1 at z = 6 and 8.5 at
 #: z = 4.
@@ -189,7 +193,7 @@ luminosity_redshifts
             field_of_view=self.angle,
         )
 
-    def _made(self, p21c: Any, values: dict[str, float], seed: int) -> Made:
+    def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> Made:
         """Step down the nodes, fill the slices between each two, then make channels and pixels."""
         base = self._inputs(p21c, seed)
         inputs = base.evolve_input_structs(**values)
@@ -246,7 +250,7 @@ luminosity_redshifts
         return np.ascontiguousarray(cube, dtype=np.float32)
 
 
-def refuse_other_cosmology(cosmology: Any, distances: NDArray[np.float64]) -> None:
+def refuse_other_cosmology(cosmology: "FLRW", distances: NDArray[np.float64]) -> None:
     """Raise unless the simulation's own distances are those of the light-cone's slices.
 
     Else slices would be taken at the wrong redshifts, or lie beyond the nodes (21cmFAST issue 666).

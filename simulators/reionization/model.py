@@ -1,7 +1,8 @@
 """Common part of coeval cubes and light-cones: parameters, fixed values and 21cmFAST's inputs."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,11 @@ from simulators.base import Observable, Parameter, SimulationError, SimulatorSet
 from simulators.reionization.engine import as_simulation_errors, import_21cmfast, installed_version
 from simulators.reionization.further import CUBES, Means, ObservableName, computed, described
 from simulators.reionization.parameters import BY_NAME, PARAMETERS, XRAY, ParameterName, out_of_range
+
+if TYPE_CHECKING:
+    from py21cmfast import InputParameters
+
+Value = TypeVar("Value")
 
 #: Largest ionised bubble in Mpc: 21cmFAST's mean free path without and with local recombinations.
 _BUBBLE_MAX = {False: 15.0, True: 50.0}
@@ -52,7 +58,7 @@ class Reionization(SimulatorSettings):
 
     @field_validator("varied", "wanted")
     @classmethod
-    def _check_distinct_names(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _check_distinct_names(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         return distinct(values)
 
     @field_validator("wanted")
@@ -108,7 +114,7 @@ class Reionization(SimulatorSettings):
         """Describe one of `CUBES`."""
 
     @abstractmethod
-    def _made(self, p21c: Any, values: dict[str, float], seed: int) -> Made:
+    def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> Made:
         """Run 21cmFAST: compute the cubes of `wanted`, and the means at every redshift of `history`."""
 
     def check(self, theta: NDArray[np.float64]) -> None:
@@ -173,7 +179,7 @@ class Reionization(SimulatorSettings):
     def _thermal_nodes(self) -> tuple[float, ...]:
         """Return the steps of the thermal history, falling; none without spin temperature."""
 
-    def _inputs(self, p21c: Any, seed: int) -> Any:
+    def _inputs(self, p21c: ModuleType, seed: int) -> "InputParameters":
         """Return 21cmFAST's inputs at its default parameters, on which the initial conditions depend."""
         nodes = self._thermal_nodes
         return p21c.InputParameters.from_template(
@@ -203,7 +209,7 @@ class Reionization(SimulatorSettings):
         return initial / self.rows + steps * one_step
 
 
-def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+def distinct(values: tuple[Value, ...]) -> tuple[Value, ...]:
     """Return the values, or raise ValueError if one is given twice."""
     if twice := [value for value in values if values.count(value) > 1]:
         raise ValueError(f"{twice[0]} is given twice")
