@@ -96,7 +96,7 @@ class ImageFlowTask(nn.Module):
         self.flow, self.survey, self.symmetry, self.sigma, self.candidates = flow, survey, symmetry, sigma, candidates
         self.slice_first = slice_first
 
-    def observe(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def observe(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Observe a batch of clean cubes: conditions (B, P) and images of the flow's shape."""
         y, images = batch
         if self.slice_first:
@@ -113,7 +113,7 @@ class ImageFlowTask(nn.Module):
         chosen = torch.randint(cubes.shape[-1], (len(y),), generator=generator, device=generator.device).to(y.device)
         return y[row, chosen if y.shape[1] > 1 else 0][:, None], cubes.movedim(-1, 1)[row, chosen]
 
-    def losses(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """Compute the losses (B,): -ln p(x | y) in nats per cell, or -ln p(y | x) in nats."""
         y, images = self.observe(batch, generator)
         if self.candidates is None:
