@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.figures.style import pyplot, write_figure
+from eorinfer.figures.style import new_figure, write_figure
 from eorinfer.settings.survey import SkaLow, SphereX
 from eorinfer.summaries.modes import Pair
 from eorinfer.summaries.power import PowerSpectrum, default_edges, dimensionless
@@ -238,8 +238,7 @@ def draw(
     arguments: argparse.Namespace,
 ) -> None:
     """The picture."""
-    plt = pyplot()
-    figure = plt.figure(figsize=(11.5, 4.4), layout="constrained")
+    figure = new_figure(figsize=(11.5, 4.4), layout="constrained")
     grid = figure.add_gridspec(2, 3, width_ratios=[0.8, 1.2, 1.2])
     image, line = boxes[-1][0].slices
     middles = [(np.arange(len(image)) + 0.5) * SIDE / len(image)] * 2
@@ -262,7 +261,7 @@ def draw(
             axes.plot(at, 0, "o", color=colour, ms=8, mec="k")
     axes.axhline(0, color="k", lw=0.8)
     axes.set(xscale="log", xlabel=r"$k$ [Mpc$^{-1}$]", ylabel=r"$r(k)$ of 21cm and [OIII]", ylim=(-1.05, 1.05))
-    axes.secondary_xaxis("top", functions=(half_wave, half_wave)).set_xlabel(r"$\pi/k$ [Mpc]")
+    axes.secondary_xaxis("top", functions=(half_wave, half_wave)).set_xlabel(r"$\pi/k$ [Mpc]")  # type: ignore[arg-type]
     axes.set_title("no noise; bands: scatter of boxes; dotted: size of the bubbles", fontsize=9)
     axes.legend(loc="upper right", fontsize=8)
     axes = figure.add_subplot(grid[:, 2])

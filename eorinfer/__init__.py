@@ -4,10 +4,40 @@ Importing this package loads neither torch nor sbi: workers that only simulate
 stay light. Names below are imported at first use.
 """
 
+import sys
+import warnings
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
+
+
+def _import_simulators() -> None:
+    """Import the package `simulators` that was installed with this one, whatever folder of that name is nearer."""
+    home = Path(__file__).resolve().parents[1] / "simulators"
+    there = sys.modules.get("simulators")
+    places = [Path(place).resolve() for place in getattr(there, "__path__", [])]
+    if there is not None and home in places:
+        return
+    if there is not None:
+        warnings.warn(
+            f"a package simulators ({', '.join(map(str, places)) or 'one file'}) was imported before eorinfer; "
+            "from here on the name is that of eorinfer's own",
+            stacklevel=3,
+        )
+        for name in [name for name in sys.modules if name == "simulators" or name.startswith("simulators.")]:
+            del sys.modules[name]
+    spec = spec_from_file_location("simulators", home / "__init__.py", submodule_search_locations=[str(home)])
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{home}: eorinfer's package simulators is not there; install eorinfer again")
+    module = module_from_spec(spec)
+    sys.modules["simulators"] = module
+    spec.loader.exec_module(module)
+
+
+_import_simulators()
 
 _WHERE = {
     "Bank": "eorinfer.bank.store",

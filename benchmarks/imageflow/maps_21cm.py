@@ -46,7 +46,7 @@ from benchmarks.imageflow.slices import Maps, observed
 from eorinfer import Run
 from eorinfer.core.progress import for_terminal
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import subplots
 from eorinfer.imageflow.haar import join, split
 from eorinfer.imageflow.model import Build, ImageFlow, build_network
 from eorinfer.imageflow.multiscale import MultiscaleFlow
@@ -156,7 +156,7 @@ def _error(values: Array) -> float:
 def figure(flow: ImageFlow, real: Maps, file: Path) -> None:
     """A row for each neutral fraction: three real maps of different boxes, three that are made, P(k) and the cells."""
     spectrum = build_power_spectrum(flow.observable, PowerSpectrumSettings(bins=10))
-    drawing, axes = pyplot().subplots(len(SHOWN), 8, figsize=(13.5, 8.6), width_ratios=[*(1,) * 6, 1.5, 1.5])
+    drawing, axes = subplots(len(SHOWN), 8, figsize=(13.5, 8.6), width_ratios=[*(1,) * 6, 1.5, 1.5])
     for number, (row, target) in enumerate(zip(axes, SHOWN, strict=True)):
         rng = np.random.default_rng(11)
         near = np.flatnonzero(np.abs(real.y[:, 0].numpy() - target) < 0.05)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import new_figure
 from simulators import Observable, Parameter
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def bank_figure(bank: Bank, rows: Rows) -> "Figure":
     p = len(bank.parameters)
     side = min(12.0, 2.2 + 1.7 * p)
     width = max(side, 9.0)
-    figure: Figure = pyplot().figure(figsize=(width, side + 2.6), layout="constrained")
+    figure: Figure = new_figure(figsize=(width, side + 2.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[side, 2.6], squeeze=False)[:, 0]
     _coverage(above, bank.parameters, rows)
     _cubes(below, bank, rows.ok)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.prior import Prior
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import subplots
 from simulators import Observable
 
 if TYPE_CHECKING:
@@ -33,11 +33,10 @@ def beyond_power_figure(
     scores
         Log-likelihoods (n,) by method and kind.
     """
-    plt = pyplot()
     real, *copies = images
     columns = max(len(images), len(scores))
     figure: Figure
-    figure, axes = plt.subplots(2, columns, figsize=(3.4 * columns, 6.0), squeeze=False, layout="constrained")
+    figure, axes = subplots(2, columns, figsize=(3.4 * columns, 6.0), squeeze=False, layout="constrained")
     differences = {method: {name: by[real] - by[name] for name in copies} for method, by in scores.items()}
     # The image that is as easy to tell from its copy as most are.
     typical = next(iter(next(iter(differences.values())).values()))
@@ -94,11 +93,10 @@ def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.
     pairs
         Pairs of images and scores, at least one.
     """
-    plt = pyplot()
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     figure: Figure
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         1, 3 + len(pairs.preference), figsize=(3.2 * (3 + len(pairs.preference)), 3.2), layout="constrained"
     )
     first = next(iter(pairs.preference.values())).sum(1)

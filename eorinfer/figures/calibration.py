@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import kstwo
 
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import subplots
 from eorinfer.validation.calibration import COVERAGE, LEVEL, TARP, Calibration
 from eorinfer.validation.check import Check
 from eorinfer.validation.sharpness import RelativeWidths
@@ -57,13 +57,10 @@ class CalibrationPage:
 
 def calibration_figure(page: CalibrationPage) -> "Figure":
     """Draw all panels."""
-    plt = pyplot()
     panels = [_histograms, _ranks, _coverage, _tarp, _widths, _check]
     rows = 2 + -(-len(page.parameters) // ACROSS)
     figure: Figure
-    figure, axes = plt.subplots(
-        rows, ACROSS, figsize=(4.3 * ACROSS, 3.6 * rows + 0.7), squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(rows, ACROSS, figsize=(4.3 * ACROSS, 3.6 * rows + 0.7), squeeze=False, layout="constrained")
     for panel, axis in zip(panels, axes.flat, strict=False):
         panel(axis, page)
     for i, axis in enumerate(axes.flat[len(panels) :]):

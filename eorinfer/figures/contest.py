@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,9 +45,8 @@ def contest_figure(
     over
         Label of the reference.
     """
-    plt = pyplot()
     figure: Figure
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 0.9 + 0.42 * max(len(labels), 7)))
+    figure, (left, middle, right) = subplots(1, 3, figsize=(13, 0.9 + 0.42 * max(len(labels), 7)))
     colours = [PALETTE[i % len(PALETTE)] for i in range(len(labels))]
     rows = np.arange(len(labels))[::-1]
     shown = gains[gains[:, 0] > gains[:, 0].max() - FAR]

@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.samples import Samples
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import without_tex
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +34,7 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: b
     close
         Whether the axes span the posteriors instead of the prior.
     """
-    pyplot()
-    from getdist import plots
+    plots = _plots()
 
     parameters = samples[0].parameters
     names = [p.name for p in parameters]
@@ -46,7 +45,7 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: b
     plotter.settings.axis_tick_max_labels = 4
     order = samples[::-1]
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(samples))][::-1]
-    with _without_advice():
+    with _without_advice(), without_tex():
         plotter.triangle_plot(
             [s.getdist() for s in order],
             params=names,
@@ -77,6 +76,18 @@ def _limits(samples: Sequence[Samples], truth: NDArray[np.float64] | None, close
         low = np.maximum(low, np.min([*(s.mean - CLOSE * s.std for s in samples), *truths], axis=0)).tolist()
         high = np.minimum(high, np.max([*(s.mean + CLOSE * s.std for s in samples), *truths], axis=0)).tolist()
     return list(zip(low, high, strict=True))
+
+
+def _plots() -> Any:
+    """Import getdist's plots, which choose another backend at that; the caller's is put back."""
+    import matplotlib
+
+    backend = matplotlib.get_backend()
+    from getdist import plots
+
+    if matplotlib.get_backend() != backend:
+        matplotlib.use(backend)
+    return plots
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp, kurtosis, skew
 
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 from simulators import Observable
@@ -97,13 +97,12 @@ def images_figure(conditions: Sequence[Images], contents: Sequence[dict[str, Any
 
     Only the first channel is drawn, and the first slice of a cube.
     """
-    plt = pyplot()
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     compare = any(images.real is not None for images in conditions)
     rows, columns = len(conditions), 4 if compare else 3
     figure: Figure
-    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.9 * rows + 0.4), squeeze=False)
+    figure, axes = subplots(rows, columns, figsize=(3.1 * columns, 2.9 * rows + 0.4), squeeze=False)
     for row, images, content in zip(axes, conditions, contents, strict=True):
         pictures = [("real", images.real), ("generated", images.generated)][0 if compare else 1 :]
         shown = images.generated if images.real is None else images.real

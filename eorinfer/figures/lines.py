@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import subplots
 from simulators import Observable
 
 if TYPE_CHECKING:
@@ -26,11 +26,10 @@ def lines_figure(
     clean
         Clean maps of the same shape by name; the observable's own is among them.
     """
-    plt = pyplot()
     panels = {"observed": observed, **clean, "observed $-$ clean": observed - clean[observable.name]}
     channels = len(observed)
     figure: Figure
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         channels, len(panels), figsize=(3.1 * len(panels), 2.7 * channels + 0.4), squeeze=False, layout="constrained"
     )
     half = 30 * observable.field_of_view

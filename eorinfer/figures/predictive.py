@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.observation import Observation
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
@@ -47,7 +47,6 @@ def predictive_figure(
         Figure, and for ``summary.json`` the number of simulations and the share of bins in which the observed power
         is inside the central 95%; about 0.95 is good.
     """
-    plt = pyplot()
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     spectrum = build_power_spectrum(observable, settings)
@@ -61,7 +60,7 @@ def predictive_figure(
     k = spectrum.k.numpy()
     channels = len(observable.channels)
     figure: Figure
-    figure, axes = plt.subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), sharey=True, squeeze=False)
+    figure, axes = subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), sharey=True, squeeze=False)
     for c, axis in enumerate(axes[0]):
         axis.fill_between(k, low95[c], high95[c], color=COLOURS[0], alpha=0.2, lw=0, label="95% of simulations")
         axis.fill_between(k, low68[c], high68[c], color=COLOURS[0], alpha=0.4, lw=0, label="68%")

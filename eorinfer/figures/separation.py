@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.figures.style import pyplot
+from eorinfer.figures.style import subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,10 +110,9 @@ def separation_figure(
     unit
         Unit of the maps.
     """
-    plt = pyplot()
     panels = {"observed": observed, "true": true, **made}
     figure: Figure
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         len(lines),
         len(panels),
         figsize=(2.5 * len(panels) + 0.9, 2.6 * len(lines)),

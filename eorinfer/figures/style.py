@@ -4,7 +4,10 @@ import atexit
 import io
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,29 +24,54 @@ SAVED: dict[str, Any] = {"bbox_inches": "tight", "dpi": DOTS_PER_INCH}
 
 
 def keep_matplotlib_out_of_home() -> None:
-    """Give matplotlib a temporary cache. Call it before anything imports matplotlib, as sbi does."""
+    """Set matplotlib up for the command line: no window, and a cache of its own in a temporary folder.
+
+    Call it before anything imports matplotlib, as sbi does. Figures made from Python leave matplotlib as it is.
+    """
+    os.environ["MPLBACKEND"] = "Agg"
     if "MPLCONFIGDIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="eorinfer-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["MPLCONFIGDIR"] = folder
 
 
-def pyplot() -> Any:
-    """Import `matplotlib.pyplot` with the Agg backend, its cache in a temporary folder."""
-    keep_matplotlib_out_of_home()
+def new_figure(**options: Any) -> "Figure":
+    """Make a figure that no window shows and pyplot does not know; `options` are those of `Figure`."""
+    from matplotlib.figure import Figure
+
+    return Figure(**options)
+
+
+def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **options: Any) -> tuple["Figure", Any]:
+    """Make a figure with a grid of axes, as `matplotlib.pyplot.subplots` does.
+
+    Parameters
+    ----------
+    rows, columns
+        Axes along each side.
+    figsize
+        Width and height in inches.
+    options
+        ``layout`` is the figure's, all others are those of `Figure.subplots`.
+    """
+    figure = new_figure(figsize=figsize, layout=options.pop("layout", None))
+    return figure, figure.subplots(rows, columns, **options)
+
+
+@contextmanager
+def without_tex() -> Iterator[None]:
+    """Draw by matplotlib's own fonts: a user's ``text.usetex`` needs a LaTeX that may not be there."""
     import matplotlib
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    with matplotlib.rc_context({"text.usetex": False}):
+        yield
 
 
 def save_figure(figure: "Figure", root: Path) -> None:
     """Write ``ROOT.png`` and ``ROOT.pdf`` whole, and close the figure."""
     for suffix in (".png", ".pdf"):
         _write(figure, root.with_suffix(suffix))
-    pyplot().close(figure)
+    _close(figure)
 
 
 def write_figure(figure: "Figure", file: Path) -> None:
@@ -58,17 +86,32 @@ def write_figure(figure: "Figure", file: Path) -> None:
         raise InputError(f"{file}: pictures are .png or .pdf files")
     make_folder(file.parent)
     _write(figure, file)
-    pyplot().close(figure)
+    _close(figure)
 
 
 def png_bytes(figure: "Figure") -> bytes:
     """Return the content of the PNG file that `write_figure` would write, and close the figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", **SAVED)
-    pyplot().close(figure)
+    _save(figure, buffer, "png")
+    _close(figure)
     return buffer.getvalue()
 
 
 def _write(figure: "Figure", file: Path) -> None:
     with whole_file(file) as path:
-        figure.savefig(path, format=file.suffix[1:], **SAVED)
+        _save(figure, path, file.suffix[1:])
+
+
+def _save(figure: "Figure", file: Path | io.BytesIO, kind: str) -> None:
+    from matplotlib.text import Text
+
+    with without_tex():
+        for text in figure.findobj(Text):
+            text.set_usetex(False)
+        figure.savefig(file, format=kind, **SAVED)
+
+
+def _close(figure: "Figure") -> None:
+    """Close a figure that pyplot knows, as getdist's are."""
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close(figure)

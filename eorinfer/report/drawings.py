@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.observation import Observation
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import png_bytes, pyplot
+from eorinfer.figures.style import png_bytes, subplots
 from eorinfer.report.page import Picture
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _curve(observation: Observation, values: NDArray[np.float32], name: str) -> 
 
 def _axes(width: float, height: float) -> "tuple[Figure, Axes]":
     """Open a figure of this size in inches, with one pair of axes."""
-    figure, axis = pyplot().subplots(figsize=(width, height))
+    figure, axis = subplots(figsize=(width, height))
     return figure, axis
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.samples import Samples
-from eorinfer.figures.style import pyplot, write_figure
+from eorinfer.figures.style import subplots, write_figure
 from eorinfer.report.page import Picture, Table, render
 from eorinfer.report.run_folder import RunFolder
 from eorinfer.report.write import page_of, write_report
@@ -73,7 +73,7 @@ def run(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def contest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds a contest and nothing else."""
     folder = tmp_path_factory.mktemp("contest")
-    figure, axis = pyplot().subplots()
+    figure, axis = subplots(figsize=(6.4, 4.8))
     axis.plot([0, 1])
     write_figure(figure, folder / "gain.png")
     (folder / "contest.json").write_text(json.dumps(CONTEST))
