@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).parent
-#: Files whose tests start processes, simulate with 21cmFAST, or do whole runs. In other files the marker `job` says it.
+#: Files whose tests start processes, simulate with 21cmFAST, train for long, or do whole runs. In other files the marker `job` says it.
 JOBS = {
     *(f"run/test_{name}.py" for name in ("image_flow", "image_flow_validation", "line_separation", "main_job")),
     *(f"run/test_{name}.py" for name in ("lightcone_job", "lim_job", "preprocessing_job", "rounds", "run", "stops")),
     *(f"campaign/test_{name}.py" for name in ("executors", "fill")),
     *(f"simulators/test_{name}.py" for name in ("galaxies", "lightcone", "reionization")),
     *("run/test_validation.py", "cli/test_app.py", "contest/test_contest.py", "report/test_write.py"),
+    *("imageflow/test_model.py", "likelihood/test_emulator.py", "likelihood/test_neural.py"),
+    *("separation/test_training.py", "training/test_fit.py"),
 }
 #: Steps of training that a quick test may take.
 STEPS = 50
@@ -42,6 +44,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         jobs = [item for item in items if item.get_closest_marker("job")]
         config.hook.pytest_deselected(items=jobs)
         items[:] = [item for item in items if not item.get_closest_marker("job")]
+
+
+def pytest_collection_finish() -> None:
+    """Check the shapes that docstrings state; what has loaded no torch by now has none."""
+    if "torch" in sys.modules:
+        from tests.shapes import check_shapes
+
+        check_shapes()
 
 
 @pytest.fixture(autouse=True)

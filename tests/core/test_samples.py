@@ -1,5 +1,6 @@
 """Samples: weights mean what repetition means, and getdist reads what is written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,8 @@ def test_getdist_reads_the_files(tmp_path: Path) -> None:
     limits = chain.getMargeStats().parWithName("M_TURN").limits[0]
     assert (limits.lower, limits.upper) == pytest.approx((low[1], high[1]), abs=0.02)
     assert chain.getLabel() == "A, weighted = yes"
+    assert samples.getdist().sampler == "uncorrelated"
+    assert replace(samples, correlated=True).getdist().sampler == "mcmc"
 
 
 @pytest.mark.parametrize("correlated", [False, True])

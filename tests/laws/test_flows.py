@@ -66,7 +66,9 @@ def test_densities_of_parameters(posterior: tuple[Any, Callable[[], Any]]) -> No
         torch.testing.assert_close(network.log_prob(draws[:, i], features[i]), log_q[:, i], rtol=1e-4, atol=1e-4)
     # The mean of 1 / (V q) over draws from q is the share of the box in which q has its mass: one.
     low, high = network.low, network.high
-    grid = torch.cartesian_prod(*[low[i] + (high - low)[i] * (torch.arange(100) + 0.5) / 100 for i in range(2)])
+    grid = torch.cartesian_prod(
+        *[low[i] + (high - low)[i] * (torch.arange(100).double() + 0.5) / 100 for i in range(2)]
+    )
     volume = torch.log(high - low).sum()
     mass = (network.log_prob(grid, features[0]) + volume).exp().mean()
     inside = ((draws[:, 0] >= low) & (draws[:, 0] <= high)).all(-1).double().mean()

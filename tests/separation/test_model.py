@@ -51,6 +51,7 @@ def test_targets_of_maps_and_cubes() -> None:
         find_targets(GaussianField(cells=8).observables, ())
 
 
+@pytest.mark.job
 def test_realisations_are_never_split() -> None:
     rows = mock_bank().rows().ok
     found = split(rows, 0.2, 0.2)

@@ -48,6 +48,7 @@ def test_a_class_of_ones_own_beside_the_config(folder: Path) -> None:
     assert build(simulator.settings(), folder) == simulator
 
 
+@pytest.mark.job
 def test_a_class_of_ones_own_in_workers(folder: Path) -> None:
     simulator = build({"kind": "mine:Mine", "cells": 8}, folder)
     bank = Bank.create(folder / "bank", simulator)

@@ -180,6 +180,7 @@ def test_run_without_pinocchio(tmp_path: Path) -> None:
         run(tmp_path, {}, [2.0])
 
 
+@pytest.mark.job
 def test_run_starts_what_is_installed(tmp_path: Path) -> None:
     """A program that does what PINOCCHIO does with its one argument: reads the file and leaves a catalogue."""
     program = tmp_path / "pinocchio.x"
