@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).parent
-#: Files whose tests start processes, simulate with 21cmFAST, train for long, or do whole runs. In other files the marker `job` says it.
+#: Files whose tests start processes, simulate with 21cmFAST, train for long, or do whole runs.
+#: In other files the marker `job` says it.
 JOBS = {
     *(f"run/test_{name}.py" for name in ("image_flow", "image_flow_validation", "line_separation", "main_job")),
     *(f"run/test_{name}.py" for name in ("lightcone_job", "lim_job", "preprocessing_job", "rounds", "run", "stops")),
