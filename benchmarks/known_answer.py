@@ -145,7 +145,7 @@ def measure(name: str, branch: str, seed: int, out: Path) -> dict[str, Any]:
         theta, field, one = observe(simulator, prior, i)
         observation = Observation.of(config.observable, field[None].astype(np.float32), theta)
         if posterior is None:
-            samples = grid_samples(likelihood.of(observation), prior, 10 * SAMPLES, one, branch, 150)
+            samples = grid_samples(likelihood.for_observation(observation), prior, 10 * SAMPLES, one, branch, 150)
         else:
             samples = posterior.sample(observation, 10 * SAMPLES, one)
         score: dict[str, Any] = {

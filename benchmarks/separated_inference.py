@@ -210,7 +210,7 @@ def asked(run: Run, posterior: Posterior, truths: Rows, variant: str) -> dict[st
 def power_spectrum(run: Run, rows: Rows, truths: Rows, folder: Path) -> dict[str, Any]:
     """The same for the Gaussian likelihood of the power spectrum, on a grid over the prior."""
     config = run.config
-    likelihood = PowerSpectrumLikelihood.trained(
+    likelihood = PowerSpectrumLikelihood.from_bank(
         run.bank,
         rows,
         config.prior,
@@ -231,7 +231,7 @@ def power_spectrum(run: Run, rows: Rows, truths: Rows, folder: Path) -> dict[str
     samples, densities = [], []
     for part, observed in observations(run, truths):
         for theta, map_ in zip(truths.theta[part], observed.numpy(), strict=True):
-            log_l = likelihood.of(Observation.of(config.observable, map_))
+            log_l = likelihood.for_observation(Observation.of(config.observable, map_))
             values = log_l(grid)
             total = logsumexp(values) + np.log(step).sum()
             densities.append(float(log_l(theta[None])[0] - total))

@@ -109,7 +109,7 @@ def ratio_error(flow: ImageFlow, simulator: GaussianField, prior: Any, observati
     """Rms error of ln p(x|a) - ln p(x|b) over pairs a, b of the exact 95% region."""
     field = observation.values[0].astype(np.float64)
     theta = grid_posterior(simulator, SIGMA, field, prior, DRAWS, seed, 100).values
-    exact = log_likelihood(simulator, SIGMA, ModePower.of(field, simulator.box_length), theta)
+    exact = log_likelihood(simulator, SIGMA, ModePower.from_field(field, simulator.box_length), theta)
     inside = exact > np.quantile(exact, 0.05)
     return float(np.sqrt(2) * (flow.log_prob(observation, theta[inside]) - exact[inside]).std())
 

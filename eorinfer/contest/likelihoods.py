@@ -10,12 +10,12 @@ from torch import Tensor
 
 from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.contest.networks import trained_posterior
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
 from eorinfer.core.seeds import RunStream, item_seed, run_seed
 from eorinfer.likelihood.emulator import Emulator, observe_spectra
 from eorinfer.likelihood.exact import ModePower, log_likelihood
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
-from eorinfer.likelihood.importance import LogLikelihood
 from eorinfer.likelihood.mcmc import START_DRAWS
 from eorinfer.likelihood.neural import train_neural_likelihood
 from eorinfer.likelihood.sampled import (
@@ -48,12 +48,12 @@ def power_method(setup: ContestSetup, name: MethodName) -> Method:
     if name == "ps-2d":
         likelihood = _cylindrical(setup)
         key = setup.key_of(name, bins=tables.contest.cylindrical_bins)
-        return _method(setup, name, key, likelihood.seconds, _by_spectrum(likelihood, likelihood.given))
+        return _method(setup, name, key, likelihood.seconds, _by_spectrum(likelihood, likelihood.for_spectrum))
     likelihood = setup.power_spectrum()
     if name == "ps-neural":
         given, seconds = _neural(setup, likelihood)
     elif name == "ps-full":
-        given, seconds = likelihood.given, likelihood.seconds
+        given, seconds = likelihood.for_spectrum, likelihood.seconds
     else:
         given, seconds = (
             fixed_likelihood(setup, likelihood.emulator, diagonal=name == "ps-diagonal"),
@@ -82,7 +82,7 @@ def exact_method(setup: ContestSetup, name: MethodName) -> Method:
     assert isinstance(simulator, GaussianField)
 
     def likelihood(observed: Tensor) -> LogLikelihood:
-        modes = ModePower.of(observed[0].double().numpy(), simulator.box_length)
+        modes = ModePower.from_field(observed[0].double().numpy(), simulator.box_length)
         return lambda theta: log_likelihood(simulator, sigma, modes, theta)
 
     return _method(setup, name, setup.key_of(name), 0.0, likelihood)
@@ -151,11 +151,11 @@ def _by_spectrum(
 ) -> Callable[[Tensor], LogLikelihood]:
     """Turn a likelihood of spectra into one of observed cubes."""
 
-    def of(observed: Tensor) -> LogLikelihood:
+    def for_cube(observed: Tensor) -> LogLikelihood:
         with torch.no_grad():
             return given(likelihood.power_spectrum(observed[None]).flatten().double())
 
-    return of
+    return for_cube
 
 
 def fixed_precision(setup: ContestSetup, emulator: Emulator, *, diagonal: bool = False) -> Tensor:
@@ -187,7 +187,7 @@ def fixed_likelihood(
 def _cylindrical(setup: ContestSetup) -> PowerSpectrumLikelihood:
     """Train the Gaussian likelihood of P(k_perp, k_par), or load it where it is kept."""
     context, tables = setup.context, setup.context.config.tables
-    return PowerSpectrumLikelihood.trained(
+    return PowerSpectrumLikelihood.from_bank(
         context.bank,
         setup.rows,
         context.config.prior,
@@ -237,4 +237,4 @@ def _neural(
         seed=run_seed(tables.seed, RunStream.NEURAL_LIKELIHOOD),
         progress=context.progress,
     )
-    return neural.of, likelihood.seconds + time.monotonic() - start
+    return neural.for_spectrum, likelihood.seconds + time.monotonic() - start

@@ -1,4 +1,4 @@
-"""The flat prior: a box in theta."""
+"""Flat prior: a box in theta."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eorinfer.bank.store import observable_from_json
 from eorinfer.core.arrays import as_theta, white_noise
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.imageflow.alarm import KnownImages
@@ -75,7 +76,7 @@ class ImageFlow:
         """
         return self.likelihood(observation)(y)
 
-    def likelihood(self, observation: Observation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    def likelihood(self, observation: Observation) -> LogLikelihood:
         """Return ln p(x | y) of one image as a function of y (n, P); see `log_prob`."""
         x = self.prepared(observation)
         size = max(1, CELLS // x[0].numel())

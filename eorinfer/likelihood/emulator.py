@@ -81,14 +81,14 @@ def observe_spectra(
         Seed of the survey's noise.
     """
     generator = torch.Generator().manual_seed(noise_seed)
-    parts = []
+    power = []
     for rows in np.array_split(np.arange(len(cubes)), max(1, len(cubes) // 64)):
         clean = cubes.__getitems__(rows.tolist())[1]
         several = [
             power_spectrum(survey(augment(clean, symmetry, generator), generator)).flatten(1) for _ in range(draws)
         ]
-        parts.append(torch.stack(several, dim=1).double())
-    return Spectra(cubes.theta, seed, torch.cat(parts))
+        power.append(torch.stack(several, dim=1).double())
+    return Spectra(cubes.theta, seed, torch.cat(power))
 
 
 class MeanNetwork(nn.Module):

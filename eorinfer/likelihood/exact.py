@@ -1,4 +1,4 @@
-"""The known answer: exact likelihood and grid posterior of a Gaussian field in white noise."""
+"""Known answer: exact likelihood and grid posterior of a Gaussian field in white noise."""
 
 from dataclasses import dataclass
 
@@ -32,10 +32,10 @@ class ModePower:
     real: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, field: NDArray[np.float64], box_length: float) -> "ModePower":
-        """One of each pair +k, -k of a real field (*cells).
+    def from_field(cls, field: NDArray[np.float64], box_length: float) -> "ModePower":
+        """Take the power of one of each pair +k, -k of a real field (*cells).
 
-        The zero mode, which holds no signal, is left out.
+        The zero mode, which has no signal, is left out.
         """
         shape = field.shape
         delta = np.fft.rfftn(field.astype(np.float64)) / field.size
@@ -110,7 +110,7 @@ def grid_posterior(
     points
         Grid points along each parameter.
     """
-    modes = ModePower.of(field, simulator.box_length)
+    modes = ModePower.from_field(field, simulator.box_length)
 
     def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
         return log_likelihood(simulator, sigma, modes, theta)

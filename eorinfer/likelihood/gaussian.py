@@ -1,7 +1,6 @@
-"""The power-spectrum baseline: a Gaussian likelihood from the same bank and the same survey."""
+"""Power-spectrum baseline: a Gaussian likelihood from the same bank and the same survey."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import nn
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.arrays import as_theta
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
@@ -46,7 +46,7 @@ class PowerSpectrumLikelihood:
     seconds: float = 0.0
 
     @classmethod
-    def trained(
+    def from_bank(
         cls,
         bank: Bank,
         rows: Rows,
@@ -100,12 +100,12 @@ class PowerSpectrumLikelihood:
         power: torch.Tensor = self.power_spectrum(torch.from_numpy(observation.values[None]))
         return power.flatten().double()
 
-    def of(self, observation: Observation) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-        """The log likelihood of theta (n, P), (n,), for one observation."""
-        return self.given(self.observed(observation))
+    def for_observation(self, observation: Observation) -> LogLikelihood:
+        """Log likelihood of one observation."""
+        return self.for_spectrum(self.observed(observation))
 
-    def given(self, power: torch.Tensor) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-        """The same for one spectrum (D,) float64."""
+    def for_spectrum(self, power: torch.Tensor) -> LogLikelihood:
+        """Log likelihood of one spectrum (D,) float64."""
 
         def log_likelihood(theta: NDArray[np.float64]) -> NDArray[np.float64]:
             with torch.no_grad():

@@ -1,13 +1,13 @@
 """A likelihood of few parameters on a grid: samples of its posterior under a flat prior, and the evidence."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 
@@ -47,7 +47,7 @@ class Grid:
         return theta, self.values[rows] - self.log_integral
 
 
-def refined_grid(log_l: Callable[[NDArray[np.float64]], NDArray[np.float64]], prior: Prior, points: int) -> Grid:
+def refined_grid(log_l: LogLikelihood, prior: Prior, points: int) -> Grid:
     """Evaluate a likelihood on a grid over the prior, then on finer ones around its mass.
 
     Parameters
@@ -76,7 +76,7 @@ def refined_grid(log_l: Callable[[NDArray[np.float64]], NDArray[np.float64]], pr
 
 
 def grid_samples(
-    log_l: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    log_l: LogLikelihood,
     prior: Prior,
     n: int,
     seed: int,

@@ -1,6 +1,5 @@
 """Importance sampling: a posterior, and its evidence, from draws of something that is close to it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr, ndtri
 from scipy.stats import multivariate_t
 
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 
 #: Effective samples below which weights are not to be relied on.
@@ -18,8 +18,6 @@ ADAPTATIONS = 5
 WIDER, FREEDOM = 1.3, 5
 #: No sample is nearer to an edge of the prior than this share of its side, so that its probit is finite.
 EDGE = 1e-9
-
-LogLikelihood = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,11 @@ class Weighted:
 
     def tempered(self) -> "Weighted":
         """Raise the weights to the highest power, at most one, at which `ENOUGH` of them count."""
-        known = np.isfinite(self.log_weight)
+        finite = np.isfinite(self.log_weight)
 
         def to(power: float) -> Weighted:
-            log_weight = np.full(len(known), -np.inf)
-            log_weight[known] = power * self.log_weight[known]
+            log_weight = np.full(len(finite), -np.inf)
+            log_weight[finite] = power * self.log_weight[finite]
             return replace(self, log_weight=log_weight)
 
         low, high = 0.0, 1.0
@@ -103,14 +101,14 @@ def adapted(
     wanted
         Effective samples.
     """
-    best = found = weighted(log_l, prior, theta, log_q)
+    best = latest = weighted(log_l, prior, theta, log_q)
     for _ in range(ADAPTATIONS):
-        if best.effective >= wanted or np.isfinite(found.log_weight).sum() < ENOUGH:
+        if best.effective >= wanted or np.isfinite(latest.log_weight).sum() < ENOUGH:
             break
-        chain, _ = found.tempered().draw(len(theta), np.random.default_rng(seed))
+        chain, _ = latest.tempered().draw(len(theta), np.random.default_rng(seed))
         seed += 1
-        found = weighted(log_l, prior, *around(chain, prior, len(theta), seed))
-        best = max(best, found, key=lambda one: one.effective)
+        latest = weighted(log_l, prior, *around(chain, prior, len(theta), seed))
+        best = max(best, latest, key=lambda draws: draws.effective)
     return best
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.files import NO_WRITING, cannot_write
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings, system_error
@@ -50,7 +50,7 @@ class Chain:
 
 
 def run_mcmc(
-    log_likelihood: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    log_likelihood: LogLikelihood,
     prior: Prior,
     settings: McmcSettings,
     *,
@@ -204,7 +204,7 @@ def _set_aside_if_damaged(file: Path, progress: Progress) -> None:
 
 
 def _starting_points(
-    log_probability: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    log_probability: LogLikelihood,
     prior: Prior,
     walkers: int,
     draws: int,

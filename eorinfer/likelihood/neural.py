@@ -1,6 +1,5 @@
 """Neural likelihood estimation (NLE) of the power spectrum: a flow for what the baseline's Gaussian leaves."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eorinfer.core.arrays import as_theta, to_symmetric
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import item_seed, second_item_seed
@@ -66,8 +66,8 @@ class NeuralLikelihood:
     networks: tuple[SpectrumFlow, ...]
     fits: tuple[FitRecord, ...]
 
-    def of(self, power: Tensor) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-        """The log likelihood of theta (n, P), (n,), for one spectrum (D,) float64."""
+    def for_spectrum(self, power: Tensor) -> LogLikelihood:
+        """Log likelihood of one spectrum (D,) float64."""
 
         def log_likelihood(theta: NDArray[np.float64]) -> NDArray[np.float64]:
             t = as_theta(theta)

@@ -1,4 +1,4 @@
-"""The posterior that one likelihood gives, with its normalised density: from a grid, a chain, or importance weights."""
+"""Samples of the posterior of one likelihood, with its normalised density: by grid, MCMC or importance weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Silent
 from eorinfer.likelihood.grid import refined_grid
-from eorinfer.likelihood.importance import ENOUGH, LogLikelihood, adapted, around, weighted
+from eorinfer.likelihood.importance import ENOUGH, adapted, around, weighted
 from eorinfer.likelihood.mcmc import START_DRAWS, run_mcmc
 from eorinfer.settings.likelihood import McmcSettings
 
@@ -119,11 +120,11 @@ def sample_by_importance(
     wanted: float = ENOUGH,
 ) -> PosteriorSample | None:
     """Sample by `adapted` weights of draws theta (m, P) of log density log_q (m,); None if too few count."""
-    found = adapted(log_l, prior, theta, log_q, seed, wanted)
-    if found.effective < ENOUGH:
+    weighed = adapted(log_l, prior, theta, log_q, seed, wanted)
+    if weighed.effective < ENOUGH:
         return None
-    values, at_samples = found.draw(n, np.random.default_rng(seed))
-    return PosteriorSample(values, at_samples, float(log_l(truth[None])[0]) - found.log_integral, True)
+    values, at_samples = weighed.draw(n, np.random.default_rng(seed))
+    return PosteriorSample(values, at_samples, float(log_l(truth[None])[0]) - weighed.log_integral, True)
 
 
 def from_prior(

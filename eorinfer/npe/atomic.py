@@ -1,4 +1,4 @@
-"""The atomic loss of NPE-C: which of several theta was the one that x was simulated with?"""
+"""Atomic loss of NPE-C: which of several theta was x simulated with?"""
 
 from collections.abc import Callable
 
@@ -30,9 +30,9 @@ def atomic_loss(
     log_prior
         Log prior of theta (M, B, P): (M, B); or a constant, for a flat one.
     atoms
-        Candidates M, the right one included; at most B.
+        Number of candidates M, with the right one; at most B.
     generator
-        Chooses them.
+        Source of the choice of candidates.
     """
     n = len(theta)
     m = min(atoms, n)

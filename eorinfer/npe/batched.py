@@ -1,4 +1,4 @@
-"""Samples and densities of one posterior for many observations at once."""
+"""Samples of one posterior for many observations at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Truncation:
-    """The prior inside the regions of a posterior, as draws.
+    """Draws from the prior inside the regions of a posterior.
 
     Attributes
     ----------
@@ -107,21 +107,21 @@ def draw(
 def _inside(
     posterior: Posterior, read: Sequence[Tensor], n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Samples (B, n, P) inside the regions by rejection, the share accepted (B,), and who lacks some (B,)."""
+    """Draw (B, n, P) inside the regions by rejection; also the share accepted (B,), and which got fewer than n (B,)."""
     size = len(read[0])
     values = np.zeros((size, n, len(posterior.prior.parameters)))
-    found, tried = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    accepted, tried = np.zeros(size, np.int64), np.zeros(size, np.int64)
     for _ in range(TRIES):
-        left = np.flatnonzero(found < n)
+        left = np.flatnonzero(accepted < n)
         if not len(left):
             break
         drawn = ensemble.draw(posterior.networks, n, [f[left] for f in read])
         inside = posterior.contains(drawn.reshape(-1, drawn.shape[-1])).reshape(drawn.shape[:2])
         for i, theta, kept in zip(left, drawn, inside, strict=True):
             # Those that are too many count for the share all the same.
-            start = min(found[i], n)
-            some = theta[kept][: n - start]
-            values[i, start : start + len(some)] = some
-            found[i] += kept.sum()
+            start = min(accepted[i], n)
+            new = theta[kept][: n - start]
+            values[i, start : start + len(new)] = new
+            accepted[i] += kept.sum()
             tried[i] += n
-    return values, found / tried, found < n
+    return values, accepted / tried, accepted < n

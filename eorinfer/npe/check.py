@@ -1,5 +1,6 @@
-"""Is an observation unlike the simulations? Then no posterior that was trained on them can be trusted."""
+"""Check of an observation against the simulations: where it is unlike them, no posterior can be trusted."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +31,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class ObservationCheck:
-    """How unlike the simulations an observation is.
+    """Difference between an observation and the simulations.
 
     Attributes
     ----------
@@ -52,11 +53,11 @@ class ObservationCheck:
 
     @property
     def unlike(self) -> bool:
-        """Whether to warn."""
+        """True if a warning is due."""
         return self.p < LEVEL
 
     def line(self) -> str:
-        """The result in plain words, on one line."""
+        """Say the result in plain words, on one line."""
         if not self.unlike:
             return f"the observation is like the simulations (p = {self.p:.2g})"
         reasons = []
@@ -121,7 +122,7 @@ def with_reference(
     survey: Survey,
     seed: int,
 ) -> Posterior:
-    """The posterior with what simulations look like, learned from the rows that it was trained on.
+    """Add a reference to a posterior: what simulations look like, learned from its training rows.
 
     Distances to compare with are those of the rows that training held out: the networks may
     know the others too well. With a truncated prior only the rows inside it count.
@@ -144,10 +145,10 @@ def with_reference(
     rows = np.sort(np.random.default_rng(seed).permutation(inside)[:ROWS])
     theta = torch.from_numpy(posterior.prior.unit(training.theta[rows].numpy()))
     statistics = ImageStatistics(posterior.observable)
-    parts = []
+    numbers = []
     for observed in _observed(training, rows, survey, generator):
-        parts.append((statistics(observed), torch.cat(posterior.read(observed), dim=1).double()))
-    reference = regression(theta, *(torch.cat(column) for column in zip(*parts, strict=True)))
+        numbers.append((statistics(observed), torch.cat(posterior.read(observed), dim=1).double()))
+    reference = regression(theta, *(torch.cat(column) for column in zip(*numbers, strict=True)))
     held = np.flatnonzero(posterior.contains(validation.theta.numpy()))
     if len(np.unique(realisations[held])) < FEW:
         held = np.arange(len(validation))
@@ -175,7 +176,7 @@ def _distances(
     return torch.stack([distance, far]).numpy(), deviation.numpy()
 
 
-def _observed(cubes: Cubes, rows: NDArray[np.int64], survey: Survey, generator: torch.Generator) -> Any:
+def _observed(cubes: Cubes, rows: NDArray[np.int64], survey: Survey, generator: torch.Generator) -> Iterator[Tensor]:
     """Rows of cubes through the survey, (B, C, *cells) at a time."""
     for start in range(0, len(rows), BATCH):
         with torch.no_grad():

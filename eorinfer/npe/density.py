@@ -1,4 +1,4 @@
-"""The base of all densities of theta: the box that it lives in, and its loss."""
+"""Base of all densities of theta: the box that theta is in, and the loss."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -27,7 +27,7 @@ class ThetaDensity(nn.Module):
     Attributes
     ----------
     bounded
-        Whether no mass is outside the prior's box.
+        True if no mass is outside the prior's box.
     """
 
     bounded: ClassVar[bool]

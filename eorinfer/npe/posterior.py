@@ -152,19 +152,19 @@ class Posterior:
                 "use the posterior of the first round (rounds/01), which holds for any observation"
             )
         draws: list[NDArray[np.float64]] = []
-        found = tried = 0
+        accepted = tried = 0
         features = self._features(observation)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            while found < n:
-                theta = ensemble.draw(self.networks, max(n - found, 1000), features)[0]
+            while accepted < n:
+                theta = ensemble.draw(self.networks, max(n - accepted, 1000), features)[0]
                 kept = theta[self.contains(theta)]
-                tried, found = tried + len(theta), found + len(kept)
+                tried, accepted = tried + len(theta), accepted + len(kept)
                 draws.append(kept)
-                if self.regions and found < (1 - OUTSIDE_SHARE) * tried - 10:
+                if self.regions and accepted < (1 - OUTSIDE_SHARE) * tried - 10:
                     raise InputError(
                         f"this posterior was trained in rounds truncated for one observation, and "
-                        f"{1 - found / tried:.0%} of what it says of yours lies outside that region; "
+                        f"{1 - accepted / tried:.0%} of what it says of yours lies outside that region; "
                         "use the posterior of the first round (rounds/01), which holds for any observation"
                     )
         return Samples.unweighted(np.concatenate(draws)[:n], self.prior.parameters, label)
@@ -174,14 +174,14 @@ class Posterior:
         return ensemble.log_density(self.networks, theta[None], self._features(observation))[0]
 
     def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether theta (n, P) is inside the prior and every region: (n,)."""
+        """Tell which theta (n, P) are inside the prior and every region: (n,)."""
         inside = self.prior.contains(theta)
         for region in self.regions:
             inside[inside] = region.contains(theta[inside])
         return inside
 
     def region(self, observation: Observation, truncation: float, seed: int) -> Region:
-        """The region that holds all but the share `truncation` of the posterior's mass."""
+        """Find the region of all but the share `truncation` of the posterior's mass."""
         theta = self.sample(observation, BATCH, seed).values
         log_density = self.log_density(theta, observation)
         threshold = float(np.quantile(log_density, truncation))
@@ -193,7 +193,7 @@ class Posterior:
 
     @property
     def box(self) -> Prior:
-        """The prior, or the part of it that the last region spans."""
+        """Part of the prior that the last region spans; all of it without regions."""
         return self.regions[-1].box if self.regions else self.prior
 
     def save(self, folder: Path) -> None:
@@ -297,13 +297,13 @@ def draw_truncated(
     box = regions[-1].box if regions else prior
     share = np.exp(prior.log_density - box.log_density)
     kept: list[NDArray[np.float64]] = []
-    found = tried = 0
-    while found < n:
+    accepted = tried = 0
+    while accepted < n:
         theta = box.sample(BATCH, rng)
         for region in regions:
             theta = theta[region.contains(theta)] if len(theta) else theta
         kept.append(theta)
-        found, tried = found + len(theta), tried + BATCH
-        if found < tried * 1e-6 - 10:
+        accepted, tried = accepted + len(theta), tried + BATCH
+        if accepted < tried * 1e-6 - 10:
             raise WorkError("the truncated prior is less than a millionth of the box around it; use fewer rounds")
-    return np.concatenate(kept)[:n], found / tried * share
+    return np.concatenate(kept)[:n], accepted / tried * share

@@ -57,10 +57,10 @@ class ImageStatistics:
         self._power = PowerSpectrum(observable.cells, observable.box_length, n_bins=BINS)
         self._volume = float(np.prod(observable.cell_size))
         bins = [f"power at k = {k:.2g}/Mpc" for k in self._power.k.tolist()]
-        one = ["mean", "variance", "skewness", "kurtosis", *bins]
+        of_channel = ["mean", "variance", "skewness", "kurtosis", *bins]
         several = len(observable.channels) > 1
         name = "z" if observable.axes[0] == "redshift" else observable.axes[0]
-        self.names = [f"{s}{f' at {name} = {c:g}' if several else ''}" for c in observable.channels for s in one]
+        self.names = [f"{s}{f' at {name} = {c:g}' if several else ''}" for c in observable.channels for s in of_channel]
 
     @torch.no_grad()
     def __call__(self, observed: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class Reference:
     realisations: Tensor
 
     def arrays(self) -> dict[str, Tensor]:
-        """All of it, by name."""
+        """Give all arrays by name."""
         return {name: getattr(self, name).contiguous() for name in self.__dataclass_fields__}
 
     def predicted(self, theta: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class Reference:
         return _kernel(theta, self.theta, self.length) @ self.weights
 
     def residuals(self, statistics: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """How far images are from simulations at the best of some theta.
+        """Compare images with simulations at the best of several theta.
 
         Parameters
         ----------
@@ -152,8 +152,8 @@ class Reference:
         """
         standard = (statistics - self.centre) / self.scale
         distances, deviations = [], []
-        for one, draws in zip(standard, theta, strict=True):
-            residual = one - self.predicted(draws)
+        for image, draws in zip(standard, theta, strict=True):
+            residual = image - self.predicted(draws)
             squared = (residual @ self.whiten.T).square().sum(-1)
             best = squared.argmin()
             distances.append(squared[best])
@@ -167,7 +167,7 @@ class Reference:
         return nearest.values.square()
 
     def p_values(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How often simulations are as far (2, B) as given squared distances (2, B) of statistics and features."""
+        """Give the share of simulations (2, B) beyond squared distances (2, B) of statistics and features."""
         logs = np.log(np.maximum(distances, 1e-30))
         n = max(4, int(self.realisations))
         return np.stack([_p_value(held, n, far) for held, far in zip(self.held_out.numpy(), logs, strict=True)])
@@ -226,7 +226,7 @@ def regression(theta: Tensor, statistics: Tensor, features: Tensor) -> Reference
 
 
 def _p_value(held: NDArray[np.float64], n: int, far: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How often simulations are as far as `far` (B,), from log distances `held` (m,) of n realisations.
+    """Estimate the share of simulations beyond `far` (B,), from log distances `held` (m,) of n realisations.
 
     The largest of three. A rank among the held-out ones needs no assumption, and says nothing
     beyond the largest of them. There Student's t goes on, which heeds that they are few: with mean and spread of

@@ -66,7 +66,7 @@ class PosteriorTask(nn.Module):
 
 @dataclass(frozen=True)
 class Trainer:
-    """All that a round's training needs besides rows, seed and folder."""
+    """Settings and modules of a round's training; rows, seed and folder are given to `train`."""
 
     prior: Prior
     observable: Observable
@@ -122,8 +122,8 @@ class Trainer:
                 network = self.architecture.build(self.prior, seen)
             task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms, self.preprocessing)
             generator = torch.Generator().manual_seed(member_seed)
-            some = list(range(min(SCALING_ROWS, len(training))))
-            network.embedding.fit_scaling(task.observe(training.__getitems__(some)[1], generator))
+            first = list(range(min(SCALING_ROWS, len(training))))
+            network.embedding.fit_scaling(task.observe(training.__getitems__(first)[1], generator))
             record = fit(
                 task,
                 training,

@@ -1,7 +1,6 @@
 """The field flow of a run: trained or loaded, and the posterior that its likelihood gives for an observation."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import simulators
 from eorinfer.bank.rows import Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
@@ -95,7 +95,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
 class _Counted:
     """A likelihood that counts how often it was asked."""
 
-    log_likelihood: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    log_likelihood: LogLikelihood
     evaluations: int = field(default=0)
 
     def __call__(self, y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -166,7 +166,7 @@ class Run:
         emulated = time.monotonic()
         key = likelihood.key(observation)
         chain = run_mcmc(
-            likelihood.of(observation),
+            likelihood.for_observation(observation),
             self.config.prior,
             self.tables.mcmc,
             file=self.out / "chains" / "mcmc.h5",
@@ -258,7 +258,7 @@ class Run:
         from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
         from eorinfer.summaries.power import build_power_spectrum
 
-        return PowerSpectrumLikelihood.trained(
+        return PowerSpectrumLikelihood.from_bank(
             self.bank,
             rows,
             self.config.prior,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from eorinfer.bank.rows import Rows
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import duration
@@ -21,7 +22,6 @@ from eorinfer.imageflow import check as image_flow_check
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import row_conditions
 from eorinfer.likelihood.grid import REFINEMENTS
-from eorinfer.likelihood.importance import LogLikelihood
 from eorinfer.likelihood.sampled import (
     MOST_STEPS,
     STEPS,

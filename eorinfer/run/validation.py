@@ -178,7 +178,7 @@ def _relative(
     kept = [i for i, rows in enumerate(inside) if rows.sum() >= KEPT]
     if kept:
         truncated = [Samples.unweighted(same[i].values[inside[i]], same[i].parameters, same[i].label) for i in kept]
-        yield RelativeWidths.of(posteriors.values[kept], truncated, [too_short[i] for i in kept])
+        yield RelativeWidths.from_samples(posteriors.values[kept], truncated, [too_short[i] for i in kept])
 
 
 def _exact(context: RunContext, sigma: float, cube: NDArray[np.float32], i: int) -> Samples:
@@ -194,7 +194,7 @@ def _power_spectrum(
     """Give samples, and whether the chain is long enough."""
     prior = context.config.prior
     observation = Observation.of(context.config.observable, cube)
-    log_l = likelihood.of(observation)
+    log_l = likelihood.for_observation(observation)
     seed = run_seed(context.config.tables.seed, RunStream.POWER_SPECTRUM_REFERENCE, i)
     if len(prior.parameters) <= GRID:
         return grid_samples(log_l, prior, SAMPLES, seed, POWER_SPECTRUM, POINTS), True

@@ -75,7 +75,7 @@ class BundleKind:
     format: int
 
     def is_in(self, folder: Path) -> bool:
-        """Whether a folder has a bundle of this kind."""
+        """Tell whether a folder has a bundle of this kind."""
         return (folder / self.file).is_file()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Is a posterior calibrated? Ranks of truths among samples, their uniformity, and what the test could have seen.
+"""Calibration of a posterior: ranks of truths among samples, their uniformity, and the errors that would show.
 
 Three questions are put to the same samples: simulation-based calibration of each parameter
 (Talts et al. 2018, arXiv 1804.06788), expected coverage of the regions of highest density
@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ TESTS = ("kolmogorov-smirnov", "mean and spread")
 
 @dataclass(frozen=True)
 class UniformityTest:
-    """One test of one rank.
+    """Test of one rank.
 
     Attributes
     ----------
@@ -55,7 +54,7 @@ class UniformityTest:
 
 @dataclass(frozen=True)
 class Visible:
-    """The smallest errors that would have been found with a chance of `POWER`, in one parameter alone.
+    """Smallest errors in one parameter that would have been found with a chance of `POWER`.
 
     Attributes
     ----------
@@ -100,12 +99,12 @@ class Calibration:
 
     @property
     def calibrated(self) -> bool:
-        """Whether no test fails at `LEVEL`, after Holm's correction."""
+        """True if no test fails at `LEVEL`, after Holm's correction."""
         return self.worst.p_holm >= LEVEL
 
     @property
     def worst(self) -> UniformityTest:
-        """The test with the smallest p-value."""
+        """Test with the smallest p-value."""
         return min(self.tests, key=lambda test: test.p)
 
     @property
@@ -250,7 +249,7 @@ def symptom(quantity: str, u: NDArray[np.float64]) -> str:
 def recovery(
     names: list[str], theta: NDArray[np.float64], samples: NDArray[np.float64], prior_std: NDArray[np.float64]
 ) -> dict[str, dict[str, float]]:
-    """How well each parameter is found.
+    """Compare means and widths with the truths, parameter by parameter.
 
     Parameters
     ----------
@@ -295,7 +294,7 @@ def interval_coverage(theta: NDArray[np.float64], samples: NDArray[np.float64], 
 def _tarp(
     theta: NDArray[np.float64], samples: NDArray[np.float64], references: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """The curve of sbi (K, 2) of credibility and expected coverage, and its area to the diagonal."""
+    """Curve (K, 2) of credibility and expected coverage, by sbi, and its area to the diagonal."""
     truths = torch.from_numpy(theta)
     with _without_advice():
         coverage, credibility = run_tarp(
@@ -314,7 +313,7 @@ def _tarp(
 
 
 def _smallest(power: Callable[[float], float], most: float, otherwise: float) -> float:
-    """The smallest error up to `most` that is seen with a chance of `POWER`, by bisection."""
+    """Find the smallest error up to `most` that is seen with a chance of `POWER`, by bisection."""
     if power(most) < POWER:
         return otherwise
     low, high = 0.0, most
@@ -330,8 +329,8 @@ class _Drawn:
     def __init__(self, samples: torch.Tensor) -> None:
         self._samples = samples
 
-    def sample_batched(self, shape: Any, x: torch.Tensor, show_progress_bars: bool) -> torch.Tensor:
-        """(n, B, Q)"""
+    def sample_batched(self, shape: torch.Size, x: torch.Tensor, show_progress_bars: bool) -> torch.Tensor:
+        """Give the samples (n, B, Q)."""
         return self._samples.transpose(0, 1)
 
 

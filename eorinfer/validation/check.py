@@ -4,22 +4,22 @@ from typing import Any, Protocol
 
 
 class Check(Protocol):
-    """Whether an observation is unlike the simulations."""
+    """Comparison of an observation with the simulations."""
 
     @property
     def p(self) -> float:
-        """How often simulations are as unusual."""
+        """Share of simulations that are as unusual."""
 
     @property
     def unlike(self) -> bool:
-        """Whether to warn."""
+        """True if a warning is due."""
 
     @property
     def deviations(self) -> tuple[tuple[str, float], ...]:
         """Deviations by name, in standard deviations; the largest first."""
 
     def line(self) -> str:
-        """The result in plain words, on one line."""
+        """Say the result in plain words, on one line."""
 
     def content(self) -> dict[str, Any]:
         """Write the check for JSON: ``unlike``, ``p``, ``deviations_sigma``, ``line``, and more."""

@@ -1,6 +1,6 @@
-"""How sharp a posterior is: its widths against those of other methods, and what it has learned.
+"""Sharpness of a posterior: its widths against those of other methods.
 
-Calibration does not ask for it: a posterior as wide as the prior is calibrated.
+Calibration does not test it: a posterior as wide as the prior is calibrated.
 """
 
 from collections.abc import Sequence
@@ -36,14 +36,16 @@ class RelativeWidths:
     short: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, ours: NDArray[np.float64], references: Sequence[Samples], short: Sequence[bool]) -> "RelativeWidths":
+    def from_samples(
+        cls, ours: NDArray[np.float64], references: Sequence[Samples], short: Sequence[bool]
+    ) -> "RelativeWidths":
         """Compare samples (T, n, P) with T references."""
         std = np.array([o.std(0, ddof=1) / r.std for o, r in zip(ours, references, strict=True)])
         interval, volume = [], []
-        for one, reference in zip(ours, references, strict=True):
+        for samples, reference in zip(ours, references, strict=True):
             low, high = reference.interval(0.68)
-            interval.append(np.subtract(*np.quantile(one, [0.84, 0.16], axis=0)) / (high - low))
-            covariances = np.atleast_2d(np.cov(one, rowvar=False)), reference.covariance
+            interval.append(np.subtract(*np.quantile(samples, [0.84, 0.16], axis=0)) / (high - low))
+            covariances = np.atleast_2d(np.cov(samples, rowvar=False)), reference.covariance
             volume.append(np.sqrt(np.linalg.det(covariances[0]) / np.linalg.det(covariances[1])))
         return cls(references[0].label, std, np.array(interval), np.array(volume), np.array(short))
 

@@ -1,4 +1,4 @@
-"""The verdict of a validation: in plain words, and for ``validation.json``."""
+"""Verdict of a validation, in plain words and for ``validation.json``."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

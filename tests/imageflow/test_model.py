@@ -76,7 +76,7 @@ def observed(i: int) -> tuple[Observation, NDArray[np.float64]]:
 
 def exact(observation: Observation, theta: NDArray[np.float64]) -> NDArray[np.float64]:
     field = observation.values[0].astype(np.float64)
-    return log_likelihood(SIMULATOR, SIGMA, ModePower.of(field, SIMULATOR.box_length), theta)
+    return log_likelihood(SIMULATOR, SIGMA, ModePower.from_field(field, SIMULATOR.box_length), theta)
 
 
 @pytest.mark.job

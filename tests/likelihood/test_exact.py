@@ -36,7 +36,7 @@ def test_against_the_covariance_matrix_of_the_cells(dimension: int, cells: int) 
     simulator = GaussianField(dimension=dimension, cells=cells, box_length=7.0)
     field = observed(simulator, (0.5, -1.5), 3)
     theta = np.array([[0.5, -1.5], [2.0, -1.0], [-2.0, 0.5], [0.0, -3.5]])
-    got = log_likelihood(simulator, SIGMA, ModePower.of(field, 7.0), theta)
+    got = log_likelihood(simulator, SIGMA, ModePower.from_field(field, 7.0), theta)
     wanted = [multivariate_normal(cov=covariance(simulator, t)).logpdf(field.ravel()) for t in theta]
     np.testing.assert_allclose(got - got[0], np.array(wanted) - wanted[0], rtol=1e-9, atol=1e-8)
 
@@ -44,7 +44,7 @@ def test_against_the_covariance_matrix_of_the_cells(dimension: int, cells: int) 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 5), (4, 4, 4), (5, 5, 5)])
 def test_modes_hold_each_pair_once(shape: tuple[int, ...]) -> None:
     field = np.random.default_rng(0).standard_normal(shape)
-    modes = ModePower.of(field, 3.0)
+    modes = ModePower.from_field(field, 3.0)
     assert (~modes.real).sum() * 2 + modes.real.sum() == field.size - 1
     assert modes.real.sum() == (2 ** len(shape) - 1 if shape[0] % 2 == 0 else 0)
     parseval = (modes.power * np.where(modes.real, 1, 2)).sum() / 3.0 ** len(shape)
@@ -56,7 +56,7 @@ def dense(simulator: GaussianField, field: Array, prior: Prior, points: int) -> 
     steps = (np.arange(points) + 0.5) / points
     axes = [low + (high - low) * steps for low, high in zip(prior.low, prior.high, strict=True)]
     theta = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
-    log_l = log_likelihood(simulator, SIGMA, ModePower.of(field, simulator.box_length), theta)
+    log_l = log_likelihood(simulator, SIGMA, ModePower.from_field(field, simulator.box_length), theta)
     p = np.exp(log_l - log_l.max())
     p /= p.sum()
     mean = p @ theta

@@ -48,7 +48,7 @@ def test_it_learns_what_a_gaussian_misses(tmp_path: Path, monkeypatch: pytest.Mo
             with torch.no_grad():
                 gaussian = emulator.log_likelihood(observed, torch.from_numpy(grid)).numpy()
             known = _posterior(exact(one, grid))
-            found = [_posterior(values) for values in (gaussian, neural.of(observed)(grid))]
+            found = [_posterior(values) for values in (gaussian, neural.for_spectrum(observed)(grid))]
             errors.append([0.5 * np.abs(values - known).sum() for values in found])
     of_gaussian, of_flow = np.mean(errors, axis=0)  # total variation
     assert of_flow < 0.12, (of_flow, of_gaussian)

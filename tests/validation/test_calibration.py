@@ -185,7 +185,7 @@ def test_widths_over_a_reference() -> None:
     rng = np.random.default_rng(1)
     ours = 2 * rng.standard_normal((5, 4000, 2))
     references = [Samples.unweighted(rng.standard_normal((4000, 2)), PARAMETERS, "exact") for _ in range(5)]
-    widths = RelativeWidths.of(ours, references, [False] * 4 + [True])
+    widths = RelativeWidths.from_samples(ours, references, [False] * 4 + [True])
     content = widths.content(NAMES)
     assert content["observations"] == 5
     assert content["short_chains"] == 1
