@@ -248,7 +248,7 @@ def test_a_right_posterior_is_calibrated_inside_a_truncated_prior(tries: int, mo
     assert result.calibrated, result.worst
 
     untruncated = draw(Toy(regions=()), read, 100, 2).values  # type: ignore[arg-type]
-    q = log_density(toy, untruncated, read)
+    q = log_density(toy.networks, untruncated, read)
     wrong = calibrate(NAMES, theta / 3, untruncated / 3, log_q[0][:, 0], q, 1)
     assert not wrong.calibrated, "samples outside of the region are not the posterior under the truncated prior"
 
