@@ -29,7 +29,7 @@ _KINDS = {
 
 
 class ForeignFileError(Exception):
-    """What stands under the name is no regular file, or points out of itself."""
+    """The name is not that of a regular file, or the file points out of itself."""
 
 
 def refuse_surroundings(path: Path | str, error: BaseException) -> None:

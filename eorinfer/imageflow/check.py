@@ -135,7 +135,7 @@ def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: R
     flow
         Image flow, just trained.
     trainer, bank, rows
-        Its trainer, and the rows of a bank on which it was trained.
+        Trainer of the flow, and the rows of a bank on which it was trained.
     seed
         Seed of the noise, and of the choice where there are more than `KNOWN` images.
     """

@@ -34,11 +34,11 @@ class MultiscaleFlow(ImageDensity):
     Parameters
     ----------
     shape, cell_size, low, high
-        As for `IsotropicFlow`.
+        See `IsotropicFlow`.
     width
         Width of the networks of the finest scale, halved at each coarser one.
     depth, components
-        As for `DetailNetwork`.
+        See `DetailNetwork`.
     base
         Settings of the `IsotropicFlow` of the coarsest map.
     """

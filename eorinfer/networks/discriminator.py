@@ -22,7 +22,7 @@ class Discriminator(nn.Module):
     channels
         Number of channels of source and target together.
     strides, periodic
-        As for `UNet`; only the first four levels are used.
+        See `UNet`; only the first four levels are used.
     width, widest
         Channels of the first convolution, doubled at each one up to `widest`.
     """

@@ -161,7 +161,7 @@ def halvings(cells: tuple[int, ...], cell_size: Sequence[float], depth: int | No
     cells
         Number of cells along each axis.
     cell_size
-        Their length; if one is zero, which is no length, all are taken as equal.
+        Lengths of the cells; if one is zero, which is no length, all are taken as equal.
     depth
         Number of levels; by default as many as the cells allow, at most 8.
 

@@ -42,7 +42,7 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """For each column whether it is sorted by numbers."""
+        """Whether each column is sorted by numbers."""
         return [is_numeric([row[i] for row in self.rows]) for i in range(len(self.columns))]
 
 
