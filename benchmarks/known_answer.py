@@ -143,7 +143,7 @@ def measure(name: str, branch: str, seed: int, out: Path) -> dict[str, Any]:
         )
     for i in range(case.observations):
         theta, field, one = observe(simulator, prior, i)
-        observation = Observation.of(config.observable, field[None].astype(np.float32), theta)
+        observation = Observation.from_observable(config.observable, field[None].astype(np.float32), theta)
         if posterior is None:
             samples = grid_samples(likelihood.for_observation(observation), prior, 10 * SAMPLES, one, branch, 150)
         else:

@@ -231,7 +231,7 @@ def power_spectrum(run: Run, rows: Rows, truths: Rows, folder: Path) -> dict[str
     samples, densities = [], []
     for part, observed in observations(run, truths):
         for theta, map_ in zip(truths.theta[part], observed.numpy(), strict=True):
-            log_l = likelihood.for_observation(Observation.of(config.observable, map_))
+            log_l = likelihood.for_observation(Observation.from_observable(config.observable, map_))
             values = log_l(grid)
             total = logsumexp(values) + np.log(step).sum()
             densities.append(float(log_l(theta[None])[0] - total))

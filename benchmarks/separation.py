@@ -123,7 +123,7 @@ def robustness(arguments: argparse.Namespace) -> None:
     print(score_separators(model, ScoreSettings(bank, louder.tables.survey), arguments.out / "louder", l1))
     wrong = build(simulator(arguments, pixel=0.8, box_length=400.0)).observables[0]
     try:
-        Observation.of(wrong, np.zeros(wrong.shape, np.float32)).check(
+        Observation.from_observable(wrong, np.zeros(wrong.shape, np.float32)).check(
             trained.observable, "a map of pixels of 0.8 arcmin"
         )
     except InputError as error:

@@ -62,7 +62,7 @@ def measure(method: str, i: int, simulations: int, seed: int, out: Path) -> dict
     theta, field, one = observe(simulator, prior, i)
     # A file, so that every method sees the same cube.
     observed = out / f"observation-{i}.h5"
-    Observation.of(checked.observable, field[None].astype(np.float32)).write(observed)
+    Observation.from_observable(checked.observable, field[None].astype(np.float32)).write(observed)
     content["observation"] = {"file": str(observed.resolve())}
     folder = out / f"{method.replace(' ', '-')}-{simulations}-{i}-{seed}"
     # The first posterior depends on no observation: those of one seed share it.

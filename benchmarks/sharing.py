@@ -85,7 +85,9 @@ def mocks(config: Config, folder: Path, number: int, workers: int) -> list[tuple
     survey = build_survey(config.tables.survey, config.observable)
     clean = torch.from_numpy(bank.read(config.observable.name, rows))
     observed = survey(clean, torch.Generator().manual_seed(99)).numpy()
-    return [(t, Observation.of(config.observable, cube)) for t, cube in zip(rows.theta, observed, strict=True)]
+    return [
+        (t, Observation.from_observable(config.observable, cube)) for t, cube in zip(rows.theta, observed, strict=True)
+    ]
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def gaussian(arguments: argparse.Namespace) -> None:
             theta = prior.sample(1, rng)[0]
             clean = simulator.simulate(theta, int(rng.integers(2**32)))["field"]
             field = clean[0] + SIGMA * rng.standard_normal(clean.shape[1:])
-            observation = Observation.of(run.config.observable, field[None])
+            observation = Observation.from_observable(run.config.observable, field[None])
             exact = log_density(simulator, observation.values[0].astype(np.float64), theta)
             excess.append(exact - flow.log_prob(observation, theta[None])[0])
             if i < RATIO_MAPS:
@@ -79,7 +79,7 @@ def gaussian(arguments: argparse.Namespace) -> None:
         scores = []
         for i in range(CASES["2d-32-2000"].observations):
             theta, field, one = observe(simulator, prior, i)
-            observation = Observation.of(run.config.observable, field[None].astype(np.float32), theta)
+            observation = Observation.from_observable(run.config.observable, field[None].astype(np.float32), theta)
             samples = grid_samples(flow.likelihood(observation), prior, 10 * SAMPLES, one, "field flow", 60)
             scores.append(compare(samples, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one)))
             if i == 0:

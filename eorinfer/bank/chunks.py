@@ -1,10 +1,10 @@
-"""Arrays of a shard straight from its file: HDF5 says where each row's chunk stands, zlib checks its bytes.
+"""Arrays of a shard, read past HDF5, which only gives the place of each row's chunk; zlib checks the bytes.
 
-HDF5 opens a file, walks its index and checks a chunk in about the time in which ten chunks of 32³ cells
-can be read. A shard never changes, so that its index is read once and each row is one `pread` from then on.
+HDF5 needs about the time of reading ten chunks of 32³ cells to open a file, walk its index and check one chunk.
+A shard never changes, so its index is read once, and from then on each row is one `pread`.
 
-A row's checksum is its CRC-32, in a dataset of its own. HDF5's, which comes after each chunk and is left to HDF5's
-tools, is zero for zeros: it does not notice a block that a failing disk or file system has filled with them.
+A row's checksum is its CRC-32, in a dataset of its own. HDF5's own checksum after each chunk is zero for zeros, so it
+does not notice a block that a failing disk or file system has filled with zeros.
 """
 
 import os
@@ -25,18 +25,18 @@ class DamageError(Exception):
 
 @dataclass(frozen=True)
 class Chunks:
-    """Places of one array's rows in a file.
+    """Places of the rows of one array in a file.
 
     Attributes
     ----------
     offsets
-        (n,) byte at which each row begins.
+        (n,) First byte of each row.
     checksums
-        (n,) CRC-32 of its bytes.
+        (n,) CRC-32 of each row's bytes.
     shape
-        (C, *cells) of one row, float32.
+        Shape (C, *cells) of one row, float32.
     version
-        Inode, size and time of the file that was looked at.
+        Inode, size and modification time of the file.
     """
 
     offsets: NDArray[np.int64]
@@ -45,8 +45,8 @@ class Chunks:
     version: tuple[int, int, int]
 
     @classmethod
-    def of(cls, path: Path, name: str, shape: tuple[int, ...]) -> "Chunks":
-        """Read the index of the observable `name`, whose rows have this shape.
+    def from_file(cls, path: Path, name: str, shape: tuple[int, ...]) -> "Chunks":
+        """Read the index of the observable `name`, whose rows have the given shape.
 
         Raises
         ------
@@ -89,18 +89,18 @@ class Chunks:
         Parameters
         ----------
         file
-            Descriptor.
+            File descriptor.
         row
             Number of the row.
         out
-            (C, *cells), contiguous; filled.
+            Contiguous array (C, *cells) to fill.
         check
-            Whether to compare the checksum.
+            Compare the checksum.
 
         Raises
         ------
         DamageError
-            If the file ends before the row does, or its checksum is another one.
+            If the file ends before the row does, or the checksum differs.
         """
         if os.preadv(file, [out.data.cast("B")], int(self.offsets[row])) != out.nbytes:
             raise DamageError(f"the file ends within row {row}")
@@ -108,12 +108,12 @@ class Chunks:
             raise DamageError(f"row {row} has another checksum than when it was written")
 
     def fits(self, file: int) -> bool:
-        """Whether the open file is the one that was looked at."""
+        """Return whether the open file is the one whose index was read."""
         return _version(os.fstat(file)) == self.version
 
 
 def checksums(array: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """CRC-32 of each row of an array (n, C, *cells)."""
+    """Return the CRC-32 of each row of an array (n, C, *cells)."""
     return np.array([zlib.crc32(np.ascontiguousarray(row).data) for row in array], np.uint32)
 
 

@@ -1,4 +1,4 @@
-"""Which shards are being made just now: a hint for campaigns that fill one bank at the same time."""
+"""Claims on shards in the making: a hint for campaigns that fill one bank at the same time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +9,15 @@ from eorinfer.core.files import cannot_write, is_leftover, temporary_name
 
 @contextmanager
 def claim(folder: Path, name: str) -> Iterator[bool]:
-    """Say that `name` is being made, for as long as the block takes.
+    """Claim `name` for as long as the block takes.
 
-    A hint and not a lock: who does not heed it does work twice, and the first whole shard wins.
-    A claim is an empty temporary file, so that what the dead leave is removed like any other.
+    A claim is a hint and not a lock: a campaign that ignores it does work twice, and the first whole shard wins.
+    It is an empty temporary file, so a dead process's claim is removed like any other leftover.
 
     Yields
     ------
     bool
-        Whether no process that lives, as far as can be seen from here, had said so before.
+        Whether no live process, as far as this machine can tell, had claimed it before.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A bank as one plain HDF5 file, for tools that know nothing of banks."""
+"""Export of a bank to one plain HDF5 file, for other tools."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, whole_file
 from eorinfer.core.progress import Progress, Silent
 
-#: Arrays are copied in pieces of this size.
+#: Bytes of arrays to copy at a time.
 PIECE = 64e6
 
 
@@ -28,11 +28,11 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
     bank
         Bank to export.
     file
-        File to write; must not exist.
+        File to write; it must not exist yet.
     everything
         Whether to export rows too that are not ``ok``; their arrays are zero.
     progress
-        Receives lines and bars.
+        Receives a bar.
 
     Returns
     -------
@@ -42,12 +42,12 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
     Raises
     ------
     InputError
-        If the file is there, or the bank has no such rows, or is damaged.
+        If the file exists already, or the bank has no rows to export, or is damaged.
     WorkError
         If the file cannot be written.
     """
     if file.exists():
-        raise InputError(f"{file}: is there already; give another name")
+        raise InputError(f"{file}: exists already; give another name")
     rows = bank.rows() if everything else bank.rows().ok
     if not len(rows):
         raise InputError(f"{bank.path}: has no rows to export{'' if everything else ' that are ok'}")
@@ -81,5 +81,5 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
             for i in range(0, len(rows), step):
                 array[i : i + step] = bank.read(observable.name, rows[i : i + step])
                 advance(len(rows[i : i + step]), observable.name)
-        out.flush()  # closing would tell nobody of a full disk
+        out.flush()  # closing would not report a full disk
     return len(rows)

@@ -1,4 +1,4 @@
-"""Counts and sizes of a bank, for ``eorinfer bank info`` and for the page."""
+"""Contents of a bank in numbers, for ``eorinfer bank info`` and for the report."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 
-#: Reasons of failures that are told apart, the most frequent ones.
+#: Number of reasons of failures to list, the most frequent first.
 REASONS = 8
 
 
 @dataclass(frozen=True)
 class RoundFacts:
-    """A round's id, how many rows are planned in it, and how many there are by status."""
+    """A round's id, its number of planned rows, and the number of simulated rows by status."""
 
     id: str
     planned: int
@@ -22,20 +22,20 @@ class RoundFacts:
 
 @dataclass(frozen=True)
 class BankFacts:
-    """Counts and sizes of a bank.
+    """Contents of a bank in numbers.
 
     Attributes
     ----------
     bank
-        It.
+        The bank.
     rounds
-        Facts of the rounds, in order.
+        Its rounds in order.
     rows
         Number of rows.
     megabytes
-        Size of the shards.
+        Size of the shards in MB.
     seconds
-        Seconds of simulating, all rows together.
+        Simulation time of all rows together.
     reasons
         Status, message and number of rows of each kind of failure.
     """
@@ -48,8 +48,8 @@ class BankFacts:
     reasons: tuple[tuple[str, str, int], ...]
 
     @classmethod
-    def of(cls, bank: Bank) -> "BankFacts":
-        """Read them."""
+    def from_bank(cls, bank: Bank) -> "BankFacts":
+        """Read all rows of a bank and count them."""
         plans = bank.plans()
         read = [bank.rows([plan]) for plan in plans]
         everything = Rows.concatenate([Rows.none(len(bank.parameters)), *read])
@@ -64,15 +64,15 @@ class BankFacts:
         )
 
     def lines(self) -> Iterator[str]:
-        """Say the facts in plain words."""
+        """Yield the facts as lines of text."""
         yield f"{self.bank.path}: {self.bank.description['simulator']['kind']}, fingerprint {self.bank.fingerprint}"
         for p in self.bank.parameters:
             yield f"  {p.name:18s} {p.low:g} to {p.high:g} {p.unit}"
         for o in self.bank.observables:
             yield f"  {o.name:18s} {' x '.join(map(str, o.shape))} {o.unit}"
-        for one in self.rounds:
-            counts = ", ".join(f"{n} {s}" for s, n in one.counts.items()) or "none yet"
-            yield f"round {one.id}: {one.planned} planned; {counts}"
+        for facts in self.rounds:
+            counts = ", ".join(f"{n} {s}" for s, n in facts.counts.items()) or "none yet"
+            yield f"round {facts.id}: {facts.planned} planned; {counts}"
         if self.rows:
             yield f"{self.rows} rows, {self.megabytes:.1f} MB, {self.seconds / self.rows:.3g} s each"
 

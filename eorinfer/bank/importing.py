@@ -1,4 +1,4 @@
-"""Cubes and parameters that the user has already, into a bank."""
+"""Import of cubes and parameters that were simulated elsewhere."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
-from eorinfer.core.seeds import item_seed
+from eorinfer.core.seeds import PRIOR_ROUND, item_seed
 from simulators.base import fingerprint_of
 
-#: Number of rows of a shard, and its size at most.
+#: Largest number of rows and of bytes in a shard.
 SHARD_ROWS, SHARD_BYTES = 64, 256e6
 
 
@@ -23,15 +23,15 @@ def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], se
     Parameters
     ----------
     bank
-        Bank to fill; its observables set the shape of the cubes.
+        Bank whose observables the cubes must match.
     prior
-        Prior that theta was drawn from; the rows count as draws from it.
+        Prior that theta was drawn from.
     theta_file
-        (n, P)
+        Array theta (n, P).
     cubes
-        ``FILE`` for a bank of one observable, else ``NAME=FILE`` for each; (n, C, *cells).
+        Arrays (n, C, *cells): ``FILE`` for a bank with one observable, else ``NAME=FILE`` for each.
     seed_file
-        (n,) whole numbers, equal where initial conditions are shared; by default all differ.
+        Whole numbers (n,), equal where initial conditions are shared; by default all differ.
 
     Returns
     -------
@@ -63,14 +63,14 @@ def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], se
         if seed.shape != (n,) or not np.issubdtype(seed.dtype, np.integer):
             raise InputError(f"{seed_file}: must hold {n} whole numbers, one for each row of theta")
         seed = seed.astype(np.uint64)
-    id = f"01-{fingerprint_of({'import': theta.tolist(), 'seed': seed.tolist()})[:12]}"
+    id = f"{PRIOR_ROUND:02d}-{fingerprint_of({'import': theta.tolist(), 'seed': seed.tolist()})[:12]}"
     shard_rows = int(min(SHARD_ROWS, max(1, SHARD_BYTES // bank.bytes_per_row)))
-    plan = bank.add(Plan(id, 1, prior.hash(), shard_rows, theta, seed))
+    plan = bank.add(Plan(id, PRIOR_ROUND, prior.hash(), shard_rows, theta, seed))
     for shard in bank.missing(plan):
         rows = plan.rows(shard)
         size = rows.stop - rows.start
-        parts = {name: np.asarray(array[rows], np.float32) for name, array in arrays.items()}
-        bank.write_shard(plan, shard, status=["ok"] * size, message=[""] * size, seconds=[0.0] * size, arrays=parts)
+        own = {name: np.asarray(array[rows], np.float32) for name, array in arrays.items()}
+        bank.write_shard(plan, shard, status=["ok"] * size, message=[""] * size, seconds=[0.0] * size, arrays=own)
     return n
 
 

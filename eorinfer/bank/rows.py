@@ -1,4 +1,4 @@
-"""Rows of a bank: what to simulate, and what became of each simulation besides its arrays."""
+"""Plans of the rounds of a bank, and its rows without their arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Plan:
     id
         ``NN-HASH``: number of the round and a hash of everything that determines it.
     number
-        1 for draws from the prior.
+        Number of the round, 1 for draws from the prior, 0 for rows of no round.
     proposal
-        Hash of the distribution theta was drawn from.
+        Hash of the distribution that theta was drawn from.
     shard_rows
         Rows in each shard but the last.
     theta
@@ -42,11 +42,11 @@ class Plan:
 
     @property
     def shards(self) -> int:
-        """Number of shards that hold the round."""
+        """Number of shards of the round."""
         return -(-len(self) // self.shard_rows)
 
     def rows(self, shard: int) -> slice:
-        """Rows of the plan that stand in a shard."""
+        """Return which rows of the plan are in a shard."""
         return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, len(self)))
 
 
@@ -84,17 +84,19 @@ class Rows:
     def __len__(self) -> int:
         return len(self.theta)
 
-    def __getitem__(self, rows: Any) -> "Rows":
+    def __getitem__(self, rows: slice | list[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]) -> "Rows":
         return Rows(**{name: getattr(self, name)[rows] for name in Rows.__dataclass_fields__})
 
     @classmethod
-    def concatenate(cls, parts: Sequence["Rows"]) -> "Rows":
-        """The rows of all parts, one after the other."""
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in cls.__dataclass_fields__})
+    def concatenate(cls, several: Sequence["Rows"]) -> "Rows":
+        """Join rows, one after the other."""
+        return cls(
+            **{name: np.concatenate([getattr(rows, name) for rows in several]) for name in cls.__dataclass_fields__}
+        )
 
     @classmethod
     def none(cls, parameters: int) -> "Rows":
-        """Make an empty table of rows with `parameters` parameters."""
+        """Return no rows, for a given number of parameters."""
         return cls(
             theta=np.empty((0, parameters)),
             seed=np.empty(0, np.uint64),
@@ -108,9 +110,9 @@ class Rows:
 
     @property
     def ok(self) -> "Rows":
-        """Only the rows whose arrays are valid."""
+        """The rows whose arrays are valid."""
         return self[self.status == "ok"]
 
     def counts(self) -> dict[str, int]:
-        """Number of rows by status, only those that occur."""
+        """Count the rows by status; statuses without rows are left out."""
         return {status: int(n) for status in STATUSES if (n := np.count_nonzero(self.status == status))}

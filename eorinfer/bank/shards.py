@@ -1,4 +1,4 @@
-"""The files of a bank in HDF5: what stands in a shard, and how it is written and read back."""
+"""The HDF5 files of a bank: datasets and attributes of plans and shards, written and read."""
 
 import os
 import zlib
@@ -17,9 +17,9 @@ from eorinfer.core.hdf5 import without_locks
 from eorinfer.core.reading import ForeignFileError, refuse_foreign
 
 FORMAT = 2
-#: The index of chunks has checksums too, which HDF5's oldest layout lacks.
+#: HDF5 layout whose index of chunks has checksums; the oldest layout has none.
 LAYOUT = ("v110", "v110")
-#: A checksum for each chunk; only chunks can have one.
+#: Settings of a dataset with a checksum for each chunk; only chunks can have one.
 CHECKED: dict[str, Any] = {"chunks": True, "fletcher32": True}
 #: Errors that are raised when a file is not what it was.
 DAMAGE = (
@@ -38,7 +38,7 @@ COLUMNS = ("theta", "seed", "round", "status", "message", "seconds")
 
 
 def write_plan(path: Path, plan: Plan) -> None:
-    """Write a plan whole; one that is there already stays."""
+    """Write a plan whole; an existing file is kept."""
     with whole_hdf5(path, first_wins=True, libver=LAYOUT) as file:
         file.attrs.update(format=FORMAT, crc32=_crc32([plan.theta, plan.seed]), **_of_plan(plan))
         file.create_dataset("theta", data=plan.theta, **CHECKED)
@@ -66,7 +66,7 @@ def write_rows(
     seconds: Sequence[float],
     arrays: dict[str, NDArray[np.float32]],
 ) -> None:
-    """Write one shard whole; one that is there already stays. See `Bank.write_shard`."""
+    """Write one shard whole; an existing file is kept. Parameters as in `Bank.write_shard`."""
     rows = plan.rows(shard)
     # Text is of fixed length everywhere: HDF5 keeps other text in a heap without a
     # checksum, and reading a damaged heap can go on for ever.
@@ -83,7 +83,7 @@ def write_rows(
             format=FORMAT,
             fingerprint=np.bytes_(fingerprint),
             crc32=_crc32([columns[name] for name in COLUMNS]),
-            # From these and the rows of its shards a plan that was damaged is made again.
+            # With these and the rows of its shards a damaged plan can be restored.
             plan_rows=len(plan),
             **_of_plan(plan),
         )
@@ -123,7 +123,7 @@ def attributes(path: Path) -> dict[str, Any]:
 
 
 def first_line(error: Exception) -> str:
-    """First line of an error, without HDF5's stack."""
+    """Return the message of an error without HDF5's stack."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

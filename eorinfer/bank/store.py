@@ -3,11 +3,11 @@
 Layout::
 
     bank.json            format, simulator and fingerprint, parameters, observables, versions
-    rounds/ID.h5         what is to be simulated: theta, seeds, hash of the proposal
-    shards/ID-00000.h5   what was simulated: one row a simulation, one chunk an array
-    claims/              empty files: which shards are being made, a hint for other campaigns
+    rounds/ID.h5         plan of a round: theta, seeds, hash of the proposal
+    shards/ID-00000.h5   simulations: one row a simulation, one chunk an array
+    claims/              empty files: shards in the making, a hint for other campaigns
 
-Every file is written whole and never changed afterwards; what is missing is found by listing.
+Every file is written whole and never changed afterwards; listing the files shows what is missing.
 """
 
 import itertools
@@ -40,7 +40,7 @@ from eorinfer.bank.shards import (
     write_rows,
 )
 from eorinfer.core.errors import InputError
-from eorinfer.core.files import make_folder, read_versioned, remove_leftovers, whole_file
+from eorinfer.core.files import make_folder, read_versioned, remove_leftovers, write_json
 from eorinfer.core.reading import refuse_surroundings
 from simulators import Observable, Parameter, Simulator
 
@@ -48,17 +48,17 @@ FOLDERS = ("shards", "rounds", "claims")
 
 
 class Bank:
-    """A bank on disk; see the module's docstring for the files."""
+    """A bank on disk; the module's docstring lists its files."""
 
     def __init__(self, path: Path, description: dict[str, Any]) -> None:
         self.path = path
         self.description = description
-        # Where the arrays of a shard stand, and which of its rows have been checked.
+        # Places of the arrays of a shard, and which of its rows have been checked.
         self._chunks: dict[tuple[str, str], tuple[Chunks, NDArray[np.bool_]]] = {}
 
     @classmethod
     def create(cls, path: Path, simulator: Simulator) -> "Bank":
-        """Open the bank at `path` for this simulator, and make it if there is none.
+        """Open the bank at `path` for this simulator; make it if it does not exist.
 
         Raises
         ------
@@ -71,8 +71,7 @@ class Bank:
         if not (path / "bank.json").exists():
             content = _describe(simulator)
             _refuse_strange_shards(path, content["fingerprint"])
-            with whole_file(path / "bank.json", first_wins=True) as temporary:
-                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            write_json(path / "bank.json", content, first_wins=True)
         bank = cls.open(path)
         bank._refuse_other(simulator)
         for folder in (path, *(path / name for name in FOLDERS)):
@@ -81,12 +80,12 @@ class Bank:
 
     @classmethod
     def open(cls, path: Path) -> "Bank":
-        """Open a bank that exists.
+        """Open an existing bank.
 
         Raises
         ------
         InputError
-            If there is none, or it has a format that this version does not read.
+            If there is no bank, or this version does not read its format.
         """
         path = Path(path)
         if not (path / "bank.json").is_file():
@@ -111,11 +110,11 @@ class Bank:
 
     @property
     def bytes_per_row(self) -> int:
-        """Disk that one row takes."""
+        """Size of one row on disk in bytes."""
         return sum(o.nbytes for o in self.observables)
 
     def add(self, plan: Plan) -> Plan:
-        """Write a plan whole; if the same one is there already it is kept."""
+        """Write a plan whole; the same plan is kept if it exists already."""
         path = self.path / "rounds" / f"{plan.id}.h5"
         if not os.path.lexists(path):
             write_plan(path, plan)
@@ -128,21 +127,18 @@ class Bank:
             return read_plan(path)
         except DAMAGE as error:
             refuse_surroundings(path, error)
-            raise InputError(
-                f"{path}: cannot be read as the plan of a round ({first_line(error)}); "
-                f"`eorinfer bank verify {self.path} --repair` sets it aside"
-            ) from error
+            raise self._damaged(path, "cannot be read as the plan of a round", error) from error
 
     def plans(self) -> list[Plan]:
-        """Plans of all rounds, in order of their names."""
+        """Read the plans of all rounds, in the order of their names."""
         return [self.plan(path.stem) for path in sorted((self.path / "rounds").glob("[!.]*.h5"))]
 
     def shard_path(self, plan: Plan, shard: int) -> Path:
-        """File of one shard."""
+        """Return the file of one shard."""
         return self.path / "shards" / f"{plan.id}-{shard:05d}.h5"
 
     def missing(self, plan: Plan, rows: int | None = None) -> list[int]:
-        """Shards of the plan's first `rows` rows that are not there yet."""
+        """List the missing shards of a plan's first `rows` rows; by default of all rows."""
         shards = plan.shards if rows is None else -(-min(rows, len(plan)) // plan.shard_rows)
         there = set(os.listdir(self.path / "shards"))
         return [i for i in range(shards) if self.shard_path(plan, i).name not in there]
@@ -157,10 +153,12 @@ class Bank:
         seconds: Sequence[float],
         arrays: dict[str, NDArray[np.float32]],
     ) -> None:
-        """Write one shard whole. If another process was first, its shard stays.
+        """Write one shard whole. If another process was first, its shard is kept.
 
         Parameters
         ----------
+        plan, shard
+            Plan of the round, and number of the shard in it.
         status, message, seconds
             Status, message and seconds of each of the shard's n rows.
         arrays
@@ -178,18 +176,18 @@ class Bank:
         )
 
     def rows(self, plans: Sequence[Plan] | None = None) -> Rows:
-        """All rows that are there, of these plans or of all."""
+        """Read all simulated rows of these plans; by default of all plans."""
         plans = self.plans() if plans is None else plans
-        found = [
+        shards = [
             self.read_rows(self.shard_path(plan, i))
             for plan in plans
             for i in range(plan.shards)
             if os.path.lexists(self.shard_path(plan, i))
         ]
-        return Rows.concatenate(found) if found else Rows.none(len(self.parameters))
+        return Rows.concatenate(shards) if shards else Rows.none(len(self.parameters))
 
     def read_rows(self, path: Path) -> Rows:
-        """Everything of one shard but its arrays.
+        """Read the rows of one shard without their arrays.
 
         Raises
         ------
@@ -200,15 +198,12 @@ class Bank:
             columns = read_columns(path)
         except DAMAGE as error:
             refuse_surroundings(path, error)
-            raise InputError(
-                f"{path}: not a whole shard ({first_line(error)}); "
-                f"`eorinfer bank verify {self.path} --repair` sets it aside"
-            ) from error
+            raise self._damaged(path, "not a whole shard", error) from error
         n = len(columns["theta"])
         return Rows(**columns, shard=np.full(n, path.name), index=np.arange(n))
 
     def read(self, observable: str, rows: Rows, *, check: bool = False) -> NDArray[np.float32]:
-        """Arrays of these rows, (n, C, *cells), in their order.
+        """Read the arrays (n, C, *cells) of these rows, in their order.
 
         Parameters
         ----------
@@ -217,12 +212,12 @@ class Bank:
         rows
             Rows to read.
         check
-            Compare checksums always; else once a row for as long as the bank is open.
+            Compare every checksum; else each row's is compared once while the bank is open.
 
         Raises
         ------
         InputError
-            If a shard is damaged; names it.
+            If a shard is damaged; the message names it.
         """
         shape = next(o.shape for o in self.observables if o.name == observable)
         out = np.empty((len(rows), *shape), np.float32)
@@ -243,25 +238,28 @@ class Bank:
                     os.close(file)
             except DAMAGE as error:
                 refuse_surroundings(f"{folder}/{name}", error)
-                raise InputError(
-                    f"{folder}/{name}: {observable} cannot be read ({first_line(error)}); "
-                    f"`eorinfer bank verify {self.path} --repair` sets the shard aside"
-                ) from error
+                raise self._damaged(f"{folder}/{name}", f"{observable} cannot be read", error) from error
         return out
 
     def claim(self, plan: Plan, shard: int) -> AbstractContextManager[bool]:
-        """Say that a shard is being made; the block is told whether it is the first to say so."""
+        """Claim a shard for the block, which receives whether nobody else had claimed it."""
         return claim(self.path / "claims", self.shard_path(plan, shard).stem)
 
     def _chunks_of(
         self, name: str, observable: str, shape: tuple[int, ...], file: int
     ) -> tuple[Chunks, NDArray[np.bool_]]:
-        known = self._chunks.get((name, observable))
-        # One that was set aside and simulated again has another index.
-        if known is None or not known[0].fits(file):
-            chunks = Chunks.of(self.path / "shards" / name, observable, shape)
-            known = self._chunks[name, observable] = chunks, np.zeros(len(chunks.offsets), bool)
-        return known
+        indexed = self._chunks.get((name, observable))
+        # A shard that was set aside and simulated again has another index.
+        if indexed is None or not indexed[0].fits(file):
+            chunks = Chunks.from_file(self.path / "shards" / name, observable, shape)
+            indexed = self._chunks[name, observable] = chunks, np.zeros(len(chunks.offsets), bool)
+        return indexed
+
+    def _damaged(self, file: Path | str, problem: str, error: Exception) -> InputError:
+        """Return the error to raise for a damaged file of the bank."""
+        return InputError(
+            f"{file}: {problem} ({first_line(error)}); `eorinfer bank verify {self.path} --repair` sets it aside"
+        )
 
     def _refuse_other(self, simulator: Simulator) -> None:
         ours = simulators.fingerprint(simulator)
@@ -278,21 +276,21 @@ class Bank:
 
 
 def observable_from_json(content: dict[str, Any]) -> Observable:
-    """Undo `dataclasses.asdict` and JSON's lists."""
+    """Make an observable from the JSON of its `dataclasses.asdict`."""
     fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
     symmetry = fixed.pop("symmetry")
     return Observable(**fixed, symmetry=simulators.Symmetry(tuple(symmetry["periodic"]), symmetry["rotations"]))
 
 
 def package_versions() -> dict[str, str]:
-    """Versions that belong beside results."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that results depend on."""
+    versions = {"python": platform.python_version()}
     for name in ("eorinfer", "21cmFAST", "numpy", "scipy", "h5py", "torch", "sbi", "lightning", "emcee"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _describe(simulator: Simulator) -> dict[str, Any]:
@@ -307,15 +305,15 @@ def _describe(simulator: Simulator) -> dict[str, Any]:
 
 
 def _refuse_strange_shards(path: Path, fingerprint: str) -> None:
-    """A bank that has lost its description must not be taken for a new one of another simulator."""
+    """Refuse shards of another simulator where a bank has lost its description."""
     for shard in sorted((path / "shards").glob("[!.]*.h5"))[:1]:
         try:
-            found = attributes(shard)["fingerprint"]
+            theirs = attributes(shard)["fingerprint"]
         except DAMAGE as error:
             refuse_surroundings(shard, error)
             found = f"not readable: {first_line(error)}"
         if found != fingerprint:
             raise InputError(
-                f"{path}: bank.json is missing, and {shard.name} is of another simulator (fingerprint {found}, "
+                f"{path}: bank.json is missing, and {shard.name} is of another simulator (fingerprint {theirs}, "
                 f"yours {fingerprint}); give another --out or [bank] path"
             )

@@ -15,9 +15,9 @@ from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, read_json
 from eorinfer.core.reading import refuse_foreign, refuse_surroundings
 
-#: While one thread waits for the disk the other one adds up.
+#: Number of threads: one computes checksums while the other waits for the disk.
 THREADS = 2
-#: Arrays are read in pieces of this size.
+#: Bytes of arrays to read at a time.
 PIECE = 4e6
 
 
@@ -28,7 +28,7 @@ class Problem:
     Attributes
     ----------
     name
-        File, from the bank's folder.
+        Path of the file in the bank's folder.
     text
         Damage, and what was done about it.
     unread
@@ -92,7 +92,7 @@ def verify(path: Path, repair: bool = False) -> list[Problem]:
             elif _round(file) not in plans.keys() | unread:
                 orphans.setdefault(_round(file), []).append(file)
     finally:
-        threads.shutdown(cancel_futures=True)  # or Ctrl-C would wait until all is read
+        threads.shutdown(cancel_futures=True)  # otherwise Ctrl-C waits until every file is read
     return problems + [problem for id in orphans for problem in _orphans(bank, id, orphans[id], repair)]
 
 
@@ -163,7 +163,7 @@ def _short(error: Exception, file: Path) -> str:
 
 
 def _finite(bank: Bank, rows: Rows) -> Iterator[tuple[str, bool]]:
-    """Read all arrays of these rows, whatever has been read of them before; whether they are finite."""
+    """Yield each observable and whether its arrays in these rows are finite; read and check every byte."""
     for observable in bank.observables:
         step = max(1, int(PIECE / observable.nbytes))
         yield (
@@ -176,7 +176,7 @@ def _finite(bank: Bank, rows: Rows) -> Iterator[tuple[str, bool]]:
 
 
 def _fetch(path: Path) -> None:
-    """Have the whole file read ahead of us."""
+    """Ask the operating system to read the whole file ahead."""
     if hasattr(os, "posix_fadvise"):
         file = os.open(path, os.O_RDONLY)
         try:
@@ -186,7 +186,7 @@ def _fetch(path: Path) -> None:
 
 
 def _orphans(bank: Bank, id: str, files: list[Path], repair: bool) -> list[Problem]:
-    """Whole shards of a plan that is gone: they are never set aside, for the plan may come back."""
+    """Return the problem of whole shards without a plan; they are kept, since a run may plan the round again."""
     plan = _plan_again(bank, id, files)
     name = f"rounds/{id}.h5"
     if plan is not None:
@@ -202,7 +202,7 @@ def _orphans(bank: Bank, id: str, files: list[Path], repair: bool) -> list[Probl
 
 
 def _plan_again(bank: Bank, id: str, files: list[Path]) -> Plan | None:
-    """A plan from all of its shards, or None where one lacks."""
+    """Restore a plan from all of its shards; None if one is missing."""
     try:
         facts = attributes(files[0])
         number, proposal = int(facts["number"]), str(facts["proposal"])

@@ -1,8 +1,8 @@
-"""A process of its own for the simulator: what kills it costs one row.
+"""Program of the process in which a simulator runs; a simulation that kills the process costs one row.
 
-``python -m eorinfer.campaign.child`` builds the simulator that the first line of its
-standard input names, then answers one JSON line for each row asked, followed
-by the raw bytes of its arrays. `eorinfer.campaign.children` is the other end of those pipes.
+``python -m eorinfer.campaign.child`` builds the simulator that the first line of its standard input names. Then it
+answers each request for a row with one line of JSON and the raw bytes of the arrays. `eorinfer.campaign.children` is
+the other end of these pipes.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from simulators import Observable, SimulationError, Simulator
 
 @dataclass(frozen=True)
 class RowResult:
-    """Result of one row; `arrays` is empty unless the status is ``ok``."""
+    """Outcome of one row; `arrays` is empty unless the status is ``ok``."""
 
     status: str
     message: str = ""
@@ -43,11 +43,11 @@ def main() -> None:
         os.dup2(nothing.fileno(), 0)
     threading.Thread(target=_follow_parent, args=(lines.fileno(),), daemon=True).start()
     with contextlib.suppress(OSError):
-        # A machine without memory ends this process first, and neither the campaign nor anything else.
+        # A machine that runs out of memory ends this process first, not the campaign or another program.
         Path("/proc/self/oom_score_adj").write_text("1000")
     for signum in (signal.SIGINT, signal.SIGTERM):
-        # A batch system signals every process of a job: this one ends with its parent,
-        # or the row would be recorded as killed. A handler, unlike SIG_IGN, ends at exec.
+        # A batch system signals every process of a job. This one ignores it and ends with its parent, since else
+        # the row would be recorded as killed. Programs that it starts inherit SIG_IGN, but no handler.
         signal.signal(signum, lambda *_: None)
     # The simulator may print: its standard output is sent to standard error.
     answers = os.fdopen(os.dup(1), "wb")
@@ -75,12 +75,12 @@ def main() -> None:
         answers.flush()
         sys.stderr.flush()
         with contextlib.suppress(OSError):
-            os.ftruncate(2, 0)  # only the last row's words are of interest
+            os.ftruncate(2, 0)  # only the output of the last row is of interest
             os.lseek(2, 0, os.SEEK_SET)
 
 
 def run_row(simulator: Simulator, theta: NDArray[np.float64], seed: int) -> RowResult:
-    """Simulate one row in this process and check what comes back."""
+    """Simulate one row in this process and check its arrays."""
     start = time.monotonic()
     try:
         made = simulator.simulate(theta, seed)
@@ -100,20 +100,20 @@ def run_row(simulator: Simulator, theta: NDArray[np.float64], seed: int) -> RowR
 
 
 def _follow_parent(pipe: int) -> None:
-    """End with the parent, however it died and whatever the simulator is doing."""
+    """End this process with its parent, however that died and whatever the simulator is doing."""
     poll = select.poll()
     poll.register(pipe, 0)
-    poll.poll()  # nothing asked for: returns when the other end of the pipe is closed
+    poll.poll()  # without events: returns when the other end of the pipe is closed
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
 def _refuse_other(simulator: Simulator, wanted: str | None) -> None:
-    found = simulators.fingerprint(simulator)
-    if wanted not in (None, found):
+    ours = simulators.fingerprint(simulator)
+    if wanted not in (None, ours):
         raise SimulationError(
-            f"its fingerprint here is {found} and the bank's is {wanted}: "
+            f"its fingerprint here is {ours} and the bank's is {wanted}: "
             "its source or a version differs from when the bank was opened"
         )
 

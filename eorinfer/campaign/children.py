@@ -1,4 +1,4 @@
-"""Child processes in which simulators run: what kills one costs one row.
+"""Child processes in which simulators run; a simulation that kills its process costs one row.
 
 `Child` is this end of the pipes; `eorinfer.campaign.child` is the program at the other end.
 """
@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 
 from eorinfer.campaign.child import RowResult, one_line
 
-#: Importing 21cmFAST on a loaded machine takes its time.
+#: Time limit in seconds for the start of a child: importing 21cmFAST is slow on a busy machine.
 START_SECONDS = 300.0
 
 
 class ChildStartError(Exception):
-    """The simulator could not even be built in its process."""
+    """The simulator could not be built in its process."""
 
 
 class StoppedError(Exception):
-    """Raised where this process is ending its children: a row that was under way is lost."""
+    """The children are being ended; the row in progress is lost."""
 
 
 class Child:
@@ -45,7 +45,7 @@ class Child:
     beside
         Folder in which a user's module is looked for first.
     memory
-        Bytes the process may allocate, or None.
+        Memory limit of the process in bytes; None for no limit.
     fingerprint
         Fingerprint that the simulator must have in the child; None for any.
 
@@ -90,7 +90,7 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take another row."""
+        """Whether the child can take another row."""
         return self._process.poll() is None
 
     def row(self, theta: NDArray[np.float64], seed: int, seconds: float | None) -> RowResult:
@@ -99,11 +99,11 @@ class Child:
         Parameters
         ----------
         theta
-            (P,)
+            Parameters (P,).
         seed
             Seed, below 2**32.
         seconds
-            Time limit, or None.
+            Time limit in seconds; None for no limit.
         """
         self.rows += 1
         start = time.monotonic()
@@ -141,7 +141,7 @@ class Child:
                 pipe.close()  # type: ignore[union-attr]
 
     def _start(self, content: dict[str, Any]) -> dict[str, Any]:
-        """Name the simulator, and return what the child says of it."""
+        """Send the settings of the simulator, and return the child's answer."""
         try:
             self._send(content)
             answer = self._answer(time.monotonic() + START_SECONDS)
@@ -182,7 +182,7 @@ class Child:
         descriptor = self._process.stdout.fileno()
         poll = select.poll()
         poll.register(descriptor, select.POLLIN | select.POLLHUP)
-        parts = []
+        pieces = []
         while size:
             # In slices: `poll` takes no more than 2**31 ms, and a process that the
             # simulator forked may keep the pipe open after the child's own death.
@@ -194,12 +194,12 @@ class Child:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise TimeoutError
                 continue
-            part = os.read(descriptor, min(size, 1 << 20))
-            if not part:
+            piece = os.read(descriptor, min(size, 1 << 20))
+            if not piece:
                 raise EOFError
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
     def _obituary(self, when: str) -> str:
         # Let it finish dying, so that the signal is known.
@@ -224,7 +224,7 @@ def _signal_name(number: int) -> str:
 
 @cache
 def _matplotlib_folder() -> str:
-    """21cmFAST imports matplotlib, which would write its font cache into the home folder."""
+    """Return a folder for matplotlib, which 21cmFAST imports; its font cache would go into the home folder."""
     folder = os.environ.get("MPLCONFIGDIR") or tempfile.mkdtemp(prefix="eorinfer-")
     if "MPLCONFIGDIR" not in os.environ:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -245,7 +245,7 @@ def child_of_this_thread(
     *,
     recycle: int,
 ) -> Child:
-    """The child of this thread, started anew when dead, after `recycle` rows or for another simulator."""
+    """Return the child of this thread, restarted if dead, after `recycle` rows, or for another simulator."""
     key = json.dumps([settings, beside, memory, fingerprint], sort_keys=True)
     child: Child | None = getattr(_local, "child", None)
     if child is not None and (not child.alive or child.rows >= recycle or _local.key != key):

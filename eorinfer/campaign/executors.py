@@ -1,7 +1,7 @@
-"""Executors of ``[executor]``: this machine, a Dask cluster, the jobs of a batch system, MPI.
+"""Executors of simulations by ``[executor] kind``: this machine, a Dask cluster, jobs of a batch system, or MPI.
 
 Each kind is a `concurrent.futures.Executor` that `campaign.fill` gives its tasks to. The packages behind
-them are extras and imported when they are asked for.
+them are extras and imported only for their kind.
 """
 
 import importlib
@@ -11,12 +11,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from eorinfer.campaign.children import stop_all
 from eorinfer.campaign.fill import available_cores, local_executor
 from eorinfer.core.errors import InputError
 from eorinfer.settings.tables import ExecutorSettings
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from distributed.deploy import Cluster
 
 #: Memory of a Dask worker beside its simulators, and of a simulator without a limit, in GB.
 WORKER_GB, SIMULATOR_GB = 1.0, 3.0
@@ -27,14 +32,14 @@ _JOB_CLASSES = {"slurm": ("dask_jobqueue.slurm", "SLURM"), "pbs": ("dask_jobqueu
 def open_executor(
     settings: ExecutorSettings, logs: Path, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[Executor]:
-    """An executor for as long as the block takes.
+    """Open an executor for as long as the block takes.
 
     Parameters
     ----------
     settings
         The table ``[executor]``.
     logs
-        Folder for what the jobs of a batch system print.
+        Folder for the output of a batch system's jobs.
     say
         Receives a line about what was started or found.
 
@@ -54,14 +59,14 @@ def open_executor(
 
 
 def worker_count(settings: ExecutorSettings) -> int | None:
-    """Number of simulations at a time; None if the config alone does not tell."""
+    """Return the number of simulations at a time; None if the config does not fix it."""
     if settings.kind == "local" or (settings.kind == "dask" and settings.address is None):
         return settings.workers or available_cores()
     return settings.workers
 
 
 def job_script(settings: ExecutorSettings, logs: Path) -> str:
-    """The script that each job of a batch system is submitted with.
+    """Return the script of each job of a batch system.
 
     Raises
     ------
@@ -76,7 +81,7 @@ def job_script(settings: ExecutorSettings, logs: Path) -> str:
 
 
 def explanation(settings: ExecutorSettings, logs: Path, command: str) -> str:
-    """Explain what a command would start, for ``--dry-run``.
+    """Describe the executor that a command would start, for ``--dry-run``.
 
     Parameters
     ----------
@@ -107,7 +112,7 @@ def _dask(settings: ExecutorSettings, logs: Path, say: Callable[[str], None]) ->
         if settings.address is not None:
             client = stack.enter_context(_client(distributed, settings.address))
             workers = len(client.scheduler_info(n_workers=-1)["workers"])
-            say(f"dask: {workers} worker(s) at {settings.address}{'' if workers else '; waiting until there are some'}")
+            say(f"dask: {workers} worker(s) at {settings.address}{'' if workers else '; waiting for the first'}")
         else:
             cluster = stack.enter_context(_cluster(distributed, settings, logs, say))
             client = stack.enter_context(distributed.Client(cluster))
@@ -116,14 +121,16 @@ def _dask(settings: ExecutorSettings, logs: Path, say: Callable[[str], None]) ->
             yield executor
         except BaseException:
             if settings.address is None:
-                # The workers are ours alone: what they simulate now is of no use to anybody.
+                # The workers are ours alone: nobody else needs what they simulate now.
                 client.run(stop_all, on_error="ignore")
             executor.shutdown(wait=False)
             raise
 
 
 @contextmanager
-def _cluster(distributed: Any, settings: ExecutorSettings, logs: Path, say: Callable[[str], None]) -> Iterator[Any]:
+def _cluster(
+    distributed: ModuleType, settings: ExecutorSettings, logs: Path, say: Callable[[str], None]
+) -> Iterator["Cluster"]:
     """A Dask cluster of our own: processes on this machine, or the jobs of a batch system."""
     if settings.kind == "dask":
         with distributed.LocalCluster(
@@ -148,7 +155,7 @@ def _cluster(distributed: Any, settings: ExecutorSettings, logs: Path, say: Call
         yield cluster
 
 
-def _client(distributed: Any, address: str) -> Any:
+def _client(distributed: ModuleType, address: str) -> "Client":
     try:
         return distributed.Client(address)
     except (OSError, ValueError, TypeError) as error:
@@ -211,7 +218,7 @@ def _mpi_command(command: str) -> str:
     return f"`mpiexec -n N python -m mpi4py.futures -m eorinfer.cli.app {command}`"
 
 
-def _load(module: str, settings: ExecutorSettings) -> Any:
+def _load(module: str, settings: ExecutorSettings) -> ModuleType:
     extra = "mpi" if settings.kind == "mpi" else "dask"
     try:
         return importlib.import_module(module)

@@ -36,24 +36,24 @@ from eorinfer.campaign.signals import held_back
 from eorinfer.core.errors import InputError, WorkError
 from simulators import Simulator
 
-#: Rows after which a child is replaced, against slow leaks.
+#: Number of rows after which a child is replaced, in case the simulator leaks memory.
 RECYCLE_ROWS = 2000
-#: Times that a shard is given to the executor before the campaign gives up.
+#: Number of times that a shard is submitted before the campaign gives up.
 TRIES = 3
-#: Tasks that an executor has at a time, so that a long campaign takes no more memory than a short one.
+#: Number of submitted tasks at a time, so that a long campaign takes no more memory than a short one.
 IN_FLIGHT = 1000
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of time and memory for one row.
+    """Limits of one row.
 
     Attributes
     ----------
     seconds
-        Time, or None.
+        Time limit in seconds; None for no limit.
     memory_gb
-        Memory of the simulator's process in GB, or None.
+        Memory limit of the simulator's process in GB; None for no limit.
     """
 
     seconds: float | None = 3600.0
@@ -62,7 +62,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Everything a worker needs to make one shard; small, and the same on any machine."""
+    """Everything that a worker needs to make one shard; small, and the same on any machine."""
 
     bank: str
     round: str
@@ -70,13 +70,13 @@ class ShardTask:
     simulator: dict[str, Any]
     beside: str | None
     limits: Limits
-    #: Leave the shard alone if another campaign is making it just now.
+    #: Leave the shard alone if another campaign has claimed it.
     heed_claims: bool
 
 
 @dataclass(frozen=True)
 class ShardReport:
-    """Report of a worker on a shard.
+    """A worker's report on a shard.
 
     Attributes
     ----------
@@ -85,9 +85,9 @@ class ShardReport:
     rows
         Number of its rows that the bank has now; 0 if another campaign is making them just now.
     counts
-        Rows simulated for this report, by status; empty if another campaign did so.
+        Number of rows simulated for this report, by status; empty if another campaign simulated them.
     seconds
-        Seconds that all rows took together.
+        Simulation time of these rows together.
     """
 
     shard: int
@@ -98,7 +98,7 @@ class ShardReport:
 
 @contextmanager
 def local_executor(workers: int | None = None) -> Iterator[Executor]:
-    """Threads that drive one simulator process each; all of them end with the block.
+    """Start threads that drive one simulator process each; all end with the block.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def local_executor(workers: int | None = None) -> Iterator[Executor]:
 
 
 def available_cores() -> int:
-    """Cores this process may run on."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -132,29 +132,29 @@ def fill(
     limits: Limits | None = None,
     report: Callable[[ShardReport], None] = lambda report: None,
 ) -> Counter[str]:
-    """Simulate what a plan still lacks; what is there already is not touched.
+    """Simulate the missing shards of a plan; existing ones are not touched.
 
     Parameters
     ----------
     bank, plan
-        Bank to fill, and the plan with theta and seeds.
+        Bank to fill, and plan with theta and seeds.
     simulator
         The bank's simulator.
     executor
-        Executor of the tasks.
+        Executor that runs the tasks.
     rows
         Number of the plan's first rows to make; by default all.
     beside
         Folder in which workers look for a user's simulator module.
     limits
-        Time and memory for each row.
+        Limits of time and memory for each row.
     report
         Function to call in this thread after each shard.
 
     Returns
     -------
     Counter
-        Rows simulated now, by status.
+        Number of rows simulated by this call, by status.
 
     Raises
     ------
@@ -165,13 +165,13 @@ def fill(
     """
     done: Counter[str] = Counter()
     trouble: BaseException | None = None
-    untold = set(bank.missing(plan, rows))
+    unreported = set(bank.missing(plan, rows))
 
-    def tell(what: ShardReport) -> None:
-        untold.discard(what.shard)
-        report(what)
+    def pass_on(made: ShardReport) -> None:
+        unreported.discard(made.shard)
+        report(made)
 
-    # What another campaign is making now is left for last; by then it is there, or that campaign died.
+    # Shards that another campaign is making are left for last; by then they exist, or that campaign died.
     for heed in (True, *[False] * (TRIES - 1)):
         missing = bank.missing(plan, rows)
         # Two campaigns that fill one bank start at different places and meet late.
@@ -188,22 +188,22 @@ def fill(
             )
             for shard in missing
         )
-        trouble = _run(executor, tasks, done, tell) or trouble
+        trouble = _run(executor, tasks, done, pass_on) or trouble
     if missing := bank.missing(plan, rows):
         raise WorkError(
             f"{bank.path}: {len(missing)} shards of round {plan.id} could not be made "
             f"({type(trouble).__name__}: {trouble}); the same command goes on from here"
         )
-    for shard in sorted(untold):
-        there = plan.rows(shard)
-        report(ShardReport(shard, there.stop - there.start, {}))
+    for shard in sorted(unreported):
+        planned = plan.rows(shard)
+        report(ShardReport(shard, planned.stop - planned.start, {}))
     return done
 
 
 def simulate_one(
     simulator: Simulator, theta: NDArray[np.float64], seed: int, beside: Path | None, limits: Limits
 ) -> RowResult:
-    """One simulation in a process of its own, outside of any bank.
+    """Run one simulation in a process of its own, without a bank.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which theta and seeds a round simulates; without torch, so that simulating alone stays light."""
+"""Plans of rounds: theta and seeds to simulate. Loads no torch, so that simulating alone stays light."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ import simulators
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.prior import Prior
-from eorinfer.core.seeds import PRIOR_ROUND, realisation_seed
+from eorinfer.core.seeds import PRIOR_ROUND, realisation_seed, round_rng
 from simulators import Simulator
 from simulators.base import fingerprint_of
 
-#: A shard takes about so long, so that a stop loses little and files are not too many.
+#: Simulation time of a shard in seconds, and its largest number of rows: a stop loses little, files stay few.
 SHARD_SECONDS, SHARD_ROWS = 20.0, 256
-#: A shard is put together in memory.
+#: Largest size of a shard in bytes; it is assembled in memory.
 SHARD_BYTES = 256e6
-#: Seconds that a row of a user's own simulator is taken to cost when the class does not say.
+#: Simulation time of a row in seconds, for a user's simulator that declares none.
 UNKNOWN_SECONDS = 2.0
 
 
@@ -35,19 +35,19 @@ def plan_round(
     Parameters
     ----------
     number
-        Number of the round, 1 for the prior.
+        Number of the round, 1 for the prior, 0 for rows that nothing is trained on.
     proposal
-        Hash of what theta was drawn from.
+        Hash of the distribution that theta was drawn from.
     theta
-        (n, P)
+        Parameters (n, P).
     simulator
-        Simulator whose cost sets the size of shards.
+        Simulator, whose time for a row sets the size of the shards.
     seed
         Seed of the run.
     first_realisation
-        Number of the first realisation, when a round is continued.
+        Number of the first realisation, for a round that is continued.
     share
-        Rows of one realisation; by default what the simulator says.
+        Number of rows that share a realisation; by default the simulator's.
     """
     share = share or simulator.rows_per_realisation
     seeds = [realisation_seed(seed, number, first_realisation + i // share) for i in range(len(theta))]
@@ -65,10 +65,10 @@ def _seconds_per_row(simulator: Simulator) -> float:
 
 
 def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: int) -> list[tuple[Plan, int]]:
-    """Plans of the first round and how many rows of each are used, n in all.
+    """Return plans of the first round, and the number of rows to use of each, n in all.
 
-    Rows that a shared bank has from the same prior are used first, in the order
-    of their plans' names; what lacks is planned anew.
+    Rows of the same prior in a shared bank are used first, in the order of their plans' names; the rest is planned
+    anew.
     """
     wanted: list[tuple[Plan, int]] = []
     left = n
@@ -78,25 +78,25 @@ def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: in
             left -= wanted[-1][1]
     if left:
         done = n - left
-        rng = np.random.default_rng([seed, PRIOR_ROUND, done])
+        rng = round_rng(seed, PRIOR_ROUND, done)
         plan = plan_round(PRIOR_ROUND, prior.hash(), prior.sample(left, rng), simulator, seed, first_realisation=done)
         wanted.append((bank.add(plan), left))
     return wanted
 
 
 def prior_rows(bank: Bank, prior: Prior) -> int:
-    """Rows that are planned in the bank as draws from this prior, by whatever run or import."""
+    """Return the number of rows planned in the bank as draws from this prior, by any run or import."""
     return sum(len(plan) for plan in bank.plans() if plan.number == PRIOR_ROUND and plan.proposal == prior.hash())
 
 
 def planned_rows(bank: Bank, plans: Sequence[tuple[Plan, int]]) -> Rows:
-    """The rows of these plans that a run uses, with whatever status."""
-    parts = []
+    """Read the rows that a run uses of each plan, whatever their status."""
+    used = []
     for plan, n in plans:
         shards = -(-n // plan.shard_rows)
         rows = bank.rows([plan]) if shards == plan.shards else _first_shards(bank, plan, shards)
-        parts.append(rows[:n])
-    return Rows.concatenate(parts)
+        used.append(rows[:n])
+    return Rows.concatenate(used)
 
 
 def _first_shards(bank: Bank, plan: Plan, shards: int) -> Rows:

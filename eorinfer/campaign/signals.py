@@ -19,7 +19,7 @@ def held_back() -> Iterator[Callable[[], None]]:
     Yields
     ------
     Callable
-        Lets a signal that came through to the handler that was there before.
+        Passes a signal that came on to the earlier handler.
     """
     came: list[int] = []
 

@@ -208,7 +208,7 @@ def info(bank: Path, *, plot: Path | None = None) -> None:
     from eorinfer.bank.store import Bank
 
     opened = Bank.open(bank)
-    for line in BankFacts.of(opened).lines():
+    for line in BankFacts.from_bank(opened).lines():
         print(line)
     if plot is not None:
         from eorinfer.figures.bank import bank_figure

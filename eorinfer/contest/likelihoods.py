@@ -69,7 +69,7 @@ def image_flow_method(setup: ContestSetup) -> Method:
     proposal = trained_posterior(setup, next(name for name in PROPOSALS if name in setup.settings.methods))
 
     def likelihood(observed: Tensor) -> LogLikelihood:
-        return flow.likelihood(Observation.of(context.config.observable, observed.numpy()))
+        return flow.likelihood(Observation.from_observable(context.config.observable, observed.numpy()))
 
     key = setup.key_of("field-flow", field=context.config.tables.field.model_dump(mode="json"))
     return _method(setup, "field-flow", key, flow.facts["seconds"], likelihood, proposal)
@@ -105,7 +105,7 @@ def _method(
             start, own = time.monotonic(), item_seed(seed, i)
             log_l, sample = likelihood(cube), None
             if proposal is not None:
-                sample = _weigh(log_l, proposal, Observation.of(observable, cube.numpy()), truth, n, own)
+                sample = _weigh(log_l, proposal, Observation.from_observable(observable, cube.numpy()), truth, n, own)
             samples.append(sample or _sample(setup, name, log_l, truth, n, own))
             seconds.append(time.monotonic() - start)
         return TruthPosteriors.from_samples(samples, seconds)

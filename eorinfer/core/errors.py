@@ -7,3 +7,7 @@ class InputError(Exception):
 
 class WorkError(Exception):
     """The input was right and the work failed all the same; what was computed is kept. Exit code 1."""
+
+
+class MissingEntryError(Exception):
+    """A file can be read and lacks an entry; the message is what the user should see, after the file's name."""

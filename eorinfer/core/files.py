@@ -18,7 +18,7 @@ import h5py
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.reading import read_text
 
-#: After so long a temporary file of another machine, whose processes cannot be looked for, counts as left behind.
+#: Age in seconds at which a temporary file of another machine, whose processes cannot be seen, counts as abandoned.
 ABANDONED_SECONDS = 24 * 3600.0
 #: Numbers of errors after which nothing more can be written here.
 NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -32,15 +32,14 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
     Parameters
     ----------
     path
-        Final path of the file.
+        Path of the finished file.
     first_wins
-        Keep a file that stands there already (two processes made the same thing),
-        instead of replacing it.
+        Keep an existing file instead of replacing it, since two processes may make the same file.
 
     Raises
     ------
     WorkError
-        If the disk is full, or cannot be written; names the file.
+        If the disk is full or cannot be written; the message names the file.
     """
     temporary = path.with_name(temporary_name(path.name))
     try:
@@ -55,7 +54,7 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
             raise
         raise cannot_write(path, error) from error
     finally:
-        # A disk that has become read-only lets nothing be removed; the error to tell is the first one.
+        # On a disk that has become read-only this fails too; the first error is the one to report.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
@@ -64,15 +63,15 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
 def whole_hdf5(path: Path, *, first_wins: bool = False, **settings: Any) -> Iterator[h5py.File]:
     """Yield an HDF5 file in memory; on success it becomes `path` in one step.
 
-    HDF5 writes last when a file is closed, and what goes wrong then (a full disk) it tells nobody: the file
-    would count as whole. So it is written by the operating system's own calls.
+    HDF5 writes last when it closes a file, and reports no error then: after a full disk the file would count as
+    whole. So the operating system's own calls write the file.
 
     Parameters
     ----------
     path, first_wins
         See `whole_file`.
     settings
-        Arguments of `h5py.File`.
+        Keyword arguments of `h5py.File`.
     """
     # HDF5 takes two files of one name for the same one, even those in memory.
     name = temporary_name(path.name)
@@ -85,8 +84,8 @@ def whole_hdf5(path: Path, *, first_wins: bool = False, **settings: Any) -> Iter
 
 
 def cannot_write(path: Path, error: OSError) -> WorkError:
-    """Make the error of a disk that is full or cannot be written."""
-    return WorkError(f"{path}: cannot be written ({os.strerror(error.errno or 0)}); what stood there is kept")
+    """Return the error to raise if the disk is full or cannot be written."""
+    return WorkError(f"{path}: cannot be written ({os.strerror(error.errno or 0)}); an existing file is kept")
 
 
 @contextmanager
@@ -109,9 +108,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON whole."""
-    with whole_file(path) as temporary:
+def write_json(path: Path, content: dict[str, Any], *, first_wins: bool = False) -> None:
+    """Write JSON whole or not at all; `first_wins` keeps an existing file."""
+    with whole_file(path, first_wins=first_wins) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -147,7 +146,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder that can be written to, or say why not.
+    """Make a folder and check that it can be written.
 
     Raises
     ------
@@ -165,9 +164,9 @@ def make_folder(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Delete temporary files that dead processes left in `folder`; return how many.
+    """Delete temporary files that dead processes left in `folder`; return their number.
 
-    Those of another machine go once they are a day old.
+    Temporary files of another machine are deleted when they are a day old.
     """
     count = 0
     for path in folder.glob(".tmp-*"):
@@ -181,7 +180,7 @@ def remove_leftovers(folder: Path) -> int:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether the process that made a temporary file is dead, as far as can be seen from here."""
+    """Return whether the process that made a temporary file is dead, as far as this machine can tell."""
     match = _TEMPORARY.match(path.name)
     if match is None:
         return False
@@ -194,7 +193,7 @@ def is_leftover(path: Path) -> bool:
 
 
 def temporary_name(name: str) -> str:
-    """A name for a file that is not whole yet; tells whose it is."""
+    """Return a name for an unfinished file; it contains the machine and the process."""
     return f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
 
 
@@ -219,5 +218,5 @@ def _link(temporary: Path, path: Path) -> None:
     except FileExistsError:
         return
     except OSError:
-        # A file system without hard links: the last one wins, and both are the same rows.
+        # A file system without hard links: the last file wins, and both hold the same rows.
         os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""Telling the user how far it is: bars on a terminal, plain lines elsewhere."""
+"""Progress of long work: bars on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -11,20 +11,20 @@ Advance = Callable[[int, str], None]
 
 
 class Progress(Protocol):
-    """Receives lines and bars of long work."""
+    """A receiver of lines and bars from long work."""
 
     def line(self, text: str) -> None:
-        """Say one line."""
+        """Show one line."""
 
     def bar(self, title: str, total: int) -> AbstractContextManager[Advance]:
-        """A context in which `total` steps are done."""
+        """Show a bar of `total` steps for as long as the context lasts."""
 
 
 class Silent:
-    """Says nothing."""
+    """Progress that shows nothing."""
 
     def line(self, text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
@@ -33,15 +33,15 @@ class Silent:
 
 
 class Lines:
-    """A line now and then: at the end of each tenth, but not more often than every ten seconds."""
+    """Progress in printed lines: one at each tenth of a bar, at most one in ten seconds."""
 
     def line(self, text: str) -> None:
-        """Print it."""
+        """Print the line."""
         print(text, flush=True)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
-        """Print how far it is."""
+        """Print the number of steps done."""
         done, tenth, last = 0, 0, time.monotonic()
 
         def advance(n: int, note: str = "") -> None:
@@ -56,7 +56,7 @@ class Lines:
 
 
 class Bars:
-    """Bars with the time that is left, by rich."""
+    """Progress in rich's bars, with the time left."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -64,12 +64,12 @@ class Bars:
         self._console = Console(highlight=False)
 
     def line(self, text: str) -> None:
-        """Print it above the bar."""
+        """Print the line above the bar."""
         self._console.print(text, markup=False)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
-        """Draw a bar."""
+        """Draw a bar of `total` steps."""
         from rich import progress
 
         columns = (
@@ -86,12 +86,12 @@ class Bars:
 
 
 def for_terminal() -> Progress:
-    """Bars when standard output is a terminal, else lines."""
+    """Return bars if standard output is a terminal, else lines."""
     return Bars() if sys.stdout.isatty() else Lines()
 
 
 def duration(seconds: float) -> str:
-    """A time in a unit that suits it."""
+    """Return a time as text, in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,9 +1,9 @@
-"""Samples of a posterior: the one result of every method, and getdist's chain files."""
+"""Samples of a posterior, the result of every method, and getdist's chain files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import whole_file
 from simulators import Parameter
+
+if TYPE_CHECKING:
+    from getdist import MCSamples
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Samples:
         label: str,
         correlated: bool = False,
     ) -> "Samples":
-        """Samples of weight one."""
+        """Make samples of weight one."""
         values = np.asarray(values, np.float64)
         return cls(values, np.ones(len(values)), tuple(parameters), label, correlated)
 
@@ -81,7 +84,7 @@ class Samples:
         return np.sqrt(np.diag(self.covariance))
 
     def quantile(self, q: float) -> NDArray[np.float64]:
-        """Marginal quantiles (P,)."""
+        """Return the marginal quantiles (P,)."""
         out = []
         for column in self.values.T:
             order = np.argsort(column)
@@ -90,21 +93,21 @@ class Samples:
         return np.array(out)
 
     def interval(self, level: float = 0.68) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Equal-tailed marginal intervals: lower (P,) and upper (P,)."""
+        """Return the ends (P,) and (P,) of the equal-tailed marginal intervals."""
         return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
 
     def resample(self, n: int, seed: int) -> "Samples":
-        """Give n samples of weight one, drawn with replacement by weight."""
+        """Draw n samples of weight one, with replacement and by weight."""
         rows = np.random.default_rng(seed).choice(len(self), n, p=self.weights / self.weights.sum())
         return replace(self, values=self.values[rows], weights=np.ones(n))
 
     def only(self, names: Sequence[str]) -> "Samples":
-        """Keep these parameters, in this order."""
+        """Return the samples of the named parameters, in this order."""
         columns = [self.names.index(name) for name in names]
         return replace(self, values=self.values[:, columns], parameters=tuple(self.parameters[i] for i in columns))
 
-    def getdist(self) -> Any:
-        """The samples as `getdist.MCSamples`."""
+    def getdist(self) -> "MCSamples":
+        """Return the samples for getdist."""
         from getdist import MCSamples, chains
 
         chains.print_load_details = False  # it would print on standard output
@@ -139,7 +142,7 @@ class Samples:
 
     @classmethod
     def read(cls, root: Path) -> "Samples":
-        """Read what `write` or another program wrote in getdist's format.
+        """Read chain files in getdist's format, from `write` or another program.
 
         Raises
         ------
@@ -170,12 +173,12 @@ class Samples:
 
 
 def _with_suffix(root: Path, suffix: str) -> Path:
-    """ROOT with a suffix: a dot in ROOT's own name starts none."""
+    """Return ROOT with a suffix; a dot in ROOT's own name does not start one."""
     return root.with_name(root.name + suffix)
 
 
 def _bounds(texts: Sequence[str]) -> tuple[float, float]:
-    """The two columns of a ``.ranges`` file, where getdist writes N for no bound."""
+    """Return the bounds in a line of a ``.ranges`` file, where getdist writes N for none."""
     low, high = texts
     return -np.inf if low == "N" else float(low), np.inf if high == "N" else float(high)
 

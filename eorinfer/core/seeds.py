@@ -136,6 +136,11 @@ def round_seed(seed: int, number: int, stream: RoundStream) -> int:
     return derived_seed(seed, number, stream)
 
 
+def round_rng(seed: int, number: int, *index: int) -> np.random.Generator:
+    """Return the NumPy generator that draws theta of round `number`, or of its part with this index."""
+    return np.random.default_rng([seed, number, *index])
+
+
 def realisation_seed(seed: int, number: int, realisation: int) -> int:
     """Return the simulator's seed for a realisation of round `number`."""
     return derived_seed(seed, number, realisation)

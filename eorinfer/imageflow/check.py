@@ -93,7 +93,7 @@ def check_images(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.flo
         (n, P) means of their posteriors.
     """
     assert flow.known is not None
-    prepared = torch.cat([flow.prepared(Observation.of(flow.observable, image)) for image in images])
+    prepared = torch.cat([flow.prepared(Observation.from_observable(flow.observable, image)) for image in images])
     comparison = compare_scales(log_prob_scales(flow, prepared, torch.from_numpy(y)), y, flow.known)
     names, rows = scale_names(flow), zip(comparison.p.tolist(), comparison.deviation.tolist(), strict=True)
     return [ScaleCheck(names, tuple(p), tuple(deviation)) for p, deviation in rows]

@@ -145,7 +145,7 @@ class RunFolder:
             out,
             text,
             config,
-            Observation.written(out / "observation.h5") if (out / "observation.h5").exists() else None,
+            Observation.read_unchecked(out / "observation.h5") if (out / "observation.h5").exists() else None,
             read_chains(out, others=True),
             _json(out / "validation.json"),
             summary,
@@ -153,7 +153,7 @@ class RunFolder:
             read_rounds(out),
             read_sampled(out),
             {name: content["facts"] for name, content in models.items()},
-            BankFacts.of(Bank.open(bank)) if (bank / "bank.json").exists() else None,
+            BankFacts.from_bank(Bank.open(bank)) if (bank / "bank.json").exists() else None,
             Contest.read(contest) if (contest := contest_file(out)) else None,
         )
         if not (text or run.chains or run.contest):

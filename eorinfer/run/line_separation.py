@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,12 +12,12 @@ from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
+from eorinfer.core.fits import sky_header_of, write_images
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import SeparationStream, run_seed
 from eorinfer.run.config import Config
 from eorinfer.run.folder import refuse_other_config
-from eorinfer.run.mocks import write_fits
 from eorinfer.run.simulations import Simulations
 from simulators.base import fingerprint_of
 
@@ -53,7 +53,7 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
     observation = Observation.open(file, separator.spec.observable)
     observable = separator.observable_of(observation.values.shape, str(file))
     if file.suffix.lower() == ".npy":
-        observation = Observation.of(observable, observation.values)
+        observation = Observation.from_observable(observable, observation.values)
     observation.check(observable, str(file))
     made = separate(separator, observation.values, draws, seed)
     images = dict(zip(separator.spec.lines, made.lines, strict=True))
@@ -62,19 +62,10 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
         images |= {f"{name}_draws": made.draws[:, i] for i, name in enumerate(separator.spec.lines)}
     make_folder(out.parent)
     if out.suffix.lower() == ".fits":
-        write_fits(out, observable, observation.values, images, _sky_of(file))
+        sky = sky_header_of(file, observable) if file.suffix.lower() == ".fits" else None
+        write_images(out, observable, observation.values, images, sky)
     else:
         observation.write(out, images)
-
-
-def _sky_of(file: Path) -> Any:
-    """The header of a FITS file with sky coordinates, else None."""
-    from astropy.io import fits
-
-    if file.suffix.lower() != ".fits":
-        return None
-    header = fits.getheader(file)
-    return header if any(str(value).startswith("RA---") for value in header["CTYPE*"].values()) else None
 
 
 class Separation:

@@ -11,7 +11,7 @@ from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
-from eorinfer.core.seeds import RoundStream, round_seed
+from eorinfer.core.seeds import RoundStream, round_rng, round_seed
 from eorinfer.run.context import RunContext
 from simulators.base import fingerprint_of
 
@@ -100,7 +100,7 @@ class Rounds:
         if not plans or read_json(self._round_file(number))["proposal"] != proposal:
             if truncated:
                 regions = self._regions(posterior, observation, number)
-                rng = np.random.default_rng([self._config.tables.seed, number])
+                rng = round_rng(self._config.tables.seed, number)
                 theta, volume = draw_truncated(self._config.prior, regions, n, rng)
             else:
                 theta = posterior.sample(

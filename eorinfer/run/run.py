@@ -300,7 +300,7 @@ class Run:
         clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
         generator = torch.Generator().manual_seed(run_seed(self.tables.seed, RunStream.OBSERVATION_NOISE))
         observed = self.context.survey(clean, generator)[0].numpy()
-        return Observation.of(observable, observed, theta, seed)
+        return Observation.from_observable(observable, observed, theta, seed)
 
     def _predict(self, samples: Samples) -> None:
         """Simulate at draws from the posterior, for the predictive check."""

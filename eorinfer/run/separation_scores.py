@@ -94,7 +94,7 @@ def _scored_maps(separators: dict[str, Separator], judgement: ScoreSettings) -> 
     for separator in separators.values():
         spec = separator.spec
         empty = np.zeros(image.shape, np.float32)
-        Observation.of(image, empty).check(spec.observable, str(bank.path))
+        Observation.from_observable(image, empty).check(spec.observable, str(bank.path))
         if spec.targets != first.targets:
             raise InputError(
                 f"the separators find {first.lines} and {spec.lines}: they can only be compared on the same"

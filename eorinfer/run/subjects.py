@@ -289,7 +289,7 @@ class ImageFlowSubject:
         """Sample by importance weights of an NPE's samples, on a grid, or by emcee."""
         log_l = self._likelihood(cube)
         if self.proposal is not None:
-            observation = Observation.of(self.flow.observable, cube)
+            observation = Observation.from_observable(self.flow.observable, cube)
             theta = self.proposal.sample(observation, PROPOSALS, seed).values
             log_q = self.proposal.log_density(theta, observation)
             weighed = sample_by_importance(log_l, self.prior, theta, log_q, truth, n, seed)
@@ -302,7 +302,7 @@ class ImageFlowSubject:
         return sample_by_mcmc(log_l, self.prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=START_DRAWS)
 
     def _likelihood(self, cube: NDArray[np.float32]) -> LogLikelihood:
-        return self.flow.likelihood(Observation.of(self.flow.observable, cube))
+        return self.flow.likelihood(Observation.from_observable(self.flow.observable, cube))
 
 
 def image_flow_subject(context: RunContext) -> ImageFlowSubject:

@@ -193,7 +193,7 @@ def _power_spectrum(
 ) -> tuple[Samples, bool]:
     """Give samples, and whether the chain is long enough."""
     prior = context.config.prior
-    observation = Observation.of(context.config.observable, cube)
+    observation = Observation.from_observable(context.config.observable, cube)
     log_l = likelihood.for_observation(observation)
     seed = run_seed(context.config.tables.seed, RunStream.POWER_SPECTRUM_REFERENCE, i)
     if len(prior.parameters) <= GRID:

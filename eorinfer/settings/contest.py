@@ -25,14 +25,14 @@ MethodName = Literal[
     "exact",
     "exact-emcee",
 ]
-#: Known for Gaussian fields alone.
+#: Methods that exist for Gaussian fields only.
 EXACT: tuple[MethodName, ...] = ("exact", "exact-emcee")
-#: Methods whose samples the image flow's importance weights may start from, the best first.
+#: Methods whose samples the image flow may weight, the best first.
 PROPOSALS: tuple[MethodName, ...] = ("npe-both", "npe-image", "npe-power")
 
 
 class ContestSettings(Settings):
-    """``[contest]``: which methods are asked, about how many truths.
+    """``[contest]``: the methods to compare, and the number of test observations.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class ContestSettings(Settings):
 def check_contest(
     settings: ContestSettings, simulator: Simulator, survey: SurveySettings, field: ImageFlowSettings
 ) -> None:
-    """Refuse what the other tables do not allow.
+    """Refuse a contest that the other tables do not allow.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def check_contest(
 
 
 def exact_noise(simulator: Simulator, survey: SurveySettings) -> float | None:
-    """White noise per cell with which the exact posterior is known; None where it is not."""
+    """Return the white noise per cell for which the exact posterior is known; None if it is not known."""
     if simulator.kind != "gaussian-field":
         return None
     if isinstance(survey, WhiteNoise):

@@ -1,16 +1,22 @@
-"""Explain errors of a config in the words of the file instead of pydantic's."""
+"""Errors of a config in the words of the file instead of pydantic's."""
 
 import difflib
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from eorinfer.settings.survey import NoSurvey, SkaLow, SphereX, WhiteNoise
 from eorinfer.settings.tables import Tables
 
-_SURVEYS: dict[str, Any] = {"none": NoSurvey, "white-noise": WhiteNoise, "ska-low": SkaLow, "spherex": SphereX}
+_SURVEYS: dict[str, type[BaseModel]] = {
+    "none": NoSurvey,
+    "white-noise": WhiteNoise,
+    "ska-low": SkaLow,
+    "spherex": SphereX,
+}
 
 #: pydantic's kinds of error in the words of this file.
 _TEXTS = {
@@ -49,17 +55,19 @@ _HINTS = {
 _UNION_MEMBER = re.compile(r"\[|^constrained-|^function-|^(float|int|str|bool)$")
 
 
-def explained(path: Path, error: ValidationError, table: str = "", cls: Any = None) -> str:
-    """One line for each key that is wrong, three at most.
+def explained(path: Path, error: ValidationError, table: str = "", cls: type[BaseModel] | None = None) -> str:
+    """Return one line for each wrong key, three at most.
 
     Parameters
     ----------
-    path, error
-        File, and pydantic's error about it.
+    path
+        File of the config.
+    error
+        Error that pydantic raised.
     table
-        The table that was checked, if not the whole file.
+        Name of the checked table; empty if the whole file was checked.
     cls
-        The class of that table.
+        Class of that table.
     """
     lines: dict[str, str] = {}
     suggested = set()
@@ -73,9 +81,9 @@ def explained(path: Path, error: ValidationError, table: str = "", cls: Any = No
         if problem["type"] == "missing" and tuple(where) in suggested:
             continue
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(where, tags, cls)
-            suggested |= {(*where[:-1], near) for near in _near(where[-1], known)}
-            text = instead(where[-1], known, "key" if table or not _is_table(where, problem) else "table")
+            valid = _keys_beside(where, tags, cls)
+            suggested |= {(*where[:-1], near) for near in _near(where[-1], valid)}
+            text = instead(where[-1], valid, "key" if table or not _is_table(where, problem) else "table")
         else:
             text = _text(where, problem)
         head = f"[{where[0]}] {'.'.join(where[1:])}".strip()
@@ -88,8 +96,8 @@ def explained(path: Path, error: ValidationError, table: str = "", cls: Any = No
     return "\n".join(shown)
 
 
-def _text(where: list[str], problem: Any) -> str:
-    """Say what is wrong and what would be right, in the words of the file."""
+def _text(where: list[str], problem: ErrorDetails) -> str:
+    """Return what is wrong and what would be right, in the words of the file."""
     kind, context = problem["type"], problem.get("ctx", {})
     if where[0] == "prior" and len(where) > 1:
         return "must be [low, high], two numbers"
@@ -108,15 +116,15 @@ def _text(where: list[str], problem: Any) -> str:
     return f"{text} (given: {given!r})" if isinstance(given, str | int | float | list) else text
 
 
-def _is_table(where: list[str], problem: Any) -> bool:
-    """Whether this key at the top of the file is, or should be, a table."""
+def _is_table(where: list[str], problem: ErrorDetails) -> bool:
+    """Return whether this key at the top of the file is, or should be, a table."""
     if len(where) > 1:
         return False
     return where[0] != "seed" if where[0] in Tables.model_fields else isinstance(problem["input"], dict)
 
 
-def _known_keys(where: list[str], tags: list[str], cls: Any) -> list[str]:
-    """The keys of the table in which `where` stands."""
+def _keys_beside(where: list[str], tags: list[str], cls: type[BaseModel] | None) -> list[str]:
+    """Return the valid keys of the table in which `where` is."""
     if len(where) == 1:
         return list(Tables.model_fields)
     if len(where) > 2:
@@ -127,14 +135,15 @@ def _known_keys(where: list[str], tags: list[str], cls: Any) -> list[str]:
     return [field.alias or name for model in models for name, field in getattr(model, "model_fields", {}).items()]
 
 
-def _near(name: str, known: list[str]) -> list[str]:
-    return difflib.get_close_matches(name, known, n=1)
+def _near(name: str, valid: list[str]) -> list[str]:
+    return difflib.get_close_matches(name, valid, n=1)
 
 
-def instead(name: str, known: list[str], what: str = "key") -> str:
-    if near := _near(name, known):
+def instead(name: str, valid: list[str], what: str = "key") -> str:
+    """Return what is wrong with an unknown name, and the valid name nearest to it."""
+    if near := _near(name, valid):
         return f'unknown {what}, did you mean "{near[0]}"?'
-    return f"unknown {what}" + (f"; there are {', '.join(known)}" if known else "")
+    return f"unknown {what}" + (f"; there are {', '.join(valid)}" if valid else "")
 
 
 def _quoted(text: str) -> str:

@@ -14,36 +14,36 @@ class ImageFlowSettings(Settings):
     Parameters
     ----------
     kind
-        ``"isotropic"``: convolutions and splines that know of the field's symmetries, for fields that are near
-        Gaussian or lognormal; ``"multiscale"``: wavelets, each scale given the coarser ones by small networks, for
-        21cm maps and other fields with structure.
+        ``"isotropic"``: convolutions and splines that respect the field's symmetries, for nearly Gaussian or
+        lognormal fields; ``"multiscale"``: wavelets, whose networks give each scale from the coarser ones, for 21cm
+        maps and other structured fields.
     condition
-        ``"theta"``: all parameters; some of their names; or ``"neutral-fraction"``: its mean over the image, for
-        each channel.
+        ``"theta"``: all parameters; a list of parameter names; or ``"neutral-fraction"``: the mean neutral fraction
+        of the image in each channel.
     image
-        ``"whole"``, or ``"slices"``: maps across the last axis of a cube, one drawn at random at a time.
+        ``"whole"``, or ``"slices"``: maps across the last axis of a cube, drawn at random one at a time.
     convolutions
-        Isotropic convolutions; there is one pixel-wise spline more. Of a multiscale flow these, and the three
-        settings that follow, are those of its coarsest map.
+        Number of isotropic convolutions; the flow has one pixel-wise spline more. In a multiscale flow this setting
+        and the next three describe the coarsest map.
     k_knots, knots
         Knots of each T(|k|), and of each spline.
     hidden
-        Hidden layers of the small networks that make knots of the condition.
+        Hidden layers of the small networks that turn the condition into knots.
     line_of_sight
-        T(k across, k along) instead of T(|k|); by default where the survey or the model tells the last axis apart.
+        Use T(k across, k along) instead of T(|k|); by default where the survey or the model singles out the last axis.
     width, depth
         Channels of a multiscale flow's networks at the finest scale, and their convolutions after the first.
     components
-        Normal distributions whose mixture each detail of a multiscale flow has.
+        Number of normal distributions in the mixture for each detail of a multiscale flow.
     dequantisation
-        Standard deviation of white noise that is added to every image, in the image's unit; by default none where
-        the survey draws noise in every cell, else a hundredth of the images' own standard deviation.
+        Standard deviation of white noise that is added to every image, in the image's unit. By default none if the
+        survey draws noise in every cell, else a hundredth of the images' own standard deviation.
     steps, epochs, batch_size, learning_rate, weight_decay
         See ``[training]``.
     discriminative_steps
-        Steps on -log p(y | x) after those on -log p(x | y).
+        Optimiser steps on -log p(y | x), after those on -log p(x | y).
     candidates
-        Conditions among which the right one has to be told then.
+        Number of conditions among which the discriminative loss picks the right one.
     """
 
     kind: Literal["isotropic", "multiscale"] = "isotropic"
@@ -67,9 +67,9 @@ class ImageFlowSettings(Settings):
     candidates: Annotated[int, Field(ge=2)] = 8
 
     def training(self, validation_fraction: float, *, discriminative: bool = False) -> TrainingSettings:
-        """Settings of one fit; the second one, on -log p(y | x), goes far more slowly.
+        """Return the settings of one fit; the discriminative fit, on -log p(y | x), has a far lower rate.
 
-        On 21cm maps a fifth of the first one's rate undid what that had learned, a fiftieth did not.
+        On 21cm maps a fifth of the first fit's rate undid what that fit had learned; a fiftieth did not.
         """
         return TrainingSettings(
             steps=self.discriminative_steps if discriminative else self.steps,

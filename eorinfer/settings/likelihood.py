@@ -8,12 +8,12 @@ from eorinfer.settings.base import Settings
 
 
 class PowerSpectrumSettings(Settings):
-    """``[power_spectrum]``: bins of P(k), for the baseline and for the embedding.
+    """``[power_spectrum]``: bins of P(k) for the likelihood, and limits of k for the embedding.
 
     Parameters
     ----------
     bins
-        Number of bins, logarithmic between the fundamental mode and `k_max`.
+        Number of bins, logarithmic between `k_min` and `k_max`.
     k_min
         Lower edge in 1/Mpc; by default the first mode that the survey measures.
     k_max
@@ -31,14 +31,13 @@ class McmcSettings(Settings):
     Parameters
     ----------
     walkers
-        Even, at least twice the number of parameters.
+        Number of walkers: even, and at least twice the number of parameters.
     steps
-        First block; the chain goes on in blocks of this length until it has
-        50 autocorrelation times.
+        Steps in a block. The chain grows by blocks until it is 50 autocorrelation times long.
     max_steps
-        Largest number of steps; a chain that is still too short is called not converged.
+        Largest number of steps. A chain that reaches it stops and is reported as not converged.
     draws
-        Survey draws of each simulation that the emulator is trained on.
+        Survey draws of each simulation, for the training of the emulator.
     """
 
     walkers: Annotated[int, Field(ge=4, multiple_of=2)] = 32

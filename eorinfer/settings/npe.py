@@ -17,14 +17,14 @@ class EmbeddingSettings(Settings):
     power_spectrum
         Use the logarithm of P(k) beside it.
     scattering
-        Use scattering coefficients of the maps across the last axis beside it; needs kymatio.
+        Use scattering coefficients of the maps across the last axis too; needs kymatio.
     bins
-        Bins of P(k) for that, logarithmic between the limits of ``[power_spectrum]``.
+        Bins of P(k) for the embedding, logarithmic between the limits of ``[power_spectrum]``.
     width
-        Channels of each of the CNN's convolutions.
+        Channels of each convolution of the CNN.
     redshifts
-        ``"channels"``: the redshifts are channels of one cube;
-        ``"volumes"``: each goes through the same CNN by itself.
+        ``"channels"``: the CNN sees the redshifts as channels of one cube;
+        ``"volumes"``: each redshift goes through the same CNN on its own.
     features
         Length of the embedding; by default 4 for each parameter, at least 8.
     """
@@ -44,8 +44,8 @@ class FlowSettings(Settings):
     Parameters
     ----------
     kind
-        One of sbi's zuko estimators; or ``"gaussian"``: no flow but a Gaussian in theta with the network's mean and
-        covariance, as in regression.
+        One of sbi's zuko estimators, or ``"gaussian"``: a Gaussian in theta whose mean and covariance a network
+        gives, as in regression.
     transforms
         Number of transforms.
     hidden
@@ -63,21 +63,21 @@ class TrainingSettings(Settings):
     Parameters
     ----------
     steps
-        Optimiser steps of one network, at most.
+        Largest number of optimiser steps of one network.
     epochs
-        Passes over the simulations, at most: a network that sees few of them too often learns them by heart.
+        Largest number of passes over the simulations: a network that sees few of them often learns them by heart.
     batch_size
-        Rows of a batch.
+        Simulations in a batch.
     learning_rate
         Peak of the one-cycle schedule.
     weight_decay
         Weight decay of AdamW.
     ensemble
-        Networks trained from different seeds; the posterior is their mean.
+        Number of networks, trained from different seeds; the posterior is their mean.
     validation_fraction
-        Share of the realisations that is kept for validation.
+        Share of the realisations that is held out for validation.
     precision
-        Precision as Lightning names it, e.g. ``"bf16-mixed"`` on a GPU.
+        Lightning's name for the floating-point precision, e.g. ``"bf16-mixed"`` on a GPU.
     """
 
     steps: PositiveInt = 3000
@@ -97,20 +97,20 @@ class InferenceSettings(Settings):
     ----------
     method
         ``"npe"``: sequential rounds of neural posterior estimation; ``"field-flow"``: the likelihood of a flow on
-        the images, see ``[field]``, with the simulations of the first round and of those later ones that are there.
+        the images, see ``[field]``, trained on the first round and on all later rounds that were simulated.
     rounds
-        Simulations of each round; the first draws from the prior, the later ones from the `proposal`.
+        Number of simulations in each round. The first round draws from the prior, later ones from the `proposal`.
     proposal
-        ``"truncated"``: the prior where the posterior of the round before is, so that the loss stays the plain
-        one; ``"posterior"``: that posterior itself, with the atomic loss of NPE-C.
+        ``"truncated"``: the prior, cut to the region of the last round's posterior, which keeps the plain loss;
+        ``"posterior"``: the last round's posterior itself, with the atomic loss of NPE-C.
     atoms
-        Candidates of the atomic loss.
+        Number of candidates in the atomic loss.
     truncation
         Posterior mass that a truncation leaves out.
     samples
-        Samples of the posterior that are written.
+        Number of posterior samples to write.
     predictive
-        Simulations at posterior samples, for the posterior-predictive check; 0 for none.
+        Number of simulations at posterior samples, for the posterior-predictive check; 0 for none.
     """
 
     method: Literal["npe", "field-flow"] = "npe"

@@ -1,4 +1,4 @@
-"""Settings of the separation and of its use: the tables ``[separation]`` and ``[preprocessing]`` of the config."""
+"""Settings of the line separation and of its use: the tables ``[separation]`` and ``[preprocessing]``."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,51 +9,51 @@ from eorinfer.settings.base import Settings
 
 
 class SeparationSettings(Settings):
-    """``[separation]``: a conditional GAN that takes an observed map apart into its lines.
+    """``[separation]``: a conditional GAN that separates an observed map into its lines.
 
     Parameters
     ----------
     simulations
-        Rows of the bank, those for validation and test included.
+        Number of simulations, those for validation and test included.
     targets
-        Lines to be separated, ``"ha"``, or ``"oiii:1"`` for the one of a channel; by default every line of a map, and
-        of several cubes the first line of the first cube, the second of the second and so on.
+        Lines to separate: ``"ha"``, or ``"oiii:1"`` for the line in one channel. By default every line of a map; for
+        several cubes the first line of the first cube, the second line of the second cube, and so on.
     mix
-        Add up lines of different simulations, each mirrored and turned by itself. Right where lines come from
-        independent volumes and share no parameter that varies; it makes many times as many maps. Of several cubes the
-        first line in the first, the second in the second and so on stay together: they trace one structure.
+        Add up lines of different simulations, each mirrored and turned on its own, which makes many more maps. This
+        is right if lines come from independent volumes and share no varying parameter. With several cubes, the first
+        line in the first cube, the second in the second and so on stay together: they trace one structure.
     loss
         ``"talk"``: -log D for the generator and the cross entropy for the discriminator, with `weight` times the mean
-        absolute error; ``"wasserstein"``: a critic with gradient penalty in its place; ``"l1"``: the error alone.
+        absolute error; ``"wasserstein"``: a critic with gradient penalty instead; ``"l1"``: the error alone.
     draws
         Draws per map in training. With two or more the loss is the CRPS (mean error minus half the mean distance
         between draws), which makes draws spread like the posterior; one draw gives the loss of the papers. ``"l1"``
-        always has one.
+        always takes one.
     instance_noise
-        Standard deviation of the noise that is added to true and reconstructed lines before they are judged, in
-        scaled units: most pixels of a line are exactly empty, by which alone the discriminator would tell them apart.
+        Standard deviation of noise added to true and reconstructed lines before the discriminator sees them, in
+        scaled units. Without it, exactly empty pixels alone would tell true lines from reconstructed ones.
     softening
-        Standard deviations of a map at which its asinh scaling turns from linear to logarithmic.
+        Number of standard deviations of a map at which its asinh scaling turns from linear to logarithmic.
     weight
-        Lambda of the mean absolute error, in scaled units.
+        Factor lambda of the mean absolute error, in scaled units.
     steps, batch_size
-        Optimiser steps of each network, and maps of a batch.
+        Optimiser steps of each network, and maps in a batch.
     learning_rate, discriminator_rate
         Learning rates of generator and discriminator; they fall to zero in the second half of the steps.
     depth
         Levels of the U-Net; by default as many as the cells allow, at most 8.
     width, widest
-        Channels of the first level of both networks; they double at each one up to `widest`.
+        Channels of the first level of both networks; they double at each level up to `widest`.
     dropout
-        Share of what the decoder drops, in training and to make draws.
+        Share of features that the decoder drops, in training and to make draws.
     padding
-        ``"periodic"`` or ``"reflect"``; by default as each axis of the simulator is.
+        ``"periodic"`` or ``"reflect"``; by default what fits each axis of the simulator.
     average
-        Decay of the exponential average of the generator, which is what is kept.
+        Decay of the exponential average of the generator's weights; the average is saved.
     clip
         Largest norm of a network's gradient.
     validation_fraction, test_fraction
-        Shares of the realisations; those for the test are never looked at in training.
+        Shares of the realisations for validation and test; training never sees those for the test.
     precision
         Precision of training; by default ``"bf16-mixed"`` where the processor has it, else ``"32-true"``.
     """
@@ -83,17 +83,17 @@ class SeparationSettings(Settings):
 
 
 class PreprocessingSettings(Settings):
-    """``[preprocessing]``: what is done to observed maps before a posterior's networks see them.
+    """``[preprocessing]``: a step between the observed maps and the networks of a posterior.
 
     The power-spectrum MCMC sees the observed maps themselves.
 
     Parameters
     ----------
     kind
-        ``"line-separation"``: the maps of the lines, by a separator that is trained already.
+        ``"line-separation"``: a trained separator turns the observed map into maps of the lines.
     model
-        Folder of the separator, OUT/separator of ``eorinfer separate train``. Simulations that it was trained on are
-        left out of the posterior's.
+        Folder of the separator, OUT/separator of ``eorinfer separate train``. The posterior is trained on other
+        simulations than the separator.
     keep
         ``"lines"``, or ``"both"``: the networks see the observed map beside them.
     """

@@ -24,12 +24,12 @@ class ObservationSettings(Settings):
 
 
 class BankSettings(Settings):
-    """``[bank]``: where the simulations are kept; by default in the run folder."""
+    """``[bank]``: folder of the simulations; by default inside the run folder."""
 
     path: Path | None = None
 
 
-#: Keys of ``[executor]`` that only a batch system heeds.
+#: Keys of ``[executor]`` that only a batch system uses.
 _OF_JOBS = (
     "workers_per_job",
     "queue",
@@ -50,25 +50,25 @@ class ExecutorSettings(Settings):
     kind
         ``"local"`` processes, ``"dask"``, jobs of ``"slurm"`` or ``"pbs"``, or ``"mpi"``.
     workers
-        Simulations at a time; by default one for each core of this machine.
+        Number of simulations at a time; by default one for each core of this machine.
     address
-        Address of a Dask scheduler; by default a cluster on this machine.
+        Address of a Dask scheduler; by default a cluster on this machine is started.
     timeout
-        Seconds that one row may take.
+        Time limit of one simulation in seconds.
     memory_gb
-        Memory that one simulator process may take.
+        Memory limit of one simulator process in GB.
     failure_share
-        Share of failed rows above which the command ends with exit code 1.
+        Share of failed simulations above which the command ends with exit code 1.
     workers_per_job
         Simulations at a time in each job of a batch system.
     queue, account, walltime, interface
-        Partition or queue of a job, whom to charge, ``HH:MM:SS``, network card.
+        Partition or queue of a job, account to charge, time limit as ``HH:MM:SS``, network interface.
     job_memory_gb
-        Memory of a job; by default 1 GB, and `memory_gb` (or 3 GB) for each of its simulations.
+        Memory of a job in GB; by default 1 GB, and `memory_gb` (or 3 GB) for each of its simulations.
     directives
-        More lines for the batch system, without ``#SBATCH`` or ``#PBS``.
+        More directives for the batch system, without ``#SBATCH`` or ``#PBS``.
     prologue
-        Shell lines that come before the worker, e.g. ``module load python``.
+        Shell lines that run before the worker, e.g. ``module load python``.
     """
 
     kind: Literal["local", "dask", "slurm", "pbs", "mpi"] = "local"

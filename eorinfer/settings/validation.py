@@ -13,17 +13,17 @@ class ValidationSettings(Settings):
     Parameters
     ----------
     truths
-        Parameters whose posteriors are compared with them.
+        Number of test observations with known parameters.
     field_truths
-        The same for ``[inference] method = "field-flow"``, each of whose posteriors is sampled anew.
+        Number of them for ``[inference] method = "field-flow"``, which samples each posterior anew.
     samples
-        Posterior samples of each truth.
+        Posterior samples of each test observation.
     simulate
-        Simulate truths that nothing was trained on; false takes the rows that training
-        held out, which cost nothing, but chose the best weights.
+        Simulate the test observations; false takes the rows that training held out. Those cost nothing, but the
+        best weights were chosen on them.
     references
-        Truths whose widths are compared with those of the power-spectrum posterior
-        and of the exact one; 0 for none.
+        Number of test observations whose posterior widths are compared with those of the power spectrum and of the
+        exact posterior; 0 for none.
     """
 
     truths: Annotated[int, Field(ge=20)] = 200

@@ -9,8 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from simulators.base import Observable, Symmetry, derived_seed
 from simulators.reionization.engine import evolve, initial_conditions
-from simulators.reionization.further import CUBES, with_history
 from simulators.reionization.model import Made, Reionization, distinct, means_of
+from simulators.reionization.observables import CUBES, with_history
 
 #: Default steps of the thermal history, to which the output redshifts are added.
 _NODES = (20.0, 17.0, 14.0, 12.0, 10.0, 8.0, 6.0)

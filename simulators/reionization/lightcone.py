@@ -10,7 +10,6 @@ from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, mode
 from simulators.base import Observable, SimulationError, Symmetry
 from simulators.reionization.coeval import Redshift
 from simulators.reionization.engine import evolve, initial_conditions
-from simulators.reionization.further import CUBES, with_history
 from simulators.reionization.geometry import (
     distance,
     log_nodes,
@@ -20,6 +19,7 @@ from simulators.reionization.geometry import (
     slice_distances,
 )
 from simulators.reionization.model import Made, Reionization, means_of
+from simulators.reionization.observables import CUBES, with_history
 
 if TYPE_CHECKING:
     from astropy.cosmology import FLRW

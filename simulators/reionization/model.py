@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 
 from simulators.base import Observable, Parameter, SimulationError, SimulatorSettings, check_theta, fingerprint_of
 from simulators.reionization.engine import as_simulation_errors, import_21cmfast, installed_version
-from simulators.reionization.further import CUBES, Means, ObservableName, computed, described
+from simulators.reionization.observables import CUBES, Means, ObservableName, computed, described
 from simulators.reionization.parameters import BY_NAME, PARAMETERS, XRAY, ParameterName, out_of_range
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ def test_rows_come_back_and_no_changed_byte_is_overlooked(tmp_path: Path) -> Non
     shape = (1, 8, 8)
     array = np.random.default_rng(2).standard_normal((3, *shape)).astype(np.float32)
     path = stored(tmp_path / "x.h5", array)
-    chunks = Chunks.of(path, "x", shape)
+    chunks = Chunks.from_file(path, "x", shape)
     out = np.empty(shape, np.float32)
     with path.open("r+b", buffering=0) as file:
         for row in (2, 0, 1):
@@ -60,4 +60,4 @@ def test_rows_come_back_and_no_changed_byte_is_overlooked(tmp_path: Path) -> Non
 )
 def test_files_of_another_layout(tmp_path: Path, array: np.ndarray, settings: dict[str, object], message: str) -> None:
     with pytest.raises(DamageError, match=message):
-        Chunks.of(stored(tmp_path / "x.h5", array, **settings), "x", (1, 4))
+        Chunks.from_file(stored(tmp_path / "x.h5", array, **settings), "x", (1, 4))

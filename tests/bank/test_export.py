@@ -41,7 +41,7 @@ def test_exports_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     bank, plan = a_bank(tmp_path / "bank")
     (tmp_path / "there.h5").write_text("mine")
     assert call("bank", "export", bank.path, tmp_path / "there.h5") == 2
-    assert "there.h5: is there already; give another name" in capsys.readouterr().err
+    assert "there.h5: exists already; give another name" in capsys.readouterr().err
     assert (tmp_path / "there.h5").read_text() == "mine"
     empty = Bank.create(tmp_path / "empty", GaussianField(cells=8))
     assert call("bank", "export", empty.path, tmp_path / "new.h5") == 2

@@ -71,7 +71,7 @@ def observed(i: int) -> tuple[Observation, NDArray[np.float64]]:
     clean = SIMULATOR.simulate(theta, 10**6 + i)["field"]
     noisy = clean + SIGMA * rng.standard_normal(clean.shape).astype(np.float32)
     near = theta + rng.uniform(-0.3, 0.3, (30, 2))
-    return Observation.of(SIMULATOR.observables[0], noisy, theta), near
+    return Observation.from_observable(SIMULATOR.observables[0], noisy, theta), near
 
 
 def exact(observation: Observation, theta: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -192,7 +192,7 @@ def test_dequantisation(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
     made = trainer(QUICK, NoSurvey()).train(*gaussian, folder=tmp_path / "a", seed=1)
     fields = gaussian[0].read("field", gaussian[1][:200])
     assert made.dequantisation == pytest.approx(0.01 * fields.std(), rel=0.2)
-    observation = Observation.of(SIMULATOR.observables[0], fields[0])
+    observation = Observation.from_observable(SIMULATOR.observables[0], fields[0])
     first, second = made.prepared(observation), made.prepared(observation)
     assert torch.equal(first, second)
     assert (first[0].numpy() - fields[0]).std() == pytest.approx(made.dequantisation, rel=0.2)

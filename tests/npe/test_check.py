@@ -135,11 +135,11 @@ def test_it_warns_of_the_wrong_noise_where_noise_is_seen(
 
 def test_the_warning_is_in_plain_words(posterior: Posterior) -> None:
     image = mocks(at(0.5, -1.5, 1), 5)[0].numpy()
-    check = check_observation(posterior, Observation.of(OBSERVABLE, image))
+    check = check_observation(posterior, Observation.from_observable(OBSERVABLE, image))
     assert check is not None
     assert not check.unlike
     assert check.line().startswith("the observation is like the simulations (p = ")
-    off = check_observation(posterior, Observation.of(OBSERVABLE, image + 10))
+    off = check_observation(posterior, Observation.from_observable(OBSERVABLE, image + 10))
     assert off is not None
     assert off.unlike
     assert off.line().startswith("WARNING: the observation is unlike the simulations (p = ")
@@ -155,7 +155,7 @@ def test_the_reference_travels_with_the_posterior(posterior: Posterior, tmp_path
     posterior.save(tmp_path / "p")
     assert (tmp_path / "p" / "reference.safetensors").is_file()
     back = Posterior.load(tmp_path / "p")
-    observation = Observation.of(OBSERVABLE, mocks(at(0.5, -1.5, 1), 6)[0].numpy())
+    observation = Observation.from_observable(OBSERVABLE, mocks(at(0.5, -1.5, 1), 6)[0].numpy())
     ours, theirs = check_observation(posterior, observation), check_observation(back, observation)
     assert ours is not None
     assert theirs is not None

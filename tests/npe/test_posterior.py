@@ -29,7 +29,7 @@ ARCHITECTURE = Architecture(
 
 def observation(log_amplitude: float = 0.5, seed: int = 1) -> Observation:
     theta = np.array([log_amplitude, -1.5])
-    return Observation.of(OBSERVABLE, SIMULATOR.simulate(theta, seed)["field"], theta, seed)
+    return Observation.from_observable(OBSERVABLE, SIMULATOR.simulate(theta, seed)["field"], theta, seed)
 
 
 def posterior(seed: int, narrow: float = 1.0, regions: tuple[Region, ...] = ()) -> Posterior:

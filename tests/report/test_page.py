@@ -150,7 +150,7 @@ def test_a_value_has_the_decimals_of_its_error(value: float, error: float, text:
 def test_every_kind_of_observation_is_drawn(observable: Any, alts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawings, "CHANNELS", 2)
     cube = np.random.default_rng(0).standard_normal(observable.shape).astype(np.float32)
-    drawn = slices(Observation.of(observable, cube))
+    drawn = slices(Observation.from_observable(observable, cube))
     assert len(drawn) == (2 if observable is CONE else min(len(cube), 2))
     assert alts[0] in drawn[0].alt
     assert alts[-1] in drawn[-1].alt
@@ -165,7 +165,7 @@ def test_every_kind_of_observation_is_drawn(observable: Any, alts: list[str], mo
 
 def test_a_constant_map_is_drawn_and_names_are_escaped() -> None:
     observation = replace(
-        Observation.of(FLAT, np.ones(FLAT.shape, np.float32)), unit='<b>"mK"</b>', axes=("<i>", "x", "y")
+        Observation.from_observable(FLAT, np.ones(FLAT.shape, np.float32)), unit='<b>"mK"</b>', axes=("<i>", "x", "y")
     )
     (picture,) = slices(observation)
     assert picture.alt == 'Observed map, <i> 0; from 1 to 1 <b>"mK"</b>'

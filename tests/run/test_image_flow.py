@@ -215,7 +215,7 @@ def test_a_flow_is_used_again_for_another_observation(tmp_path: Path, capsys: py
     found = {}
     for name, image in (("faint", cube + 0.3 * noise), ("bright", 4 * cube + 0.3 * noise)):
         file = tmp_path / f"{name}.h5"
-        Observation.of(flow.observable, image, np.array([0.5, -1.5])).write(file)
+        Observation.from_observable(flow.observable, image, np.array([0.5, -1.5])).write(file)
         capsys.readouterr()
         again = ("infer", "--posterior", model, "--observation", file, "--out", tmp_path / name)
         assert call(*again) == 0
@@ -227,7 +227,7 @@ def test_a_flow_is_used_again_for_another_observation(tmp_path: Path, capsys: py
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         # Walkers and steps as in the config of the run that the flow lies in.
         assert summary["field_flow"]["steps"] == 80
-        assert summary["field_flow"]["likelihood"] == flow.key(Observation.of(flow.observable, image))
+        assert summary["field_flow"]["likelihood"] == flow.key(Observation.from_observable(flow.observable, image))
         assert summary["field_flow"]["misspecification"]["p"] <= 1
         assert summary["posteriors"]["field-flow"]["parameters"]["slope"]["truth"] == -1.5
         assert (tmp_path / name / "corner.png").exists()

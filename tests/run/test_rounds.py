@@ -46,7 +46,7 @@ def test_rounds_drawn_from_the_posterior(tmp_path: Path, capsys: pytest.CaptureF
     assert (np.abs(second.theta.mean(0) - expected.mean) < 4.5 * error).all()
 
     other = tmp_path / "other.h5"
-    Observation.of(posterior.observable, ours.values + 0.1).write(other)
+    Observation.from_observable(posterior.observable, ours.values + 0.1).write(other)
     capsys.readouterr()
     arguments = ("infer", "--posterior", out / "posterior", "--observation", other, "--out", tmp_path / "again")
     assert call(*arguments) == 2

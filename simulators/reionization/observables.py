@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from py21cmfast import InputParameters
 
 CUBES = ("brightness_temp", "neutral_fraction")
-FURTHER = ("global_signal", "global_neutral_fraction", "optical_depth", "luminosity_function")
+GLOBAL = ("global_signal", "global_neutral_fraction", "optical_depth", "luminosity_function")
 
 #: Redshifts at which an optical depth needs the mean neutral fraction: (1 + z) in steps of a tenth from z = 5, below
 #: which 21cmFAST's integral takes the gas to be ionised. The gas is neutral above the last.
@@ -24,14 +24,14 @@ HISTORY = tuple(round(6 * 1.1**i - 1, 3) for i in range(13))
 MAGNITUDES = tuple(float(m) for m in np.arange(-24.0, -9.5, 0.5))
 
 
-def _known(name: str) -> str:
-    if name in CUBES + FURTHER:
+def _check_name(name: str) -> str:
+    if name in CUBES + GLOBAL:
         return name
-    raise ValueError(f'"{name}" is not an observable; there are {", ".join(CUBES + FURTHER)}')
+    raise ValueError(f'"{name}" is not an observable; there are {", ".join(CUBES + GLOBAL)}')
 
 
 #: Name in ``observables``.
-ObservableName = Annotated[str, AfterValidator(_known)]
+ObservableName = Annotated[str, AfterValidator(_check_name)]
 
 #: Mean brightness temperature (mK) and neutral fraction by redshift.
 Means = Mapping[float, tuple[float, float]]

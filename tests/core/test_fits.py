@@ -1,0 +1,209 @@
+"""FITS: axes are found by their type, put in order and compared; what cannot be meant is refused."""
+
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from eorinfer.core.errors import InputError
+from eorinfer.core.fits import sky_header_of, write_images
+from eorinfer.core.observation import Observation
+from simulators import Coeval, LightCone, Observable
+from simulators.lim.mock import LimMock
+
+CONE = LightCone(
+    cells=8, box_length=64.0, frequency_range=(150.0, 160.0), channels=10, transverse="angular"
+).observables[0]
+BOX = Coeval(redshifts=(7.0, 8.5), cells=8, box_length=40.0).observables[0]
+PIXEL = CONE.field_of_view / 8
+#: Cards of each axis, without the number of the axis.
+AXES: dict[str, dict[str, Any]] = {
+    "ra": {"CTYPE": "RA---SIN", "CDELT": -PIXEL, "CUNIT": "deg", "CRPIX": 4.5, "CRVAL": 10.0},
+    "dec": {"CTYPE": "DEC--SIN", "CDELT": PIXEL, "CUNIT": "deg", "CRPIX": 4.5, "CRVAL": -30.0},
+    "frequency": {"CTYPE": "FREQ", "CDELT": 1e6, "CUNIT": "Hz", "CRPIX": 1.0, "CRVAL": 150.5e6},
+    "stokes": {"CTYPE": "STOKES", "CDELT": 1.0, "CUNIT": "", "CRPIX": 1.0, "CRVAL": 1.0},
+}
+REST = 1420.40575e6
+
+
+def cone_values() -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal(CONE.shape).astype(np.float32)
+
+
+def write(path: Path, order: tuple[str, ...], axes: dict[str, dict[str, Any]] = AXES, **cards: Any) -> Path:
+    """Write the light-cone with its FITS axes in this order; ``order[0]`` is axis 1."""
+    places = {"ra": 1, "dec": 2, "frequency": 3, "stokes": 0}
+    header = fits.Header({"BUNIT": "mK"})
+    for i, name in enumerate(order, start=1):
+        for key, value in axes[name].items():
+            header[f"{key}{i}"] = value
+    header.update(cards)
+    values = cone_values().transpose([places[name] for name in reversed(order)] + [0] * ("stokes" not in order))
+    fits.PrimaryHDU(values[..., 0] if "stokes" not in order else values, header).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("order", list(permutations(("ra", "dec", "frequency"))), ids="-".join)
+def test_axes_in_any_order(tmp_path: Path, order: tuple[str, ...]) -> None:
+    back = Observation.read(write(tmp_path / "o.fits", order), CONE)
+    np.testing.assert_array_equal(back.values, cone_values())
+    np.testing.assert_allclose(back.coordinates, CONE.coordinates, rtol=1e-12)
+    np.testing.assert_allclose(back.field_of_view, CONE.field_of_view, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", [("ra", "dec", "stokes", "frequency"), ("ra", "dec", "frequency", "stokes")])
+def test_a_stokes_axis_of_length_one(tmp_path: Path, order: tuple[str, ...]) -> None:
+    back = Observation.read(write(tmp_path / "o.fits", order), CONE)
+    np.testing.assert_array_equal(back.values, cone_values())
+
+
+def test_several_stokes_images_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "o.fits", ("ra", "dec", "frequency", "stokes"))
+    with fits.open(path) as hdus:
+        fits.PrimaryHDU(np.repeat(hdus[0].data, 4, 0), hdus[0].header).writeto(tmp_path / "four.fits")
+    with pytest.raises(InputError, match="CTYPE4 is STOKES with 4 images"):
+        Observation.read(tmp_path / "four.fits", CONE)
+
+
+def flipped(spectral: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return AXES | {"frequency": AXES["frequency"] | spectral}
+
+
+@pytest.mark.parametrize(
+    "spectral",
+    [
+        {"CDELT": -1e6, "CRVAL": 159.5e6},
+        {"CDELT": -1.0, "CRVAL": 159.5, "CUNIT": "MHz"},
+        {"CDELT": -1e6, "CRPIX": 10.0},
+    ],
+)
+def test_a_falling_frequency_is_turned_round(tmp_path: Path, spectral: dict[str, Any]) -> None:
+    back = Observation.read(write(tmp_path / "o.fits", ("ra", "dec", "frequency"), flipped(spectral)), CONE)
+    np.testing.assert_array_equal(back.values, cone_values()[..., ::-1])
+    np.testing.assert_allclose(back.coordinates, CONE.coordinates, rtol=1e-12)
+
+
+def test_radio_velocities_with_a_rest_frequency(tmp_path: Path) -> None:
+    speed = 299792458.0
+    spectral = {"CTYPE": "VRAD", "CUNIT": "m/s", "CDELT": -speed * 1e6 / REST, "CRVAL": speed * (1 - 150.5e6 / REST)}
+    path = write(tmp_path / "o.fits", ("ra", "dec", "frequency"), flipped(spectral), RESTFRQ=REST)
+    back = Observation.read(path, CONE)
+    np.testing.assert_allclose(back.coordinates, CONE.coordinates, rtol=1e-9)
+    np.testing.assert_array_equal(back.values, cone_values())
+    without = write(tmp_path / "without.fits", ("ra", "dec", "frequency"), flipped(spectral))
+    with pytest.raises(InputError, match="CTYPE3 is VRAD, which needs RESTFRQ in Hz beside it"):
+        Observation.read(without, CONE)
+
+
+def test_slices_by_redshift_are_read_from_frequencies(tmp_path: Path) -> None:
+    redshifts = tuple(REST / 1e6 / f - 1 for f in CONE.coordinates[::-1])
+    expected = replace(CONE, axes=(*CONE.axes[:-1], "z"), coordinates=redshifts)
+    back = Observation.read(write(tmp_path / "o.fits", ("ra", "dec", "frequency")), expected)
+    np.testing.assert_array_equal(back.values, cone_values()[..., ::-1])
+
+
+def test_cd_and_pc_matrices(tmp_path: Path) -> None:
+    turn = np.radians(30.0)
+    rotation = {"PC1_1": np.cos(turn), "PC1_2": -np.sin(turn), "PC2_1": np.sin(turn), "PC2_2": np.cos(turn)}
+    back = Observation.read(write(tmp_path / "pc.fits", ("ra", "dec", "frequency"), **rotation), CONE)
+    np.testing.assert_allclose(back.field_of_view, CONE.field_of_view, rtol=1e-12)
+    path = write(tmp_path / "cd.fits", ("ra", "dec", "frequency"))
+    with fits.open(path, mode="update") as hdus:
+        header = hdus[0].header
+        for i in (1, 2, 3):
+            header[f"CD{i}_{i}"] = header.pop(f"CDELT{i}")
+    np.testing.assert_array_equal(Observation.read(path, CONE).values, cone_values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("frequency", {"CRVAL": 120.5e6}), r"coordinates is \[120.5, 121.5, ..., 129.5 \(10 in all\)\], expected"),
+        (("ra", {"CDELT": -2 * PIXEL}), r"cell_size is \[15.8"),
+        (("dec", {"CDELT": 2 * PIXEL}), r"cell_size is \[7.9\d*, 15.8"),
+        (("frequency", {"CTYPE": "BETA", "CUNIT": ""}), "CTYPE3 is BETA; it must be FREQ or WAVE"),
+        (("frequency", {"CTYPE": "TIME", "CUNIT": "s"}), "no spectral axis; CTYPE must be FREQ or WAVE"),
+    ],
+)
+def test_axes_that_are_not_the_observables(tmp_path: Path, change: tuple[str, dict[str, Any]], message: str) -> None:
+    axes = AXES | {change[0]: AXES[change[0]] | change[1]}
+    with pytest.raises(InputError, match=message):
+        Observation.read(write(tmp_path / "o.fits", ("ra", "dec", "frequency"), axes), CONE)
+
+
+def test_the_first_hdu_with_an_image(tmp_path: Path) -> None:
+    with fits.open(write(tmp_path / "o.fits", ("ra", "dec", "frequency"))) as hdus:
+        image = fits.ImageHDU(hdus[0].data, hdus[0].header)
+        table = fits.BinTableHDU.from_columns([fits.Column(name="a", format="D", array=np.zeros(3))])
+        fits.HDUList([fits.PrimaryHDU(), table, image]).writeto(tmp_path / "later.fits")
+    np.testing.assert_array_equal(Observation.read(tmp_path / "later.fits", CONE).values, cone_values())
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("kpc", 1000.0), ("Gpc", 1e-3), ("Mpc", 1.0)])
+def test_lengths_in_other_units(tmp_path: Path, unit: str, factor: float) -> None:
+    values = np.random.default_rng(0).standard_normal(BOX.shape).astype(np.float32)
+    Observation.from_observable(BOX, values).write_fits(tmp_path / "o.fits")
+    with fits.open(tmp_path / "o.fits", mode="update") as hdus:
+        for i in (1, 2, 3):
+            hdus[0].header[f"CUNIT{i}"] = unit
+            hdus[0].header[f"CDELT{i}"] *= factor
+    back = Observation.read(tmp_path / "o.fits", BOX)
+    np.testing.assert_allclose(back.cell_size, BOX.cell_size, rtol=1e-12)
+    np.testing.assert_array_equal(back.values, values)
+
+
+@pytest.mark.parametrize(
+    ("cards", "message"),
+    [
+        ({"CUNIT1": "Mpc/h"}, "CUNIT1 is 'Mpc/h'; it must be a comoving length, such as Mpc"),
+        ({"CUNIT2": "deg"}, "CUNIT2 is 'deg'; it must be a comoving length, such as Mpc"),
+        ({"CUNIT1": "kpc", "CUNIT2": "kpc", "CUNIT3": "kpc"}, r"cell_size is \[0.005, 0.005, 0.005\], expected \[5.0"),
+        ({"PC1_2": 0.5}, "axes that are lengths must not be rotated"),
+        ({"CDELT1": -5.0}, r"cell_size is \[5.0, 5.0, -5.0\], expected"),
+    ],
+)
+def test_lengths_that_are_refused(tmp_path: Path, cards: dict[str, Any], message: str) -> None:
+    Observation.from_observable(BOX, np.zeros(BOX.shape, np.float32)).write_fits(tmp_path / "o.fits")
+    with fits.open(tmp_path / "o.fits", mode="update") as hdus:
+        hdus[0].header.update(cards)
+    with pytest.raises(InputError, match=message):
+        Observation.read(tmp_path / "o.fits", BOX)
+
+
+def line_intensity(geometry: str) -> Observable:
+    settings: dict[str, Any] = {"channels": 6} if geometry == "cubes" else {}
+    return LimMock(geometry=geometry, pixels=32, pixel=0.8, **settings).observables[0]
+
+
+@pytest.mark.parametrize("geometry", ["slab", "cubes"])
+def test_mocks_of_line_intensity_there_and_back(tmp_path: Path, geometry: str) -> None:
+    observable = line_intensity(geometry)
+    values = np.random.default_rng(0).standard_normal(observable.shape).astype(np.float32)
+    write_images(tmp_path / "o.fits", observable, values, {"ha": values})
+    back = Observation.read(tmp_path / "o.fits", observable)
+    np.testing.assert_array_equal(back.values, values)
+    np.testing.assert_allclose(back.coordinates, observable.coordinates, rtol=1e-12)
+    header = sky_header_of(tmp_path / "o.fits", observable)
+    assert header is not None
+    assert header == fits.getheader(tmp_path / "o.fits"), "a file in our order keeps its header"
+
+
+def test_the_sky_follows_the_axes(tmp_path: Path) -> None:
+    path = write(tmp_path / "o.fits", ("ra", "dec", "frequency"), flipped({"CDELT": -1e6, "CRVAL": 159.5e6}))
+    values = Observation.read(path, CONE).values
+    header = sky_header_of(path, CONE)
+    assert header is not None
+    write_images(tmp_path / "ours.fits", CONE, values, {}, header)
+    np.testing.assert_array_equal(Observation.read(tmp_path / "ours.fits", CONE).values, values)
+    theirs, ours = WCS(fits.getheader(path)), WCS(fits.getheader(tmp_path / "ours.fits"))
+    for x, y, slice_ in [(0, 0, 0), (1, 5, 3), (7, 2, 9)]:
+        ra, dec, frequency = theirs.pixel_to_world_values(x, y, 9 - slice_)
+        np.testing.assert_allclose(ours.pixel_to_world_values(slice_, y, x), (frequency, dec, ra), rtol=1e-12)
+    Observation.from_observable(BOX, np.zeros(BOX.shape, np.float32)).write_fits(tmp_path / "box.fits")
+    assert sky_header_of(tmp_path / "box.fits", BOX) is None
