@@ -1,6 +1,7 @@
 """Tensors from NumPy arrays and from generators; the one module of `eorinfer.core` that loads torch."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -40,3 +41,11 @@ def to_symmetric(theta: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def from_symmetric(v: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Undo `to_symmetric`: v (..., P) to theta (..., P)."""
     return low + (high - low) * (v + 1) / 2
+
+
+def state_hash(first: bytes, state: Iterable[tuple[str, Tensor]]) -> str:
+    """Hash bytes, then the names and values of a module's state in the given order."""
+    digest = hashlib.sha256(first)
+    for name, value in state:
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """A trained image flow: p(image | condition) with all that is needed to use it again, as a folder without pickle."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.bank.store import observable_from_json
-from eorinfer.core.arrays import as_theta, white_noise
+from eorinfer.core.arrays import as_theta, state_hash, white_noise
 from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
@@ -113,10 +112,7 @@ class ImageFlow:
 
     def key(self, observation: Observation) -> str:
         """Hash the likelihood: weights and data."""
-        digest = hashlib.sha256(self.prepared(observation).numpy().tobytes())
-        for name, value in self.network.state_dict().items():
-            digest.update(name.encode() + value.numpy().tobytes())
-        return digest.hexdigest()
+        return state_hash(self.prepared(observation).numpy().tobytes(), self.network.state_dict().items())
 
     def save(self, folder: Path) -> None:
         """Write ``field.json``, ``weights.safetensors`` and, unless `known` is None, ``known.safetensors``, whole."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.arrays import white_noise
-from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import ImageFlowStream, stream_seed
@@ -30,7 +30,7 @@ from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
-from eorinfer.training.data import Batches, Cubes, validation_rows
+from eorinfer.training.data import Batches, Cubes, split_rows
 from eorinfer.training.fit import fit
 from simulators import Observable, Symmetry
 
@@ -191,12 +191,7 @@ class ImageFlowTrainer:
         WorkError
             If there are too few realisations.
         """
-        validate = validation_rows(rows.seed, self.validation_fraction)
-        if validate.all() or not validate.any():
-            raise WorkError(
-                f"{len(rows)} valid simulations of {len(np.unique(rows.seed))} realisation(s): "
-                "training needs at least two realisations, one of them for validation"
-            )
+        validate = split_rows(rows, self.validation_fraction)
         y, held = row_conditions(bank, rows, self.prior, self.settings), torch.from_numpy(validate)
         conditions = condition_space(y[~held], self.prior, self.observable, self.settings)
         training = Conditioned(Cubes(bank, self.observable.name, rows[~validate]), y[~held])

@@ -11,7 +11,7 @@ from torch import nn
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.core.arrays import as_theta
+from eorinfer.core.arrays import as_theta, state_hash
 from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
@@ -115,7 +115,4 @@ class PowerSpectrumLikelihood:
 
     def key(self, observation: Observation) -> str:
         """Hash of the likelihood: weights and data."""
-        digest = hashlib.sha256(self.observed(observation).numpy().tobytes())
-        for name, value in self.emulator.state_dict().items():
-            digest.update(name.encode() + value.numpy().tobytes())
-        return digest.hexdigest()
+        return state_hash(self.observed(observation).numpy().tobytes(), self.emulator.state_dict().items())

@@ -3,13 +3,11 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import item_seed
@@ -22,7 +20,7 @@ from eorinfer.settings.npe import TrainingSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
-from eorinfer.training.data import Cubes, validation_rows
+from eorinfer.training.data import Cubes, split_rows
 from eorinfer.training.fit import fit
 from simulators import Observable, Symmetry
 
@@ -105,12 +103,7 @@ class Trainer:
         title, progress
             Name of what is trained; receives lines and bars.
         """
-        validate = validation_rows(rows.seed, self.training.validation_fraction)
-        if validate.all() or not validate.any():
-            raise WorkError(
-                f"{len(rows)} valid simulations of {len(np.unique(rows.seed))} realisation(s): "
-                "training needs at least two realisations, one of them for validation"
-            )
+        validate = split_rows(rows, self.training.validation_fraction)
         training = Cubes(bank, self.observable.name, rows[~validate])
         validation = Cubes(bank, self.observable.name, rows[validate])
         seen = self.preprocessing.observable(self.observable) if self.preprocessing else self.observable

@@ -1,14 +1,13 @@
 """Line separation between survey and embedding: frozen, and stored with the posterior trained on its output."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eorinfer.core.arrays import state_hash
 from eorinfer.core.errors import InputError
 from eorinfer.separation.model import Separator
 from eorinfer.settings.separation import PreprocessingSettings
@@ -71,7 +70,4 @@ class LineSeparation(nn.Module):
 
     def digest(self) -> str:
         """Hash `keep` and the weights."""
-        digest = hashlib.sha256(self.keep.encode())
-        for name, value in sorted(self.separator.state_dict().items()):
-            digest.update(name.encode() + np.ascontiguousarray(value.numpy()).tobytes())
-        return digest.hexdigest()
+        return state_hash(self.keep.encode(), sorted(self.separator.state_dict().items()))

@@ -20,7 +20,7 @@ from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.run.config import load_config
 from eorinfer.run.run import Run
-from eorinfer.studies.equal_power import LogLikelihood, find_equal_power, spectrum_likelihood
+from eorinfer.studies.equal_power import ImageLogLikelihood, find_equal_power, spectrum_likelihood
 from eorinfer.studies.image_samples import RealImages
 from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.summaries.surrogates import gaussian_copies, phase_randomised, shells
@@ -74,7 +74,7 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
     images, y = {}, np.zeros(0)
     for name, change in changes.items():
         images[name], y = source.held_out(n, change)
-    methods: dict[str, LogLikelihood] = {FLOW: lambda x, y: _log_p(flow, torch.from_numpy(x), y)}
+    methods: dict[str, ImageLogLikelihood] = {FLOW: lambda x, y: _log_p(flow, torch.from_numpy(x), y)}
     try:
         methods[POWER] = _log_l(spectrum_likelihood(flow, opened, source, seed))
     except WorkError as error:
@@ -114,7 +114,7 @@ def _log_p(flow: ImageFlow, images: torch.Tensor, y: NDArray[np.float64]) -> NDA
         return torch.cat([flow.network.log_prob(x, some) for x, some in parts]).double().numpy()
 
 
-def _log_l(likelihood: PowerSpectrumLikelihood) -> LogLikelihood:
+def _log_l(likelihood: PowerSpectrumLikelihood) -> ImageLogLikelihood:
     """Ln L(y) of the images' power spectra."""
 
     def log_l(images: NDArray[np.float32], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ APART = 0.1
 #: Training images of which the power spectrum's likelihood is learned, where the run has none of its own.
 LEARNED = 3000
 #: Ln p(x | y) in nats of images (n, C, *cells), each at its own condition (n, P): (n,).
-LogLikelihood = Callable[[NDArray[np.float32], NDArray[np.float64]], NDArray[np.float64]]
+ImageLogLikelihood = Callable[[NDArray[np.float32], NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def told(preference: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def find_equal_power(
-    flow: ImageFlow, opened: Run, source: RealImages, methods: dict[str, LogLikelihood], n: int, seed: int
+    flow: ImageFlow, opened: Run, source: RealImages, methods: dict[str, ImageLogLikelihood], n: int, seed: int
 ) -> EqualPower:
     """Find n pairs at most, and each method's preferences.
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
+from eorinfer.core.errors import WorkError
 from eorinfer.core.seeds import WorkStream, stream_seed
 
 #: Cubes up to this share of the memory are kept in it.
@@ -46,6 +47,23 @@ def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.boo
     if chosen.all():
         chosen[np.argmax(rank)] = False
     return chosen[inverse]
+
+
+def split_rows(rows: Rows, fraction: float) -> NDArray[np.bool_]:
+    """Choose the rows that validate, by `validation_rows`, where there are others to train on.
+
+    Raises
+    ------
+    WorkError
+        If there are fewer than two realisations.
+    """
+    validate = validation_rows(rows.seed, fraction)
+    if validate.all() or not validate.any():
+        raise WorkError(
+            f"{len(rows)} valid simulations of {len(np.unique(rows.seed))} realisation(s): "
+            "training needs at least two realisations, one of them for validation"
+        )
+    return validate
 
 
 def realisation_ranks(seeds: NDArray[np.uint64]) -> NDArray[np.float64]:

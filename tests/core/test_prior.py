@@ -1,9 +1,13 @@
 """The flat prior: moments, bounds and draws, against scipy's uniform distribution."""
 
+import json
+
 import numpy as np
 import pytest
+import torch
 from scipy.stats import uniform
 
+from eorinfer.core.arrays import from_symmetric, to_symmetric
 from eorinfer.core.prior import Prior
 from simulators import Parameter
 
@@ -36,3 +40,18 @@ def test_a_part_of_the_box_stays_inside_it() -> None:
     assert part.names == ["a", "b"]
     assert part.hash() != PRIOR.hash()
     assert PRIOR.within(PRIOR.low, PRIOR.high).hash() == PRIOR.hash()
+
+
+def test_units_of_the_box_and_back() -> None:
+    theta = np.array([[PRIOR.low, PRIOR.high], [[1.0, 10.25], [-5.0, 11.0]]])
+    units = [[[0.0, 0.0], [1.0, 1.0]], [[0.5, 0.5], [-0.5, 2.0]]]
+    assert PRIOR.unit(theta).tolist() == units
+    assert PRIOR.from_unit(np.array(units)).tolist() == theta.tolist()
+    low, high, tensor = (torch.from_numpy(array) for array in (PRIOR.low, PRIOR.high, theta))
+    symmetric = to_symmetric(tensor, low, high)
+    assert symmetric.tolist() == (2 * np.array(units) - 1).tolist()
+    assert from_symmetric(symmetric, low, high).tolist() == theta.tolist()
+
+
+def test_a_prior_is_the_same_after_json() -> None:
+    assert Prior.from_json(json.loads(json.dumps(PRIOR.to_json()))) == PRIOR
