@@ -3,7 +3,7 @@
     python -m benchmarks.flow_against_mcmc --out DIR                  the small one on 21cm images, and Gaussian fields
     python -m benchmarks.flow_against_mcmc --out DIR --contests full   nine parameters: days of many cores, resumable
 
-The same as `eorinfer benchmark examples/contest.toml --out DIR/contest` and so on; what is there is not made again.
+The same as `eorinfer contest examples/contest.toml --out DIR/contest` and so on; what is there is not made again.
 """
 
 import argparse

@@ -49,7 +49,7 @@ def test_every_key_of_the_docs_exists() -> None:
         "embedding",
         "flow",
         "training",
-        "field",
+        "image_flow",
         "contest",
         "separation",
         "power_spectrum",

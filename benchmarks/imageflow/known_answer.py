@@ -80,7 +80,7 @@ def gaussian(arguments: argparse.Namespace) -> None:
         for i in range(CASES["2d-32-2000"].observations):
             theta, field, one = observe(simulator, prior, i)
             observation = Observation.from_observable(run.config.observable, field[None].astype(np.float32), theta)
-            samples = grid_samples(flow.likelihood(observation), prior, 10 * SAMPLES, one, "field flow", 60)
+            samples = grid_samples(flow.likelihood(observation), prior, 10 * SAMPLES, one, "image flow", 60)
             scores.append(compare(samples, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one)))
             if i == 0:
                 chain = image_flow_posterior(
@@ -144,7 +144,7 @@ def lognormal(arguments: argparse.Namespace) -> None:
             "prior": {"log_amplitude": [-3.0, -0.5], "slope": [-2.0, -1.0]},
             "observation": {"theta": {"log_amplitude": -1.0, "slope": -1.5}},
             "inference": {"rounds": [2000], "predictive": 0},
-            "field": {"convolutions": 1, "knots": 16, "dequantisation": 0.0, "steps": 3000},
+            "image_flow": {"convolutions": 1, "knots": 16, "dequantisation": 0.0, "steps": 3000},
         }
         run, flow, seconds = trained(content, arguments.out / f"lognormal-{seed}")
         simulator = run.config.simulator

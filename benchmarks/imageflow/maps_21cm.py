@@ -2,7 +2,7 @@
 
     python -m benchmarks.imageflow.maps_21cm --out DIR         an hour and more
 
-Boxes, survey and condition of examples/field.toml: 21cmFAST at z = 9, slices of 32² cells of 4 Mpc with 1 mK of noise,
+Boxes, survey and condition of examples/image_flow.toml: 21cmFAST at z = 9, slices of 32² cells of 4 Mpc, 1 mK of noise,
 conditioned on the neutral fraction of the slice; a fifth of the boxes is held out. Four flows are trained by the same
 code on the same maps: the multiscale flow; coupling layers after Glow, for a third of its time; the isotropic flow and
 a Gaussian field, which take less. Printed are
@@ -56,7 +56,7 @@ from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 
-CONFIG = Path(__file__).parents[2] / "examples" / "field.toml"
+CONFIG = Path(__file__).parents[2] / "examples" / "image_flow.toml"
 SHOWN = (0.1, 0.3, 0.5, 0.7, 0.9)
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 #: Maps of each bin, bootstrap draws, and where a cell counts as ionised, in mK.
@@ -94,7 +94,7 @@ def main() -> None:
     torch.set_num_threads(1)
     run = Run(check_config(CONFIG, tomllib.loads(CONFIG.read_text())), out, for_terminal())
     run.simulate()
-    settings = run.config.tables.field
+    settings = run.config.tables.image_flow
     flows = {kind: trained(run, out / kind, *how) for kind, how in kinds(settings).items()}
     held_out, everything = (observed(run, only=only) for only in (True, False))
     bits(flows, held_out)

@@ -144,7 +144,7 @@ def flow_posteriors(flow: ImageFlow, x: Tensor) -> OnGrid:
 
 def regression(run: Run, flow: ImageFlow, name: str, out: Path) -> Any:
     """The CNN or NPE, trained on the maps that the flow was trained on, or from its file."""
-    config, image = run.config, image_flow_observable(run.config.tables.field, run.config.observable)
+    config, image = run.config, image_flow_observable(run.config.tables.image_flow, run.config.observable)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         network: Any
@@ -163,7 +163,7 @@ def regression(run: Run, flow: ImageFlow, name: str, out: Path) -> Any:
     training, validation = (
         Conditioned(
             Cubes(run.context.bank, config.observable.name, rows[chosen]),
-            row_conditions(run.context.bank, rows[chosen], config.prior, config.tables.field),
+            row_conditions(run.context.bank, rows[chosen], config.prior, config.tables.image_flow),
         )
         for chosen in (~held, held)
     )

@@ -37,7 +37,7 @@ def observed(run: Run, *, only: bool, noise: float | None = None) -> Maps:
 def observed_rows(run: Run, rows: Rows, noise: float | None = None) -> Maps:
     """All slices of rows of the run's bank."""
     config = run.config
-    y = row_conditions(run.context.bank, rows, config.prior, config.tables.field)
+    y = row_conditions(run.context.bank, rows, config.prior, config.tables.image_flow)
     clean = torch.from_numpy(run.context.bank.read(config.observable.name, rows)).movedim(-1, 1).flatten(0, 1)
     survey = config.tables.survey
     assert isinstance(survey, WhiteNoise)

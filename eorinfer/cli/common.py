@@ -1,15 +1,18 @@
-"""Options and helpers that the command line's modules share."""
+"""Options and helpers that the commands share."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-Out = Annotated[Path, Parameter(name="--out", help="Run folder; the same command goes on where it stopped.")]
+if TYPE_CHECKING:
+    from eorinfer.run import Run
+
+Out = Annotated[Path, Parameter(name="--out", help="Run folder. The same command continues where it stopped.")]
 
 
-def open_run(config: Path, out: Path) -> Any:
-    """The run of a config in a folder, with progress on the terminal."""
+def open_run(config: Path, out: Path) -> "Run":
+    """Open the run of a config in a folder, with progress on the terminal."""
     from eorinfer.core.progress import for_terminal
     from eorinfer.run import Run
     from eorinfer.run.config import load_config

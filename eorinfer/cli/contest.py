@@ -1,4 +1,4 @@
-"""The command ``eorinfer benchmark``."""
+"""The command ``eorinfer contest``."""
 
 from pathlib import Path
 
@@ -6,12 +6,15 @@ from cyclopts import App
 
 from eorinfer.cli.common import Out, open_run
 
-contest_app = App(name="benchmark", help="Posteriors from images against power-spectrum likelihoods, over many truths.")
+contest_app = App(name="contest")
 
 
 @contest_app.default
-def benchmark(config: Path, *, out: Out) -> None:
-    """Hold a contest: every method on the same simulations, survey and truths.
+def contest(config: Path, *, out: Out) -> None:
+    """Compare posteriors from images with power-spectrum likelihoods, on many truths.
+
+    All methods get the same simulations, the same survey and the same truths. Writes contest.json, contest.png and
+    report.html.
 
     Parameters
     ----------

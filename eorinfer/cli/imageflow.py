@@ -1,4 +1,4 @@
-"""The commands ``eorinfer field``: the flow on the images."""
+"""Commands ``eorinfer image-flow``: train a flow on images, sample it, and ask what it sees."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,25 +8,27 @@ from cyclopts import App, Parameter
 from eorinfer.cli.common import Out, open_run
 from eorinfer.core.errors import InputError
 
-field_app = App(name="field", help="The flow on the images: p(image | parameters, or neutral fraction).")
+image_flow_app = App(
+    name="image-flow", help="Train and use a flow on images: p(image | parameters), or p(image | neutral fraction)."
+)
 
 
-@field_app.command
+@image_flow_app.command
 def train(config: Path, *, out: Out) -> None:
-    """Train the flow on the simulations of a run, into RUN/field; what lacks is simulated first.
+    """Train the image flow on the simulations of a run, in RUN/field; missing simulations are made first.
 
     Parameters
     ----------
     config
-        TOML file; its [field] table says how.
+        TOML file; its [image_flow] has the settings.
     """
-    step = open_run(config, out)
-    step.read_observation()
-    step.image_flow()
-    step.progress.line(f"results: {out}/field")
+    run = open_run(config, out)
+    run.read_observation()
+    run.image_flow()
+    run.progress.line(f"results: {out}/field")
 
 
-@field_app.command
+@image_flow_app.command
 def sample(
     model: Path,
     *,
@@ -37,24 +39,24 @@ def sample(
     seed: int = 1,
     run: Path | None = None,
 ) -> None:
-    """Make images with a trained flow, and compare them with real ones of the run that it was trained in.
+    """Make images with a trained image flow, and compare them with simulated images of its run.
 
-    Without --theta and --neutral-fraction they are made at the conditions of images that training held out.
+    Without --theta and --neutral-fraction, the conditions are those of images that training held out.
 
     Parameters
     ----------
     model
-        Folder of the flow, e.g. RUN/field.
+        Folder of the image flow, such as RUN/field.
     theta
-        NAME=VALUE for each parameter that is a condition.
+        NAME=VALUE for each parameter that the flow is conditioned on.
     neutral_fraction
-        One or several, for a flow that is conditioned on it.
+        One or more neutral fractions, for a flow that is conditioned on it.
     n
-        Images at each.
+        Number of images at each condition.
     seed
-        Seed of all randomness.
+        Seed of all images and noise.
     run
-        Run to take real images from; by default the one that the model is in.
+        Folder of the run to take simulated images from; by default the run that the model is in.
     """
     from eorinfer.core.progress import for_terminal
     from eorinfer.imageflow.model import ImageFlow
@@ -73,7 +75,7 @@ def sample(
     write_samples(model, wanted, out, n, seed, run, for_terminal())
 
 
-@field_app.command
+@image_flow_app.command
 def beyond_power(
     model: Path,
     *,
@@ -82,18 +84,21 @@ def beyond_power(
     seed: int = 1,
     run: Path | None = None,
 ) -> None:
-    """Does the flow see more in images than their power spectrum? Real ones against copies that have only that.
+    """Test whether an image flow sees more in images than their power spectrum.
+
+    Simulated images are compared with copies that have the same power spectrum and nothing else, and with images of
+    other parameters whose power spectrum agrees.
 
     Parameters
     ----------
     model
-        Folder of the flow, e.g. RUN/field.
+        Folder of the image flow, such as RUN/field.
     n
-        Images that training held out.
+        Number of images, of those that training held out.
     seed
-        Seed of all randomness.
+        Seed of copies and noise.
     run
-        Run to take images from; by default the one that the model is in.
+        Folder of the run to take images from; by default the run that the model is in.
     """
     from eorinfer.core.progress import for_terminal
     from eorinfer.studies import beyond_power as step

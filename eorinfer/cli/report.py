@@ -1,4 +1,4 @@
-"""The command ``eorinfer report``: the page of a run."""
+"""The command ``eorinfer report``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,9 @@ def report(
     *,
     out: Annotated[Path | None, Parameter(name="--out", help="HTML file; by default RUN/report.html.")] = None,
 ) -> None:
-    """Write one HTML file with all that a run or a contest left: figures, tables, calibration, config.
+    """Write one HTML file with the results of a run or a contest: figures, tables, calibration, config.
 
-    It needs nothing beside it and loads nothing from anywhere.
+    The file needs no other file and loads nothing from the network.
 
     Parameters
     ----------

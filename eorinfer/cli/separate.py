@@ -1,4 +1,4 @@
-"""The commands ``eorinfer separate``: a conditional GAN that takes maps apart into lines."""
+"""Commands ``eorinfer separate``: a conditional GAN that separates maps into emission lines."""
 
 from pathlib import Path
 
@@ -31,18 +31,18 @@ def train(config: Path, *, out: Out) -> None:
 
 @separate_app.command
 def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) -> None:
-    """Separate an observed map, in overlapping tiles where it is larger than those of training.
+    """Separate an observed map into lines; a map larger than those of training is cut into overlapping tiles.
 
     Parameters
     ----------
     model
-        Folder of a separator, e.g. OUT/separator.
+        Folder of a separator, such as OUT/separator.
     file
         Observed map: HDF5, FITS or npy, in the unit and pixels of training.
     out
-        HDF5 or FITS file: the observed map, each line, and with --draws their spread and the draws.
+        HDF5 or FITS file to write: the observed map and each line; with --draws also their spread and the draws.
     draws
-        Number of draws; the lines are then their mean.
+        Number of draws, whose mean is then written; 0 for one result without dropout.
     seed
         Seed of the draws.
     """
@@ -67,22 +67,23 @@ def score(
     radius: float = 10.0,
     seed: int = 1,
 ) -> None:
-    """Score a separator beside the observed map and a Wiener filter, on mocks it was not trained on.
+    """Score a separator, the observed map and a Wiener filter, on mocks that it was not trained on.
 
     Writes scores.json and scores.png, and prints a table.
 
     Parameters
     ----------
     model
-        Folder of a separator, e.g. OUT/separator.
+        Folder of a separator, such as OUT/separator.
     out
-        Folder; of a config, with the bank that it makes there.
+        Folder of the results; with --config and no --bank, also of the mocks.
     config
-        Mocks and survey to score on: the config of the training, or another one. With --bank, only its survey.
+        TOML file of mocks and survey to score on: that of the training, or another. With --bank, only the survey
+        is used.
     bank
-        A bank that is there already; observed through the survey of the training, or of --config.
+        Folder of a bank of mocks, observed through the survey of the training, or of --config.
     l1
-        Folder of another separator, trained with loss = "l1".
+        Folder of a second separator to score, trained with loss = "l1".
     maps
         Number of maps to score, at most.
     radius

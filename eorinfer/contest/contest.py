@@ -71,7 +71,7 @@ def run_contest(run: Run) -> dict[str, Any]:
     scores, chains = [], []
     for name in settings.methods:
         method = _timed(setup, build_method(setup, name))
-        posteriors = evaluate(context, method, truths, method.truths(settings))
+        posteriors = evaluate(setup, method, truths, method.truths(settings))
         if posteriors.good.sum() < FEWEST:
             context.progress.line(
                 f"contest: {name} is left out, only {posteriors.good.sum()} of its posteriors are reliable"
@@ -121,7 +121,7 @@ def build_method(setup: ContestSetup, name: MethodName) -> Method:
         return network_method(setup, name)
     if name in EXACT:
         return exact_method(setup, name)
-    return image_flow_method(setup) if name == "field-flow" else power_method(setup, name)
+    return image_flow_method(setup) if name == "image-flow" else power_method(setup, name)
 
 
 @dataclass(frozen=True)
@@ -157,13 +157,13 @@ class ContestTruths:
         return fingerprint_of({"theta": rows.theta.tolist(), "seeds": rows.seed.tolist()})
 
 
-def evaluate(context: RunContext, method: Method, truths: ContestTruths, n: int) -> TruthPosteriors:
+def evaluate(setup: ContestSetup, method: Method, truths: ContestTruths, n: int) -> TruthPosteriors:
     """Give a method's posteriors of the first n truths; kept ones are read from ``contest/METHOD/answers``."""
-    n, samples, seed = min(n, len(truths.rows)), context.config.tables.contest.samples, context.config.tables.seed
+    n, samples, seed = min(n, len(truths.rows)), setup.settings.samples, setup.context.config.tables.seed
     blocks = []
-    with context.progress.bar(f"{method.name}, truths", n) as advance:
+    with setup.context.progress.bar(f"{method.name}, truths", n) as advance:
         for block, observed in truths.observed(n):
-            path = context.folder / "contest" / method.name / "answers" / f"{block.start:05d}.h5"
+            path = setup.folder(method.name) / "answers" / f"{block.start:05d}.h5"
             key = fingerprint_of({"of": method.key, "truths": truths.key(block), "samples": samples})
             posteriors = TruthPosteriors.read(path, key)
             if posteriors is None:
@@ -191,7 +191,7 @@ def _sample_observation(setup: ContestSetup, method: Method, observation: Observ
     theta = config.prior.low if observation.theta is None else observation.theta
     observed = torch.from_numpy(observation.values[None])
     n, seed = config.tables.inference.samples, run_seed(config.tables.seed, RunStream.CONTEST_OBSERVATION)
-    root = setup.context.folder / "chains" / method.name
+    root = setup.context.folder / "chains" / setup.folder(method.name).name
     key = fingerprint_of({"of": method.key, "observation": observation.digest, "n": n})
     path = setup.folder(method.name) / "observation.h5"
     posteriors = TruthPosteriors.read(path, key)
@@ -258,7 +258,7 @@ def _write(
 
 def _drawn(scores: list[Score], settings: ContestSettings, prior: Prior) -> list[Score]:
     """Choose the methods of the corner plot: reference, baseline, the image flow and the best of the others."""
-    named = {settings.reference, settings.baseline, "field-flow"}
+    named = {settings.reference, settings.baseline, "image-flow"}
     others = [score for score in scores if score.method.name not in named and score.calibration.calibrated]
     best = max(others, key=lambda score: score.content(prior)["gain"]["mean"], default=None)
     return [score for score in scores if score.method.name in named or score is best]

@@ -71,8 +71,8 @@ def image_flow_method(setup: ContestSetup) -> Method:
     def likelihood(observed: Tensor) -> LogLikelihood:
         return flow.likelihood(Observation.from_observable(context.config.observable, observed.numpy()))
 
-    key = setup.key_of("field-flow", field=context.config.tables.field.model_dump(mode="json"))
-    return _method(setup, "field-flow", key, flow.facts["seconds"], likelihood, proposal)
+    key = setup.key_of("image-flow", field=context.config.tables.image_flow.model_dump(mode="json"))
+    return _method(setup, "image-flow", key, flow.facts["seconds"], likelihood, proposal)
 
 
 def exact_method(setup: ContestSetup, name: MethodName) -> Method:
@@ -122,10 +122,10 @@ def _sample(
         if len(prior.parameters) <= GRID:
             return sample_on_grid(log_l, prior, truth, n, seed, POINTS)
         # `DRAWS` evaluations of the image flow cost more than its chain.
-        if name != "field-flow" and (weighed := from_prior(log_l, prior, truth, n, seed, DRAWS)) is not None:
+        if name != "image-flow" and (weighed := from_prior(log_l, prior, truth, n, seed, DRAWS)) is not None:
             return weighed
     mcmc, file = setup.context.config.tables.mcmc, setup.folder(name) / "mcmc.h5"
-    draws = FLOW_START_DRAWS if name == "field-flow" else START_DRAWS
+    draws = FLOW_START_DRAWS if name == "image-flow" else START_DRAWS
     return sample_by_mcmc(log_l, prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=draws)
 
 

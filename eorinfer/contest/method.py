@@ -27,10 +27,12 @@ LABELS: dict[MethodName, str] = {
     "npe-both": "NPE on image and P(k)",
     "npe-scattering": "NPE on scattering coefficients",
     "regression": "CNN regression, Gaussian errors",
-    "field-flow": "field flow",
+    "image-flow": "image flow",
     "exact": "exact likelihood",
     "exact-emcee": "exact likelihood, by emcee",
 }
+#: Names in hashes and folders that are older than those of the config.
+ON_DISK: dict[MethodName, str] = {"image-flow": "field-flow"}
 #: Amortised methods: a new observation costs no sampling.
 AMORTISED: tuple[MethodName, ...] = ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression")
 
@@ -63,11 +65,12 @@ class ContestSetup:
 
     def folder(self, name: MethodName) -> Path:
         """Folder of what a method has trained."""
-        return self.context.folder / "contest" / name
+        return self.context.folder / "contest" / ON_DISK.get(name, name)
 
     def key_of(self, name: MethodName, **more: Any) -> str:
         """Hash all that a method depends on."""
-        return fingerprint_of({"run": self.key, "method": name, "draws": self.context.config.tables.mcmc.draws} | more)
+        draws = self.context.config.tables.mcmc.draws
+        return fingerprint_of({"run": self.key, "method": ON_DISK.get(name, name), "draws": draws} | more)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,6 @@ class Method:
 
     def truths(self, settings: ContestSettings) -> int:
         """Number of truths that it is evaluated on."""
-        if self.name == "field-flow":
-            return min(settings.truths, settings.field_truths)
+        if self.name == "image-flow":
+            return min(settings.truths, settings.image_flow_truths)
         return settings.truths if self.name in AMORTISED else min(settings.truths, settings.sampled_truths)

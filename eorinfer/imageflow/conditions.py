@@ -12,12 +12,12 @@ NEUTRAL_FRACTION = "neutral_fraction"
 
 
 def check_image_flow(settings: ImageFlowSettings, simulator: Simulator) -> None:
-    """Check that the simulator gives the image and the conditions that ``[field]`` names.
+    """Check that the simulator gives the image and the conditions that ``[image_flow]`` names.
 
     Raises
     ------
     ValueError
-        If it does not; the message names the key of ``[field]``, its value and what would be right.
+        If it does not; the message names the key of ``[image_flow]``, its value and what would be right.
     """
     image = simulator.observables[0]
     if isinstance(settings.condition, tuple):

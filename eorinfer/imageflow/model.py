@@ -43,7 +43,7 @@ class ImageFlow:
     survey
         Survey of the training images.
     settings
-        ``[field]``.
+        ``[image_flow]``.
     network
         Normalizing flow.
     dequantisation
@@ -131,7 +131,7 @@ class ImageFlow:
 
     @classmethod
     def load(cls, folder: Path, build: "Build | None" = None) -> "ImageFlow":
-        """Read what `save` wrote, on the CPU; `build` makes the network where it is none of ``[field] kind``.
+        """Read what `save` wrote, on the CPU; `build` makes the network where it is none of ``[image_flow] kind``.
 
         Raises
         ------
@@ -160,7 +160,7 @@ class ImageFlow:
 def build_network(
     settings: ImageFlowSettings, survey: SurveySettings, observable: Observable, conditions: Prior
 ) -> ImageDensity:
-    """Build an untrained flow of ``[field] kind``; torch's global random state is restored."""
+    """Build an untrained flow of ``[image_flow] kind``; torch's global random state is restored."""
     isotropic: dict[str, Any] = {
         "convolutions": settings.convolutions,
         "k_knots": settings.k_knots,

@@ -155,7 +155,7 @@ class ImageFlowTrainer:
     survey_settings, survey
         Settings of the survey, and the survey built from them.
     settings
-        ``[field]``.
+        ``[image_flow]``.
     validation_fraction
         Share of the realisations held out, from ``[training]``.
     build
@@ -239,7 +239,7 @@ class ImageFlowTrainer:
         except (ValueError, torch.linalg.LinAlgError) as error:
             unit = f" {self.observable.unit}".rstrip()
             raise InputError(
-                f"[field] dequantisation = {task.sigma:g}: {error}; "
+                f"[image_flow] dequantisation = {task.sigma:g}: {error}; "
                 f"leave dequantisation out, which is {usual:.2g}{unit} then, or give more"
             ) from error
         return task
@@ -272,5 +272,5 @@ def condition_space(y: Tensor, prior: Prior, observable: Observable, settings: I
     flat = y.flatten(0, 1)
     low, high = flat.min(0).values, flat.max(0).values
     if bool((high <= low).any()):
-        raise InputError('[field] condition = "neutral-fraction": it is the same in all simulations')
+        raise InputError('[image_flow] condition = "neutral-fraction": it is the same in all simulations')
     return Prior(neutral_fraction_parameters(observable, low.tolist(), high.tolist()))

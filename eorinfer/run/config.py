@@ -1,4 +1,4 @@
-"""The config: one TOML file, checked whole before anything is computed."""
+"""Config of a run: one TOML file, checked whole before anything is computed."""
 
 import inspect
 import tomllib
@@ -17,15 +17,16 @@ from eorinfer.core.prior import Prior
 from eorinfer.imageflow.conditions import check_image_flow
 from eorinfer.settings.contest import check_contest
 from eorinfer.settings.explain import explained, instead
+from eorinfer.settings.old_names import with_new_names
 from eorinfer.settings.tables import Tables
 from simulators import Observable, SimulationError, Simulator
 from simulators.parts import copy_source
 from simulators.registry import simulator_class
 
 Task = Literal["run", "mocks", "separation"]
-#: Tables that the training of a separator reads; a file may have the tables of a run too.
+#: Tables that the training of a separator uses; a file may have the tables of a run too.
 OF_SEPARATION = ("seed", "simulator", "prior", "survey", "separation", "bank", "executor")
-#: Stand-ins for the tables that only a run needs.
+#: Content in place of the tables that only a run needs.
 _UNNEEDED: dict[str, Any] = {"observation": {}, "inference": {"rounds": [1]}}
 
 
@@ -35,19 +36,29 @@ class Config:
     Attributes
     ----------
     file
-        File that it was read from; relative paths in it start there.
+        File that it was read from; relative paths in it start at the file's folder.
     tables
         All settings, defaults filled in.
     simulator, prior
-        Built from them.
+        Simulator and prior of these settings.
     theta
-        (P,) of the mock observation, or None when a file or nothing is observed.
+        Parameters (P,) of the mock observation; None where a file or nothing is observed.
     task
         Task that it was checked for, and whose tables `content` has.
+    notes
+        A line for each old name in the file.
     """
 
-    def __init__(self, file: Path, tables: Tables, simulator: Simulator, prior: Prior, task: Task = "run") -> None:
-        self.file = file
+    def __init__(
+        self,
+        file: Path,
+        tables: Tables,
+        simulator: Simulator,
+        prior: Prior,
+        task: Task = "run",
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.file, self.notes = file, notes
         self.tables = tables
         self.simulator = simulator
         self.prior = prior
@@ -62,16 +73,16 @@ class Config:
 
     @property
     def observable(self) -> Observable:
-        """The image."""
+        """Observable that is an image, the simulator's first."""
         return self.simulator.observables[0]
 
     def bank_path(self, out: Path) -> Path:
-        """The bank of a run in folder `out`."""
+        """Give the folder of the bank, of a run in folder `out`."""
         path = self.tables.bank.path
         return out / "bank" if path is None else self.folder / path
 
     def content(self) -> dict[str, Any]:
-        """Everything as TOML would hold it, defaults filled in."""
+        """Give all settings as a TOML file has them, defaults filled in."""
         content = self.tables.model_dump(mode="json", exclude_none=True)
         content["simulator"] = _without_none(self.simulator.settings())
         if self.task == "separation":
@@ -100,7 +111,7 @@ def load_config(path: Path, task: Task = "run") -> Config:
     path
         TOML file.
     task
-        Task; mocks and a separation need no observation and no rounds.
+        Task of the config: mocks and a separation need no observation and no rounds.
 
     Raises
     ------
@@ -126,9 +137,14 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
         See `load_config`.
     """
     try:
+        content, lines = with_new_names(content)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    notes = tuple(f"{path}: {line}" for line in lines)
+    try:
         tables = Tables.model_validate(content if task == "run" else _UNNEEDED | content)
     except ValidationError as error:
-        raise InputError(explained(path, error)) from error
+        raise InputError("\n".join([*notes, explained(path, error)])) from error
     beside = path.resolve().parent
     try:
         simulator = simulators.build(tables.simulator, beside)
@@ -145,11 +161,11 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
             f"parameters, {2 * len(prior.parameters)}"
         )
     try:
-        check_image_flow(tables.field, simulator)
+        check_image_flow(tables.image_flow, simulator)
     except ValueError as error:
-        raise InputError(f"{path}: [field] {error}") from error
+        raise InputError(f"{path}: [image_flow] {error}") from error
     try:
-        check_contest(tables.contest, simulator, tables.survey, tables.field)
+        check_contest(tables.contest, simulator, tables.survey, tables.image_flow)
     except ValueError as error:
         raise InputError(f"{path}: [contest] {error}") from error
     try:
@@ -160,7 +176,7 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
     except ValueError as error:
         raise InputError(f"{path}: [survey] {error}") from error
     tables = _with_lowest_bin(path, tables, simulator.observables[0], lowest)
-    return Config(path, tables, simulator, prior, task)
+    return Config(path, tables, simulator, prior, task, notes)
 
 
 def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:
@@ -194,7 +210,7 @@ def _refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None
 
 
 def _with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: float) -> Tables:
-    """The tables with the power spectrum's `k_min` where the survey measures nothing of the box's first mode."""
+    """Set the power spectrum's `k_min`, in 1/Mpc, where the survey does not measure the box's first mode."""
     bins = tables.power_spectrum
     fundamental = 2 * np.pi / max(observable.box_length)
     if bins.k_min is not None and bins.k_min < lowest * (1 - 1e-6):

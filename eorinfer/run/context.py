@@ -59,6 +59,8 @@ class RunContext:
         refuse_other_config(config, folder)
         preprocessing = find_preprocessing(config)
         bank = Bank.create(config.bank_path(folder), config.simulator)
+        for note in config.notes:
+            progress.line(note)
         return cls(config, folder, bank, Simulations(config, bank, progress), preprocessing, progress)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Binds a run folder to its config."""
+"""Check that a run folder belongs to its config."""
 
 import tomllib
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from eorinfer.core.errors import InputError
 from eorinfer.run.config import Config
+from eorinfer.settings.old_names import with_new_names
 
 #: Tables and keys of a config that may change between two calls with the same folder.
 FREE = ("executor", "mcmc", "validation", "contest", "inference.method", "inference.samples", "inference.predictive")
@@ -16,7 +17,7 @@ FREE_BEFORE = {
     "embedding": "rounds/01/posterior",
     "flow": "rounds/01/posterior",
     "training": "rounds/01/posterior",
-    "field": "field/field.json",
+    "image_flow": "field/field.json",
     "separation": "separator",
 }
 
@@ -33,7 +34,8 @@ def refuse_other_config(config: Config, out: Path) -> None:
     if not path.exists():
         return
     try:
-        before = _flat(tomllib.loads(path.read_text(encoding="utf-8")))
+        content, _ = with_new_names(tomllib.loads(path.read_text(encoding="utf-8")))
+        before = _flat(content)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: the config of this run cannot be read ({error}); give another --out") from error
     now = _flat(config.content())
@@ -61,7 +63,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _named(key: str) -> str:
-    """A flat key as errors of the config name it."""
+    """Name a flat key as errors of the config do."""
     table, dot, rest = key.partition(".")
     return f"[{table}] {rest}" if dot else key
 

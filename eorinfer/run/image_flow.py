@@ -1,4 +1,4 @@
-"""The field flow of a run: trained or loaded, and the posterior that its likelihood gives for an observation."""
+"""Image flow of a run: its training, and the posterior that its likelihood gives for an observation."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -30,30 +30,30 @@ from simulators.base import fingerprint_of
 
 #: Draws from the prior among which the walkers' starting points are chosen: each costs a pass of the flow.
 START_DRAWS = 2000
-LABEL = "field flow"
-#: Keys of ``[field]`` that an isotropic flow has no use for.
+LABEL = "image flow"
+#: Keys of ``[image_flow]`` that an isotropic flow does not use.
 NEWER = ("kind", "width", "depth", "components")
 
 
 def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
-    """The flow in ``field/``: loaded when it is there and of these rows and settings, else trained.
+    """Train the flow in ``field/``, or load it where it is kept with these rows and settings.
 
     Parameters
     ----------
     context
         Run that the flow belongs to.
     rows
-        Valid rows.
+        Valid rows to train on.
     """
     config, folder, progress = context.config, context.folder / "field", context.progress
     tables = config.content()
-    field = dict(tables["field"])
-    if config.tables.field.kind == "isotropic":
-        for name in NEWER:  # so that flows of before there were kinds are found
-            del field[name]
+    settings = dict(tables["image_flow"])
+    if config.tables.image_flow.kind == "isotropic":
+        for name in NEWER:  # these keys were added later: flows saved by older versions have the hash without them
+            del settings[name]
     key = fingerprint_of(
         {name: tables[name] for name in ("seed", "simulator", "prior", "survey")}
-        | {"field": field}
+        | {"field": settings}
         | {"validation_fraction": config.tables.training.validation_fraction}
         | {"bank": simulators.fingerprint(config.simulator), "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
     )
@@ -62,7 +62,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         config.observable,
         config.tables.survey,
         context.survey,
-        config.tables.field,
+        config.tables.image_flow,
         config.tables.training.validation_fraction,
     )
     seed = run_seed(config.tables.seed, RunStream.IMAGE_FLOW)
@@ -93,7 +93,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
 
 @dataclass
 class _Counted:
-    """A likelihood that counts how often it was asked."""
+    """A likelihood that counts its evaluations."""
 
     log_likelihood: LogLikelihood
     evaluations: int = field(default=0)
@@ -112,18 +112,18 @@ def image_flow_posterior(
     seed: int,
     progress: Progress,
 ) -> Samples:
-    """p(y | x) under a flat prior over the range of training, in ``field-flow.txt``, and what it cost.
+    """Sample p(y | x) under a flat prior over the range of training, in ``field-flow.txt``; say what it cost.
 
-    It is said, too, whether the image is unlike those of training. On a grid for one condition, by emcee for more.
+    One condition is sampled on a grid, more by emcee. A line says whether the image is unlike those of training.
 
     Parameters
     ----------
     flow
-        Gives ln p(x | y).
+        Image flow, whose ln p(x | y) is the likelihood.
     observation
-        The image x.
+        Image x.
     mcmc
-        ``[mcmc]``: walkers and steps.
+        Table ``[mcmc]``: walkers and steps.
     samples
         Samples drawn from the grid.
     chains
@@ -140,7 +140,7 @@ def image_flow_posterior(
     spent = before if before.get("likelihood") == key else {"seconds": 0.0, "evaluations": 0}
     facts: dict[str, Any] = {"likelihood": key, "conditions": flow.conditions.names}
     if len(flow.conditions.parameters) == 1:
-        found = grid_samples(likelihood, flow.conditions, samples, seed, LABEL)
+        drawn = grid_samples(likelihood, flow.conditions, samples, seed, LABEL)
     else:
         if mcmc.walkers < 2 * len(flow.conditions.parameters):
             raise InputError(f"[mcmc] walkers = {mcmc.walkers}: emcee needs at least twice the number of conditions")
@@ -155,39 +155,39 @@ def image_flow_posterior(
             start_draws=START_DRAWS,
             progress=progress,
         )
-        found = chain.samples
+        drawn = chain.samples
         facts |= {"converged": chain.converged, "steps": chain.steps, "walkers": mcmc.walkers}
         facts |= {"autocorrelation_time": chain.autocorrelation, "acceptance": chain.acceptance}
         if not chain.converged:
-            progress.line(f"field flow: NOT CONVERGED after {chain.steps} steps; raise [mcmc] max_steps")
-    found.write(chains / "field-flow")
-    # A chain that is continued, or only read again, has cost what it cost before.
+            progress.line(f"image flow: NOT CONVERGED after {chain.steps} steps; raise [mcmc] max_steps")
+    drawn.write(chains / "field-flow")
+    # The cost of a chain that is continued, or only read again, is added up over the calls.
     seconds = spent["seconds"] + time.monotonic() - start
     evaluations = spent["evaluations"] + likelihood.evaluations
-    check = check_observation(flow, observation, found.mean)
+    check = check_observation(flow, observation, drawn.mean)
     facts |= {"misspecification": check.content() if check else None}
     write_json(path, facts | {"seconds": seconds, "evaluations": evaluations})
     if check:
-        progress.line(f"field flow: {check.line()}")
+        progress.line(f"image flow: {check.line()}")
     progress.line(
-        f"field flow: this observation cost {evaluations} evaluations of ln p(x | y), {seconds:.1f} s "
+        f"image flow: this observation cost {evaluations} evaluations of ln p(x | y), {seconds:.1f} s "
         f"({1e3 * seconds / max(evaluations, 1):.2g} ms each); another one costs as much"
     )
-    return found
+    return drawn
 
 
 def refuse_slices(config: Config) -> None:
-    """A run observes what its simulator makes.
+    """Refuse a flow on slices: a run observes the whole image of its simulator.
 
     Raises
     ------
     InputError
-        If the flow is one on slices of that.
+        If ``[image_flow] image`` is ``"slices"``.
     """
-    if config.tables.field.image != "whole":
+    if config.tables.image_flow.image != "whole":
         raise InputError(
-            f'{config.file}: [inference] method = "field-flow" with [field] image = "slices": the run observes a whole '
-            'cube; give image = "whole", or train with `eorinfer field train` and observe maps'
+            f'{config.file}: [inference] method = "image-flow" with [image_flow] image = "slices": the run observes a '
+            'whole cube; give image = "whole", or train with `eorinfer image-flow train` and observe maps'
         )
 
 

@@ -1,4 +1,4 @@
-"""A trained posterior, or a trained field flow, used again for another observation: no config, nothing is trained."""
+"""Use a trained posterior or image flow again, for another observation: without a config or a training."""
 
 import tomllib
 from pathlib import Path
@@ -24,18 +24,18 @@ from eorinfer.settings.likelihood import McmcSettings
 
 
 def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> None:
-    """Write chains, ``corner.png``, ``summary.json`` and the observation of a posterior that is there already.
+    """Write chains, ``corner.png``, ``summary.json`` and the observation, from a posterior that is trained already.
 
     Parameters
     ----------
     folder
         Folder of a posterior by NPE, or of an image flow.
     file
-        The observation.
+        File of the observation.
     out
         Folder of the results.
     n
-        Samples; a chain of emcee has as many as it has.
+        Number of samples; emcee's chain has its own length.
     seed
         Seed of the draw.
     progress
@@ -54,11 +54,11 @@ def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress
     progress.line(f"results: {out}/corner.png, summary.json, chains/{name}.txt")
 
 
-_Found = tuple[str, Samples, Observation, dict[str, float] | None, dict[str, Any]]
+_Result = tuple[str, Samples, Observation, dict[str, float] | None, dict[str, Any]]
 
 
-def _by_npe(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> _Found:
-    """One pass of the networks."""
+def _by_npe(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> _Result:
+    """Sample by one pass of the networks."""
     posterior = Posterior.load(folder)
     observed = Observation.read(file, posterior.observable)
     check = check_observation(posterior, observed)
@@ -71,8 +71,8 @@ def _by_npe(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Pr
     return "npe", samples, observed, _truth(observed, posterior.prior), facts
 
 
-def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> _Found:
-    """A grid, or a chain of its own."""
+def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> _Result:
+    """Sample on a grid, or by emcee."""
     flow = ImageFlow.load(folder)
     observed = Observation.read(file, flow.observable)
     settings = _mcmc(folder.parent / "config.toml", flow.conditions)
@@ -84,7 +84,7 @@ def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: P
 
 
 def _mcmc(config: Path, conditions: Prior) -> McmcSettings:
-    """``[mcmc]`` of the run that the flow lies in, or the defaults, with walkers enough."""
+    """Read ``[mcmc]`` of the run that the flow lies in, or take the defaults, with enough walkers."""
     table: dict[str, Any] = {}
     if config.is_file():
         try:
@@ -99,5 +99,5 @@ def _mcmc(config: Path, conditions: Prior) -> McmcSettings:
 
 
 def _truth(observed: Observation, prior: Prior) -> dict[str, float] | None:
-    """True parameters of a mock by name."""
+    """Give the true parameters of a mock by name."""
     return None if observed.theta is None else dict(zip(prior.names, map(float, observed.theta), strict=True))

@@ -56,7 +56,7 @@ class Subject(Protocol):
 
     @property
     def method(self) -> str:
-        """Name as in ``[inference] method``."""
+        """Name of its chain in ``chains/``, and in ``validation.json``."""
 
     @property
     def key(self) -> str | None:
@@ -85,7 +85,7 @@ class NpeSubject:
     posterior
         Posterior of the run's last round.
     method
-        Name as in ``[inference] method``.
+        Name of its chain in ``chains/``.
     """
 
     posterior: Posterior
@@ -159,7 +159,7 @@ class ImageFlowSubject:
     proposal
         NPE with the same prior, whose samples are weighed where they are near enough; None for none.
     method
-        Name as in ``[inference] method``.
+        Name of its chain in ``chains/``.
     """
 
     flow: ImageFlow
@@ -203,7 +203,7 @@ class ImageFlowSubject:
             If too few of their posteriors can be relied on.
         """
         settings = context.config.tables.validation
-        chosen, source = choose_truths(context, rows, settings.field_truths)
+        chosen, source = choose_truths(context, rows, settings.image_flow_truths)
         y = row_conditions(context.bank, chosen, context.config.prior, self.flow.settings)[:, 0].numpy()
         # The neutral fraction of a truth may be one that training has not seen.
         inside = np.flatnonzero(self.prior.contains(y))
@@ -223,7 +223,7 @@ class ImageFlowSubject:
         good = posteriors.good
         if good.sum() < FEWEST:
             raise WorkError(
-                f"only {good.sum()} of {len(good)} posteriors of the field flow can be relied on: chains of "
+                f"only {good.sum()} of {len(good)} posteriors of the image flow can be relied on: chains of "
                 f"{MOST_STEPS} steps are too short; raise [mcmc] walkers, or condition on fewer parameters"
             )
         if not good.all():
@@ -256,7 +256,7 @@ class ImageFlowSubject:
         return (
             f"validation: nothing is amortised: a truth costs {span} evaluations of ln p(x | y), {1e3 * each:.2g} ms "
             f"each, all {len(cubes)} together about {ahead[0] if low == high else ' to '.join(ahead)}; those answered "
-            "are kept; [validation] field_truths says how many"
+            "are kept; [validation] image_flow_truths says how many"
         )
 
     def _evaluate_block(
@@ -316,7 +316,7 @@ def image_flow_subject(context: RunContext) -> ImageFlowSubject:
     refuse_slices(context.config)
     folder = context.folder
     if not (folder / "field" / "field.json").exists():
-        raise InputError(f"{folder}: no field flow to validate; run `eorinfer infer` first")
+        raise InputError(f"{folder}: no image flow to validate; run `eorinfer infer` first")
     flow = ImageFlow.load(folder / "field")
     if not (folder / "posterior" / "posterior.json").exists():
         return ImageFlowSubject(flow)

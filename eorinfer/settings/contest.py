@@ -21,7 +21,7 @@ MethodName = Literal[
     "npe-both",
     "npe-scattering",
     "regression",
-    "field-flow",
+    "image-flow",
     "exact",
     "exact-emcee",
 ]
@@ -42,7 +42,7 @@ class ContestSettings(Settings):
         Test observations for amortised methods (NPE, regression).
     sampled_truths
         Number of these, the first ones, for methods that sample each posterior anew, the power-spectrum likelihoods.
-    field_truths
+    image_flow_truths
         Number of these, the first ones, for the image flow.
     samples
         Number of posterior samples of each truth.
@@ -70,7 +70,7 @@ class ContestSettings(Settings):
     )
     truths: Annotated[int, Field(ge=20)] = 1000
     sampled_truths: Annotated[int, Field(ge=20)] = 200
-    field_truths: Annotated[int, Field(ge=20)] = 20
+    image_flow_truths: Annotated[int, Field(ge=20)] = 20
     samples: Annotated[int, Field(ge=100)] = 1000
     reference: MethodName = "ps-full"
     baseline: MethodName = "npe-power"
@@ -85,13 +85,13 @@ class ContestSettings(Settings):
         for key in ("reference", "baseline"):
             if (name := getattr(self, key)) not in self.methods and key in self.model_fields_set:
                 raise ValueError(f'{key} = "{name}": must be one of the methods')
-        if "field-flow" in self.methods and not set(PROPOSALS) & set(self.methods):
-            raise ValueError(f'methods: "field-flow" starts from one of {", ".join(PROPOSALS)}; name one of them too')
+        if "image-flow" in self.methods and not set(PROPOSALS) & set(self.methods):
+            raise ValueError(f'methods: "image-flow" starts from one of {", ".join(PROPOSALS)}; name one of them too')
         return self
 
 
 def check_contest(
-    settings: ContestSettings, simulator: Simulator, survey: SurveySettings, field: ImageFlowSettings
+    settings: ContestSettings, simulator: Simulator, survey: SurveySettings, image_flow: ImageFlowSettings
 ) -> None:
     """Refuse a contest that the other tables do not allow.
 
@@ -99,7 +99,7 @@ def check_contest(
     ------
     ValueError
         If emcee's loop has too few walkers, there is no line of sight for the power spectrum across and along it, no
-        known exact posterior, a field flow of something else than the image and all parameters, or a package is
+        known exact posterior, an image flow of something else than the image and all parameters, or a package is
         missing.
     """
     if settings.loop_steps and settings.loop_walkers < 2 * len(simulator.parameters):
@@ -109,9 +109,10 @@ def check_contest(
         )
     if "npe-scattering" in settings.methods and find_spec("kymatio") is None:
         raise ValueError("methods: \"npe-scattering\" needs kymatio: pip install 'eorinfer[scattering]'")
-    if "field-flow" in settings.methods and (field.image, field.condition) != ("whole", "theta"):
+    if "image-flow" in settings.methods and (image_flow.image, image_flow.condition) != ("whole", "theta"):
         raise ValueError(
-            'methods: "field-flow" is of whole images and all parameters, [field] image = "whole", condition = "theta"'
+            'methods: "image-flow" is of whole images and all parameters; give [image_flow] image = "whole", '
+            'condition = "theta"'
         )
     if "ps-2d" in settings.methods and len(simulator.observables[0].cells) != 3:
         raise ValueError('methods: "ps-2d", P(k_perp, k_par), is for cubes; the simulator makes maps')

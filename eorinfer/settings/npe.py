@@ -96,8 +96,8 @@ class InferenceSettings(Settings):
     Parameters
     ----------
     method
-        ``"npe"``: sequential rounds of neural posterior estimation; ``"field-flow"``: the likelihood of a flow on
-        the images, see ``[field]``, trained on the first round and on all later rounds that were simulated.
+        ``"npe"``: sequential rounds of neural posterior estimation; ``"image-flow"``: the likelihood of a flow on
+        the images, see ``[image_flow]``, trained on the first round and on all later rounds that were simulated.
     rounds
         Number of simulations in each round. The first round draws from the prior, later ones from the `proposal`.
     proposal
@@ -113,7 +113,7 @@ class InferenceSettings(Settings):
         Number of simulations at posterior samples, for the posterior-predictive check; 0 for none.
     """
 
-    method: Literal["npe", "field-flow"] = "npe"
+    method: Literal["npe", "image-flow"] = "npe"
     rounds: tuple[PositiveInt, ...] = Field(min_length=1)
     proposal: Literal["truncated", "posterior"] = "truncated"
     atoms: int = Field(default=10, ge=2)

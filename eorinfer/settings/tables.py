@@ -120,7 +120,7 @@ class Tables(Settings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     flow: FlowSettings = FlowSettings()
     training: TrainingSettings = TrainingSettings()
-    field: ImageFlowSettings = ImageFlowSettings()
+    image_flow: ImageFlowSettings = ImageFlowSettings()
     power_spectrum: PowerSpectrumSettings = PowerSpectrumSettings()
     mcmc: McmcSettings = McmcSettings()
     validation: ValidationSettings = ValidationSettings()

@@ -14,8 +14,8 @@ class ValidationSettings(Settings):
     ----------
     truths
         Number of test observations with known parameters.
-    field_truths
-        Number of them for ``[inference] method = "field-flow"``, which samples each posterior anew.
+    image_flow_truths
+        Number of them for ``[inference] method = "image-flow"``, which samples each posterior anew.
     samples
         Posterior samples of each test observation.
     simulate
@@ -27,7 +27,7 @@ class ValidationSettings(Settings):
     """
 
     truths: Annotated[int, Field(ge=20)] = 200
-    field_truths: Annotated[int, Field(ge=20)] = 100
+    image_flow_truths: Annotated[int, Field(ge=20)] = 100
     samples: Annotated[int, Field(ge=100)] = 1000
     simulate: bool = True
     references: Annotated[int, Field(ge=0)] = 20

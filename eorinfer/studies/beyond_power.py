@@ -1,4 +1,4 @@
-"""Does a field flow see more in images than their power spectrum? Real ones against copies that have only that."""
+"""Does an image flow see more in images than their power spectrum? Real ones against copies that have only that."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from eorinfer.summaries.surrogates import gaussian_copies, phase_randomised, she
 
 FORMAT = 1
 REAL, PHASES, GAUSSIAN = "real", "phases turned", "Gaussian"
-FLOW, POWER = "field flow", "power spectrum"
+FLOW, POWER = "image flow", "power spectrum"
 #: Conditions up to which posteriors are looked at, on a grid; its points along each, and of how many images.
 GRID, POINTS, POSTERIORS, SAMPLES = 2, 40, 10, 4000
 #: Images that pass the flow at once.

@@ -1,4 +1,4 @@
-"""Held-out images of different conditions whose power spectra agree: does a field flow tell which is which?"""
+"""Held-out images of different conditions whose power spectra agree: can an image flow tell which is which?"""
 
 import shutil
 import tempfile

@@ -1,4 +1,4 @@
-"""Images of a trained field flow as files: at given conditions, beside real ones of the run that it was trained in."""
+"""Images of a trained image flow as files: at given conditions, beside real ones of the run that it was trained in."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

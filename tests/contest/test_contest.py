@@ -1,4 +1,4 @@
-"""`eorinfer benchmark` on a tiny Gaussian run: every method, the same truths, and nothing done twice."""
+"""`eorinfer contest` on a tiny Gaussian run: every method, the same truths, and nothing done twice."""
 
 import json
 import re
@@ -19,17 +19,17 @@ from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from tests.runs import call, config, quick_emulator
 
 METHODS = ["exact", "ps-diagonal", "ps-fixed", "ps-full", "ps-neural", "npe-power", "npe-image", "npe-both"]
-METHODS += ["npe-scattering", "regression", "field-flow", "exact-emcee"]
+METHODS += ["npe-scattering", "regression", "image-flow", "exact-emcee"]
 CONTEST: dict[str, Any] = {
     "methods": METHODS,
     "truths": 60,
     "sampled_truths": 24,
-    "field_truths": 20,
+    "image_flow_truths": 20,
     "samples": 200,
 }
 TABLES: dict[str, Any] = {
     "inference": {"rounds": [120], "samples": 300, "predictive": 0},
-    "field": {"steps": 40, "convolutions": 1, "knots": 4},
+    "image_flow": {"steps": 40, "convolutions": 1, "knots": 4},
     "contest": CONTEST,
 }
 
@@ -46,7 +46,7 @@ def _quick() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("contest")
-    assert call("benchmark", config(folder, **TABLES), "--out", folder / "run") == 0
+    assert call("contest", config(folder, **TABLES), "--out", folder / "run") == 0
     return folder
 
 
@@ -61,7 +61,7 @@ def test_every_method_is_scored_and_kept(held: Path) -> None:
     assert content["methods"]["exact"]["calibrated"]
     assert content["methods"]["npe-power"]["truths"] == 60
     assert content["methods"]["ps-full"]["truths"] == 24
-    assert content["methods"]["field-flow"]["truths"] == 20
+    assert content["methods"]["image-flow"]["truths"] == 20
     for table in content["tables"]:
         assert len(table["rows"]) in (len(METHODS), 2 * len(METHODS), len(METHODS) + 1)
     one = content["tables"][3]
@@ -110,7 +110,7 @@ def test_a_second_call_asks_nothing_again_and_says_the_same(held: Path, tmp_path
     lost = parts(run, "npe-image")[-1]
     kept = lost.read_bytes()
     lost.unlink()
-    assert call("benchmark", path, "--out", run) == 0
+    assert call("contest", path, "--out", run) == 0
     after = {file: file.stat().st_mtime_ns for file in run.glob("contest/*/answers/*.h5")}
     assert {file for file in after if after[file] != before[file]} == {lost}
     with_key = _key(lost)
@@ -131,7 +131,7 @@ def test_truths_can_be_added(held: Path, tmp_path: Path) -> None:
     more = TABLES | {"contest": CONTEST | {"methods": ["npe-power", "exact"], "truths": 110, "baseline": "npe-power"}}
     more["contest"]["reference"] = "exact"
     before = [path.stat().st_mtime_ns for path in parts(run, "npe-power")]
-    assert call("benchmark", config(tmp_path, **more), "--out", run) == 0
+    assert call("contest", config(tmp_path, **more), "--out", run) == 0
     assert read_json(run / "contest.json")["methods"]["npe-power"]["truths"] == 110
     after = [path.stat().st_mtime_ns for path in parts(run, "npe-power")]
     assert len(after) == 3
@@ -144,22 +144,22 @@ def test_truths_can_be_added(held: Path, tmp_path: Path) -> None:
         ({"methods": ["npe-image", "npe-image"]}, "each may be named once"),
         ({"methods": ["npe-image"], "reference": "ps-full"}, 'reference = "ps-full": must be one of the methods'),
         ({"methods": ["ps-2d", "npe-image"]}, '"ps-2d", P(k_perp, k_par), is for cubes'),
-        ({"methods": ["field-flow", "ps-full"]}, '"field-flow" starts from one of'),
+        ({"methods": ["image-flow", "ps-full"]}, '"image-flow" starts from one of'),
         ({"methods": ["npe"]}, "methods"),
     ],
 )
 def test_what_is_wrong_with_a_contest_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], contest: dict[str, Any], said: str
 ) -> None:
-    assert call("benchmark", config(tmp_path, **(TABLES | {"contest": contest})), "--out", tmp_path / "run") == 2
+    assert call("contest", config(tmp_path, **(TABLES | {"contest": contest})), "--out", tmp_path / "run") == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_field_flow_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tables = TABLES | {"field": {"condition": ["slope"]}}
-    assert call("benchmark", config(tmp_path, **tables), "--out", tmp_path / "run") == 2
-    assert '"field-flow" is of whole images and all parameters' in capsys.readouterr().err
+def test_an_image_flow_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables = TABLES | {"image_flow": {"condition": ["slope"]}}
+    assert call("contest", config(tmp_path, **tables), "--out", tmp_path / "run") == 2
+    assert '"image-flow" is of whole images and all parameters' in capsys.readouterr().err
 
 
 def _key(path: Path) -> str:
@@ -180,15 +180,15 @@ def test_the_simulator_in_the_loop_keeps_its_simulations_and_goes_on(held: Path,
     shutil.copytree(held / "run", tmp_path / "run")
     run, few = tmp_path / "run", {"methods": ["ps-full", "npe-power"], "loop_walkers": 4}
     tables = TABLES | {"contest": CONTEST | few | {"loop_steps": 4}}
-    assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
+    assert call("contest", config(tmp_path, **tables), "--out", run) == 0
     first = read_json(run / "contest.json")["loop"]
     assert 4 < first["simulations"] <= 4 * (4 + 1)  # proposals outside the prior cost nothing
     chain = np.loadtxt(run / "chains" / "loop.txt")
-    assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
+    assert call("contest", config(tmp_path, **tables), "--out", run) == 0
     assert read_json(run / "contest.json")["loop"]["simulations"] == first["simulations"]
     assert np.array_equal(np.loadtxt(run / "chains" / "loop.txt"), chain)
     tables["contest"] |= {"loop_steps": 7}
-    assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
+    assert call("contest", config(tmp_path, **tables), "--out", run) == 0
     more = read_json(run / "contest.json")
     assert first["simulations"] < more["loop"]["simulations"] <= 4 * (7 + 1)
     assert len(more["tables"][4]["rows"]) == 2 + 2
@@ -201,7 +201,7 @@ def test_later_rounds_are_for_the_observation_alone(
     run, few = tmp_path / "run", {"methods": ["ps-full", "npe-power"]}
     tables = TABLES | {"contest": CONTEST | few, "inference": TABLES["inference"] | {"rounds": [120, 40]}}
     answered = {path: path.stat().st_mtime_ns for path in parts(run, "npe-power")}
-    assert call("benchmark", config(tmp_path, **tables), "--out", run) == 0
+    assert call("contest", config(tmp_path, **tables), "--out", run) == 0
     assert "after them 40 in 1 more round(s) for the run's observation" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in parts(run, "npe-power")} == answered
     content = read_json(run / "contest.json")

@@ -1,4 +1,4 @@
-"""`eorinfer field` and `[inference] method = "field-flow"`, as a user would start them, on tiny Gaussian fields."""
+"""`eorinfer image-flow` and `method = "image-flow"`, as a user would start them, on tiny Gaussian fields."""
 
 import json
 import shutil
@@ -31,9 +31,9 @@ def _few_starting_points(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def field_config(folder: Path, **tables: Any) -> Path:
-    field = FIELD | tables.pop("field", {})
-    inference = {"method": "field-flow", "rounds": [48]} | tables.pop("inference", {})
-    return config(folder, field=field, inference=inference, **tables)
+    image_flow = FIELD | tables.pop("image_flow", {})
+    inference = {"method": "image-flow", "rounds": [48]} | tables.pop("inference", {})
+    return config(folder, image_flow=image_flow, inference=inference, **tables)
 
 
 def test_a_run_by_the_field_flow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +48,7 @@ def test_a_run_by_the_field_flow(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not (out / "posterior").exists()
     samples = Samples.read(out / "chains" / "field-flow")
     assert [p.name for p in samples.parameters] == ["log_amplitude", "slope"]
-    assert samples.label == "field flow"
+    assert samples.label == "image flow"
     summary = json.loads((out / "summary.json").read_text())
     assert summary["field_flow"]["steps"] == 80
     # 100 starting points, and 8 walkers in each of 80 steps.
@@ -72,15 +72,15 @@ def test_beside_the_other_methods_in_one_folder(tmp_path: Path, capsys: pytest.C
     assert call("infer", field_config(tmp_path, inference={"predictive": 0}), "--out", out) == 0
     assert call("plot", field_config(tmp_path, inference={"predictive": 0}), "--out", out) == 0
     assert set(json.loads((out / "summary.json").read_text())["posteriors"]) == {"npe", "field-flow"}
-    other = field_config(tmp_path, field={"knots": 6}, inference={"predictive": 0})
+    other = field_config(tmp_path, image_flow={"knots": 6}, inference={"predictive": 0})
     capsys.readouterr()
     assert call("infer", other, "--out", out) == 2
-    assert "[field] knots = 6" in capsys.readouterr().err
+    assert "[image_flow] knots = 6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", [{}, {"kind": "multiscale", "width": 8, "depth": 1, "components": 2, "steps": 9}])
 def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
-    path, out = field_config(tmp_path, field={"condition": ["slope"], **kind}), tmp_path / "run"
+    path, out = field_config(tmp_path, image_flow={"condition": ["slope"], **kind}), tmp_path / "run"
     assert call("infer", path, "--out", out) == 0
     assert not (out / "chains" / "field-flow.h5").exists()
     samples = Samples.read(out / "chains" / "field-flow")
@@ -95,20 +95,21 @@ def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
 
 def test_train_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = field_config(tmp_path), tmp_path / "run"
-    assert call("field", "train", path, "--out", out) == 0
+    assert call("image-flow", "train", path, "--out", out) == 0
     assert f"results: {out}/field" in capsys.readouterr().out
     assert np.isfinite(ImageFlow.load(out / "field").facts["fits"]["generative"]["validation_loss"])
     assert not (out / "chains" / "field-flow.txt").exists()
 
 
 def test_wrong_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for field, said in (
-        ({"condition": ["slop"]}, "[field] condition = ['slop']: give some of log_amplitude, slope"),
-        ({"condition": "neutral-fraction"}, '[field] condition = "neutral-fraction": the simulator has no'),
-        ({"knots": 1}, "[field] knots"),
-        ({"nots": 8}, "[field] nots"),
+    for image_flow, said in (
+        ({"condition": ["slop"]}, "[image_flow] condition = ['slop']: give some of log_amplitude, slope"),
+        ({"condition": "neutral-fraction"}, '[image_flow] condition = "neutral-fraction": the simulator has no'),
+        ({"knots": 1}, "[image_flow] knots"),
+        ({"nots": 8}, "[image_flow] nots"),
     ):
-        assert call("field", "train", field_config(tmp_path, field=field), "--out", tmp_path / "run") == 2
+        path = field_config(tmp_path, image_flow=image_flow)
+        assert call("image-flow", "train", path, "--out", tmp_path / "run") == 2
         error = capsys.readouterr().err
         assert said in error
         assert "Traceback" not in error
@@ -116,10 +117,10 @@ def test_wrong_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    assert call("field", "train", field_config(tmp_path), "--out", out) == 0
+    assert call("image-flow", "train", field_config(tmp_path), "--out", out) == 0
     theta = ["--theta", "log_amplitude=0.5", "slope=-1.5"]
     where = tmp_path / "images"
-    assert call("field", "sample", out / "field", *theta, "--n", 3, "--out", where) == 0
+    assert call("image-flow", "sample", out / "field", *theta, "--n", 3, "--out", where) == 0
     assert "log_amplitude = 0.5, slope = -1.5: P(k) within" in capsys.readouterr().out
     assert {p.name for p in where.iterdir()} == {"images.h5", "images.json", "images.png", "images.pdf"}
     with h5py.File(where / "images.h5") as file:
@@ -137,18 +138,18 @@ def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[s
     # The same again, and others with another seed; away from its run there is nothing to compare with.
     shutil.copytree(out / "field", tmp_path / "alone")
     for seed, same in ((1, True), (2, False)):
-        assert call("field", "sample", tmp_path / "alone", *theta, "--n", 3, "--out", where, "--seed", seed) == 0
+        assert call("image-flow", "sample", tmp_path / "alone", *theta, "--n", 3, "--out", where, "--seed", seed) == 0
         assert "no real images to compare with" in capsys.readouterr().out
         with h5py.File(where / "images.h5") as file:
             assert (file["00/generated"][:] == first).all() == same
     capsys.readouterr()
-    assert call("field", "sample", out / "field", "--n", 4, "--out", where) == 0
+    assert call("image-flow", "sample", out / "field", "--n", 4, "--out", where) == 0
     with h5py.File(where / "images.h5") as file:
         conditions = file["00/conditions"][:]
     held = validation_rows((rows := Bank.open(out / "bank").rows()).seed, 0.1)
     assert {tuple(y) for y in conditions} <= {tuple(t) for t in rows.theta[held]}
     outside = ["--theta", "log_amplitude=0.5", "slope=0.5"]
-    assert call("field", "sample", out / "field", *outside, "--n", 2, "--out", where) == 0
+    assert call("image-flow", "sample", out / "field", *outside, "--n", 2, "--out", where) == 0
     assert "WARNING: log_amplitude = 0.5, slope = 0.5: outside of what training saw" in capsys.readouterr().out
     with h5py.File(where / "images.h5") as file:
         assert file["00/outside_training"][:].all()
@@ -159,9 +160,9 @@ def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["--neutral-fraction", "0.5"], "this flow needs --theta"),
         (["--n", "1"], "at least two images"),
     ):
-        assert call("field", "sample", out / "field", *wrong, "--out", where) == 2
+        assert call("image-flow", "sample", out / "field", *wrong, "--out", where) == 2
         assert said in capsys.readouterr().err
-    assert call("field", "sample", tmp_path, *theta, "--out", where) == 2
+    assert call("image-flow", "sample", tmp_path, *theta, "--out", where) == 2
     assert "no image flow here" in capsys.readouterr().err
 
 
@@ -173,20 +174,20 @@ def test_a_lognormal_field_is_more_than_its_power_spectrum(tmp_path: Path, capsy
         prior={"log_amplitude": [-0.5, 0.5], "slope": [-2.0, -1.0]},
         observation={"theta": {"log_amplitude": 0.0, "slope": -1.5}},
         inference={"rounds": [96]},
-        field={"steps": 150, "knots": 8},
+        image_flow={"steps": 150, "knots": 8},
         training={"steps": 12, "batch_size": 16, "ensemble": 1, "validation_fraction": 0.3},
     )
     out, model = tmp_path / "run", tmp_path / "run/field"
     assert call("run", path, "--out", out) == 0
     capsys.readouterr()
-    assert call("field", "beyond-power", model, "--out", tmp_path / "beyond", "--n", "24") == 0
+    assert call("image-flow", "beyond-power", model, "--out", tmp_path / "beyond", "--n", "24") == 0
     said = capsys.readouterr().out
     assert "posteriors of Gaussian images, medians: log_amplitude: off by" in said
     assert (tmp_path / "beyond/beyond.png").exists()
     methods = json.loads((tmp_path / "beyond/beyond.json").read_text())["methods"]
     for kind in ("phases turned", "Gaussian"):
-        assert methods["field flow"][kind]["preferred"] > 0.8
-        assert methods["field flow"][kind]["difference"]["median"] > 3
+        assert methods["image flow"][kind]["preferred"] > 0.8
+        assert methods["image flow"][kind]["difference"]["median"] > 3
     # The very same power, but for the product of the noise with the field.
     assert abs(methods["power spectrum"]["phases turned"]["auc"] - 0.5) < 0.1
     pairs = json.loads((tmp_path / "beyond/beyond.json").read_text())["equal_power"]
@@ -194,19 +195,19 @@ def test_a_lognormal_field_is_more_than_its_power_spectrum(tmp_path: Path, capsy
     assert pairs["pairs"] >= 5
     assert pairs["chi2"]["largest"] < pairs["bins"] == 3
     assert max(pairs["difference"]["log_amplitude"], pairs["difference"]["slope"]) >= 0.1
-    assert set(pairs["methods"]) == {"field flow", "power spectrum"}
+    assert set(pairs["methods"]) == {"image flow", "power spectrum"}
     assert (tmp_path / "beyond/pairs.png").exists()
-    assert call("field", "beyond-power", model, "--out", tmp_path / "b", "--n", "3") == 2
+    assert call("image-flow", "beyond-power", model, "--out", tmp_path / "b", "--n", "3") == 2
     assert "--n 3: at least ten images are needed" in capsys.readouterr().err
     shutil.copytree(model, tmp_path / "alone" / "field")
-    assert call("field", "beyond-power", tmp_path / "alone/field", "--out", tmp_path / "b") == 2
+    assert call("image-flow", "beyond-power", tmp_path / "alone/field", "--out", tmp_path / "b") == 2
     assert "no run here; give --run" in capsys.readouterr().err
 
 
 def test_a_flow_is_used_again_for_another_observation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As a posterior is: from its folder alone, without training, simulating or a config."""
     path, out, model = field_config(tmp_path), tmp_path / "run", tmp_path / "run/field"
-    assert call("field", "train", path, "--out", out) == 0
+    assert call("image-flow", "train", path, "--out", out) == 0
     before = {f: f.stat().st_mtime_ns for f in model.iterdir()}
     rows = len(Bank.open(out / "bank").rows())
     cube = GaussianField(cells=8, box_length=8.0).simulate(np.array([0.5, -1.5]), 77)["field"]
@@ -220,7 +221,7 @@ def test_a_flow_is_used_again_for_another_observation(tmp_path: Path, capsys: py
         again = ("infer", "--posterior", model, "--observation", file, "--out", tmp_path / name)
         assert call(*again) == 0
         said = capsys.readouterr().out
-        assert "field flow: this observation cost " in said
+        assert "image flow: this observation cost " in said
         assert "images that the flow was trained on" in said
         samples = Samples.read(tmp_path / name / "chains/field-flow")
         found[name] = samples.mean
@@ -246,8 +247,8 @@ def test_a_flow_is_used_again_for_another_observation(tmp_path: Path, capsys: py
 def test_a_flow_on_slices_gives_a_posterior_of_a_map(tmp_path: Path) -> None:
     """Which a run, that observes a cube, refuses; here by itself, on a grid, with the samples that are asked for."""
     tables = {"simulator": {"kind": "gaussian-field", "cells": 8, "dimension": 3, "box_length": 8.0}}
-    path = field_config(tmp_path, field={"condition": ["slope"], "image": "slices"}, **tables)
-    assert call("field", "train", path, "--out", tmp_path / "run") == 0
+    path = field_config(tmp_path, image_flow={"condition": ["slope"], "image": "slices"}, **tables)
+    assert call("image-flow", "train", path, "--out", tmp_path / "run") == 0
     flow = ImageFlow.load(tmp_path / "run/field")
     assert flow.known is not None
     held = validation_rows((rows := Bank.open(tmp_path / "run/bank").rows()).seed, 0.1)
@@ -267,16 +268,16 @@ def test_pairs_of_slices_with_a_likelihood_of_their_own(tmp_path: Path, capsys: 
         simulator={"kind": "gaussian-field", "cells": 8, "dimension": 3, "box_length": 8.0},
         prior={"log_amplitude": [-0.1, 0.1]},
         observation={"theta": {"log_amplitude": 0.0, "slope": -1.5}},
-        field={"image": "slices", "condition": ["slope"], "steps": 20},
+        image_flow={"image": "slices", "condition": ["slope"], "steps": 20},
         training={"steps": 12, "batch_size": 16, "ensemble": 1, "validation_fraction": 0.3},
     )
     out = tmp_path / "run"
-    assert call("field", "train", path, "--out", out) == 0
-    assert call("field", "beyond-power", out / "field", "--out", tmp_path / "beyond", "--n", "20") == 0
+    assert call("image-flow", "train", path, "--out", out) == 0
+    assert call("image-flow", "beyond-power", out / "field", "--out", tmp_path / "beyond", "--n", "20") == 0
     assert "power spectrum: of pairs of equal power the right condition" in capsys.readouterr().out
     content = json.loads((tmp_path / "beyond/beyond.json").read_text())
     pairs = content["equal_power"]
     assert pairs["pairs"] == 20  # of eight slices of each held-out cube
     assert pairs["difference"]["slope"] >= 0.3
-    assert set(content["methods"]) == set(pairs["methods"]) == {"field flow", "power spectrum"}
+    assert set(content["methods"]) == set(pairs["methods"]) == {"image flow", "power spectrum"}
     assert not list(out.glob("emulator*"))

@@ -1,4 +1,4 @@
-"""`eorinfer validate` with `[inference] method = "field-flow"`, as a user would start it, on tiny Gaussian fields."""
+"""`eorinfer validate` with `[inference] method = "image-flow"`, as a user would start it, on tiny Gaussian fields."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,9 +26,9 @@ from tests.runs import call, config
 pytestmark = pytest.mark.filterwarnings("ignore:The format attribute was deprecated")
 
 TABLES: dict[str, Any] = {
-    "inference": {"method": "field-flow", "rounds": [240]},
-    "field": {"steps": 120, "batch_size": 48, "hidden": [16], "k_knots": 4, "knots": 4, "convolutions": 1},
-    "validation": {"field_truths": 30, "samples": 100, "references": 4},
+    "inference": {"method": "image-flow", "rounds": [240]},
+    "image_flow": {"steps": 120, "batch_size": 48, "hidden": [16], "k_knots": 4, "knots": 4, "convolutions": 1},
+    "validation": {"image_flow_truths": 30, "samples": 100, "references": 4},
 }
 
 
@@ -81,7 +81,7 @@ def test_a_flow_is_calibrated_and_as_wide_as_the_exact_posterior(run: Path, caps
     answers = run / "run/validation/field"
     first = {file: file.stat().st_mtime_ns for file in answers.iterdir()}
     assert len(first) == 3
-    assert validate(run, validation=TABLES["validation"] | {"field_truths": 40}) in (0, 1)
+    assert validate(run, validation=TABLES["validation"] | {"image_flow_truths": 40}) in (0, 1)
     assert all(file.stat().st_mtime_ns == then for file, then in first.items())
     assert len(list(answers.iterdir())) == 4
     assert read_json(run / "run/validation.json")["truths"] == 40
@@ -144,13 +144,16 @@ def test_chains_that_are_too_short_are_left_out(
     assert validate(run) == 1
     out, errors = capsys.readouterr()
     assert "a truth costs 8,108 to 32,108 evaluations of ln p(x | y)" in out
-    assert errors.startswith("eorinfer: only 0 of 30 posteriors of the field flow can be relied on")
+    assert errors.startswith("eorinfer: only 0 of 30 posteriors of the image flow can be relied on")
     assert not (run / "run/validation.json").exists()
 
 
 def test_one_condition_against_the_marginal_of_the_exact_posterior(tmp_path: Path) -> None:
     # The flow cannot mix amplitudes: where they matter it is far too sure, and told so.
-    tables = TABLES | {"field": TABLES["field"] | {"condition": ["slope"]}, "prior": {"log_amplitude": [0.4, 0.6]}}
+    tables = TABLES | {
+        "image_flow": TABLES["image_flow"] | {"condition": ["slope"]},
+        "prior": {"log_amplitude": [0.4, 0.6]},
+    }
     path = config(tmp_path, **tables)
     assert call("infer", path, "--out", tmp_path / "run") == 0
     assert call("validate", path, "--out", tmp_path / "run") in (0, 1)
@@ -163,14 +166,14 @@ def test_one_condition_against_the_marginal_of_the_exact_posterior(tmp_path: Pat
 def test_what_cannot_be_validated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = config(tmp_path, **TABLES), tmp_path / "run"
     assert call("validate", path, "--out", out) == 2
-    assert capsys.readouterr().err == f"eorinfer: {out}: no field flow to validate; run `eorinfer infer` first\n"
-    wrong = config(tmp_path, **(TABLES | {"validation": {"field_truths": 5}}))
+    assert capsys.readouterr().err == f"eorinfer: {out}: no image flow to validate; run `eorinfer infer` first\n"
+    wrong = config(tmp_path, **(TABLES | {"validation": {"image_flow_truths": 5}}))
     assert call("validate", wrong, "--out", out) == 2
-    assert "[validation] field_truths" in capsys.readouterr().err
-    cubes = TABLES | {"field": TABLES["field"] | {"image": "slices"}}
+    assert "[validation] image_flow_truths" in capsys.readouterr().err
+    cubes = TABLES | {"image_flow": TABLES["image_flow"] | {"image": "slices"}}
     sliced = config(tmp_path, simulator={"kind": "gaussian-field", "cells": 8, "dimension": 3}, **cubes)
     assert call("validate", sliced, "--out", tmp_path / "cubes") == 2
-    assert '[field] image = "slices": the run observes a whole cube' in capsys.readouterr().err
+    assert '[image_flow] image = "slices": the run observes a whole cube' in capsys.readouterr().err
 
 
 def observed(noise: float, scale: float = 1.0) -> NDArray[np.float32]:
@@ -194,7 +197,7 @@ def test_an_observation_unlike_the_images_of_training_is_told(run: Path, capsys:
     capsys.readouterr()
     assert call("infer", config(run, **wrong), "--out", run / "run") == 0
     said = capsys.readouterr().out
-    assert "field flow: WARNING: the observation is unlike the images that the flow was trained on (p = " in said
+    assert "image flow: WARNING: the observation is unlike the images that the flow was trained on (p = " in said
     assert "ln p " in said
     assert "sigma too low. Do not trust this posterior" in said
     assert call("plot", config(run, **wrong), "--out", run / "run") == 0
@@ -217,7 +220,7 @@ def test_the_wrong_noise_is_seen_at_its_scale(tmp_path: Path) -> None:
     tables = {
         "inference": TABLES["inference"],
         "prior": {"log_amplitude": [0.4, 0.6], "slope": [-2.5, -1.0]},
-        "field": {"kind": "multiscale", "width": 16, "depth": 1, "components": 2, "steps": 60, "hidden": [16]}
+        "image_flow": {"kind": "multiscale", "width": 16, "depth": 1, "components": 2, "steps": 60, "hidden": [16]}
         | {"condition": ["slope"], "k_knots": 3, "knots": 4},
         "training": {"validation_fraction": 0.3},
     }

@@ -1,0 +1,106 @@
+"""Commands ``eorinfer bank``: look at, check, export and import simulations."""
+
+from pathlib import Path
+
+from cyclopts import App
+
+from eorinfer.cli.common import Out, open_run
+from eorinfer.core.errors import WorkError
+
+bank_app = App(name="bank", help="Look at a simulation bank, check it, export it, or import cubes into it.")
+
+
+@bank_app.command
+def info(bank: Path, *, plot: Path | None = None) -> None:
+    """Show a bank's parameters, its rows by status and round, its size, and the seconds per row.
+
+    Parameters
+    ----------
+    bank
+        Folder of the bank.
+    plot
+        File for a picture (png or pdf) of the rows in the prior, with a few cubes.
+    """
+    from eorinfer.bank.facts import BankFacts
+    from eorinfer.bank.store import Bank
+
+    opened = Bank.open(bank)
+    for line in BankFacts.from_bank(opened).lines():
+        print(line)
+    if plot is not None:
+        from eorinfer.figures.bank import bank_figure
+        from eorinfer.figures.style import write_figure
+
+        write_figure(bank_figure(opened, opened.rows()), plot)
+        print(f"picture: {plot}")
+
+
+@bank_app.command
+def verify(bank: Path, *, repair: bool = False) -> None:
+    """Read every byte of a bank and name damaged files.
+
+    Parameters
+    ----------
+    bank
+        Folder of the bank.
+    repair
+        Move damaged files aside; the next run writes them, or simulates their rows, again.
+    """
+    from eorinfer.bank.store import Bank
+    from eorinfer.bank.verify import verify
+
+    problems = verify(bank, repair=repair)
+    for problem in problems:
+        print(problem)
+    if unread := [problem for problem in problems if problem.unread]:
+        raise WorkError(f"{bank}: {len(unread)} file(s) could not be read, and were not moved; see the lines above")
+    if problems and not repair:
+        raise WorkError(f"{bank}: {len(problems)} damaged file(s); --repair sets them aside")
+    if not (bank / "bank.json").exists() and problems:
+        print(f"{bank}: the next run writes bank.json again; then verify what else there is")
+        return
+    print(f"{bank}: {len(Bank.open(bank).rows())} rows are whole")
+
+
+@bank_app.command
+def export(bank: Path, file: Path, *, all: bool = False) -> None:
+    """Write a bank into one plain HDF5 file, for other tools.
+
+    Parameters
+    ----------
+    bank
+        Folder of the bank.
+    file
+        HDF5 file to write; it must not exist yet.
+    all
+        Include rows that failed; their arrays are zero.
+    """
+    from eorinfer.bank.export import export_rows
+    from eorinfer.bank.store import Bank
+    from eorinfer.core.progress import for_terminal
+
+    n = export_rows(Bank.open(bank), file, everything=all, progress=for_terminal())
+    print(f"{file}: {n} rows, {file.stat().st_size / 1e6:.1f} MB")
+
+
+@bank_app.command(name="import")
+def import_(config: Path, *, out: Out, theta: Path, cubes: list[str], seeds: Path | None = None) -> None:
+    """Put existing cubes and their parameters into the bank of a run.
+
+    Parameters
+    ----------
+    config
+        TOML file. Its [simulator] describes the cubes; kind = "imported" for cubes of another code.
+    theta
+        npy file of parameters (n, P), drawn from the prior of the config.
+    cubes
+        npy file of the images (n, C, ...); or NAME=FILE, once for each observable.
+    seeds
+        npy file of whole numbers (n,). Rows with the same number share initial conditions, and are never split
+        between training and validation.
+    """
+    from eorinfer.bank.importing import import_rows
+
+    run = open_run(config, out)
+    n = import_rows(run.bank, run.config.prior, theta, cubes, seeds)
+    run.progress.line(f"bank: {n} rows imported into {run.bank.path}")

@@ -1,0 +1,177 @@
+"""Commands for a run and for each of its steps."""
+
+from pathlib import Path
+
+from cyclopts import App
+
+from eorinfer.cli.common import Out, open_run
+from eorinfer.core.errors import InputError
+
+
+def add_run_commands(app: App) -> None:
+    """Add the commands of this module to the command line, in the order of a run."""
+    for command in (run, simulate, observe, infer, mcmc, plot, validate, lim):
+        app.command(command)
+
+
+def run(config: Path, *, out: Out) -> None:
+    """Run all steps: simulate, observe, infer, mcmc, plot and report.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    open_run(config, out).all()
+
+
+def simulate(config: Path, *, out: Out, dry_run: bool = False) -> None:
+    """Fill the bank with the simulations of the first round.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    dry_run
+        Only say where simulations would run, and print the script of a batch job. Nothing is started or written.
+    """
+    if dry_run:
+        print(_dry_run(config, out))
+        return
+    opened = open_run(config, out)
+    opened.preflight()
+    opened.simulate()
+    counts = ", ".join(f"{n} {status}" for status, n in opened.bank.rows().counts().items())
+    opened.progress.line(f"bank: {opened.bank.path} has {counts}")
+
+
+def observe(config: Path, *, out: Out) -> None:
+    """Make the mock observation, or read and check the observed file.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    opened = open_run(config, out)
+    observation = opened.observe()
+    shape = " x ".join(str(n) for n in observation.values.shape)
+    opened.progress.line(f"observation: {out}/observation.h5, {shape} in {observation.unit or 'no unit'}")
+
+
+def infer(
+    config: Path | None = None,
+    *,
+    out: Out,
+    posterior: Path | None = None,
+    observation: Path | None = None,
+    samples: int = 10000,
+    seed: int = 1,
+) -> None:
+    """Train the posterior in rounds, or the image flow, and sample it for the observation.
+
+    [inference] method selects one of the two. To use a trained posterior or image flow again, give --posterior and
+    --observation instead of a config.
+
+    Parameters
+    ----------
+    config
+        TOML file of a run; not with --posterior.
+    posterior
+        Folder of a trained posterior, such as RUN/posterior or RUN/rounds/01/posterior, or of an image flow, RUN/field.
+    observation
+        HDF5, FITS or npy file of another observation, with --posterior.
+    samples
+        Number of samples, with --posterior. An image flow with several conditions writes its whole chain instead.
+    seed
+        Seed of the samples, with --posterior.
+    """
+    if config is not None and posterior is None and observation is None:
+        opened = open_run(config, out)
+        opened.read_observation()
+        opened.preflight()
+        opened.infer()
+        made = "posterior, chains/npe.txt" if opened.by_npe else "field, chains/field-flow.txt"
+        opened.progress.line(f"results: {out}/{made}")
+        return
+    if config is not None or posterior is None or observation is None:
+        raise InputError("infer needs either CONFIG, or both --posterior DIR and --observation FILE")
+    from eorinfer.core.progress import for_terminal
+    from eorinfer.run.reuse import infer_again
+
+    infer_again(posterior, observation, out, samples, seed, for_terminal())
+
+
+def mcmc(config: Path, *, out: Out) -> None:
+    """Run emcee on a Gaussian likelihood of the power spectrum, emulated from the bank.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    opened = open_run(config, out)
+    opened.mcmc()
+    opened.progress.line(f"results: {out}/chains/mcmc.txt")
+
+
+def plot(config: Path, *, out: Out) -> None:
+    """Draw the corner plot and the predictive check, and write summary.json.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    open_run(config, out).plot()
+
+
+def validate(config: Path, *, out: Out) -> None:
+    """Test the posterior against known parameters; exit code 1 if it is not calibrated.
+
+    Writes validation.json and validation.png: ranks, coverage, widths and recovery.
+
+    Parameters
+    ----------
+    config
+        TOML file.
+    """
+    opened = open_run(config, out)
+    opened.read_observation()
+    opened.validate()
+
+
+def lim(config: Path, *, out: Out, n: int = 1, seed: int = 1, fits: bool = False, plot: bool = False) -> None:
+    """Make mock maps or cubes: each line by itself, and the observed image.
+
+    Their parameters are the config's [observation] theta; without it they are drawn from the prior.
+
+    Parameters
+    ----------
+    config
+        TOML file, for instance examples/lim.toml.
+    n
+        Number of mocks.
+    seed
+        Seed of parameters, simulations and noise.
+    fits
+        Also write FITS files with WCS.
+    plot
+        Draw the first mock: total, lines and noise side by side.
+    """
+    from eorinfer.core.progress import for_terminal
+    from eorinfer.run.config import load_config
+    from eorinfer.run.mocks import write_mocks
+
+    write_mocks(load_config(config, "mocks"), out, n, seed, for_terminal(), fits=fits, plot=plot)
+    print(f"results: {out}/mock-000.h5{', .fits' if fits else ''}{', .png' if plot else ''}")
+
+
+def _dry_run(config: Path, out: Path) -> str:
+    from eorinfer.campaign.executors import explanation
+    from eorinfer.run.config import load_config
+
+    checked = load_config(config)
+    bank = checked.bank_path(out)
+    where = explanation(checked.tables.executor, bank / "jobs", f"simulate {config} --out {out}")
+    return f"{checked.tables.inference.rounds[0]} simulations into {bank}; {where}"
