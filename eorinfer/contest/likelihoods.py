@@ -124,9 +124,9 @@ def _sample(
         # `DRAWS` evaluations of the image flow cost more than its chain.
         if name != "image-flow" and (weighed := from_prior(log_l, prior, truth, n, seed, DRAWS)) is not None:
             return weighed
-    mcmc, file = setup.context.config.tables.mcmc, setup.folder(name) / "mcmc.h5"
+    mcmc = setup.context.config.tables.mcmc
     draws = FLOW_START_DRAWS if name == "image-flow" else START_DRAWS
-    return sample_by_mcmc(log_l, prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=draws)
+    return sample_by_mcmc(log_l, prior, truth, n, seed, mcmc=mcmc, start_draws=draws)
 
 
 def _weigh(

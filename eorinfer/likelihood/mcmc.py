@@ -54,7 +54,7 @@ def run_mcmc(
     prior: Prior,
     settings: McmcSettings,
     *,
-    file: Path,
+    file: Path | None,
     key: str,
     seed: int,
     label: str = "power-spectrum MCMC",
@@ -73,7 +73,8 @@ def run_mcmc(
     settings
         ``[mcmc]``.
     file
-        HDF5 file of emcee's own backend.
+        HDF5 file of emcee's own backend; None keeps the chain in memory, which is several times faster where the
+        likelihood is, and starts afresh.
     key
         Hash of the likelihood: a chain of another likelihood is never continued.
     seed
@@ -98,9 +99,7 @@ def run_mcmc(
     progress = progress or Silent()
     # The name includes the moves: a chain begun with the old snooker move must not be continued.
     name = hashlib.sha256(f"{key} {settings.walkers} {start_draws} {seed} de".encode()).hexdigest()[:16]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _set_aside_if_damaged(file, progress)
-    backend = _Backend(str(file), name=name)
+    backend = emcee.backends.Backend() if file is None else _open(file, name, progress)
     dimension = len(prior.parameters)
     sampler = emcee.EnsembleSampler(
         settings.walkers,
@@ -136,7 +135,7 @@ def run_mcmc(
         try:
             state = sampler.run_mcmc(state, steps, skip_initial_state_check=not fresh)
         except (OSError, RuntimeError) as error:
-            if (number := system_error(error)) in NO_WRITING:
+            if file and (number := system_error(error)) in NO_WRITING:
                 raise cannot_write(file, OSError(number, "")) from error
             raise
         fresh = False
@@ -172,6 +171,13 @@ class _Backend(emcee.backends.HDFBackend):
             self.dtype = file[self.name]["chain"].dtype
             self.dtype_set = True
         return file
+
+
+def _open(file: Path, name: str, progress: Progress) -> _Backend:
+    """Open a chain of this name in a file, which is made if there is none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _set_aside_if_damaged(file, progress)
+    return _Backend(str(file), name=name)
 
 
 def _set_aside_if_damaged(file: Path, progress: Progress) -> None:

@@ -1,7 +1,6 @@
 """Samples of the posterior of one likelihood, with its normalised density: by grid, MCMC or importance weights."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +72,6 @@ def sample_by_mcmc(
     seed: int,
     *,
     mcmc: McmcSettings,
-    file: Path,
     start_draws: int = START_DRAWS,
 ) -> PosteriorSample:
     """Sample by emcee; importance weights around the chain give the evidence.
@@ -84,25 +82,21 @@ def sample_by_mcmc(
         See `sample_on_grid`.
     mcmc
         ``[mcmc]``: walkers; steps are `STEPS` to `MOST_STEPS`.
-    file
-        File of emcee's backend; begun afresh, and deleted in the end.
     start_draws
         Draws from the prior among which the walkers' starting points are chosen.
     """
     rng = np.random.default_rng(seed)
-    file.unlink(missing_ok=True)
     limits = {"steps": STEPS, "max_steps": MOST_STEPS}
     chain = run_mcmc(
         log_l,
         prior,
         mcmc.model_copy(update=limits),
-        file=file,
+        file=None,
         key="afresh",
         seed=seed,
         start_draws=start_draws,
         progress=Silent(),
     )
-    file.unlink()
     values = chain.samples.values[rng.choice(len(chain.samples), n)]
     evidence = weighted(log_l, prior, *around(chain.samples.values, prior, EVIDENCE_DRAWS, seed))
     at_samples, at_truth = (log_l(theta) - evidence.log_integral for theta in (values, truth[None]))

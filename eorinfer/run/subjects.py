@@ -297,9 +297,8 @@ class ImageFlowSubject:
                 return weighed
         if (points := POINTS.get(len(self.prior.parameters))) is not None:
             return sample_on_grid(log_l, self.prior, truth, n, seed, points)
-        file = context.folder / "validation" / "field-mcmc.h5"
         mcmc = context.config.tables.mcmc
-        return sample_by_mcmc(log_l, self.prior, truth, n, seed, mcmc=mcmc, file=file, start_draws=START_DRAWS)
+        return sample_by_mcmc(log_l, self.prior, truth, n, seed, mcmc=mcmc, start_draws=START_DRAWS)
 
     def _likelihood(self, cube: NDArray[np.float32]) -> LogLikelihood:
         return self.flow.likelihood(Observation.from_observable(self.flow.observable, cube))

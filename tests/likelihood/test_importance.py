@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.grid import refined_grid
-from eorinfer.likelihood.importance import ENOUGH, around, weighted
+from eorinfer.likelihood.importance import ENOUGH, WIDER, around, weighted
 from simulators import Parameter
 
 PRIOR = Prior(tuple(Parameter(name, name, -4.0, 6.0, 0.0) for name in ("a", "b")))
@@ -63,3 +63,16 @@ def test_draws_outside_the_prior_count_nothing_and_a_far_proposal_is_seen() -> N
     found = weighted(gaussian, PRIOR, theta, far.logpdf(theta))
     assert np.isneginf(found.log_weight[~PRIOR.contains(theta)]).all()
     assert found.effective < ENOUGH
+
+
+def test_draws_around_a_chain_are_wider_than_it_by_what_is_said() -> None:
+    """In the probit of theta, where the chain is a Gaussian inside a wide prior."""
+    prior = Prior((Parameter("a", "a", 0.0, 1.0, 0.5), Parameter("b", "b", -2.0, 2.0, 0.0)))
+    z = np.random.default_rng(1).standard_normal((5000, 2)) * [0.3, 0.1] + [0.2, -0.4]
+    drawn, log_q = around(prior.from_unit(norm.cdf(z)), prior, 100_000, 1)
+    probit = norm.ppf(prior.unit(drawn))
+    assert probit.std(0) == pytest.approx(WIDER * z.std(0), rel=0.03)
+    # The density is normalised: its inverse has the mean volume of the prior that the draws reach.
+    inside = np.exp(-log_q)[np.abs(probit - z.mean(0)).max(1) < 0.15]
+    area = np.prod(np.diff(prior.from_unit(norm.cdf(z.mean(0) + np.array([[-0.15], [0.15]]))), axis=0))
+    assert inside.sum() / len(drawn) == pytest.approx(area, rel=0.05)

@@ -39,7 +39,7 @@ def settings(steps: int = 250, max_steps: int = 4000, walkers: int = 32) -> Mcmc
     return McmcSettings(steps=steps, max_steps=max_steps, walkers=walkers)
 
 
-def run(file: Path, options: McmcSettings, seed: int = 1, key: str = "k", **more: Any) -> tuple[Chain, Gaussian]:
+def run(file: Path | None, options: McmcSettings, seed: int = 1, key: str = "k", **more: Any) -> tuple[Chain, Gaussian]:
     likelihood = Gaussian()
     return run_mcmc(likelihood, PRIOR, options, file=file, key=key, seed=seed, **more), likelihood
 
@@ -175,3 +175,10 @@ def test_a_file_that_a_kill_has_damaged_is_set_aside(tmp_path: Path) -> None:
     assert again.samples.values.tobytes() == first.samples.values.tobytes()
     assert "set aside as damaged-mcmc.h5, the chain starts afresh" in heard.lines[0]
     assert (tmp_path / "damaged-mcmc.h5").exists()
+
+
+def test_a_chain_in_memory_is_that_of_a_file(tmp_path: Path) -> None:
+    options = settings(steps=50, max_steps=100)
+    kept, held = run(tmp_path / "mcmc.h5", options)[0], run(None, options)[0]
+    np.testing.assert_array_equal(held.samples.values, kept.samples.values)
+    assert (held.steps, held.autocorrelation, held.acceptance) == (kept.steps, kept.autocorrelation, kept.acceptance)
