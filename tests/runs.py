@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ CONFIG: dict[str, Any] = {
     "mcmc": {"walkers": 8, "steps": 40, "max_steps": 80, "draws": 2},
     "executor": {"workers": 1},
 }
+
+#: Seconds after which a process that should have ended counts as hanging, however busy the machine is.
+PATIENCE = 180
 
 #: The command line as it is installed, with an emulator that is fitted in a moment.
 SCRIPT = """
@@ -71,6 +76,14 @@ def call(*arguments: object) -> int:
 def heed_interrupts() -> None:
     """For `preexec_fn`: a background job of a shell ignores SIGINT, and its children inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for a condition, or for the end of a process that should bring it about."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition() and (process is None or process.poll() is None):
+        assert time.monotonic() < deadline, f"nothing has happened for {PATIENCE} s"
+        time.sleep(0.005)
 
 
 def start(folder: Path, *arguments: object, script: str = SCRIPT, **environment: str) -> subprocess.Popen[str]:

@@ -25,7 +25,7 @@ from eorinfer.settings.tables import ExecutorSettings
 from simulators import GaussianField
 from tests.banks import a_plan
 from tests.campaign.test_fill import clean
-from tests.runs import call, config, start
+from tests.runs import PATIENCE, call, config, start, wait_until
 
 JOBS: dict[str, Any] = {
     "workers": 5,
@@ -298,12 +298,11 @@ def test_jobs_of_slurm_and_one_that_ends(tmp_path: Path) -> None:
     )
     try:
         bank = tmp_path / "run/bank"
-        while len(list(bank.glob("shards/[!.]*"))) < 3 and process.poll() is None:
-            time.sleep(0.05)
+        wait_until(lambda: len(list(bank.glob("shards/[!.]*"))) >= 3, process)
         first = sorted(jobs.glob("*.pid"))
         assert len(first) == 2
         os.killpg(int(first[0].read_text()), signal.SIGTERM)  # as a batch system warns
-        out, errors = process.communicate(timeout=90)
+        out, errors = process.communicate(timeout=PATIENCE)
     finally:
         for file in jobs.glob("*.pid"):
             with contextlib.suppress(ProcessLookupError, ValueError):
@@ -328,7 +327,7 @@ def test_mpi(tmp_path: Path) -> None:
     permit = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_ALLOW_RUN_AS_ROOT": "1"}
     permit |= {"PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
     process = start(tmp_path, mpiexec, "simulate", path, "--out", tmp_path / "run", script=script, **permit)
-    out, errors = process.communicate(timeout=90)
+    out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert "mpi: 2 worker(s)" in out
     assert Bank.open(tmp_path / "run/bank").rows().counts() == {"ok": 40}
@@ -338,7 +337,7 @@ def test_mpi_that_was_not_started_as_mpi(tmp_path: Path) -> None:
     pytest.importorskip("mpi4py")
     path = config(tmp_path, executor={"kind": "mpi", "workers": None})
     process = start(tmp_path, "simulate", path, "--out", tmp_path / "run", script=LIGHT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert len(errors.splitlines()) == 1
     assert f"start it as `mpiexec -n N python -m mpi4py.futures -m eorinfer.cli.app simulate {path} --out" in errors

@@ -22,7 +22,7 @@ from eorinfer.campaign.fill import Limits, ShardReport, fill, local_executor
 from eorinfer.core.errors import InputError
 from simulators import GaussianField, build, fingerprint
 from tests.banks import a_plan, faulty
-from tests.runs import heed_interrupts
+from tests.runs import PATIENCE, heed_interrupts, wait_until
 
 #: Seed (and row), fault, status, message. Shards have 6 rows: the first one holds nothing but faults.
 FAULTS = [
@@ -187,7 +187,7 @@ def test_an_interrupt_leaves_no_process_and_no_false_row(tmp_path: Path) -> None
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt), local_executor(3) as executor:
         fill(bank, plan, simulator, executor, beside=tmp_path, report=interrupt)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < PATIENCE, "it does not wait for the simulator, which hangs for 600 s"
     assert children() == []
     rows = bank.rows()
     assert 0 not in rows.seed
@@ -220,11 +220,7 @@ def start(folder: Path, settings: dict[str, object]) -> subprocess.Popen[str]:
 
 def wait_for(path: Path, files: int, process: subprocess.Popen[str]) -> None:
     """Wait until a folder holds so many whole files, or the process ends."""
-    for _ in range(3000):
-        if len(list(path.glob("[!.]*"))) >= files or process.poll() is not None:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{path} never held {files} files")
+    wait_until(lambda: len(list(path.glob("[!.]*"))) >= files, process)
 
 
 def test_kills_cost_the_shards_in_flight_alone(tmp_path: Path) -> None:
@@ -244,7 +240,7 @@ def test_kills_cost_the_shards_in_flight_alone(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (bank.path / "shards").glob("[!.]*")}
 
     process = start(tmp_path, settings)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert {path: path.stat().st_mtime_ns for path in before} == before, "whole shards are never touched"
     rows, fields = rows_and_fields(bank)
@@ -267,8 +263,7 @@ def hanging(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Proc
     bank.add(a_plan(2, 2))
     process = start(tmp_path, settings)
     wait_for(note.parent, 1, process)
-    while not note.read_text():
-        time.sleep(0.01)
+    wait_until(note.read_text, process)
     child = psutil.Process(int(note.read_text()))
     yield process, child
     for one in (process, child):
@@ -283,10 +278,10 @@ def test_the_simulator_ends_with_its_campaign(
 ) -> None:
     process, child = hanging
     os.kill(process.pid, signum)
-    _, errors = process.communicate(timeout=5)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signum
     assert ("KeyboardInterrupt" in errors) == (signum == signal.SIGINT)
-    child.wait(timeout=5)
+    child.wait(timeout=PATIENCE)
     assert len(Bank.open(tmp_path / "bank").rows()) == 0
 
 

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 import eorinfer
 from simulators import GaussianField
-from tests.runs import call, config, start
+from tests.runs import PATIENCE, call, config, start, wait_until
 
 OBSERVABLE = GaussianField(cells=8, box_length=8.0).observables[0]
 
@@ -30,11 +29,13 @@ LIGHT = "from eorinfer.cli.app import main; main()"
 #: Hangs at every row, and says so.
 SLOW = """
 import time
+from pathlib import Path
 from simulators import GaussianField
 
 class Slow(GaussianField):
     def simulate(self, theta, seed):
-        time.sleep(60)
+        Path(__file__).with_name("simulating").touch()
+        time.sleep(600)
 """
 
 
@@ -264,13 +265,9 @@ def test_a_stop_says_that_the_work_is_kept(tmp_path: Path, signum: signal.Signal
     (tmp_path / "slow.py").write_text(SLOW)
     path = config(tmp_path, simulator={"kind": "slow:Slow"})
     process = start(tmp_path, "simulate", path, "--out", tmp_path / "run", script=LIGHT)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "run/bank/rounds").glob("*.h5")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.5)
+    wait_until((tmp_path / "simulating").exists, process)
     process.send_signal(signum)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert errors == "eorinfer: stopped; what was computed is kept, and the same command goes on from there\n"
 
@@ -288,7 +285,7 @@ def test_21cmfast_is_not_there(tmp_path: Path, step: str) -> None:
         inference={"rounds": [8]},
     )
     process = start(tmp_path, step, path, "--out", tmp_path / "run", script=LIGHT, PYTHONPATH=str(tmp_path / "path"))
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, errors
     assert len(errors.splitlines()) == 1, errors
     assert errors.startswith(f"eorinfer: {path}: [simulator] ")

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples
 from eorinfer.training import fit as training
 from simulators import GaussianField
-from tests.runs import call, config, quick_emulator, start
+from tests.runs import PATIENCE, call, config, quick_emulator, start, wait_until
 
 # getdist's own
 pytestmark = pytest.mark.filterwarnings("ignore:The format attribute was deprecated")
@@ -218,10 +217,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
 def test_it_is_killed_and_goes_on_and_writes_nowhere_else(whole: Path, tmp_path: Path) -> None:
     path, out = config(tmp_path), tmp_path / "run"
     process = start(tmp_path, "run", path, "--out", out)
-    deadline = time.monotonic() + 120
-    while not list(out.glob("rounds/02/checkpoints-*/*/*")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: list(out.glob("rounds/02/checkpoints-*/*/*")), process)
     process.kill()
     process.communicate()
     assert not (out / "summary.json").exists()
@@ -229,7 +225,7 @@ def test_it_is_killed_and_goes_on_and_writes_nowhere_else(whole: Path, tmp_path:
     assert len(shards) == 2
 
     process = start(tmp_path, "run", path, "--out", out)
-    text, errors = process.communicate(timeout=120)
+    text, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert errors == ""
     assert "round 1, network" not in text

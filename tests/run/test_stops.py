@@ -21,7 +21,7 @@ from eorinfer.campaign.fill import fill, local_executor
 from eorinfer.core.errors import WorkError
 from simulators import GaussianField
 from tests.banks import a_plan, write
-from tests.runs import call, config, start
+from tests.runs import PATIENCE, call, config, start
 
 #: The command line as it is installed.
 LIGHT = "from eorinfer.cli.app import main; main()"
@@ -115,12 +115,12 @@ def test_ten_stops_in_one_campaign(tmp_path: Path) -> None:
         time.sleep(rng.uniform(0.0, 0.1))
         signum = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
         process.send_signal(signum)
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
         # Before Python is up, and when it ends, signals have their plain meaning.
         assert process.returncode in (1, -signum), signum
     assert 0 < len(list(shards.glob("[!.]*"))) < 50
     process = start(broken, *command, script=LIGHT)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert "of 200 simulations failed (" in out
     ours, theirs = Bank.open(broken / "run/bank"), Bank.open(whole / "run/bank")
@@ -168,7 +168,7 @@ def test_two_campaigns_fill_one_bank(tmp_path: Path) -> None:
     assert shared == path
     processes = [start(tmp_path, "simulate", path, "--out", tmp_path / name, script=LIGHT) for name in ("a", "b")]
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
     bank = Bank.open(tmp_path / "bank")
     assert len(bank.plans()) == 1
