@@ -29,7 +29,7 @@ from eorinfer.validation.calibration import (
     uniformity_tests,
 )
 from eorinfer.validation.sharpness import RelativeWidths
-from eorinfer.validation.verdict import verdict_line
+from eorinfer.validation.verdict import calibration_content, verdict_line
 from simulators import Parameter
 
 NAMES = ["a", "b"]
@@ -272,3 +272,13 @@ def test_drawing_leaves_torchs_random_state_alone_and_repeats() -> None:
     first, again, other = (draw(toy, read, 50, seed, truncation).values for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
     assert first.tobytes() == again.tobytes() != other.tobytes()
+
+
+@pytest.mark.parametrize(("width", "more"), [(0.5, -1), (2.0, 1)])
+def test_expected_coverage_is_above_credibility_where_a_posterior_is_too_wide(width: float, more: int) -> None:
+    content = calibration_content(gaussian(1, width=width))["expected_coverage"]
+    credibility, coverage = (np.array(content[name]) for name in ("credibility", "coverage"))
+    middle = (credibility > 0.2) & (credibility < 0.8)
+    assert (more * (coverage - credibility)[middle] > 0.05).all()
+    # Of a posterior in two dimensions: the region of credibility c ends at r^2 = -2 ln(1 - c) of its own widths.
+    assert coverage == pytest.approx(1 - (1 - credibility) ** width**2, abs=0.08)
