@@ -1,8 +1,9 @@
 """Commands for a run and for each of its steps."""
 
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from eorinfer.cli.common import Out, open_run
 from eorinfer.core.errors import InputError
@@ -141,7 +142,15 @@ def validate(config: Path, *, out: Out) -> None:
     opened.validate()
 
 
-def lim(config: Path, *, out: Out, n: int = 1, seed: int = 1, fits: bool = False, plot: bool = False) -> None:
+def lim(
+    config: Path,
+    *,
+    out: Annotated[Path, Parameter(name="--out", help="Folder of the mocks; mocks that are there are kept.")],
+    n: int = 1,
+    seed: int = 1,
+    fits: bool = False,
+    plot: bool = False,
+) -> None:
     """Make mock maps or cubes: each line by itself, and the observed image.
 
     Their parameters are the config's [observation] theta; without it they are drawn from the prior.

@@ -1,1 +1,1 @@
-"""The contest: many methods, one bank, one survey, and the same held-out truths for all."""
+"""Contest of many methods, on one bank, one survey and the same held-out truths."""

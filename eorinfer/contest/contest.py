@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ from eorinfer.run.context import RunContext
 from eorinfer.run.truths import FEWEST, simulated_truths, truth_plans
 from eorinfer.settings.contest import EXACT, ContestSettings, MethodName
 from simulators.base import fingerprint_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMAT = 1
 #: Truths that are observed, evaluated and kept at a time.
@@ -264,7 +267,7 @@ def _drawn(scores: list[Score], settings: ContestSettings, prior: Prior) -> list
     return [score for score in scores if score.method.name in named or score is best]
 
 
-def _figure(scores: list[Score], settings: ContestSettings, prior: Prior) -> Any:
+def _figure(scores: list[Score], settings: ContestSettings, prior: Prior) -> "Figure":
     reference = find_score(scores, settings.reference) or scores[0]
     contents = [score.content(prior) for score in scores]
     return contest_figure(

@@ -68,5 +68,5 @@ def _named(key: str) -> str:
     return f"[{table}] {rest}" if dot else key
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return "not given" if value is None else f"= {value!r}"

@@ -120,7 +120,7 @@ class Separation:
         return planned_rows(self.bank, plans).ok
 
     def train(self) -> "Separator":
-        """The separator: loaded when it is there, else trained, on from its last checkpoint."""
+        """Train the separator, from its last checkpoint on, or load it where it is kept."""
         from eorinfer.separation.data import seeds_of, split
         from eorinfer.separation.model import Separator
         from eorinfer.separation.training import train
@@ -128,18 +128,18 @@ class Separation:
         from eorinfer.training.kept import load_or_train
 
         rows = self.simulate()
-        parts = split(rows, self.settings.validation_fraction, self.settings.test_fraction)
+        splits = split(rows, self.settings.validation_fraction, self.settings.test_fraction)
         facts = {
             "simulator": self.config.simulator.settings(),
             "fingerprint": simulators.fingerprint(self.config.simulator),
-            "seeds": {name: seeds_of(getattr(parts, name)) for name in ("training", "validation", "test")},
+            "seeds": {name: seeds_of(getattr(splits, name)) for name in ("training", "validation", "test")},
         }
 
         def train_on(checkpoints: Path) -> Separator:
             return train(
                 replace(self.spec, facts=facts),
                 self.bank,
-                parts,
+                splits,
                 build_survey(self.config.tables.survey, self.config.observable),
                 folder=checkpoints,
                 seed=run_seed(self.config.tables.seed, SeparationStream.TRAINING),
@@ -153,13 +153,13 @@ class Separation:
         n = self.settings.simulations
         path = self.out / "separation.json"
         proposal = fingerprint_of({"separation": self.config.prior.hash()})
-        known = {plan.id: plan for plan in self.bank.plans()}
+        in_bank = {plan.id: plan for plan in self.bank.plans()}
         plans: list[tuple[Plan, int]] = []
         if path.exists():
-            plans = [(known[id], count) for id, count in read_json(path)["plans"] if id in known]
+            plans = [(in_bank[id], count) for id, count in read_json(path)["plans"] if id in in_bank]
         if sum(count for _, count in plans) != n:
             plans, left = [], n
-            for plan in known.values():
+            for plan in in_bank.values():
                 if plan.proposal == proposal and left:
                     plans.append((plan, min(left, len(plan))))
                     left -= plans[-1][1]

@@ -40,8 +40,8 @@ def write_results(context: RunContext, observation: Observation, plans: Sequence
     if not chains:
         raise InputError(f"{out}/chains: no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first")
     truth = None if observation.theta is None else dict(zip(config.prior.names, observation.theta, strict=True))
-    for name, some in corners(chains, config.prior.names).items():
-        save_figure(corner(*some, truth=true_values(truth, some[0])), out / name)
+    for name, shown in corners(chains, config.prior.names).items():
+        save_figure(corner(*shown, truth=true_values(truth, shown[0])), out / name)
     content = summary(chains, truth, _facts(context, plans if drawn is None else [*plans, drawn]))
     if drawn is not None:
         rows = context.bank.rows([drawn]).ok

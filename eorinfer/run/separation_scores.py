@@ -1,4 +1,4 @@
-"""How good a separator is, on mocks that it was not trained on."""
+"""Score separators on mocks that they were not trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +48,14 @@ class ScoreSettings:
     seed: int = 1
 
 
-def score_separators(model: Path, judgement: ScoreSettings, out: Path, l1: Path | None = None) -> str:
+def score_separators(model: Path, settings: ScoreSettings, out: Path, l1: Path | None = None) -> str:
     """Score a separator beside the observed map and the Wiener filter: ``scores.json``, ``scores.png``, and a table.
 
     Parameters
     ----------
     model
         Folder of a separator.
-    judgement
+    settings
         Maps and settings to score on.
     out
         Folder.
@@ -70,11 +70,11 @@ def score_separators(model: Path, judgement: ScoreSettings, out: Path, l1: Path 
     separators = {"GAN" if l1 else "network": Separator.load(model)}
     if l1 is not None:
         separators["L1 alone"] = Separator.load(l1)
-    maps = _scored_maps(separators, judgement)
+    maps = _scored_maps(separators, settings)
     spec = next(iter(separators.values())).spec
     observable = spec.observable
-    scores = score(maps, observable, spec.lines, judgement.radius)
-    scores |= {"format": 1, "model": str(model), "survey": judgement.survey.model_dump(mode="json")}
+    scores = score(maps, observable, spec.lines, settings.radius)
+    scores |= {"format": 1, "model": str(model), "survey": settings.survey.model_dump(mode="json")}
     make_folder(out)
     write_json(out / "scores.json", scores)
     shown = {name: made[0] for name, made in maps.made.items() if name != "observed"}
@@ -86,9 +86,9 @@ def score_separators(model: Path, judgement: ScoreSettings, out: Path, l1: Path 
     return separation_table(scores)
 
 
-def _scored_maps(separators: dict[str, Separator], judgement: ScoreSettings) -> Maps:
+def _scored_maps(separators: dict[str, Separator], settings: ScoreSettings) -> Maps:
     """Maps of the bank's rows that no separator was trained on, and what every method makes of them."""
-    bank, image = judgement.bank, judgement.bank.observables[0]
+    bank, image = settings.bank, settings.bank.observables[0]
     first = next(iter(separators.values())).spec
     used: set[int] = set()
     for separator in separators.values():
@@ -101,7 +101,7 @@ def _scored_maps(separators: dict[str, Separator], judgement: ScoreSettings) -> 
             )
         used |= {*spec.facts["seeds"]["training"], *spec.facts["seeds"]["validation"]}
     rows = bank.rows().ok
-    rows = rows[~np.isin(rows.seed, list(used))][: judgement.maps]
+    rows = rows[~np.isin(rows.seed, list(used))][: settings.maps]
     if not len(rows):
         raise InputError(
             f"{bank.path}: the separator was trained on every realisation in it; give mocks of another seed"
@@ -109,30 +109,30 @@ def _scored_maps(separators: dict[str, Separator], judgement: ScoreSettings) -> 
     lines = Lines(bank, rows)
     if lacking := [target.name for target in first.targets if target.name not in lines.names]:
         raise InputError(f"{bank.path}: has no {lacking[0]}, only {', '.join(lines.names)}")
-    pairs = Pairs(build_survey(judgement.survey, image), image.symmetry, lines.names, first.targets)
-    generator = torch.Generator().manual_seed(stream_seed(judgement.seed, WorkStream.SEPARATION_SCORES))
+    pairs = Pairs(build_survey(settings.survey, image), image.symmetry, lines.names, first.targets)
+    generator = torch.Generator().manual_seed(stream_seed(settings.seed, WorkStream.SEPARATION_SCORES))
     channels = tuple(target.channel for target in first.targets)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for separator in separators.values():
         separator.to(device)
-    one = next(iter(separators.values()))
-    parts: list[dict[str, Tensor]] = []
+    reference = next(iter(separators.values()))
+    blocks: list[dict[str, Tensor]] = []
     with torch.no_grad():
         for start in range(0, len(rows), BATCH):
             (clean,) = lines.__getitems__(list(range(start, min(start + BATCH, len(rows)))))
             observed, true = pairs(clean, generator)
             seen = observed.to(device)
             made = {name: separator(seen).cpu() for name, separator in separators.items()}
-            if one.spec.settings.dropout:
-                draws = [one(seen, generator).cpu() for _ in range(DRAWS)]
+            if reference.spec.settings.dropout:
+                draws = [reference(seen, generator).cpu() for _ in range(DRAWS)]
                 made |= {
                     "a draw": draws[0],
                     "mean of draws": torch.stack(draws).mean(0),
                     "draws": torch.stack(draws, 1),
                 }
-            made |= {"Wiener": one.wiener(seen).cpu(), "observed": observed[:, channels]}
-            parts.append({"true": true, "noise": observed - clean.sum(1), **made})
-    whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
-    mean = one.wiener.mean_lines.flatten().double().cpu().numpy()
+            made |= {"Wiener": reference.wiener(seen).cpu(), "observed": observed[:, channels]}
+            blocks.append({"true": true, "noise": observed - clean.sum(1), **made})
+    whole = {name: torch.cat([block[name] for block in blocks]).numpy() for name in blocks[0]}
+    mean = reference.wiener.mean_lines.flatten().double().cpu().numpy()
     several = whole.pop("draws").swapaxes(0, 1) if "draws" in whole else None
     return Maps(whole.pop("true"), whole, whole.pop("noise"), channels, mean, several)

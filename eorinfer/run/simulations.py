@@ -1,4 +1,4 @@
-"""The simulations of a run: filling its bank, judging failures, and what stands outside of the bank."""
+"""Simulations of a run: fill its bank, refuse too many failures, and simulate single rows outside the bank."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ class Simulations:
 
     def __init__(self, config: Config, bank: Bank, progress: Progress) -> None:
         self.config, self.bank, self.progress = config, bank, progress
-        self._told: set[str] = set()
+        self._said: set[str] = set()
         self._executor: Executor | None = None
 
     @contextmanager
@@ -78,7 +78,7 @@ class Simulations:
             return simulate_one(self.config.simulator, theta, seed, self.config.folder, self._limits())
 
     def preflight(self, what: str, planned: int, there: int) -> str:
-        """How much is ahead, how long it takes and how much disk, in one line.
+        """Estimate the simulations ahead, their seconds and disk, in one line.
 
         Parameters
         ----------
@@ -142,8 +142,8 @@ class Simulations:
         share = self.config.tables.executor.failure_share
         if len(failed) > share * len(rows):
             raise WorkError(f"{line}; more than [executor] failure_share = {share:g}")
-        if line not in self._told:
-            self._told.add(line)
+        if line not in self._said:
+            self._said.add(line)
             self.progress.line(line)
 
     def _limits(self) -> Limits:

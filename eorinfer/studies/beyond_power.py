@@ -81,18 +81,18 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
         progress.line(f"power spectrum: left out, {error}")
     scores = {method: {name: log_l(x, y) for name, x in images.items()} for method, log_l in methods.items()}
     content: dict[str, Any] = {"format": FORMAT, "model": str(model), "images": len(y), "methods": {}}
-    for method, found in scores.items():
-        content["methods"][method] = {name: _told(found[REAL], found[name]) for name in found}
+    for method, log_p in scores.items():
+        content["methods"][method] = {name: _summarise(log_p[REAL], log_p[name]) for name in log_p}
         for name in (PHASES, GAUSSIAN):
-            one = content["methods"][method][name]
+            ours = content["methods"][method][name]
             progress.line(
-                f"{method}: real against {name}: AUC {one['auc']:.2f}, real preferred in {one['preferred']:.0%} of "
-                f"{len(y)} pairs, by {one['difference']['median']:+.2f} nats an image (median)"
+                f"{method}: real against {name}: AUC {ours['auc']:.2f}, real preferred in {ours['preferred']:.0%} of "
+                f"{len(y)} pairs, by {ours['difference']['median']:+.2f} nats an image (median)"
             )
     if len(flow.conditions.parameters) <= GRID:
         content["posteriors"] = {name: _posteriors(flow, x[:POSTERIORS], y, seed) for name, x in images.items()}
-        for name, one in content["posteriors"].items():
-            texts = [f"{p}: off by {v['pull']:.1f} sigma, std {v['std']:.3g}" for p, v in one.items()]
+        for name, medians in content["posteriors"].items():
+            texts = [f"{p}: off by {v['pull']:.1f} sigma, std {v['std']:.3g}" for p, v in medians.items()]
             progress.line(f"posteriors of {name} images, medians: {'; '.join(texts)}")
     pairs = find_equal_power(flow, opened, source, methods, n, seed)
     content["equal_power"] = pairs.content(flow.conditions.names)
@@ -109,9 +109,9 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
 
 def _log_p(flow: ImageFlow, images: torch.Tensor, y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ln p(x | y) in nats, (n,)."""
-    parts = zip(images.split(BATCH), as_theta(y).split(BATCH), strict=True)
+    batches = zip(images.split(BATCH), as_theta(y).split(BATCH), strict=True)
     with torch.no_grad():
-        return torch.cat([flow.network.log_prob(x, some) for x, some in parts]).double().numpy()
+        return torch.cat([flow.network.log_prob(x, conditions) for x, conditions in batches]).double().numpy()
 
 
 def _log_l(likelihood: PowerSpectrumLikelihood) -> ImageLogLikelihood:
@@ -135,18 +135,18 @@ def _pair_lines(content: dict[str, Any]) -> list[str]:
         f"equal power: {content['pairs']} pairs {where} apart ({apart} in the median), whose power spectra agree (chi2 "
         f"{content['chi2']['median']:.1f} in the median, below {content['bins']} bins in all)"
     ]
-    for method, one in content["methods"].items():
-        d = one["difference"]
+    for method, ours in content["methods"].items():
+        d = ours["difference"]
         lines.append(
-            f"{method}: of pairs of equal power the right condition preferred in {one['preferred']:.0%}, by "
+            f"{method}: of pairs of equal power the right condition preferred in {ours['preferred']:.0%}, by "
             f"{d['median']:+.2f} nats an image (median; 68% in {d['low']:+.2f} to {d['high']:+.2f}), "
-            f"AUC {one['auc']:.2f}"
+            f"AUC {ours['auc']:.2f}"
         )
     return lines
 
 
-def _told(real: NDArray[np.float64], copies: NDArray[np.float64]) -> dict[str, Any]:
-    """How well scores tell real images from their copies: of any two (AUC), and of an image and its own copy."""
+def _summarise(real: NDArray[np.float64], copies: NDArray[np.float64]) -> dict[str, Any]:
+    """Summarise how well scores tell real images from copies: any two (AUC), and an image from its own copy."""
     difference = real - copies
     tied = np.isclose(difference, 0, atol=1e-6)
     return {
@@ -163,9 +163,9 @@ def _told(real: NDArray[np.float64], copies: NDArray[np.float64]) -> dict[str, A
 def _posteriors(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.float64], seed: int) -> dict[str, Any]:
     """Compute the median |mean - truth| / std of the images' posteriors, and of their std, by condition."""
     pulls, stds = [], []
-    for i, one in enumerate(torch.from_numpy(images)):
+    for i, image in enumerate(torch.from_numpy(images)):
 
-        def log_l(points: NDArray[np.float64], x: torch.Tensor = one) -> NDArray[np.float64]:
+        def log_l(points: NDArray[np.float64], x: torch.Tensor = image) -> NDArray[np.float64]:
             return _log_p(flow, x.expand(len(points), *x.shape), points)
 
         own = stream_seed(seed, StudyStream.POSTERIORS, i)

@@ -70,12 +70,12 @@ class EqualPower:
             difference = np.median(np.abs(self.y[:, 0] - self.y[:, 1]), axis=0)
             content["chi2"] = {"median": float(np.median(self.chi2)), "largest": float(self.chi2.max())}
             content["difference"] = dict(zip(names, difference.tolist(), strict=True))
-            content["methods"] = {name: told(found) for name, found in self.preference.items()}
+            content["methods"] = {name: summarise(preference) for name, preference in self.preference.items()}
         return content
 
 
-def told(preference: NDArray[np.float64]) -> dict[str, Any]:
-    """How well ln p(x | own y) - ln p(x | the other's y) (n, 2) tells which image of a pair is which.
+def summarise(preference: NDArray[np.float64]) -> dict[str, Any]:
+    """Summarise how well ln p(x | own y) - ln p(x | the other's y) (n, 2) tells the images of a pair apart.
 
     The AUC is that of ln p(x | first y) - ln p(x | second y) for images of the first against those of the second.
     """

@@ -44,7 +44,7 @@ class Wanted:
 
 
 def given_theta(flow: ImageFlow, pairs: Sequence[str], n: int) -> list[Wanted]:
-    """The condition of ``NAME=VALUE`` pairs, n times.
+    """Repeat the condition of ``NAME=VALUE`` pairs n times.
 
     Raises
     ------
@@ -117,19 +117,19 @@ def write_samples(
     source = None if run is None else RealImages(flow, Run(load_config(run / "config.toml"), run, progress), seed)
     make_folder(out)
     several = []
-    reals: list[NDArray[np.float32] | None] = [None if source is None else source.at(one.y) for one in wanted]
+    reals: list[NDArray[np.float32] | None] = [None if source is None else source.at(place.y) for place in wanted]
     if not wanted:
         assert source is not None
         real, y = source.held_out(n)
         wanted, reals = [Wanted("held-out conditions", y)], [real]
     conditions, marks = [], []
-    for i, (one, theirs) in enumerate(zip(wanted, reals, strict=True)):
-        outside = flow.outside(one.y)
+    for i, (place, theirs) in enumerate(zip(wanted, reals, strict=True)):
+        outside = flow.outside(place.y)
         if outside.any():
             spans = ", ".join(f"{p.name} {p.low:.4g} to {p.high:.4g}" for p in flow.conditions.parameters)
-            progress.line(f"WARNING: {one.name}: outside of what training saw ({spans}); the images are marked")
-        several.append(Images(one.name, flow.sample(one.y, stream_seed(seed, StudyStream.FLOW_IMAGES, i)), theirs))
-        conditions.append(one.y)
+            progress.line(f"WARNING: {place.name}: outside of what training saw ({spans}); the images are marked")
+        several.append(Images(place.name, flow.sample(place.y, stream_seed(seed, StudyStream.FLOW_IMAGES, i)), theirs))
+        conditions.append(place.y)
         marks.append(outside)
     contents = [compare_images(images, flow.observable) for images in several]
     with whole_hdf5(out / "images.h5") as file:
@@ -184,8 +184,8 @@ class Chosen:
     slices: int
     y: NDArray[np.float64]
 
-    def __getitem__(self, some: NDArray[np.int64]) -> "Chosen":
-        return Chosen(self.rows, self.numbers[some], self.slices, self.y[some])
+    def __getitem__(self, numbers: NDArray[np.int64]) -> "Chosen":
+        return Chosen(self.rows, self.numbers[numbers], self.slices, self.y[numbers])
 
     @property
     def seed(self) -> NDArray[np.uint64]:
@@ -246,7 +246,7 @@ class RealImages:
         return rows, y
 
     def images(self, chosen: "Chosen", change: Change | None = None) -> NDArray[np.float32]:
-        """The images (n, C, *cells), observed once; `change` as in `held_out`."""
+        """Observe the images (n, C, *cells) once; `change` as in `held_out`."""
         streams = (StudyStream.HELD_OUT_NOISE, StudyStream.HELD_OUT_CHANGE)
         generator, own = (torch.Generator().manual_seed(stream_seed(self._seed, stream)) for stream in streams)
         out = []
@@ -280,8 +280,8 @@ class RealImages:
         theta[:, [config.prior.names.index(name) for name in names]] = y
         out = []
         with self._context.progress.bar("simulating real images", len(y)) as advance:
-            for i, one in enumerate(theta):
-                result = self._context.simulations.one(one, stream_seed(self._seed, StudyStream.SIMULATIONS, i))
+            for i, point in enumerate(theta):
+                result = self._context.simulations.one(point, stream_seed(self._seed, StudyStream.SIMULATIONS, i))
                 if result.status != "ok":
                     raise WorkError(f"a real image could not be simulated: {result.status}, {result.message}")
                 clean = torch.from_numpy(result.arrays[config.observable.name].copy())[None]

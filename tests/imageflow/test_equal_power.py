@@ -3,7 +3,7 @@
 import numpy as np
 
 from eorinfer.imageflow.equal_power import equal_power_pairs
-from eorinfer.studies.equal_power import told
+from eorinfer.studies.equal_power import summarise
 
 
 def test_pairs_agree_in_power_and_differ_in_condition() -> None:
@@ -41,10 +41,10 @@ def test_where_no_spectra_agree_there_are_no_pairs() -> None:
 
 def test_what_is_told_of_preferences() -> None:
     rng = np.random.default_rng(2)
-    sure, blind = told(np.full((50, 2), 7.0)), told(rng.normal(0, 1, (4000, 2)))
+    sure, blind = summarise(np.full((50, 2), 7.0)), summarise(rng.normal(0, 1, (4000, 2)))
     assert sure["preferred"] == sure["auc"] == 1
     assert sure["difference"] == {"low": 7.0, "median": 7.0, "high": 7.0}
     assert abs(blind["preferred"] - 0.5) < 0.02
     assert abs(blind["auc"] - 0.5) < 0.03
     # A method that prefers the first condition whatever it sees has learned nothing.
-    assert told(np.stack([rng.normal(3, 1, 4000), rng.normal(-3, 1, 4000)], axis=1))["auc"] < 0.53
+    assert summarise(np.stack([rng.normal(3, 1, 4000), rng.normal(-3, 1, 4000)], axis=1))["auc"] < 0.53
