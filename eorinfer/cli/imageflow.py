@@ -1,4 +1,4 @@
-"""Commands ``eorinfer image-flow``: train a flow on images, sample it, and ask what it sees."""
+"""Commands ``eorinfer image-flow``: train an image flow, sample it, and ask what it sees."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from eorinfer.cli.common import Out, open_run
 from eorinfer.core.errors import InputError
 
 image_flow_app = App(
-    name="image-flow", help="Train and use a flow on images: p(image | parameters), or p(image | neutral fraction)."
+    name="image-flow", help="Train and use an image flow: p(image | parameters), or p(image | neutral fraction)."
 )
 
 

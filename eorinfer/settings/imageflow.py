@@ -1,4 +1,4 @@
-"""Settings of the flow on the images: the table ``[image_flow]``."""
+"""Settings of the image flow: the table ``[image_flow]``."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ from eorinfer.settings.npe import TrainingSettings
 
 
 class ImageFlowSettings(Settings):
-    """``[image_flow]``: the flow on the images, p(image | condition).
+    """``[image_flow]``: the image flow, p(image | condition).
 
     Parameters
     ----------
