@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eorinfer.networks.unet import Down, Strides, to_channels_last
+from eorinfer.networks.layout import to_channels_last
+from eorinfer.networks.unet import Down, Strides
 
 #: Number of convolutions that halve the maps, before the last one.
 CONVOLUTIONS = 4

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eorinfer.networks.layout import to_channels_last
 from eorinfer.networks.padding import pad
+from eorinfer.networks.scaling import nonzero_deviation
 
 #: Cubes that pass at once where the scalings are taken from many.
 SCALING_BATCH = 32
@@ -87,7 +89,7 @@ class Embedding(nn.Module):
             self.cnn_scaling.fit(torch.cat([self.cnn(self._volumes(self.scaling(x))) for x in parts]))
 
     def forward(self, observed: Tensor) -> Tensor:
-        """(B, C, *cells) to (B, features)."""
+        """Compute features (B, features) of observed cubes (B, C, *cells)."""
         parts = []
         if self.spectrum is not None:
             parts.append(self.spectrum_scaling(self.spectrum(observed)).flatten(1))
@@ -100,7 +102,7 @@ class Embedding(nn.Module):
         return features
 
     def _volumes(self, x: Tensor) -> Tensor:
-        """(B, C, *cells), or (B * C, 1, *cells) where each channel enters the CNN by itself."""
+        """Return cubes (B, C, *cells), or (B * C, 1, *cells) where each channel enters the CNN by itself."""
         return x.flatten(0, 1).unsqueeze(1) if self.volumes else x
 
 
@@ -117,14 +119,13 @@ class ImageScaling(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     def fit(self, x: Tensor) -> None:
-        """Take mean and standard deviation of (B, C, *cells); a constant channel keeps scale 1."""
+        """Fit mean and standard deviation of cubes (B, C, *cells); a constant channel keeps scale 1."""
         axes = (0, *range(2, x.ndim))
         self.mean.copy_(x.mean(axes).view_as(self.mean))
-        std = x.std(axes).view_as(self.scale)
-        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+        self.scale.copy_(nonzero_deviation(x, axes).view_as(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *cells) to the same."""
+        """Standardise cubes (B, C, *cells)."""
         return (x - self.mean) / self.scale
 
 
@@ -146,17 +147,16 @@ class LogScaling(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     def fit(self, x: Tensor) -> None:
-        """Take the constants from (B, *shape)."""
+        """Fit the constants to numbers (B, *shape)."""
         positive = torch.where(x > 0, x, torch.full_like(x, torch.nan))
         median = positive.nanmedian(dim=0).values
         self.floor.copy_(torch.where(median.isfinite(), 1e-3 * median, torch.ones_like(median)))
         logs = torch.log(x.to(self.floor) + self.floor)
         self.mean.copy_(logs.mean(0))
-        std = logs.std(0)
-        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+        self.scale.copy_(nonzero_deviation(logs, (0,)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) to the same."""
+        """Standardise the logarithm of numbers (B, *shape)."""
         return (torch.log(x.to(self.floor) + self.floor) - self.mean) / self.scale
 
 
@@ -194,15 +194,12 @@ class ConvolutionalNetwork(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.last = Convolution(width + inputs, width, dimension, periodic)
         # The gradients of its convolutions take a third to two thirds of the time that way.
-        self._layout = {2: torch.channels_last, 3: torch.channels_last_3d}[dimension]
-        for parameter in self.parameters():
-            if parameter.ndim == dimension + 2:
-                parameter.data = parameter.data.contiguous(memory_format=self._layout)
+        self._layout = to_channels_last(self, dimension)
         self._average = {2: F.avg_pool2d, 3: F.avg_pool3d}[dimension]
         self.features = width * (len(stages) + 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, *cells) to (B, features): mean squares over cells of every convolution's maps."""
+        """Compute the mean squares (B, features) over cells of all convolutions' maps of cubes (B, inputs, *cells)."""
         squares = [self.full(x)]
         x = x.contiguous(memory_format=self._layout)
         maps = x
@@ -216,7 +213,7 @@ class ConvolutionalNetwork(nn.Module):
 
 
 class FilterPower(nn.Module):
-    """Mean square of what filters of 3 cells along each axis make of a full cube.
+    """Mean squares of a full cube filtered by kernels of 3 cells along each axis.
 
     The mean of (w . patch + b)^2 over all patches is a quadratic form in w with the patches' second moments, which are
     the cube's autocorrelation at small lags. It is taken once for all filters, by FFT, and needs no gradient, so
@@ -245,7 +242,7 @@ class FilterPower(nn.Module):
         self.register_buffer("_lag", place, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, *cells) to (B, outputs)."""
+        """Compute the mean squares (B, outputs) of filtered cubes (B, inputs, *cells)."""
         with torch.no_grad():
             mean, second = self._moments(x.float())
         weight, bias = self.filters.weight, self.filters.bias
@@ -254,7 +251,7 @@ class FilterPower(nn.Module):
         return (quadratic + 2 * bias * (mean @ weight.T) + bias.square()).clamp(min=0)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (B, M) and second moments (B, M, M) of patches of M = inputs * 3^d numbers."""
+        """Compute means (B, M) and second moments (B, M, M) of patches of M = inputs * 3^d numbers."""
         cells = x.shape[2:]
         axes = tuple(range(-len(cells), 0))
         padded = [n if p else n + 2 for n, p in zip(cells, self._periodic, strict=True)]
@@ -279,10 +276,10 @@ class Convolution(nn.Module):
         self._periodic = periodic
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, *cells) to (B, outputs, *cells / stride)."""
+        """Turn (B, inputs, *cells) into (B, outputs, *cells / stride)."""
         return self.convolution(pad(x, self._periodic))
 
 
 def _mean_square(maps: Tensor) -> Tensor:
-    """(B, channels, *cells) to (B, channels)."""
+    """Average squares of maps (B, channels, *cells) over cells: (B, channels)."""
     return maps.square().flatten(2).mean(-1)

@@ -26,8 +26,9 @@ class AsinhScaling(nn.Module):
 
     def fit(self, x: Tensor, softening: float = 1.0) -> None:
         """Soften maps (B, C, *cells) at `softening` standard deviations, scale to unit variance; constants keep 1."""
-        self.softening.copy_(softening * _deviation(x).view_as(self.softening))
-        self.scale.copy_(_deviation(torch.asinh(x / self.softening)).view_as(self.scale))
+        axes = (0, *range(2, x.ndim))
+        self.softening.copy_(softening * nonzero_deviation(x, axes).view_as(self.softening))
+        self.scale.copy_(nonzero_deviation(torch.asinh(x / self.softening), axes).view_as(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale maps (B, C, *cells) in physical units."""
@@ -38,7 +39,7 @@ class AsinhScaling(nn.Module):
         return self.softening * torch.sinh(y * self.scale)
 
 
-def _deviation(x: Tensor) -> Tensor:
-    """Compute the standard deviation (C,) of each channel, or 1 where that is 0."""
-    std = x.std((0, *range(2, x.ndim)))
+def nonzero_deviation(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Compute the standard deviation over axes, and put 1 where it is 0, so that a constant keeps its scale."""
+    std = x.std(axes)
     return torch.where(std > 0, std, torch.ones_like(std))

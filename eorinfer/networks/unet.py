@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eorinfer.networks.layout import to_channels_last
 from eorinfer.networks.padding import pad
 
 #: Largest ratio of the cell sizes of axes that are halved together.
@@ -208,15 +209,6 @@ def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Set a random share of the values to zero and scale the others, so that the mean stays."""
     kept = torch.rand(x.shape, generator=generator, device=generator.device) >= share
     return x * kept.to(x) / (1 - share)
-
-
-def to_channels_last(module: nn.Module, dimension: int) -> torch.memory_format:
-    """Lay out a module's kernels so that convolutions need no reordering; return the layout."""
-    layout = {2: torch.channels_last, 3: torch.channels_last_3d}[dimension]
-    for parameter in module.parameters():
-        if parameter.ndim == dimension + 2:
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-    return layout
 
 
 def _repeated(x: Tensor, times: int) -> Tensor:

@@ -52,8 +52,8 @@ class Scattering(nn.Module):
         self._mode = "circular" if all(periodic[:2]) else "reflect"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *cells) to (B, C, K), all positive."""
+        """Compute coefficients (B, C, K), all positive, of cubes (B, C, *cells)."""
         maps = x.movedim(-1, 2) if x.ndim == 5 else x.unsqueeze(2)
         flat = F.pad(maps.flatten(0, 2).unsqueeze(1), self._padding, mode=self._mode).squeeze(1)
-        found: Tensor = self._transform(flat.contiguous())
-        return found[:, 1:].mean((-2, -1)).unflatten(0, maps.shape[:3]).mean(2)
+        coefficients: Tensor = self._transform(flat.contiguous())
+        return coefficients[:, 1:].mean((-2, -1)).unflatten(0, maps.shape[:3]).mean(2)
