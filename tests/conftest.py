@@ -12,11 +12,10 @@ TESTS = Path(__file__).parent
 #: Files whose tests start processes, simulate with 21cmFAST, train for long, or do whole runs.
 #: In other files the marker `job` says it.
 JOBS = {
-    *(f"run/test_{name}.py" for name in ("image_flow", "image_flow_validation", "line_separation", "main_job")),
-    *(f"run/test_{name}.py" for name in ("lightcone_job", "lim_job", "preprocessing_job", "rounds", "run", "stops")),
+    *(f"run/test_{name}.py" for name in ("image_flow", "line_separation", "rounds", "run", "subjects", "validation")),
+    *(f"simulators/reionization/test_{name}.py" for name in ("coeval", "galaxies", "lightcone")),
     *(f"campaign/test_{name}.py" for name in ("executors", "fill")),
-    *(f"simulators/test_{name}.py" for name in ("galaxies", "lightcone", "reionization")),
-    *("run/test_validation.py", "cli/test_app.py", "contest/test_contest.py", "report/test_write.py"),
+    *("cli/test_app.py", "contest/test_contest.py", "report/test_write.py"),
     *("imageflow/test_model.py", "likelihood/test_emulator.py", "likelihood/test_neural.py"),
     *("separation/test_training.py", "training/test_fit.py"),
 }
@@ -33,13 +32,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave files of jobs unread, since importing what they need takes seconds."""
     if not config.getoption("--quick") or not collection_path.is_relative_to(TESTS):
         return None
-    return collection_path.relative_to(TESTS).as_posix() in JOBS or None
+    return _is_job(collection_path) or None
+
+
+def _is_job(path: Path) -> bool:
+    """Tell whether all tests of a file or folder are jobs."""
+    place = path.relative_to(TESTS)
+    return place.parts[:1] == ("jobs",) or place.as_posix() in JOBS
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out single tests that are jobs; mark those of whole files."""
     for item in items:
-        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).as_posix() in JOBS:
+        if item.path.is_relative_to(TESTS) and _is_job(item.path):
             item.add_marker(pytest.mark.job)
     if config.getoption("--quick"):
         jobs = [item for item in items if item.get_closest_marker("job")]

@@ -320,7 +320,7 @@ def test_settings_do_not_import_21cmfast() -> None:
         "Coeval(redshifts=(8.0,), cells=16, box_length=48.0).fingerprint();"
         "sys.exit('py21cmfast' in sys.modules)"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
