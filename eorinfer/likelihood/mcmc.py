@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings, system_error
 from eorinfer.core.samples import Samples
+from eorinfer.core.sole import sole_worker
 from eorinfer.settings.likelihood import McmcSettings
 
 #: Autocorrelation times after which a chain counts as converged, and that are thrown away as burn-in.
@@ -99,52 +101,53 @@ def run_mcmc(
     progress = progress or Silent()
     # The name includes the moves: a chain begun with the old snooker move must not be continued.
     name = hashlib.sha256(f"{key} {settings.walkers} {start_draws} {seed} de".encode()).hexdigest()[:16]
-    backend = emcee.backends.Backend() if file is None else _open(file, name, progress)
-    dimension = len(prior.parameters)
-    sampler = emcee.EnsembleSampler(
-        settings.walkers,
-        dimension,
-        log_probability,
-        backend=backend,
-        vectorize=True,
-        moves=moves(),
-    )
-    fresh = not backend.initialized or backend.iteration == 0
-    if fresh:
-        if start is None:
-            rng = np.random.default_rng(seed)
-            start = _starting_points(log_probability, prior, settings.walkers, start_draws, rng)
-        state = emcee.State(start)
-        state.random_state = np.random.RandomState(seed % 2**32).get_state()
-    else:
-        state = sampler.get_last_sample()
-        # The stored state of the generator goes on where it was.
-        state.random_state = backend.random_state
-    while True:
-        done = int(backend.iteration) if backend.initialized else 0
-        # Only at the ends of blocks, so that a chain that was stopped ends where it would have ended.
-        into_block = done % settings.steps
-        if done >= settings.max_steps or (done and not into_block):
-            tau = _autocorrelation(sampler)
-            progress.line(
-                f"mcmc: {done} steps, autocorrelation time {tau:.0f}, {done / tau:.0f} of {LONG_ENOUGH} needed"
-            )
-            if done >= LONG_ENOUGH * tau or done >= settings.max_steps:
-                break
-        steps = min(settings.steps - into_block, settings.max_steps - done)
-        try:
-            state = sampler.run_mcmc(state, steps, skip_initial_state_check=not fresh)
-        except (OSError, RuntimeError) as error:
-            if file and (number := system_error(error)) in NO_WRITING:
-                raise cannot_write(file, OSError(number, "")) from error
-            raise
-        fresh = False
-    burn_in, thin = int(BURN_IN * tau), max(1, int(tau / 2))
-    if burn_in > done // 2:
-        burn_in, thin = done // 2, 1
-    values = sampler.get_chain(discard=burn_in, thin=thin, flat=True)
-    samples = Samples.unweighted(values, prior.parameters, label, correlated=True)
-    return Chain(samples, bool(done >= LONG_ENOUGH * tau), done, tau, float(np.mean(sampler.acceptance_fraction)))
+    with nullcontext() if file is None else sole_worker(file):
+        backend = emcee.backends.Backend() if file is None else _open(file, name, progress)
+        dimension = len(prior.parameters)
+        sampler = emcee.EnsembleSampler(
+            settings.walkers,
+            dimension,
+            log_probability,
+            backend=backend,
+            vectorize=True,
+            moves=moves(),
+        )
+        fresh = not backend.initialized or backend.iteration == 0
+        if fresh:
+            if start is None:
+                rng = np.random.default_rng(seed)
+                start = _starting_points(log_probability, prior, settings.walkers, start_draws, rng)
+            state = emcee.State(start)
+            state.random_state = np.random.RandomState(seed % 2**32).get_state()
+        else:
+            state = sampler.get_last_sample()
+            # The stored state of the generator goes on where it was.
+            state.random_state = backend.random_state
+        while True:
+            done = int(backend.iteration) if backend.initialized else 0
+            # Only at the ends of blocks, so that a chain that was stopped ends where it would have ended.
+            into_block = done % settings.steps
+            if done >= settings.max_steps or (done and not into_block):
+                tau = _autocorrelation(sampler)
+                progress.line(
+                    f"mcmc: {done} steps, autocorrelation time {tau:.0f}, {done / tau:.0f} of {LONG_ENOUGH} needed"
+                )
+                if done >= LONG_ENOUGH * tau or done >= settings.max_steps:
+                    break
+            steps = min(settings.steps - into_block, settings.max_steps - done)
+            try:
+                state = sampler.run_mcmc(state, steps, skip_initial_state_check=not fresh)
+            except (OSError, RuntimeError) as error:
+                if file and (number := system_error(error)) in NO_WRITING:
+                    raise cannot_write(file, OSError(number, "")) from error
+                raise
+            fresh = False
+        burn_in, thin = int(BURN_IN * tau), max(1, int(tau / 2))
+        if burn_in > done // 2:
+            burn_in, thin = done // 2, 1
+        values = sampler.get_chain(discard=burn_in, thin=thin, flat=True)
+        samples = Samples.unweighted(values, prior.parameters, label, correlated=True)
+        return Chain(samples, bool(done >= LONG_ENOUGH * tau), done, tau, float(np.mean(sampler.acceptance_fraction)))
 
 
 def moves() -> list[tuple[emcee.moves.Move, float]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+from eorinfer.core.sole import sole_worker
 from eorinfer.training.bundle import BundleKind
 
 
@@ -62,10 +63,11 @@ def load_kept(kind: type[T], folder: Path, key: str) -> T | None:
 def train_and_keep(folder: Path, key: str, train: Callable[[Path], T], checkpoints: str = "checkpoints") -> T:
     """Train, note key and seconds in the facts, save, and delete the checkpoints; parameters as for `load_or_train`."""
     start = time.monotonic()
-    trained = train(folder.parent / f"{checkpoints}-{key}")
-    trained.facts.update(key=key, seconds=time.monotonic() - start)
-    trained.save(folder)
-    # Checkpoints of a training that was stopped, and whose settings were then changed, go too.
-    for left_over in folder.parent.glob(f"{checkpoints}-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
+    with sole_worker(folder):
+        trained = train(folder.parent / f"{checkpoints}-{key}")
+        trained.facts.update(key=key, seconds=time.monotonic() - start)
+        trained.save(folder)
+        # Checkpoints of a training that was stopped, and whose settings were then changed, go too.
+        for left_over in folder.parent.glob(f"{checkpoints}-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
     return trained

@@ -1,0 +1,78 @@
+"""A sole worker: two commands must not train the same thing, or continue the same chain, at one time."""
+
+import errno
+import fcntl
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from eorinfer.core.errors import WorkError
+
+#: Numbers of errors of a file system that has no locks.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@contextmanager
+def sole_worker(path: Path) -> Iterator[None]:
+    """Work at `path` as the only process, for as long as the block takes.
+
+    The operating system frees the lock when the process dies, however it dies, so that none is ever stale. On a file
+    system without locks nothing is locked.
+
+    Parameters
+    ----------
+    path
+        What is being made; the lock is a hidden file beside it.
+
+    Raises
+    ------
+    WorkError
+        If another process is at work there; names it and its command.
+    """
+    lock = path.with_name(f".at-work-{path.name}")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _locked(lock, path)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        os.close(descriptor)
+
+
+def _locked(lock: Path, path: Path) -> int:
+    """Return a descriptor of the locked file; the file of a worker that has just left is made again."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.exists() and os.fstat(descriptor).st_ino == lock.stat().st_ino:
+                _sign(descriptor)
+                return descriptor
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return descriptor
+            signature = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise WorkError(
+                f"{path}: another command is at work here ({signature or 'it does not say which'}); "
+                "wait for its end, or give another --out"
+            ) from error
+        os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Write who is at work: process, machine, since when, and the command."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    command = " ".join(shlex.quote(word) for word in [Path(sys.argv[0]).name, *sys.argv[1:]])
+    os.ftruncate(descriptor, 0)
+    os.pwrite(
+        descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}: {command}"[:1000].encode(), 0
+    )

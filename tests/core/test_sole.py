@@ -1,0 +1,62 @@
+"""One worker at a time; one that died blocks nobody."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eorinfer.core.errors import WorkError
+from eorinfer.core.sole import sole_worker
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from eorinfer.core.sole import sole_worker
+with sole_worker(Path(sys.argv[1])):
+    print("at work", flush=True)
+    time.sleep(600)
+"""
+
+
+def holder(path: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLDS, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_second_is_told_of_the_first_and_a_dead_one_blocks_nobody(tmp_path: Path, number: int) -> None:
+    first = holder(tmp_path / "posterior")
+    said = rf"posterior: another command is at work here \(process {first.pid} on .* since 20.*: -c .*/posterior\)"
+    with pytest.raises(WorkError, match=said), sole_worker(tmp_path / "posterior"):
+        pass
+    with sole_worker(tmp_path / "emulator"):
+        pass
+    first.send_signal(number)
+    first.wait()
+    with sole_worker(tmp_path / "posterior"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_ends_with_an_error_too(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), sole_worker(tmp_path / "a"):
+        raise ZeroDivisionError
+    with sole_worker(tmp_path / "a"):
+        pass
+
+
+def test_a_file_system_without_locks_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with sole_worker(tmp_path / "a"), sole_worker(tmp_path / "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
