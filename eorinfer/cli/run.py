@@ -68,6 +68,7 @@ def infer(
     observation: Path | None = None,
     samples: int = 10000,
     seed: int = 1,
+    modules: Path | None = None,
 ) -> None:
     """Train the posterior in rounds, or the image flow, and sample it for the observation.
 
@@ -86,6 +87,8 @@ def infer(
         Number of samples, with --posterior. An image flow with several conditions writes its whole chain instead.
     seed
         Seed of the samples, with --posterior.
+    modules
+        Folder of your own modules, with a --posterior that was made with some.
     """
     if config is not None and posterior is None and observation is None:
         opened = open_run(config, out)
@@ -100,7 +103,7 @@ def infer(
     from eorinfer.core.progress import for_terminal
     from eorinfer.run.reuse import infer_again
 
-    infer_again(posterior, observation, out, samples, seed, for_terminal())
+    infer_again(posterior, observation, out, samples, seed, for_terminal(), modules)
 
 
 def mcmc(config: Path, *, out: Out) -> None:

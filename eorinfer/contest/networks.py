@@ -1,6 +1,7 @@
 """Amortised methods: NPE on different views of the image, and regression."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
     context, tables = setup.context, setup.context.config.tables
 
     def train(checkpoints: Path) -> Posterior:
-        view = dict(VIEWS[name])
+        view = {"summaries": None} | VIEWS[name]
         if name == "npe-power":
             view["bins"] = tables.power_spectrum.bins  # the same data as the Gaussian likelihood's
         flow = tables.flow.model_copy(update={"kind": "gaussian"}) if name == "regression" else tables.flow
@@ -42,7 +43,7 @@ def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
             context.config.observable,
             tables.survey,
             context.survey,
-            Architecture(tables.embedding.model_copy(update=view), flow, tables.power_spectrum),
+            Architecture(tables.embedding.model_copy(update=view), flow, tables.power_spectrum, context.config.folder),
             tables.training,
             context.preprocessing,
         )
@@ -54,7 +55,8 @@ def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
         posterior.facts["simulations"] = len(setup.rows)
         return posterior
 
-    return load_or_train(Posterior, setup.folder(name) / "posterior", setup.key_of(name), train)
+    load = partial(Posterior.load, beside=context.config.folder)
+    return load_or_train(Posterior, setup.folder(name) / "posterior", setup.key_of(name), train, load=load)
 
 
 def network_method(setup: ContestSetup, name: MethodName) -> Method:

@@ -1,5 +1,6 @@
 """Embedding: turns an observed cube into features for the posterior flow, by a CNN and the power spectrum."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ SCALING_BATCH = 32
 
 
 class Embedding(nn.Module):
-    """Features of an observed cube, from its convolutions, its power spectrum, its scattering coefficients, or several.
+    """Features of an observed cube, from a CNN, from its power spectrum and other summaries, or from both.
 
     No branch normalises a single cube: the amplitude of a field is information.
 
@@ -34,7 +35,12 @@ class Embedding(nn.Module):
     redshifts
         Whether the C channels enter one CNN together, or each by itself.
     scattering
-        See `power_spectrum`.
+        As `power_spectrum`.
+    network
+        A network in place of the CNN, from standardised cubes to (B, features), or None.
+    summaries
+        Further modules that map (B, C, *cells) to (B, ...); those whose attribute ``positive`` is true are seen
+        through the logarithm.
     """
 
     def __init__(
@@ -46,10 +52,12 @@ class Embedding(nn.Module):
         periodic: tuple[bool, ...],
         redshifts: Literal["channels", "volumes"] = "channels",
         scattering: nn.Module | None = None,
+        network: nn.Module | None = None,
+        summaries: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
-        if power_spectrum is None and width is None and scattering is None:
-            raise ValueError("an embedding needs convolutions, the power spectrum, scattering coefficients, or several")
+        if not summaries and all(branch is None for branch in (power_spectrum, width, scattering, network)):
+            raise ValueError("an embedding needs a CNN, the power spectrum, scattering coefficients, or several")
         channels = shape[0]
         length = 0
         self.scaling = ImageScaling(channels, len(shape) - 1)
@@ -63,6 +71,8 @@ class Embedding(nn.Module):
             k = scattering(torch.zeros(1, *shape)).shape[-1]
             self.scattering_scaling = LogScaling((channels, k))
             length += channels * k
+        self.summaries = nn.ModuleList(SummaryBranch(summary, shape) for summary in summaries)
+        length += sum(branch.length for branch in self._branches())
         self.cnn = None
         self.volumes = redshifts == "volumes"
         if width is not None:
@@ -70,11 +80,14 @@ class Embedding(nn.Module):
             self.cnn = ConvolutionalNetwork(inputs, shape[1:], width, periodic)
             self.cnn_scaling = LogScaling((self.cnn.features,))
             length += self.cnn.features * (channels if self.volumes else 1)
-        # Where the signal is strong, theta is close to linear in the logarithms of powers.
-        self.linear = nn.Linear(length, features)
-        self.head = nn.Sequential(
-            nn.Linear(length, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, features)
-        )
+        self.network = network
+        self.length = length
+        if length:
+            # Where the signal is strong, theta is close to linear in the logarithms of powers.
+            self.linear = nn.Linear(length, features)
+            self.head = nn.Sequential(
+                nn.Linear(length, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, features)
+            )
 
     @torch.no_grad()
     def fit_scaling(self, observed: Tensor) -> None:
@@ -85,6 +98,8 @@ class Embedding(nn.Module):
             self.spectrum_scaling.fit(torch.cat([self.spectrum(x) for x in parts]))
         if self.scattering is not None:
             self.scattering_scaling.fit(torch.cat([self.scattering(self.scaling(x)) for x in parts]))
+        for branch in self._branches():
+            branch.scaling.fit(torch.cat([branch.summary(x).flatten(1) for x in parts]))
         if self.cnn is not None:
             self.cnn_scaling.fit(torch.cat([self.cnn(self._volumes(self.scaling(x))) for x in parts]))
 
@@ -95,11 +110,18 @@ class Embedding(nn.Module):
             parts.append(self.spectrum_scaling(self.spectrum(observed)).flatten(1))
         if self.scattering is not None:
             parts.append(self.scattering_scaling(self.scattering(self.scaling(observed))).flatten(1))
+        parts += [branch(observed) for branch in self._branches()]
         if self.cnn is not None:
             parts.append(self.cnn_scaling(self.cnn(self._volumes(self.scaling(observed)))).reshape(len(observed), -1))
-        powers = torch.cat(parts, dim=1)
-        features: Tensor = self.linear(powers) + self.head(powers)
-        return features
+        features = [] if self.network is None else [self.network(self.scaling(observed))]
+        if parts:
+            powers = torch.cat(parts, dim=1)
+            features.append(self.linear(powers) + self.head(powers))
+        total: Tensor = sum(features[1:], features[0])
+        return total
+
+    def _branches(self) -> "list[SummaryBranch]":
+        return [branch for branch in self.summaries if isinstance(branch, SummaryBranch)]
 
     def _volumes(self, x: Tensor) -> Tensor:
         """Return cubes (B, C, *cells), or (B * C, 1, *cells) where each channel enters the CNN by itself."""
@@ -158,6 +180,52 @@ class LogScaling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Standardise the logarithm of numbers (B, *shape)."""
         return (torch.log(x.to(self.floor) + self.floor) - self.mean) / self.scale
+
+
+class SummaryBranch(nn.Module):
+    """A summary of cubes and the scaling of its values.
+
+    Parameters
+    ----------
+    summary
+        (B, C, *cells) to (B, ...).
+    shape
+        (C, *cells).
+    """
+
+    def __init__(self, summary: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.summary = summary
+        self.length = summary(torch.zeros(1, *shape)).numel()
+        positive = getattr(summary, "positive", False)
+        self.scaling = LogScaling((self.length,)) if positive else LinearScaling((self.length,))
+
+    def forward(self, observed: Tensor) -> Tensor:
+        """(B, C, *cells) to (B, length)."""
+        scaled: Tensor = self.scaling(self.summary(observed).flatten(1))
+        return scaled
+
+
+class LinearScaling(nn.Module):
+    """Numbers of either sign, standardised."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("scale", torch.ones(shape))
+
+    def fit(self, x: Tensor) -> None:
+        """Take the constants from (B, *shape); a constant number keeps scale 1."""
+        self.mean.copy_(x.mean(0))
+        std = x.std(0)
+        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) to the same."""
+        return (x.to(self.mean) - self.mean) / self.scale
 
 
 class ConvolutionalNetwork(nn.Module):

@@ -1,10 +1,10 @@
 """Embedding and posterior flow as one network."""
 
 import math
+from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.networks.density import build_flow
 from eorinfer.networks.embedding import Embedding
@@ -12,9 +12,9 @@ from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.truncated import E, TruncatedNormalMap
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
-from eorinfer.summaries.power import build_power_spectrum
-from eorinfer.summaries.scattering import Scattering
+from eorinfer.summaries import build_summary
 from simulators import Observable
+from simulators.parts import load_part
 
 
 class PosteriorNetwork(ThetaDensity):
@@ -33,6 +33,8 @@ class PosteriorNetwork(ThetaDensity):
         The image.
     embedding, flow, power_spectrum
         Tables of the config.
+    beside
+        Folder of a user's own modules that they name.
     """
 
     bounded = True
@@ -44,12 +46,13 @@ class PosteriorNetwork(ThetaDensity):
         embedding: EmbeddingSettings,
         flow: FlowSettings,
         power_spectrum: PowerSpectrumSettings,
+        beside: Path | None = None,
     ) -> None:
         p = len(prior.parameters)
-        network, features = build_embedding(p, observable, embedding, power_spectrum)
+        network, features = build_embedding(p, observable, embedding, power_spectrum, beside)
         super().__init__(prior, network)
         self.normal = TruncatedNormalMap(features, p)
-        self.flow = build_flow(flow, p, features)
+        self.flow = build_flow(flow, p, features, beside)
 
     def log_ratio(self, theta: Tensor, features: Tensor) -> Tensor:
         """Log q - log prior (n, B) float32, of theta (n, B, P) inside the box and features (B, F)."""
@@ -63,34 +66,28 @@ class PosteriorNetwork(ThetaDensity):
 
 
 def build_embedding(
-    parameters: int, observable: Observable, settings: EmbeddingSettings, power_spectrum: PowerSpectrumSettings
+    parameters: int,
+    observable: Observable,
+    settings: EmbeddingSettings,
+    power_spectrum: PowerSpectrumSettings,
+    beside: Path | None = None,
 ) -> tuple[Embedding, int]:
     """A fresh embedding, and the length of its features."""
     features = settings.features or max(8, 4 * parameters)
-    spectrum = power_spectrum.model_copy(update={"bins": settings.bins})
+    bins = power_spectrum.model_copy(update={"bins": settings.bins})
+    summaries = {name: build_summary(name, observable, bins, beside) for name in settings.all_summaries}
+    network = None
+    if settings.convolution and settings.network:
+        network = load_part(settings.network, beside).value(observable.shape, features, **(settings.options or {}))
     embedding = Embedding(
         observable.shape,
         features,
-        build_power_spectrum(observable, spectrum) if settings.power_spectrum else None,
-        settings.width if settings.convolution else None,
+        summaries.pop("power", None),
+        settings.width if settings.convolution and network is None else None,
         observable.symmetry.periodic,
         settings.redshifts,
-        build_scattering(observable) if settings.scattering else None,
+        summaries.pop("scattering", None),
+        network,
+        tuple(summaries.values()),
     )
     return embedding, features
-
-
-def build_scattering(observable: Observable) -> nn.Module:
-    """Scattering coefficients of an observable.
-
-    Raises
-    ------
-    InputError
-        If kymatio is not installed, or the maps are too small.
-    """
-    try:
-        return Scattering(observable.cells, observable.symmetry.periodic)
-    except ImportError as error:
-        raise InputError("scattering coefficients need kymatio: pip install 'eorinfer[scattering]'") from error
-    except ValueError as error:
-        raise InputError(str(error)) from error

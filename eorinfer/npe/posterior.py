@@ -13,6 +13,7 @@ from torch import Tensor
 from eorinfer.bank.store import observable_from_json
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.observation import Observation
+from eorinfer.core.own import check_recorded, own_digests
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.npe import ensemble
@@ -38,17 +39,31 @@ BATCH = 10000
 
 @dataclass(frozen=True)
 class Architecture:
-    """Settings that a network is built from, apart from prior and observable."""
+    """Settings that a network is built from, apart from prior and observable.
+
+    Attributes
+    ----------
+    embedding, flow, power_spectrum
+        Tables of the config.
+    beside
+        Folder of a user's own modules that they name; without it these are on ``sys.path``.
+    """
 
     embedding: EmbeddingSettings
     flow: FlowSettings
     power_spectrum: PowerSpectrumSettings
+    beside: Path | None = field(default=None, compare=False)
 
     def build(self, prior: Prior, observable: Observable) -> ThetaDensity:
         """Build a fresh network; its weights come from torch's global random state."""
         if self.flow.kind == "gaussian":
-            return RegressionNetwork(prior, observable, self.embedding, self.power_spectrum)
-        return PosteriorNetwork(prior, observable, self.embedding, self.flow, self.power_spectrum)
+            return RegressionNetwork(prior, observable, self.embedding, self.power_spectrum, self.beside)
+        return PosteriorNetwork(prior, observable, self.embedding, self.flow, self.power_spectrum, self.beside)
+
+    def own_digests(self) -> dict[str, str]:
+        """Hash of the source of each of the user's own parts, by ``"module:name"``."""
+        tables = {"embedding": self.embedding.model_dump(), "flow": self.flow.model_dump()}
+        return own_digests(tables, self.beside, ("embedding", "flow"))
 
 
 @dataclass(frozen=True)
@@ -213,6 +228,8 @@ class Posterior:
             "only_for": self.only_for,
             "facts": self.facts,
         }
+        if own := self.architecture.own_digests():
+            description["own"] = own
         weights = {
             f"{member}.{name}": value
             for member, network in enumerate(self.networks)
@@ -228,21 +245,30 @@ class Posterior:
                 region.observation.write(region_folder / "observation.h5")
 
     @classmethod
-    def load(cls, folder: Path) -> "Posterior":
+    def load(cls, folder: Path, beside: Path | None = None) -> "Posterior":
         """Read what `save` wrote, on the CPU.
+
+        Parameters
+        ----------
+        folder
+            The bundle.
+        beside
+            Folder of your own modules, for a posterior that was made with some; none is imported otherwise.
 
         Raises
         ------
         InputError
-            If the folder has no posterior of this format.
+            If the folder has no posterior of this format, or was made with a module that `beside` does not have.
         """
         with cls.bundle.reading(folder) as bundle:
+            check_recorded(bundle.description.get("own", {}), bundle.folder, beside)
             prior = Prior.from_json(bundle["prior"])
             observable = observable_from_json(bundle["observable"])
             architecture = Architecture(
                 EmbeddingSettings(**bundle["embedding"]),
                 FlowSettings(**bundle["flow"]),
                 PowerSpectrumSettings(**bundle["power_spectrum"]),
+                beside,
             )
             preprocessing = None
             if separation := bundle["preprocessing"]:
@@ -261,7 +287,7 @@ class Posterior:
                 region_folder = bundle.folder / "regions" / f"{number:02d}"
                 observation = Observation.read(region_folder / "observation.h5", observable)
                 box = prior.within(np.array(region["low"]), np.array(region["high"]))
-                regions.append(Region(cls.load(region_folder), observation, region["threshold"], box))
+                regions.append(Region(cls.load(region_folder, beside), observation, region["threshold"], box))
             reference = bundle.tensors("reference")
             return cls(
                 prior,

@@ -1,6 +1,7 @@
 """Regression with Gaussian errors: what the literature's CNNs give, as a posterior beside the flow's."""
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class RegressionNetwork(ThetaDensity):
     ----------
     prior
         Prior whose box scales theta.
-    observable, embedding, power_spectrum
+    observable, embedding, power_spectrum, beside
         See `PosteriorNetwork`.
     """
 
@@ -35,9 +36,10 @@ class RegressionNetwork(ThetaDensity):
         observable: Observable,
         embedding: EmbeddingSettings,
         power_spectrum: PowerSpectrumSettings,
+        beside: Path | None = None,
     ) -> None:
         p = len(prior.parameters)
-        network, features = build_embedding(p, observable, embedding, power_spectrum)
+        network, features = build_embedding(p, observable, embedding, power_spectrum, beside)
         super().__init__(prior, network)
         self._rows, self._columns = torch.tril_indices(p, p, offset=-1)
         self.mean = nn.Linear(features, p)

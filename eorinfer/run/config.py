@@ -3,7 +3,7 @@
 import inspect
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tomli_w
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 import simulators
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import whole_file
+from eorinfer.core.own import own_names, part
 from eorinfer.core.prior import Prior
 from eorinfer.imageflow.conditions import check_image_flow
 from eorinfer.settings.contest import check_contest
@@ -20,8 +21,11 @@ from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.old_names import with_new_names
 from eorinfer.settings.tables import Tables
 from simulators import Observable, SimulationError, Simulator
-from simulators.parts import copy_source
+from simulators.parts import copy_source, load_part
 from simulators.registry import simulator_class
+
+if TYPE_CHECKING:
+    from eorinfer.npe.posterior import Architecture
 
 Task = Literal["run", "mocks", "separation"]
 #: Tables that the training of a separator uses; a file may have the tables of a run too.
@@ -72,6 +76,13 @@ class Config:
         return self.file.resolve().parent
 
     @property
+    def architecture(self) -> "Architecture":
+        """What posterior networks are built from."""
+        from eorinfer.npe.posterior import Architecture
+
+        return Architecture(self.tables.embedding, self.tables.flow, self.tables.power_spectrum, self.folder)
+
+    @property
     def observable(self) -> Observable:
         """Observable that is an image, the simulator's first."""
         return self.simulator.observables[0]
@@ -101,6 +112,8 @@ class Config:
         if self.simulator.kind not in simulators.KINDS:
             source = inspect.getsourcefile(type(self.simulator))
             copy_source(self.simulator.kind, Path(source) if source else None, self.folder, path.resolve().parent)
+        for _, name in own_names(self.tables.model_dump()):
+            copy_source(name, load_part(name, self.folder).file, self.folder, path.resolve().parent)
 
 
 def load_config(path: Path, task: Task = "run") -> Config:
@@ -176,7 +189,29 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
     except ValueError as error:
         raise InputError(f"{path}: [survey] {error}") from error
     tables = _with_lowest_bin(path, tables, simulator.observables[0], lowest)
-    return Config(path, tables, simulator, prior, task, notes)
+    config = Config(path, tables, simulator, prior, task, notes)
+    _check_own_parts(config)
+    return config
+
+
+def _check_own_parts(config: Config) -> None:
+    """Build a network once where the user's parts or options go into it: before simulations are made for it.
+
+    Raises
+    ------
+    InputError
+        If a part cannot be imported, or does not make of cubes what it should.
+    """
+    tables, path = config.tables, config.file
+    for key, name in own_names(tables.model_dump()):
+        part(name, config.folder, f"{path}: {key} =")
+    if tables.flow.options or any(own_names(tables.model_dump(), ("embedding", "flow"))):
+        from eorinfer.npe.trial import try_architecture
+
+        try:
+            try_architecture(config.architecture, config.prior, config.observable)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from error
 
 
 def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:

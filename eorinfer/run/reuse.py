@@ -23,7 +23,9 @@ from eorinfer.run.image_flow import image_flow_posterior
 from eorinfer.settings.likelihood import McmcSettings
 
 
-def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> None:
+def infer_again(
+    folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress, modules: Path | None = None
+) -> None:
     """Write chains, ``corner.png``, ``summary.json`` and the observation, from a posterior that is trained already.
 
     Parameters
@@ -40,6 +42,8 @@ def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress
         Seed of the draw.
     progress
         Receives lines and bars.
+    modules
+        Folder of the user's own modules, for a posterior that was made with some.
 
     Raises
     ------
@@ -47,7 +51,10 @@ def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress
         If the folder holds neither, or the observation is of another kind than the images of training.
     """
     by_flow = (folder / "field.json").is_file()
-    name, samples, observed, truth, facts = (_by_flow if by_flow else _by_npe)(folder, file, out, n, seed, progress)
+    if by_flow:
+        name, samples, observed, truth, facts = _by_flow(folder, file, out, n, seed, progress)
+    else:
+        name, samples, observed, truth, facts = _by_npe(folder, file, out, n, seed, progress, modules)
     observed.write(out / "observation.h5")
     save_figure(corner(samples, truth=true_values(truth, samples)), out / "corner")
     write_json(out / "summary.json", summary({name: samples}, truth, facts))
@@ -57,9 +64,11 @@ def infer_again(folder: Path, file: Path, out: Path, n: int, seed: int, progress
 _Result = tuple[str, Samples, Observation, dict[str, float] | None, dict[str, Any]]
 
 
-def _by_npe(folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress) -> _Result:
+def _by_npe(
+    folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress, modules: Path | None
+) -> _Result:
     """Sample by one pass of the networks."""
-    posterior = Posterior.load(folder)
+    posterior = Posterior.load(folder, modules)
     observed = Observation.read(file, posterior.observable)
     check = check_observation(posterior, observed)
     if check is not None:

@@ -1,6 +1,7 @@
 """Rounds of sequential inference: each one's simulations and posterior, kept in the run folder."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
+from eorinfer.core.own import own_key
 from eorinfer.core.seeds import RoundStream, round_rng, round_seed
 from eorinfer.run.context import RunContext
 from simulators.base import fingerprint_of
@@ -129,7 +131,7 @@ class Rounds:
     ) -> "Posterior":
         """Train the posterior of one round, or load it where it is kept."""
         from eorinfer.campaign.plans import planned_rows
-        from eorinfer.npe.posterior import Architecture, Posterior
+        from eorinfer.npe.posterior import Posterior
         from eorinfer.npe.trainer import Trainer
         from eorinfer.training.kept import load_or_train
 
@@ -143,7 +145,7 @@ class Rounds:
                 self._config.observable,
                 tables.survey,
                 self._context.survey,
-                Architecture(tables.embedding, tables.flow, tables.power_spectrum),
+                self._config.architecture,
                 tables.training,
                 self._context.preprocessing,
             )
@@ -175,8 +177,9 @@ class Rounds:
             )
             return posterior
 
+        load = partial(Posterior.load, beside=self._config.folder)
         folder = self._context.folder / "rounds" / f"{number:02d}" / "posterior"
-        return load_or_train(Posterior, folder, self.training_key(rows), train)
+        return load_or_train(Posterior, folder, self.training_key(rows), train, load=load)
 
     def training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
         """Give the valid rows of the plans, without realisations of the observation or of the separator's training."""
@@ -198,4 +201,5 @@ class Rounds:
             | {"bank": simulators.fingerprint(self._config.simulator), "theta": rows.theta.tolist()}
             | {"seeds": rows.seed.tolist()}
             | ({"preprocessing": self._context.preprocessing.digest()} if self._context.preprocessing else {})
+            | own_key(tables, self._config.folder)
         )

@@ -1,10 +1,24 @@
 """Settings of neural posterior estimation: the tables ``[embedding]``, ``[flow]``, ``[training]``, ``[inference]``."""
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from eorinfer.settings.base import Settings
+from simulators.parts import is_own
+
+#: Estimators that sbi's `posterior_nn` builds by name and that are densities on the whole of R^P: not ``zuko_ncsf``,
+#: which is one on a circle, nor those of mixed data (``mnle``, ``mnpe``) and of a trained transformer (``tabpfn``).
+SBI_FLOWS = (
+    *("zuko_nsf", "zuko_maf", "zuko_bpf", "zuko_gf", "zuko_naf", "zuko_nice", "zuko_sospf", "zuko_unaf"),
+    *("mdn", "made", "maf", "maf_rqs", "nsf"),
+)
+#: Summaries of this package by name, and what makes each of an observable and ``[power_spectrum]``.
+SUMMARIES = {
+    "power": "eorinfer.summaries.power:build_power_spectrum",
+    "scattering": "eorinfer.summaries.scattering:build_scattering",
+}
 
 
 class EmbeddingSettings(Settings):
@@ -14,6 +28,14 @@ class EmbeddingSettings(Settings):
     ----------
     convolution
         Use the CNN on the image.
+    network
+        Your own network in place of that CNN, ``"module:Class"``: an `nn.Module` from (B, C, *cells) to
+        (B, features), made by ``Class(shape, features, **options)``.
+    options
+        Keyword arguments of its constructor.
+    summaries
+        Summary statistics beside the image, in place of the two switches that follow: ``"power"``, ``"scattering"``,
+        or your own, ``"module:name"``.
     power_spectrum
         Use the logarithm of P(k) beside it.
     scattering
@@ -30,12 +52,48 @@ class EmbeddingSettings(Settings):
     """
 
     convolution: bool = True
+    network: str | None = None
+    options: dict[str, Any] | None = None
+    summaries: tuple[str, ...] | None = None
     power_spectrum: bool = True
     scattering: bool = False
     bins: PositiveInt = 16
     width: PositiveInt = 16
     redshifts: Literal["channels", "volumes"] = "channels"
     features: PositiveInt | None = None
+
+    @field_validator("network")
+    @classmethod
+    def _is_a_class(cls, value: str | None) -> str | None:
+        if value is not None and not is_own(value):
+            raise ValueError(f'must be "module:Class", your own network (given: {value!r})')
+        return value
+
+    @field_validator("summaries")
+    @classmethod
+    def _are_known(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if name not in SUMMARIES and not is_own(name):
+                raise ValueError(f'"{name}" is not known: one of {_quoted(SUMMARIES)}, or "module:name" for your own')
+        return value
+
+    @model_validator(mode="after")
+    def _only_together(self) -> "EmbeddingSettings":
+        # Against the defaults: a run's own config.toml has every key.
+        if self.summaries is not None and (not self.power_spectrum or self.scattering):
+            raise ValueError("power_spectrum and scattering: summaries says it already; leave them out")
+        if self.network is None and self.options is not None:
+            raise ValueError('options: only with network = "module:Class"')
+        if self.network is not None and (self.redshifts, self.width) != ("channels", 16):
+            raise ValueError("width and redshifts are the built-in CNN's; give options = {...} to your own network")
+        return self
+
+    @property
+    def all_summaries(self) -> tuple[str, ...]:
+        """Names of all summaries, by whichever keys they are asked for."""
+        if self.summaries is not None:
+            return self.summaries
+        return ("power",) * self.power_spectrum + ("scattering",) * self.scattering
 
 
 class FlowSettings(Settings):
@@ -44,17 +102,38 @@ class FlowSettings(Settings):
     Parameters
     ----------
     kind
-        One of sbi's zuko estimators, or ``"gaussian"``: a Gaussian in theta whose mean and covariance a network
-        gives, as in regression.
+        An estimator that sbi builds by name, see `SBI_FLOWS`; ``"gaussian"``: no flow but a Gaussian in theta with the
+        network's mean and covariance, as in regression; or your own, ``"module:function"``.
     transforms
         Number of transforms.
     hidden
-        Hidden layers of each transform's network.
+        Hidden layers of each transform's network; all of one width for the estimators without ``zuko_``.
+    options
+        Further keyword arguments of sbi's builder, or of your own function.
     """
 
-    kind: Literal["zuko_nsf", "zuko_maf", "gaussian"] = "zuko_nsf"
+    kind: str = "zuko_nsf"
     transforms: PositiveInt = 2
-    hidden: tuple[PositiveInt, ...] = (32, 32)
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 32)
+    options: dict[str, Any] | None = None
+
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value == "zuko_ncsf":
+            raise ValueError('"zuko_ncsf" is a density on a circle, parameters have a line; take "zuko_nsf"')
+        if value not in (*SBI_FLOWS, "gaussian") and not is_own(value):
+            known = _quoted((*SBI_FLOWS, "gaussian"))
+            raise ValueError(f'"{value}" is not known: one of {known}, or "module:function" for your own')
+        return value
+
+    @model_validator(mode="after")
+    def _of_the_kind(self) -> "FlowSettings":
+        if self.kind == "gaussian" and self.options is not None:
+            raise ValueError('options: kind = "gaussian" takes none')
+        if self.kind in SBI_FLOWS and not self.kind.startswith("zuko_") and len(set(self.hidden)) > 1:
+            raise ValueError(f'hidden = {list(self.hidden)}: kind = "{self.kind}" has layers of one width')
+        return self
 
 
 class TrainingSettings(Settings):
@@ -120,3 +199,7 @@ class InferenceSettings(Settings):
     truncation: float = Field(default=1e-3, gt=0, lt=0.1)
     samples: PositiveInt = 10000
     predictive: int = Field(default=32, ge=0)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

@@ -75,6 +75,9 @@ class BinnedSpectrum(nn.Module):
         If a bin holds no mode.
     """
 
+    #: No value is negative: networks see the logarithm.
+    positive = True
+
     counts: Tensor
     _modes: Tensor
     _bins: Tensor

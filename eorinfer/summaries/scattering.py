@@ -4,6 +4,10 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eorinfer.core.errors import InputError
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from simulators import Observable
+
 #: Orientations of the wavelets, and scales at most: powers of two of a cell.
 ANGLES, MOST_SCALES = 4, 3
 #: A scale that fewer cells hold than this has too few of its waves.
@@ -31,6 +35,8 @@ class Scattering(nn.Module):
         If maps are too small.
     """
 
+    positive = True
+
     def __init__(self, cells: tuple[int, ...], periodic: tuple[bool, ...]) -> None:
         super().__init__()
         from kymatio.scattering2d.frontend.torch_frontend import ScatteringTorch2D
@@ -57,3 +63,19 @@ class Scattering(nn.Module):
         flat = F.pad(maps.flatten(0, 2).unsqueeze(1), self._padding, mode=self._mode).squeeze(1)
         coefficients: Tensor = self._transform(flat.contiguous())
         return coefficients[:, 1:].mean((-2, -1)).unflatten(0, maps.shape[:3]).mean(2)
+
+
+def build_scattering(observable: Observable, bins: PowerSpectrumSettings | None = None) -> Scattering:
+    """Scattering coefficients of an observable; they have no bins of k.
+
+    Raises
+    ------
+    InputError
+        If kymatio is not installed, or the maps are too small.
+    """
+    try:
+        return Scattering(observable.cells, observable.symmetry.periodic)
+    except ImportError as error:
+        raise InputError("scattering coefficients need kymatio: pip install 'eorinfer[scattering]'") from error
+    except ValueError as error:
+        raise InputError(str(error)) from error

@@ -119,6 +119,12 @@ class BundleKind:
         with self.writing(folder, description, weights, **more):
             pass
 
+    def facts(self, folder: Path) -> dict[str, Any]:
+        """Read the notes under the key ``facts`` alone; errors as in `reading`."""
+        with self.reading(folder) as bundle:
+            facts: dict[str, Any] = bundle["facts"]
+        return facts
+
     @contextmanager
     def reading(self, folder: Path) -> Iterator[Bundle]:
         """Open a bundle; what goes wrong while it is read becomes an error that names the folder.

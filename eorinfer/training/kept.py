@@ -31,7 +31,13 @@ T = TypeVar("T", bound=Trained)
 
 
 def load_or_train(
-    kind: type[T], folder: Path, key: str, train: Callable[[Path], T], checkpoints: str = "checkpoints"
+    kind: type[T],
+    folder: Path,
+    key: str,
+    train: Callable[[Path], T],
+    checkpoints: str = "checkpoints",
+    *,
+    load: Callable[[Path], T] | None = None,
 ) -> T:
     """Load what `folder` keeps if it was trained under this key; otherwise train, save and return it.
 
@@ -47,17 +53,19 @@ def load_or_train(
         Trains it, on from what the given folder of checkpoints has.
     checkpoints
         Beginning of the names of the folders of checkpoints, which stand beside `folder`.
+    load
+        Reads the bundle, in place of ``kind.load``.
     """
-    trained = load_kept(kind, folder, key)
+    trained = load_kept(kind, folder, key, load)
     return train_and_keep(folder, key, train, checkpoints) if trained is None else trained
 
 
-def load_kept(kind: type[T], folder: Path, key: str) -> T | None:
+def load_kept(kind: type[T], folder: Path, key: str, load: Callable[[Path], T] | None = None) -> T | None:
     """Load what `folder` keeps if it was trained under this key; None otherwise."""
-    if not kind.bundle.is_in(folder):
+    # The key first: what was made with another version of a user's module cannot be loaded with this one.
+    if not kind.bundle.is_in(folder) or kind.bundle.facts(folder).get("key") != key:
         return None
-    trained = kind.load(folder)
-    return trained if trained.facts.get("key") == key else None
+    return (load or kind.load)(folder)
 
 
 def train_and_keep(folder: Path, key: str, train: Callable[[Path], T], checkpoints: str = "checkpoints") -> T:

@@ -1,0 +1,89 @@
+"""A user's own parts of a config, ``"module:name"``: where they are named, and what counts for keys of what is made."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from eorinfer.core.errors import InputError
+from simulators.parts import Part, UnknownPart, is_own, load_part, module_file
+
+#: Keys that may hold ``"module:name"``, or a list with some, by table; ``[simulator]`` has a registry of its own.
+KEYS = {"survey": ("kind",), "embedding": ("network", "summaries"), "flow": ("kind",), "contest": ("methods",)}
+#: Tables that a trained network depends on.
+OF_NETWORKS = ("survey", "embedding", "flow")
+
+
+def own_names(content: Mapping[str, Any], tables: tuple[str, ...] = tuple(KEYS)) -> Iterator[tuple[str, str]]:
+    """Key of the config and ``"module:name"`` of each own part in some of its tables."""
+    for table in tables:
+        for key in KEYS[table]:
+            value = content.get(table, {}).get(key)
+            for name in value if isinstance(value, list | tuple) else [value]:
+                if is_own(name):
+                    yield f"[{table}] {key}", name
+
+
+def own_digests(
+    content: Mapping[str, Any], beside: Path | None, tables: tuple[str, ...] = OF_NETWORKS
+) -> dict[str, str]:
+    """Hash of the source of each own part, by ``"module:name"``."""
+    return {name: load_part(name, beside).digest for _, name in own_names(content, tables)}
+
+
+def own_key(content: Mapping[str, Any], beside: Path | None, tables: tuple[str, ...] = OF_NETWORKS) -> dict[str, Any]:
+    """Content to add to a hash: empty without own parts, so that keys of such work stay what they were."""
+    digests = own_digests(content, beside, tables)
+    return {"own": digests} if digests else {}
+
+
+def check_recorded(recorded: Mapping[str, str], folder: Path, beside: Path | None) -> None:
+    """Refuse to read what was made with own parts unless the caller says where these are, and they are the same.
+
+    A module is never imported because it lies beside a bundle.
+
+    Parameters
+    ----------
+    recorded
+        From `own_digests`, as the bundle has it.
+    folder
+        The bundle, named in errors.
+    beside
+        Folder of the modules that the caller gave.
+
+    Raises
+    ------
+    InputError
+        Saying what to give, or which module differs.
+    """
+    for name, digest in recorded.items():
+        if beside is None:
+            raise InputError(
+                f'{folder}: made with your own "{name}"; name the folder of {module_file(name)}: '
+                "--modules FOLDER, or Posterior.load(..., beside=FOLDER)"
+            )
+        if part(name, beside, str(folder)).digest != digest:
+            raise InputError(
+                f'{folder}: made with another version of your own "{name}" than {beside / module_file(name)}; '
+                "give a folder with the one that it was made with"
+            )
+
+
+def part(name: str, beside: Path | None, where: str) -> Part:
+    """Import an own part.
+
+    Parameters
+    ----------
+    name, beside
+        As for `simulators.parts.load_part`.
+    where
+        File and key, named in errors.
+
+    Raises
+    ------
+    InputError
+        If it cannot be imported.
+    """
+    try:
+        return load_part(name, beside)
+    except UnknownPart as error:
+        raise InputError(f"{where}: {error}") from error
