@@ -29,7 +29,7 @@ class BankFacts:
     bank
         The bank.
     rounds
-        Its rounds in order.
+        Rounds of the bank, in order.
     rows
         Number of rows.
     megabytes

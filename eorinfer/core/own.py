@@ -44,7 +44,7 @@ def check_recorded(recorded: Mapping[str, str], folder: Path, beside: Path | Non
     Parameters
     ----------
     recorded
-        From `own_digests`, as the bundle has it.
+        Digests that `own_digests` gave for the bundle.
     folder
         The bundle, named in errors.
     beside
@@ -74,7 +74,7 @@ def part(name: str, beside: Path | None, where: str) -> Part:
     Parameters
     ----------
     name, beside
-        As for `simulators.parts.load_part`.
+        See `simulators.parts.load_part`.
     where
         File and key, named in errors.
 

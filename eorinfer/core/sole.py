@@ -27,7 +27,7 @@ def sole_worker(path: Path) -> Iterator[None]:
     Parameters
     ----------
     path
-        What is being made; the lock is a hidden file beside it.
+        File or folder that is being made; the lock is a hidden file beside it.
 
     Raises
     ------

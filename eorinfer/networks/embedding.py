@@ -35,7 +35,7 @@ class Embedding(nn.Module):
     redshifts
         Whether the C channels enter one CNN together, or each by itself.
     scattering
-        As `power_spectrum`.
+        See `power_spectrum`.
     network
         A network in place of the CNN, from standardised cubes to (B, features), or None.
     summaries

@@ -77,7 +77,7 @@ class Config:
 
     @property
     def architecture(self) -> "Architecture":
-        """What posterior networks are built from."""
+        """Settings that posterior networks are built from."""
         from eorinfer.npe.posterior import Architecture
 
         return Architecture(self.tables.embedding, self.tables.flow, self.tables.power_spectrum, self.folder)
