@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
+from eorinfer.core.numbers import UnusableError, usable
 from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import PRIOR_ROUND, item_seed
 from simulators.base import fingerprint_of
@@ -89,16 +90,17 @@ def _cubes(path: Path, n: int, shape: tuple[int, ...]) -> NDArray[Any]:
     if array.shape != (n, *shape):
         raise InputError(f"{path}: shape {array.shape}, expected {(n, *shape)}: rows, channels, cells")
     for i, cube in enumerate(array):
-        # As they will be stored: a number beyond float32 becomes infinite there.
-        with np.errstate(over="ignore"):
-            bad = int(cube.size - np.isfinite(np.asarray(cube, np.float32)).sum())
-        if bad:
-            raise InputError(f"{path}: {bad} of {cube.size} values of row {i} are NaN or infinite; leave such rows out")
+        try:
+            usable(cube, f"{path}, row {i}")
+        except UnusableError as error:
+            raise InputError(f"{error}; leave such rows out") from error
     return array
 
 
 def _load(path: Path) -> NDArray[Any]:
     try:
+        if path.suffix == ".npz":
+            raise InputError(f"{path}: is an npz archive of several arrays; give one array as npy")
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as npy ({error})") from error

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from eorinfer.core.errors import InputError, MissingEntryError
 from eorinfer.core.files import whole_hdf5
 from eorinfer.core.hdf5 import open_hdf5, own_dataset
+from eorinfer.core.numbers import UnusableError, usable
 from simulators import Observable
 
 FORMAT = 1
@@ -176,11 +177,10 @@ class Observation:
                 f"{where}: the cube has shape {self.values.shape}, expected {observable.shape} "
                 f"({', '.join(observable.axes)})"
             )
-        bad = int(self.values.size - np.isfinite(self.values).sum())
-        if bad:
-            raise InputError(
-                f"{where}: {bad} of {self.values.size} values are NaN or infinite; every cell needs a finite value"
-            )
+        try:
+            usable(self.values, where)
+        except UnusableError as error:
+            raise InputError(f"{error}; every cell needs a usable value") from error
         for name in ("unit", "axes"):
             if getattr(self, name) != getattr(observable, name):
                 raise InputError(f"{where}: {name} is {getattr(self, name)!r}, expected {getattr(observable, name)!r}")

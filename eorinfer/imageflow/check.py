@@ -40,8 +40,9 @@ class ScaleCheck:
 
     @property
     def p(self) -> float:
-        """Return the p-value of all scales together (Bonferroni)."""
-        return min(1.0, len(self.p_scales) * min(self.p_scales))
+        """Return the p-value of all scales together (Bonferroni); 0 where one is not a number, which is an alarm."""
+        scales = np.array(self.p_scales)
+        return float(min(1.0, len(scales) * scales.min())) if np.isfinite(scales).all() else 0.0
 
     @property
     def unlike(self) -> bool:

@@ -48,8 +48,9 @@ class ObservationCheck:
 
     @property
     def p(self) -> float:
-        """p-value of the two together (Bonferroni)."""
-        return min(1.0, 2 * min(self.p_statistics, self.p_features))
+        """p-value of the two together (Bonferroni); 0 where one is not a number, which is an alarm."""
+        both = np.array([self.p_statistics, self.p_features])
+        return float(min(1.0, 2 * both.min())) if np.isfinite(both).all() else 0.0
 
     @property
     def unlike(self) -> bool:
@@ -61,6 +62,8 @@ class ObservationCheck:
         if not self.unlike:
             return f"the observation is like the simulations (p = {self.p:.2g})"
         reasons = []
+        if not np.isfinite([self.p_statistics, self.p_features]).all():
+            reasons.append("its statistics are not numbers")
         if 2 * self.p_statistics < LEVEL:
             worst = [
                 f"{name} {abs(sigma):.1f} sigma too {'high' if sigma > 0 else 'low'}"

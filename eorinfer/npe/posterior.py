@@ -31,6 +31,8 @@ from simulators import Observable
 
 #: A truncated posterior answers for an observation with at most this share of its mass outside the region.
 OUTSIDE_SHARE = 0.02
+#: Draws after which, and share of them inside the prior below which, sampling gives up.
+TRIED, INSIDE_SHARE = 200_000, 1e-3
 #: A region's box is larger than the span of a posterior's samples by this share on each side.
 MARGIN = 0.1
 #: Draws at once in sampling by rejection, and draws that a region is made from.
@@ -173,9 +175,16 @@ class Posterior:
             torch.manual_seed(seed)
             while accepted < n:
                 theta = ensemble.draw(self.networks, max(n - accepted, 1000), features)[0]
+                if not np.isfinite(theta).all():
+                    raise WorkError(f"{label}: the networks draw parameters that are not numbers for this observation")
                 kept = theta[self.contains(theta)]
                 tried, accepted = tried + len(theta), accepted + len(kept)
                 draws.append(kept)
+                if tried >= TRIED and accepted < INSIDE_SHARE * tried:
+                    raise WorkError(
+                        f"{label}: {accepted} of {tried} draws are inside the prior; "
+                        "the networks read nothing like this observation in training"
+                    )
                 if self.regions and accepted < (1 - OUTSIDE_SHARE) * tried - 10:
                     raise InputError(
                         f"this posterior was trained in rounds truncated for one observation, and "

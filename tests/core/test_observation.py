@@ -113,7 +113,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"values": with_nan(cube(COEVAL))},
-        "2 of 1024 values are NaN or infinite; every cell needs a finite value",
+        "2 of 1024 values are NaN or infinite, the first is [",
     ),
     ({"unit": "K"}, "unit is 'K', expected 'mK'"),
     ({"axes": ("redshift", "z", "y", "x")}, "axes is ('redshift', 'z', 'y', 'x'), expected"),

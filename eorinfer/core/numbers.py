@@ -1,0 +1,69 @@
+"""One door for numbers from outside: finite, of a kind that means what it says, and small enough to be squared."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Largest size of a value: its square must be a number in float32. Every usual fill value is beyond it.
+LARGEST = float(np.sqrt(np.finfo(np.float32).max))
+
+
+class UnusableError(ValueError):
+    """Numbers that cannot be used; the message names the first bad cell and its value."""
+
+
+def usable(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
+    """Return real numbers as a plain array, or say which cell is not usable.
+
+    Parameters
+    ----------
+    values
+        Array, or what NumPy makes one from; an astropy quantity is converted to `unit`.
+    name
+        Name of the values in a message.
+    unit
+        Unit that a quantity is converted to.
+
+    Raises
+    ------
+    UnusableError
+        If a value is masked, complex, text, NaN, infinite or a fill value, or a quantity has another kind of unit.
+    """
+    if hasattr(values, "unit") and hasattr(values, "to_value"):
+        values = _in_unit(values, name, unit)
+    if isinstance(values, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(values)
+        if masked.any():
+            raise UnusableError(
+                f"{name}: {int(masked.sum())} of {values.size} values are masked, the first is {_cell(masked)}"
+            )
+        values = values.data
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise UnusableError(f"{name}: the values are complex; give real ones")
+    if array.dtype.kind not in "fiub":
+        raise UnusableError(f"{name}: the values are {array.dtype}, not numbers")
+    with np.errstate(invalid="ignore"):
+        bad = ~(np.abs(array.astype(np.float64, copy=False)) <= LARGEST)
+    if bad.any():
+        value = array[np.unravel_index(np.argmax(bad), bad.shape)]
+        kind = f"fill values or too large (beyond {LARGEST:.2g})" if np.isfinite(value) else "NaN or infinite"
+        raise UnusableError(
+            f"{name}: {int(bad.sum())} of {array.size} values are {kind}, the first is {_cell(bad)} = {value:g}"
+        )
+    return array
+
+
+def _in_unit(quantity: Any, name: str, unit: str | None) -> Any:
+    if unit is None:
+        raise UnusableError(f"{name}: has the unit {quantity.unit}, where a plain number is expected")
+    try:
+        return quantity.to_value(unit)
+    except (ValueError, TypeError) as error:
+        raise UnusableError(f"{name}: has the unit {quantity.unit}, which is not converted to {unit!r}") from error
+
+
+def _cell(bad: NDArray[np.bool_]) -> str:
+    """Name the first bad cell."""
+    return f"[{', '.join(str(int(i)) for i in np.unravel_index(np.argmax(bad), bad.shape))}]"
