@@ -14,16 +14,21 @@ from jaxtyping import Float, Float32, Float64, jaxtyped
 from torch import Tensor
 
 CUBES, MAPS, CONDITIONS = Float[Tensor, "B C *cells"], Float[Tensor, "B C *cells"], Float[Tensor, "B P"]
-DENSITY: dict[str, dict[str, Any]] = {
+THETA_DENSITY: dict[str, dict[str, Any]] = {
     "loss": {"theta": Float64[Tensor, "B P"], "observed": CUBES, "return": Float[Tensor, "B"]},
-    "log_prob_batch": {
+    "log_prob": {
         "theta": Float64[Tensor, "n B P"],
         "features": Float32[Tensor, "B F"],
         "return": Float64[Tensor, "n B"],
     },
-    "log_prob": {"theta": Float64[Tensor, "n P"], "features": Float32[Tensor, "F"], "return": Float64[Tensor, "n"]},
-    "sample_batch": {"n": int, "features": Float32[Tensor, "B F"], "return": Float64[Tensor, "{n} B P"]},
-    "sample": {"n": int, "features": Float32[Tensor, "F"], "return": Float64[Tensor, "{n} P"]},
+}
+DENSITY: dict[str, dict[str, Any]] = {
+    "log_ratio": {
+        "theta": Float64[Tensor, "n B P"],
+        "features": Float32[Tensor, "B F"],
+        "return": Float32[Tensor, "n B"],
+    },
+    "sample": {"n": int, "features": Float32[Tensor, "B F"], "return": Float64[Tensor, "{n} B P"]},
 }
 IMAGE_DENSITY: dict[str, dict[str, Any]] = {
     "forward": {"x": MAPS, "y": CONDITIONS, "return": tuple[MAPS, Float64[Tensor, "B"]]},
@@ -48,6 +53,7 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "forward": {"x": CUBES, "return": Float32[Tensor, "B features"]}
     },
     "eorinfer.networks.embedding:FilterPower": {"forward": {"x": CUBES, "return": Float[Tensor, "B outputs"]}},
+    "eorinfer.npe.density:ThetaDensity": THETA_DENSITY,
     "eorinfer.npe.network:PosteriorNetwork": DENSITY,
     "eorinfer.npe.regression:RegressionNetwork": DENSITY,
     "eorinfer.npe.truncated:TruncatedNormalMap": {

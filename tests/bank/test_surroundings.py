@@ -67,12 +67,14 @@ def verified(bank: Path, shim: Path, **environment: str) -> list[str]:
     return run.stdout.splitlines()
 
 
+@pytest.mark.job
 def test_a_file_system_without_locks_reads_as_any_other(tmp_path: Path, shim: Path) -> None:
     a_bank(tmp_path / "bank")
     assert verified(tmp_path / "bank", shim) == []
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EIO, errno.EAGAIN, errno.ENOLCK])
+@pytest.mark.job
 def test_what_could_not_be_opened_is_named_and_stays(tmp_path: Path, shim: Path, number: int) -> None:
     bank, plan = a_bank(tmp_path / "bank")
     said = verified(bank.path, shim, REFUSE=str(number))

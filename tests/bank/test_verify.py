@@ -94,6 +94,7 @@ def test_a_run_goes_on_after_a_repair(tmp_path: Path, what: str, capsys: pytest.
     assert call("bank", "verify", out / "bank") == 0
 
 
+@pytest.mark.job
 def test_a_lost_description_does_not_let_another_simulator_in(tmp_path: Path) -> None:
     a_bank(tmp_path)
     (tmp_path / "bank.json").unlink()

@@ -23,6 +23,7 @@ def run(folder: Path, code: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["package", "plain folder", "module"])
+@pytest.mark.job
 def test_eorinfer_finds_its_own(tmp_path: Path, kind: str) -> None:
     if kind == "module":
         (tmp_path / "simulators.py").write_text("mine = 1\n")
@@ -36,6 +37,7 @@ def test_eorinfer_finds_its_own(tmp_path: Path, kind: str) -> None:
     assert "gaussian-field" in said
 
 
+@pytest.mark.job
 def test_a_package_that_was_imported_before_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "simulators").mkdir()
     (tmp_path / "simulators/__init__.py").write_text("mine = 1\n")

@@ -31,6 +31,7 @@ def holder(path: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.job
 def test_the_second_is_told_of_the_first_and_a_dead_one_blocks_nobody(tmp_path: Path, number: int) -> None:
     first = holder(tmp_path / "posterior")
     said = rf"posterior: another command is at work here \(process {first.pid} on .* since 20.*: -c .*/posterior\)"

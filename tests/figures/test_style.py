@@ -33,11 +33,13 @@ assert after == before, [k for k in before[0] if before[0][k] != after[0][k]]
 """
 
 
+@pytest.mark.job
 def test_backend_settings_and_folders_stay(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", LEAVES, str(tmp_path)], check=True)
     assert {path.name for path in tmp_path.iterdir()} == {"empty.png", "empty.pdf"}
 
 
+@pytest.mark.job
 def test_tex_that_a_user_asked_for_everywhere_ends_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib
 

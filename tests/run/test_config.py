@@ -157,7 +157,7 @@ WRONG = [
     (
         "[mcmc]",
         "[flow]\nlayers = 1\n[mcmc]",
-        "[flow] layers: unknown key; there are kind, transforms, hidden",
+        "[flow] layers: unknown key; there are kind, transforms, hidden, options",
     ),
     ("[mcmc]", "[embedding]\nwidht = 1\n[mcmc]", '[embedding] widht: unknown key, did you mean "width"?'),
     (

@@ -74,6 +74,7 @@ def test_keys_and_folders_of_a_contest_keep_their_old_names(tmp_path: Path) -> N
     assert setup.key_of("image-flow", field=FIELD) == "fe8a9d5f4c97e07d"
 
 
+@pytest.mark.job
 def test_an_old_run_folder_goes_on_under_its_old_and_new_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
