@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from eorinfer.core.prior import Prior
 from eorinfer.settings.imageflow import ImageFlowSettings
-from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
+from eorinfer.settings.survey import NoSurvey, SurveySettings, SurveyTable, WhiteNoise
 from simulators import Observable, Parameter, Simulator, Symmetry
 
 #: The observable whose mean is the condition ``"neutral-fraction"``.
@@ -98,7 +98,7 @@ def line_of_sight(settings: ImageFlowSettings, survey: SurveySettings, observabl
 
 def acts_on_cells(survey: SurveySettings) -> bool:
     """Tell whether a survey changes each cell alone, so that a slice is observed like the whole cube."""
-    return isinstance(survey, NoSurvey | WhiteNoise)
+    return survey.acts_on_cells if isinstance(survey, SurveyTable) else isinstance(survey, NoSurvey | WhiteNoise)
 
 
 def draws_noise_everywhere(survey: SurveySettings) -> bool:
@@ -106,4 +106,4 @@ def draws_noise_everywhere(survey: SurveySettings) -> bool:
 
     An interferometer measures no mode without a baseline, and masked pixels are exactly zero.
     """
-    return isinstance(survey, WhiteNoise)
+    return survey.draws_noise_everywhere if isinstance(survey, SurveyTable) else isinstance(survey, WhiteNoise)

@@ -154,11 +154,11 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     notes = tuple(f"{path}: {line}" for line in lines)
+    beside = path.resolve().parent
     try:
-        tables = Tables.model_validate(content if task == "run" else _UNNEEDED | content)
+        tables = Tables.model_validate(content if task == "run" else _UNNEEDED | content, context={"beside": beside})
     except ValidationError as error:
         raise InputError("\n".join([*notes, explained(path, error)])) from error
-    beside = path.resolve().parent
     try:
         simulator = simulators.build(tables.simulator, beside)
     except ValidationError as error:
@@ -205,6 +205,13 @@ def _check_own_parts(config: Config) -> None:
     tables, path = config.tables, config.file
     for key, name in own_names(tables.model_dump()):
         part(name, config.folder, f"{path}: {key} =")
+    if any(own_names(tables.model_dump(), ("survey",))):
+        from eorinfer.survey.trial import try_survey
+
+        try:
+            try_survey(tables.survey, config.observable)
+        except ValueError as error:
+            raise InputError(f"{path}: [survey] {error}") from error
     if tables.flow.options or any(own_names(tables.model_dump(), ("embedding", "flow"))):
         from eorinfer.npe.trial import try_architecture
 

@@ -14,6 +14,7 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
+from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import ImageFlowStream, RunStream, run_seed, stream_seed
@@ -56,6 +57,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         | {"field": settings}
         | {"validation_fraction": config.tables.training.validation_fraction}
         | {"bank": simulators.fingerprint(config.simulator), "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
+        | own_key(tables, config.folder, ("survey",))
     )
     trainer = ImageFlowTrainer(
         config.prior,

@@ -14,6 +14,7 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.core.fits import sky_header_of, write_images
 from eorinfer.core.observation import Observation
+from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import SeparationStream, run_seed
 from eorinfer.run.config import Config
@@ -179,4 +180,5 @@ class Separation:
         return fingerprint_of(
             {name: tables[name] for name in used}
             | {"bank": self.bank.fingerprint, "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
+            | own_key(tables, self.config.folder, ("survey",))
         )

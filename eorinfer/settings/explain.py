@@ -8,7 +8,7 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from eorinfer.settings.survey import NoSurvey, SkaLow, SphereX, WhiteNoise
+from eorinfer.settings.survey import KINDS, NoSurvey, SkaLow, SphereX, WhiteNoise
 from eorinfer.settings.tables import Tables
 
 _SURVEYS: dict[str, type[BaseModel]] = {
@@ -17,6 +17,8 @@ _SURVEYS: dict[str, type[BaseModel]] = {
     "ska-low": SkaLow,
     "spherex": SphereX,
 }
+#: What pydantic puts before the keys of a table of that kind.
+_TAGS = (*_SURVEYS, "own")
 
 #: pydantic's kinds of error in the words of this file.
 _TEXTS = {
@@ -75,7 +77,7 @@ def explained(path: Path, error: ValidationError, table: str = "", cls: type[Bas
     # Misspelt keys first: each explains a missing one.
     for problem in sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden"):
         where = [table] * bool(table) + [part for part in problem["loc"] if isinstance(part, str)]
-        tags = [where.pop(1)] if where[0] == "survey" and where[1:2] and where[1] in _SURVEYS else []
+        tags = [where.pop(1)] if where[0] == "survey" and where[1:2] and where[1] in _TAGS else []
         # pydantic names the member of a union that it tried; that is no key of the file
         where = [part for part in where if not _UNION_MEMBER.search(part)]
         if problem["type"] == "missing" and tuple(where) in suggested:
@@ -108,7 +110,7 @@ def _text(where: list[str], problem: ErrorDetails) -> str:
         return str(context["error"])
     if kind.startswith("union_tag"):
         given = f'= "{context["tag"]}" is not known' if "tag" in context else "is missing"
-        return f"kind {given}: one of {', '.join(map(_quoted, _SURVEYS))}"
+        return f'kind {given}: one of {", ".join(map(_quoted, [*_SURVEYS, *KINDS]))}, or "module:Class" for your own'
     text = problem["msg"].replace("Input should", "must")
     if kind in _TEXTS:
         text = _TEXTS[kind].format(**context)
@@ -131,7 +133,7 @@ def _keys_beside(where: list[str], tags: list[str], cls: type[BaseModel] | None)
         return []
     annotation = Tables.model_fields[where[0]].annotation
     # A table that may be left out is a union with None.
-    models = [cls, annotation, *get_args(annotation)] + [_SURVEYS[tag] for tag in tags]
+    models = [cls, annotation, *get_args(annotation)] + [_SURVEYS[tag] for tag in tags if tag in _SURVEYS]
     return [field.alias or name for model in models for name, field in getattr(model, "model_fields", {}).items()]
 
 

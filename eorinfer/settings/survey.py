@@ -1,13 +1,92 @@
 """The table ``[survey]`` of a config. Loads no torch."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    PositiveFloat,
+    SerializeAsAny,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    WrapValidator,
+    model_validator,
+)
 
 from eorinfer.settings.base import Settings
+from simulators import Observable
+from simulators.parts import is_own, load_part
+
+#: Further surveys of this package: the class of their settings, which derives from `SurveyTable`.
+KINDS: dict[str, str] = {}
 
 #: Frequency in MHz and SEFD in Jy, in rising frequency.
 SefdTable = tuple[tuple[PositiveFloat, PositiveFloat], ...]
+
+
+class SurveyTable(Settings):
+    """Base of a survey of your own: an immutable ``[survey]`` table that builds a torch module.
+
+    A subclass declares its settings as pydantic fields and implements `build`; the rest has defaults.
+    """
+
+    #: Whether a cell of the observed cube depends on the same cell of the clean cube alone.
+    acts_on_cells: ClassVar[bool] = False
+    #: Whether every cell of an observed cube has noise of its own.
+    draws_noise_everywhere: ClassVar[bool] = False
+
+    kind: str
+
+    def build(self, observable: Observable) -> object:
+        """Build the torch module that observes, an `eorinfer.survey.base.Survey`.
+
+        It maps clean (B, C, *cells) and a generator to the same shape, unit and dtype. All its randomness
+        comes from the generator, best by `eorinfer.core.arrays.white_noise`.
+        """
+        raise ValueError(f'kind = "{self.kind}": {type(self).__name__} has no build(observable)')
+
+    def check(self, observable: Observable) -> None:
+        """Raise `ValueError` where the survey cannot observe such cubes."""
+
+    def lowest_mode(self, observable: Observable) -> float:
+        """Give the smallest wavenumber in 1/Mpc that the survey measures; 0 if it measures all."""
+        return 0.0
+
+
+class UnknownSurvey(SurveyTable):
+    """The table of a user's own survey in a bundle whose reader has not named the module."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    def build(self, observable: Observable) -> object:
+        """Refuse."""
+        raise ValueError(f'kind = "{self.kind}" is a survey of your own, which only the config of its run can build')
+
+
+def _own_table(value: Any, handler: ModelWrapValidatorHandler[SurveyTable], info: ValidationInfo) -> SurveyTable:
+    """Validate a table by its own class; the folder of a user's module is in the context, under ``beside``."""
+    if isinstance(value, SurveyTable):
+        return value
+    kind, context = value["kind"], info.context or {}
+    if kind not in KINDS and "beside" not in context:
+        return UnknownSurvey(**value)
+    cls = load_part(KINDS.get(kind, kind), context.get("beside")).value
+    if not (isinstance(cls, type) and issubclass(cls, SurveyTable)):
+        raise ValueError(f'"{kind}" is no survey: derive it from eorinfer.survey.SurveyTable')
+    try:
+        return cls(**value)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+
+
+def _tag(value: Any) -> str | None:
+    kind = value.get("kind", None) if isinstance(value, Mapping) else getattr(value, "kind", None)
+    return "own" if is_own(kind) or kind in KINDS else kind
 
 
 class NoSurvey(Settings):
@@ -88,4 +167,11 @@ class SphereX(Settings):
     table: str | None = Field(None, description="File of noise by wavelength, in place of version 28 of 2021.")
 
 
-SurveySettings = Annotated[NoSurvey | WhiteNoise | SkaLow | SphereX, Field(discriminator="kind")]
+SurveySettings = Annotated[
+    Annotated[NoSurvey, Tag("none")]
+    | Annotated[WhiteNoise, Tag("white-noise")]
+    | Annotated[SkaLow, Tag("ska-low")]
+    | Annotated[SphereX, Tag("spherex")]
+    | Annotated[SerializeAsAny[SurveyTable], WrapValidator(_own_table), Tag("own")],
+    Discriminator(_tag),
+]

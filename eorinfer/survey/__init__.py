@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eorinfer.settings.survey import NoSurvey, SkaLow, SphereX, SurveySettings, WhiteNoise
+from eorinfer.settings.survey import NoSurvey, SkaLow, SphereX, SurveySettings, SurveyTable, WhiteNoise
 
 if TYPE_CHECKING:
     from eorinfer.survey.base import Survey
@@ -16,6 +16,7 @@ __all__ = [
     "SkaLow",
     "SphereX",
     "SurveySettings",
+    "SurveyTable",
     "WhiteNoise",
     "build_survey",
     "check_survey",
@@ -45,6 +46,14 @@ def build_survey(settings: SurveySettings, observable: "Observable") -> "Survey"
         If the survey cannot observe such cubes.
     """
     check_survey(settings, observable)
+    if isinstance(settings, SurveyTable):
+        from eorinfer.survey.base import Survey
+
+        made = settings.build(observable)
+        if not isinstance(made, Survey):
+            base = f"build makes a {type(made).__name__}; derive it from eorinfer.survey.base.Survey"
+            raise ValueError(f'kind = "{settings.kind}": {base}')
+        return made
     if isinstance(settings, NoSurvey):
         from eorinfer.survey.base import Identity
 
@@ -79,6 +88,8 @@ def check_survey(settings: SurveySettings, observable: "Observable") -> None:
     ValueError
         If it cannot; the message says what the survey observes and what it was given.
     """
+    if isinstance(settings, SurveyTable):
+        settings.check(observable)
     if isinstance(settings, SphereX):
         _check_spherex(settings, observable)
     if not isinstance(settings, SkaLow):
@@ -125,6 +136,8 @@ def lowest_mode(settings: SurveySettings, observable: "Observable") -> float:
     An interferometer has no zero spacing: modes along the line of sight alone are lost, and the foreground wedge takes
     more. The power spectrum of lost modes would be one of rounding errors.
     """
+    if isinstance(settings, SurveyTable):
+        return settings.lowest_mode(observable)
     if not isinstance(settings, SkaLow):
         return 0.0
     from eorinfer.survey.sky import baseline_length, outside_wedge, wavenumbers
