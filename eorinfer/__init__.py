@@ -9,7 +9,39 @@ import warnings
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers: the names of _WHERE, which are imported at first use
+    from eorinfer.bank.rows import Plan as Plan
+    from eorinfer.bank.store import Bank as Bank
+    from eorinfer.campaign.fill import fill as fill
+    from eorinfer.campaign.fill import local_executor as local_executor
+    from eorinfer.campaign.plans import plan_round as plan_round
+    from eorinfer.core.errors import InputError as InputError
+    from eorinfer.core.errors import WorkError as WorkError
+    from eorinfer.core.observation import Observation as Observation
+    from eorinfer.core.prior import Prior as Prior
+    from eorinfer.core.samples import Samples as Samples
+    from eorinfer.figures.corner import corner as corner
+    from eorinfer.imageflow.model import ImageFlow as ImageFlow
+    from eorinfer.npe.posterior import Architecture as Architecture
+    from eorinfer.npe.posterior import Posterior as Posterior
+    from eorinfer.npe.trainer import Trainer as Trainer
+    from eorinfer.run import Run as Run
+    from eorinfer.run.config import Config as Config
+    from eorinfer.run.config import load_config as load_config
+    from eorinfer.separation.model import Separator as Separator
+    from eorinfer.settings.likelihood import PowerSpectrumSettings as PowerSpectrumSettings
+    from eorinfer.settings.npe import EmbeddingSettings as EmbeddingSettings
+    from eorinfer.settings.npe import FlowSettings as FlowSettings
+    from eorinfer.settings.npe import TrainingSettings as TrainingSettings
+    from eorinfer.settings.survey import NoSurvey as NoSurvey
+    from eorinfer.settings.survey import SkaLow as SkaLow
+    from eorinfer.settings.survey import SphereX as SphereX
+    from eorinfer.settings.survey import SurveyTable as SurveyTable
+    from eorinfer.settings.survey import WhiteNoise as WhiteNoise
+    from eorinfer.summaries.power import PowerSpectrum as PowerSpectrum
+    from eorinfer.survey import build_survey as build_survey
 
 __version__ = "0.1.0"
 
@@ -40,18 +72,36 @@ def _import_simulators() -> None:
 _import_simulators()
 
 _WHERE = {
+    "Architecture": "eorinfer.npe.posterior",
     "Bank": "eorinfer.bank.store",
     "Config": "eorinfer.run.config",
+    "EmbeddingSettings": "eorinfer.settings.npe",
+    "FlowSettings": "eorinfer.settings.npe",
+    "ImageFlow": "eorinfer.imageflow.model",
     "InputError": "eorinfer.core.errors",
+    "NoSurvey": "eorinfer.settings.survey",
     "Observation": "eorinfer.core.observation",
+    "Plan": "eorinfer.bank.rows",
     "Posterior": "eorinfer.npe.posterior",
+    "PowerSpectrum": "eorinfer.summaries.power",
+    "PowerSpectrumSettings": "eorinfer.settings.likelihood",
+    "Prior": "eorinfer.core.prior",
     "Run": "eorinfer.run",
     "Samples": "eorinfer.core.samples",
+    "Separator": "eorinfer.separation.model",
+    "SkaLow": "eorinfer.settings.survey",
+    "SphereX": "eorinfer.settings.survey",
+    "SurveyTable": "eorinfer.settings.survey",
+    "Trainer": "eorinfer.npe.trainer",
+    "TrainingSettings": "eorinfer.settings.npe",
+    "WhiteNoise": "eorinfer.settings.survey",
+    "WorkError": "eorinfer.core.errors",
     "build_survey": "eorinfer.survey",
     "corner": "eorinfer.figures.corner",
     "fill": "eorinfer.campaign.fill",
     "load_config": "eorinfer.run.config",
     "local_executor": "eorinfer.campaign.fill",
+    "plan_round": "eorinfer.campaign.plans",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -69,7 +69,12 @@ def modules() -> dict[str, Path]:
 def imports(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
     """Return what a file imports anywhere; `from package import module` and a script's neighbour count as modules."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    if name == "eorinfer":  # what it names for type checkers is imported by name, at first use
+        tree.body = [
+            node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+        ]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -56,6 +56,12 @@ class Bank:
         # Places of the arrays of a shard, and which of its rows have been checked.
         self._chunks: dict[tuple[str, str], tuple[Chunks, NDArray[np.bool_]]] = {}
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {status}" for status, n in self.rows().counts().items()) or "no rows yet"
+        arrays = ", ".join(f"{o.name} {' x '.join(map(str, o.shape))}" for o in self.observables)
+        size = sum(file.stat().st_size for file in (self.path / "shards").glob("*.h5"))
+        return f"Bank({self.path}: {counts}; {arrays}; {size / 1e6:.1f} MB)"
+
     @classmethod
     def create(cls, path: Path, simulator: Simulator) -> "Bank":
         """Open the bank at `path` for this simulator; make it if it does not exist.

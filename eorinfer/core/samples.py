@@ -51,6 +51,14 @@ class Samples:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __repr__(self) -> str:
+        width = max(len(name) for name in ["parameter", *self.names])
+        low, high = self.interval()
+        lines = [f"{self.label}: {len(self)} samples", f"{'parameter':{width}s}       mean        std  68% interval"]
+        for name, mean, std, a, b in zip(self.names, self.mean, self.std, low, high, strict=True):
+            lines.append(f"{name:{width}s} {mean:10.4g} {std:10.3g}  {a:.4g} to {b:.4g}")
+        return "\n".join(lines)
+
     @classmethod
     def unweighted(
         cls,

@@ -137,6 +137,16 @@ class Posterior:
     only_for: str | None = None
     preprocessing: LineSeparation | None = None
 
+    def __repr__(self) -> str:
+        seen = f"{self.observable.name} {' x '.join(map(str, self.observable.shape))}"
+        rows = self.facts.get("training_rows")
+        trained = f"trained on {rows} simulations" if rows else "untrained"
+        rounds = f" in {len(self.regions) + 1} rounds" if self.regions else ""
+        return (
+            f"Posterior(q({', '.join(self.prior.names)} | {seen}), {trained}{rounds}, "
+            f"survey {self.survey.kind}, {len(self.networks)} x {self.architecture.flow.kind})"
+        )
+
     def read(self, observed: Tensor) -> list[Tensor]:
         """Compute the features (B, F) that each network of the ensemble reads from observed cubes (B, C, *cells)."""
         with torch.no_grad():

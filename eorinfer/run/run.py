@@ -24,6 +24,19 @@ if TYPE_CHECKING:
     from eorinfer.npe.posterior import Posterior
 
 
+#: Steps, and the file that each leaves.
+_DONE = {
+    "observe": "observation.h5",
+    "infer": "chains/npe.txt",
+    "image flow": "chains/field-flow.txt",
+    "mcmc": "chains/mcmc.txt",
+    "plot": "summary.json",
+    "validate": "validation.json",
+    "contest": "contest.json",
+    "report": "report.html",
+}
+
+
 class Run:
     """A run: a config, its folder and its steps; each step does only what is not done yet.
 
@@ -53,6 +66,13 @@ class Run:
         config.write(self.out / "config.toml")
         for folder in (self.out, self.out / "chains", *self.out.glob("rounds/*")):
             remove_leftovers(folder)
+
+    def __repr__(self) -> str:
+        done = [step for step, file in _DONE.items() if (self.out / file).exists()]
+        rounds = len(list(self.out.glob("rounds/*/posterior/posterior.json")))
+        if self.by_npe and rounds:
+            done.insert(0, f"{rounds} of {len(self.tables.inference.rounds)} rounds")
+        return f"Run({self.out}, done: {', '.join(done) or 'nothing yet'})"
 
     @property
     def by_npe(self) -> bool:
