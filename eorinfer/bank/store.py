@@ -317,8 +317,8 @@ def _refuse_strange_shards(path: Path, fingerprint: str) -> None:
             theirs = attributes(shard)["fingerprint"]
         except DAMAGE as error:
             refuse_surroundings(shard, error)
-            found = f"not readable: {first_line(error)}"
-        if found != fingerprint:
+            theirs = f"not readable: {first_line(error)}"
+        if theirs != fingerprint:
             raise InputError(
                 f"{path}: bank.json is missing, and {shard.name} is of another simulator (fingerprint {theirs}, "
                 f"yours {fingerprint}); give another --out or [bank] path"
