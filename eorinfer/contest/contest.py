@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from eorinfer.bank.rows import Rows
-from eorinfer.contest.likelihoods import exact_method, image_flow_method, power_method
 from eorinfer.contest.loop import loop_posterior
-from eorinfer.contest.method import AMORTISED, LABELS, ContestSetup, Method
-from eorinfer.contest.networks import network_method
+from eorinfer.contest.method import ContestSetup, Method, build_method, check_own_methods
 from eorinfer.contest.scores import Score, find_score, log_volumes
 from eorinfer.contest.sequential import sequential_posterior
 from eorinfer.contest.tables import contest_tables, cost_table, observation_table, text_lines
@@ -31,7 +29,7 @@ from eorinfer.report.scores import FILE as CONTEST_FILE
 from eorinfer.run import Run
 from eorinfer.run.context import RunContext
 from eorinfer.run.truths import FEWEST, simulated_truths, truth_plans
-from eorinfer.settings.contest import EXACT, ContestSettings, MethodName
+from eorinfer.settings.contest import METHODS, ContestSettings
 from simulators.base import fingerprint_of
 
 if TYPE_CHECKING:
@@ -65,6 +63,7 @@ def run_contest(run: Run) -> dict[str, Any]:
         raise InputError(
             f"{run.config.file}: a contest simulates truths of its own, and imported cubes cannot be simulated anew"
         )
+    check_own_methods(run.config)
     run.read_observation()
     preflight(run)
     observation = run.observe()
@@ -101,7 +100,7 @@ def run_contest(run: Run) -> dict[str, Any]:
 
 def _loop(setup: ContestSetup, chains: list[Samples], observation: Observation) -> dict[str, Any]:
     """Run the simulator in emcee's loop, from the power spectrum's posterior of the observation, or another one."""
-    best = next((chain for chain in chains if chain.label == LABELS["ps-full"]), chains[0])
+    best = next((chain for chain in chains if chain.label == METHODS["ps-full"].label), chains[0])
     return loop_posterior(setup, observation, best)
 
 
@@ -116,15 +115,6 @@ def preflight(run: Run) -> None:
     if run.sequential:
         later = run.tables.inference.rounds[1:]
         run.progress.line(f"after them {sum(later)} in {len(later)} more round(s) for the run's observation")
-
-
-def build_method(setup: ContestSetup, name: MethodName) -> Method:
-    """Train a method, or load it where it is kept."""
-    if name in AMORTISED:
-        return network_method(setup, name)
-    if name in EXACT:
-        return exact_method(setup, name)
-    return image_flow_method(setup) if name == "image-flow" else power_method(setup, name)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def power_method(setup: ContestSetup, name: MethodName) -> Method:
     return _method(setup, name, setup.key_of(name), seconds, _by_spectrum(likelihood, given))
 
 
-def image_flow_method(setup: ContestSetup) -> Method:
+def image_flow_method(setup: ContestSetup, name: MethodName) -> Method:
     """Build the image flow: importance weights of an NPE's samples, or emcee where those are uneven."""
     context = setup.context
     flow = trained_image_flow(context, setup.rows)
@@ -71,8 +71,8 @@ def image_flow_method(setup: ContestSetup) -> Method:
     def likelihood(observed: Tensor) -> LogLikelihood:
         return flow.likelihood(Observation.from_observable(context.config.observable, observed.numpy()))
 
-    key = setup.key_of("image-flow", field=context.config.tables.image_flow.model_dump(mode="json"))
-    return _method(setup, "image-flow", key, flow.facts["seconds"], likelihood, proposal)
+    key = setup.key_of(name, field=context.config.tables.image_flow.model_dump(mode="json"))
+    return _method(setup, name, key, flow.facts["seconds"], likelihood, proposal)
 
 
 def exact_method(setup: ContestSetup, name: MethodName) -> Method:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.contest.method import ContestSetup, Method
+from eorinfer.core.errors import InputError
 from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_seed
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.npe.batched import draw
@@ -25,6 +26,7 @@ VIEWS: dict[MethodName, dict[str, Any]] = {
     "npe-image": {"convolution": True, "power_spectrum": False},
     "npe-both": {"convolution": True, "power_spectrum": True},
     "npe-scattering": {"convolution": False, "power_spectrum": False, "scattering": True},
+    "npe-summaries": {"convolution": False},
     "regression": {"convolution": True, "power_spectrum": False},
 }
 
@@ -32,9 +34,11 @@ VIEWS: dict[MethodName, dict[str, Any]] = {
 def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
     """Train the posterior of one view on the first round, or load it where it is kept."""
     context, tables = setup.context, setup.context.config.tables
+    if name == "npe-summaries" and not tables.embedding.all_summaries:
+        raise InputError(f'{context.config.file}: [contest] methods: "{name}" needs [embedding] summaries = [...]')
 
     def train(checkpoints: Path) -> Posterior:
-        view = {"summaries": None} | VIEWS[name]
+        view = VIEWS[name] if name == "npe-summaries" else {"summaries": None} | VIEWS[name]
         if name == "npe-power":
             view["bins"] = tables.power_spectrum.bins  # the same data as the Gaussian likelihood's
         flow = tables.flow.model_copy(update={"kind": "gaussian"}) if name == "regression" else tables.flow

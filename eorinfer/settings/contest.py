@@ -1,30 +1,71 @@
 """The table ``[contest]``."""
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from eorinfer.settings.base import Settings
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
 from simulators import Simulator
+from simulators.parts import is_own
 
-MethodName = Literal[
-    "ps-diagonal",
-    "ps-fixed",
-    "ps-full",
-    "ps-2d",
-    "ps-neural",
-    "npe-power",
-    "npe-image",
-    "npe-both",
-    "npe-scattering",
-    "regression",
-    "image-flow",
-    "exact",
-    "exact-emcee",
-]
+#: Name of a row of `METHODS`, or a user's ``"module:Class"``.
+MethodName = str
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method of the contest, as its table has it.
+
+    Attributes
+    ----------
+    name
+        Name in the config.
+    label
+        Name in tables and legends.
+    truths
+        Key of ``[contest]`` with the number of truths: ``"truths"`` for amortised methods, which need no sampling anew
+        for each observation.
+    build
+        Function ``(setup, name)`` that trains or loads the method, as ``"module:function"``.
+    """
+
+    name: MethodName
+    label: str
+    truths: Literal["truths", "sampled_truths", "image_flow_truths"]
+    build: str
+
+    @property
+    def amortised(self) -> bool:
+        """Whether a new observation costs no sampling."""
+        return self.truths == "truths"
+
+
+_POWER, _EXACT = "eorinfer.contest.likelihoods:power_method", "eorinfer.contest.likelihoods:exact_method"
+_NETWORK = "eorinfer.contest.networks:network_method"
+#: All methods of this package by name.
+METHODS: dict[MethodName, MethodRow] = {
+    row.name: row
+    for row in (
+        MethodRow("ps-diagonal", "P(k), diagonal covariance", "sampled_truths", _POWER),
+        MethodRow("ps-fixed", "P(k), fixed covariance", "sampled_truths", _POWER),
+        MethodRow("ps-full", "P(k), covariance of θ", "sampled_truths", _POWER),
+        MethodRow("ps-2d", "P(k⊥, k∥), covariance of θ", "sampled_truths", _POWER),
+        MethodRow("ps-neural", "P(k), neural likelihood", "sampled_truths", _POWER),
+        MethodRow("npe-power", "NPE on P(k)", "truths", _NETWORK),
+        MethodRow("npe-image", "NPE on the image", "truths", _NETWORK),
+        MethodRow("npe-both", "NPE on image and P(k)", "truths", _NETWORK),
+        MethodRow("npe-scattering", "NPE on scattering coefficients", "truths", _NETWORK),
+        MethodRow("npe-summaries", "NPE on the summaries", "truths", _NETWORK),
+        MethodRow("regression", "CNN regression, Gaussian errors", "truths", _NETWORK),
+        MethodRow("image-flow", "image flow", "image_flow_truths", "eorinfer.contest.likelihoods:image_flow_method"),
+        MethodRow("exact", "exact likelihood", "sampled_truths", _EXACT),
+        MethodRow("exact-emcee", "exact likelihood, by emcee", "sampled_truths", _EXACT),
+    )
+}
 #: Methods that exist for Gaussian fields only.
 EXACT: tuple[MethodName, ...] = ("exact", "exact-emcee")
 #: Methods whose samples the image flow may weight, the best first.
@@ -37,7 +78,7 @@ class ContestSettings(Settings):
     Parameters
     ----------
     methods
-        Methods, in the order of the tables.
+        Names of `METHODS`, or your own ``"module:Class"``, in the order of the tables.
     truths
         Test observations for amortised methods (NPE, regression).
     sampled_truths
@@ -77,6 +118,15 @@ class ContestSettings(Settings):
     cylindrical_bins: tuple[PositiveInt, PositiveInt] = (4, 4)
     loop_steps: Annotated[int, Field(ge=0)] = 0
     loop_walkers: Annotated[int, Field(ge=4, multiple_of=2)] = 8
+
+    @field_validator("methods")
+    @classmethod
+    def _are_known(cls, value: tuple[MethodName, ...]) -> tuple[MethodName, ...]:
+        for name in value:
+            if name not in METHODS and not is_own(name):
+                known = ", ".join(f'"{other}"' for other in METHODS)
+                raise ValueError(f'"{name}" is not known: one of {known}, or "module:Class" for your own')
+        return value
 
     @model_validator(mode="after")
     def _of_each_other(self) -> "ContestSettings":
