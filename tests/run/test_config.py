@@ -185,7 +185,7 @@ WRONG = [
     (
         'kind = "ska-low"',
         "hours = 100.0",
-        '[survey] kind is missing: one of "none", "white-noise", "ska-low", "spherex"',
+        '[survey] kind is missing: one of "none", "white-noise", "ska-low", "spherex", or "module:Class" for your own',
     ),
     (
         'kind = "ska-low"',
@@ -206,7 +206,8 @@ WRONG = [
     (
         '"ska-low"',
         '"ska-lo"',
-        '[survey] kind = "ska-lo" is not known: one of "none", "white-noise", "ska-low", "spherex"',
+        '[survey] kind = "ska-lo" is not known: one of "none", "white-noise", "ska-low", "spherex", or "module:Class" '
+        "for your own",
     ),
     (
         "[mcmc]",
