@@ -92,7 +92,7 @@ def gaussian(arguments: argparse.Namespace) -> None:
                     one,
                     run.progress,
                 )
-                sample_by_mcmc = compare(chain, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one))["c2st"]
+                emcee_c2st = compare(chain, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one))["c2st"]
         c2st = np.array([score["c2st"] for score in scores])
         width = np.median([score["width"] for score in scores], axis=0)
         std = np.median([score["std"] for score in scores], axis=0)
@@ -100,7 +100,7 @@ def gaussian(arguments: argparse.Namespace) -> None:
             f"seed {seed}: excess {np.mean(excess):.3f} +- {np.std(excess) / MAPS**0.5:.3f}; ratios "
             f"{np.median(ratios):.3f}, {np.quantile(ratios, 0.9):.3f}, {np.sqrt(np.mean(np.square(ratios))):.3f}; "
             f"C2ST {np.median(c2st):.3f} (worst {c2st.max():.3f}); width {width.round(2)}, std {std.round(2)}; "
-            f"emcee C2ST {sample_by_mcmc:.3f}; training {seconds:.0f} s",
+            f"emcee C2ST {emcee_c2st:.3f}; training {seconds:.0f} s",
             flush=True,
         )
 

@@ -101,7 +101,7 @@ def test_one_that_is_too_narrow_ends_with_1(
     assert validate(run) == 1
     errors = capsys.readouterr().err
     assert errors.startswith("eorinfer: NOT calibrated: log_amplitude is too narrow, slope is too narrow")
-    assert "with a chance of 80%" in errors
+    assert "in 80% of validations" in errors
     assert len(errors.splitlines()) == 1
     assert read_json(run / "run/validation.json")["calibrated"] is False
     assert (run / "run/validation.png").exists()
