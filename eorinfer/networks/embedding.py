@@ -57,7 +57,9 @@ class Embedding(nn.Module):
     ) -> None:
         super().__init__()
         if not summaries and all(branch is None for branch in (power_spectrum, width, scattering, network)):
-            raise ValueError("an embedding needs a CNN, the power spectrum, scattering coefficients, or several")
+            raise ValueError(
+                "an embedding needs convolutions, the power spectrum, scattering coefficients, or something of your own"
+            )
         channels = shape[0]
         length = 0
         self.scaling = ImageScaling(channels, len(shape) - 1)

@@ -204,7 +204,7 @@ def _check_own_parts(config: Config) -> None:
     """
     tables, path = config.tables, config.file
     for key, name in own_names(tables.model_dump()):
-        part(name, config.folder, f"{path}: {key} =")
+        part(name, config.folder, f"{path}: {key}")
     if any(own_names(tables.model_dump(), ("survey",))):
         from eorinfer.survey.trial import try_survey
 

@@ -18,6 +18,7 @@ TABLES = {
 }
 
 
+@pytest.mark.job
 @pytest.mark.parametrize("section", TABLES)
 def test_the_example_trains(tmp_path: Path, section: str) -> None:
     text = PAGE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]

@@ -32,6 +32,7 @@ def a_run(folder: Path, out: str = "out", **tables: Any) -> Run:
     return Run(load_config(config(folder, inference=rounds, **tables)), folder / out)
 
 
+@pytest.mark.job
 @pytest.mark.parametrize(
     ("modules", "tables"),
     [
@@ -67,6 +68,7 @@ def test_a_posterior_is_trained_kept_and_loaded(tmp_path: Path, modules: list[st
     assert (run.out / "rounds/01/posterior/weights.safetensors").stat().st_mtime_ns == before, "trained again"
 
 
+@pytest.mark.job
 def test_the_source_is_part_of_the_key(tmp_path: Path) -> None:
     run = a_run(folder_with(tmp_path, "mynet"), embedding=EMBEDDING)
     rows = run.first_rows(run.observe())
@@ -77,6 +79,7 @@ def test_the_source_is_part_of_the_key(tmp_path: Path) -> None:
     assert run.training_key(rows) != other.training_key(rows)
 
 
+@pytest.mark.job
 def test_a_bundle_says_what_to_give(tmp_path: Path) -> None:
     run = a_run(folder_with(tmp_path, "mynet"), embedding=EMBEDDING)
     run.infer()

@@ -25,6 +25,7 @@ def a_config(folder: Path, **tables: Any) -> Path:
     return config(folder, **({"inference": {"rounds": [48], "samples": 100, "predictive": 0}} | tables))
 
 
+@pytest.mark.job
 def test_a_run_through_it(tmp_path: Path) -> None:
     run = Run(load_config(a_config(tmp_path, survey=SURVEY)), tmp_path / "out")
     samples = run.infer()
@@ -41,6 +42,7 @@ def test_a_run_through_it(tmp_path: Path) -> None:
     assert kept.sample(run.observe(), 50, 3).values.shape == (50, 2)
 
 
+@pytest.mark.job
 def test_its_source_and_settings_are_in_the_key(tmp_path: Path) -> None:
     run = Run(load_config(a_config(tmp_path, survey=SURVEY)), tmp_path / "out")
     rows = run.first_rows(run.observe())
@@ -60,6 +62,7 @@ def test_what_the_image_flow_asks_of_it(tmp_path: Path) -> None:
     assert not acts_on_cells(survey)
 
 
+@pytest.mark.job
 def test_one_more_in_the_tree_is_a_file_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "beam", "tests.doors.mytelescope:MySurvey")
     made = load_config(a_config(tmp_path, survey=SURVEY | {"kind": "beam"}))
