@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/eorinfer run examples/demo.toml --out runs/demo
 
 quick: setup
-	$(BIN)/python -m pytest --quick
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quick -n $(JOBS) --dist loadfile
 
 # A file's tests run in one process, since they share what they made; torch takes one thread of each.
 test: setup browser

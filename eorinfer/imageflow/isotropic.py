@@ -5,6 +5,9 @@ monotone spline for all cells; both depend on the condition y. A Gaussian field 
 one a spline before it.
 """
 
+from collections.abc import Iterable
+from typing import Protocol, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +19,13 @@ from eorinfer.imageflow.spline import Spline
 BOUND = 4.0
 #: Least standard deviation of a channel, as a share of that of all maps together.
 FLOOR = 1e-3
+
+
+class Layer(Protocol):
+    """One invertible step of the flow."""
+
+    def inverse(self, z: Tensor, u: Tensor) -> Tensor:
+        """Undo the step for z (B, C, *cells) of scaled conditions u (B, P)."""
 
 
 class Standardisation(nn.Module):
@@ -127,8 +137,8 @@ class IsotropicFlow(ImageDensity):
     def inverse(self, z: Tensor, y: Tensor) -> Tensor:
         """Turn white noise z (B, C, *cells) into maps of conditions y (B, P)."""
         u = self.unit(y, z.dtype)
-        for layer in reversed(self.layers):
-            z = layer.inverse(z, u)  # type: ignore[operator]
+        for layer in reversed(list(cast("Iterable[Layer]", self.layers))):
+            z = layer.inverse(z, u)
         return z
 
     def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
