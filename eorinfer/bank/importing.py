@@ -67,12 +67,34 @@ def import_rows(bank: Bank, prior: Prior, theta_file: Path, cubes: list[str], se
     id = f"{PRIOR_ROUND:02d}-{fingerprint_of({'import': theta.tolist(), 'seed': seed.tolist()})[:12]}"
     shard_rows = int(min(SHARD_ROWS, max(1, SHARD_BYTES // bank.bytes_per_row)))
     plan = bank.add(Plan(id, PRIOR_ROUND, prior.hash(), shard_rows, theta, seed))
-    for shard in bank.missing(plan):
+    missing = bank.missing(plan)
+    _refuse_other_cubes(bank, plan, [shard for shard in range(plan.shards) if shard not in missing], arrays)
+    for shard in missing:
         rows = plan.rows(shard)
         size = rows.stop - rows.start
         own = {name: np.asarray(array[rows], np.float32) for name, array in arrays.items()}
         bank.write_shard(plan, shard, status=["ok"] * size, message=[""] * size, seconds=[0.0] * size, arrays=own)
     return n
+
+
+def _refuse_other_cubes(bank: Bank, plan: Plan, shards: list[int], arrays: dict[str, NDArray[Any]]) -> None:
+    """Compare what is given with shards of an earlier import of the same theta and seeds.
+
+    Raises
+    ------
+    InputError
+        If the bank has other cubes for them.
+    """
+    for shard in shards:
+        rows, there = plan.rows(shard), bank.read_rows(bank.shard_path(plan, shard))
+        for name, array in arrays.items():
+            kept, given = bank.read(name, there), np.asarray(array[rows], np.float32)
+            if not np.array_equal(kept, given):
+                row = rows.start + int(np.argmax((kept != given).reshape(len(kept), -1).any(1)))
+                raise InputError(
+                    f"{bank.path}: has other cubes for the same theta and seeds (the first is row {row} of {name}); "
+                    "give another --out, or delete the bank to import these instead"
+                )
 
 
 def _file_of(observable: str, cubes: list[str], bank: Bank) -> Path:
