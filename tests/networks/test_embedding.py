@@ -82,7 +82,7 @@ def test_amplitude_is_not_normalised_away(off: dict[str, object]) -> None:
 
 
 def test_an_embedding_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="a CNN, the power spectrum, scattering coefficients"):
+    with pytest.raises(ValueError, match="convolutions, the power spectrum, scattering coefficients"):
         embedding((1, 8, 8), power_spectrum=None, width=None)
 
 
