@@ -41,7 +41,7 @@ class LinearRegression(OwnMethod):
         )
 
     def log_density(self, offset: NDArray[np.float64], root: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of offsets from the mean (..., P): (...)."""
+        """Compute the log density (...) at offsets (..., P) from the mean."""
         white = np.linalg.solve(root, offset[..., None])[..., 0]
         constant = np.log(np.diag(root)).sum() + 0.5 * offset.shape[-1] * np.log(2 * np.pi)
         return -0.5 * (white**2).sum(-1) - constant

@@ -204,7 +204,7 @@ def test_the_regression_knows_its_own_error() -> None:
 
 
 def test_the_warning_comes_at_one_percent() -> None:
-    """Of two p-values the smaller one counts twice."""
+    """Twice the smaller of two p-values is the p-value of both."""
     assert LEVEL == 0.01
     for one, other in ((0.0049, 0.9), (0.9, 0.0049)):
         assert ObservationCheck(one, other, ()).unlike
