@@ -187,7 +187,7 @@ def test_an_interrupt_leaves_no_process_and_no_false_row(tmp_path: Path) -> None
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt), local_executor(3) as executor:
         fill(bank, plan, simulator, executor, beside=tmp_path, report=interrupt)
-    assert time.monotonic() - start < PATIENCE, "it does not wait for the simulator, which hangs for 600 s"
+    assert time.monotonic() - start < 10
     assert children() == []
     rows = bank.rows()
     assert 0 not in rows.seed
@@ -278,10 +278,10 @@ def test_the_simulator_ends_with_its_campaign(
 ) -> None:
     process, child = hanging
     os.kill(process.pid, signum)
-    _, errors = process.communicate(timeout=PATIENCE)
+    _, errors = process.communicate(timeout=5)
     assert process.returncode == -signum
     assert ("KeyboardInterrupt" in errors) == (signum == signal.SIGINT)
-    child.wait(timeout=PATIENCE)
+    child.wait(timeout=5)
     assert len(Bank.open(tmp_path / "bank").rows()) == 0
 
 
