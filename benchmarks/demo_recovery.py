@@ -47,8 +47,7 @@ def main() -> None:
     observed = survey(clean, generator).numpy()
 
     results: list[Samples] = [
-        posterior.sample(Observation.from_observable(config.observable, cube), 5000, i)
-        for i, cube in enumerate(observed)
+        posterior.draw(Observation.from_observable(config.observable, cube), 5000, i) for i, cube in enumerate(observed)
     ]
     ratio = np.array([s.std / config.prior.std for s in results])
     z = np.array([(s.mean - t) / s.std for s, t in zip(results, rows.theta, strict=True)])

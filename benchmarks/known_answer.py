@@ -147,7 +147,7 @@ def measure(name: str, branch: str, seed: int, out: Path) -> dict[str, Any]:
         if posterior is None:
             samples = grid_samples(likelihood.for_observation(observation), prior, 10 * SAMPLES, one, branch, 150)
         else:
-            samples = posterior.sample(observation, 10 * SAMPLES, one)
+            samples = posterior.draw(observation, 10 * SAMPLES, one)
         score: dict[str, Any] = {
             "theta": theta.tolist(),
             "area": float(np.sqrt(np.linalg.det(np.cov(samples.values.T)))),

@@ -374,7 +374,7 @@ def sample(job: Job) -> dict[str, Any]:
         posterior = job.trainer(rows).train(bank, rows, folder=Path(folder), seed=1)
     clean = bank.read("field", rows)
     observation = Observation.from_observable(posterior.observable, clean[0], rows.theta[0])
-    times = [timed(lambda: posterior.sample(observation, 10_000, 1))[:2] for _ in range(6)][1:]
+    times = [timed(lambda: posterior.draw(observation, 10_000, 1))[:2] for _ in range(6)][1:]
     seconds, cpu = np.median(times, axis=0).tolist()
     observed = build_survey(NOISE, posterior.observable)(torch.from_numpy(clean), torch.Generator().manual_seed(1))
     result = {"sample": seconds, "sample_cpu": cpu}

@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from eorinfer import (
     Bank,
     EmbeddingSettings,
     FlowSettings,
+    InputError,
     Observation,
     Posterior,
     PowerSpectrum,
@@ -93,3 +96,24 @@ def test_a_run_says_what_is_done(tmp_path: Path) -> None:
         (run.out / file).parent.mkdir(parents=True, exist_ok=True)
         (run.out / file).touch()
     assert repr(run) == f"Run({tmp_path}/out, done: 1 of 2 rounds, observe, mcmc)"
+
+
+def test_a_config_may_be_a_dict(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    content = tomllib.loads(path.read_text())
+    given, read = load_config(content), load_config(str(path))
+    assert given.tables == read.tables
+    assert given.folder == Path.cwd()
+    run = Run(given, tmp_path / "out")
+    assert load_config(run.out / "config.toml").content() == read.content()
+    content["simulator"]["cells"] = "many"
+    with pytest.raises(InputError, match=r"config \(dict\): \[simulator\] cells"):
+        load_config(content)
+
+
+@pytest.mark.parametrize(("interactive", "shown"), [(True, "Bars"), (False, "Silent")])
+def test_progress_is_shown_where_somebody_looks_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interactive: bool, shown: str
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: interactive, raising=False)
+    assert type(Run(load_config(config(tmp_path)), tmp_path / "out").progress).__name__ == shown

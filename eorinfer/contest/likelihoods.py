@@ -138,7 +138,7 @@ def _weigh(
     seed: int,
 ) -> PosteriorSample | None:
     """Sample by importance weights; None where too few samples count."""
-    theta = proposal.sample(observation, FLOW_PROPOSALS, seed).values
+    theta = proposal.draw(observation, FLOW_PROPOSALS, seed).values
     log_q = proposal.log_density(theta, observation)
     return sample_by_importance(log_l, proposal.prior, theta, log_q, truth, n, seed)
 

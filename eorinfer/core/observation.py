@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,6 +191,32 @@ class Observation:
             ours, theirs = (np.atleast_1d(getattr(source, name)) for source in (self, observable))
             if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-4):
                 raise InputError(f"{where}: {key} is {_plain(ours)}, expected {_plain(theirs)}")
+
+
+def as_observation(x: "Observation | NDArray[Any] | Path | str", observable: Observable) -> Observation:
+    """Take an observation as callers have it, and check it.
+
+    Parameters
+    ----------
+    x
+        `Observation`; array (C, *cells), with the axes and the unit of `observable`; or file.
+    observable
+        What the observation must be like.
+
+    Raises
+    ------
+    InputError
+        See `Observation.read`.
+    """
+    if isinstance(x, str | Path):
+        return Observation.read(Path(x), observable)
+    if not isinstance(x, Observation):
+        try:
+            x = Observation.from_observable(observable, usable(x, "observation", observable.unit))
+        except UnusableError as error:
+            raise InputError(str(error)) from error
+    x.check(observable, "observation")
+    return x
 
 
 def _channel_key(axes: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 """Progress of long work: bars on a terminal, plain lines elsewhere."""
 
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -88,6 +89,14 @@ class Bars:
 def for_terminal() -> Progress:
     """Return bars if standard output is a terminal, else lines."""
     return Bars() if sys.stdout.isatty() else Lines()
+
+
+def for_python() -> Progress:
+    """Return what a call from Python shows: bars or lines where somebody looks on, nothing in a program."""
+    if "ipykernel" in sys.modules:
+        # Without ipywidgets rich draws no bars in a notebook, and warns.
+        return Bars() if importlib.util.find_spec("ipywidgets") else Lines()
+    return for_terminal() if sys.stdout.isatty() or hasattr(sys, "ps1") else Silent()
 
 
 def duration(seconds: float) -> str:

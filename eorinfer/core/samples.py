@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import whole_file
 from simulators import Parameter
 
 if TYPE_CHECKING:
+    import arviz
+    import pandas
     from getdist import MCSamples
 
 
@@ -58,6 +60,33 @@ class Samples:
         for name, mean, std, a, b in zip(self.names, self.mean, self.std, low, high, strict=True):
             lines.append(f"{name:{width}s} {mean:10.4g} {std:10.3g}  {a:.4g} to {b:.4g}")
         return "\n".join(lines)
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        """Return the values (n,) of the parameter `name`; `weights` belong to them.
+
+        Raises
+        ------
+        KeyError
+            If no parameter has this name; the message lists the names.
+        """
+        if name not in self.names:
+            raise KeyError(f"{name!r} is no parameter of these samples, which have {', '.join(self.names)}")
+        return self.values[:, self.names.index(name)]
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[np.float64]:
+        """Return the values (n, P) for NumPy.
+
+        Raises
+        ------
+        ValueError
+            If the samples have unequal weights, which an array would lose.
+        """
+        if np.ptp(self.weights) > 0:
+            raise ValueError(
+                f"{self.label}: these samples have weights, which an array would lose; "
+                "take resample(n, seed), or values and weights"
+            )
+        return np.array(self.values, dtype=dtype, copy=copy)
 
     @classmethod
     def unweighted(
@@ -114,7 +143,56 @@ class Samples:
         columns = [self.names.index(name) for name in names]
         return replace(self, values=self.values[:, columns], parameters=tuple(self.parameters[i] for i in columns))
 
-    def getdist(self) -> "MCSamples":
+    def table(self, style: Literal["text", "latex"] = "text") -> str:
+        """Write mean, standard deviation and the 68 and 95% intervals of each parameter as a table.
+
+        Parameters
+        ----------
+        style
+            ``"text"``, or ``"latex"`` for a tabular environment.
+        """
+        bounds = [*self.interval(0.68), *self.interval(0.95)]
+        head = ("mean", "std", "68% interval", "95% interval")
+        rows = []
+        for i, parameter in enumerate(self.parameters):
+            digits = _digits(self.std[i])
+            mean, std, *ends = (f"{v:.{digits}f}" for v in (self.mean[i], self.std[i], *(b[i] for b in bounds)))
+            pairs = (f"{ends[0]} to {ends[1]}", f"{ends[2]} to {ends[3]}")
+            rows.append((parameter.name, parameter.label, parameter.unit, mean, std, *pairs))
+        if style == "latex":
+            lines = [r"\begin{tabular}{lrrrr}", r"\hline"]
+            lines.append(" & ".join(("parameter", *head)).replace("%", r"\%") + r" \\ \hline")
+            for _, label, unit, *cells in rows:
+                name = f"${label}$" + (f" [{_latex_text(unit)}]" if unit else "")
+                lines.append(" & ".join((name, *(cell.replace("-", "$-$") for cell in cells))) + r" \\")
+            return "\n".join([*lines, r"\hline", r"\end{tabular}"])
+        cells = [("parameter", *head), *((name, *rest) for name, _, _, *rest in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        return "\n".join(
+            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+            for row in cells
+        )
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a data frame with a column for each parameter, and a column ``weight``."""
+        import pandas
+
+        return pandas.DataFrame(self.values, columns=self.names).assign(weight=self.weights)
+
+    def to_arviz(self) -> "arviz.InferenceData":
+        """Return the samples as one chain for ArviZ, which must be installed.
+
+        Raises
+        ------
+        ValueError
+            If the samples have unequal weights, which ArviZ would lose.
+        """
+        import arviz
+
+        values = np.asarray(self)
+        return arviz.from_dict({name: values[None, :, i] for i, name in enumerate(self.names)})
+
+    def to_getdist(self) -> "MCSamples":
         """Return the samples for getdist."""
         from getdist import MCSamples, chains
 
@@ -178,6 +256,16 @@ class Samples:
             raise InputError(
                 f"{root}.txt: cannot be read as a chain in getdist's format ({type(error).__name__}: {error})"
             ) from error
+
+
+def _digits(std: float) -> int:
+    """Count the decimals with which an error has two significant digits."""
+    return int(np.clip(1 - np.floor(np.log10(std)), 0, 12)) if np.isfinite(std) and std > 0 else 4
+
+
+def _latex_text(text: str) -> str:
+    """Escape the characters of a plain text that LaTeX reads as commands."""
+    return "".join("\\" + c if c in "%&#_{}$" else {"^": r"\^{}", "\\": "/"}.get(c, c) for c in text)
 
 
 def _with_suffix(root: Path, suffix: str) -> Path:

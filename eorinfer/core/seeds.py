@@ -156,6 +156,11 @@ def stream_rng(seed: int, stream: IntEnum) -> np.random.Generator:
     return np.random.default_rng([seed, stream])
 
 
+def fresh_seed() -> int:
+    """Return a seed that is another one at every call, for callers who give none."""
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
 def item_seed(seed: int, item: int) -> int:
     """Return the seed of an item: a member of an ensemble, a fold, a truth, a draw or a mock."""
     return derived_seed(seed, item)

@@ -47,7 +47,7 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: b
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(samples))][::-1]
     with _without_advice(), without_tex():
         plotter.triangle_plot(
-            [s.getdist() for s in order],
+            [s.to_getdist() for s in order],
             params=names,
             filled=[False] * (len(order) - 1) + [True],
             contour_colors=colours,

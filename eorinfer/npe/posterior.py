@@ -1,5 +1,6 @@
 """A trained posterior: networks and all that is needed to use them again, as a folder without pickle."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from eorinfer.bank.store import observable_from_json
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.observation import Observation
+from eorinfer.core.observation import Observation, as_observation
 from eorinfer.core.own import check_recorded, own_digests
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
+from eorinfer.core.seeds import fresh_seed, item_seed
 from eorinfer.npe import ensemble
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.network import PosteriorNetwork
@@ -153,8 +155,88 @@ class Posterior:
             seen = observed if self.preprocessing is None else self.preprocessing(observed)
             return [network.embedding(seen) for network in self.networks]
 
-    def sample(self, observation: Observation, n: int, seed: int, label: str = "NPE") -> Samples:
-        """Draw from the posterior of one observation.
+    def sample(
+        self,
+        x: Observation | NDArray[Any] | Path | str,
+        n: int = 10_000,
+        seed: int | None = None,
+        label: str = "NPE",
+    ) -> Samples:
+        """Draw from the posterior of one observation, and warn where it is unlike the simulations of training.
+
+        Parameters
+        ----------
+        x
+            Observation, array (C, *cells) in the unit and with the axes of `observable`, or file.
+        n
+            Number of samples.
+        seed
+            Seed of the draw; without one every call draws others.
+        label
+            Name in legends.
+
+        Raises
+        ------
+        InputError
+            If the observation does not fit; see also `draw`.
+        """
+        observation = as_observation(x, self.observable)
+        self._warn(observation)
+        return self.draw(observation, n, fresh_seed() if seed is None else seed, label)
+
+    def sample_many(
+        self,
+        images: Sequence[Observation | NDArray[Any] | Path | str] | NDArray[Any],
+        n: int = 1000,
+        seed: int | None = None,
+        label: str = "NPE",
+    ) -> list[Samples]:
+        """Draw from the posteriors of several observations, by one pass of the networks.
+
+        Parameters
+        ----------
+        images
+            Array (N, C, *cells), or N observations as in `sample`.
+        n
+            Number of samples of each.
+        seed, label
+            See `sample`.
+
+        Raises
+        ------
+        InputError
+            See `sample`; the message names the place of the observation.
+        """
+        seed = fresh_seed() if seed is None else seed
+        observations = []
+        for place, x in enumerate(images):
+            try:
+                observations.append(as_observation(x, self.observable))
+            except InputError as error:
+                raise InputError(f"images[{place}]: {error}") from error
+        if not observations:
+            return []
+        self._warn(*observations)
+        if self.regions or self.only_for:
+            return [self.draw(one, n, item_seed(seed, place), label) for place, one in enumerate(observations)]
+        features = self.read(torch.from_numpy(np.stack([one.values for one in observations])))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            theta = ensemble.draw(self.networks, n, features)
+        return [Samples.unweighted(values, self.prior.parameters, label) for values in theta]
+
+    def _warn(self, *observations: Observation) -> None:
+        """Warn of observations that are unlike the simulations of training."""
+        from eorinfer.npe.check import check_observation  # which needs this class
+
+        for place, observation in enumerate(observations):
+            check = check_observation(self, observation)
+            if check is not None and check.unlike:
+                which = f"images[{place}]: " if len(observations) > 1 else ""
+                warnings.warn(which + check.line().removeprefix("WARNING: "), stacklevel=3)
+
+    def draw(self, observation: Observation, n: int, seed: int, label: str = "NPE") -> Samples:
+        """Draw from the posterior of one observation, without the check that `sample` makes.
 
         Parameters
         ----------
@@ -216,7 +298,7 @@ class Posterior:
 
     def region(self, observation: Observation, truncation: float, seed: int) -> Region:
         """Find the region of all but the share `truncation` of the posterior's mass."""
-        theta = self.sample(observation, BATCH, seed).values
+        theta = self.draw(observation, BATCH, seed).values
         log_density = self.log_density(theta, observation)
         threshold = float(np.quantile(log_density, truncation))
         theta = theta[log_density > threshold]

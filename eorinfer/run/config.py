@@ -2,6 +2,7 @@
 
 import inspect
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Task = Literal["run", "mocks", "separation"]
 #: Tables that the training of a separator uses; a file may have the tables of a run too.
 OF_SEPARATION = ("seed", "simulator", "prior", "survey", "separation", "bank", "executor")
+#: Name, in errors, of a config that came as a dict.
+GIVEN = Path("config (dict)")
 #: Content in place of the tables that only a run needs.
 _UNNEEDED: dict[str, Any] = {"observation": {}, "inference": {"rounds": [1]}}
 
@@ -116,13 +119,13 @@ class Config:
             copy_source(name, load_part(name, self.folder).file, self.folder, path.resolve().parent)
 
 
-def load_config(path: Path, task: Task = "run") -> Config:
+def load_config(config: Path | str | Mapping[str, Any], task: Task = "run") -> Config:
     """Read and check a config.
 
     Parameters
     ----------
-    path
-        TOML file.
+    config
+        TOML file, or its content as nested dicts; relative paths in a dict start at the working folder.
     task
         Task of the config: mocks and a separation need no observation and no rounds.
 
@@ -131,7 +134,9 @@ def load_config(path: Path, task: Task = "run") -> Config:
     InputError
         If anything is wrong; names the file, the first few keys and what would be right.
     """
-    path = Path(path)
+    if isinstance(config, Mapping):
+        return check_config(GIVEN, {name: dict(v) if isinstance(v, Mapping) else v for name, v in config.items()}, task)
+    path = Path(config)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -73,7 +73,7 @@ def _by_npe(
     check = check_observation(posterior, observed)
     if check is not None:
         progress.line(check.line())
-    samples = posterior.sample(observed, n, seed, "NPE on images")
+    samples = posterior.draw(observed, n, seed, "NPE on images")
     make_folder(out)
     samples.write(out / "chains" / "npe")
     facts = {"posterior": str(folder), "misspecification": check.content() if check else None}

@@ -105,7 +105,7 @@ class Rounds:
                 rng = round_rng(self._config.tables.seed, number)
                 theta, volume = draw_truncated(self._config.prior, regions, n, rng)
             else:
-                theta = posterior.sample(
+                theta = posterior.draw(
                     observation, n, round_seed(self._config.tables.seed, number, RoundStream.PROPOSAL)
                 ).values
                 volume = 1.0

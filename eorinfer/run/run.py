@@ -10,7 +10,7 @@ from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.errors import WorkError
 from eorinfer.core.files import read_json, remove_leftovers, write_json
 from eorinfer.core.observation import Observation
-from eorinfer.core.progress import Progress, Silent
+from eorinfer.core.progress import Progress, for_python
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.run.config import Config
@@ -47,7 +47,7 @@ class Run:
     out
         Run folder; made if it is not there.
     progress
-        Receives lines and bars; by default nothing is said.
+        Receives lines and bars; by default they are shown on a terminal and in a notebook, and nowhere else.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class Run:
     """
 
     def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
-        self.context = RunContext.open(config, Path(out), progress or Silent())
+        self.context = RunContext.open(config, Path(out), progress or for_python())
         self.rounds = Rounds(self.context)
         self.config, self.tables = config, config.tables
         self.out, self.bank, self.progress = self.context.folder, self.context.bank, self.context.progress
@@ -165,7 +165,7 @@ class Run:
             self._check(posterior, observation)
         assert posterior is not None
         posterior.save(self.out / "posterior")
-        samples = posterior.sample(
+        samples = posterior.draw(
             observation,
             self.tables.inference.samples,
             run_seed(self.tables.seed, RunStream.NPE_SAMPLES),

@@ -290,7 +290,7 @@ class ImageFlowSubject:
         log_l = self._likelihood(cube)
         if self.proposal is not None:
             observation = Observation.from_observable(self.flow.observable, cube)
-            theta = self.proposal.sample(observation, PROPOSALS, seed).values
+            theta = self.proposal.draw(observation, PROPOSALS, seed).values
             log_q = self.proposal.log_density(theta, observation)
             weighed = sample_by_importance(log_l, self.prior, theta, log_q, truth, n, seed)
             if weighed is not None:

@@ -104,8 +104,8 @@ def test_getdist_reads_the_files(tmp_path: Path) -> None:
     limits = chain.getMargeStats().parWithName("M_TURN").limits[0]
     assert (limits.lower, limits.upper) == pytest.approx((low[1], high[1]), abs=0.02)
     assert chain.getLabel() == "A, weighted = yes"
-    assert samples.getdist().sampler == "uncorrelated"
-    assert replace(samples, correlated=True).getdist().sampler == "mcmc"
+    assert samples.to_getdist().sampler == "uncorrelated"
+    assert replace(samples, correlated=True).to_getdist().sampler == "mcmc"
 
 
 @pytest.mark.parametrize("correlated", [False, True])
@@ -114,7 +114,7 @@ def test_the_density_at_an_edge_is_not_halved(tmp_path: Path, correlated: bool) 
     values = np.column_stack([rng.uniform(-3, 0, 20_000), rng.uniform(8, 10, 20_000)])
     samples = Samples.unweighted(values, PARAMETERS, "flat", correlated)
     samples.write(tmp_path / "flat")
-    for chain in (loadMCSamples(str(tmp_path / "flat"), no_cache=True), samples.getdist()):
+    for chain in (loadMCSamples(str(tmp_path / "flat"), no_cache=True), samples.to_getdist()):
         density = chain.get1DDensity("F_ESC10")
         at = density(np.array([-3.0, -2.99, -1.5, -0.01, 0.0]))
         assert (at > 0.85).all(), at
@@ -146,3 +146,33 @@ def test_ranges_without_a_bound(tmp_path: Path) -> None:
     (tmp_path / "npe.ranges").write_text("F_ESC10 N 0\nM_TURN 8 N\n")
     first, second = Samples.read(tmp_path / "npe").parameters
     assert (first.low, first.high, second.low, second.high) == (-np.inf, 0.0, 8.0, np.inf)
+
+
+def test_samples_go_where_astronomers_take_them() -> None:
+    samples = weighted()
+    np.testing.assert_array_equal(samples["M_TURN"], samples.values[:, 1])
+    with pytest.raises(KeyError, match="'M_TURM' is no parameter of these samples, which have F_ESC10, M_TURN"):
+        samples["M_TURM"]
+    with pytest.raises(ValueError, match=r"resample\(n, seed\)"):
+        np.asarray(samples)
+    drawn = samples.resample(400, seed=1)
+    np.testing.assert_array_equal(np.asarray(drawn), drawn.values)
+    frame = samples.to_pandas()
+    assert list(frame.columns) == ["F_ESC10", "M_TURN", "weight"]
+    assert np.average(frame["M_TURN"], weights=frame["weight"]) == pytest.approx(samples.mean[1])
+    arviz = pytest.importorskip("arviz")
+    summary = arviz.summary(drawn.to_arviz(), kind="stats")
+    assert summary.loc["M_TURN", "mean"] == pytest.approx(drawn.mean[1], abs=0.001)
+
+
+def test_a_table_has_two_digits_of_each_error() -> None:
+    values = np.column_stack([np.linspace(-2, -1, 1001), np.linspace(8.96, 9.04, 1001)])
+    samples = Samples.unweighted(values, PARAMETERS, "x")
+    assert samples.table().splitlines() == [
+        "parameter   mean    std    68% interval    95% interval",
+        "F_ESC10    -1.50   0.29  -1.84 to -1.16  -1.98 to -1.02",
+        "M_TURN     9.000  0.023  8.973 to 9.027  8.962 to 9.038",
+    ]
+    latex = samples.table("latex")
+    assert r"$M_t$ [log10 Msun] & 9.000 & 0.023" in latex
+    assert r"68\% interval" in latex

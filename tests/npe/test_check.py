@@ -1,6 +1,7 @@
 """The check of an observation: it warns of what the simulations are not, and of nothing else."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,18 @@ def test_the_warning_is_in_plain_words(posterior: Posterior) -> None:
     assert "\n" not in off.line()
     assert json.loads(json.dumps(off.content()))["unlike"] is True
     assert off.deviations[0][0] == "mean"
+
+
+def test_sampling_from_python_warns(posterior: Posterior) -> None:
+    image = mocks(at(0.5, -1.5, 1), 5)[0].numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        posterior.sample(image, 20, seed=1)
+        posterior.sample_many([image, image], 20, seed=1)
+    with pytest.warns(UserWarning, match="the observation is unlike the simulations"):
+        posterior.sample(image + 10, 20, seed=1)
+    with pytest.warns(UserWarning, match=r"images\[1\]: the observation is unlike"):
+        posterior.sample_many([image, image + 10], 20, seed=1)
 
 
 def test_the_reference_travels_with_the_posterior(posterior: Posterior, tmp_path: Path) -> None:

@@ -214,3 +214,32 @@ def test_folders_that_hold_no_posterior(tmp_path: Path, first: Posterior) -> Non
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
         first.save(folder)
+
+
+def test_an_observation_is_an_object_an_array_or_a_file(tmp_path: Path, first: Posterior) -> None:
+    x = observation()
+    ours = first.sample(x, 50, seed=7)
+    x.write(tmp_path / "x.h5")
+    np.save(tmp_path / "x.npy", x.values)
+    for other in (x.values, x.values.astype(float), tmp_path / "x.h5", str(tmp_path / "x.npy")):
+        np.testing.assert_array_equal(first.sample(other, 50, seed=7).values, ours.values)
+    assert not np.array_equal(first.sample(x, 50).values, first.sample(x, 50).values), "without a seed: others"
+    for wrong, message in ((x.values + 1j, "complex"), (x.values[:, :4], "shape"), (tmp_path / "y.h5", "no such file")):
+        with pytest.raises(InputError, match=message):
+            first.sample(wrong, 50)
+
+
+@pytest.mark.parametrize("round", [1, 2])
+def test_many_images_at_once(round: int, request: pytest.FixtureRequest) -> None:
+    ours: Posterior = request.getfixturevalue({1: "first", 2: "second"}[round])
+    images = np.stack([observation(0.5, seed).values for seed in (1, 2)])
+    many = ours.sample_many(images, 4000, seed=3)
+    assert [len(samples) for samples in many] == [4000, 4000]
+    for image, samples in zip(images, many, strict=True):
+        alone = ours.sample(image, 4000, seed=4)
+        np.testing.assert_allclose(samples.mean, alone.mean, atol=float(5 * alone.std.max() / 4000**0.5))
+    again = ours.sample_many([Observation.from_observable(OBSERVABLE, image) for image in images], 4000, seed=3)
+    np.testing.assert_array_equal(again[1].values, many[1].values)
+    assert ours.sample_many([], 10) == []
+    with pytest.raises(InputError, match=r"images\[1\]: observation: .*NaN"):
+        ours.sample_many([images[0], np.full_like(images[0], np.nan)], 10)
