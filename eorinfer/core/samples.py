@@ -73,7 +73,7 @@ class Samples:
             raise KeyError(f"{name!r} is no parameter of these samples, which have {', '.join(self.names)}")
         return self.values[:, self.names.index(name)]
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[np.float64]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.float64]:
         """Return the values (n, P) for NumPy.
 
         Raises
@@ -166,11 +166,11 @@ class Samples:
                 name = f"${label}$" + (f" [{_latex_text(unit)}]" if unit else "")
                 lines.append(" & ".join((name, *(cell.replace("-", "$-$") for cell in cells))) + r" \\")
             return "\n".join([*lines, r"\hline", r"\end{tabular}"])
-        cells = [("parameter", *head), *((name, *rest) for name, _, _, *rest in rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        texts = [("parameter", *head), *((name, *rest) for name, _, _, *rest in rows)]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
         return "\n".join(
             "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in cells
+            for row in texts
         )
 
     def to_pandas(self) -> "pandas.DataFrame":
