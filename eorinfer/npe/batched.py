@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.npe import ensemble
-from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.density import Ensemble, ThetaDensity
 
 #: Draws for each sample that is wanted, before a posterior counts as having hardly any mass inside its regions.
 TRIES = 50
@@ -51,8 +51,21 @@ class Truncation:
     volume: float
 
 
+def draw_untruncated(
+    networks: Sequence[ThetaDensity], read: Sequence[Tensor], n: int, seed: int
+) -> NDArray[np.float64]:
+    """Draw theta (B, n, P) from an ensemble, given features (B, F) of each network, whatever the regions are."""
+    size = len(read[0])
+    values = np.empty((size, n, len(networks[0].low)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for rows in ensemble.observation_slices(size, n):
+            values[rows] = ensemble.draw(networks, n, [f[rows] for f in read])
+    return values
+
+
 def draw(
-    posterior: Posterior,
+    posterior: Ensemble,
     read: Sequence[Tensor],
     n: int,
     seed: int,
@@ -60,7 +73,7 @@ def draw(
 ) -> Draws:
     """Draw from the posteriors of B observations, each normalised inside the regions.
 
-    `Posterior.sample` refuses an observation whose posterior has more than a little mass outside
+    A posterior's `draw` refuses an observation whose posterior has more than a little mass outside
     of the regions, since it cannot be answered for. Here the observations come from parameters
     inside them, and at the border it is right that some mass is outside: what the prior inside the
     regions makes of it is the part inside. It is found by rejection; where that would take more than
@@ -81,16 +94,14 @@ def draw(
         Needed when there are regions.
     """
     size = len(read[0])
-    values = np.empty((size, n, len(posterior.prior.parameters)))
     share, pooled = np.ones(size), np.zeros(size, bool)
+    if not posterior.regions:
+        return Draws(draw_untruncated(posterior.networks, read, n, seed), share, pooled)
+    values = np.empty((size, n, len(posterior.prior.parameters)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for rows in ensemble.observation_slices(size, n):
-            part = [f[rows] for f in read]
-            if not posterior.regions:
-                values[rows] = ensemble.draw(posterior.networks, n, part)
-                continue
-            values[rows], share[rows], pooled[rows] = _inside(posterior, part, n)
+            values[rows], share[rows], pooled[rows] = _inside(posterior, [f[rows] for f in read], n)
     if pooled.any():
         assert truncation is not None, "the prior inside the regions is needed"
         pool, rng = truncation.theta, np.random.default_rng(seed)
@@ -105,7 +116,7 @@ def draw(
 
 
 def _inside(
-    posterior: Posterior, read: Sequence[Tensor], n: int
+    posterior: Ensemble, read: Sequence[Tensor], n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Draw (B, n, P) inside the regions by rejection; also the share accepted (B,), and which got fewer than n (B,)."""
     size = len(read[0])

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from eorinfer.core.observation import Observation
 from eorinfer.core.seeds import WorkStream, stream_seed
-from eorinfer.npe.batched import draw
-from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.batched import draw_untruncated
+from eorinfer.npe.density import Ensemble
 from eorinfer.npe.reference import ROWS, ImageStatistics, Reference, regression
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Cubes
@@ -91,7 +91,7 @@ class ObservationCheck:
         }
 
 
-def check_observation(posterior: Posterior, observation: Observation) -> ObservationCheck | None:
+def check_observation(posterior: Ensemble, observation: Observation) -> ObservationCheck | None:
     """Compare an observation with the simulations; None for a posterior that carries no reference.
 
     Raises
@@ -103,7 +103,7 @@ def check_observation(posterior: Posterior, observation: Observation) -> Observa
     return check_images(posterior, torch.from_numpy(observation.values[None]))[0] if posterior.reference else None
 
 
-def check_images(posterior: Posterior, observed: Tensor, seed: int = 0) -> list[ObservationCheck]:
+def check_images(posterior: Ensemble, observed: Tensor, seed: int = 0) -> list[ObservationCheck]:
     """Compare images (B, C, *cells) with the simulations, each by itself; the posterior carries a reference."""
     reference = posterior.reference
     assert reference is not None
@@ -117,15 +117,15 @@ def check_images(posterior: Posterior, observed: Tensor, seed: int = 0) -> list[
     return checks
 
 
-def with_reference(
-    posterior: Posterior,
+def learn_reference(
+    posterior: Ensemble,
     training: Cubes,
     validation: Cubes,
     realisations: NDArray[np.uint64],
     survey: Survey,
     seed: int,
-) -> Posterior:
-    """Add a reference to a posterior: what simulations look like, learned from its training rows.
+) -> Reference:
+    """Learn the reference of a posterior, what simulations look like, from its training rows.
 
     Distances to compare with are those of the rows that training held out: the networks may
     know the others too well. With a truncated prior only the rows inside it count.
@@ -163,17 +163,16 @@ def with_reference(
     ]
     logs = torch.from_numpy(np.log(np.maximum(np.concatenate(distances, axis=1), 1e-30)))
     count = torch.tensor(len(np.unique(realisations[held])))
-    return replace(posterior, reference=replace(reference, held_out=logs, realisations=count))
+    return replace(reference, held_out=logs, realisations=count)
 
 
 def _distances(
-    posterior: Posterior, reference: Reference, observed: Tensor, seed: int
+    posterior: Ensemble, reference: Reference, observed: Tensor, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Squared distances (2, B) of images, and the deviations (B, S) of their statistics."""
     read = posterior.read(observed)
     # Before truncation: where the best parameters are outside of it the image is all the same one of the simulator's.
-    whole = replace(posterior, regions=())
-    theta = torch.from_numpy(posterior.prior.unit(draw(whole, read, DRAWS, seed).values))
+    theta = torch.from_numpy(posterior.prior.unit(draw_untruncated(posterior.networks, read, DRAWS, seed)))
     distance, deviation = reference.residuals(ImageStatistics(posterior.observable)(observed), theta)
     far = reference.feature_distances(torch.cat(read, dim=1).double())
     return torch.stack([distance, far]).numpy(), deviation.numpy()

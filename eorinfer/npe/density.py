@@ -1,15 +1,20 @@
-"""Base of all densities of theta: the box that theta is in, and the loss."""
+"""Base of all densities of theta: the box that theta is in, and the loss; an ensemble of them."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eorinfer.core.arrays import from_symmetric, to_symmetric
 from eorinfer.core.prior import Prior
 from eorinfer.networks.embedding import Embedding
+from eorinfer.npe.reference import Reference
 from eorinfer.npe.truncated import E
+from simulators import Observable
 
 
 class ThetaDensity(nn.Module):
@@ -84,3 +89,33 @@ class ThetaDensity(nn.Module):
     def from_box(self, v: Tensor) -> Tensor:
         """Undo `to_box`: v (..., P) float64 to theta (..., P)."""
         return from_symmetric(v / E, self.low, self.high)
+
+
+class Ensemble(Protocol):
+    """What batched draws, and the check of an observation, need of a posterior."""
+
+    @property
+    def prior(self) -> Prior:
+        """Box of theta."""
+
+    @property
+    def observable(self) -> Observable:
+        """What x must be like."""
+
+    @property
+    def networks(self) -> Sequence[ThetaDensity]:
+        """The members."""
+
+    @property
+    def regions(self) -> Sequence[Any]:
+        """Truncations of the prior; empty without any."""
+
+    @property
+    def reference(self) -> Reference | None:
+        """Statistics of simulations; None if they were not kept."""
+
+    def read(self, observed: Tensor) -> list[Tensor]:
+        """Compute the features (B, F) of each member from observed cubes (B, C, *cells)."""
+
+    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which theta (n, P) are inside the prior and every region: (n,)."""

@@ -19,6 +19,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import fresh_seed, item_seed
 from eorinfer.npe import ensemble
+from eorinfer.npe.check import check_observation
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.reference import Reference
@@ -227,8 +228,6 @@ class Posterior:
 
     def _warn(self, *observations: Observation) -> None:
         """Warn of observations that are unlike the simulations of training."""
-        from eorinfer.npe.check import check_observation  # which needs this class
-
         for place, observation in enumerate(observations):
             check = check_observation(self, observation)
             if check is not None and check.unlike:

@@ -1,6 +1,6 @@
 """Training of one round: an ensemble of posterior networks on rows of a bank."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import item_seed
 from eorinfer.npe.atomic import atomic_loss
-from eorinfer.npe.check import with_reference
+from eorinfer.npe.check import learn_reference
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.posterior import Architecture, Posterior, Region
 from eorinfer.separation.preprocessing import LineSeparation
@@ -140,4 +140,5 @@ class Trainer:
             | {"validation_rows": int(validate.sum()), "fits": [asdict(r) for r in records]},
             preprocessing=self.preprocessing,
         )
-        return with_reference(posterior, training, validation, rows.seed[validate], self.survey, seed)
+        reference = learn_reference(posterior, training, validation, rows.seed[validate], self.survey, seed)
+        return replace(posterior, reference=reference)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
-from eorinfer.npe.check import LEVEL, ObservationCheck, check_images, check_observation, with_reference
+from eorinfer.npe.check import LEVEL, ObservationCheck, check_images, check_observation, learn_reference
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.reference import ImageStatistics, regression
 from eorinfer.settings.likelihood import PowerSpectrumSettings
@@ -72,7 +72,7 @@ def posterior() -> Posterior:
     validation: Any = Rows(PRIOR.sample(80, rng), 10_000)
     network.embedding.fit_scaling(SURVEY(training.clean, torch.Generator().manual_seed(1)))
     bare = Posterior(PRIOR, OBSERVABLE, WhiteNoise(kind="white-noise", sigma=SIGMA), architecture, (network.eval(),))
-    return with_reference(bare, training, validation, validation.seeds, SURVEY, seed=1)
+    return replace(bare, reference=learn_reference(bare, training, validation, validation.seeds, SURVEY, seed=1))
 
 
 def mocks(theta: NDArray[np.float64], seed: int, noise: float = SIGMA) -> Tensor:
