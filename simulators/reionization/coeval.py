@@ -11,6 +11,7 @@ from simulators.base import Observable, Symmetry, derived_seed
 from simulators.reionization.engine import evolve, initial_conditions
 from simulators.reionization.model import Made, Reionization, distinct, means_of
 from simulators.reionization.observables import CUBES, with_history
+from simulators.reionization.versions import with_parameters
 
 #: Default steps of the thermal history, to which the output redshifts are added.
 _NODES = (20.0, 17.0, 14.0, 12.0, 10.0, 8.0, 6.0)
@@ -147,7 +148,7 @@ class Coeval(Reionization):
         boxes: dict[float, dict[str, NDArray[np.float32]]] = {}
         means: dict[float, tuple[float, float]] = {}
         for (redshifts, _), base, own in zip(groups, inputs, initial, strict=True):
-            for coeval in evolve(p21c, base.evolve_input_structs(**values), own, redshifts):
+            for coeval in evolve(p21c, with_parameters(p21c, base, values), own, redshifts):
                 z = coeval.redshift
                 if z in redshifts or (min(redshifts) <= min(self.redshifts) and z not in self.redshifts):
                     means[z] = means_of(coeval)

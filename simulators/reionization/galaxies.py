@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validato
 from simulators.base import SimulationError
 from simulators.reionization.engine import as_simulation_errors, import_21cmfast, initial_conditions
 from simulators.reionization.parameters import PARAMETERS, ParameterName, out_of_range
+from simulators.reionization.versions import names_of, renamed, with_parameters
 
 if TYPE_CHECKING:
     from py21cmfast import InputParameters
@@ -107,15 +108,16 @@ class GalaxiesAnd21cm(BaseModel):
         base = self.inputs(p21c, seed)
         (initial,) = initial_conditions(p21c, (base,))
         values = {parameter.name: parameter.fiducial for parameter in PARAMETERS} | self.fixed
-        inputs = base.evolve_input_structs(**values)
+        inputs = with_parameters(p21c, base, values)
         # By default 21cmFAST writes into the working directory and reads back what it finds there.
         files: dict[str, Any] = {"write": False, "regenerate": True}
         both = {"initial_conditions": initial, "inputs": inputs, **files}
         density = p21c.perturb_field(redshift=self.redshift, **both)
         halos = p21c.determine_halo_catalog(redshift=self.redshift, **both)
         galaxies = p21c.perturb_halo_catalog(halo_catalog=halos, **both)
-        sources = p21c.compute_halo_grid(redshift=self.redshift, halo_catalog=halos, **both)
-        ionised = p21c.compute_ionization_field(perturbed_field=density, halobox=sources, **both)
+        names = {name: names_of(p21c).get(name, name) for name in ("compute_halo_grid", "halobox", "sfr")}
+        sources = getattr(p21c, names["compute_halo_grid"])(redshift=self.redshift, halo_catalog=halos, **both)
+        ionised = p21c.compute_ionization_field(perturbed_field=density, **{names["halobox"]: sources}, **both)
         image = p21c.brightness_temperature(ionized_box=ionised, perturbed_field=density, **files)
         mass = galaxies.get("halo_masses")
         there = mass > 0
@@ -128,7 +130,7 @@ class GalaxiesAnd21cm(BaseModel):
             density=density.get("density"),
             position=position,
             mass=mass[there],
-            sfr=galaxies.get("sfr")[there] * np.float32(_YEAR),
+            sfr=galaxies.get(names["sfr"])[there] * np.float32(_YEAR),
         )
 
     def inputs(self, p21c: ModuleType, seed: int) -> "InputParameters":
@@ -146,5 +148,5 @@ class GalaxiesAnd21cm(BaseModel):
             SAMPLER_MIN_MASS=self.mass_min,
             R_BUBBLE_MAX=min(_BUBBLE_MAX, self.box_length / 3),
             USE_TS_FLUCT=False,
-            INHOMO_RECO=False,
+            **renamed(p21c, {"INHOMO_RECO": False}),
         )

@@ -20,6 +20,7 @@ from simulators.reionization.geometry import (
 )
 from simulators.reionization.model import Made, Reionization, means_of
 from simulators.reionization.observables import CUBES, with_history
+from simulators.reionization.versions import with_parameters
 
 if TYPE_CHECKING:
     from astropy.cosmology import FLRW
@@ -196,7 +197,7 @@ luminosity_redshifts
     def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> Made:
         """Step down the nodes, fill the slices between each two, then make channels and pixels."""
         base = self._inputs(p21c, seed)
-        inputs = base.evolve_input_structs(**values)
+        inputs = with_parameters(p21c, base, values)
         (initial,) = initial_conditions(p21c, (base,))
         extra = _extra_slices(self.rsd, self.cell)
         slices = self.slices

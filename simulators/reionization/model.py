@@ -12,6 +12,7 @@ from simulators.base import Observable, Parameter, SimulationError, SimulatorSet
 from simulators.reionization.engine import as_simulation_errors, import_21cmfast, installed_version
 from simulators.reionization.observables import CUBES, Means, ObservableName, computed, described
 from simulators.reionization.parameters import BY_NAME, PARAMETERS, XRAY, ParameterName, out_of_range
+from simulators.reionization.versions import with_parameters
 
 if TYPE_CHECKING:
     from py21cmfast import InputParameters
@@ -153,7 +154,7 @@ class Reionization(SimulatorSettings):
         p21c = import_21cmfast()
         with as_simulation_errors(p21c):
             cubes, means = self._made(p21c, values, seed)
-            inputs = self._inputs(p21c, seed).evolve_input_structs(**values)
+            inputs = with_parameters(p21c, self._inputs(p21c, seed), values)
             result = {
                 name: cubes[name]
                 if name in CUBES

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from simulators import SimulationError, Simulator, build
 from simulators.reionization import PARAMETERS, Coeval
+from simulators.reionization.versions import renamed
 
 Cubes = dict[str, NDArray[np.float32]]
 
@@ -43,7 +44,7 @@ def run_directly(
             HIRES_TO_LOWRES_FACTOR=None,
             BOX_LEN=48.0,
             N_THREADS=1,
-            **fields,
+            **renamed(p21c, fields),
         )
         cache = p21c.OutputCache(folder)
         coevals = p21c.run_coeval(inputs=inputs, out_redshifts=redshifts, write=False, cache=cache, regenerate=True)

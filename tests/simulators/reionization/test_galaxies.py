@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from simulators.reionization.galaxies import GalaxiesAnd21cm, GalaxyBox
+from simulators.reionization.versions import names_of, renamed
 
 SIDE, CELLS = 48.0, 32
 YEAR = 3.15576e7
@@ -31,7 +32,7 @@ def run_directly(escape: float) -> Any:
 
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        inputs = settings().inputs(p21c, 3).evolve_input_structs(F_ESC10=escape)
+        inputs = settings().inputs(p21c, 3).evolve_input_structs(**renamed(p21c, {"F_ESC10": escape}))
         cache = p21c.OutputCache(folder)
         (coeval,) = p21c.run_coeval(inputs=inputs, out_redshifts=[7.5], write=False, cache=cache, regenerate=True)
     return coeval
@@ -59,6 +60,10 @@ def test_the_image_is_that_of_a_direct_run() -> None:
 
 def test_the_galaxies_are_the_sources_of_the_image_and_lie_in_its_cells() -> None:
     box = made(-1.3)
+    import py21cmfast as p21c
+
+    if names_of(p21c):
+        pytest.skip("21cmFAST 4.3 keeps no grid of star formation without spin temperature")
     sources = run_directly(-1.3).halo_sfr.astype(np.float64) * (SIDE / CELLS) ** 3 * YEAR
     ours = shared_out(box)
     # Halos below mass_min are in the grid only: a share of its sum, and where the density is.
