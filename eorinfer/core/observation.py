@@ -1,21 +1,25 @@
 """An observed cube and its axes, read from HDF5, FITS or npy and checked against an observable."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.array_cube import cube_of_array
 from eorinfer.core.errors import InputError, MissingEntryError
+from eorinfer.core.filecube import FileCube, frequencies_of
 from eorinfer.core.files import whole_hdf5
-from eorinfer.core.hdf5 import open_hdf5, own_dataset
 from eorinfer.core.numbers import UnusableError, usable
+from eorinfer.core.observation_files import channel_key, from_hdf5, read_file
 from simulators import Observable
 
 FORMAT = 1
+#: Cells that are left out: their places, or "nan" for the cells that are NaN.
+Mask = NDArray[np.bool_] | Literal["nan"] | None
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,17 @@ class Observation:
     Attributes
     ----------
     values
-        (C, *cells) float32.
+        (C, *cells) float32; 0 in masked cells.
     unit, axes, cell_size, channels, coordinates, field_of_view
         See `simulators.Observable`.
     theta
         (P,) true parameters of a mock, None for the sky.
     seed
         Seed of a mock's realisation, None for the sky.
+    mask
+        (C, *cells) of bool, true in cells that are left out; None for none.
+    notes
+        A line for each thing that reading the file changed, or took from elsewhere.
     """
 
     values: NDArray[np.float32]
@@ -43,6 +51,8 @@ class Observation:
     seed: int | None = None
     coordinates: tuple[float, ...] = ()
     field_of_view: float = 0.0
+    mask: NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def from_observable(
@@ -51,6 +61,7 @@ class Observation:
         values: NDArray[np.float32],
         theta: NDArray[np.float64] | None = None,
         seed: int | None = None,
+        mask: NDArray[np.bool_] | None = None,
     ) -> "Observation":
         """Make an observation with the axes of an observable."""
         o = observable
@@ -64,7 +75,54 @@ class Observation:
             seed,
             o.coordinates,
             o.field_of_view,
+            mask,
         )
+
+    @classmethod
+    def from_array(
+        cls,
+        values: Any,
+        *,
+        cell_size: float | Sequence[float],
+        unit: str | None = None,
+        redshifts: float | Sequence[float] | None = None,
+        wavelengths: float | Sequence[float] | None = None,
+        frequencies: Sequence[float] | None = None,
+        field_of_view: float = 0.0,
+    ) -> "Observation":
+        """Make an observation of an array, for `Posterior.sample`, or to be written.
+
+        Parameters
+        ----------
+        values
+            Array (C, *cells), or (*cells) where there is one channel, or an astropy quantity. The line of sight
+            is last.
+        cell_size
+            Comoving Mpc along each cell axis; one number stands for cubic cells.
+        unit
+            Unit of `values`, such as ``"mK"``; that of a quantity is its own.
+        redshifts
+            Redshift of each channel; or of each slice along the last axis of a light-cone, which has one channel.
+        wavelengths
+            Wavelength of each channel in micrometres, in place of redshifts.
+        frequencies
+            MHz of each slice along the last axis of a light-cone, in place of redshifts.
+        field_of_view
+            Side of the map in degrees, for light-cones and maps with angular pixels.
+
+        Raises
+        ------
+        InputError
+            If `values` is not usable, or the channels do not go with its shape.
+        """
+        cube = cube_of_array(
+            values,
+            np.atleast_1d(np.asarray(cell_size, float)),
+            unit,
+            {"redshift": redshifts, "wavelength": wavelengths, "frequency": frequencies},
+            float(field_of_view),
+        )
+        return _from_cube(cube)
 
     @property
     def digest(self) -> str:
@@ -78,7 +136,7 @@ class Observation:
                 file.create_dataset(name, data=array)
             data = file.create_dataset("observed", data=self.values)
             data.attrs.update(format=FORMAT, unit=self.unit, axes=list(self.axes), cell_size=np.array(self.cell_size))
-            data.attrs[_channel_key(self.axes)] = np.array(self.channels)
+            data.attrs[channel_key(self.axes)] = np.array(self.channels)
             if self.coordinates:
                 data.attrs["coordinates"] = np.array(self.coordinates)
             if self.field_of_view:
@@ -87,15 +145,18 @@ class Observation:
                 data.attrs["theta"] = self.theta
             if self.seed is not None:
                 data.attrs["seed"] = np.uint64(self.seed)
+            if self.mask is not None:
+                file.create_dataset("mask", data=self.mask)
 
     def write_fits(self, path: Path) -> None:
         """Write FITS: the cube as primary image; NumPy's last axis is FITS axis 1."""
-        from eorinfer.core.fits import FitsCube, write_cube
+        from eorinfer.core.fits import write_cube
 
-        write_cube(path, FitsCube(**{field.name: getattr(self, field.name) for field in fields(FitsCube)}))
+        cube = FileCube(self.values, self.unit, self.axes, self.cell_size, self.channels, self.coordinates)
+        write_cube(path, replace(cube, field_of_view=self.field_of_view))
 
     @classmethod
-    def read(cls, path: Path, observable: Observable) -> "Observation":
+    def read(cls, path: Path, observable: Observable, mask: Mask = None) -> "Observation":
         """Read an observation and check it against what the posterior or the simulator expects.
 
         Parameters
@@ -104,45 +165,39 @@ class Observation:
             ``.h5``, ``.hdf5`` or ``.fits``, which contain unit and axes, or ``.npy``, for which they are those of
             `observable`.
         observable
-            Shape, unit and axes that the observation must have.
+            Shape, unit and axes that the observation must have. Values in another unit are converted.
+        mask
+            Cells (C, *cells) that are left out, or ``"nan"`` for those that are NaN; they are set to 0.
 
         Raises
         ------
         InputError
-            If the file cannot be read, or shape, unit or axes differ, or a value is not finite.
+            If the file cannot be read, shape, unit or axes differ, or a value is not finite.
         """
-        observation = cls.open(path, observable)
+        observation = cls.open(path, observable, mask)
         observation.check(observable, str(path))
         return observation
 
     @classmethod
-    def open(cls, path: Path, observable: Observable) -> "Observation":
-        """Read an observation without checking it.
+    def open(cls, path: Path, observable: Observable, mask: Mask = None) -> "Observation":
+        """Read an observation and convert its unit, without checking it.
 
         Parameters
         ----------
-        path, observable
-            See `read`; nothing is compared with the observable.
+        path, observable, mask
+            See `read`; nothing but the unit is compared with the observable.
 
         Raises
         ------
         InputError
-            If the file cannot be read.
+            If the file cannot be read or its unit cannot be converted.
         """
         path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        readers = {".h5": _read_hdf5, ".hdf5": _read_hdf5, ".fits": _read_fits, ".npy": _read_npy}
-        suffix = path.suffix.lower()
-        if suffix not in readers:
-            raise InputError(f"{path}: observations are {', '.join(readers)} files")
-        try:
-            return readers[suffix](path, observable)
-        except MissingEntryError as error:
-            raise InputError(f"{path}: {error}") from error
-        except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-            reason = " ".join(str(error).split()).strip("'\"") or type(error).__name__
-            raise InputError(f"{path}: cannot be read as {suffix} ({reason})") from error
+        cube = read_file(path, observable)
+        known = frequencies_of(observable) if cube.frequencies is None else cube.frequencies
+        return _from_cube(cube)._matched(
+            observable, str(path), mask, cube.values, {"frequencies": known, "beam": cube.beam, "pixel": cube.pixel}
+        )
 
     @classmethod
     def read_unchecked(cls, path: Path) -> "Observation":
@@ -154,9 +209,63 @@ class Observation:
             If the file cannot be read.
         """
         try:
-            return _from_hdf5(path)
+            return _from_cube(from_hdf5(path))
         except (MissingEntryError, OSError, KeyError, ValueError, TypeError) as error:
             raise InputError(f"{path}: is no observation of a run ({error})") from error
+
+    def matched(self, observable: Observable, where: str, mask: Mask = None) -> "Observation":
+        """Return the observation in the unit of an observable, with 0 in masked cells, checked against it.
+
+        Parameters
+        ----------
+        observable
+            Shape, unit and axes that the observation must have. Values in another unit are converted.
+        where
+            Name of the observation for messages.
+        mask
+            Cells that the simulations lack as well; see `read`.
+
+        Raises
+        ------
+        InputError
+            As for `read`.
+        """
+        if self.unit == observable.unit and mask is None:
+            self.check(observable, where)
+            return self
+        conditions = {"frequencies": frequencies_of(observable)}
+        matched = self._matched(observable, where, mask, self.values, conditions)
+        matched.check(observable, where)
+        return matched
+
+    def _matched(
+        self, observable: Observable, where: str, mask: Mask, values: NDArray[Any], conditions: dict[str, Any]
+    ) -> "Observation":
+        """Mask values, then convert them to the unit of an observable."""
+        notes, masks = list(self.notes), [] if self.mask is None else [self.mask]
+        if isinstance(mask, str):
+            masks.append(np.isnan(values))
+        elif mask is not None:
+            masks.append(mask)
+        joined = np.logical_or.reduce(masks) if masks else None
+        if joined is not None and joined.shape == values.shape:
+            values = np.where(joined, 0, values)
+            notes.append(f"{int(joined.sum())} of {joined.size} cells are masked")
+        unit = self.unit
+        if unit != observable.unit:
+            from eorinfer.core.units import Conditions, UnitError, conversion  # loads astropy
+
+            try:
+                factor = conversion(unit, observable.unit, Conditions(**conditions))
+                if np.any(factor != 1):
+                    values = usable(values, where) * factor
+                    notes.append(f"unit: converted from {unit} to {observable.unit}, times {_span(factor)}")
+            except (UnitError, UnusableError) as error:
+                raise InputError(f"{where}: {error}".replace(f"{where}: {where}", where)) from error
+            unit = observable.unit
+        with np.errstate(over="ignore"):
+            values = np.asarray(values, np.float32)
+        return replace(self, values=values, unit=unit, mask=joined, notes=tuple(notes))
 
     def check(self, observable: Observable, where: str) -> None:
         """Check shape, values, unit and axes against an observable.
@@ -181,19 +290,38 @@ class Observation:
         try:
             usable(self.values, where)
         except UnusableError as error:
-            raise InputError(f"{error}; every cell needs a usable value") from error
+            hint = '; [observation] mask = "nan" leaves NaN cells out, here and in simulations'
+            hint = hint if np.isnan(self.values).any() else ""
+            raise InputError(f"{error}; every cell needs a usable value{hint}") from error
         for name in ("unit", "axes"):
             if getattr(self, name) != getattr(observable, name):
                 raise InputError(f"{where}: {name} is {getattr(self, name)!r}, expected {getattr(observable, name)!r}")
-        keys = {"channels": _channel_key(observable.axes)}
+        keys = {"channels": channel_key(observable.axes)}
         for name in ("cell_size", "channels", "coordinates", "field_of_view"):
             key = keys.get(name, name)
             ours, theirs = (np.atleast_1d(getattr(source, name)) for source in (self, observable))
+            if name == "field_of_view" and not self.field_of_view:
+                continue  # the sides of the cells in Mpc are compared already
             if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-4):
-                raise InputError(f"{where}: {key} is {_plain(ours)}, expected {_plain(theirs)}")
+                raise InputError(
+                    f"{where}: {key} is {_plain(ours)}, expected {_plain(theirs)}{self._meaning(name, observable)}"
+                )
+
+    def _meaning(self, name: str, observable: Observable) -> str:
+        """Say what the numbers of an attribute are, where its name alone does not."""
+        if name == "coordinates":
+            last = observable.axes[-1]
+            return {"frequency": ": frequencies in MHz", "z": ": redshifts of the slices"}.get(last, f": {last}")
+        if name == "cell_size" and observable.field_of_view and observable.cell_size[0]:
+            trained = observable.field_of_view / observable.cells[0]
+            pixels = [trained * size / observable.cell_size[0] for size in self.cell_size[:2]]
+            return f": pixels of {pixels[0]:.6g} x {pixels[1]:.6g} degrees, expected {trained:.6g}"
+        return ""
 
 
-def as_observation(x: "Observation | NDArray[Any] | Path | str", observable: Observable) -> Observation:
+def as_observation(
+    x: "Observation | NDArray[Any] | Path | str", observable: Observable, mask: Mask = None
+) -> Observation:
     """Take an observation as callers have it, and check it.
 
     Parameters
@@ -201,7 +329,9 @@ def as_observation(x: "Observation | NDArray[Any] | Path | str", observable: Obs
     x
         `Observation`; array (C, *cells), with the axes and the unit of `observable`; or file.
     observable
-        What the observation must be like.
+        What the observation must be like; values in another unit are converted.
+    mask
+        Cells that are left out, in simulations as well.
 
     Raises
     ------
@@ -209,18 +339,37 @@ def as_observation(x: "Observation | NDArray[Any] | Path | str", observable: Obs
         See `Observation.read`.
     """
     if isinstance(x, str | Path):
-        return Observation.read(Path(x), observable)
+        return Observation.read(Path(x), observable, mask)
     if not isinstance(x, Observation):
         try:
             x = Observation.from_observable(observable, usable(x, "observation", observable.unit))
         except UnusableError as error:
             raise InputError(str(error)) from error
-    x.check(observable, "observation")
-    return x
+    return x.matched(observable, "observation", mask)
 
 
-def _channel_key(axes: tuple[str, ...]) -> str:
-    return {"redshift": "redshifts", "wavelength": "wavelengths"}.get(axes[0], "channels")
+def _from_cube(cube: FileCube) -> Observation:
+    """Take what a file says of its cube; the values in single precision, whatever they are."""
+    with np.errstate(over="ignore"):
+        values = np.asarray(cube.values, np.float32)
+    return Observation(
+        values,
+        cube.unit,
+        cube.axes,
+        cube.cell_size,
+        cube.channels,
+        cube.theta,
+        cube.seed,
+        cube.coordinates,
+        cube.field_of_view,
+        cube.mask,
+        cube.notes,
+    )
+
+
+def _span(factor: NDArray[np.float64] | float) -> str:
+    low, high = float(np.min(factor)), float(np.max(factor))
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
 
 
 def _plain(values: NDArray[np.float64]) -> str:
@@ -228,50 +377,3 @@ def _plain(values: NDArray[np.float64]) -> str:
     if len(texts) > 8:  # a light-cone has hundreds of slices
         texts = [*texts[:2], "...", f"{texts[-1]} ({len(texts)} in all)"]
     return f"[{', '.join(texts)}]"
-
-
-def _text(value: object) -> str:
-    """Return the text of an HDF5 attribute, which other programs may write as bytes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _read_hdf5(path: Path, observable: Observable) -> Observation:
-    return _from_hdf5(path, observable.axes)
-
-
-def _from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> Observation:
-    """Read a file that has the attributes which `axes` ask for, or its own axes."""
-    with open_hdf5(path) as file:
-        if "observed" not in file:
-            raise MissingEntryError(f'has no dataset "observed", only {", ".join(sorted(file)) or "nothing"}')
-        data = own_dataset(file, "observed")
-        attrs = data.attrs
-        channels = _channel_key(tuple(map(_text, attrs["axes"])) if axes is None else axes)
-        wanted = ("unit", "axes", "cell_size", channels)
-        if lacking := [name for name in wanted if name not in attrs]:
-            raise MissingEntryError(
-                f'the dataset "observed" lacks the attribute {lacking[0]}; it needs {", ".join(wanted)}'
-            )
-        size = np.atleast_1d(attrs["cell_size"])
-        return Observation(
-            np.asarray(data[()], np.float32),
-            _text(attrs["unit"]),
-            tuple(_text(a) for a in attrs["axes"]),
-            # one number stands for cubic cells
-            tuple(float(v) for v in (np.repeat(size, max(data.ndim - 1, 1)) if size.size == 1 else size)),
-            tuple(float(v) for v in np.atleast_1d(attrs[channels])),
-            np.asarray(attrs["theta"], np.float64) if "theta" in attrs else None,
-            int(attrs["seed"]) if "seed" in attrs else None,
-            tuple(float(v) for v in np.atleast_1d(attrs["coordinates"])) if "coordinates" in attrs else (),
-            float(attrs.get("field_of_view", 0.0)),
-        )
-
-
-def _read_fits(path: Path, observable: Observable) -> Observation:
-    from eorinfer.core.fits import read_cube  # here, since astropy takes half a second to load
-
-    return Observation(**vars(read_cube(path, observable)))
-
-
-def _read_npy(path: Path, observable: Observable) -> Observation:
-    return Observation.from_observable(observable, np.load(path, allow_pickle=False))

@@ -38,6 +38,11 @@ def redshift_of(mhz: float) -> float:
     return _LINE_FREQUENCY / mhz - 1
 
 
+def frequency_of(redshift: float) -> float:
+    """Compute the frequency in MHz at which the 21cm line of a redshift is observed."""
+    return _LINE_FREQUENCY / (1 + redshift)
+
+
 def slice_distances(near: float, far: float, depth: float, whole: bool) -> NDArray[np.float64]:
     """Compute the distances in Mpc to the middles of slices that begin at `near`.
 

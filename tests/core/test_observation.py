@@ -115,7 +115,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"values": with_nan(cube(COEVAL))},
         "2 of 1024 values are NaN or infinite, the first is [",
     ),
-    ({"unit": "K"}, "unit is 'K', expected 'mK'"),
+    ({"unit": "s"}, "unit is 's', expected 'mK'"),
     ({"axes": ("redshift", "z", "y", "x")}, "axes is ('redshift', 'z', 'y', 'x'), expected"),
     ({"cell_size": (4.0, 5.0, 5.0)}, "cell_size is [4.0, 5.0, 5.0], expected [5.0, 5.0, 5.0]"),
     ({"channels": (7.0, 8.6)}, "redshifts is [7.0, 8.6], expected [7.0, 8.5]"),

@@ -1,0 +1,72 @@
+"""An array in memory with what its owner says of its axes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.core.errors import InputError
+from eorinfer.core.filecube import FileCube
+from eorinfer.core.numbers import UnusableError, usable
+
+
+def cube_of_array(
+    values: Any, sizes: NDArray[np.float64], unit: str | None, given: dict[str, Any], field_of_view: float
+) -> FileCube:
+    """Put an array into the order (C, *cells) and describe its axes.
+
+    Parameters
+    ----------
+    values
+        Array (C, *cells) or (*cells), or an astropy quantity.
+    sizes
+        Comoving Mpc along each cell axis, (1,) or (D,).
+    unit
+        Unit of `values`; that of a quantity is its own.
+    given
+        Coordinates by kind, of which at most one is not None: ``redshift`` or ``wavelength`` of each channel, or
+        ``redshift`` or ``frequency`` of each slice of a light-cone.
+    field_of_view
+        Side of the map in degrees; 0 where the axes are lengths.
+
+    Raises
+    ------
+    InputError
+        If a value is not usable, or the numbers of coordinates and sizes do not go with the shape.
+    """
+    array, unit = _plain(values, unit)
+    named = {kind: np.atleast_1d(x).astype(float) for kind, x in given.items() if x is not None}
+    if len(named) > 1:
+        raise InputError(f"give one of {', '.join(named)}: the others follow from it")
+    kind, along = next(iter(named.items()), ("channel", np.zeros(1)))
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise InputError(f"values has shape {array.shape}; give (C, *cells) or (*cells) with two or three cell axes")
+    cone = kind == "frequency" or (len(along) > 1 and len(along) == array.shape[-1] != array.shape[0])
+    maps = array.ndim == 3 and not cone and (len(sizes) == 2 or len(along) == array.shape[0])
+    if array.ndim == 2 or (array.ndim == 3 and not maps):
+        array = array[None]
+    channels = (0.0,) if cone else tuple(along.tolist())
+    if len(channels) != len(array) or (cone and len(along) != array.shape[-1]):
+        raise InputError(f"values has shape {array.shape}, which does not go with {len(along)} numbers of {kind}")
+    if len(sizes) not in (1, array.ndim - 1):
+        raise InputError(f"cell_size has {len(sizes)} numbers, and values {array.ndim - 1} cell axes")
+    across = ("theta_x", "theta_y") if field_of_view and kind != "wavelength" else ("x", "y")
+    last = () if array.ndim == 3 else ("frequency",) if kind == "frequency" else ("z",)
+    return FileCube(
+        array,
+        unit,
+        ("channel" if cone else kind, *across, *last),
+        tuple(np.broadcast_to(sizes, array.ndim - 1).tolist()),
+        channels,
+        coordinates=tuple(along.tolist()) if cone else (),
+        field_of_view=field_of_view,
+    )
+
+
+def _plain(values: Any, unit: str | None) -> tuple[NDArray[Any], str]:
+    """Return real numbers and their unit; a quantity is converted where `unit` is another one than its own."""
+    own = str(values.unit) if hasattr(values, "unit") and hasattr(values, "to_value") else None
+    try:
+        return usable(values, "values", unit or own), unit or own or ""
+    except UnusableError as error:
+        raise InputError(str(error)) from error
