@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.array_cube import cube_of_array
+from eorinfer.core.comparison import refuse_other
 from eorinfer.core.errors import InputError, MissingEntryError
 from eorinfer.core.filecube import FileCube, frequencies_of
 from eorinfer.core.files import whole_hdf5
 from eorinfer.core.numbers import UnusableError, usable
-from eorinfer.core.observation_files import channel_key, from_hdf5, read_file
+from eorinfer.core.observation_files import channel_key, from_hdf5, read_file, with_channel
 from simulators import Observable
 
 FORMAT = 1
@@ -282,41 +283,7 @@ class Observation:
         InputError
             If they differ; the message says what the file has and what would be right.
         """
-        if self.values.shape != observable.shape:
-            raise InputError(
-                f"{where}: the cube has shape {self.values.shape}, expected {observable.shape} "
-                f"({', '.join(observable.axes)})"
-            )
-        try:
-            usable(self.values, where)
-        except UnusableError as error:
-            hint = '; [observation] mask = "nan" leaves NaN cells out, here and in simulations'
-            hint = hint if np.isnan(self.values).any() else ""
-            raise InputError(f"{error}; every cell needs a usable value{hint}") from error
-        for name in ("unit", "axes"):
-            if getattr(self, name) != getattr(observable, name):
-                raise InputError(f"{where}: {name} is {getattr(self, name)!r}, expected {getattr(observable, name)!r}")
-        keys = {"channels": channel_key(observable.axes)}
-        for name in ("cell_size", "channels", "coordinates", "field_of_view"):
-            key = keys.get(name, name)
-            ours, theirs = (np.atleast_1d(getattr(source, name)) for source in (self, observable))
-            if name == "field_of_view" and not self.field_of_view:
-                continue  # the sides of the cells in Mpc are compared already
-            if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-4):
-                raise InputError(
-                    f"{where}: {key} is {_plain(ours)}, expected {_plain(theirs)}{self._meaning(name, observable)}"
-                )
-
-    def _meaning(self, name: str, observable: Observable) -> str:
-        """Say what the numbers of an attribute are, where its name alone does not."""
-        if name == "coordinates":
-            last = observable.axes[-1]
-            return {"frequency": ": frequencies in MHz", "z": ": redshifts of the slices"}.get(last, f": {last}")
-        if name == "cell_size" and observable.field_of_view and observable.cell_size[0]:
-            trained = observable.field_of_view / observable.cells[0]
-            pixels = [trained * size / observable.cell_size[0] for size in self.cell_size[:2]]
-            return f": pixels of {pixels[0]:.6g} x {pixels[1]:.6g} degrees, expected {trained:.6g}"
-        return ""
+        refuse_other(self, observable, where)
 
 
 def as_observation(
@@ -342,7 +309,8 @@ def as_observation(
         return Observation.read(Path(x), observable, mask)
     if not isinstance(x, Observation):
         try:
-            x = Observation.from_observable(observable, usable(x, "observation", observable.unit))
+            values = usable(x, "observation", observable.unit)
+            x = Observation.from_observable(observable, with_channel(values, observable))
         except UnusableError as error:
             raise InputError(str(error)) from error
     return x.matched(observable, "observation", mask)
@@ -370,10 +338,3 @@ def _from_cube(cube: FileCube) -> Observation:
 def _span(factor: NDArray[np.float64] | float) -> str:
     low, high = float(np.min(factor)), float(np.max(factor))
     return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
-
-
-def _plain(values: NDArray[np.float64]) -> str:
-    texts = [str(float(f"{v:.6g}")) for v in values]
-    if len(texts) > 8:  # a light-cone has hundreds of slices
-        texts = [*texts[:2], "...", f"{texts[-1]} ({len(texts)} in all)"]
-    return f"[{', '.join(texts)}]"

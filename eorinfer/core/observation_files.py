@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError, MissingEntryError
 from eorinfer.core.filecube import FileCube
@@ -95,6 +97,11 @@ def from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> FileCube:
         )
 
 
+def with_channel(values: NDArray[Any], observable: Observable) -> NDArray[Any]:
+    """Add the axis of the one channel to an array that has cells alone."""
+    return values[None] if observable.shape[0] == 1 and values.shape == observable.cells else values
+
+
 def _text(value: object) -> str:
     """Return the text of an HDF5 attribute, which other programs may write as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
@@ -111,9 +118,7 @@ def _read_fits(path: Path, observable: Observable) -> FileCube:
 
 
 def _read_npy(path: Path, observable: Observable) -> FileCube:
-    values, o = np.load(path, allow_pickle=False), observable
-    if o.shape[0] == 1 and values.shape == o.cells:
-        values = values[None]
+    values, o = with_channel(np.load(path, allow_pickle=False), observable), observable
     note = f"{path.name} has no header: unit and axes are taken from the config"
     return FileCube(values, o.unit, o.axes, o.cell_size, o.channels, o.coordinates, o.field_of_view, notes=(note,))
 

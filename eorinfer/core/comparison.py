@@ -1,0 +1,88 @@
+"""Comparison of a cube with an observable: what differs is refused, with both shown."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.core.errors import InputError
+from eorinfer.core.numbers import UnusableError, usable
+from eorinfer.core.observation_files import channel_key
+from simulators import Observable
+
+#: Relative difference at which two coordinates count as the same.
+TOLERANCE = 1e-4
+
+
+class Described(Protocol):
+    """A cube with its axes; attributes as those of `simulators.Observable`."""
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """(C, *cells)."""
+
+    @property
+    def field_of_view(self) -> float:
+        """Side in degrees; 0 where it is not said."""
+
+
+def refuse_other(observed: Described, observable: Observable, where: str) -> None:
+    """Check shape, values, unit and axes of a cube.
+
+    Parameters
+    ----------
+    observed
+        Cube with the attributes that `Observable` has.
+    observable
+        What they must be.
+    where
+        Name of the file for the message.
+
+    Raises
+    ------
+    InputError
+        If they differ; the message says what the file has and what would be right.
+    """
+    if observed.values.shape != observable.shape:
+        raise InputError(
+            f"{where}: the cube has shape {observed.values.shape}, expected {observable.shape} "
+            f"({', '.join(observable.axes)})"
+        )
+    try:
+        usable(observed.values, where)
+    except UnusableError as error:
+        hint = '; [observation] mask = "nan" leaves NaN cells out, here and in simulations'
+        hint = hint if np.isnan(observed.values).any() else ""
+        raise InputError(f"{error}; every cell needs a usable value{hint}") from error
+    for name in ("unit", "axes"):
+        if getattr(observed, name) != getattr(observable, name):
+            raise InputError(f"{where}: {name} is {getattr(observed, name)!r}, expected {getattr(observable, name)!r}")
+    keys = {"channels": channel_key(observable.axes)}
+    for name in ("cell_size", "channels", "coordinates", "field_of_view"):
+        key = keys.get(name, name)
+        ours, theirs = (np.atleast_1d(getattr(source, name)) for source in (observed, observable))
+        if name == "field_of_view" and not observed.field_of_view:
+            continue  # the sides of the cells in Mpc are compared already
+        if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=TOLERANCE):
+            raise InputError(
+                f"{where}: {key} is {_plain(ours)}, expected {_plain(theirs)}{_meaning(name, ours, observable)}"
+            )
+
+
+def _meaning(name: str, numbers: NDArray[np.float64], observable: Observable) -> str:
+    """Say what the numbers of an attribute are, where its name alone does not."""
+    if name == "coordinates":
+        last = observable.axes[-1]
+        return {"frequency": ": frequencies in MHz", "z": ": redshifts of the slices"}.get(last, f": {last}")
+    if name == "cell_size" and observable.field_of_view and observable.cell_size[0]:
+        trained = observable.field_of_view / observable.cells[0]
+        pixels = [trained * size / observable.cell_size[0] for size in numbers[:2]]
+        return f": pixels of {pixels[0]:.6g} x {pixels[1]:.6g} degrees, expected {trained:.6g}"
+    return ""
+
+
+def _plain(values: NDArray[np.float64]) -> str:
+    texts = [str(float(f"{v:.6g}")) for v in values]
+    if len(texts) > 8:  # a light-cone has hundreds of slices
+        texts = [*texts[:2], "...", f"{texts[-1]} ({len(texts)} in all)"]
+    return f"[{', '.join(texts)}]"
