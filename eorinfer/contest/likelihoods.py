@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from eorinfer.likelihood.emulator import Emulator, observe_spectra
 from eorinfer.likelihood.exact import ModePower, log_likelihood
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.mcmc import START_DRAWS
-from eorinfer.likelihood.neural import train_neural_likelihood
+from eorinfer.likelihood.neural import NeuralLikelihood, train_neural_likelihood
 from eorinfer.likelihood.sampled import (
     GRID,
     PosteriorSample,
@@ -32,6 +33,7 @@ from eorinfer.run.image_flow import trained_image_flow
 from eorinfer.settings.contest import PROPOSALS, MethodName, exact_noise
 from eorinfer.summaries.power import CylindricalPowerSpectrum
 from eorinfer.training.data import Cubes
+from eorinfer.training.kept import load_or_train
 from simulators import GaussianField, Observable
 
 #: Points of a grid along each parameter.
@@ -216,25 +218,35 @@ def build_cylindrical(observable: Observable, across: int, along: int) -> Cylind
 def _neural(
     setup: ContestSetup, likelihood: PowerSpectrumLikelihood
 ) -> tuple[Callable[[Tensor], LogLikelihood], float]:
-    """Train the neural likelihood on spectra of the same rows, with the same number of survey draws."""
-    context, tables, start = setup.context, setup.context.config.tables, time.monotonic()
+    """Train the neural likelihood on spectra of the same rows and draws, or load it; also the seconds of training."""
+    context, tables = setup.context, setup.context.config.tables
     own = run_seed(tables.seed, RunStream.EMULATOR)  # the seed of the run's emulator
-    spectra = observe_spectra(
-        Cubes(context.bank, context.config.observable.name, setup.rows),
-        setup.rows.seed,
-        context.survey,
-        context.config.observable.symmetry,
-        likelihood.power_spectrum,
-        tables.mcmc.draws,
-        own,
+
+    def train(checkpoints: Path) -> NeuralLikelihood:
+        spectra = observe_spectra(
+            Cubes(context.bank, context.config.observable.name, setup.rows),
+            setup.rows.seed,
+            context.survey,
+            context.config.observable.symmetry,
+            likelihood.power_spectrum,
+            tables.mcmc.draws,
+            own,
+        )
+        return train_neural_likelihood(
+            likelihood.emulator,
+            spectra,
+            context.config.prior,
+            emulator_seed=own,
+            folder=checkpoints,
+            seed=run_seed(tables.seed, RunStream.NEURAL_LIKELIHOOD),
+            progress=context.progress,
+        )
+
+    neural: NeuralLikelihood = load_or_train(
+        NeuralLikelihood,  # type: ignore[type-var]
+        setup.folder("ps-neural") / "likelihood",
+        setup.key_of("ps-neural"),
+        train,
+        load=lambda folder: NeuralLikelihood.load(folder, likelihood.emulator, context.config.prior),
     )
-    neural = train_neural_likelihood(
-        likelihood.emulator,
-        spectra,
-        context.config.prior,
-        emulator_seed=own,
-        folder=setup.folder("ps-neural") / f"checkpoints-{setup.key_of('ps-neural')}",
-        seed=run_seed(tables.seed, RunStream.NEURAL_LIKELIHOOD),
-        progress=context.progress,
-    )
-    return neural.for_spectrum, likelihood.seconds + time.monotonic() - start
+    return neural.for_spectrum, likelihood.seconds + neural.facts["seconds"]

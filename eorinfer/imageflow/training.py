@@ -66,6 +66,10 @@ class Conditioned(Batches):
         """Read conditions (B, S, P) and clean cubes (B, C, *cells)."""
         return self.y[indices], self._cubes.__getitems__(indices)[1]
 
+    def row_names(self, indices: list[int]) -> list[str]:
+        """Name rows by their place in the bank."""
+        return self._cubes.row_names(indices)
+
 
 class ImageFlowTask(nn.Module):
     """Training of a flow through augmentation, survey and dequantisation.

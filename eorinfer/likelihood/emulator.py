@@ -52,6 +52,10 @@ class Spectra:
     seed: np.ndarray
     power: Tensor
 
+    def rows(self, chosen: np.ndarray) -> Tensors:
+        """Give the theta and power of some rows, to train on."""
+        return Tensors(self.theta[chosen], self.power[chosen], seeds=self.seed[chosen])
+
 
 @torch.no_grad()
 def observe_spectra(
@@ -293,8 +297,8 @@ def train_emulator(
         validate = validation_rows(spectra.seed[rows], 0.1)
         fit(
             network,
-            Tensors(spectra.theta[rows[~validate]], spectra.power[rows[~validate]]),
-            Tensors(spectra.theta[rows[validate]], spectra.power[rows[validate]]),
+            spectra.rows(rows[~validate]),
+            spectra.rows(rows[validate]),
             MEAN_FIT,
             folder=folder / f"mean-{k}",
             seed=second_item_seed(seed, k),
@@ -310,8 +314,8 @@ def train_emulator(
     held = torch.from_numpy(validation_rows(spectra.seed, 0.15))
     fit(
         emulator.correlation,
-        Tensors(x[~held], z[~held]),
-        Tensors(x[held], z[held]),
+        Tensors(x[~held], z[~held], seeds=spectra.seed[~held.numpy()]),
+        Tensors(x[held], z[held], seeds=spectra.seed[held.numpy()]),
         COVARIANCE_FIT,
         folder=folder / "covariance",
         seed=item_seed(seed, FOLDS),

@@ -15,6 +15,8 @@ from eorinfer.core.samples import Samples
 NOTHING = 25.0
 #: A grid over the prior, then two over the part of it that matters.
 REFINEMENTS = 3
+#: Points along each parameter of `grid_samples`.
+GRID_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def grid_samples(
     n: int,
     seed: int,
     label: str,
-    points: int = 400,
+    points: int = GRID_POINTS,
 ) -> Samples:
     """Samples of a likelihood under a flat prior, from a grid refined around its mass.
 

@@ -1,23 +1,21 @@
 """emcee on a vectorised likelihood, until it has converged or says that it has not."""
 
 import hashlib
-import os
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import emcee
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.core.files import NO_WRITING, cannot_write
+from eorinfer.core.errors import WorkError
 from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
-from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings, system_error
 from eorinfer.core.samples import Samples
 from eorinfer.core.sole import sole_worker
+from eorinfer.likelihood.chain_file import KeptBackend, open_chain
 from eorinfer.settings.likelihood import McmcSettings
 
 #: Autocorrelation times after which a chain counts as converged, and that are thrown away as burn-in.
@@ -42,6 +40,8 @@ class Chain:
         Longest autocorrelation time of a parameter, in steps.
     acceptance
         Mean share of accepted proposals.
+    seconds, evaluations
+        Seconds and evaluations of the likelihood that it took, in all calls.
     """
 
     samples: Samples
@@ -49,6 +49,8 @@ class Chain:
     steps: int
     autocorrelation: float
     acceptance: float
+    seconds: float
+    evaluations: int
 
 
 def run_mcmc(
@@ -75,8 +77,8 @@ def run_mcmc(
     settings
         ``[mcmc]``.
     file
-        HDF5 file of emcee's own backend; None keeps the chain in memory, which is several times faster where the
-        likelihood is, and starts afresh.
+        HDF5 file in the layout of emcee's own backend, see `eorinfer.likelihood.chain_file`; None keeps the chain in
+        memory alone and starts afresh.
     key
         Hash of the likelihood: a chain of another likelihood is never continued.
     seed
@@ -96,13 +98,14 @@ def run_mcmc(
         inside = prior.contains(theta)
         if inside.any():
             out[inside] = log_likelihood(theta[inside])
+            backend.evaluations += int(inside.sum())
         return out
 
     progress = progress or Silent()
     # The name includes the moves: a chain begun with the old snooker move must not be continued.
     name = hashlib.sha256(f"{key} {settings.walkers} {start_draws} {seed} de".encode()).hexdigest()[:16]
     with nullcontext() if file is None else sole_worker(file):
-        backend = emcee.backends.Backend() if file is None else _open(file, name, progress)
+        backend = KeptBackend(None, name) if file is None else open_chain(file, name, progress)
         dimension = len(prior.parameters)
         sampler = emcee.EnsembleSampler(
             settings.walkers,
@@ -124,7 +127,7 @@ def run_mcmc(
             # The stored state of the generator goes on where it was.
             state.random_state = backend.random_state
         while True:
-            done = int(backend.iteration) if backend.initialized else 0
+            done = backend.iteration if backend.initialized else 0
             # Only at the ends of blocks, so that a chain that was stopped ends where it would have ended.
             into_block = done % settings.steps
             if done >= settings.max_steps or (done and not into_block):
@@ -137,17 +140,20 @@ def run_mcmc(
             steps = min(settings.steps - into_block, settings.max_steps - done)
             try:
                 state = sampler.run_mcmc(state, steps, skip_initial_state_check=not fresh)
-            except (OSError, RuntimeError) as error:
-                if file and (number := system_error(error)) in NO_WRITING:
-                    raise cannot_write(file, OSError(number, "")) from error
+            except BaseException:
+                with suppress(WorkError):
+                    backend.write()
                 raise
+            backend.write()
             fresh = False
         burn_in, thin = int(BURN_IN * tau), max(1, int(tau / 2))
         if burn_in > done // 2:
             burn_in, thin = done // 2, 1
         values = sampler.get_chain(discard=burn_in, thin=thin, flat=True)
         samples = Samples.unweighted(values, prior.parameters, label, correlated=True)
-        return Chain(samples, bool(done >= LONG_ENOUGH * tau), done, tau, float(np.mean(sampler.acceptance_fraction)))
+        acceptance = float(np.mean(sampler.acceptance_fraction))
+        converged = bool(done >= LONG_ENOUGH * tau)
+        return Chain(samples, converged, done, tau, acceptance, backend.seconds, backend.evaluations)
 
 
 def moves() -> list[tuple[emcee.moves.Move, float]]:
@@ -162,54 +168,6 @@ def moves() -> list[tuple[emcee.moves.Move, float]]:
         (emcee.moves.DEMove(), 0.4),
         (emcee.moves.DEMove(gamma0=1.0), 0.1),
     ]
-
-
-class _Backend(emcee.backends.HDFBackend):
-    """emcee's backend without locks, which some file systems do not have."""
-
-    def open(self, mode: str = "r") -> h5py.File:
-        """Open the file, and learn the type of the chain in it."""
-        file = h5py.File(self.filename, mode, locking=False)
-        if not self.dtype_set and "chain" in file.get(self.name, ()):  # type: ignore[has-type]
-            self.dtype = file[self.name]["chain"].dtype
-            self.dtype_set = True
-        return file
-
-
-def _open(file: Path, name: str, progress: Progress) -> _Backend:
-    """Open a chain of this name in a file, which is made if there is none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _set_aside_if_damaged(file, progress)
-    return _Backend(str(file), name=name)
-
-
-def _set_aside_if_damaged(file: Path, progress: Progress) -> None:
-    """Set aside a file that a kill or a full disk left unreadable, so that the chain starts afresh.
-
-    Raises
-    ------
-    WorkError
-        If the operating system refused to read it: then it may be whole.
-    """
-    if not os.path.lexists(file):
-        return
-    try:
-        refuse_foreign(file)
-        with h5py.File(file, "r", locking=False) as content:
-            for group in content.values():
-                dict(group.attrs)
-                done = int(group.attrs["iteration"])
-                for name in ("chain", "log_prob"):
-                    group[name][max(0, done - 1) : done]
-                group["accepted"][:]
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, ForeignFileError) as error:
-        refuse_surroundings(file, error)
-        aside = file.with_name(f"damaged-{file.name}")
-        os.replace(file, aside)
-        progress.line(
-            f"mcmc: {file} cannot be read ({str(error).splitlines()[0]}); it is set aside as {aside.name}, "
-            "the chain starts afresh"
-        )
 
 
 def _starting_points(

@@ -1,7 +1,8 @@
 """Neural likelihood estimation (NLE) of the power spectrum: a flow for what the baseline's Gaussian leaves."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from eorinfer.core.seeds import item_seed, second_item_seed
 from eorinfer.likelihood.emulator import Emulator, Spectra, whitened
 from eorinfer.networks.density import build_flow
 from eorinfer.settings.npe import FlowSettings, TrainingSettings
+from eorinfer.training.bundle import BundleKind
 from eorinfer.training.data import Tensors, validation_rows
 from eorinfer.training.fit import FitRecord, fit
 
@@ -60,11 +62,55 @@ class SpectrumFlow(nn.Module):
 
 @dataclass(frozen=True)
 class NeuralLikelihood:
-    """ln p(P | theta): the emulator whitens P, the mean of an ensemble of `SpectrumFlow` is its density."""
+    """ln p(P | theta): the emulator whitens P, the mean of an ensemble of `SpectrumFlow` is its density.
+
+    Attributes
+    ----------
+    emulator
+        Emulator, which is saved by itself.
+    networks, fits
+        The ensemble, and the losses of each.
+    facts
+        Notes on the training.
+    """
+
+    bundle: ClassVar[BundleKind] = BundleKind("neural likelihood", "likelihood.json", 1)
 
     emulator: Emulator
     networks: tuple[SpectrumFlow, ...]
     fits: tuple[FitRecord, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write ``likelihood.json`` and ``weights.safetensors`` whole."""
+        description = {"members": len(self.networks), "bins": self.emulator.bins, "facts": self.facts}
+        description["fits"] = [asdict(fit) for fit in self.fits]
+        weights = {
+            f"{member}.{name}": value
+            for member, network in enumerate(self.networks)
+            for name, value in network.state_dict().items()
+        }
+        self.bundle.write(folder, description, weights)
+
+    @classmethod
+    def load(cls, folder: Path, emulator: Emulator, prior: Prior) -> "NeuralLikelihood":
+        """Read what `save` wrote, on the CPU, for the emulator and the prior of its training.
+
+        Raises
+        ------
+        InputError
+            If the folder has no neural likelihood of this format.
+        """
+        with cls.bundle.reading(folder) as bundle:
+            weights, networks = bundle.weights, []
+            for member in range(bundle["members"]):
+                with torch.random.fork_rng(devices=[]):
+                    network = SpectrumFlow(prior, bundle["bins"])
+                prefix = f"{member}."
+                state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+                network.load_state_dict(state)
+                networks.append(network.eval())
+            return cls(emulator, tuple(networks), tuple(FitRecord(**fit) for fit in bundle["fits"]), bundle["facts"])
 
     def for_spectrum(self, power: Tensor) -> LogLikelihood:
         """Log likelihood of one spectrum (D,) float64."""
@@ -115,8 +161,8 @@ def train_neural_likelihood(
         fits.append(
             fit(
                 network,
-                Tensors(spectra.theta[~held], z[~held]),
-                Tensors(spectra.theta[held], z[held]),
+                Tensors(spectra.theta[~held], z[~held], seeds=spectra.seed[~held]),
+                Tensors(spectra.theta[held], z[held], seeds=spectra.seed[held]),
                 FIT,
                 folder=folder / f"{member:02d}",
                 seed=second_item_seed(seed, member),

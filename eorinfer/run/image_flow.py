@@ -1,18 +1,16 @@
 """Image flow of a run: its training, and the posterior that its likelihood gives for an observation."""
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import simulators
 from eorinfer.bank.rows import Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
-from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
 from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress
@@ -21,7 +19,7 @@ from eorinfer.core.seeds import ImageFlowStream, RunStream, run_seed, stream_see
 from eorinfer.imageflow.check import check_observation, known_images
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import ImageFlowTrainer
-from eorinfer.likelihood.grid import grid_samples
+from eorinfer.likelihood.grid import GRID_POINTS, REFINEMENTS, grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
@@ -32,6 +30,8 @@ from simulators.base import fingerprint_of
 #: Draws from the prior among which the walkers' starting points are chosen: each costs a pass of the flow.
 START_DRAWS = 2000
 LABEL = "image flow"
+#: Beginning of the name of the folder of checkpoints.
+CHECKPOINTS = "field-checkpoints"
 #: Keys of ``[image_flow]`` that an isotropic flow does not use.
 NEWER = ("kind", "width", "depth", "components")
 
@@ -77,9 +77,9 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         flow.facts["simulations"] = len(rows)
         return flow
 
-    flow = load_kept(ImageFlow, folder, key)
+    flow = load_kept(ImageFlow, folder, key, CHECKPOINTS)
     if flow is None:
-        flow = train_and_keep(folder, key, train, "field-checkpoints")
+        flow = train_and_keep(folder, key, train, CHECKPOINTS)
         loss = flow.facts["fits"]["generative"]["validation_loss"]
         added = f"; noise of {flow.dequantisation:.3g} added to every image" if flow.dequantisation else ""
         progress.line(
@@ -91,18 +91,6 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         flow = replace(flow, known=known_images(flow, trainer, context.bank, rows, own))
         flow.save(folder)
     return flow
-
-
-@dataclass
-class _Counted:
-    """A likelihood that counts its evaluations."""
-
-    log_likelihood: LogLikelihood
-    evaluations: int = field(default=0)
-
-    def __call__(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        self.evaluations += len(y)
-        return self.log_likelihood(y)
 
 
 def image_flow_posterior(
@@ -136,13 +124,15 @@ def image_flow_posterior(
         Receives lines and bars.
     """
     chains.mkdir(parents=True, exist_ok=True)
-    likelihood, start = _Counted(flow.likelihood(observation)), time.monotonic()
+    likelihood, start = flow.likelihood(observation), time.monotonic()
     key, path = flow.key(observation), chains / "field-flow.json"
     before = read_json(path) if path.exists() else {}
-    spent = before if before.get("likelihood") == key else {"seconds": 0.0, "evaluations": 0}
+    known: dict[str, Any] = before if before.get("likelihood") == key else {"seconds": 0.0, "evaluations": 0}
+    seconds: float
     facts: dict[str, Any] = {"likelihood": key, "conditions": flow.conditions.names}
     if len(flow.conditions.parameters) == 1:
         drawn = grid_samples(likelihood, flow.conditions, samples, seed, LABEL)
+        seconds, evaluations = time.monotonic() - start, REFINEMENTS * GRID_POINTS
     else:
         if mcmc.walkers < 2 * len(flow.conditions.parameters):
             raise InputError(f"[mcmc] walkers = {mcmc.walkers}: emcee needs at least twice the number of conditions")
@@ -158,14 +148,14 @@ def image_flow_posterior(
             progress=progress,
         )
         drawn = chain.samples
+        # Chains of older versions do not say what they cost.
+        seconds = max(known["seconds"], chain.seconds)
+        evaluations = max(known["evaluations"], chain.evaluations)
         facts |= {"converged": chain.converged, "steps": chain.steps, "walkers": mcmc.walkers}
         facts |= {"autocorrelation_time": chain.autocorrelation, "acceptance": chain.acceptance}
         if not chain.converged:
             progress.line(f"image flow: NOT CONVERGED after {chain.steps} steps; raise [mcmc] max_steps")
     drawn.write(chains / "field-flow")
-    # The cost of a chain that is continued, or only read again, is added up over the calls.
-    seconds = spent["seconds"] + time.monotonic() - start
-    evaluations = spent["evaluations"] + likelihood.evaluations
     check = check_observation(flow, observation, drawn.mean)
     facts |= {"misspecification": check.content() if check else None}
     write_json(path, facts | {"seconds": seconds, "evaluations": evaluations})

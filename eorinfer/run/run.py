@@ -1,6 +1,5 @@
 """A run and its steps; each step finds what earlier ones left in the run folder."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +63,10 @@ class Run:
         self._simulations = self.context.simulations
         self._observation: Observation | None = None
         config.write(self.out / "config.toml")
-        for folder in (self.out, self.out / "chains", *self.out.glob("rounds/*")):
-            remove_leftovers(folder)
+        for pattern in ("chains", "rounds/*", "contest/*", "contest/*/answers", "validation", "validation/*"):
+            for folder in self.out.glob(pattern):
+                remove_leftovers(folder)
+        remove_leftovers(self.out)
 
     def __repr__(self) -> str:
         done = [step for step, file in _DONE.items() if (self.out / file).exists()]
@@ -181,9 +182,7 @@ class Run:
 
         observation = self.observe()
         rows = self.training_rows(observation)
-        start = time.monotonic()
         likelihood = self.likelihood(rows)
-        emulated = time.monotonic()
         key = likelihood.key(observation)
         chain = run_mcmc(
             likelihood.for_observation(observation),
@@ -201,9 +200,9 @@ class Run:
                 "autocorrelation times instead of 50; raise [mcmc] max_steps"
             )
         path = self.out / "chains" / "mcmc.json"
-        # A chain that is continued, or only read again, has cost what it cost before.
         before = read_json(path) if path.exists() else {}
-        spent = before["seconds"] if before.get("likelihood") == key else {"emulator": 0.0, "chain": 0.0}
+        # Chains of older versions do not say what they cost.
+        known = before["seconds"]["chain"] if before.get("likelihood") == key else 0.0
         facts = {
             "likelihood": key,
             "converged": chain.converged,
@@ -212,10 +211,7 @@ class Run:
             "autocorrelation_time": chain.autocorrelation,
             "acceptance": chain.acceptance,
             "simulations": len(rows),
-            "seconds": {
-                "emulator": spent["emulator"] + emulated - start,
-                "chain": spent["chain"] + time.monotonic() - emulated,
-            },
+            "seconds": {"emulator": likelihood.seconds, "chain": max(known, chain.seconds)},
         }
         write_json(path, facts)
         return chain.samples

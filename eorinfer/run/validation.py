@@ -202,7 +202,7 @@ def _power_spectrum(
         log_l,
         prior,
         context.config.tables.mcmc.model_copy(update={"steps": STEPS, "max_steps": MOST_STEPS}),
-        file=context.folder / "validation" / "mcmc.h5",
+        file=context.folder / "validation" / "mcmc" / f"{i:05d}.h5",
         key=likelihood.key(observation),
         seed=seed,
         label=POWER_SPECTRUM,

@@ -145,6 +145,10 @@ class Lines(Batches):
         """Read the lines (B, L, C, *cells) of rows."""
         return (torch.stack([line.__getitems__(indices)[1] for line in self._lines], dim=1),)
 
+    def row_names(self, indices: list[int]) -> list[str]:
+        """Name rows by their place in the bank."""
+        return self._lines[0].row_names(indices)
+
 
 def line_names(bank: Bank) -> list[str]:
     """List the lines that add up to the image of a bank."""

@@ -27,7 +27,7 @@ from eorinfer.separation.losses import PENALTY, distance, penalty
 from eorinfer.separation.model import Separator, SeparatorSpec
 from eorinfer.separation.precision import precision
 from eorinfer.survey.base import Survey
-from eorinfer.training.data import loader
+from eorinfer.training.data import loader, named_rows
 from eorinfer.training.trainer import run_trainer
 
 #: Number of stages of a training; each ends with a validation and a checkpoint.
@@ -163,6 +163,7 @@ class Adversaries(LightningModule):
         self._warned: set[str] = set()
         self._training: list[Tensor] = []
         self._validation: list[Tensor] = []
+        self._finite: list[Tensor] = []
         self.history: list[dict[str, Any]] = []
 
     # -- training --------------------------------------------------------------------------------
@@ -244,7 +245,7 @@ class Adversaries(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._fixed = torch.Generator(self.device).manual_seed(stream_seed(self._seed, WorkStream.VALIDATION_NOISE))
-        self._validation = []
+        self._validation, self._finite = [], []
 
     def validation_step(self, batch: tuple[Tensor], _: int) -> None:
         observed, true = self.pairs(batch[0], self._fixed)
@@ -258,9 +259,18 @@ class Adversaries(LightningModule):
             (first - second).square() / 2,
             (first - target).square(),
         ]
+        self._finite.append(torch.isfinite(each[0]).flatten(1).all(1))
         self._validation.append(torch.stack([x.transpose(0, 1).flatten(1).mean(1) for x in each]))
 
     def on_validation_epoch_end(self) -> None:
+        finite = torch.cat(self._finite)
+        if not finite.all():
+            rows = torch.nonzero(~finite).flatten().tolist()
+            raise WorkError(
+                f"separation: {len(rows)} of {len(finite)} validation maps are not finite: "
+                f"{named_rows(self.trainer.val_dataloaders, rows)}. Look at their cubes (`eorinfer bank export`); if "
+                "they are right, lower [separation] learning_rate"
+            )
         error, m1, m2, t1, t2, between, off = torch.stack(self._validation).mean(0).tolist()
         stage = torch.stack(self._training).mean(0).tolist()
         self.history.append(

@@ -20,6 +20,8 @@ from eorinfer.core.seeds import WorkStream, stream_seed
 
 #: Cubes up to this share of the memory are kept in it.
 MEMORY_SHARE = 0.25
+#: Bad rows that an error names.
+NAMED = 8
 #: Limits of groups of processes on Linux, and the groups of this process.
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
@@ -94,17 +96,39 @@ class Batches(Dataset[tuple[Tensor, ...]]):
         return [str(i) for i in indices]
 
 
-class Tensors(Batches):
-    """Rows of tensors in memory."""
+def named_rows(batches: DataLoader[tuple[Tensor, ...]], rows: list[int]) -> str:
+    """Name rows of a loader's data, the first few of them."""
+    data = batches.dataset
+    assert isinstance(data, Batches)
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return f"{', '.join(data.row_names(rows[:NAMED]))}{more}"
 
-    def __init__(self, *tensors: Tensor) -> None:
-        self._tensors = tensors
+
+class Tensors(Batches):
+    """Rows of tensors in memory.
+
+    Parameters
+    ----------
+    tensors
+        Tensors whose first axis is that of the rows.
+    seeds
+        (n,) seeds of the realisations, by which rows are named; without them by their number.
+    """
+
+    def __init__(self, *tensors: Tensor, seeds: NDArray[np.uint64] | None = None) -> None:
+        self._tensors, self._seeds = tensors, seeds
 
     def __len__(self) -> int:
         return len(self._tensors[0])
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
         return tuple(t[indices] for t in self._tensors)
+
+    def row_names(self, indices: list[int]) -> list[str]:
+        """Name rows by their realisation."""
+        if self._seeds is None:
+            return super().row_names(indices)
+        return [f"a row of seed {seed}" for seed in self._seeds[indices].tolist()]
 
 
 class Cubes(Batches):

@@ -16,7 +16,7 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
 from eorinfer.settings.npe import TrainingSettings
-from eorinfer.training.data import Batches, loader
+from eorinfer.training.data import Batches, loader, named_rows
 from eorinfer.training.trainer import run_trainer
 
 #: Passes over the validation rows, each with its own fixed noise.
@@ -25,8 +25,8 @@ VALIDATION_DRAWS = 2
 VALIDATIONS, CHECKPOINTS = 40, 40
 #: Rows of a validation batch.
 VALIDATION_BATCH = 256
-#: Bad rows that an error names.
-NAMED = 8
+#: What to do about rows whose loss is not finite.
+CURE = "Look at their cubes (`eorinfer bank export`); if they are right, lower [training] learning_rate"
 
 
 class Fittable(Protocol):
@@ -143,6 +143,8 @@ class _Runner(LightningModule):
         self.module = module
         self._settings, self._steps, self._seed = settings, steps, seed
         self._losses: list[Tensor] = []
+        #: Losses (B,) of the last batch.
+        self.each = torch.empty(0)
         self._validation_losses: list[Tensor] = []
         self.history: list[dict[str, float]] = []
         #: State of the module at its smallest validation loss.
@@ -155,7 +157,9 @@ class _Runner(LightningModule):
         self._losses = []
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
-        loss = self.module.losses(batch, self._generator).mean()
+        each = self.module.losses(batch, self._generator)
+        loss = each.mean()
+        self.each = each.detach()
         self._losses.append(loss.detach())
         return loss
 
@@ -184,12 +188,8 @@ class _Runner(LightningModule):
             rows |= {first + int(row) for row in torch.nonzero(~torch.isfinite(losses))}
             if i % VALIDATION_DRAWS == VALIDATION_DRAWS - 1:
                 first += len(losses)
-        names = self.trainer.val_dataloaders.dataset.row_names(sorted(rows)[:NAMED])
-        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-        return (
-            f"the validation loss is not finite for {len(rows)} of {first} validation rows: {', '.join(names)}{more}. "
-            "Look at their cubes (`eorinfer bank export`); if they are right, lower [training] learning_rate"
-        )
+        named = named_rows(self.trainer.val_dataloaders, sorted(rows))
+        return f"the validation loss is not finite for {len(rows)} of {first} validation rows: {named}. {CURE}"
 
     def note(self) -> str:
         """Last losses, for the progress bar."""
@@ -229,10 +229,21 @@ class _Runner(LightningModule):
 
 
 class _StopAtNaN(Callback):
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: STEP_OUTPUT, *_: object) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: STEP_OUTPUT, batch: object, batch_idx: int
+    ) -> None:
         assert isinstance(outputs, Mapping)
-        if not torch.isfinite(outputs["loss"]):
+        if torch.isfinite(outputs["loss"]):
+            return
+        assert isinstance(module, _Runner)
+        bad, size = torch.nonzero(~torch.isfinite(module.each)).flatten().tolist(), len(module.each)
+        # Where all of a batch are lost, it is the weights that are.
+        if not 0 < len(bad) < size:
             raise WorkError(
                 "training: the loss is not finite; the last checkpoint is kept. "
                 "A lower [training] learning_rate usually cures it"
             )
+        rows: Any = trainer.train_dataloader
+        order = [*rows.sampler][batch_idx * size : (batch_idx + 1) * size]
+        named = named_rows(rows, sorted(order[i] for i in bad))
+        raise WorkError(f"training: the loss is not finite for {len(bad)} of {size} rows of a batch: {named}. {CURE}")

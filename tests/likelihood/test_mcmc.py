@@ -1,5 +1,8 @@
 """MCMC: the right answer within its statistical error, the same one again, and honesty about convergence."""
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Silent
+from eorinfer.likelihood import chain_file, mcmc
 from eorinfer.likelihood.mcmc import START_DRAWS, Chain, moves, run_mcmc
 from eorinfer.settings.likelihood import McmcSettings
 from simulators import Parameter
@@ -175,6 +180,93 @@ def test_a_file_that_a_kill_has_damaged_is_set_aside(tmp_path: Path) -> None:
     assert again.samples.values.tobytes() == first.samples.values.tobytes()
     assert "set aside as damaged-mcmc.h5, the chain starts afresh" in heard.lines[0]
     assert (tmp_path / "damaged-mcmc.h5").exists()
+
+
+def _cut(file: Path) -> None:
+    """Zero the last steps, as a full disk leaves them."""
+    with h5py.File(file, "r+") as content:
+        for group in content.values():
+            group["chain"][-5:] = 0.0
+
+
+def _forget(file: Path) -> None:
+    with h5py.File(file, "r+") as content:
+        for group in content.values():
+            del group.attrs["random_state_1"]
+
+
+def _shorten(file: Path) -> None:
+    with h5py.File(file, "r+") as content:
+        for group in content.values():
+            group["log_prob"].resize(7, axis=0)
+
+
+@pytest.mark.parametrize("damage", [_cut, _forget, _shorten])
+def test_a_chain_that_lost_a_part_is_begun_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    options, heard = settings(steps=20, max_steps=40), Heard()
+    first, _ = run(tmp_path / "mcmc.h5", options)
+    damage(tmp_path / "mcmc.h5")
+    again, _ = run(tmp_path / "mcmc.h5", options, progress=heard)
+    assert "set aside as damaged-mcmc.h5, the chain starts afresh" in heard.lines[0]
+    assert again.samples.values.tobytes() == first.samples.values.tobytes()
+
+
+def test_a_chain_of_emcees_own_backend_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As version 0.1.0 left them, and stopped within a block."""
+    whole, _ = run(tmp_path / "whole.h5", settings(steps=40, max_steps=80))
+    monkeypatch.setattr(mcmc, "open_chain", lambda file, name, _: _Old(str(file), name=name))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "mcmc.h5", settings(steps=40, max_steps=80))
+    monkeypatch.undo()
+    chain, likelihood = run(tmp_path / "mcmc.h5", settings(steps=40, max_steps=80))
+    assert likelihood.points <= 30 * 32
+    assert chain.samples.values.tobytes() == whole.samples.values.tobytes()
+    assert chain.acceptance == whole.acceptance
+    back = emcee.backends.HDFBackend(str(tmp_path / "mcmc.h5"), name=next(iter(h5py.File(tmp_path / "mcmc.h5"))))
+    assert back.get_chain().shape == (80, 32, 2), "and emcee's own backend reads the file"
+
+
+class _Old(emcee.backends.HDFBackend):
+    evaluations = 0
+
+    def save_step(self, state: emcee.State, accepted: NDArray[np.bool_]) -> None:
+        if self.iteration == 50:
+            raise KeyboardInterrupt
+        super().save_step(state, accepted)
+
+    def write(self) -> None:
+        """It has written each step."""
+
+
+def test_a_full_disk_keeps_the_chain_that_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = settings(steps=20, max_steps=60)
+    whole, known = run(tmp_path / "whole.h5", options)
+    monkeypatch.setattr(chain_file, "EVERY", 0.0)
+    monkeypatch.setattr(chain_file, "TIMES_A_WRITE", 0.0)
+    monkeypatch.setattr(Path, "write_bytes", _full_after(30))
+    with pytest.raises(WorkError, match=r"mcmc\.h5: cannot be written \(No space left on device\)"):
+        run(tmp_path / "mcmc.h5", options)
+    monkeypatch.undo()
+    assert list(tmp_path.glob(".tmp-*")) == []
+    chain, likelihood = run(tmp_path / "mcmc.h5", options)
+    assert likelihood.points <= 30 * 32
+    assert chain.samples.values.tobytes() == whole.samples.values.tobytes()
+    assert (chain.acceptance, chain.evaluations) == (whole.acceptance, known.points)
+
+
+def _full_after(writes: int) -> Callable[[Path, bytes], int]:
+    """Give a `Path.write_bytes` of a disk that is full after some writes."""
+    left, real = writes, Path.write_bytes
+
+    def write(path: Path, content: bytes) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            real(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, content)
+
+    return write
 
 
 def test_a_chain_in_memory_is_that_of_a_file(tmp_path: Path) -> None:
