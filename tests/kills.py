@@ -343,6 +343,7 @@ def main() -> None:
         shutil.rmtree(root)
     else:
         print(f"folders: {root}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":
