@@ -65,6 +65,8 @@ def load_part(name: str, beside: Path | None = None) -> Part:
         If there is no such module, it cannot be imported, or has no such name.
     """
     module_name, _, member = name.partition(":")
+    if not all(word.isidentifier() for word in (*module_name.split("."), member)):
+        raise UnknownPart(f'"{name}": must be "module:name", names of Python and dots alone')
     try:
         module = _load_beside(module_name, beside) or importlib.import_module(module_name)
     except ModuleNotFoundError as error:

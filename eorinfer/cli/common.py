@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, Parameter(name="--out", help="Run folder. The same command continues where it stopped.")]
 
+Modules = Annotated[
+    Path | None,
+    Parameter(
+        name="--modules",
+        help="Folder of your own modules, where the given folder was made with some: nothing in it is run otherwise.",
+    ),
+]
+
 
 def open_run(config: Path, out: Path) -> "Run":
     """Open the run of a config in a folder, with progress on the terminal."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from eorinfer.cli.common import Out, open_run
+from eorinfer.cli.common import Modules, Out, open_run
 from eorinfer.core.errors import InputError
 
 image_flow_app = App(
@@ -38,10 +38,12 @@ def sample(
     n: int = 16,
     seed: int = 1,
     run: Path | None = None,
+    modules: Modules = None,
 ) -> None:
-    """Make images with a trained image flow, and compare them with simulated images of its run.
+    """Make images with a trained image flow, and compare them with simulated images of a run.
 
-    Without --theta and --neutral-fraction, the conditions are those of images that training held out.
+    Without --theta and --neutral-fraction, the conditions are those of images that training held out. With one of
+    them images are compared where --run is given.
 
     Parameters
     ----------
@@ -56,7 +58,8 @@ def sample(
     seed
         Seed of all images and noise.
     run
-        Folder of the run to take simulated images from; by default the run that the model is in.
+        Folder of the run to take simulated images from. For images that training held out it is by default the run
+        that the model is in.
     """
     from eorinfer.core.progress import for_terminal
     from eorinfer.imageflow.model import ImageFlow
@@ -72,7 +75,7 @@ def sample(
         wanted = given_theta(flow, theta, n)
     if neutral_fraction:
         wanted = given_neutral_fraction(flow, neutral_fraction, n)
-    write_samples(model, wanted, out, n, seed, run, for_terminal())
+    write_samples(model, wanted, out, n, seed, run, for_terminal(), modules)
 
 
 @image_flow_app.command
@@ -83,6 +86,7 @@ def beyond_power(
     n: int = 200,
     seed: int = 1,
     run: Path | None = None,
+    modules: Modules = None,
 ) -> None:
     """Test whether an image flow sees more in images than their power spectrum.
 
@@ -105,4 +109,4 @@ def beyond_power(
 
     if n < 10:
         raise InputError(f"--n {n}: at least ten images are needed")
-    step.beyond_power(model, out, n, seed, run, for_terminal())
+    step.beyond_power(model, out, n, seed, run, for_terminal(), modules)

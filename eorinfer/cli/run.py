@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from eorinfer.cli.common import Out, open_run
+from eorinfer.cli.common import Modules, Out, open_run
 from eorinfer.core.errors import InputError
 
 
@@ -68,7 +68,7 @@ def infer(
     observation: Path | None = None,
     samples: int = 10000,
     seed: int = 1,
-    modules: Path | None = None,
+    modules: Modules = None,
 ) -> None:
     """Train the posterior in rounds, or the image flow, and sample it for the observation.
 
@@ -87,8 +87,6 @@ def infer(
         Number of samples, with --posterior. An image flow with several conditions writes its whole chain instead.
     seed
         Seed of the samples, with --posterior.
-    modules
-        Folder of your own modules, with a --posterior that was made with some.
     """
     if config is not None and posterior is None and observation is None:
         opened = open_run(config, out)

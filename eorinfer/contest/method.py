@@ -144,7 +144,7 @@ def check_own_methods(config: Config) -> None:
         Saying which members lack, and what to derive the class from.
     """
     for name in filter(is_own, config.tables.contest.methods):
-        value, where = load_part(name, config.folder).value, f'{config.file}: [contest] methods: "{name}"'
+        value, where = load_part(name, config.modules).value, f'{config.file}: [contest] methods: "{name}"'
         if not (isinstance(value, type) and issubclass(value, OwnMethod)):
             raise InputError(f"{where} is no method: derive it from eorinfer.contest.method.OwnMethod")
         if missing := sorted(value.__abstractmethods__):
@@ -152,7 +152,7 @@ def check_own_methods(config: Config) -> None:
 
 
 def _own_method(setup: ContestSetup, name: MethodName) -> Method:
-    part = load_part(name, setup.context.config.folder)
+    part = load_part(name, setup.context.config.modules)
     start = time.monotonic()
     made: OwnMethod = part.value(setup, name)
     row = MethodRow(name, made.label, "truths" if made.amortised else "sampled_truths", name)

@@ -47,7 +47,7 @@ def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
             context.config.observable,
             tables.survey,
             context.survey,
-            Architecture(tables.embedding.model_copy(update=view), flow, tables.power_spectrum, context.config.folder),
+            Architecture(tables.embedding.model_copy(update=view), flow, tables.power_spectrum, context.config.modules),
             tables.training,
             context.preprocessing,
         )
@@ -59,7 +59,7 @@ def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
         posterior.facts["simulations"] = len(setup.rows)
         return posterior
 
-    load = partial(Posterior.load, beside=context.config.folder)
+    load = partial(Posterior.load, beside=context.config.modules, named=context.config.own_names)
     return load_or_train(Posterior, setup.folder(name) / "posterior", setup.key_of(name), train, load=load)
 
 

@@ -28,7 +28,8 @@ def sequential_posterior(run: Run) -> tuple[Samples, dict[str, Any]]:
     samples = run.infer()
     numbers = range(1, len(run.tables.inference.rounds) + 1)
     posteriors = [
-        Posterior.load(run.out / "rounds" / f"{number:02d}" / "posterior", run.config.folder) for number in numbers
+        Posterior.load(run.out / "rounds" / f"{number:02d}" / "posterior", run.config.modules, run.config.own_names)
+        for number in numbers
     ]
     label = f"sequential NPE, {len(posteriors)} rounds"
     return replace(samples, label=label), {

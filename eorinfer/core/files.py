@@ -20,6 +20,8 @@ from eorinfer.core.reading import read_text
 
 #: Age in seconds at which a temporary file of another machine, whose processes cannot be seen, counts as abandoned.
 ABANDONED_SECONDS = 24 * 3600.0
+#: Bytes that a description in JSON may have, and lists and objects in it.
+MOST_JSON, MOST_OBJECTS = 32e6, 1_000_000
 #: Numbers of errors after which nothing more can be written here.
 NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _TEMPORARY = re.compile(r"^\.tmp-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}-")
@@ -136,9 +138,15 @@ def read_json(path: Path) -> dict[str, Any]:
     InputError
         If the file cannot be read or is not JSON.
     """
+    text = read_text(path, most_bytes=MOST_JSON)
+    # Each of them takes twenty times the memory of its two characters.
+    if (inside := text.count("[") + text.count("{")) > MOST_OBJECTS:
+        raise InputError(f"{path}: has {inside} lists and objects; a description has less than {MOST_OBJECTS:.0e}")
     try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        content = json.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{path}: lists or objects stand too deep in one another") from error
+    except ValueError as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold a JSON object")

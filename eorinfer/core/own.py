@@ -1,6 +1,6 @@
 """A user's own parts of a config, ``"module:name"``: where they are named, and what counts for keys of what is made."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ def own_names(content: Mapping[str, Any], tables: tuple[str, ...] = tuple(KEYS))
     """Key of the config and ``"module:name"`` of each own part in some of its tables."""
     for table in tables:
         for key in KEYS[table]:
-            value = content.get(table, {}).get(key)
+            value = keys.get(key) if isinstance(keys := content.get(table), Mapping) else None
             for name in value if isinstance(value, list | tuple) else [value]:
                 if is_own(name):
                     yield f"[{table}] {key}", name
@@ -36,31 +36,43 @@ def own_key(content: Mapping[str, Any], beside: Path | None, tables: tuple[str, 
     return {"own": digests} if digests else {}
 
 
-def check_recorded(recorded: Mapping[str, str], folder: Path, beside: Path | None) -> None:
+def check_recorded(
+    description: Mapping[str, Any], folder: Path, beside: Path | None, named: Collection[str] = ()
+) -> None:
     """Refuse to read what was made with own parts unless the caller says where these are, and they are the same.
 
     A module is never imported because it lies beside a bundle.
 
     Parameters
     ----------
-    recorded
-        Digests that `own_digests` gave for the bundle.
+    description
+        Description of the bundle; under ``own`` the digests that `own_digests` gave.
     folder
         The bundle, named in errors.
     beside
-        Folder of the modules that the caller gave.
+        Folder of the modules that the caller gave; each is in it, unless it is in `named`.
+    named
+        Own parts that the user's config names, which may be on Python's path.
 
     Raises
     ------
     InputError
         Saying what to give, or which module differs.
     """
+    recorded = description.get("own", {})
+    # By the names in the tables: a bundle from somebody else may record less than it names.
+    for _, name in own_names(description, OF_NETWORKS[1:]):
+        if not isinstance(recorded, Mapping) or name not in recorded:
+            raise InputError(f'{folder}: names "{name}" and does not say with which version of it it was made')
     for name, digest in recorded.items():
         if beside is None:
             raise InputError(
                 f'{folder}: made with your own "{name}"; name the folder of {module_file(name)}: '
                 "--modules FOLDER, or Posterior.load(..., beside=FOLDER)"
             )
+        # Else a bundle could name what is on Python's path, such as "subprocess:Popen".
+        if name not in named and not (beside / module_file(name)).is_file():
+            raise InputError(f'{folder}: made with your own "{name}"; there is no {module_file(name)} in {beside}')
         if part(name, beside, str(folder)).digest != digest:
             raise InputError(
                 f'{folder}: made with another version of your own "{name}" than {beside / module_file(name)}; '

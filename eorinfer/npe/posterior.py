@@ -1,7 +1,7 @@
 """A trained posterior: networks and all that is needed to use them again, as a folder without pickle."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -345,7 +345,7 @@ class Posterior:
                 region.observation.write(region_folder / "observation.h5")
 
     @classmethod
-    def load(cls, folder: Path, beside: Path | None = None) -> "Posterior":
+    def load(cls, folder: Path, beside: Path | None = None, named: Collection[str] = ()) -> "Posterior":
         """Read what `save` wrote, on the CPU.
 
         Parameters
@@ -354,6 +354,8 @@ class Posterior:
             The bundle.
         beside
             Folder of your own modules, for a posterior that was made with some; none is imported otherwise.
+        named
+            Names of your own parts that may be on Python's path instead, since your config names them.
 
         Raises
         ------
@@ -361,7 +363,7 @@ class Posterior:
             If the folder has no posterior of this format, or was made with a module that `beside` does not have.
         """
         with cls.bundle.reading(folder) as bundle:
-            check_recorded(bundle.description.get("own", {}), bundle.folder, beside)
+            check_recorded(bundle.description, bundle.folder, beside, named)
             prior = Prior.from_json(bundle["prior"])
             observable = observable_from_json(bundle["observable"])
             architecture = Architecture(
@@ -387,7 +389,7 @@ class Posterior:
                 region_folder = bundle.folder / "regions" / f"{number:02d}"
                 observation = Observation.read(region_folder / "observation.h5", observable)
                 box = prior.within(np.array(region["low"]), np.array(region["high"]))
-                regions.append(Region(cls.load(region_folder, beside), observation, region["threshold"], box))
+                regions.append(Region(cls.load(region_folder, beside, named), observation, region["threshold"], box))
             reference = bundle.tensors("reference")
             return cls(
                 prior,

@@ -1,6 +1,5 @@
 """Read what the steps of a run left in its folder, without the simulator and without torch."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
+from eorinfer.core.reading import read_text
 from eorinfer.core.samples import Samples
+from eorinfer.core.toml import parse_toml
 from eorinfer.report.scores import FILE as CONTEST
 from eorinfer.report.scores import Contest, contest_file
 
@@ -131,11 +132,9 @@ class RunFolder:
         """
         if not out.is_dir():
             raise InputError(f"{out}: no such folder")
-        text = (out / "config.toml").read_text(encoding="utf-8") if (out / "config.toml").exists() else ""
-        try:
-            config = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{out / 'config.toml'}: not valid TOML: {error}") from error
+        file = out / "config.toml"
+        text = read_text(file) if file.exists() else ""
+        config = parse_toml(file, text)
         summary = _json(out / "summary.json")
         bank = Path(config.get("bank", {}).get("path", out / "bank"))
         models = {

@@ -1,8 +1,7 @@
 """Config of a run: one TOML file, checked whole before anything is computed."""
 
 import inspect
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,13 +15,14 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.files import whole_file
 from eorinfer.core.own import own_names, part
 from eorinfer.core.prior import Prior
+from eorinfer.core.toml import read_toml
 from eorinfer.imageflow.conditions import check_image_flow
 from eorinfer.settings.contest import check_contest
 from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.old_names import with_new_names
 from eorinfer.settings.tables import Tables
 from simulators import Observable, SimulationError, Simulator
-from simulators.parts import copy_source, load_part
+from simulators.parts import copy_source, is_own, load_part
 from simulators.registry import simulator_class
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Config:
         Task that it was checked for, and whose tables `content` has.
     notes
         A line for each old name in the file.
+    modules
+        Folder in which a user's own modules are looked for first: that of the file, or the one that the user named.
+    received
+        Whether the file came with a folder of results, and was not named by the user.
     """
 
     def __init__(
@@ -64,8 +68,11 @@ class Config:
         prior: Prior,
         task: Task = "run",
         notes: tuple[str, ...] = (),
+        modules: Path | None = None,
+        received: bool = False,
     ) -> None:
-        self.file, self.notes = file, notes
+        self.file, self.notes, self.received = file, notes, received
+        self.modules = self.folder if modules is None else modules
         self.tables = tables
         self.simulator = simulator
         self.prior = prior
@@ -75,7 +82,7 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        """Folder of the config file: a user's simulator module is looked for here first."""
+        """Folder of the config file, at which relative paths start."""
         return self.file.resolve().parent
 
     @property
@@ -83,7 +90,12 @@ class Config:
         """Settings that posterior networks are built from."""
         from eorinfer.npe.posterior import Architecture
 
-        return Architecture(self.tables.embedding, self.tables.flow, self.tables.power_spectrum, self.folder)
+        return Architecture(self.tables.embedding, self.tables.flow, self.tables.power_spectrum, self.modules)
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """``"module:name"`` of each of the user's own parts."""
+        return frozenset(name for _, name in own_names(self.tables.model_dump()))
 
     @property
     def observable(self) -> Observable:
@@ -114,9 +126,9 @@ class Config:
             temporary.write_bytes(tomli_w.dumps(self.content()).encode())
         if self.simulator.kind not in simulators.KINDS:
             source = inspect.getsourcefile(type(self.simulator))
-            copy_source(self.simulator.kind, Path(source) if source else None, self.folder, path.resolve().parent)
-        for _, name in own_names(self.tables.model_dump()):
-            copy_source(name, load_part(name, self.folder).file, self.folder, path.resolve().parent)
+            copy_source(self.simulator.kind, Path(source) if source else None, self.modules, path.resolve().parent)
+        for name in self.own_names:
+            copy_source(name, load_part(name, self.modules).file, self.modules, path.resolve().parent)
 
 
 def load_config(config: Path | str | Mapping[str, Any], task: Task = "run") -> Config:
@@ -137,17 +149,52 @@ def load_config(config: Path | str | Mapping[str, Any], task: Task = "run") -> C
     if isinstance(config, Mapping):
         return check_config(GIVEN, {name: dict(v) if isinstance(v, Mapping) else v for name, v in config.items()}, task)
     path = Path(config)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from error
-    return check_config(path, content, task)
+    return check_config(path, read_toml(path), task)
 
 
-def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Config:
+def load_received(folder: Path, modules: Path | None) -> Config:
+    """Read the config in a run folder that may be somebody else's: nothing that it names is run.
+
+    Parameters
+    ----------
+    folder
+        Run folder, whose bank must be there.
+    modules
+        Folder of the user's own modules; without it a config that names some is refused.
+
+    Raises
+    ------
+    InputError
+        See `load_config`; or if the config names modules, and the user no folder of them.
+    """
+    path = folder / "config.toml"
+    content = read_toml(path)
+    if modules is None:
+        for key, name in (*_own_simulator(content), *own_names(content)):
+            raise InputError(
+                f'{path}: {key}: "{name}" is code that came with the folder, and is not run; '
+                "if you trust it, name the folder of its module: --modules FOLDER"
+            )
+    # A batch system's prologue is a shell's, and a Dask scheduler sends what is to be run.
+    config = check_config(path, content | {"executor": {}}, modules=modules, received=True)
+    if not (config.bank_path(folder) / "bank.json").is_file():
+        raise InputError(f"{path}: no bank in {config.bank_path(folder)}")
+    return config
+
+
+def check_config(
+    path: Path, content: dict[str, Any], task: Task = "run", *, modules: Path | None = None, received: bool = False
+) -> Config:
     """Check the content of a config; `path` is named in errors and anchors relative paths.
+
+    Parameters
+    ----------
+    path, content, task
+        File, its content, and what it is for.
+    modules
+        Folder of the user's own modules; by default that of the file.
+    received
+        See `Config`.
 
     Raises
     ------
@@ -159,7 +206,7 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     notes = tuple(f"{path}: {line}" for line in lines)
-    beside = path.resolve().parent
+    beside = path.resolve().parent if modules is None else modules
     try:
         tables = Tables.model_validate(content if task == "run" else _UNNEEDED | content, context={"beside": beside})
     except ValidationError as error:
@@ -194,9 +241,16 @@ def check_config(path: Path, content: dict[str, Any], task: Task = "run") -> Con
     except ValueError as error:
         raise InputError(f"{path}: [survey] {error}") from error
     tables = _with_lowest_bin(path, tables, simulator.observables[0], lowest)
-    config = Config(path, tables, simulator, prior, task, notes)
+    config = Config(path, tables, simulator, prior, task, notes, modules, received)
     _check_own_parts(config)
     return config
+
+
+def _own_simulator(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and name of a simulator of the user's own."""
+    table = content.get("simulator")
+    if isinstance(table, dict) and is_own(kind := table.get("kind")):
+        yield "[simulator] kind", kind
 
 
 def _check_own_parts(config: Config) -> None:
@@ -209,7 +263,7 @@ def _check_own_parts(config: Config) -> None:
     """
     tables, path = config.tables, config.file
     for key, name in own_names(tables.model_dump()):
-        part(name, config.folder, f"{path}: {key}")
+        part(name, config.modules, f"{path}: {key}")
     if any(own_names(tables.model_dump(), ("survey",))):
         from eorinfer.survey.trial import try_survey
 

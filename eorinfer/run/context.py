@@ -56,7 +56,8 @@ class RunContext:
             separator to other maps.
         """
         folder = make_folder(folder)
-        refuse_other_config(config, folder)
+        if not config.received:  # it is the folder's own
+            refuse_other_config(config, folder)
         preprocessing = find_preprocessing(config)
         bank = Bank.create(config.bank_path(folder), config.simulator)
         for note in config.notes:

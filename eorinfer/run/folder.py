@@ -1,10 +1,10 @@
 """Check that a run folder belongs to its config."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from eorinfer.core.errors import InputError
+from eorinfer.core.toml import read_toml
 from eorinfer.run.config import Config
 from eorinfer.settings.old_names import with_new_names
 
@@ -34,10 +34,12 @@ def refuse_other_config(config: Config, out: Path) -> None:
     if not path.exists():
         return
     try:
-        content, _ = with_new_names(tomllib.loads(path.read_text(encoding="utf-8")))
-        before = _flat(content)
-    except (OSError, ValueError) as error:
+        content, _ = with_new_names(read_toml(path))
+    except InputError as error:
+        raise InputError(f"{error}; it is the config of this run: mend it, or give another --out") from error
+    except ValueError as error:
         raise InputError(f"{path}: the config of this run cannot be read ({error}); give another --out") from error
+    before = _flat(content)
     now = _flat(config.content())
     free = (*FREE, *(table for table, file in FREE_BEFORE.items() if not (out / file).exists()))
     for key in sorted({*before, *now}):

@@ -57,7 +57,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         | {"field": settings}
         | {"validation_fraction": config.tables.training.validation_fraction}
         | {"bank": simulators.fingerprint(config.simulator), "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
-        | own_key(tables, config.folder, ("survey",))
+        | own_key(tables, config.modules, ("survey",))
     )
     trainer = ImageFlowTrainer(
         config.prior,

@@ -180,5 +180,5 @@ class Separation:
         return fingerprint_of(
             {name: tables[name] for name in used}
             | {"bank": self.bank.fingerprint, "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
-            | own_key(tables, self.config.folder, ("survey",))
+            | own_key(tables, self.config.modules, ("survey",))
         )

@@ -1,6 +1,5 @@
 """Use a trained posterior or image flow again, for another observation: without a config or a training."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
+from eorinfer.core.toml import read_toml
 from eorinfer.figures.corner import corner
 from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import ImageFlow
@@ -94,12 +94,10 @@ def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: P
 
 def _mcmc(config: Path, conditions: Prior) -> McmcSettings:
     """Read ``[mcmc]`` of the run that the flow lies in, or take the defaults, with enough walkers."""
-    table: dict[str, Any] = {}
     if config.is_file():
         try:
-            table = tomllib.loads(config.read_text(encoding="utf-8")).get("mcmc", {})
-            settings = McmcSettings(**table)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValidationError, TypeError) as error:
+            settings = McmcSettings(**read_toml(config).get("mcmc", {}))
+        except (ValidationError, TypeError) as error:
             raise InputError(f"{config}: [mcmc] cannot be read ({' '.join(str(error).split())})") from error
     else:
         settings = McmcSettings()

@@ -177,7 +177,7 @@ class Rounds:
             )
             return posterior
 
-        load = partial(Posterior.load, beside=self._config.folder)
+        load = partial(Posterior.load, beside=self._config.modules, named=self._config.own_names)
         folder = self._context.folder / "rounds" / f"{number:02d}" / "posterior"
         return load_or_train(Posterior, folder, self.training_key(rows), train, load=load)
 
@@ -201,5 +201,5 @@ class Rounds:
             | {"bank": simulators.fingerprint(self._config.simulator), "theta": rows.theta.tolist()}
             | {"seeds": rows.seed.tolist()}
             | ({"preprocessing": self._context.preprocessing.digest()} if self._context.preprocessing else {})
-            | own_key(tables, self._config.folder)
+            | own_key(tables, self._config.modules)
         )

@@ -62,7 +62,8 @@ class Run:
         self.out, self.bank, self.progress = self.context.folder, self.context.bank, self.context.progress
         self._simulations = self.context.simulations
         self._observation: Observation | None = None
-        config.write(self.out / "config.toml")
+        if not config.received:
+            config.write(self.out / "config.toml")
         for pattern in ("chains", "rounds/*", "contest/*", "contest/*/answers", "validation", "validation/*"):
             for folder in self.out.glob(pattern):
                 remove_leftovers(folder)

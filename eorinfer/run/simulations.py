@@ -75,7 +75,7 @@ class Simulations:
     def one(self, theta: NDArray[np.float64], seed: int) -> RowResult:
         """One simulation outside of the bank."""
         with self._naming_the_config():
-            return simulate_one(self.config.simulator, theta, seed, self.config.folder, self._limits())
+            return simulate_one(self.config.simulator, theta, seed, self.config.modules, self._limits())
 
     def preflight(self, what: str, planned: int, there: int) -> str:
         """Estimate the simulations ahead, their seconds and disk, in one line.
@@ -126,7 +126,7 @@ class Simulations:
                 self.config.simulator,
                 executor,
                 rows=n,
-                beside=self.config.folder,
+                beside=self.config.modules,
                 limits=self._limits(),
                 report=tell,
             )

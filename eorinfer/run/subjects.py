@@ -139,7 +139,7 @@ def npe_subject(context: RunContext) -> NpeSubject:
     folder = context.folder / "posterior"
     if not (folder / "posterior.json").exists():
         raise InputError(f"{context.folder}: no posterior to validate; run `eorinfer infer` first")
-    posterior = Posterior.load(folder, context.config.folder)
+    posterior = Posterior.load(folder, context.config.modules, context.config.own_names)
     if posterior.only_for is not None:
         raise InputError(
             f'{context.config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
@@ -319,7 +319,7 @@ def image_flow_subject(context: RunContext) -> ImageFlowSubject:
     flow = ImageFlow.load(folder / "field")
     if not (folder / "posterior" / "posterior.json").exists():
         return ImageFlowSubject(flow)
-    posterior = Posterior.load(folder / "posterior", context.config.folder)
+    posterior = Posterior.load(folder / "posterior", context.config.modules, context.config.own_names)
     same = posterior.prior.hash() == flow.conditions.hash() and posterior.prior.names == flow.conditions.names
     # A posterior that is truncated, or for one observation, says nothing of other truths.
     usable = same and not posterior.regions and posterior.only_for is None

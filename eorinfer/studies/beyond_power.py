@@ -18,7 +18,7 @@ from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
-from eorinfer.run.config import load_config
+from eorinfer.run.config import load_received
 from eorinfer.run.run import Run
 from eorinfer.studies.equal_power import ImageLogLikelihood, find_equal_power, spectrum_likelihood
 from eorinfer.studies.image_samples import RealImages
@@ -34,7 +34,9 @@ GRID, POINTS, POSTERIORS, SAMPLES = 2, 40, 10, 4000
 BATCH = 64
 
 
-def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, progress: Progress) -> None:
+def beyond_power(
+    model: Path, out: Path, n: int, seed: int, run: Path | None, progress: Progress, modules: Path | None = None
+) -> None:
     """Write ``beyond.json``, ``beyond.png`` and ``pairs.png``.
 
     The clean cubes of held-out images are copied with their phases turned at random, and as Gaussian fields of the same
@@ -56,6 +58,8 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
         The run with the images; by default the one that the model is in.
     progress
         Receives lines and bars.
+    modules
+        Folder of the user's own modules, for a run with some.
 
     Raises
     ------
@@ -66,7 +70,7 @@ def beyond_power(model: Path, out: Path, n: int, seed: int, run: Path | None, pr
     run = run or model.parent
     if not (run / "config.toml").exists():
         raise InputError(f"{run}: no run here; give --run for the images that training held out")
-    opened = Run(load_config(run / "config.toml"), run, progress)
+    opened = Run(load_received(run, modules), run, progress)
     image = opened.config.observable
     shell = shells(image.cells, image.cell_size)
     source = RealImages(flow, opened, seed)

@@ -17,7 +17,7 @@ from eorinfer.figures.imageflow import Images, compare_images, comparison_line, 
 from eorinfer.figures.style import save_figure
 from eorinfer.imageflow.model import ImageFlow, dequantised
 from eorinfer.imageflow.training import row_conditions
-from eorinfer.run.config import load_config
+from eorinfer.run.config import load_received
 from eorinfer.run.context import RunContext
 from eorinfer.run.run import Run
 from eorinfer.settings.explain import instead
@@ -81,7 +81,14 @@ def given_neutral_fraction(flow: ImageFlow, values: Sequence[float], n: int) -> 
 
 
 def write_samples(
-    model: Path, wanted: Sequence[Wanted], out: Path, n: int, seed: int, run: Path | None, progress: Progress
+    model: Path,
+    wanted: Sequence[Wanted],
+    out: Path,
+    n: int,
+    seed: int,
+    run: Path | None,
+    progress: Progress,
+    modules: Path | None = None,
 ) -> None:
     """Write ``images.h5``, ``images.json`` and ``images.png``.
 
@@ -98,10 +105,13 @@ def write_samples(
     seed
         Seed of all randomness.
     run
-        Run that real images are taken from; by default that of the model, if it is in one. At given theta they are
-        simulated, at a neutral fraction those held out from training that are nearest to it are taken.
+        Run that real images are taken from: at given theta they are simulated, at a neutral fraction those held out
+        from training that are nearest to it are taken. Without it there are none; for conditions of held-out rows it
+        is the run that the model is in.
     progress
         Receives lines and bars.
+    modules
+        Folder of the user's own modules, for a run with some.
 
     Raises
     ------
@@ -111,10 +121,11 @@ def write_samples(
         If real images cannot be simulated.
     """
     flow = ImageFlow.load(model)
-    run = run or (model.parent if (model.parent / "config.toml").exists() else None)
+    if run is None and not wanted and (model.parent / "config.toml").exists():
+        run = model.parent
     if run is None and not wanted:
         raise InputError(f"{model}: give --theta or --neutral-fraction, or --run for the conditions of held-out images")
-    source = None if run is None else RealImages(flow, Run(load_config(run / "config.toml"), run, progress), seed)
+    source = None if run is None else RealImages(flow, Run(load_received(run, modules), run, progress), seed)
     make_folder(out)
     several = []
     reals: list[NDArray[np.float32] | None] = [None if source is None else source.at(place.y) for place in wanted]

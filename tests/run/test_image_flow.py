@@ -120,7 +120,7 @@ def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert call("image-flow", "train", field_config(tmp_path), "--out", out) == 0
     theta = ["--theta", "log_amplitude=0.5", "slope=-1.5"]
     where = tmp_path / "images"
-    assert call("image-flow", "sample", out / "field", *theta, "--n", 3, "--out", where) == 0
+    assert call("image-flow", "sample", out / "field", *theta, "--n", 3, "--out", where, "--run", out) == 0
     assert "log_amplitude = 0.5, slope = -1.5: P(k) within" in capsys.readouterr().out
     assert {p.name for p in where.iterdir()} == {"images.h5", "images.json", "images.png", "images.pdf"}
     with h5py.File(where / "images.h5") as file:
@@ -135,7 +135,7 @@ def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[s
     content = json.loads((where / "images.json").read_text())["conditions"][0]
     assert content["channels"][0]["generated"]["std"] == pytest.approx(first.std(), rel=1e-4)
     assert len(content["channels"][0]["ratio"]) == len(content["k"])
-    # The same again, and others with another seed; away from its run there is nothing to compare with.
+    # The same again, and others with another seed; without a run there is nothing to compare with.
     shutil.copytree(out / "field", tmp_path / "alone")
     for seed, same in ((1, True), (2, False)):
         assert call("image-flow", "sample", tmp_path / "alone", *theta, "--n", 3, "--out", where, "--seed", seed) == 0
