@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 
 class UnknownPart(ValueError):
@@ -39,7 +39,7 @@ class Part:
         return hashlib.sha256(self.file.read_bytes() if self.file else b"").hexdigest()[:16]
 
 
-def is_own(name: object) -> bool:
+def is_own(name: object) -> TypeGuard[str]:
     """Tell whether a name in a config is ``"module:name"``, and not one of this package's."""
     return isinstance(name, str) and ":" in name
 
