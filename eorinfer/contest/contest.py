@@ -29,7 +29,7 @@ from eorinfer.report.scores import FILE as CONTEST_FILE
 from eorinfer.run import Run
 from eorinfer.run.context import RunContext
 from eorinfer.run.truths import FEWEST, simulated_truths, truth_plans
-from eorinfer.settings.contest import METHODS, ContestSettings
+from eorinfer.settings.contest import EXACT, METHODS, ContestSettings
 from simulators.base import fingerprint_of
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ def run_contest(run: Run) -> dict[str, Any]:
         raise InputError(
             f"{run.config.file}: a contest simulates truths of its own, and imported cubes cannot be simulated anew"
         )
+    for name in ("image-flow", *EXACT):
+        if name in settings.methods:
+            context.refuse_mask(f'[contest] methods "{name}"')
     check_own_methods(run.config)
     run.read_observation()
     preflight(run)

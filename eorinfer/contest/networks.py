@@ -50,6 +50,7 @@ def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
             Architecture(tables.embedding.model_copy(update=view), flow, tables.power_spectrum, context.config.modules),
             tables.training,
             context.preprocessing,
+            context.mask,
         )
         # The same seed for all views: they see the same batches with the same noise.
         seed = round_seed(tables.seed, PRIOR_ROUND, RoundStream.TRAINING)

@@ -125,6 +125,8 @@ class Posterior:
     only_for
         `Observation.digest` of the one observation that it holds for, when its simulations were drawn from
         a posterior; None when it holds for all, or for those inside the regions.
+    mask
+        Cells (C, *cells) that its simulations lack, and are left out of observations; None without any.
     """
 
     bundle: ClassVar[BundleKind] = BundleKind("posterior", "posterior.json", 2)
@@ -139,6 +141,7 @@ class Posterior:
     reference: Reference | None = None
     only_for: str | None = None
     preprocessing: LineSeparation | None = None
+    mask: NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:
         seen = f"{self.observable.name} {' x '.join(map(str, self.observable.shape))}"
@@ -181,7 +184,7 @@ class Posterior:
         InputError
             If the observation does not fit; see also `draw`.
         """
-        observation = as_observation(x, self.observable)
+        observation = self._taken(x)
         self._warn(observation)
         return self.draw(observation, n, fresh_seed() if seed is None else seed, label)
 
@@ -212,7 +215,7 @@ class Posterior:
         observations = []
         for place, x in enumerate(images):
             try:
-                observations.append(as_observation(x, self.observable))
+                observations.append(self._taken(x))
             except InputError as error:
                 raise InputError(f"images[{place}]: {error}") from error
         if not observations:
@@ -336,7 +339,8 @@ class Posterior:
             for name, value in network.state_dict().items()
         }
         reference = None if self.reference is None else self.reference.arrays()
-        with self.bundle.writing(folder, description, weights, reference=reference) as temporary:
+        mask = None if self.mask is None else {"mask": torch.from_numpy(self.mask.astype(np.uint8))}
+        with self.bundle.writing(folder, description, weights, reference=reference, mask=mask) as temporary:
             if self.preprocessing is not None:
                 self.preprocessing.separator.save(temporary / "preprocessing")
             for number, region in enumerate(self.regions, start=1):
@@ -390,7 +394,7 @@ class Posterior:
                 observation = Observation.read(region_folder / "observation.h5", observable)
                 box = prior.within(np.array(region["low"]), np.array(region["high"]))
                 regions.append(Region(cls.load(region_folder, beside, named), observation, region["threshold"], box))
-            reference = bundle.tensors("reference")
+            reference, mask = bundle.tensors("reference"), bundle.tensors("mask")
             return cls(
                 prior,
                 observable,
@@ -402,11 +406,30 @@ class Posterior:
                 None if reference is None else Reference(**reference),
                 bundle.description.get("only_for"),
                 preprocessing,
+                None if mask is None else mask["mask"].numpy().astype(bool),
             )
+
+    def _taken(self, x: Observation | NDArray[Any] | Path | str) -> Observation:
+        """Take an observation as callers have it, without the cells that the simulations lack.
+
+        Raises
+        ------
+        InputError
+            If it does not fit, or lacks cells that the simulations have.
+        """
+        observation = as_observation(x, self.observable, self.mask)
+        if observation.mask is not None:
+            more = observation.mask if self.mask is None else observation.mask & ~self.mask
+            if more.any():
+                raise InputError(
+                    f"observation: {int(more.sum())} cells are masked that this posterior's simulations have; "
+                    "train one with the same [observation] mask"
+                )
+        return observation
 
     def _features(self, observation: Observation) -> list[Tensor]:
         """Features (1, F) that each network reads from one observation."""
-        observation.check(self.observable, "observation")
+        observation = self._taken(observation)
         return self.read(torch.from_numpy(observation.values[None]))
 
 

@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eorinfer.bank.rows import Rows
@@ -73,6 +75,7 @@ class Trainer:
     architecture: Architecture
     training: TrainingSettings
     preprocessing: LineSeparation | None = None
+    mask: NDArray[np.bool_] | None = None
 
     def train(
         self,
@@ -139,6 +142,7 @@ class Trainer:
             {"bank": bank.fingerprint, "training_rows": int((~validate).sum())}
             | {"validation_rows": int(validate.sum()), "fits": [asdict(r) for r in records]},
             preprocessing=self.preprocessing,
+            mask=self.mask,
         )
         reference = learn_reference(posterior, training, validation, rows.seed[validate], self.survey, seed)
         return replace(posterior, reference=reference)

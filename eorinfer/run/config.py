@@ -33,6 +33,11 @@ Task = Literal["run", "mocks", "separation"]
 OF_SEPARATION = ("seed", "simulator", "prior", "survey", "separation", "bank", "executor")
 #: Name, in errors, of a config that came as a dict.
 GIVEN = Path("config (dict)")
+#: Keys that hold paths, which start at the config's folder.
+PATHS = (
+    *(("observation", key) for key in ("file", "clean", "mask")),
+    *(("bank", "path"), ("preprocessing", "model")),
+)
 #: Content in place of the tables that only a run needs.
 _UNNEEDED: dict[str, Any] = {"observation": {}, "inference": {"rounds": [1]}}
 
@@ -115,10 +120,16 @@ class Config:
             content = {name: content[name] for name in OF_SEPARATION}
         else:
             del content["separation"]
-        for table, key in (("observation", "file"), ("bank", "path"), ("preprocessing", "model")):
-            if content.get(table, {}).get(key):
-                content[table][key] = str((self.folder / content[table][key]).resolve())
+        for table, key in PATHS:
+            value = content.get(table, {}).get(key)
+            if isinstance(value, list):
+                content[table][key] = [self._absolute(path) for path in value]
+            elif value and (key, value) != ("mask", "nan"):
+                content[table][key] = self._absolute(value)
         return content
+
+    def _absolute(self, path: str) -> str:
+        return str((self.folder / path).resolve())
 
     def write(self, path: Path) -> None:
         """Write the config as it was run, and a user's simulator module beside it."""
@@ -218,6 +229,11 @@ def check_config(
         raise InputError(explained(path, error, "simulator", cls)) from error
     except ValueError as error:
         raise InputError(f"{path}: [simulator] {error}") from error
+    if tables.observation.mask is not None and tables.inference.method == "image-flow":
+        raise InputError(
+            f"{path}: [observation] mask: the image flow is of whole images and cannot leave cells out; "
+            'take [inference] method = "npe", or eorinfer mcmc'
+        )
     prior = _prior(path, tables, simulator)
     _refuse_impossible(path, tables, simulator)
     if tables.mcmc.walkers < 2 * len(prior.parameters):
@@ -328,9 +344,15 @@ def _with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest:
 
 
 def _mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] | None:
-    theta, file = tables.observation.theta, tables.observation.file
-    if (theta is None) == (file is None):
-        raise InputError(f'{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = "..."')
+    observation = tables.observation
+    theta, given = observation.theta, [observation.theta, observation.file, observation.clean]
+    if sum(x is not None for x in given) != 1:
+        raise InputError(
+            f'{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = "..."; '
+            'or clean = "..." for a cube without noise'
+        )
+    if observation.nan_masks and observation.file is None:
+        raise InputError(f'{path}: [observation] mask = "nan": only with file = "...", whose NaN cells it leaves out')
     if theta is None:
         return None
     for name in theta:

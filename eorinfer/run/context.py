@@ -5,9 +5,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder
+from eorinfer.core.mask import read_mask
+from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
 from eorinfer.run.config import Config
 from eorinfer.run.folder import refuse_other_config
@@ -66,10 +71,46 @@ class RunContext:
 
     @cached_property
     def survey(self) -> "Survey":
-        """The telescope, as a torch module; built at first use, because it loads torch."""
+        """The telescope, as a torch module, without masked cells; built at first use, because it loads torch."""
         from eorinfer.survey import build_survey
 
-        return build_survey(self.config.tables.survey, self.config.observable)
+        survey = build_survey(self.config.tables.survey, self.config.observable)
+        if self.mask is None:
+            return survey
+        from eorinfer.survey.masked import MaskedSurvey
+
+        return MaskedSurvey(survey, self.mask)
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """Cells (C, *cells) that the observation lacks, and simulations as well; None without any.
+
+        They are those of the kept observation, or of ``[observation] mask`` before there is one.
+        """
+        settings, kept = self.config.tables.observation, self.folder / "observation.h5"
+        if settings.mask is None:
+            return None
+        if kept.exists():
+            return Observation.read_unchecked(kept).mask
+        if not settings.nan_masks:
+            return read_mask(self.config.folder / settings.mask, self.config.observable)
+        assert settings.file is not None
+        mask = Observation.open(self.config.folder / settings.file, self.config.observable, "nan").mask
+        return mask if mask is not None and mask.any() else None
+
+    def refuse_mask(self, method: str) -> None:
+        """Refuse a method that needs all cells.
+
+        Raises
+        ------
+        InputError
+            If there is a mask.
+        """
+        if self.config.tables.observation.mask is not None:
+            raise InputError(
+                f"{self.config.file}: [observation] mask: {method} is of whole images and cannot leave cells out; "
+                'take [inference] method = "npe", or eorinfer mcmc'
+            )
 
 
 def find_preprocessing(config: Config) -> "LineSeparation | None":

@@ -46,6 +46,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     rows
         Valid rows to train on.
     """
+    context.refuse_mask("the image flow")
     config, folder, progress = context.config, context.folder / "field", context.progress
     tables = config.content()
     settings = dict(tables["image_flow"])

@@ -69,7 +69,9 @@ def _by_npe(
 ) -> _Result:
     """Sample by one pass of the networks."""
     posterior = Posterior.load(folder, modules)
-    observed = Observation.read(file, posterior.observable)
+    observed = Observation.read(file, posterior.observable, posterior.mask)
+    for note in observed.notes:
+        progress.line(f"observation: {note}")
     check = check_observation(posterior, observed)
     if check is not None:
         progress.line(check.line())

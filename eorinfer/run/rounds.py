@@ -11,6 +11,7 @@ import simulators
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
+from eorinfer.core.mask import mask_digest
 from eorinfer.core.observation import Observation
 from eorinfer.core.own import own_key
 from eorinfer.core.seeds import RoundStream, round_rng, round_seed
@@ -148,6 +149,7 @@ class Rounds:
                 self._config.architecture,
                 tables.training,
                 self._context.preprocessing,
+                self._context.mask,
             )
             posterior = trainer.train(
                 self._bank,
@@ -202,4 +204,5 @@ class Rounds:
             | {"seeds": rows.seed.tolist()}
             | ({"preprocessing": self._context.preprocessing.digest()} if self._context.preprocessing else {})
             | own_key(tables, self._config.modules)
+            | ({} if self._context.mask is None else {"mask": mask_digest(self._context.mask)})
         )

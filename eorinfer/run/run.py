@@ -14,6 +14,7 @@ from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
+from eorinfer.run.observed import read_observed, record_files, refuse_changed
 from eorinfer.run.rounds import Rounds
 from simulators.base import fingerprint_of
 
@@ -132,15 +133,10 @@ class Run:
     def _observe(self) -> Observation:
         path = self.out / "observation.h5"
         if path.exists():
+            refuse_changed(self.context)
             return Observation.read(path, self.config.observable)
-        if self.config.theta is None:
-            file = self.tables.observation.file
-            assert file is not None
-            observation = Observation.read(self.config.folder / file, self.config.observable)
-            if file.suffix == ".npy":
-                self.progress.line(f"observation: {file} has no header, unit and axes are taken from the config")
-        else:
-            observation = self._mock(self.config.theta)
+        observation = read_observed(self.context) if self.config.theta is None else self._mock(self.config.theta)
+        record_files(self.context)
         observation.write(path)
         return observation
 
@@ -317,7 +313,7 @@ class Run:
         clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
         generator = torch.Generator().manual_seed(run_seed(self.tables.seed, RunStream.OBSERVATION_NOISE))
         observed = self.context.survey(clean, generator)[0].numpy()
-        return Observation.from_observable(observable, observed, theta, seed)
+        return Observation.from_observable(observable, observed, theta, seed, self.context.mask)
 
     def _predict(self, samples: Samples) -> None:
         """Simulate at draws from the posterior, for the predictive check."""

@@ -149,7 +149,8 @@ def _widths(
     cubes = truths.cubes
     if not len(cubes) or not set(subject.prior.names) <= set(context.config.prior.names):
         return
-    sigma = exact_noise(context.config.simulator, context.config.tables.survey)
+    # the exact posterior is that of all cells
+    sigma = exact_noise(context.config.simulator, context.config.tables.survey) if context.mask is None else None
     if likelihood is not None:
         shown = _with_bar(context, cubes, POWER_SPECTRUM)
         chains = [_power_spectrum(context, likelihood, cube, i) for i, cube in enumerate(shown)]

@@ -17,10 +17,36 @@ from eorinfer.settings.validation import ValidationSettings
 
 
 class ObservationSettings(Settings):
-    """``[observation]``: a mock at `theta`, or a `file`."""
+    """``[observation]``: a mock at `theta`, a `file`, or a `clean` cube that the survey observes.
+
+    Parameters
+    ----------
+    theta
+        Parameters of a mock.
+    file
+        What a telescope saw, noise and all.
+    clean
+        Cube without noise, which ``[survey]`` observes; boxes of 21cmFAST at several redshifts are a list of files.
+    mask
+        File that is not 0 in cells that are left out, in simulations too; or ``"nan"`` for the NaN cells of `file`.
+    """
 
     theta: dict[str, float] | None = None
     file: Path | None = None
+    clean: Path | tuple[Path, ...] | None = None
+    mask: Path | None = None
+
+    @property
+    def clean_files(self) -> tuple[Path, ...]:
+        """Files of the clean cube; none without one."""
+        if self.clean is None:
+            return ()
+        return self.clean if isinstance(self.clean, tuple) else (self.clean,)
+
+    @property
+    def nan_masks(self) -> bool:
+        """Whether the NaN cells of `file` are left out."""
+        return self.mask == Path("nan")
 
 
 class BankSettings(Settings):

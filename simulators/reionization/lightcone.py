@@ -230,6 +230,50 @@ luminosity_redshifts
         inside = slice(extra, len(wide) - extra)
         return {name: self._observed(cube[..., inside])[None] for name, cube in made.items()}, means
 
+    def from_slices(
+        self, cube: NDArray[np.float32], distances: NDArray[np.float64], cell: float
+    ) -> tuple[NDArray[np.float32], list[str]]:
+        """Make the light-cone of these settings from slices that were made elsewhere.
+
+        Parameters
+        ----------
+        cube
+            (N, N, n) slices of a box of the same cells.
+        distances
+            (n,) comoving distances to their middles in Mpc, rising or falling.
+        cell
+            Side of a cell in Mpc.
+
+        Returns
+        -------
+        cube, notes
+            (1, *cells), and a line for what a reader should know.
+
+        Raises
+        ------
+        SimulationError
+            If the box or its cells are others, or the slices do not reach from end to end.
+        """
+        if cube.shape[:2] != (self.cells, self.cells) or abs(cell / self.cell - 1) > 1e-4:
+            raise SimulationError(
+                f"slices of {cube.shape[0]} x {cube.shape[1]} cells of {cell:g} Mpc, expected {self.cells} x "
+                f"{self.cells} of {self.cell:g} Mpc: [simulator] cells and box_length"
+            )
+        order = np.argsort(distances)
+        cube, distances = cube[..., order], distances[order]
+        # A slice stands for the cell around it; half a cell nearer or farther is the same history.
+        nearest = np.abs(distances - self.slices[:, None]).argmin(axis=1)
+        off = float(np.abs(distances[nearest] - self.slices).max())
+        if off > 0.5001 * cell or len(set(nearest.tolist())) < len(nearest):
+            ours = redshift_at(self.slices[[0, -1]])
+            theirs = redshift_at(distances[[0, -1]])
+            raise SimulationError(
+                f"{len(distances)} slices from z = {theirs[0]:.4g} to {theirs[1]:.4g}, expected {len(self.slices)} "
+                f"from {ours[0]:.4g} to {ours[1]:.4g}, {self.cell:g} Mpc apart"
+            )
+        note = f"{len(nearest)} of {len(distances)} slices are taken, each within {off:.3g} Mpc of the config's"
+        return self._observed(np.asarray(cube[..., nearest], np.float32))[None], [note]
+
     def _observed(self, cube: NDArray[np.float32]) -> NDArray[np.float32]:
         """Average slices (N, N, n) over pixels and channels: (pixels, pixels, channels)."""
         slices = self.slices

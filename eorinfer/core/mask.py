@@ -1,0 +1,76 @@
+"""Masks: which cells of a cube are left out, as a file says."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.core.errors import InputError
+from eorinfer.core.hdf5 import open_hdf5, read_array
+from eorinfer.core.observation_files import format_of, read_file
+from simulators import Observable
+
+
+def read_mask(path: Path, observable: Observable) -> NDArray[np.bool_]:
+    """Read a mask: cells that are not 0, or are NaN, are left out.
+
+    Parameters
+    ----------
+    path
+        FITS or npy file, or HDF5 with the dataset ``mask``: (C, *cells), (*cells), or a map (x, y) for a whole cube.
+    observable
+        Cube that is masked.
+
+    Returns
+    -------
+    NDArray
+        (C, *cells) of bool.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, has another shape, or leaves no cell.
+    """
+    values = _values(path, observable)
+    cells = observable.cells
+    if values.shape == cells[:2] and len(cells) == 3:
+        values = values[..., None]
+    elif values.shape[1:] == (*cells[:2], 1) and len(cells) == 3:
+        values = values[0]
+    allowed = (observable.shape, cells, (*cells[:2], 1))
+    if values.shape not in allowed:
+        raise InputError(f"{path}: the mask has shape {values.shape}, expected {observable.shape} or {cells}")
+    mask = np.broadcast_to((values != 0) | np.isnan(values), observable.shape).copy()
+    if mask.all():
+        raise InputError(f"{path}: masks every cell; cells that are not 0 are left out, those that are 0 are used")
+    return mask
+
+
+def mask_digest(mask: NDArray[np.bool_]) -> str:
+    """Hash a mask, for keys of what is trained with it."""
+    return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
+
+
+def _values(path: Path, observable: Observable) -> NDArray[np.float64]:
+    """Return the numbers of the file in the order of the observable's axes."""
+    if format_of(path) in (".h5", ".hdf5"):
+        try:
+            with open_hdf5(path) as file:
+                return read_array(file, "mask").astype(float)
+        except (KeyError, OSError) as error:
+            raise InputError(f'{path}: cannot be read as a mask; it needs the dataset "mask" ({error})') from error
+    try:
+        return read_file(path, observable).values.astype(float)
+    except InputError:
+        if len(observable.cells) != 3:
+            raise
+    flat = replace(
+        observable,
+        shape=observable.shape[:-1],
+        axes=observable.axes[:-1],
+        cell_size=observable.cell_size[:-1],
+        coordinates=(),
+    )
+    return read_file(path, flat).values.astype(float)

@@ -1,0 +1,179 @@
+"""The observation of a run that comes from files: what a telescope saw, or a clean cube that the survey observes."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.core.cubes_21cmfast import SavedCube, is_21cmfast, read_21cmfast
+from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_json, write_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.run.config import Config
+from simulators import SimulationError
+from simulators.reionization.lightcone import LightCone
+
+if TYPE_CHECKING:
+    from eorinfer.run.context import RunContext
+
+#: What was read for the observation, in the run folder.
+RECORD = "observation.json"
+#: Relative difference at which a box of 21cmFAST has another redshift or other cells than the config's.
+TOLERANCE = 1e-4
+
+
+def read_observed(context: "RunContext") -> Observation:
+    """Read the config's file, or observe its clean cube with noise that the seed fixes; say what was taken.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or is of another cube than the config's.
+    """
+    config, settings = context.config, context.config.tables.observation
+    if settings.file is not None:
+        path = config.folder / settings.file
+        observation = Observation.read(path, config.observable, context.mask)
+        context.progress.line(f"observation: {settings.file} is taken as what the telescope saw; no noise is added")
+        for note in observation.notes:
+            context.progress.line(f"observation: {note}")
+    else:
+        observation = _observe_clean(context)
+    return observation
+
+
+def refuse_changed(context: "RunContext") -> None:
+    """Refuse to go on where a file has changed since the observation was read from it.
+
+    Raises
+    ------
+    InputError
+        With the date of the change and that of the reading.
+    """
+    path = context.folder / RECORD
+    if not path.exists():
+        return
+    record = read_json(path)
+    for name, before in record["files"].items():
+        file = Path(name)
+        if file.is_file() and file.stat().st_mtime != before["modified"] and _digest(file) != before["sha256"]:
+            raise InputError(
+                f"{file}: changed on {_date(file.stat().st_mtime)}, after this run read it on {_date(record['read'])} "
+                f"(then it was of {_date(before['modified'])}); give another --out (and [bank] path to share the "
+                "simulations), or put the old file back"
+            )
+
+
+def record_files(context: "RunContext") -> None:
+    """Note which files an observation is made of, and when they were read."""
+    files = {str(path): {"modified": path.stat().st_mtime, "sha256": _digest(path)} for path in _files(context.config)}
+    if files:
+        write_json(context.folder / RECORD, {"read": datetime.now().timestamp(), "files": files})
+
+
+def _files(config: Config) -> Iterator[Path]:
+    settings = config.tables.observation
+    named = [settings.file, *settings.clean_files, None if settings.nan_masks else settings.mask]
+    yield from ((config.folder / path).resolve() for path in named if path is not None)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+
+
+# -- clean cubes -----------------------------------------------------------------------------------
+
+
+def _observe_clean(context: "RunContext") -> Observation:
+    """Observe a clean cube once, with the noise of the run's mock."""
+    import torch
+
+    config, progress = context.config, context.progress
+    files = [config.folder / path for path in config.tables.observation.clean_files]
+    theta: NDArray[np.float64] | None
+    seed: int | None
+    if all(is_21cmfast(path) for path in files):
+        clean, theta, seed, notes = _of_21cmfast(config, files)
+    else:
+        if len(files) > 1:
+            raise InputError(f"{config.file}: [observation] clean: a list is for boxes of 21cmFAST, one a redshift")
+        read = Observation.read(files[0], config.observable)
+        clean, theta, seed, notes = read.values, read.theta, read.seed, list(read.notes)
+    shown = ", ".join(path.name for path in files)
+    progress.line(f"observation: {shown} is taken as a clean cube; {_added(config)}")
+    for note in notes:
+        progress.line(f"observation: {note}")
+    generator = torch.Generator().manual_seed(run_seed(config.tables.seed, RunStream.OBSERVATION_NOISE))
+    observed = context.survey(torch.from_numpy(np.ascontiguousarray(clean))[None], generator)[0].numpy()
+    return Observation.from_observable(config.observable, observed, theta, seed, context.mask)
+
+
+def _added(config: Config) -> str:
+    """Say what is added to a clean cube."""
+    kind = config.tables.survey.kind
+    if kind == "none":
+        return "nothing is added, since there is no [survey]"
+    return f'[survey] kind = "{kind}" observes it with the noise of seed = {config.tables.seed}'
+
+
+def _of_21cmfast(
+    config: Config, files: list[Path]
+) -> tuple[NDArray[np.float32], NDArray[np.float64] | None, int, list[str]]:
+    """Put saved cubes into the shape of the config's, with their parameters and seed.
+
+    Raises
+    ------
+    InputError
+        If they are other cubes; the message shows both.
+    """
+    cubes, observable = [read_21cmfast(path) for path in files], config.observable
+    if observable.unit != "mK":
+        raise InputError(f"{files[0]}: is brightness temperature in mK, the config's cubes are in {observable.unit!r}")
+    if cubes[0].distances is not None:
+        values, notes = _light_cone(config, files[0], cubes[0])
+    else:
+        values, notes = _boxes(config, files, cubes), []
+    names = config.prior.names
+    known = all(name in cubes[0].parameters for name in names)
+    theta = np.array([cubes[0].parameters[name] for name in names]) if known else None
+    return values, theta, cubes[0].seed, notes
+
+
+def _boxes(config: Config, files: list[Path], cubes: list[SavedCube]) -> NDArray[np.float32]:
+    observable = config.observable
+    channels: list[NDArray[Any]] = []
+    if observable.axes[0] != "redshift" or observable.coordinates:
+        raise InputError(f"{files[0]}: is a box at one redshift, the config's cubes are not ({observable.name})")
+    for redshift in observable.channels:
+        found = [c for c in cubes if c.redshift is not None and abs(c.redshift - redshift) <= TOLERANCE * redshift]
+        if not found:
+            there = ", ".join(f"{cube.redshift:g}" for cube in cubes if cube.redshift is not None)
+            raise InputError(f"{files[0]}: redshifts is [{there}], expected {list(observable.channels)}")
+        (cube, *_) = found
+        path = files[cubes.index(cube)]
+        if cube.values.shape != observable.cells:
+            raise InputError(f"{path}: the cube has shape {cube.values.shape}, expected {observable.cells}")
+        if not np.allclose(cube.cell, observable.cell_size, rtol=TOLERANCE):
+            raise InputError(f"{path}: cell_size is {cube.cell:g}, expected {observable.cell_size[0]:g}")
+        channels.append(cube.values)
+    return np.stack(channels).astype(np.float32)
+
+
+def _light_cone(config: Config, path: Path, cube: SavedCube) -> tuple[NDArray[np.float32], list[str]]:
+    if not isinstance(config.simulator, LightCone):
+        raise InputError(f'{path}: is a light-cone; the config needs [simulator] kind = "21cmfast-lightcone"')
+    assert cube.distances is not None
+    try:
+        return config.simulator.from_slices(cube.values, cube.distances, cube.cell)
+    except SimulationError as error:
+        raise InputError(f"{path}: {error}") from error
