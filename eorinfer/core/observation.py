@@ -309,6 +309,9 @@ def as_observation(
         return Observation.read(Path(x), observable, mask)
     if not isinstance(x, Observation):
         try:
+            if type(x) is np.ndarray and isinstance(mask, np.ndarray):
+                x = with_channel(x, observable)
+                x = np.where(mask, 0, x) if x.shape == mask.shape else x
             values = usable(x, "observation", observable.unit)
             x = Observation.from_observable(observable, with_channel(values, observable))
         except UnusableError as error:

@@ -345,12 +345,14 @@ def _with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest:
 
 def _mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] | None:
     observation = tables.observation
-    theta, given = observation.theta, [observation.theta, observation.file, observation.clean]
-    if sum(x is not None for x in given) != 1:
+    theta, file = observation.theta, observation.file
+    if observation.clean is not None and (theta is not None or file is not None):
         raise InputError(
-            f'{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = "..."; '
-            'or clean = "..." for a cube without noise'
+            f"{path}: [observation] clean: is a cube without noise, in place of "
+            f"{'theta' if file is None else 'file, what a telescope saw'}; give one of the two"
         )
+    if observation.clean is None and (theta is None) == (file is None):
+        raise InputError(f'{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = "..."')
     if observation.nan_masks and observation.file is None:
         raise InputError(f'{path}: [observation] mask = "nan": only with file = "...", whose NaN cells it leaves out')
     if theta is None:

@@ -155,12 +155,11 @@ def _boxes(config: Config, files: list[Path], cubes: list[SavedCube]) -> NDArray
     if observable.axes[0] != "redshift" or observable.coordinates:
         raise InputError(f"{files[0]}: is a box at one redshift, the config's cubes are not ({observable.name})")
     for redshift in observable.channels:
-        found = [c for c in cubes if c.redshift is not None and abs(c.redshift - redshift) <= TOLERANCE * redshift]
-        if not found:
+        near = [c.redshift is not None and abs(c.redshift - redshift) <= TOLERANCE * redshift for c in cubes]
+        if not any(near):
             there = ", ".join(f"{cube.redshift:g}" for cube in cubes if cube.redshift is not None)
             raise InputError(f"{files[0]}: redshifts is [{there}], expected {list(observable.channels)}")
-        (cube, *_) = found
-        path = files[cubes.index(cube)]
+        path, cube = files[near.index(True)], cubes[near.index(True)]
         if cube.values.shape != observable.cells:
             raise InputError(f"{path}: the cube has shape {cube.values.shape}, expected {observable.cells}")
         if not np.allclose(cube.cell, observable.cell_size, rtol=TOLERANCE):
