@@ -79,7 +79,7 @@ class Bank:
             _refuse_strange_shards(path, content["fingerprint"])
             write_json(path / "bank.json", content, first_wins=True)
         bank = cls.open(path)
-        bank._refuse_other(simulator)
+        bank.refuse_other(simulator)
         for folder in (path, *(path / name for name in FOLDERS)):
             remove_leftovers(folder)
         return bank
@@ -267,7 +267,14 @@ class Bank:
             f"{file}: {problem} ({first_line(error)}); `eorinfer bank verify {self.path} --repair` sets it aside"
         )
 
-    def _refuse_other(self, simulator: Simulator) -> None:
+    def refuse_other(self, simulator: Simulator) -> None:
+        """Compare the simulator with the bank's.
+
+        Raises
+        ------
+        InputError
+            If it is another one; the message names the settings that differ.
+        """
         ours = simulators.fingerprint(simulator)
         if ours == self.fingerprint:
             return

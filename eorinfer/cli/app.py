@@ -15,6 +15,7 @@ from eorinfer.cli.imageflow import image_flow_app
 from eorinfer.cli.report import report_app
 from eorinfer.cli.run import add_run_commands
 from eorinfer.cli.separate import separate_app
+from eorinfer.cli.start import add_start_commands
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.figures.style import keep_matplotlib_out_of_home
 
@@ -28,6 +29,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # cyclopts would end in silence with exit code 130
     help_epilogue="Exit codes: 0 done, 1 failed while working, 2 wrong input. --debug shows tracebacks.",
 )
+add_start_commands(app)
 add_run_commands(app)
 for group in (report_app, contest_app, image_flow_app, separate_app, bank_app):
     app.command(group)

@@ -24,6 +24,7 @@ def run(config: Path, *, out: Out) -> None:
         TOML file.
     """
     open_run(config, out).all()
+    _close(out)
 
 
 def simulate(config: Path, *, out: Out, dry_run: bool = False) -> None:
@@ -95,6 +96,7 @@ def infer(
         opened.infer()
         made = "posterior, chains/npe.txt" if opened.by_npe else "field, chains/field-flow.txt"
         opened.progress.line(f"results: {out}/{made}")
+        _close(out)
         return
     if config is not None or posterior is None or observation is None:
         raise InputError("infer needs either CONFIG, or both --posterior DIR and --observation FILE")
@@ -175,6 +177,13 @@ def lim(
 
     write_mocks(load_config(config, "mocks"), out, n, seed, for_terminal(), fits=fits, plot=plot)
     print(f"results: {out}/mock-000.h5{', .fits' if fits else ''}{', .png' if plot else ''}")
+
+
+def _close(out: Path) -> None:
+    """End with the posteriors, and with whether they were validated."""
+    from eorinfer.report.terminal import closing_lines
+
+    print("\n".join(closing_lines(out)))
 
 
 def _dry_run(config: Path, out: Path) -> str:

@@ -155,7 +155,7 @@ class Samples:
         head = ("mean", "std", "68% interval", "95% interval")
         rows = []
         for i, parameter in enumerate(self.parameters):
-            digits = _digits(self.std[i])
+            digits = decimals(self.std[i])
             mean, std, *ends = (f"{v:.{digits}f}" for v in (self.mean[i], self.std[i], *(b[i] for b in bounds)))
             pairs = (f"{ends[0]} to {ends[1]}", f"{ends[2]} to {ends[3]}")
             rows.append((parameter.name, parameter.label, parameter.unit, mean, std, *pairs))
@@ -258,7 +258,7 @@ class Samples:
             ) from error
 
 
-def _digits(std: float) -> int:
+def decimals(std: float) -> int:
     """Count the decimals with which an error has two significant digits."""
     return int(np.clip(1 - np.floor(np.log10(std)), 0, 12)) if np.isfinite(std) and std > 0 else 4
 

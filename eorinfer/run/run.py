@@ -12,6 +12,7 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress, for_python
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.report.terminal import STEPS
 from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
 from eorinfer.run.observed import read_observed, record_files, refuse_changed
@@ -22,19 +23,6 @@ if TYPE_CHECKING:
     from eorinfer.imageflow.model import ImageFlow
     from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
     from eorinfer.npe.posterior import Posterior
-
-
-#: Steps, and the file that each leaves.
-_DONE = {
-    "observe": "observation.h5",
-    "infer": "chains/npe.txt",
-    "image flow": "chains/field-flow.txt",
-    "mcmc": "chains/mcmc.txt",
-    "plot": "summary.json",
-    "validate": "validation.json",
-    "contest": "contest.json",
-    "report": "report.html",
-}
 
 
 class Run:
@@ -71,7 +59,7 @@ class Run:
         remove_leftovers(self.out)
 
     def __repr__(self) -> str:
-        done = [step for step, file in _DONE.items() if (self.out / file).exists()]
+        done = [step for step, file in STEPS.items() if (self.out / file).exists()]
         rounds = len(list(self.out.glob("rounds/*/posterior/posterior.json")))
         if self.by_npe and rounds:
             done.insert(0, f"{rounds} of {len(self.tables.inference.rounds)} rounds")

@@ -1,0 +1,128 @@
+"""Results of a run folder as lines for the terminal: the table of posteriors, and what is still to do."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from eorinfer.core.files import read_json
+from eorinfer.core.observation import Observation
+from eorinfer.core.samples import Samples, decimals
+from eorinfer.report.run_folder import RunFolder, read_chains
+
+#: Steps of a run in their order, and the file that each leaves in the run folder.
+STEPS = {
+    "observe": "observation.h5",
+    "infer": "chains/npe.txt",
+    "image flow": "chains/field-flow.txt",
+    "mcmc": "chains/mcmc.txt",
+    "plot": "summary.json",
+    "validate": "validation.json",
+    "contest": "contest.json",
+    "report": "report.html",
+}
+
+
+def posterior_table(chains: Mapping[str, Samples], truth: Mapping[str, float] | None) -> list[str]:
+    """Write mean and standard deviation of each parameter, by each method, as the lines of a table.
+
+    Parameters
+    ----------
+    chains
+        Samples by name; a parameter that a chain lacks is a dash.
+    truth
+        True value of each parameter by name, or None.
+
+    Returns
+    -------
+    list
+        A line of heads, and one for each parameter. With two chains the last column is the ratio of their widths.
+    """
+    parameters = {p.name: p for chain in chains.values() for p in chain.parameters}
+    whole = list(chains.values())
+    ratio = len(whole) == 2
+    head = ["parameter", *(["truth"] if truth else []), *(chain.label for chain in whole)]
+    rows = [head + (["ratio of widths"] if ratio else [])]
+    for name in parameters:
+        means = [float(c.mean[c.names.index(name)]) if name in c.names else np.nan for c in whole]
+        widths = [float(c.std[c.names.index(name)]) if name in c.names else np.nan for c in whole]
+        row = [name]
+        if truth:
+            row.append(f"{truth[name]:.4g}" if name in truth else "-")
+        for mean, width in zip(means, widths, strict=True):
+            digits = decimals(width)
+            row.append(f"{mean:.{digits}f} ± {width:.{digits}f}" if np.isfinite(mean) else "-")
+        if ratio:
+            row.append(f"{widths[0] / widths[1]:.2f}" if np.isfinite(widths).all() and widths[1] else "-")
+        rows.append(row)
+    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(columns[0]), *(c.rjust(w) for c, w in zip(row[1:], columns[1:], strict=True))])
+        for row in rows
+    ]
+
+
+def closing_lines(out: Path) -> list[str]:
+    """Say what a run folder's posteriors are, and whether they were validated.
+
+    Parameters
+    ----------
+    out
+        Run folder.
+
+    Raises
+    ------
+    InputError
+        If a file in it cannot be read.
+    """
+    chains = read_chains(out)
+    if not chains:
+        return [f"no posterior yet: eorinfer infer {out / 'config.toml'} --out {out}"]
+    path = out / STEPS["observe"]
+    observation = Observation.read_unchecked(path) if path.exists() else None
+    truth = None
+    if observation is not None and observation.theta is not None:
+        config = tomllib.loads((out / "config.toml").read_text(encoding="utf-8"))
+        truth = dict(config.get("observation", {}).get("theta", {})) or None
+    return [*posterior_table(chains, truth), validation_line(out)]
+
+
+def status_lines(out: Path) -> list[str]:
+    """Say which steps of a run are done, what its bank has, and what its posteriors are.
+
+    Parameters
+    ----------
+    out
+        Run folder.
+
+    Raises
+    ------
+    InputError
+        If it is no run folder, or a file in it cannot be read.
+    """
+    run = RunFolder.read(out)
+    lines = [f"run: {out}"]
+    if run.bank is not None:
+        counts = ", ".join(f"{n} {status}" for status, n in run.bank.counts.items()) or "no rows yet"
+        lines.append(f"bank: {counts}")
+    if run.rounds:
+        wanted = len(run.config.get("inference", {}).get("rounds", run.rounds))
+        lines.append(f"rounds: {len(run.rounds)} of {wanted} trained")
+    for method, facts in run.sampled.items():
+        if facts and "converged" in facts:
+            ended = "converged" if facts["converged"] else "NOT CONVERGED"
+            lines.append(f"{method.replace('_', ' ')}: {facts['steps']} steps, {ended}")
+    done = [step for step, file in STEPS.items() if (out / file).exists()]
+    lines.append(f"done: {', '.join(done) or 'nothing yet'}")
+    if run.check:
+        lines.append(run.check["line"])
+    return [*lines, *closing_lines(out)]
+
+
+def validation_line(out: Path) -> str:
+    """Say what the validation of the run's posterior found, or the command that makes one."""
+    path = out / STEPS["validate"]
+    if not path.exists():
+        return f"not validated yet: eorinfer validate {out / 'config.toml'} --out {out}"
+    return str(read_json(path).get("verdict", f"validated: {path}"))

@@ -1,0 +1,73 @@
+"""Preview of a run: its config and the files that it names are checked, nothing is computed or written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from eorinfer.bank.store import Bank
+from eorinfer.campaign.executors import worker_count
+from eorinfer.core.errors import InputError
+from eorinfer.core.observation import Observation
+from eorinfer.core.progress import duration
+from eorinfer.run.config import Config, load_config
+from eorinfer.run.context import find_preprocessing
+from simulators import SimulationError
+
+
+def preview(file: Path) -> list[str]:
+    """Check a config with its files, and say what a run of it would do.
+
+    Parameters
+    ----------
+    file
+        TOML file.
+
+    Raises
+    ------
+    InputError
+        If the config, the observed file, the separator or the bank is wrong, or the simulator is not installed.
+    """
+    config = load_config(file)
+    return list(_lines(config))
+
+
+def _lines(config: Config) -> Iterator[str]:
+    tables, simulator, observable = config.tables, config.simulator, config.observable
+    yield from config.notes
+    if hasattr(simulator, "check_available"):
+        try:
+            simulator.check_available()
+        except SimulationError as error:
+            raise InputError(f"{config.file}: [simulator] {error}") from error
+    yield f"simulator: {simulator.kind}, {' x '.join(map(str, observable.shape))} in {observable.unit or 'no unit'}"
+    for p in config.prior.parameters:
+        yield f"prior: {p.name} from {p.low:g} to {p.high:g}{f' {p.unit}' if p.unit else ''}"
+    yield f"survey: {tables.survey.kind}"
+    if find_preprocessing(config) is not None:
+        yield "preprocessing: a separator for these maps"
+    yield f"observation: {_observation(config)}"
+    rows = sum(tables.inference.rounds) + tables.inference.predictive
+    there = 0
+    if tables.bank.path is not None and (config.bank_path(Path()) / "bank.json").exists():
+        bank = Bank.open(config.bank_path(Path()))
+        bank.refuse_other(simulator)
+        there = len(bank.rows())
+        yield f"bank: {bank.path} has {there} rows"
+    workers = worker_count(tables.executor) or 1
+    megabytes = sum(o.nbytes for o in simulator.observables) * rows / 1e6
+    yield (
+        f"simulations: {rows} in {len(tables.inference.rounds)} round(s), about "
+        f"{duration(rows * simulator.seconds_per_row / workers)} on {workers} process(es) by the simulator's own "
+        f"estimate, {max(1, round(megabytes))} MB of disk"
+    )
+    yield f"{config.file}: nothing is wrong; next: eorinfer run {config.file} --out DIR"
+
+
+def _observation(config: Config) -> str:
+    """Say what is observed; a file is read and checked."""
+    file = config.tables.observation.file
+    if file is None:
+        values = config.tables.observation.theta or {}
+        return f"a mock at {', '.join(f'{name} = {value:g}' for name, value in values.items())}"
+    path = config.folder / file
+    observed = Observation.read(path, config.observable)
+    return f"{path}, {' x '.join(map(str, observed.values.shape))} in {observed.unit or 'no unit'}"

@@ -1,0 +1,49 @@
+"""Commands around a run: first configs that are right, and checks that write nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eorinfer.cli.app import main
+from eorinfer.cli.start import TEMPLATES
+from tests.runs import config
+
+
+def command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_a_first_config_is_right(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("init", kind) == 0
+    there = sorted(path.name for path in tmp_path.iterdir())
+    assert there == sorted([f"{kind}.toml", *TEMPLATES[kind]])
+    text = (tmp_path / f"{kind}.toml").read_text()
+    assert f"eorinfer check {kind}.toml" in text
+    assert "FILE" not in text
+    assert command("check", f"{kind}.toml") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{kind}.toml: nothing is wrong")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == there
+    (tmp_path / f"{kind}.toml").write_text("mine")
+    assert command("init", kind) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / f"{kind}.toml").read_text() == "mine"
+
+
+def test_a_check_reads_the_observed_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path, observation={"theta": None, "file": "sky.npy"})
+    assert command("check", str(path)) == 2
+    assert "sky.npy: no such file" in capsys.readouterr().err
+    np.save(tmp_path / "sky.npy", np.full((1, 8, 8), np.nan, np.float32))
+    assert command("check", str(path)) == 2
+    assert "64 of 64 values are NaN or infinite" in capsys.readouterr().err
+    np.save(tmp_path / "sky.npy", np.ones((1, 8, 8), np.float32))
+    assert command("check", str(path)) == 0
+    assert f"observation: {tmp_path}/sky.npy, 1 x 8 x 8 in no unit" in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.toml", "sky.npy"], "nothing is written"
