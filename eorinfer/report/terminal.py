@@ -104,7 +104,7 @@ def status_lines(out: Path) -> list[str]:
     run = RunFolder.read(out)
     lines = [f"run: {out}"]
     if run.bank is not None:
-        counts = ", ".join(f"{n} {status}" for status, n in run.bank.counts.items()) or "no rows yet"
+        counts = ", ".join(f"{n} {status}" for status, n in run.bank.bank.rows().counts().items()) or "no rows yet"
         lines.append(f"bank: {counts}")
     if run.rounds:
         wanted = len(run.config.get("inference", {}).get("rounds", run.rounds))
