@@ -23,7 +23,7 @@ from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.figures.contest import contest_figure
 from eorinfer.figures.corner import corner
-from eorinfer.figures.style import save_figure
+from eorinfer.figures.style import going_on, save_figure
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.report.scores import FILE as CONTEST_FILE
 from eorinfer.run import Run
@@ -36,6 +36,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMAT = 1
+#: Pictures in the folder by name, and what the page says of them.
+FIGURES = {
+    "contest.png": {
+        "title": "All methods",
+        "caption": "Information gained, calibration, and volumes, each over the same truths.",
+    },
+    "contest-corner.png": {
+        "title": "One observation",
+        "caption": "What these say of the run's observation; the chains of all are in chains/.",
+    },
+}
 #: Truths that are observed, evaluated and kept at a time.
 BLOCK = 50
 
@@ -214,27 +225,14 @@ def _write(
     tables = contest_tables(scores, settings, config.prior, run_seed(run.tables.seed, RunStream.CONTEST_TABLES))
     tables.append(observation_table(chains, observation.theta))
     tables.append(cost_table(scores, len(setup.rows), float(rows.seconds[rows.seconds > 0].mean()), *costs))
-    save_figure(_figure(scores, settings, config.prior), out / "contest")
     drawn = _drawn(scores, settings, config.prior)
     shown = [chain for score, chain in zip(scores, chains, strict=False) if score in drawn] + chains[len(scores) :]
-    save_figure(corner(*shown, truth=observation.theta, close=True), out / "contest-corner")
     content: dict[str, Any] = {
         "format": FORMAT,
         "title": "Flow posteriors against power-spectrum likelihoods",
         "command": " ".join(["eorinfer", *sys.argv[1:]]),
         "tables": tables,
-        "figures": [
-            {
-                "title": "All methods",
-                "caption": "Information gained, calibration, and volumes, each over the same truths.",
-                "file": "contest.png",
-            },
-            {
-                "title": "One observation",
-                "caption": "What these say of the run's observation; the chains of all are in chains/.",
-                "file": "contest-corner.png",
-            },
-        ],
+        "figures": [],
         "notes": notes(scores),
         "methods": {score.method.name: score.content(config.prior) for score in scores},
         "parameters": config.prior.names,
@@ -242,6 +240,16 @@ def _write(
         "sequential": costs[0],
         "loop": costs[1],
     }
+    write_json(out / CONTEST_FILE, content)
+    for file, entry in FIGURES.items():
+        with going_on(file, run.progress.line):
+            figure = (
+                _figure(scores, settings, config.prior)
+                if file == "contest.png"
+                else corner(*shown, truth=observation.theta, close=True)
+            )
+            save_figure(figure, (out / file).with_suffix(""))
+            content["figures"].append(entry | {"file": file})
     write_json(out / CONTEST_FILE, content)
     for table in tables:
         for line in ["", *text_lines(table)]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from eorinfer.core.errors import InputError
+from eorinfer.core.chains import read_chain, with_suffix
 from eorinfer.core.files import whole_file
 from simulators import Parameter
 
@@ -203,7 +203,7 @@ class Samples:
             names=self.names,
             labels=[p.label for p in self.parameters],
             # Without ranges getdist halves the density at a prior's edge.
-            ranges={p.name: [p.low, p.high] for p in self.parameters},
+            ranges={p.name: [_end(p.low), _end(p.high)] for p in self.parameters},
             label=self.label,
             sampler="mcmc" if self.correlated else "uncorrelated",
             ignore_rows=0,
@@ -214,7 +214,7 @@ class Samples:
         root = Path(root)
         root.parent.mkdir(parents=True, exist_ok=True)
         table = np.column_stack([self.weights, np.zeros(len(self)), self.values])
-        with whole_file(_with_suffix(root, ".txt")) as path:
+        with whole_file(with_suffix(root, ".txt")) as path:
             np.savetxt(path, table, fmt="%.10e")
         texts = {
             ".paramnames": "".join(f"{p.name}\t{p.label}\n" for p in self.parameters),
@@ -223,7 +223,7 @@ class Samples:
             f"burn_removed = T\nlabel = {self.label}\n",
         }
         for suffix, text in texts.items():
-            with whole_file(_with_suffix(root, suffix)) as path:
+            with whole_file(with_suffix(root, suffix)) as path:
                 path.write_text(text, encoding="utf-8")
 
     @classmethod
@@ -235,27 +235,13 @@ class Samples:
         InputError
             If a file is missing or malformed.
         """
-        root = Path(root)
-        try:
-            names = [line.split(None, 1) for line in _lines(_with_suffix(root, ".paramnames"))]
-            ranges = {line.split()[0]: line.split()[1:3] for line in _lines(_with_suffix(root, ".ranges"))}
-            properties: dict[str, str] = {}
-            for line in _lines(_with_suffix(root, ".properties.ini")):
-                key, _, value = line.partition("=")
-                properties[key.strip()] = value.strip()
-            table = np.loadtxt(_with_suffix(root, ".txt"), ndmin=2)
-            parameters = tuple(Parameter(n[0], n[-1].strip(), *_bounds(ranges[n[0]]), fiducial=np.nan) for n in names)
-            return cls(
-                table[:, 2:],
-                table[:, 0],
-                parameters,
-                properties.get("label", root.name),
-                properties.get("sampler") == "mcmc",
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{root}.txt: cannot be read as a chain in getdist's format ({type(error).__name__}: {error})"
-            ) from error
+        chain = read_chain(Path(root))
+        return cls(chain.values, chain.weights, chain.parameters, chain.label, chain.correlated)
+
+
+def _end(value: float) -> float | None:
+    """Return the end of a range as getdist takes it, None where there is none."""
+    return value if np.isfinite(value) else None
 
 
 def decimals(std: float) -> int:
@@ -266,18 +252,3 @@ def decimals(std: float) -> int:
 def _latex_text(text: str) -> str:
     """Escape the characters of a plain text that LaTeX reads as commands."""
     return "".join("\\" + c if c in "%&#_{}$" else {"^": r"\^{}", "\\": "/"}.get(c, c) for c in text)
-
-
-def _with_suffix(root: Path, suffix: str) -> Path:
-    """Return ROOT with a suffix; a dot in ROOT's own name does not start one."""
-    return root.with_name(root.name + suffix)
-
-
-def _bounds(texts: Sequence[str]) -> tuple[float, float]:
-    """Return the bounds in a line of a ``.ranges`` file, where getdist writes N for none."""
-    low, high = texts
-    return -np.inf if low == "N" else float(low), np.inf if high == "N" else float(high)
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

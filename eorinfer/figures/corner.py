@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.samples import Samples
-from eorinfer.figures.style import without_tex
+from eorinfer.figures.style import drawable, without_tex
 
 if TYPE_CHECKING:
+    from getdist import MCSamples
     from matplotlib.figure import Figure
 
 #: Colours of posteriors that are drawn together.
@@ -47,13 +48,13 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: b
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(samples))][::-1]
     with _without_advice(), without_tex():
         plotter.triangle_plot(
-            [s.to_getdist() for s in order],
+            [_drawable(s) for s in order],
             params=names,
             filled=[False] * (len(order) - 1) + [True],
             contour_colors=colours,
             contour_lws=[1.8] * len(order),
             line_args=[{"color": c, "lw": 1.8} for c in colours],
-            legend_labels=[s.label for s in order],
+            legend_labels=[s.label.replace("$", r"\$") for s in order],
             legend_loc="upper right",
             param_limits=dict(zip(names, _limits(samples, truth, close), strict=True)),
             markers=None if truth is None else dict(zip(names, truth, strict=True)),
@@ -68,9 +69,20 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: b
     return figure
 
 
+def _drawable(samples: Samples) -> "MCSamples":
+    """Give samples to getdist with labels that can be drawn."""
+    chain = samples.to_getdist()
+    for parameter in chain.paramNames.names:
+        parameter.label = drawable(parameter.label, parameter.name)
+    return chain
+
+
 def _limits(samples: Sequence[Samples], truth: NDArray[np.float64] | None, close: bool) -> list[tuple[float, float]]:
     """Set the ends of each axis."""
     low, high = ([getattr(p, side) for p in samples[0].parameters] for side in ("low", "high"))
+    # A chain of somebody else may have no ranges.
+    low = np.where(np.isfinite(low), low, np.min([s.values.min(0) for s in samples], axis=0)).tolist()
+    high = np.where(np.isfinite(high), high, np.max([s.values.max(0) for s in samples], axis=0)).tolist()
     if close:
         truths = [] if truth is None else [truth]
         low = np.maximum(low, np.min([*(s.mean - CLOSE * s.std for s in samples), *truths], axis=0)).tolist()

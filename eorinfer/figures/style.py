@@ -6,12 +6,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, whole_file
 
 if TYPE_CHECKING:
@@ -67,6 +67,54 @@ def without_tex() -> Iterator[None]:
         yield
 
 
+def is_mathtext(text: str) -> bool:
+    """Tell whether matplotlib draws a text with formulas between dollar signs, instead of ending with an error."""
+    from matplotlib.mathtext import MathTextParser
+
+    try:
+        MathTextParser("path").parse(text)
+    except (ValueError, RuntimeError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def drawable(label: str, name: str) -> str:
+    """Return a LaTeX label where matplotlib can draw it; else the name, as upright text.
+
+    Parameters
+    ----------
+    label
+        LaTeX without dollar signs.
+    name
+        Plain text: ``a_b_c`` has two subscripts in LaTeX.
+    """
+    if label and "$" not in label and is_mathtext(f"${label}$"):
+        return label
+    special = {"_": r"\_", "%": r"\%", "#": r"\#", "&": r"\&", "{": r"\{", "}": r"\}", "$": r"\$", " ": r"\ "}
+    plain = "".join(special.get(c, "" if c in "^~\\" else c) for c in name)
+    return rf"\mathrm{{{plain}}}"
+
+
+@contextmanager
+def going_on(what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Go on after a picture that cannot be drawn, and say which; what the user or the disk did still ends the step.
+
+    Parameters
+    ----------
+    what
+        Name of the picture.
+    say
+        Receives one line where it fails.
+    """
+    try:
+        yield
+    except (InputError, WorkError):
+        raise
+    except Exception as error:  # matplotlib and getdist raise anything
+        lines = str(error).strip().splitlines() or [""]
+        say(f"{what}: cannot be drawn ({type(error).__name__}: {lines[-1].strip()[:200]})")
+
+
 def save_figure(figure: "Figure", root: Path) -> None:
     """Write ``ROOT.png`` and ``ROOT.pdf`` whole, and close the figure."""
     for suffix in (".png", ".pdf"):
@@ -108,6 +156,8 @@ def _save(figure: "Figure", file: Path | io.BytesIO, kind: str) -> None:
     with without_tex():
         for text in figure.findobj(Text):
             text.set_usetex(False)
+            if "$" in text.get_text() and not is_mathtext(text.get_text()):
+                text.set_parse_math(False)
         figure.savefig(file, format=kind, **SAVED)
 
 

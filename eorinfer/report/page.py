@@ -10,12 +10,16 @@ from typing import ClassVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from eorinfer.core.errors import InputError
+from eorinfer.core.reading import ForeignFileError, refuse_foreign
 from eorinfer.figures.style import DOTS_PER_INCH
 from eorinfer.report.cells import Cell, is_numeric
 
 HERE = Path(__file__).parent
 #: Pixels across from which a picture has panels that a narrow screen must not shrink.
 WIDE = 1500
+#: How a PNG file begins, and bytes that one on a page may have.
+PNG, MOST_BYTES = b"\x89PNG\r\n\x1a\n", 64e6
 #: Pixels of a page in an inch.
 PIXELS_PER_INCH = 96
 
@@ -81,12 +85,38 @@ class Picture:
     wide: bool = False
 
     @classmethod
+    def from_file(cls, file: Path, alt: str) -> "Picture":
+        """Embed a PNG file.
+
+        Raises
+        ------
+        InputError
+            If it is none, or a link: a page may be sent to others, and must not hold what it was not meant to.
+        """
+        return cls.from_png(read_png(file), alt)
+
+    @classmethod
     def from_png(cls, png: bytes, alt: str, title: str = "", caption: str = "", wide: bool | None = None) -> "Picture":
         """Embed the content of a PNG file; `wide` is by default told from its pixels."""
         across = int.from_bytes(png[16:20], "big")  # of its header
         source = "data:image/png;base64," + base64.b64encode(png).decode()
         width = round(across * PIXELS_PER_INCH / DOTS_PER_INCH)
         return cls(source, alt, title, caption, width, across > WIDE if wide is None else wide)
+
+
+def read_png(file: Path) -> bytes:
+    """Read a PNG file; errors as in `Picture.from_file`."""
+    try:
+        refuse_foreign(file)
+        with file.open("rb") as opened:
+            content = opened.read(int(MOST_BYTES) + 1)
+    except ForeignFileError as error:
+        raise InputError(f"{file}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    if not content.startswith(PNG) or len(content) > MOST_BYTES:
+        raise InputError(f"{file}: is no PNG file of less than {MOST_BYTES / 1e6:.0f} MB")
+    return content
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """Read what the steps of a run left in its folder, without the simulator and without torch."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.bank.facts import BankFacts
 from eorinfer.bank.store import Bank
-from eorinfer.core.errors import InputError
+from eorinfer.core.chains import OTHER_FORMATS, chain_tables
+from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.reading import read_text
@@ -19,6 +21,9 @@ from eorinfer.core.toml import parse_toml
 from eorinfer.report.scores import FILE as CONTEST
 from eorinfer.report.scores import Contest, contest_file
 
+T = TypeVar("T")
+#: Errors of a file that can be read and is not what a step writes.
+MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError)
 #: Names of the chains that the steps write, in the order of drawing.
 CHAINS = ("npe", "field-flow", "mcmc")
 #: File name of the chain of each method that samples one.
@@ -27,13 +32,38 @@ SAMPLED = {"mcmc": "mcmc", "field_flow": "field-flow"}
 MODELS = ("field/field.json", "separator/separator.json", "contest/*/posterior/posterior.json")
 
 
-def read_chains(out: Path, others: bool = False) -> dict[str, Samples]:
-    """Read the chains of the steps by name, and after them `others` that somebody put beside them."""
-    names = [name for name in CHAINS if (out / "chains" / f"{name}.txt").exists()]
-    if others:
-        there = {path.name.removesuffix(".paramnames") for path in (out / "chains").glob("*.paramnames")}
-        names += sorted(there - {*CHAINS})
-    return {name: Samples.read(out / "chains" / name) for name in names}
+def read_chains(out: Path) -> dict[str, Samples]:
+    """Read the chains of the steps by name."""
+    return {name: Samples.read(out / "chains" / name) for name in CHAINS if (out / "chains" / f"{name}.txt").exists()}
+
+
+def read_all_chains(out: Path, problems: list[str]) -> dict[str, Samples]:
+    """Read the chains of the steps by name, and after them those that somebody put beside them.
+
+    Parameters
+    ----------
+    out
+        Run folder.
+    problems
+        Receives a line for each chain that cannot be read and is left out.
+    """
+    folder = out / "chains"
+    names = [name for name in CHAINS if (folder / f"{name}.txt").exists()]
+    there = {path.name.removesuffix(".paramnames") for path in folder.glob("[!.]*.paramnames")}
+    names += sorted(there - {*CHAINS})
+    chains, tables = {}, set()
+    for name in names:
+        tables |= {*chain_tables(folder / name)}
+        try:
+            chains[name] = Samples.read(folder / name)
+        except InputError as error:
+            problems.append(f"{error}; it is left out")
+    for path in sorted(folder.glob("[!.]*")):
+        if path.suffix == ".txt" and path not in tables:
+            problems.append(f"{path}: there is no file of its parameters' names, .paramnames; it is left out")
+        elif path.suffix in OTHER_FORMATS and path.suffix not in (".h5", ".hdf5"):  # those are emcee's
+            problems.append(f"{path}: chains are text files in getdist's format; it is left out")
+    return chains
 
 
 def corners(chains: dict[str, Samples], names: Sequence[str]) -> dict[str, list[Samples]]:
@@ -105,6 +135,8 @@ class RunFolder:
         Counts, sizes and reasons of the bank.
     contest
         Contest between methods.
+    problems
+        A line for each part that could not be read, and is left out.
     """
 
     out: Path
@@ -120,6 +152,7 @@ class RunFolder:
     trained: dict[str, dict[str, Any]]
     bank: BankFacts | None
     contest: Contest | None
+    problems: list[str]
 
     @classmethod
     def read(cls, out: Path) -> "RunFolder":
@@ -132,30 +165,43 @@ class RunFolder:
         """
         if not out.is_dir():
             raise InputError(f"{out}: no such folder")
+        problems: list[str] = []
+        chains = read_all_chains(out, problems)
+
+        def kept(read: Callable[[], T], otherwise: T) -> T:
+            """Read a part of the folder; one that cannot be read is left out of the page, which says so."""
+            try:
+                return read()
+            except (InputError, WorkError, *MISSHAPEN) as error:
+                what = str(error) if isinstance(error, InputError | WorkError) else f"{out}: {_words(error)}"
+                problems.append(f"{what}; it is left out")
+                return otherwise
+
         file = out / "config.toml"
-        text = read_text(file) if file.exists() else ""
+        text = read_text(file, links=False) if os.path.lexists(file) else ""
         config = parse_toml(file, text)
-        summary = _json(out / "summary.json")
-        bank = Path(config.get("bank", {}).get("path", out / "bank"))
-        models = {
-            str(path.parent.relative_to(out)): read_json(path) for file in MODELS for path in sorted(out.glob(file))
-        }
+        nothing: dict[str, Any] = {}
+        summary = kept(lambda: _json(out / "summary.json"), nothing)
+        observed, contest = out / "observation.h5", contest_file(out)
         run = cls(
             out,
             text,
             config,
-            Observation.read_unchecked(out / "observation.h5") if (out / "observation.h5").exists() else None,
-            read_chains(out, others=True),
-            _json(out / "validation.json"),
+            kept(lambda: Observation.read_unchecked(observed), None) if observed.exists() else None,
+            chains,
+            kept(lambda: _json(out / "validation.json"), nothing),
             summary,
-            (_json(out / "chains" / "npe.json") or summary).get("misspecification"),
-            read_rounds(out),
-            read_sampled(out),
-            {name: content["facts"] for name, content in models.items()},
-            BankFacts.from_bank(Bank.open(bank)) if (bank / "bank.json").exists() else None,
-            Contest.read(contest) if (contest := contest_file(out)) else None,
+            kept(lambda: (_json(out / "chains" / "npe.json") or summary).get("misspecification"), None),
+            kept(lambda: read_rounds(out), []),
+            kept(lambda: read_sampled(out), dict.fromkeys(SAMPLED)),
+            kept(lambda: _read_models(out), {}),
+            kept(lambda: _read_bank(out, config), None),
+            None if contest is None else Contest.read(contest),
+            problems,
         )
         if not (text or run.chains or run.contest):
+            if problems:
+                raise InputError(problems[0])
             raise InputError(f"{out}: holds no run and no contest: no config.toml, no chains and no {CONTEST}")
         return run
 
@@ -179,6 +225,22 @@ class RunFolder:
         theta = self.observation.theta
         names = next((chain.names for chain in self.chains.values() if len(chain.names) == len(theta)), [])
         return dict(zip(names, map(float, theta), strict=False)) or None
+
+
+def _read_models(out: Path) -> dict[str, dict[str, Any]]:
+    """Read the facts of the networks by their folder."""
+    paths = [path for file in MODELS for path in sorted(out.glob(file))]
+    return {str(path.parent.relative_to(out)): read_json(path)["facts"] for path in paths}
+
+
+def _read_bank(out: Path, config: dict[str, Any]) -> BankFacts | None:
+    bank = Path(config.get("bank", {}).get("path", out / "bank"))
+    return BankFacts.from_bank(Bank.open(bank)) if (bank / "bank.json").exists() else None
+
+
+def _words(error: Exception) -> str:
+    """Say what an error of a misshapen file is about."""
+    return f"lacks {error}" if isinstance(error, KeyError) else f"is misshapen ({error})"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Sections of the page, each from what a run left; a section without anything to show has no blocks."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from eorinfer.bank.store import package_versions
+from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
 from eorinfer.core.progress import duration
 from eorinfer.core.samples import Samples
@@ -23,27 +24,58 @@ from eorinfer.report.cells import (
     yes_or_no,
 )
 from eorinfer.report.drawings import CHANNELS, channel_name, slices, training_curves
-from eorinfer.report.page import Block, Code, Facts, Picture, Pictures, Section, Table, Text
+from eorinfer.report.page import Block, Code, Facts, Picture, Pictures, Section, Table, Text, read_png
 from eorinfer.report.run_folder import CHAINS, RunFolder, corners, true_values
 from eorinfer.report.scores import contest_file
 from eorinfer.report.summary import summary
 
+T = TypeVar("T")
+#: Title of a contest's section.
+SCORES = "Scores of the methods"
+
 
 def sections(run: RunFolder) -> list[Section]:
     """Make all sections that have something to show, in order."""
-    every = [
-        Section("scores", "Scores of the methods", list(_scores(run))),
-        Section("observation", "Observation", list(_observation(run))),
-        Section("posterior", "Posterior", list(_posterior(run))),
-        Section("calibration", "Calibration", list(_calibration(run))),
-        Section("check", "Is the observation like the simulations?", list(_check(run))),
-        Section("predictive", "Posterior-predictive check", list(_predictive(run))),
-        Section("training", "Training", list(_training(run))),
-        Section("bank", "Simulations", list(_bank(run))),
-        Section("config", "Config", [Code(run.config_text, "config.toml as run")] if run.config_text else []),
-        Section("versions", "Versions", [_versions(run)]),
+    every: list[tuple[str, str, Callable[[RunFolder], Iterable[Block]]]] = [
+        ("scores", SCORES, _scores),
+        ("observation", "Observation", _observation),
+        ("posterior", "Posterior", _posterior),
+        ("calibration", "Calibration", _calibration),
+        ("check", "Is the observation like the simulations?", _check),
+        ("predictive", "Posterior-predictive check", _predictive),
+        ("training", "Training", _training),
+        ("bank", "Simulations", _bank),
+        ("config", "Config", _config),
+        ("versions", "Versions", _versions),
     ]
-    return [section for section in every if section.blocks]
+    # A section that cannot be shown takes neither the page nor another section with it.
+    made = [Section(id, title, shown(run, title, blocks(run))) for id, title, blocks in every]
+    return [section for section in made if section.blocks]
+
+
+def shown(run: RunFolder, what: str, parts: Iterable[T]) -> list[T]:
+    """List parts up to the one that cannot be made; that goes to the problems of the folder.
+
+    Raises
+    ------
+    InputError
+        If the file of a contest is at fault, which somebody wrote by hand.
+    """
+    listed: list[T] = []
+    try:
+        for part in parts:
+            listed.append(part)
+    except Exception as error:  # of a file that is not what a step writes, matplotlib and getdist raise anything
+        if isinstance(error, InputError) and run.contest is not None and what == SCORES:
+            raise
+        words = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        run.problems.append(f"{what}: cannot be shown whole ({(words.strip().splitlines() or [''])[-1].strip()[:300]})")
+    return listed
+
+
+def _config(run: RunFolder) -> Iterator[Block]:
+    if run.config_text:
+        yield Code(run.config_text, "config.toml as run")
 
 
 def _scores(run: RunFolder) -> Iterator[Block]:
@@ -92,8 +124,12 @@ def _posterior(run: RunFolder) -> Iterator[Block]:
     drawn = _drawn(run)
     for name, chains in corners(drawn, names).items():
         labels = ", ".join(chain.label for chain in chains)
+        pictures = shown(run, f"{name}.png", (_corner(run, name, drawn, chains) for _ in range(1)))
+        if not pictures:
+            yield Text(f"The picture {name}.png cannot be drawn; the first lines of the page say why.")
+            continue
         yield Picture.from_png(
-            _corner(run, name, drawn, chains),
+            pictures[0],
             f"Corner plot of {', '.join(chains[0].names)}: {labels}",
             caption="Contours hold 68% and 95%. Axes span the prior."
             + (" Dashed: true parameters." if true_values(run.truth, chains[0]) is not None else "")
@@ -174,7 +210,7 @@ def _corner(run: RunFolder, name: str, drawn: dict[str, Samples], chains: Sequen
         and file.exists()
         and all(chain.stat().st_mtime <= file.stat().st_mtime for chain in written)
     ):
-        return file.read_bytes()
+        return read_png(file)
     return png_bytes(corner(*chains, truth=true_values(run.truth, chains[0])))
 
 
@@ -195,8 +231,8 @@ def _calibration(run: RunFolder) -> Iterator[Block]:
     left_out = f" {v['left_out']} more are left out: their chains are too short." if v.get("left_out") else ""
     yield Text(f"{method}: {v['verdict']}. Tested on {v['truths']} {v['source']}.{left_out}")
     if (run.out / "validation.png").exists():
-        yield Picture.from_png(
-            (run.out / "validation.png").read_bytes(),
+        yield Picture.from_file(
+            run.out / "validation.png",
             f"Ranks, coverage, TARP, widths and recovery of {v['truths']} truths. {v['verdict']}",
         )
     gain, loss = v["information_gain"], v["held_out_negative_log_likelihood"]
@@ -284,7 +320,7 @@ def _predictive(run: RunFolder) -> Iterator[Block]:
         else ""
     )
     alt = f"Power spectrum of simulations at posterior samples and observed. {sentence}"
-    yield Picture.from_png(file.read_bytes(), alt)
+    yield Picture.from_file(file, alt)
     if sentence:
         yield Text(sentence)
 
@@ -371,7 +407,7 @@ def _bank(run: RunFolder) -> Iterator[Block]:
     )
 
 
-def _versions(run: RunFolder) -> Table:
+def _versions(run: RunFolder) -> Iterator[Block]:
     """List the packages that made the bank, trained the posterior, and wrote this page."""
     trained = run.out / "posterior" / "posterior.json"
     columns: dict[str, dict[str, str]] = {}
@@ -382,7 +418,7 @@ def _versions(run: RunFolder) -> Table:
     columns["this page"] = package_versions()
     names = dict.fromkeys(name for packages in columns.values() for name in packages)
     rows = [[words(text) for text in (name, *(c.get(name) for c in columns.values()))] for name in names]
-    return Table(["package", *columns], rows)
+    yield Table(["package", *columns], rows)
 
 
 def _sentence(text: str) -> str:

@@ -38,7 +38,10 @@ def _posterior(samples: Samples, truth: Mapping[str, float] | None) -> dict[str,
         rows[p.name] = {
             "mean": float(samples.mean[i]),
             "std": float(samples.std[i]),
-            "std_over_prior": float(samples.std[i] / ((p.high - p.low) / np.sqrt(12))),
+            # A chain of somebody else may have no ranges.
+            "std_over_prior": float(samples.std[i] / ((p.high - p.low) / np.sqrt(12)))
+            if np.isfinite(p.high - p.low)
+            else None,
             "interval_68": [float(low68[i]), float(high68[i])],
             "interval_95": [float(low95[i]), float(high95[i])],
         }

@@ -1,7 +1,7 @@
 """Write the page of a run: one HTML file with all that its folder holds."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from eorinfer.core.files import make_folder, whole_file
 from eorinfer.report.cells import Cell, measurement, minus, number, words, yes_or_no
 from eorinfer.report.page import Facts, MissingStep, Page, render
 from eorinfer.report.run_folder import RunFolder
-from eorinfer.report.sections import sections
+from eorinfer.report.sections import sections, shown
 
 #: Name of the page in a run folder.
 FILE = "report.html"
@@ -19,7 +19,7 @@ FILE = "report.html"
 NAMED = 3
 
 
-def write_report(out: Path, file: Path | None = None) -> Path:
+def write_report(out: Path, file: Path | None = None, say: Callable[[str], None] = print) -> Path:
     """Write the page of a folder that holds a run, a contest between methods, or both.
 
     Parameters
@@ -28,6 +28,8 @@ def write_report(out: Path, file: Path | None = None) -> Path:
         Run folder; nothing but the page is written in it.
     file
         File of the page, by default ``report.html`` in the folder.
+    say
+        Receives a line for each part that cannot be shown, and is left out.
 
     Returns
     -------
@@ -42,10 +44,12 @@ def write_report(out: Path, file: Path | None = None) -> Path:
     file = out / FILE if file is None else file
     if file.is_dir() or file.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{file}: the page is a file; give --out with a name that ends in .html")
-    page = page_of(RunFolder.read(out))
+    page = page_of(run := RunFolder.read(out))
     make_folder(file.parent)
     with whole_file(file) as temporary:
         temporary.write_text(render(page), encoding="utf-8")
+    for problem in run.problems:
+        say(f"page: {problem}")
     return file
 
 
@@ -53,13 +57,17 @@ def page_of(run: RunFolder) -> Page:
     """Make the page of a folder; nothing is written."""
     name = run.out.resolve().name
     now = datetime.now(UTC)
+    made = sections(run)
+    subtitle = "".join(shown(run, "the line below the title", (_subtitle(run) for _ in range(1))))
+    facts = Facts(dict(shown(run, "at a glance", _at_a_glance(run))))
+    warnings, missing = shown(run, "warnings", _warnings(run)), shown(run, "missing steps", _missing(run))
     return Page(
         title=run.contest.title if run.contest and run.only_contest else f"Run “{name}”",
-        subtitle=_subtitle(run),
-        facts=Facts(dict(_at_a_glance(run))),
-        sections=sections(run),
-        warnings=list(_warnings(run)),
-        missing=list(_missing(run)),
+        subtitle=subtitle,
+        facts=facts,
+        sections=made,
+        warnings=[*warnings, *run.problems],
+        missing=missing,
         written=f"Folder {name}. Written by eorinfer {eorinfer.__version__}, {now.day} {now:%B %Y, %H:%M} UTC.",
     )
 

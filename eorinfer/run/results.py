@@ -10,7 +10,7 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.figures.corner import corner
 from eorinfer.figures.predictive import predictive_figure
-from eorinfer.figures.style import save_figure
+from eorinfer.figures.style import going_on, save_figure
 from eorinfer.report.run_folder import corners, read_chains, read_rounds, read_sampled, true_values
 from eorinfer.report.summary import summary
 from eorinfer.run.context import RunContext
@@ -40,25 +40,29 @@ def write_results(context: RunContext, observation: Observation, plans: Sequence
     if not chains:
         raise InputError(f"{out}/chains: no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first")
     truth = None if observation.theta is None else dict(zip(config.prior.names, observation.theta, strict=True))
-    for name, shown in corners(chains, config.prior.names).items():
-        save_figure(corner(*shown, truth=true_values(truth, shown[0])), out / name)
     content = summary(chains, truth, _facts(context, plans if drawn is None else [*plans, drawn]))
-    if drawn is not None:
-        rows = context.bank.rows([drawn]).ok
-        figure, check = predictive_figure(
-            context.bank.read(config.observable.name, rows),
-            observation,
-            context.survey,
-            config.observable,
-            config.tables.power_spectrum,
-            seed=run_seed(config.tables.seed, RunStream.PREDICTIVE_NOISE),
-        )
-        save_figure(figure, out / "predictive")
-        content["predictive"] = check
     checked = out / "chains" / "npe.json"
     if checked.exists():
         content |= read_json(checked)
+    # Before anything is drawn, so that a picture costs none of the numbers.
     write_json(out / "summary.json", content)
+    say = context.progress.line
+    for name, shown in corners(chains, config.prior.names).items():
+        with going_on(f"{name}.png", say):
+            save_figure(corner(*shown, truth=true_values(truth, shown[0])), out / name)
+    if drawn is not None:
+        rows = context.bank.rows([drawn]).ok
+        with going_on("predictive.png", say):
+            figure, check = predictive_figure(
+                context.bank.read(config.observable.name, rows),
+                observation,
+                context.survey,
+                config.observable,
+                config.tables.power_spectrum,
+                seed=run_seed(config.tables.seed, RunStream.PREDICTIVE_NOISE),
+            )
+            write_json(out / "summary.json", content | {"predictive": check})
+            save_figure(figure, out / "predictive")
     pictures = ", ".join(sorted(path.name for path in out.glob("corner*.png")))
     context.progress.line(f"results: {out}/{pictures}, summary.json and chains/")
 

@@ -13,7 +13,7 @@ from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
 from eorinfer.figures.corner import corner
-from eorinfer.figures.style import save_figure
+from eorinfer.figures.style import going_on, save_figure
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.posterior import Posterior
@@ -56,8 +56,9 @@ def infer_again(
     else:
         name, samples, observed, truth, facts = _by_npe(folder, file, out, n, seed, progress, modules)
     observed.write(out / "observation.h5")
-    save_figure(corner(samples, truth=true_values(truth, samples)), out / "corner")
     write_json(out / "summary.json", summary({name: samples}, truth, facts))
+    with going_on("corner.png", progress.line):
+        save_figure(corner(samples, truth=true_values(truth, samples)), out / "corner")
     progress.line(f"results: {out}/corner.png, summary.json, chains/{name}.txt")
 
 

@@ -241,7 +241,7 @@ class Run:
         """Write the page with all that is in the folder, ``report.html``."""
         from eorinfer.report.write import write_report
 
-        self.progress.line(f"page: {write_report(self.out)}")
+        self.progress.line(f"page: {write_report(self.out, say=self.progress.line)}")
 
     def all(self) -> None:
         """Run all steps but the validation."""

@@ -16,7 +16,7 @@ from eorinfer.core.progress import Silent
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.figures.calibration import CalibrationPage, calibration_figure
-from eorinfer.figures.style import save_figure
+from eorinfer.figures.style import going_on, save_figure
 from eorinfer.likelihood.exact import grid_posterior
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
@@ -110,14 +110,15 @@ def validate(
         tuple(truths.checks),
         verdict,
     )
-    save_figure(calibration_figure(page), context.folder / "validation")
+    with going_on("validation.png", context.progress.line):
+        save_figure(calibration_figure(page), context.folder / "validation")
     for line in sharpness_lines(content):
         context.progress.line(line)
     if check is not None:
         context.progress.line(check.line())
     context.progress.line(f"results: {context.folder}/validation.json, validation.png")
     if (context.folder / REPORT).exists():
-        write_report(context.folder)
+        write_report(context.folder, say=context.progress.line)
     if not calibration.calibrated:
         raise WorkError(verdict)
     context.progress.line(verdict)

@@ -14,7 +14,7 @@ from eorinfer.core.files import make_folder, write_json
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import StudyStream, stream_seed
 from eorinfer.figures.beyond_power import beyond_power_figure, equal_power_figure
-from eorinfer.figures.style import save_figure
+from eorinfer.figures.style import going_on, save_figure
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
@@ -106,8 +106,11 @@ def beyond_power(
     write_json(out / "beyond.json", content)
     if len(pairs.chi2):
         spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum)
-        save_figure(equal_power_figure(flow.observable, flow.conditions, spectrum.k.numpy(), pairs), out / "pairs")
-    save_figure(beyond_power_figure(flow.observable, images, scores), out / "beyond")
+        with going_on("pairs.png", progress.line):
+            figure = equal_power_figure(flow.observable, flow.conditions, spectrum.k.numpy(), pairs)
+            save_figure(figure, out / "pairs")
+    with going_on("beyond.png", progress.line):
+        save_figure(beyond_power_figure(flow.observable, images, scores), out / "beyond")
     progress.line(f"results: {out}/beyond.json, beyond.png{', pairs.png' if len(pairs.chi2) else ''}")
 
 

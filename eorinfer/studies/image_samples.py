@@ -14,7 +14,7 @@ from eorinfer.core.files import make_folder, whole_hdf5, write_json
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import StudyStream, stream_rng, stream_seed
 from eorinfer.figures.imageflow import Images, compare_images, comparison_line, images_figure
-from eorinfer.figures.style import save_figure
+from eorinfer.figures.style import going_on, save_figure
 from eorinfer.imageflow.model import ImageFlow, dequantised
 from eorinfer.imageflow.training import row_conditions
 from eorinfer.run.config import load_received
@@ -168,7 +168,8 @@ def write_samples(
             ],
         },
     )
-    save_figure(images_figure(several, contents, flow.observable), out / "images")
+    with going_on("images.png", progress.line):
+        save_figure(images_figure(several, contents, flow.observable), out / "images")
     for images, content in zip(several, contents, strict=True):
         progress.line(comparison_line(images, content))
     progress.line(f"results: {out}/images.png, images.h5, images.json")
