@@ -17,6 +17,7 @@ from eorinfer.core.own import own_names, part
 from eorinfer.core.prior import Prior
 from eorinfer.core.toml import read_toml
 from eorinfer.imageflow.conditions import check_image_flow
+from eorinfer.run.names import check_names, check_sizes
 from eorinfer.settings.contest import check_contest
 from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.old_names import with_new_names
@@ -229,6 +230,9 @@ def check_config(
         raise InputError(explained(path, error, "simulator", cls)) from error
     except ValueError as error:
         raise InputError(f"{path}: [simulator] {error}") from error
+    check_sizes(path, simulator.observables)
+    if is_own(simulator.kind) or simulator.kind == "imported":  # ours are tested
+        check_names(path, simulator.parameters, simulator.observables)
     if tables.observation.mask is not None and tables.inference.method == "image-flow":
         raise InputError(
             f"{path}: [observation] mask: the image flow is of whole images and cannot leave cells out; "
