@@ -55,6 +55,16 @@ def usable(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
     return array
 
 
+def unit_of(scale: float) -> float:
+    """Return the power of two nearest to a scale whose squares leave float32, else 1.
+
+    Numbers divided by a power of two keep all their bits. Between 1e-6 and 1e6 nothing is divided.
+    """
+    if not np.isfinite(scale) or scale <= 0 or 2.0**-20 <= scale <= 2.0**20:
+        return 1.0
+    return float(2.0 ** np.round(np.log2(scale)))
+
+
 def _in_unit(quantity: Any, name: str, unit: str | None) -> Any:
     if unit is None:
         raise UnusableError(f"{name}: has the unit {quantity.unit}, where a plain number is expected")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eorinfer.core.numbers import unit_of
 from eorinfer.networks.layout import to_channels_last
 from eorinfer.networks.padding import pad
 from eorinfer.networks.scaling import nonzero_deviation
@@ -83,6 +84,8 @@ class Embedding(nn.Module):
             self.cnn_scaling = LogScaling((self.cnn.features,))
             length += self.cnn.features * (channels if self.volumes else 1)
         self.network = network
+        #: Power of two that cubes are divided by before their summaries: 1 unless their scale is beyond 1e6 or 1e-6.
+        self.unit = 1.0
         self.length = length
         if length:
             # Where the signal is strong, theta is close to linear in the logarithms of powers.
@@ -95,13 +98,15 @@ class Embedding(nn.Module):
     def fit_scaling(self, observed: Tensor) -> None:
         """Set the scalings from a sample of observed cubes (B, C, *cells)."""
         self.scaling.fit(observed)
+        scale = self.scaling.scale.flatten()
+        self.unit = unit_of(float(scale[scale.log().abs().argmax()]))
         parts = observed.split(SCALING_BATCH)
         if self.spectrum is not None:
-            self.spectrum_scaling.fit(torch.cat([self.spectrum(x) for x in parts]))
+            self.spectrum_scaling.fit(torch.cat([self.spectrum(self._in_unit(x)) for x in parts]))
         if self.scattering is not None:
             self.scattering_scaling.fit(torch.cat([self.scattering(self.scaling(x)) for x in parts]))
         for branch in self._branches():
-            branch.scaling.fit(torch.cat([branch.summary(x).flatten(1) for x in parts]))
+            branch.scaling.fit(torch.cat([branch.summary(self._in_unit(x)).flatten(1) for x in parts]))
         if self.cnn is not None:
             self.cnn_scaling.fit(torch.cat([self.cnn(self._volumes(self.scaling(x))) for x in parts]))
 
@@ -109,10 +114,10 @@ class Embedding(nn.Module):
         """Compute features (B, features) of observed cubes (B, C, *cells)."""
         parts = []
         if self.spectrum is not None:
-            parts.append(self.spectrum_scaling(self.spectrum(observed)).flatten(1))
+            parts.append(self.spectrum_scaling(self.spectrum(self._in_unit(observed))).flatten(1))
         if self.scattering is not None:
             parts.append(self.scattering_scaling(self.scattering(self.scaling(observed))).flatten(1))
-        parts += [branch(observed) for branch in self._branches()]
+        parts += [branch(self._in_unit(observed)) for branch in self._branches()]
         if self.cnn is not None:
             parts.append(self.cnn_scaling(self.cnn(self._volumes(self.scaling(observed)))).reshape(len(observed), -1))
         features = [] if self.network is None else [self.network(self.scaling(observed))]
@@ -121,6 +126,10 @@ class Embedding(nn.Module):
             features.append(self.linear(powers) + self.head(powers))
         total: Tensor = sum(features[1:], features[0])
         return total
+
+    def _in_unit(self, x: Tensor) -> Tensor:
+        """Return cubes whose squares are numbers."""
+        return x if self.unit == 1 else x / self.unit
 
     def _branches(self) -> "list[SummaryBranch]":
         return [branch for branch in self.summaries if isinstance(branch, SummaryBranch)]
@@ -222,8 +231,7 @@ class LinearScaling(nn.Module):
     def fit(self, x: Tensor) -> None:
         """Take the constants from (B, *shape); a constant number keeps scale 1."""
         self.mean.copy_(x.mean(0))
-        std = x.std(0)
-        self.scale.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+        self.scale.copy_(nonzero_deviation(x, (0,)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to the same."""

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+#: Standard deviations outside [1e-12, 1e12] are computed again in double precision; shares of the mean that are noise.
+_LOST, _ROUNDING = 1e-12, 1e-7
+
 
 class AsinhScaling(nn.Module):
     """Scale each channel by y = asinh(x / softening) / scale: linear in faint cells, logarithmic in bright ones.
@@ -42,4 +45,9 @@ class AsinhScaling(nn.Module):
 def nonzero_deviation(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Compute the standard deviation over axes, and put 1 where it is 0, so that a constant keeps its scale."""
     std = x.std(axes)
+    lost = ~((std > _LOST) & (std < 1 / _LOST))
+    if bool(lost.any()):
+        # Squares of numbers this small or large are lost in float32; rounding must not count as a deviation.
+        exact, mean = x.double().std(axes), x.double().mean(axes).abs()
+        std = torch.where(lost, torch.where(exact > _ROUNDING * mean, exact, 0.0).to(std), std)
     return torch.where(std > 0, std, torch.ones_like(std))

@@ -108,7 +108,7 @@ def check_images(posterior: Ensemble, observed: Tensor, seed: int = 0) -> list[O
     reference = posterior.reference
     assert reference is not None
     distances, deviations = _distances(posterior, reference, observed, seed)
-    names = ImageStatistics(posterior.observable).names
+    names = _statistics(posterior).names
     checks = []
     for (statistics, read), off in zip(reference.p_values(distances).T, deviations, strict=True):
         order = np.argsort(-np.abs(off))
@@ -147,7 +147,7 @@ def learn_reference(
         inside = np.arange(len(training))
     rows = np.sort(np.random.default_rng(seed).permutation(inside)[:ROWS])
     theta = torch.from_numpy(posterior.prior.unit(training.theta[rows].numpy()))
-    statistics = ImageStatistics(posterior.observable)
+    statistics = _statistics(posterior)
     numbers = []
     for observed in _observed(training, rows, survey, generator):
         numbers.append((statistics(observed), torch.cat(posterior.read(observed), dim=1).double()))
@@ -166,6 +166,11 @@ def learn_reference(
     return replace(reference, held_out=logs, realisations=count)
 
 
+def _statistics(posterior: Ensemble) -> ImageStatistics:
+    """Statistics of images in the unit of the networks."""
+    return ImageStatistics(posterior.observable, posterior.networks[0].embedding.unit)
+
+
 def _distances(
     posterior: Ensemble, reference: Reference, observed: Tensor, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -173,7 +178,7 @@ def _distances(
     read = posterior.read(observed)
     # Before truncation: where the best parameters are outside of it the image is all the same one of the simulator's.
     theta = torch.from_numpy(posterior.prior.unit(draw_untruncated(posterior.networks, read, DRAWS, seed)))
-    distance, deviation = reference.residuals(ImageStatistics(posterior.observable)(observed), theta)
+    distance, deviation = reference.residuals(_statistics(posterior)(observed), theta)
     far = reference.feature_distances(torch.cat(read, dim=1).double())
     return torch.stack([distance, far]).numpy(), deviation.numpy()
 

@@ -316,7 +316,7 @@ class Posterior:
 
     def save(self, folder: Path) -> None:
         """Write ``posterior.json``, ``weights.safetensors``, ``reference.safetensors`` and ``regions/`` whole."""
-        description = {
+        description: dict[str, Any] = {
             "prior": self.prior.to_json(),
             "observable": asdict(self.observable),
             "survey": self.survey.model_dump(mode="json"),
@@ -331,6 +331,8 @@ class Posterior:
             "only_for": self.only_for,
             "facts": self.facts,
         }
+        if any(network.embedding.unit != 1 for network in self.networks):
+            description["units"] = [network.embedding.unit for network in self.networks]
         if own := self.architecture.own_digests():
             description["own"] = own
         weights = {
@@ -381,12 +383,15 @@ class Posterior:
                 preprocessing = LineSeparation(Separator.load(bundle.folder / "preprocessing"), separation["keep"])
             seen = preprocessing.observable(observable) if preprocessing else observable
             weights, networks = bundle.weights, []
+            # posteriors of older versions took their spectra of the maps as they are
+            units: list[float] = bundle.description.get("units") or [1.0] * bundle["ensemble"]
             for member in range(bundle["ensemble"]):
                 with torch.random.fork_rng(devices=[]):
                     network = architecture.build(prior, seen)
                 prefix = f"{member}."
                 state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
                 network.load_state_dict(state)
+                network.embedding.unit = units[member]
                 networks.append(network.eval())
             regions = []
             for number, region in enumerate(bundle["regions"], start=1):

@@ -46,6 +46,8 @@ class ImageStatistics:
     ----------
     observable
         The image.
+    unit
+        Power of two that images are divided by first.
 
     Attributes
     ----------
@@ -53,7 +55,8 @@ class ImageStatistics:
         Names of the S statistics, in plain words.
     """
 
-    def __init__(self, observable: Observable) -> None:
+    def __init__(self, observable: Observable, unit: float = 1.0) -> None:
+        self._unit = unit
         self._power = PowerSpectrum(observable.cells, observable.box_length, n_bins=BINS)
         self._volume = float(np.prod(observable.cell_size))
         bins = [f"power at k = {k:.2g}/Mpc" for k in self._power.k.tolist()]
@@ -65,6 +68,7 @@ class ImageStatistics:
     @torch.no_grad()
     def __call__(self, observed: Tensor) -> Tensor:
         """Statistics (B, S) float64 of cubes (B, C, *cells)."""
+        observed = observed if self._unit == 1 else observed / self._unit
         cells = observed.flatten(2).double()
         mean = cells.mean(-1, keepdim=True)
         delta = cells - mean

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eorinfer.core.numbers import unit_of
 from simulators.fourier import mode_weights, wavevectors
 
 
@@ -126,16 +127,21 @@ class BinnedSpectrum(nn.Module):
         Tensor
             P(k), with shape (..., *bins), float64, in the square of the field's unit times Mpc^d.
         """
-        return self._auto(self._fourier(cubes))
+        unit = _unit(cubes)
+        return self._auto(self._fourier(cubes / unit)) * unit**2 if unit != 1 else self._auto(self._fourier(cubes))
 
     def cross(self, first: Tensor, second: Tensor) -> Tensor:
         """Compute the cross spectra V Re <delta_1 delta_2*> (..., *bins) of two batches (..., *cells)."""
-        return self._product(self._fourier(first), self._fourier(second))
+        a, b = _unit(first), _unit(second)
+        return self._product(self._fourier(first / a), self._fourier(second / b)) * a * b
 
     def pair(self, first: Tensor, second: Tensor) -> Pair:
         """Compute the cross spectra of two batches (..., *cells) and the spectra of each."""
-        modes, others = self._fourier(first), self._fourier(second)
-        return Pair(self._product(modes, others), self._auto(modes), self._auto(others), self.counts)
+        a, b = _unit(first), _unit(second)
+        modes, others = self._fourier(first / a), self._fourier(second / b)
+        return Pair(
+            self._product(modes, others) * a * b, self._auto(modes) * a**2, self._auto(others) * b**2, self.counts
+        )
 
     def _mean(self, k: NDArray[np.float64]) -> Tensor:
         """Average k (M,) of the flattened modes over each bin: (*bins)."""
@@ -159,6 +165,11 @@ class BinnedSpectrum(nn.Module):
         """Sum (..., n_modes) over each bin with weights: (..., *bins) float64."""
         out = power.new_zeros((*power.shape[:-1], self.counts.numel()), dtype=torch.float64)
         return out.index_add(-1, self._bins, power.double() * self._weights).unflatten(-1, self.bins)
+
+
+def _unit(cubes: Tensor) -> float:
+    """Return the power of two that cubes are divided by, so that the squares of their modes are numbers."""
+    return unit_of(float(cubes.detach().abs().max())) if cubes.numel() else 1.0
 
 
 def mode_components(cells: tuple[int, ...], box_length: tuple[float, ...]) -> list[NDArray[np.float64]]:
