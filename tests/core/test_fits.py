@@ -207,3 +207,101 @@ def test_the_sky_follows_the_axes(tmp_path: Path) -> None:
         np.testing.assert_allclose(ours.pixel_to_world_values(slice_, y, x), (frequency, dec, ra), rtol=1e-12)
     Observation.from_observable(BOX, np.zeros(BOX.shape, np.float32)).write_fits(tmp_path / "box.fits")
     assert sky_header_of(tmp_path / "box.fits", BOX) is None
+
+
+RAYLEIGH_JEANS = 2 * 1.380649e-26 * (np.array(CONE.coordinates) * 1e6 / 299792458.0) ** 2
+BEAM = np.pi / (4 * np.log(2)) * np.radians(0.05) * np.radians(0.04)
+
+
+@pytest.mark.parametrize(
+    ("cards", "factor"),
+    [
+        ({"BUNIT": "K"}, 1e3),
+        ({"BUNIT": "Jy/beam", "BMAJ": 0.05, "BMIN": 0.04}, 1e-26 / BEAM / RAYLEIGH_JEANS),
+        ({"BUNIT": "MJy/sr"}, 1e-20 / RAYLEIGH_JEANS),
+        ({"BUNIT": "Jy/pixel"}, 1e-26 / np.radians(PIXEL) ** 2 / RAYLEIGH_JEANS),
+    ],
+)
+def test_units_are_converted_with_a_line(tmp_path: Path, cards: dict[str, Any], factor: Any) -> None:
+    path = write(tmp_path / "o.fits.gz", ("ra", "dec", "frequency"), **cards)
+    back = Observation.read(path, CONE)
+    np.testing.assert_allclose(back.values, cone_values() * factor, rtol=2e-6)
+    assert back.unit == "mK"
+    assert back.notes[-1].startswith(f"unit: converted from {cards['BUNIT']} to mK, times ")
+
+
+def test_beams_that_change_with_frequency(tmp_path: Path) -> None:
+    path = write(tmp_path / "o.fits", ("ra", "dec", "frequency"), BUNIT="Jy/beam")
+    with pytest.raises(InputError, match="needs the beam: BMAJ and BMIN"):
+        Observation.read(path, CONE)
+    sides = np.linspace(180.0, 150.0, 10)
+    columns = [fits.Column(name=name, format="E", unit="arcsec", array=sides) for name in ("BMAJ", "BMIN")]
+    with fits.open(path) as hdus:
+        table = fits.BinTableHDU.from_columns(columns, name="BEAMS")
+        fits.HDUList([fits.PrimaryHDU(hdus[0].data, hdus[0].header), table]).writeto(tmp_path / "beams.fits")
+    angles = np.pi / (4 * np.log(2)) * np.radians(sides / 3600) ** 2
+    back = Observation.read(tmp_path / "beams.fits", CONE)
+    np.testing.assert_allclose(back.values, cone_values() * 1e-26 / angles / RAYLEIGH_JEANS, rtol=2e-6)
+
+
+def test_an_axis_of_redshifts(tmp_path: Path) -> None:
+    redshifts = tuple(8.0 + 0.05 * i for i in range(10))
+    expected = replace(CONE, axes=(*CONE.axes[:-1], "z"), coordinates=redshifts)
+    axis = {"CTYPE": "REDSHIFT", "CDELT": 0.05, "CUNIT": "", "CRPIX": 1.0, "CRVAL": 8.0}
+    path = write(tmp_path / "o.fits", ("ra", "dec", "frequency"), flipped(axis))
+    np.testing.assert_array_equal(Observation.read(path, expected).values, cone_values())
+    other = replace(expected, coordinates=tuple(z + 0.01 for z in redshifts))
+    with pytest.raises(InputError, match=r"coordinates is \[8.0, 8.05, .*: redshifts of the slices"):
+        Observation.read(path, other)
+
+
+def test_a_map_without_private_cards(tmp_path: Path) -> None:
+    observable = line_intensity("slab")
+    header = fits.Header({"BUNIT": "nW sr-1 m-2"})
+    pixel = observable.field_of_view / observable.cells[0]
+    for i, kind in ((1, "RA---TAN"), (2, "DEC--TAN")):
+        header[f"CTYPE{i}"], header[f"CUNIT{i}"], header[f"CRPIX{i}"] = kind, "deg", 1.0
+        header[f"CD{i}_{i}"] = pixel if i == 2 else -pixel
+    values = np.random.default_rng(0).standard_normal(observable.cells).astype(np.float32)
+    fits.PrimaryHDU(values.T, header).writeto(tmp_path / "o.fits")
+    back = Observation.read(tmp_path / "o.fits", observable)
+    assert "names no wavelength" in back.notes[0]
+    assert sorted(back.values.ravel()) == sorted(values.ravel())
+    header.update({"CTYPE3": "WAVE", "CUNIT3": "um", "CRVAL3": 1.6, "CDELT3": 0.04, "CRPIX3": 1.0})
+    fits.PrimaryHDU(values.T[None], header).writeto(tmp_path / "wave.fits")
+    with pytest.raises(InputError, match=r"wavelengths is \[1.6\], expected \[1.5"):
+        Observation.read(tmp_path / "wave.fits", observable)
+    header.update({"BUNIT": "MJy/sr"})
+    fits.PrimaryHDU(values.T[None], header).writeto(tmp_path / "mjy.fits")
+    with pytest.raises(InputError, match="unit is 'MJy/sr', expected 'nW/m\\^2/sr', the intensity within a channel"):
+        Observation.read(tmp_path / "mjy.fits", observable)
+
+
+def test_degenerate_axes_of_any_kind(tmp_path: Path) -> None:
+    path = write(tmp_path / "o.fits", ("ra", "dec", "frequency", "stokes"))
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].header["CTYPE4"] = "FEED"
+    np.testing.assert_array_equal(Observation.read(path, CONE).values, cone_values())
+
+
+def test_a_box_on_one_redshift_by_a_card(tmp_path: Path) -> None:
+    box = Coeval(redshifts=(8.0,), cells=8, box_length=40.0).observables[0]
+    values = np.random.default_rng(0).standard_normal(box.cells).astype(np.float32)
+    header = fits.Header({"BUNIT": "mK", "REDSHIFT": 8.0})
+    for i, axis in enumerate("zyx", start=1):
+        header[f"CTYPE{i}"], header[f"CDELT{i}"], header[f"CUNIT{i}"] = axis, 5.0, "Mpc"
+    fits.PrimaryHDU(values, header).writeto(tmp_path / "o.fits")
+    np.testing.assert_array_equal(Observation.read(tmp_path / "o.fits", box).values[0], values)
+    header["REDSHIFT"] = 8.5
+    fits.PrimaryHDU(values, header).writeto(tmp_path / "other.fits")
+    with pytest.raises(InputError, match=r"redshifts is \[8.5\], expected \[8.0\]"):
+        Observation.read(tmp_path / "other.fits", box)
+
+
+def test_pixels_on_the_sky_for_a_box_in_mpc(tmp_path: Path) -> None:
+    box = Coeval(redshifts=(8.0,), cells=8, box_length=40.0).observables[0]
+    path = write(tmp_path / "o.fits", ("ra", "dec", "frequency"))
+    with fits.open(path) as hdus:
+        fits.PrimaryHDU(hdus[0].data[:8], hdus[0].header).writeto(tmp_path / "eight.fits")
+    with pytest.raises(InputError, match=r"cell_size is \[7.8\d*, 7.8\d*, 1\d\.\d*\], expected \[5.0, 5.0, 5.0\]"):
+        Observation.read(tmp_path / "eight.fits", box)

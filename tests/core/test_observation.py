@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from astropy import units
 from astropy.io import fits
 from numpy.typing import NDArray
 
@@ -211,3 +212,64 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, write: Callable[[P
         Observation.read(path, COEVAL)
     assert str(caught.value).startswith(f"{path}: {message}")
     assert "\n" not in str(caught.value)
+
+
+def test_hdf5_in_other_units(tmp_path: Path) -> None:
+    replace(Observation.from_observable(COEVAL, cube(COEVAL)), unit="K").write(tmp_path / "o.h5")
+    back = Observation.read(tmp_path / "o.h5", COEVAL)
+    np.testing.assert_allclose(back.values, 1000 * cube(COEVAL), rtol=1e-6)
+    assert back.notes == ("unit: converted from K to mK, times 1000",)
+    with h5py.File(tmp_path / "o.h5", "r+") as file:
+        file["observed"][0, 1, 2, 3] = 1e20
+    with pytest.raises(InputError, match=r"fill values or too large .* \[0, 1, 2, 3\] = 1e\+20"):
+        Observation.read(tmp_path / "o.h5", COEVAL)
+
+
+def test_an_npy_without_the_axis_of_the_one_channel(tmp_path: Path) -> None:
+    np.save(tmp_path / "o.npy", cube(FLAT)[0])
+    np.testing.assert_array_equal(Observation.read(tmp_path / "o.npy", FLAT).values, cube(FLAT))
+
+
+@pytest.mark.parametrize("observable", [COEVAL, CONE], ids=["boxes", "light-cone"])
+def test_an_array_in_memory(observable: Observable) -> None:
+    said: dict[str, Any] = {"cell_size": observable.cell_size, "unit": "K"}
+    if observable is CONE:
+        said |= {"frequencies": CONE.coordinates, "field_of_view": CONE.field_of_view}
+    else:
+        said |= {"redshifts": (7.0, 8.5)}
+    values = cube(observable)[0] if observable is CONE else cube(observable)
+    ours = Observation.from_array(values, **said).matched(observable, "ours")
+    np.testing.assert_allclose(ours.values, 1000 * cube(observable), rtol=1e-6)
+    for key, other in (("cell_size", 3.0), ("redshifts", (7.0, 9.0)), ("frequencies", np.arange(10.0) + 100)):
+        if key in said:
+            with pytest.raises(InputError, match="expected"):
+                Observation.from_array(values, **said | {key: other}).matched(observable, "ours")
+
+
+def test_quantities_and_arrays_that_do_not_go_together() -> None:
+    kelvin = cube(COEVAL) * units.K
+    ours = Observation.from_array(kelvin, redshifts=(7.0, 8.5), cell_size=5.0)
+    assert ours.unit == "K"
+    in_mk = Observation.from_array(kelvin, redshifts=(7.0, 8.5), cell_size=5.0, unit="mK")
+    np.testing.assert_allclose(in_mk.values, 1000 * ours.values, rtol=1e-6)
+    for changes, message in (
+        ({"redshifts": (7.0, 8.0, 9.0)}, "does not go with 3 numbers of redshift"),
+        ({"wavelengths": 1.5}, "give one of redshift, wavelength"),
+        ({"cell_size": (5.0, 5.0)}, "cell_size has 2 numbers"),
+        ({"unit": "s"}, "is not converted to 's'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Observation.from_array(kelvin, **{"redshifts": (7.0, 8.5), "cell_size": 5.0} | changes)
+
+
+def test_masked_cells_are_zero_and_come_back(tmp_path: Path) -> None:
+    values = cube(FLAT)
+    values[0, 1, 2] = np.nan
+    np.save(tmp_path / "o.npy", values)
+    read = Observation.read(tmp_path / "o.npy", FLAT, "nan")
+    assert read.mask is not None
+    assert read.mask.sum() == 1
+    assert read.values[0, 1, 2] == 0
+    read.write(tmp_path / "o.h5")
+    back = Observation.read(tmp_path / "o.h5", FLAT)
+    np.testing.assert_array_equal(back.mask, read.mask)
