@@ -14,6 +14,7 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.core.fits import sky_header_of, write_images
 from eorinfer.core.observation import Observation
+from eorinfer.core.observation_files import format_of
 from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import SeparationStream, run_seed
@@ -53,7 +54,7 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
     separator = Separator.load(model)
     observation = Observation.open(file, separator.spec.observable)
     observable = separator.observable_of(observation.values.shape, str(file))
-    if file.suffix.lower() == ".npy":
+    if format_of(file) == ".npy":
         observation = Observation.from_observable(observable, observation.values)
     observation.check(observable, str(file))
     made = separate(separator, observation.values, draws, seed)
@@ -63,7 +64,7 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
         images |= {f"{name}_draws": made.draws[:, i] for i, name in enumerate(separator.spec.lines)}
     make_folder(out.parent)
     if out.suffix.lower() == ".fits":
-        sky = sky_header_of(file, observable) if file.suffix.lower() == ".fits" else None
+        sky = sky_header_of(file, observable) if format_of(file) == ".fits" else None
         write_images(out, observable, observation.values, images, sky)
     else:
         observation.write(out, images)
