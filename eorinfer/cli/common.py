@@ -1,5 +1,7 @@
 """Options and helpers that the commands share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,23 @@ Modules = Annotated[
         help="Folder of your own modules, where the given folder was made with some: nothing in it is run otherwise.",
     ),
 ]
+
+
+@contextmanager
+def sole_run(config: Path, out: Path) -> Iterator["Run"]:
+    """Open a run like `open_run`, for a command beside which no other may work in the folder.
+
+    Raises
+    ------
+    WorkError
+        If another is at work there; names it.
+    """
+    from eorinfer.core.sole import sole_command
+
+    # First, so that a config that is wrong is said and makes no folder.
+    opened = open_run(config, out)
+    with sole_command(out):
+        yield opened
 
 
 def open_run(config: Path, out: Path) -> "Run":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from eorinfer.cli.common import Out, open_run
+from eorinfer.cli.common import Out, sole_run
 
 contest_app = App(name="contest")
 
@@ -23,6 +23,6 @@ def contest(config: Path, *, out: Out) -> None:
     """
     from eorinfer.contest.contest import run_contest
 
-    run = open_run(config, out)
-    run_contest(run)
-    run.report()
+    with sole_run(config, out) as run:
+        run_contest(run)
+        run.report()

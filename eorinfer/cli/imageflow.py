@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from eorinfer.cli.common import Modules, Out, open_run
+from eorinfer.cli.common import Modules, Out, sole_run
 from eorinfer.core.errors import InputError
 
 image_flow_app = App(
@@ -22,10 +22,10 @@ def train(config: Path, *, out: Out) -> None:
     config
         TOML file; its [image_flow] has the settings.
     """
-    run = open_run(config, out)
-    run.read_observation()
-    run.image_flow()
-    run.progress.line(f"results: {out}/field")
+    with sole_run(config, out) as run:
+        run.read_observation()
+        run.image_flow()
+        run.progress.line(f"results: {out}/field")
 
 
 @image_flow_app.command

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from eorinfer.cli.common import Modules, Out, open_run
+from eorinfer.cli.common import Modules, Out, open_run, sole_run
 from eorinfer.core.errors import InputError
 
 
@@ -23,7 +23,8 @@ def run(config: Path, *, out: Out) -> None:
     config
         TOML file.
     """
-    open_run(config, out).all()
+    with sole_run(config, out) as opened:
+        opened.all()
     _close(out)
 
 
@@ -90,20 +91,22 @@ def infer(
         Seed of the samples, with --posterior.
     """
     if config is not None and posterior is None and observation is None:
-        opened = open_run(config, out)
-        opened.read_observation()
-        opened.preflight()
-        opened.infer()
-        made = "posterior, chains/npe.txt" if opened.by_npe else "field, chains/field-flow.txt"
-        opened.progress.line(f"results: {out}/{made}")
+        with sole_run(config, out) as opened:
+            opened.read_observation()
+            opened.preflight()
+            opened.infer()
+            made = "posterior, chains/npe.txt" if opened.by_npe else "field, chains/field-flow.txt"
+            opened.progress.line(f"results: {out}/{made}")
         _close(out)
         return
     if config is not None or posterior is None or observation is None:
         raise InputError("infer needs either CONFIG, or both --posterior DIR and --observation FILE")
     from eorinfer.core.progress import for_terminal
+    from eorinfer.core.sole import sole_command
     from eorinfer.run.reuse import infer_again
 
-    infer_again(posterior, observation, out, samples, seed, for_terminal(), modules)
+    with sole_command(out):
+        infer_again(posterior, observation, out, samples, seed, for_terminal(), modules)
 
 
 def mcmc(config: Path, *, out: Out) -> None:
@@ -114,9 +117,9 @@ def mcmc(config: Path, *, out: Out) -> None:
     config
         TOML file.
     """
-    opened = open_run(config, out)
-    opened.mcmc()
-    opened.progress.line(f"results: {out}/chains/mcmc.txt")
+    with sole_run(config, out) as opened:
+        opened.mcmc()
+        opened.progress.line(f"results: {out}/chains/mcmc.txt")
 
 
 def plot(config: Path, *, out: Out) -> None:
@@ -127,7 +130,8 @@ def plot(config: Path, *, out: Out) -> None:
     config
         TOML file.
     """
-    open_run(config, out).plot()
+    with sole_run(config, out) as opened:
+        opened.plot()
 
 
 def validate(config: Path, *, out: Out) -> None:
@@ -140,9 +144,9 @@ def validate(config: Path, *, out: Out) -> None:
     config
         TOML file.
     """
-    opened = open_run(config, out)
-    opened.read_observation()
-    opened.validate()
+    with sole_run(config, out) as opened:
+        opened.read_observation()
+        opened.validate()
 
 
 def lim(

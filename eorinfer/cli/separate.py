@@ -19,11 +19,13 @@ def train(config: Path, *, out: Out) -> None:
         TOML file with [simulator], [survey] and [separation].
     """
     from eorinfer.core.progress import for_terminal
+    from eorinfer.core.sole import sole_command
     from eorinfer.run.config import load_config
     from eorinfer.run.line_separation import Separation
 
     step = Separation(load_config(config, "separation"), out, for_terminal())
-    separator = step.train()
+    with sole_command(out):
+        separator = step.train()
     for warning in separator.spec.facts["warnings"]:
         step.progress.line(f"at the end: {warning}")
     step.progress.line(f"results: {out}/separator")

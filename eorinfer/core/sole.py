@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from eorinfer.core.errors import WorkError
@@ -18,7 +18,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
-def sole_worker(path: Path) -> Iterator[None]:
+def sole_worker(path: Path, *, shown: Path | None = None) -> Iterator[None]:
     """Work at `path` as the only process, for as long as the block takes.
 
     The operating system frees the lock when the process dies, however it dies, so that none is ever stale. On a file
@@ -28,6 +28,8 @@ def sole_worker(path: Path) -> Iterator[None]:
     ----------
     path
         File or folder that is being made; the lock is a hidden file beside it.
+    shown
+        Name of it in the error, where that is not `path`.
 
     Raises
     ------
@@ -36,13 +38,21 @@ def sole_worker(path: Path) -> Iterator[None]:
     """
     lock = path.with_name(f".at-work-{path.name}")
     lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _locked(lock, path)
+    descriptor = _locked(lock, shown or path)
     try:
         yield
     finally:
         with suppress(OSError):
             lock.unlink()
         os.close(descriptor)
+
+
+def sole_command(folder: Path) -> AbstractContextManager[None]:
+    """Work in a run folder as the only command that trains, samples or writes results there; see `sole_worker`.
+
+    Commands that only fill a bank may be several: they share the work.
+    """
+    return sole_worker(folder / "command", shown=folder)
 
 
 def _locked(lock: Path, path: Path) -> int:

@@ -1,7 +1,7 @@
 """Config of a run: one TOML file, checked whole before anything is computed."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -164,36 +164,6 @@ def load_config(config: Path | str | Mapping[str, Any], task: Task = "run") -> C
     return check_config(path, read_toml(path), task)
 
 
-def load_received(folder: Path, modules: Path | None) -> Config:
-    """Read the config in a run folder that may be somebody else's: nothing that it names is run.
-
-    Parameters
-    ----------
-    folder
-        Run folder, whose bank must be there.
-    modules
-        Folder of the user's own modules; without it a config that names some is refused.
-
-    Raises
-    ------
-    InputError
-        See `load_config`; or if the config names modules, and the user no folder of them.
-    """
-    path = folder / "config.toml"
-    content = read_toml(path)
-    if modules is None:
-        for key, name in (*_own_simulator(content), *own_names(content)):
-            raise InputError(
-                f'{path}: {key}: "{name}" is code that came with the folder, and is not run; '
-                "if you trust it, name the folder of its module: --modules FOLDER"
-            )
-    # A batch system's prologue is a shell's, and a Dask scheduler sends what is to be run.
-    config = check_config(path, content | {"executor": {}}, modules=modules, received=True)
-    if not (config.bank_path(folder) / "bank.json").is_file():
-        raise InputError(f"{path}: no bank in {config.bank_path(folder)}")
-    return config
-
-
 def check_config(
     path: Path, content: dict[str, Any], task: Task = "run", *, modules: Path | None = None, received: bool = False
 ) -> Config:
@@ -264,13 +234,6 @@ def check_config(
     config = Config(path, tables, simulator, prior, task, notes, modules, received)
     _check_own_parts(config)
     return config
-
-
-def _own_simulator(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Key and name of a simulator of the user's own."""
-    table = content.get("simulator")
-    if isinstance(table, dict) and is_own(kind := table.get("kind")):
-        yield "[simulator] kind", kind
 
 
 def _check_own_parts(config: Config) -> None:

@@ -18,7 +18,7 @@ from eorinfer.figures.style import going_on, save_figure
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
-from eorinfer.run.config import load_received
+from eorinfer.run.received import load_received
 from eorinfer.run.run import Run
 from eorinfer.studies.equal_power import ImageLogLikelihood, find_equal_power, spectrum_likelihood
 from eorinfer.studies.image_samples import RealImages

@@ -17,8 +17,8 @@ from eorinfer.figures.imageflow import Images, compare_images, comparison_line, 
 from eorinfer.figures.style import going_on, save_figure
 from eorinfer.imageflow.model import ImageFlow, dequantised
 from eorinfer.imageflow.training import row_conditions
-from eorinfer.run.config import load_received
 from eorinfer.run.context import RunContext
+from eorinfer.run.received import load_received
 from eorinfer.run.run import Run
 from eorinfer.settings.explain import instead
 from eorinfer.training.data import validation_rows

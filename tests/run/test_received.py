@@ -7,7 +7,7 @@ import pytest
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.run import Run
-from eorinfer.run.config import load_received
+from eorinfer.run.received import load_received
 from simulators import build
 from tests.runs import CONFIG, call, config
 
