@@ -43,6 +43,7 @@ def simulator_of(arguments: argparse.Namespace) -> Coeval:
         box_length=8.0 * arguments.cells,
         parameters=PARAMETERS[heated],
         spin_temperature=heated,
+        **({"nodes": "coarse"} if heated else {}),  # those of the table in docs
         **({"rows_per_realisation": arguments.share} if arguments.share else {}),
     )
 

@@ -81,7 +81,7 @@ def observations(run: Run, arguments: argparse.Namespace, name: str) -> tuple[np
     content = tomllib.loads(arguments.config.read_text())
     simulator, survey = content["simulator"], dict(content["survey"])
     if name == "source":
-        simulator |= {"spin_temperature": True, "independent_redshifts": True}
+        simulator |= {"spin_temperature": True, "nodes": "coarse", "independent_redshifts": True}
     elif name == "box":
         simulator |= {"cells": int(LARGER * simulator["cells"]), "box_length": LARGER * simulator["box_length"]}
     elif name == "noise":

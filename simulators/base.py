@@ -196,6 +196,11 @@ class SimulatorSettings(BaseModel):
         return 1
 
     @property
+    def views_of_a_run(self) -> int:
+        """Number of successive rows of a bank that are views of one run: `simulate` takes ``view``, from 0 on."""
+        return 1
+
+    @property
     def seconds_per_row(self) -> float:
         """Rough cost of one row on one core, for the preflight line only."""
         return 0.01
@@ -207,6 +212,10 @@ class SimulatorSettings(BaseModel):
     def settings(self) -> dict[str, Any]:
         """Return the settings ready for JSON, defaults filled in."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def remedy(self, other: dict[str, Any]) -> str:
+        """Say which keys would give the simulator with the settings `other`; empty where there is nothing to say."""
+        return ""
 
     def fingerprint(self) -> str:
         """Hash the class, its version and all settings."""

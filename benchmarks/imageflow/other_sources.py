@@ -13,7 +13,7 @@ from eorinfer.run.config import check_config
 BOXES = 12
 #: Keys of ``[simulator]`` that differ.
 SOURCES: dict[str, dict[str, Any]] = {
-    "Park19 sources": {"spin_temperature": True, "independent_redshifts": True},
+    "Park19 sources": {"spin_temperature": True, "nodes": "coarse", "independent_redshifts": True},
     "ALPHA_ESC = 0.5": {"fixed": {"ALPHA_ESC": 0.5}},
 }
 

@@ -279,12 +279,15 @@ class Bank:
         if ours == self.fingerprint:
             return
         old, new = self.description["simulator"], json.loads(json.dumps(simulator.settings()))
-        changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+        # A setting that an old bank does not know, at the value that changes nothing, is no difference.
+        later = getattr(type(simulator), "later", {})
+        changed = [k for k in sorted({*old, *new}) if old.get(k, later.get(k)) != new.get(k)]
+        remedy = simulator.remedy(old) if hasattr(simulator, "remedy") else ""
         detail = "; ".join(f"{k}: bank {old.get(k)!r}, config {new.get(k)!r}" for k in changed)
         raise InputError(
             f"{self.path}: holds the bank of another simulator (fingerprint {self.fingerprint}, "
             f"yours {ours}; {detail or 'same settings, other version or source'}); "
-            "give another --out or [bank] path"
+            f"{remedy and remedy + '; else '}give another --out or [bank] path"
         )
 
 

@@ -93,7 +93,7 @@ class Child:
         """Whether the child can take another row."""
         return self._process.poll() is None
 
-    def row(self, theta: NDArray[np.float64], seed: int, seconds: float | None) -> RowResult:
+    def row(self, theta: NDArray[np.float64], seed: int, seconds: float | None, view: int = 0) -> RowResult:
         """Simulate one row; never raises for what the simulator does.
 
         Parameters
@@ -104,12 +104,14 @@ class Child:
             Seed, below 2**32.
         seconds
             Time limit in seconds; None for no limit.
+        view
+            Number of the view, for a simulator that makes several of one run.
         """
         self.rows += 1
         start = time.monotonic()
         deadline = None if seconds is None else start + seconds
         try:
-            self._send({"theta": [float(v).hex() for v in theta], "seed": int(seed)})
+            self._send({"theta": [float(v).hex() for v in theta], "seed": int(seed), "view": view})
             answer = self._answer(deadline)
             arrays = self._arrays(deadline) if answer and answer["status"] == "ok" else {}
         except TimeoutError:

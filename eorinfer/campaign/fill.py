@@ -72,6 +72,8 @@ class ShardTask:
     limits: Limits
     #: Leave the shard alone if another campaign has claimed it.
     heed_claims: bool
+    #: Number of successive rows that are views of one run.
+    views: int = 1
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,7 @@ def fill(
                 str(beside.resolve()) if beside else None,
                 limits or Limits(),
                 heed,
+                getattr(simulator, "views_of_a_run", 1),
             )
             for shard in missing
         )
@@ -241,7 +244,8 @@ def _simulate(bank: Bank, plan: Plan, task: ShardTask) -> ShardReport:
     results = []
     for i in range(n):
         child = child_of_this_thread(task.simulator, task.beside, memory, bank.fingerprint, recycle=RECYCLE_ROWS)
-        result = child.row(plan.theta[rows.start + i], int(plan.seed[rows.start + i]), task.limits.seconds)
+        row = rows.start + i
+        result = child.row(plan.theta[row], int(plan.seed[row]), task.limits.seconds, row % task.views)
         if stopping():
             raise StoppedError
         for name, array in result.arrays.items():

@@ -39,7 +39,8 @@ def plan_round(
     proposal
         Hash of the distribution that theta was drawn from.
     theta
-        Parameters (n, P).
+        Parameters (n, P) of the rows. Where several successive rows are views of one run, each run takes one of the
+        first theta, and the last ones are not used.
     simulator
         Simulator, whose time for a row sets the size of the shards.
     seed
@@ -49,6 +50,8 @@ def plan_round(
     share
         Number of rows that share a realisation; by default the simulator's.
     """
+    if share is None and (views := getattr(simulator, "views_of_a_run", 1)) > 1:
+        theta = np.repeat(theta[: -(-len(theta) // views)], views, axis=0)[: len(theta)]
     share = share or simulator.rows_per_realisation
     seeds = [realisation_seed(seed, number, first_realisation + i // share) for i in range(len(theta))]
     at_most = min(SHARD_ROWS, max(1, SHARD_BYTES // sum(o.nbytes for o in simulator.observables)))

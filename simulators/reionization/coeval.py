@@ -10,11 +10,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from simulators.base import Observable, Symmetry, derived_seed
 from simulators.reionization.engine import evolve, initial_conditions
 from simulators.reionization.model import Made, Reionization, distinct, means_of
+from simulators.reionization.nodes import coarse_nodes, fine_nodes, refuse_small_steps
 from simulators.reionization.observables import CUBES, with_history
 from simulators.reionization.versions import with_parameters
-
-#: Default steps of the thermal history, to which the output redshifts are added.
-_NODES = (20.0, 17.0, 14.0, 12.0, 10.0, 8.0, 6.0)
 
 Redshift = Annotated[float, Field(ge=4, le=35)]
 Node = Annotated[float, Field(ge=4, le=50)]
@@ -35,16 +33,23 @@ class Coeval(Reionization):
         Side in comoving Mpc.
     hires_factor
         Number of cells of the initial conditions along one cell; it changes the realisation.
+    sources
+        ``"e-integral"``, with the nine parameters of `PARAMETERS`, or ``"const-ion-eff"``, with `CONSTANT_EFFICIENCY`.
     parameters
-        Names of the parameters that vary, in the order of theta; any of `PARAMETERS`.
+        Names of the parameters that vary, in the order of theta.
     fixed
         Values of parameters that do not vary; by default the fiducial ones.
     spin_temperature
         Whether to follow heating and Ly-alpha coupling; by default only if an X-ray parameter varies.
+    nodes
+        Steps of the thermal history with spin temperature: ``"fine"``, of 1.03 in 1 + z from z = 25, or ``"coarse"``,
+        the few of version 0.1.
     node_redshifts
-        Steps of the thermal history with spin temperature; they include all `redshifts`, and heating starts at the
-        highest. They are part of the model: the 8 default ones give a mean of 9.7, 9.5, 3.6 mK at z = 9, 8, 7, and 51
-        of them 5.8, 8.8, 4.0 mK (96 Mpc, one seed).
+        Nodes in place of the named ones; they include all `redshifts`, and heating starts at the highest. They are
+        part of the model.
+    n_step_ts
+        Number of shells around a cell that X-rays and Lyman-alpha photons are summed over: 20, with other nodes than
+        the fine ones 40.
     independent_redshifts
         Whether every redshift has initial conditions of its own, as distant slices of a light-cone do, or all show one
         evolving box. The default is the former without spin temperature (where it costs little), else the latter.
@@ -70,19 +75,33 @@ class Coeval(Reionization):
     def _check_distinct(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         return distinct(values)
 
+    @field_validator("node_redshifts", mode="before")
+    @classmethod
+    def _resolve_names(cls, nodes: Any, info: ValidationInfo) -> Any:
+        """Make nodes of a name; None, the default, is ``"fine"`` with spin temperature."""
+        redshifts = info.data.get("redshifts", ())
+        if nodes is not None and not isinstance(nodes, str):
+            return nodes
+        if not redshifts or not info.data.get("spin_temperature"):
+            if nodes is not None:
+                raise ValueError("only a run with spin_temperature = true steps through nodes")
+            return ()
+        return coarse_nodes(redshifts) if nodes == "coarse" else fine_nodes(redshifts)
+
     @field_validator("node_redshifts")
     @classmethod
-    def _resolve_nodes(cls, nodes: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...]:
+    def _check_nodes(cls, nodes: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...]:
         redshifts = info.data.get("redshifts", ())
         if not redshifts or not info.data.get("spin_temperature"):
             if nodes:
                 raise ValueError("only a run with spin_temperature = true steps through nodes")
             return ()
-        nodes = _default_nodes(redshifts) if nodes is None else tuple(sorted(set(nodes), reverse=True))
+        nodes = tuple(sorted(set(nodes or ()), reverse=True))
         if missing := set(redshifts) - set(nodes):
             raise ValueError(f"the nodes must contain every redshift; {min(missing):g} is missing")
         if max(redshifts) >= nodes[0]:
             raise ValueError(f"heating starts at the highest node: give one above z = {max(redshifts):g}")
+        refuse_small_steps(nodes)
         return nodes
 
     @field_validator("independent_redshifts")
@@ -140,7 +159,7 @@ class Coeval(Reionization):
             for z, own in zip(self.redshifts, self.redshift_seeds(seed), strict=True)
         ]
 
-    def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> Made:
+    def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> list[Made]:
         """Run each group; means at a redshift come from the group it belongs to, else from the lowest one."""
         groups = self._groups(seed)
         inputs = tuple(self._inputs(p21c, own_seed) for _, own_seed in groups)
@@ -158,7 +177,7 @@ class Coeval(Reionization):
                         "neutral_fraction": coeval.neutral_fraction,
                     }
         cubes = {name: np.stack([boxes[z][name] for z in self.redshifts]) for name in self.wanted if name in CUBES}
-        return cubes, means
+        return [(cubes, means)]
 
     def _brightness(self, coeval: Any) -> NDArray[np.float32]:
         """Return a coeval's brightness temperature in real or redshift space."""
@@ -169,10 +188,3 @@ class Coeval(Reionization):
             coeval.apply_rsds("brightness_temp", axis="z", periodic=True) if self.rsd else coeval.brightness_temp
         )
         return cube
-
-
-def _default_nodes(redshifts: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the redshifts, with those of `_NODES` above the lowest that are not close to any of them."""
-    above = [z for z in _NODES if z > min(redshifts)]
-    between = [z for z in above if all(abs(z - out) > 0.03 * (1 + z) for out in redshifts)]
-    return tuple(sorted({*redshifts, *between}, reverse=True))

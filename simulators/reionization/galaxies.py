@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validato
 
 from simulators.base import SimulationError
 from simulators.reionization.engine import as_simulation_errors, import_21cmfast, initial_conditions
-from simulators.reionization.parameters import PARAMETERS, ParameterName, out_of_range
+from simulators.reionization.parameters import PARAMETERS, check_name, out_of_range
 from simulators.reionization.versions import names_of, renamed, with_parameters
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ class GalaxiesAnd21cm(BaseModel):
     box_length: PositiveFloat = Field(allow_inf_nan=False)
     hires_factor: int = Field(default=2, ge=2)
     mass_min: float = Field(default=1e9, ge=1e8, le=1e12)
-    fixed: dict[ParameterName, float] = Field(default={})
+    fixed: dict[str, float] = Field(default={})
 
     @field_validator("fixed")
     @classmethod
     def _check_fixed(cls, fixed: dict[str, float]) -> dict[str, float]:
-        problems = [out_of_range(name, value) for name, value in fixed.items()]
+        problems = [out_of_range(check_name(name), value) for name, value in fixed.items()]
         if any(problems):
             raise ValueError("; ".join(filter(None, problems)))
         return fixed

@@ -79,10 +79,3 @@ def overlaps(inner: NDArray[np.float64], outer: NDArray[np.float64]) -> NDArray[
     high = np.minimum(outer[1:, None], inner[None, 1:])
     lengths = np.clip(high - low, 0.0, None)
     return lengths / lengths.sum(axis=1, keepdims=True)
-
-
-def log_nodes(low: float, high: float, step: float) -> list[float]:
-    """List rising redshifts from `low` to `high`, 1 + z in equal factors of `step` or a little less."""
-    number = int(np.ceil(np.log((1 + high) / (1 + low)) / np.log(step) - 1e-6))
-    ratio = ((1 + high) / (1 + low)) ** (1 / number)
-    return [low, *(round((1 + low) * ratio**i - 1, 3) for i in range(1, number)), high]

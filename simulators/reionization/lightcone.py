@@ -1,35 +1,33 @@
 """Light-cones: the sky as observed, each slice at the time when its light left."""
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, model_validator
 
-from simulators.base import Observable, SimulationError, Symmetry
+from simulators.base import Observable, Symmetry, derived_seed
 from simulators.reionization.coeval import Redshift
 from simulators.reionization.engine import evolve, initial_conditions
 from simulators.reionization.geometry import (
     distance,
-    log_nodes,
     overlaps,
     redshift_at,
     redshift_of,
     slice_distances,
 )
 from simulators.reionization.model import Made, Reionization, means_of
+from simulators.reionization.nodes import CONE_STEP, FINE_STEP, SMALLEST_STEP, cone_nodes, refuse_small_steps
 from simulators.reionization.observables import CUBES, with_history
+from simulators.reionization.slices import View, fill_slices, refuse_empty, refuse_other_cosmology
 from simulators.reionization.versions import with_parameters
-
-if TYPE_CHECKING:
-    from astropy.cosmology import FLRW
 
 #: Largest displacement of a cell in redshift space, Mpc: in 12 boxes of up to 300 Mpc it was 6.1 at z = 6 and 8.5 at
 #: z = 4.
 _REACH = 10.0
-#: Redshift at which heating starts by default, and factor in (1 + z) of the steps down to the cube.
-_HEATING_START, _HEATING_STEP = 20.0, 1.1
+#: Cubes of the views of the last run of this process, by simulator, parameters and seed.
+_last_views: dict[tuple[Any, ...], list[Made]] = {}
 
 Node = Annotated[float, Field(ge=3.5, le=50)]
 Frequency = Annotated[float, Field(ge=40.0, le=284.0)]
@@ -59,27 +57,41 @@ class LightCone(Reionization):
     field_of_view
         Side of an angular light-cone in degrees; by default that of the box at the far end, the largest that shows
         nothing twice.
+    nodes
+        With spin temperature: ``"fine"``, steps of `node_step` from z = 25 on, or ``"coarse"``, those of version 0.1,
+        with steps of 1.1 above the cube from z = 20 on.
     node_step
-        Factor in 1 + z between nodes.
+        Factor in 1 + z between nodes: 1.05, with spin temperature and its fine nodes 1.03.
     node_redshifts
         Nodes in place of the automatic ones. With spin temperature heating starts at the highest.
         They are part of the model.
-    cells, box_length, hires_factor, parameters, fixed, spin_temperature, rows_per_realisation, observables, \
+    views
+        Number of light-cones made of one run: along the three axes of its box in turn, the first from the box's
+        corner, the others from random cells. They have the same parameters, and the same realisation where rows are
+        split; each is a row of the bank.
+    cells, box_length, hires_factor, sources, parameters, fixed, spin_temperature, n_step_ts, observables, \
 luminosity_redshifts
         As for `Coeval`.
     rsd
-        Whether peculiar velocities displace the cells along the line of sight.
+        Whether peculiar velocities displace the cells along the line of sight, as on the sky.
+    rows_per_realisation
+        Number of successive runs that share initial conditions.
     """
 
+    later: ClassVar[dict[str, Any]] = Reionization.later | {"views": 1}
+    _with_other_nodes: ClassVar[dict[str, Any]] = Reionization._with_other_nodes | {"node_step": CONE_STEP}
+
     kind: str = "21cmfast-lightcone"
+    rsd: bool = True
     redshift_range: tuple[Redshift, Redshift] | None = None
     frequency_range: tuple[Frequency, Frequency] | None = None
     channels: int | None = Field(default=None, ge=4)
     transverse: Literal["comoving", "angular"] = "comoving"
     pixels: int | None = Field(default=None, ge=8)
     field_of_view: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
-    node_step: float = Field(default=1.05, ge=1.005, le=1.2)
+    node_step: float | None = Field(default=None, ge=1.005, le=1.2, validate_default=True)
     node_redshifts: tuple[Node, ...] | None = Field(default=None, validate_default=True)
+    views: int = Field(default=1, ge=1, le=12)
 
     @field_validator("redshift_range", "frequency_range")
     @classmethod
@@ -88,23 +100,40 @@ luminosity_redshifts
             raise ValueError(f"must be [lowest, highest]: {limits[0]:g} is not below {limits[1]:g}")
         return limits
 
+    @field_validator("node_step")
+    @classmethod
+    def _resolve_step(cls, step: float | None, info: ValidationInfo) -> float:
+        heated = info.data.get("spin_temperature")
+        if heated and step is not None and step < SMALLEST_STEP:
+            raise ValueError(
+                f"must be at least {SMALLEST_STEP:g} with spin temperature: 21cmFAST can go wrong in smaller steps "
+                "(its issue 667)"
+            )
+        return (FINE_STEP if heated else CONE_STEP) if step is None else step
+
+    @field_validator("node_redshifts", mode="before")
+    @classmethod
+    def _resolve_names(cls, nodes: Any, info: ValidationInfo) -> Any:
+        """Make nodes of a name; None, the default, is ``"fine"`` with spin temperature."""
+        if nodes is not None and not isinstance(nodes, str):
+            return nodes
+        heated = info.data.get("spin_temperature")
+        if nodes is not None and not heated:
+            raise ValueError("nodes has a name only with spin_temperature = true; without, say node_step = 1.05")
+        limits = _redshifts_needed(info.data)
+        return limits and cone_nodes(*limits, info.data["node_step"], bool(heated), nodes == "coarse")
+
     @field_validator("node_redshifts")
     @classmethod
     def _check_nodes(cls, nodes: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
-        given = [info.data.get(key) for key in ("redshift_range", "frequency_range")]
-        if not any(given) or not {"cells", "box_length", "node_step", "spin_temperature", "rsd"} <= info.data.keys():
+        if (limits := _redshifts_needed(info.data)) is None:
             return None  # said elsewhere
-        cell = info.data["box_length"] / info.data["cells"]
-        near, far = _edges(*given)
-        reach = cell * _extra_slices(info.data["rsd"], cell)
-        # The slices may end up to a cell beyond the far edge. A little more, against rounding.
-        low = float(np.floor(1e3 * redshift_at(near - reach))) / 1e3
-        high = float(np.ceil(1e3 * redshift_at(far + cell + reach))) / 1e3
-        if nodes is None:
-            return _default_nodes(low, high, info.data["node_step"], info.data["spin_temperature"])
-        nodes = tuple(sorted(set(nodes), reverse=True))
+        low, high = limits
+        nodes = tuple(sorted(set(nodes or ()), reverse=True))
         if len(nodes) < 2 or nodes[-1] > low or nodes[0] < high:
             raise ValueError(f"must reach from z = {low:.3f} or below to z = {high:.3f} or above, where the slices are")
+        if info.data["spin_temperature"]:
+            refuse_small_steps(nodes)
         return nodes
 
     @model_validator(mode="after")
@@ -164,7 +193,22 @@ luminosity_redshifts
     def seconds_per_row(self) -> float:
         """Estimate the cost of one row on one core in seconds."""
         slices = self.cells**2 * len(self.slices)
-        return self._seconds(1, len(self.history)) + (1e-6 if self.rsd else 2e-8) * slices
+        return self._seconds(1, len(self.history)) / self.views + (1e-6 if self.rsd else 2e-8) * slices
+
+    @property
+    def rows_per_realisation(self) -> int:
+        """Number of successive rows of a bank that share one seed: views of a few runs."""
+        return self.rows * self.views
+
+    @property
+    def views_of_a_run(self) -> int:
+        """Number of light-cones made of one run."""
+        return self.views
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        # By default 21cmFAST keeps the velocities along z alone.
+        return {"KEEP_3D_VELOCITIES": True} if self.rsd and self.views > 1 else {}
 
     @property
     def _thermal_nodes(self) -> tuple[float, ...]:
@@ -194,7 +238,18 @@ luminosity_redshifts
             field_of_view=self.angle,
         )
 
-    def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> Made:
+    def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> list[Made]:
+        """Make all views at once, and keep them for the rows that follow."""
+        key = (self.fingerprint(), *values.items(), seed)
+        if key not in _last_views:
+            _last_views.clear()
+            made = self._run(p21c, values, seed)
+            if self.views == 1:
+                return made
+            _last_views[key] = made
+        return _last_views[key]
+
+    def _run(self, p21c: ModuleType, values: dict[str, float], seed: int) -> list[Made]:
         """Step down the nodes, fill the slices between each two, then make channels and pixels."""
         base = self._inputs(p21c, seed)
         inputs = with_parameters(p21c, base, values)
@@ -205,30 +260,41 @@ luminosity_redshifts
             slices[0] - self.cell * np.arange(extra, 0, -1), slices, slices[-1] + self.cell * np.arange(1, extra + 1)
         ])  # fmt: skip
         refuse_other_cosmology(inputs.cosmo_params.cosmo, wide)
-        fields = {name: name for name in CUBES if name in self.wanted}
-        if self.rsd:
-            fields["velocity"] = "velocity_z"
-        made = {name: np.full((self.cells, self.cells, len(wide)), np.nan, np.float32) for name in fields}
-        # Slice i of the cube is plane i of the box, counted around.
-        planes = (np.arange(len(wide)) - extra) % self.cells
+        names = [name for name in CUBES if name in self.wanted] + ["velocity"] * self.rsd
+        shape = (self.cells, self.cells, len(wide))
+        views = self._views(seed)
+        made = [{name: np.full(shape, np.nan, np.float32) for name in names} for _ in views]
         means: dict[float, tuple[float, float]] = {}
         above: Any = None
         for coeval in evolve(p21c, inputs, initial, self.history):
             means[coeval.redshift] = means_of(coeval)
             if above is not None:
-                _fill(made, fields, planes, wide, above, coeval)
+                for cubes, view in zip(made, views, strict=True):
+                    fill_slices(cubes, view.planes(len(wide), -extra, self.cells), view.axis, wide, above, coeval)
             above = coeval
-        _refuse_empty(made, wide)
-        if self.rsd:
-            made["brightness_temp"] = p21c.rsds.apply_rsds(
-                field=made["brightness_temp"],
-                los_velocity=made.pop("velocity"),
-                redshifts=redshift_at(wide),
-                inputs=inputs,
-                periodic=False,
-            )
         inside = slice(extra, len(wide) - extra)
-        return {name: self._observed(cube[..., inside])[None] for name, cube in made.items()}, means
+        for cubes, view in zip(made, views, strict=True):
+            refuse_empty(cubes, wide)
+            if self.rsd:
+                cubes["brightness_temp"] = p21c.rsds.apply_rsds(
+                    field=cubes["brightness_temp"],
+                    los_velocity=cubes.pop("velocity"),
+                    redshifts=redshift_at(wide),
+                    inputs=inputs,
+                    periodic=False,
+                )
+            for name, cube in cubes.items():
+                across = np.roll(cube[..., inside], tuple(-start for start in view.start[:2]), axis=(0, 1))
+                cubes[name] = self._observed(across)[None]
+        return [(cubes, means) for cubes in made]
+
+    def _views(self, seed: int) -> list[View]:
+        """Return the views of a realisation; the first one is that of `views` = 1."""
+        views = [View(2, (0, 0, 0))]
+        for i in range(1, self.views):
+            x, y, z = np.random.default_rng(derived_seed(seed, i)).integers(self.cells, size=3).tolist()
+            views.append(View((2 + i) % 3, (x, y, z)))
+        return views
 
     def from_slices(
         self, cube: NDArray[np.float32], distances: NDArray[np.float64], cell: float
@@ -295,61 +361,6 @@ luminosity_redshifts
         return np.ascontiguousarray(cube, dtype=np.float32)
 
 
-def refuse_other_cosmology(cosmology: "FLRW", distances: NDArray[np.float64]) -> None:
-    """Raise unless the simulation's own distances are those of the light-cone's slices.
-
-    Else slices would be taken at the wrong redshifts, or lie beyond the nodes (21cmFAST issue 666).
-
-    Parameters
-    ----------
-    cosmology
-        Cosmology of the simulation, an object of astropy.
-    distances
-        Distances to the slices, in Mpc.
-
-    Raises
-    ------
-    SimulationError
-        If they differ by more than 0.1 per cent at either end.
-    """
-    for ours in (distances[0], distances[-1]):
-        z = float(redshift_at(ours))
-        theirs = float(cosmology.comoving_distance(z).value)
-        if abs(theirs / ours - 1) > 1e-3:
-            raise SimulationError(
-                f"21cmFAST's cosmology has z = {z:.3f} at {theirs:.1f} Mpc, the light-cone at {ours:.1f} Mpc "
-                "(Planck18): its slices would not be those of the simulation"
-            )
-
-
-def _fill(
-    made: dict[str, NDArray[np.float32]],
-    fields: dict[str, str],
-    planes: NDArray[np.int_],
-    slices: NDArray[np.float64],
-    above: Any,
-    below: Any,
-) -> None:
-    """Fill the slices of `made` between two coevals by interpolation, linear in comoving distance."""
-    far, near = distance(above.redshift), distance(below.redshift)
-    here = np.flatnonzero((slices >= near) & (slices <= far))
-    weight = ((slices[here] - near) / (far - near)).astype(np.float32)
-    for name, field in fields.items():
-        first, second = getattr(above, field), getattr(below, field)
-        made[name][..., here] = weight * first[..., planes[here]] + (1 - weight) * second[..., planes[here]]
-
-
-def _refuse_empty(made: dict[str, NDArray[np.float32]], slices: NDArray[np.float64]) -> None:
-    """Raise `SimulationError` if a slice lies between no two nodes."""
-    for name, cube in made.items():
-        empty = np.flatnonzero(np.isnan(cube).any(axis=(0, 1)))
-        if len(empty):
-            z = float(redshift_at(slices[empty[0]]))
-            raise SimulationError(
-                f"{len(empty)} of {len(slices)} slices of {name} were not made, the first at z = {z:.3f}"
-            )
-
-
 def _edges(redshifts: tuple[float, float] | None, frequencies: tuple[float, float] | None) -> tuple[float, float]:
     """Compute the distances in Mpc to the near and the far end."""
     if redshifts is not None:
@@ -363,9 +374,15 @@ def _extra_slices(rsd: bool, cell: float) -> int:
     return int(np.ceil(_REACH / cell)) if rsd else 0
 
 
-def _default_nodes(low: float, high: float, step: float, heated: bool) -> tuple[float, ...]:
-    """List falling nodes over the cube, and above it up to the start of heating."""
-    nodes = log_nodes(low, high, step)
-    if heated:
-        nodes += log_nodes(high, max(_HEATING_START, 1.3 * high), _HEATING_STEP)[1:]
-    return tuple(reversed(nodes))
+def _redshifts_needed(data: dict[str, Any]) -> tuple[float, float] | None:
+    """Compute the redshifts that nodes must reach, from the settings that were read; None if one was wrong."""
+    given = [data.get(key) for key in ("redshift_range", "frequency_range")]
+    if not any(given) or not {"cells", "box_length", "node_step", "spin_temperature", "rsd"} <= data.keys():
+        return None
+    cell = data["box_length"] / data["cells"]
+    near, far = _edges(*given)
+    reach = cell * _extra_slices(data["rsd"], cell)
+    # The slices may end up to a cell beyond the far edge. A little more, against rounding.
+    low = float(np.floor(1e3 * redshift_at(near - reach))) / 1e3
+    high = float(np.ceil(1e3 * redshift_at(far + cell + reach))) / 1e3
+    return low, high

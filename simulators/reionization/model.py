@@ -1,17 +1,19 @@
 """Common part of coeval cubes and light-cones: parameters, fixed values and 21cmFAST's inputs."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, model_validator
 
 from simulators.base import Observable, Parameter, SimulationError, SimulatorSettings, check_theta, fingerprint_of
 from simulators.reionization.engine import as_simulation_errors, import_21cmfast, installed_version
+from simulators.reionization.nodes import COARSE_SHELLS, FINE_SHELLS, NAMES
 from simulators.reionization.observables import CUBES, Means, ObservableName, computed, described
-from simulators.reionization.parameters import BY_NAME, PARAMETERS, XRAY, ParameterName, out_of_range
+from simulators.reionization.parameters import BUBBLE, SOURCES, VARIED, XRAY, check_name, out_of_range
 from simulators.reionization.versions import with_parameters
 
 if TYPE_CHECKING:
@@ -27,35 +29,67 @@ Made = tuple[dict[str, NDArray[np.float32]], Means]
 
 
 class Reionization(SimulatorSettings):
-    """Simulation by 21cmFAST with the nine parameters; subclasses make coeval cubes or light-cones of it.
+    """Simulation by 21cmFAST; subclasses make coeval cubes or light-cones of it.
 
-    Sources are integrals over the conditional mass function (``E-INTEGRAL``), as in
-    Park+2019. Without spin temperature the gas is taken to be much hotter than the
+    By default the sources are integrals over the conditional mass function (``E-INTEGRAL``) with the nine parameters
+    of Park+2019; with ``sources = "const-ion-eff"`` all halos above a virial temperature have one ionising efficiency
+    (Greig & Mesinger 2015, arXiv 1501.06576). Without spin temperature the gas is taken to be much hotter than the
     CMB (T_s >> T_CMB, good once X-rays have heated it) and there are no recombinations;
     then ``t_STAR`` and the three X-ray parameters have no effect on the image. With it the
     run is 21cmFAST's ``Park19`` template, stepped through nodes.
     """
 
     #: Settings added later, with the value at which they change nothing: older banks keep their fingerprint.
-    _later: ClassVar[dict[str, Any]] = {
+    later: ClassVar[dict[str, Any]] = {
         "observables": list(CUBES),
         "luminosity_redshifts": [6.0, 7.0, 8.0, 10.0],
+        "sources": "e-integral",
+        "n_step_ts": COARSE_SHELLS,
     }
+
+    #: What other nodes than the default ones go with, as before there was a choice.
+    _with_other_nodes: ClassVar[dict[str, Any]] = {"n_step_ts": COARSE_SHELLS}
 
     cells: int = Field(ge=8)
     box_length: PositiveFloat = Field(allow_inf_nan=False)
     # 32 cells: 1.1 s of initial conditions with 2, 1.35 s with 3 (21cmFAST's default), 1.6 s with 4. In four
     # seeds of 128 Mpc at z = 8, 2 and 4 gave the same neutral fraction (0.478) and rms (7.04, 6.94 mK).
     hires_factor: int = Field(default=2, ge=2)
-    varied: tuple[ParameterName, ...] = Field(
-        default=("F_ESC10", "ALPHA_ESC", "M_TURN"), alias="parameters", min_length=1
+    sources: Literal["e-integral", "const-ion-eff"] = "e-integral"
+    varied: tuple[str, ...] = Field(
+        default_factory=lambda content: VARIED[content.get("sources", "e-integral")], alias="parameters", min_length=1
     )
-    fixed: dict[ParameterName, float] = Field(default={})
+    fixed: dict[str, float] = Field(default={})
     spin_temperature: bool | None = Field(default=None, validate_default=True)
+    n_step_ts: int | None = Field(default=None, ge=5, le=100, validate_default=True)
     rsd: bool = False
     rows: int = Field(default=4, alias="rows_per_realisation", ge=1)
     wanted: tuple[ObservableName, ...] = Field(default=CUBES, alias="observables", min_length=1)
     luminosity_redshifts: tuple[PositiveFloat, ...] = Field(default=(6.0, 7.0, 8.0, 10.0), min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_nodes(cls, content: Any) -> Any:
+        """Take ``nodes``, a name, as `node_redshifts`; other nodes go with the old defaults."""
+        if not isinstance(content, dict):
+            return content
+        content = dict(content)
+        if "nodes" in content:
+            if content.get("node_redshifts") is not None:
+                raise ValueError("nodes and node_redshifts both say what the nodes are: give one")
+            if content["nodes"] not in NAMES:
+                raise ValueError(f'nodes = {content["nodes"]!r} is not known: "fine" or "coarse"')
+            content["node_redshifts"] = content.pop("nodes")
+        if content.get("node_redshifts") not in (None, "fine"):
+            content = cls._with_other_nodes | content
+        return content
+
+    @field_validator("varied")
+    @classmethod
+    def _check_names(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for name in names:
+            check_name(name, SOURCES[info.data.get("sources", "e-integral")])
+        return names
 
     @field_validator("varied", "wanted")
     @classmethod
@@ -73,6 +107,7 @@ class Reionization(SimulatorSettings):
     @classmethod
     def _check_fixed(cls, fixed: dict[str, float], info: ValidationInfo) -> dict[str, float]:
         for name, value in fixed.items():
+            check_name(name, SOURCES[info.data.get("sources", "e-integral")])
             if name in info.data.get("varied", ()):
                 raise ValueError(f"{name} varies (it is in parameters), so it cannot be fixed")
             if problem := out_of_range(name, value):
@@ -87,10 +122,47 @@ class Reionization(SimulatorSettings):
             raise ValueError(f"{', '.join(heating)} would have no effect without spin temperature")
         return bool(heating) if wanted is None else wanted
 
+    @field_validator("n_step_ts")
+    @classmethod
+    def _resolve_shells(cls, wanted: int | None, info: ValidationInfo) -> int:
+        if info.data.get("spin_temperature"):
+            return FINE_SHELLS if wanted is None else wanted
+        if wanted not in (None, COARSE_SHELLS):
+            raise ValueError("only a run with spin_temperature = true has shells to sum over")
+        return COARSE_SHELLS
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> "Reionization":
+        if self.sources == "e-integral":
+            return self
+        if "luminosity_function" in self.wanted:
+            raise ValueError('luminosity_function is that of sources = "e-integral"')
+        lowest = next(p.low for p in SOURCES[self.sources] if p.name == BUBBLE)
+        if BUBBLE in self.varied and self._largest_bubble <= lowest:
+            raise ValueError(
+                f"{BUBBLE} cannot vary in a box of {self.box_length:g} Mpc: 21cmFAST's limit is a third of the box, "
+                f"and the prior begins at {lowest:g} Mpc"
+            )
+        return self
+
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Describe the parameters that vary, in the order of theta."""
-        return tuple(BY_NAME[name] for name in self.varied)
+        return tuple(parameter for name in self.varied for parameter in self._all_parameters if parameter.name == name)
+
+    @property
+    def _all_parameters(self) -> tuple[Parameter, ...]:
+        """Return the parameters of these sources; bubbles have at most a third of the box."""
+        largest = self._largest_bubble
+        return tuple(
+            replace(p, high=min(p.high, largest), fiducial=min(p.fiducial, largest)) if p.name == BUBBLE else p
+            for p in SOURCES[self.sources]
+        )
+
+    @property
+    def _largest_bubble(self) -> float:
+        """Return the largest bubble that 21cmFAST accepts in the box, in Mpc."""
+        return self.box_length / 3
 
     @property
     def observables(self) -> tuple[Observable, ...]:
@@ -115,8 +187,8 @@ class Reionization(SimulatorSettings):
         """Describe one of `CUBES`."""
 
     @abstractmethod
-    def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> Made:
-        """Run 21cmFAST: compute the cubes of `wanted`, and the means at every redshift of `history`."""
+    def _made(self, p21c: ModuleType, values: dict[str, float], seed: int) -> list[Made]:
+        """Run 21cmFAST: compute the cubes of `wanted`, and the means at every redshift of `history`, of each view."""
 
     def check(self, theta: NDArray[np.float64]) -> None:
         """Raise `SimulationError` where theta is outside the range in which 21cmFAST is safe."""
@@ -124,15 +196,30 @@ class Reionization(SimulatorSettings):
 
     def fingerprint(self) -> str:
         """Hash all settings, the version of this class and that of 21cmFAST."""
-        settings = {k: v for k, v in self.settings().items() if k not in self._later or v != self._later[k]}
+        settings = {k: v for k, v in self.settings().items() if k not in self.later or v != self.later[k]}
         own = fingerprint_of({"class": type(self).__name__, "version": self.version, **settings})
         return fingerprint_of({"21cmFAST": installed_version(), "simulator": own})
+
+    def remedy(self, other: dict[str, Any]) -> str:
+        """Say which keys would give a bank's settings `other`, where its defaults were others than today's."""
+        keys = []
+        if self.spin_temperature and other.get("spin_temperature"):
+            ours = self.settings() | {"rsd": other.get("rsd", self.rsd)}
+            coarse = {k: v for k, v in ours.items() if k not in ("node_redshifts", "n_step_ts", "node_step")}
+            theirs = type(self).model_validate(coarse | {"nodes": "coarse"}).settings()["node_redshifts"]
+            if theirs == other.get("node_redshifts") != ours["node_redshifts"]:
+                keys.append('nodes = "coarse"')
+        if self.rsd and other.get("rsd") is False:
+            keys.append("rsd = false")
+        if not keys:
+            return ""
+        return f"[simulator] {' and '.join(keys)} would be the bank's, as the default was when it was made"
 
     def check_available(self) -> None:
         """Import 21cmFAST, or raise a `SimulationError` that says how to install it."""
         import_21cmfast()
 
-    def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
+    def simulate(self, theta: NDArray[np.float64], seed: int, view: int = 0) -> dict[str, NDArray[np.float32]]:
         """Simulate the observables, brightness temperature (mK) first.
 
         A fully ionised cube is valid and exactly 0 mK.
@@ -143,6 +230,8 @@ class Reionization(SimulatorSettings):
             The P parameters, in the order of `parameters`.
         seed
             Seed of the realisation, below 2**32.
+        view
+            Number of the view, below `views_of_a_run`.
 
         Raises
         ------
@@ -153,7 +242,7 @@ class Reionization(SimulatorSettings):
         values = self._values(check_theta(self.parameters, theta))
         p21c = import_21cmfast()
         with as_simulation_errors(p21c):
-            cubes, means = self._made(p21c, values, seed)
+            cubes, means = self._made(p21c, values, seed)[view]
             inputs = with_parameters(p21c, self._inputs(p21c, seed), values)
             result = {
                 name: cubes[name]
@@ -167,12 +256,18 @@ class Reionization(SimulatorSettings):
         return result
 
     def _values(self, theta: NDArray[np.float64]) -> dict[str, float]:
-        """Return the values of all nine parameters by name."""
-        values = {parameter.name: parameter.fiducial for parameter in PARAMETERS} | self.fixed
+        """Return the values of all parameters by 21cmFAST's name."""
+        values = {parameter.name: parameter.fiducial for parameter in self._all_parameters} | self.fixed
         values |= dict(zip(self.varied, theta.tolist(), strict=True))
         for name, value in values.items():
             if problem := out_of_range(name, value):
                 raise SimulationError(problem)
+        if values.get(BUBBLE, 0.0) > self._largest_bubble:
+            raise SimulationError(
+                f"{BUBBLE} = {values[BUBBLE]:g} Mpc is more than a third of the box, 21cmFAST's limit"
+            )
+        if "ION_Tvir_MIN" in values:
+            values["X_RAY_Tvir_MIN"] = values["ION_Tvir_MIN"]  # 21cmFAST would leave it at its default
         return values
 
     @property
@@ -193,9 +288,16 @@ class Reionization(SimulatorSettings):
             # The number of threads changes 21cmFAST's random numbers.
             N_THREADS=1,
             # 21cmFAST refuses a bubble above a third of the box.
-            R_BUBBLE_MAX=min(_BUBBLE_MAX[bool(self.spin_temperature)], self.box_length / 3),
-            **({"Z_HEAT_MAX": nodes[0]} if nodes else {}),
+            R_BUBBLE_MAX=min(_BUBBLE_MAX[bool(self.spin_temperature)], self._largest_bubble),
+            **({"Z_HEAT_MAX": nodes[0], "N_STEP_TS": self.n_step_ts} if nodes else {}),
+            **({"SOURCE_MODEL": "CONST-ION-EFF"} if self.sources == "const-ion-eff" else {}),
+            **self._options,
         )
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Return further options of 21cmFAST."""
+        return {}
 
     def _seconds(self, boxes: int, steps: int) -> float:
         """Estimate the CPU seconds of one row with `boxes` initial conditions and `steps` redshifts.
@@ -207,6 +309,8 @@ class Reionization(SimulatorSettings):
         fine_cells, cells = (self.cells * self.hires_factor) ** 3, self.cells**3
         initial = boxes * (1.25 + 3.3e-7 * fine_cells)
         one_step = 0.62 + 2.4e-6 * cells if self.spin_temperature else 0.42 + 1.4e-6 * cells
+        if self.spin_temperature and self.n_step_ts is not None:
+            one_step *= 0.62 + 0.38 * self.n_step_ts / COARSE_SHELLS  # 20 shells cost 19% less than 40
         return initial / self.rows + steps * one_step
 
 

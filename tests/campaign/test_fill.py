@@ -57,6 +57,26 @@ def clean(plan: Plan, cells: int = 8) -> np.ndarray:
     return np.stack(made)
 
 
+def test_each_view_of_a_run_is_a_row(tmp_path: Path) -> None:
+    """Also where a shard begins in the middle of a run."""
+    (tmp_path / "viewed.py").write_text(
+        "from simulators import GaussianField\n"
+        "class Viewed(GaussianField):\n"
+        "    views_of_a_run = property(lambda self: 3)\n"
+        "    def simulate(self, theta, seed, view=0):\n"
+        "        return {'field': super().simulate(theta, seed)['field'] + 10 * view}\n"
+    )
+    simulator = build({"kind": "viewed:Viewed", "cells": 8}, tmp_path)
+    bank = Bank.create(tmp_path / "bank", simulator)
+    plan = bank.add(a_plan(9, 4))
+    with local_executor(1) as executor:
+        fill(bank, plan, simulator, executor, beside=tmp_path)
+    rows, fields = rows_and_fields(bank)
+    order = np.argsort(rows.seed)  # a_plan numbers its seeds
+    views = np.arange(9).reshape(-1, 1, 1, 1) % 3
+    np.testing.assert_array_equal(fields[order], (clean(plan) + 10 * views).astype(np.float32))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_fault_costs_its_own_row(tmp_path: Path, workers: int) -> None:
     simulator = faulty(tmp_path, faults={seed: fault for seed, fault, _, _ in FAULTS})

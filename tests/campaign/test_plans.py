@@ -8,6 +8,7 @@ import pytest
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import SHARD_ROWS, plan_round, planned_rows, prior_plans, prior_rows
 from eorinfer.core.prior import Prior
+from eorinfer.training.data import validation_rows
 from simulators import GaussianField
 from tests.banks import write
 
@@ -51,6 +52,27 @@ def test_rows_share_a_realisation_and_shards_do_not_cut_it() -> None:
     assert len(set(plan.seed.tolist())) == 3
     assert plan.shard_rows % 4 == 0
     assert plan.shard_rows <= SHARD_ROWS + 3
+
+
+def test_views_of_a_run_have_its_theta_and_seed_and_never_part() -> None:
+    class Viewed(GaussianField):
+        @property
+        def rows_per_realisation(self) -> int:
+            return 6
+
+        @property
+        def views_of_a_run(self) -> int:
+            return 3
+
+    given = theta(11)
+    plan = plan_round(1, "prior", given, Viewed(cells=8), 5)
+    np.testing.assert_array_equal(plan.theta, np.repeat(given[:4], 3, axis=0)[:11])
+    assert [len(set(plan.seed[i : i + 6].tolist())) for i in (0, 6)] == [1, 1]
+    assert plan.shard_rows % 6 == 0
+    held = validation_rows(plan.seed, 0.5)
+    assert held[:6].all() != held[6:].all()
+    truths = plan_round(0, "truths", given, Viewed(cells=8), 5, share=1)
+    np.testing.assert_array_equal(truths.theta, given)
 
 
 @pytest.mark.parametrize("changed", [{"number": 2}, {"seed": 6}, {"first_realisation": 10}])

@@ -22,6 +22,7 @@ CONFIG: dict[str, Any] = {
         "cells": 8,
         "box_length": 64.0,
         "node_redshifts": [8.1, 7.5],
+        "rsd": False,
         "rows_per_realisation": 1,
         "parameters": ["F_ESC10", "M_TURN"],
         "observables": ["brightness_temp", "global_signal", "luminosity_function"],

@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError
 from simulators import SimulationError, Simulator, build
 from simulators.reionization import PARAMETERS, Coeval
 from simulators.reionization.versions import renamed
@@ -39,12 +41,14 @@ def run_directly(
             template,
             random_seed=seed,
             node_redshifts=nodes,
-            HII_DIM=16,
-            DIM=32,
-            HIRES_TO_LOWRES_FACTOR=None,
-            BOX_LEN=48.0,
-            N_THREADS=1,
-            **renamed(p21c, fields),
+            **{
+                "HII_DIM": 16,
+                "DIM": 32,
+                "HIRES_TO_LOWRES_FACTOR": None,
+                "BOX_LEN": 48.0,
+                "N_THREADS": 1,
+                **renamed(p21c, fields),
+            },
         )
         cache = p21c.OutputCache(folder)
         coevals = p21c.run_coeval(inputs=inputs, out_redshifts=redshifts, write=False, cache=cache, regenerate=True)
@@ -219,7 +223,12 @@ def test_automatic_choices_are_recorded() -> None:
     )
     heated = small(redshifts=(7.0, 8.1), parameters=("L_X",)).settings()
     assert (heated["spin_temperature"], heated["independent_redshifts"]) == (True, False)
-    assert heated["node_redshifts"] == [20, 17, 14, 12, 10, 8.1, 7]
+    nodes = heated["node_redshifts"]
+    assert (nodes[0], nodes[-1], len(nodes), heated["n_step_ts"]) == (25, 7, 41, 20)
+    assert 8.1 in nodes
+    coarse = small(redshifts=(7.0, 8.1), parameters=("L_X",), nodes="coarse").settings()
+    assert (coarse["node_redshifts"], coarse["n_step_ts"]) == ([20, 17, 14, 12, 10, 8.1, 7], 40)
+    assert "nodes" not in coarse
     both = small(spin_temperature=True, independent_redshifts=True)
     assert (both.spin_temperature, both.independent_redshifts) == (True, True)
 
@@ -255,6 +264,9 @@ def test_every_setting_is_in_the_fingerprint() -> None:
         {"fixed": {"F_STAR10": -1.2}},
         {"spin_temperature": True},
         {"spin_temperature": True, "node_redshifts": (20.0, 8.0)},
+        {"spin_temperature": True, "nodes": "coarse"},
+        {"spin_temperature": True, "n_step_ts": 40},
+        {"sources": "const-ion-eff"},
         {"independent_redshifts": False},
         {"rsd": True},
         {"rows_per_realisation": 5},
@@ -271,6 +283,9 @@ def test_banks_of_version_0_1_keep_their_fingerprint(monkeypatch: pytest.MonkeyP
         small(cells=24, box_length=192.0, redshifts=(7.0, 8.0, 9.0), parameters=("F_ESC10",)).fingerprint()
         == "5d2415ec1aca506e"
     )
+    heated: dict[str, Any] = {"redshifts": (7.0, 8.1), "parameters": ("L_X",)}
+    assert small(**heated, nodes="coarse").fingerprint() == "d3a075186b118161"
+    assert small(spin_temperature=True, node_redshifts=(20, 12, 8)).fingerprint() == "0fa4652a8e130897"
 
 
 def test_another_21cmfast_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +312,19 @@ def test_another_21cmfast_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch
         ({"parameters": ("L_X",), "spin_temperature": False}, "L_X would have no effect"),
         ({"node_redshifts": (20.0, 8.0)}, "spin_temperature = true"),
         ({"spin_temperature": True, "node_redshifts": (20.0, 7.0)}, "8 is missing"),
-        ({"spin_temperature": True, "redshifts": (25.0,)}, "give one above z = 25"),
+        ({"spin_temperature": True, "redshifts": (25.0,), "nodes": "coarse"}, "give one above z = 25"),
+        ({"spin_temperature": True, "node_redshifts": (20.0, 8.1, 8.0)}, "8.1 and 8 are a step of 1.011"),
+        ({"spin_temperature": True, "redshifts": (8.0, 8.1)}, "8.1 and 8 are a step of 1.011"),
+        ({"spin_temperature": True, "nodes": "course"}, '"fine" or "coarse"'),
+        ({"spin_temperature": True, "nodes": "coarse", "node_redshifts": (20.0, 8.0)}, "give one"),
+        ({"nodes": "coarse"}, "spin_temperature = true"),
+        ({"n_step_ts": 20}, "spin_temperature = true"),
+        ({"parameters": ("HII_EFF_FACTOR",)}, '"HII_EFF_FACTOR" is not a parameter'),
+        ({"sources": "const-ion-eff", "parameters": ("F_ESC10",)}, '"F_ESC10" is not a parameter'),
+        ({"sources": "const-ion-eff", "fixed": {"t_STAR": 0.5}}, "The parameters are HII_EFF_FACTOR, ION_Tvir_MIN"),
+        ({"sources": "const-ion-eff", "box_length": 14.0}, "R_BUBBLE_MAX cannot vary in a box of 14 Mpc"),
+        ({"sources": "const-ion-eff", "observables": ("brightness_temp", "luminosity_function")}, "e-integral"),
+        ({"sources": "zeta"}, "e-integral"),
         ({"observables": ("global_signal",)}, 'must be "brightness_temp"'),
         ({"observables": ("brightness_temp", "tau")}, '"tau" is not an observable; there are'),
     ],
@@ -305,6 +332,54 @@ def test_another_21cmfast_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch
 def test_wrong_settings_say_what_is_wrong(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         small(**settings)
+
+
+@pytest.mark.parametrize("redshifts", [(6.0,), (9.0, 7.0, 8.0), (8.0, 8.35), (8.0, 8.45, 24.0), (35.0,)])
+def test_default_nodes_are_even_and_pass_through_the_redshifts(redshifts: tuple[float, ...]) -> None:
+    nodes = small(redshifts=redshifts, spin_temperature=True).node_redshifts
+    assert nodes is not None
+    steps = (1 + np.array(nodes[:-1])) / (1 + np.array(nodes[1:]))
+    assert set(redshifts) <= set(nodes)
+    assert nodes[0] >= 25
+    assert 1.02 <= steps.min() <= steps.max() < 1.046
+
+
+def test_banks_of_other_defaults_are_named_by_their_keys(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"parameters": ("L_X",), "redshifts": (7.0, 8.0)}
+    Bank.create(tmp_path / "bank", small(**settings, nodes="coarse"))
+    with pytest.raises(InputError, match=r'\[simulator\] nodes = "coarse" would be the bank\'s'):
+        Bank.create(tmp_path / "bank", small(**settings))
+    Bank.create(tmp_path / "bank", small(**settings, nodes="coarse"))
+    with pytest.raises(InputError) as error:
+        Bank.create(tmp_path / "bank", small(**settings | {"redshifts": (7.0, 9.0)}))
+    assert "coarse" not in str(error.value)
+
+
+def test_constant_efficiency_is_a_direct_run() -> None:
+    simulator = small(sources="const-ion-eff", box_length=96.0)
+    assert [p.name for p in simulator.parameters] == ["HII_EFF_FACTOR", "ION_Tvir_MIN", "R_BUBBLE_MAX"]
+    cubes = simulator.simulate(np.array([40.0, 5.0, 12.0]), 7)
+    fields = {"HII_EFF_FACTOR": 40.0, "ION_Tvir_MIN": 5.0, "R_BUBBLE_MAX": 12.0, "BOX_LEN": 96.0}
+    own = simulator.redshift_seeds(7)[0]
+    assert_same(cubes, run_directly("const-zeta", [8.0], own, **fields), (8.0,))
+    assert 0.2 < cubes["neutral_fraction"].mean() < 0.99
+    for changed in ([60.0, 5.0, 12.0], [40.0, 5.3, 12.0], [40.0, 5.0, 6.0]):
+        assert not same(simulator.simulate(np.array(changed), 7), cubes)
+
+
+def test_heated_gas_with_constant_efficiency_has_xrays_from_the_same_halos() -> None:
+    heated = small(sources="const-ion-eff", parameters=("ION_Tvir_MIN", "L_X"), redshifts=(10.0,), nodes="coarse")
+    made = [heated.simulate(np.array(theta), 7)["brightness_temp"] for theta in ([4.5, 40.5], [4.5, 39.5], [5.3, 40.5])]
+    warm, dim, rare = (cube.mean(dtype=np.float64) for cube in made)
+    assert warm > dim + 10
+    assert warm > rare + 10, "fewer halos heat less"
+
+
+def test_the_largest_bubble_is_a_third_of_the_box() -> None:
+    simulator = small(sources="const-ion-eff", parameters=("R_BUBBLE_MAX",))
+    assert [(p.low, p.high) for p in simulator.parameters] == [(5.0, 16.0)]
+    with pytest.raises(SimulationError, match=r"R_BUBBLE_MAX = 20 Mpc is more than a third of the box"):
+        simulator.check(np.array([20.0]))
 
 
 def test_seeds_of_the_redshifts_differ() -> None:

@@ -22,7 +22,7 @@ NEAR: dict[str, Any] = {"redshift_range": (7.5, 8.0), "node_redshifts": (8.1, 7.
 
 
 def small(**settings: Any) -> LightCone:
-    return LightCone(**(BOX | settings))
+    return LightCone(**(BOX | {"rsd": False} | settings))
 
 
 def coevals(redshifts: tuple[float, ...], seed: int) -> dict[str, NDArray[np.float32]]:
@@ -105,6 +105,51 @@ def test_redshift_space_is_that_of_21cmfast() -> None:
     assert np.abs(ours["brightness_temp"] - real["brightness_temp"])[0, ..., inner].max() > 2
     theirs = lightcone_of_21cmfast(simulator, 5, beyond=1, apply_rsds=True)["brightness_temp_with_rsds"]
     np.testing.assert_allclose(ours["brightness_temp"][0, ..., inner], theirs[..., inner], atol=0.05)
+
+
+def test_redshift_space_is_the_default_and_moves_the_signal_along_the_line_of_sight() -> None:
+    assert LightCone(**BOX, **NEAR).rsd
+    moved, real = small(**NEAR, rsd=True).simulate(FIDUCIAL, 5), small(**NEAR).simulate(FIDUCIAL, 5)
+    shift = (moved["brightness_temp"] - real["brightness_temp"])[0].astype(np.float64)
+    assert shift.std() > 1
+    assert abs(shift.mean()) < 0.02 * real["brightness_temp"].mean(dtype=np.float64), "the mean stays"
+    assert shift.mean(axis=2).std() < 0.2 * shift.std(), "and nearly so that of a line of sight"
+
+
+@pytest.mark.parametrize("rsd", [False, True])
+def test_views_run_along_the_three_axes_of_one_box(rsd: bool) -> None:
+    simulator = small(**NEAR, views=4, rsd=rsd)
+    assert (simulator.rows_per_realisation, simulator.views_of_a_run) == (16, 4)
+    views = [simulator.simulate(FIDUCIAL, 5, view=v)["brightness_temp"][0] for v in range(4)]
+    np.testing.assert_array_equal(views[0], small(**NEAR, rsd=rsd).simulate(FIDUCIAL, 5)["brightness_temp"][0])
+    for i in range(4):
+        for j in range(i):
+            assert abs(np.corrcoef(views[i].ravel(), views[j].ravel())[0, 1]) < 0.3
+    np.testing.assert_allclose([v.mean(dtype=np.float64) for v in views], views[0].mean(dtype=np.float64), rtol=0.05)
+    np.testing.assert_allclose([v.std(dtype=np.float64) for v in views], views[0].std(dtype=np.float64), rtol=0.1)
+    again = small(**NEAR, views=4, rsd=rsd)
+    again.simulate(FIDUCIAL, 6)
+    np.testing.assert_array_equal(again.simulate(FIDUCIAL, 5, view=2)["brightness_temp"][0], views[2])
+    if rsd:
+        return
+    # By hand: the slice of a plane of the box along another axis, between two nodes.
+    nodes = coevals((8.1, 7.7, 7.4), 5)["brightness_temp"]
+    d81, d77, d74 = (distance(z) for z in (8.1, 7.7, 7.4))
+    for view, cube in zip(simulator._views(5), views, strict=True):
+        boxes = [np.moveaxis(node, view.axis, 2) for node in nodes]
+        for i in (0, 20, 61):
+            d = simulator.slices[i]
+            (a, da), (b, db) = ((0, d81), (1, d77)) if d > d77 else ((1, d77), (2, d74))
+            plane = ((d - db) * boxes[a] + (da - d) * boxes[b])[..., (view.start[2] + i) % 16] / (da - db)
+            expected = np.roll(plane, (-view.start[0], -view.start[1]), axis=(0, 1))
+            np.testing.assert_allclose(cube[..., i], expected, atol=2e-3)
+    assert {view.axis for view in simulator._views(5)[:3]} == {0, 1, 2}
+
+
+def test_constant_efficiency_in_a_lightcone() -> None:
+    simulator = small(**NEAR, sources="const-ion-eff", parameters=("HII_EFF_FACTOR", "ION_Tvir_MIN"), views=2)
+    few, many = (simulator.simulate(np.array([zeta, 5.0]), 5)["neutral_fraction"].mean() for zeta in (20.0, 60.0))
+    assert 0.02 < many < few - 0.1 < 0.9
 
 
 @pytest.mark.parametrize("transverse", ["comoving", "angular"])
@@ -246,7 +291,8 @@ def test_settings_round_trip(settings: dict[str, Any]) -> None:
     assert list(nodes) == sorted(nodes, reverse=True)
     assert distance(nodes[-1]) <= simulator.slices[0]
     assert distance(nodes[0]) >= simulator.slices[-1]
-    assert (nodes[0] >= 20) == bool(simulator.spin_temperature)
+    assert (nodes[0] >= 25) == bool(simulator.spin_temperature)
+    assert simulator.node_step == (1.03 if simulator.spin_temperature else 1.05)
 
 
 def test_every_setting_is_in_the_fingerprint() -> None:
@@ -261,9 +307,25 @@ def test_every_setting_is_in_the_fingerprint() -> None:
         {"observables": ("brightness_temp",)},
         {"luminosity_redshifts": (6.0,)},
         {"spin_temperature": True},
+        {"spin_temperature": True, "nodes": "coarse"},
+        {"spin_temperature": True, "node_step": 1.04},
+        {"sources": "const-ion-eff"},
+        {"views": 2},
     ]
     fingerprints = {small(**({"redshift_range": (7.0, 8.0)} | change)).fingerprint() for change in changes}
     assert len(fingerprints) == len(changes)
+
+
+def test_banks_of_other_defaults_keep_their_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "4.1.1")
+    cold, heated = small(redshift_range=(7.0, 8.0)), small(redshift_range=(7.0, 8.0), spin_temperature=True)
+    old = small(redshift_range=(7.0, 8.0), spin_temperature=True, nodes="coarse")
+    assert (cold.fingerprint(), old.fingerprint()) == ("436add504a490627", "3f9e3c7bed7a7b03")
+    assert heated.remedy(old.settings()).startswith('[simulator] nodes = "coarse" would be')
+    space = LightCone(**BOX, redshift_range=(7.0, 8.0), spin_temperature=True)
+    assert space.remedy(old.settings()).startswith('[simulator] nodes = "coarse" and rsd = false would be')
+    assert LightCone(**BOX, redshift_range=(7.0, 8.0)).remedy(cold.settings()).startswith("[simulator] rsd = false")
+    assert not cold.remedy(small(redshift_range=(7.0, 8.2)).settings())
 
 
 @pytest.mark.parametrize(
@@ -282,6 +344,9 @@ def test_every_setting_is_in_the_fingerprint() -> None:
         ({"redshift_range": (7.0, 8.0), "node_redshifts": (8.1, 7.1)}, "must reach from z = 7.000 or below"),
         ({"redshift_range": (7.0, 8.0), "node_redshifts": (7.9, 7.0)}, r"to z = 8\.0.* or above"),
         ({"redshift_range": (7.0, 8.0), "node_redshifts": (8.01, 7.0), "rsd": True}, "must reach from z = 6.9"),
+        ({"redshift_range": (7.0, 8.0), "spin_temperature": True, "node_step": 1.01}, "must be at least 1.02"),
+        ({"redshift_range": (7.0, 8.0), "nodes": "coarse"}, "only with spin_temperature = true"),
+        ({"redshift_range": (7.0, 8.0), "views": 0}, "greater than or equal to 1"),
         ({"redshift_range": (7.0, 8.0), "observables": ("neutral_fraction",)}, "the first one is the image"),
         ({"redshift_range": (7.0, 8.0), "observables": ("brightness_temp", "tau")}, "optical_depth"),
         ({"redshift_range": (7.0, 8.0), "parameters": ("F_ESC",)}, 'Did you mean "F_ESC10"'),

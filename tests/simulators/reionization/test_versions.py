@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from simulators import SimulationError
-from simulators.reionization import PARAMETERS, Coeval
+from simulators.reionization import CONSTANT_EFFICIENCY, PARAMETERS, Coeval
 from simulators.reionization.engine import import_21cmfast
 from simulators.reionization.versions import NAMES, names_of, with_parameters
 
@@ -23,12 +23,14 @@ def fields(inputs: Any) -> dict[str, Any]:
     return {f.name: getattr(inputs, f.name) for f in attrs.fields(type(inputs)) if not f.metadata.get("deprecated")}
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
+@pytest.mark.parametrize(
+    "parameter", {p.name: p for p in PARAMETERS + CONSTANT_EFFICIENCY}.values(), ids=lambda p: p.name
+)
 def test_each_parameter_changes_its_own_input_alone(p21c: Any, parameter: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = Coeval(redshifts=(8.0,), cells=16, box_length=48.0)._inputs(p21c, 1)
-        value = (parameter.fiducial + parameter.high) / 2
+        value = 0.9 * parameter.fiducial + 0.1 * parameter.high
         after = with_parameters(p21c, before, {parameter.name: value})
     old, new = fields(before.astro_params), fields(after.astro_params)
     theirs = names_of(p21c).get(parameter.name, parameter.name)
