@@ -290,7 +290,7 @@ class Reionization(SimulatorSettings):
             # 21cmFAST refuses a bubble above a third of the box.
             R_BUBBLE_MAX=min(_BUBBLE_MAX[bool(self.spin_temperature)], self._largest_bubble),
             **({"Z_HEAT_MAX": nodes[0], "N_STEP_TS": self.n_step_ts} if nodes else {}),
-            **({"SOURCE_MODEL": "CONST-ION-EFF"} if self.sources == "const-ion-eff" else {}),
+            **({"SOURCE_MODEL": "CONST-ION-EFF", "M_MIN_in_Mass": False} if self.sources == "const-ion-eff" else {}),
             **self._options,
         )
 

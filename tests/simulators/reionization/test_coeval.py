@@ -359,7 +359,7 @@ def test_constant_efficiency_is_a_direct_run() -> None:
     simulator = small(sources="const-ion-eff", box_length=96.0)
     assert [p.name for p in simulator.parameters] == ["HII_EFF_FACTOR", "ION_Tvir_MIN", "R_BUBBLE_MAX"]
     cubes = simulator.simulate(np.array([40.0, 5.0, 12.0]), 7)
-    fields = {"HII_EFF_FACTOR": 40.0, "ION_Tvir_MIN": 5.0, "R_BUBBLE_MAX": 12.0, "BOX_LEN": 96.0}
+    fields = {"HII_EFF_FACTOR": 40.0, "ION_Tvir_MIN": 5.0, "R_BUBBLE_MAX": 12.0, "BOX_LEN": 96.0, "M_MIN_in_Mass": False}
     own = simulator.redshift_seeds(7)[0]
     assert_same(cubes, run_directly("const-zeta", [8.0], own, **fields), (8.0,))
     assert 0.2 < cubes["neutral_fraction"].mean() < 0.99
