@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator, model_validator
 
-from simulators.base import Observable, Symmetry, derived_seed
+from simulators.base import Observable, SimulationError, Symmetry, derived_seed
 from simulators.reionization.coeval import Redshift
 from simulators.reionization.engine import evolve, initial_conditions
 from simulators.reionization.geometry import (
@@ -20,7 +20,7 @@ from simulators.reionization.geometry import (
 from simulators.reionization.model import Made, Reionization, means_of
 from simulators.reionization.nodes import CONE_STEP, FINE_STEP, SMALLEST_STEP, cone_nodes, refuse_small_steps
 from simulators.reionization.observables import CUBES, with_history
-from simulators.reionization.slices import View, fill_slices, refuse_empty, refuse_other_cosmology
+from simulators.reionization.slices import View, fill_slices, nearest_slices, refuse_empty, refuse_other_cosmology
 from simulators.reionization.versions import with_parameters
 
 #: Largest displacement of a cell in redshift space, Mpc: in 12 boxes of up to 300 Mpc it was 6.1 at z = 6 and 8.5 at
@@ -325,18 +325,7 @@ luminosity_redshifts
                 f"slices of {cube.shape[0]} x {cube.shape[1]} cells of {cell:g} Mpc, expected {self.cells} x "
                 f"{self.cells} of {self.cell:g} Mpc: [simulator] cells and box_length"
             )
-        order = np.argsort(distances)
-        cube, distances = cube[..., order], distances[order]
-        # A slice stands for the cell around it; half a cell nearer or farther is the same history.
-        nearest = np.abs(distances - self.slices[:, None]).argmin(axis=1)
-        off = float(np.abs(distances[nearest] - self.slices).max())
-        if off > 0.5001 * cell or len(set(nearest.tolist())) < len(nearest):
-            ours = redshift_at(self.slices[[0, -1]])
-            theirs = redshift_at(distances[[0, -1]])
-            raise SimulationError(
-                f"{len(distances)} slices from z = {theirs[0]:.4g} to {theirs[1]:.4g}, expected {len(self.slices)} "
-                f"from {ours[0]:.4g} to {ours[1]:.4g}, {self.cell:g} Mpc apart"
-            )
+        nearest, off = nearest_slices(distances, self.slices, self.cell)
         note = f"{len(nearest)} of {len(distances)} slices are taken, each within {off:.3g} Mpc of the config's"
         return self._observed(np.asarray(cube[..., nearest], np.float32))[None], [note]
 

@@ -87,3 +87,37 @@ def refuse_empty(made: dict[str, NDArray[np.float32]], slices: NDArray[np.float6
             raise SimulationError(
                 f"{len(empty)} of {len(slices)} slices of {name} were not made, the first at z = {z:.3f}"
             )
+
+
+def nearest_slices(
+    theirs: NDArray[np.float64], ours: NDArray[np.float64], cell: float
+) -> tuple[NDArray[np.int_], float]:
+    """Choose among slices that were made elsewhere.
+
+    Parameters
+    ----------
+    theirs, ours
+        Comoving distances in Mpc to the middles of those slices, in any order, and of a light-cone's own, rising.
+    cell
+        Depth of a slice in Mpc.
+
+    Returns
+    -------
+    nearest, off
+        For each of ours the number of theirs, and the largest distance between two of a pair in Mpc.
+
+    Raises
+    ------
+    SimulationError
+        If the slices do not reach from end to end.
+    """
+    # A slice stands for the cell around it; half a cell nearer or farther is the same history.
+    nearest = np.abs(theirs - ours[:, None]).argmin(axis=1)
+    off = float(np.abs(theirs[nearest] - ours).max())
+    if off > 0.5001 * cell or len(set(nearest.tolist())) < len(nearest):
+        needed, there = redshift_at(ours[[0, -1]]), redshift_at(np.array([theirs.min(), theirs.max()]))
+        raise SimulationError(
+            f"{len(theirs)} slices from z = {there[0]:.4g} to {there[1]:.4g}, expected {len(ours)} "
+            f"from {needed[0]:.4g} to {needed[1]:.4g}, {cell:g} Mpc apart"
+        )
+    return nearest, off

@@ -359,7 +359,13 @@ def test_constant_efficiency_is_a_direct_run() -> None:
     simulator = small(sources="const-ion-eff", box_length=96.0)
     assert [p.name for p in simulator.parameters] == ["HII_EFF_FACTOR", "ION_Tvir_MIN", "R_BUBBLE_MAX"]
     cubes = simulator.simulate(np.array([40.0, 5.0, 12.0]), 7)
-    fields = {"HII_EFF_FACTOR": 40.0, "ION_Tvir_MIN": 5.0, "R_BUBBLE_MAX": 12.0, "BOX_LEN": 96.0, "M_MIN_in_Mass": False}
+    fields = {
+        "HII_EFF_FACTOR": 40.0,
+        "ION_Tvir_MIN": 5.0,
+        "R_BUBBLE_MAX": 12.0,
+        "BOX_LEN": 96.0,
+        "M_MIN_in_Mass": False,
+    }
     own = simulator.redshift_seeds(7)[0]
     assert_same(cubes, run_directly("const-zeta", [8.0], own, **fields), (8.0,))
     assert 0.2 < cubes["neutral_fraction"].mean() < 0.99
@@ -368,11 +374,11 @@ def test_constant_efficiency_is_a_direct_run() -> None:
 
 
 def test_heated_gas_with_constant_efficiency_has_xrays_from_the_same_halos() -> None:
-    heated = small(sources="const-ion-eff", parameters=("ION_Tvir_MIN", "L_X"), redshifts=(10.0,), nodes="coarse")
-    made = [heated.simulate(np.array(theta), 7)["brightness_temp"] for theta in ([4.5, 40.5], [4.5, 39.5], [5.3, 40.5])]
-    warm, dim, rare = (cube.mean(dtype=np.float64) for cube in made)
-    assert warm > dim + 10
-    assert warm > rare + 10, "fewer halos heat less"
+    nodes = (20.0, 15.0, 12.0)
+    heated = small(sources="const-ion-eff", parameters=("ION_Tvir_MIN", "L_X"), redshifts=(12.0,), node_redshifts=nodes)
+    assert heated._values(np.array([5.3, 40.0]))["X_RAY_Tvir_MIN"] == 5.3
+    warm, cold = (heated.simulate(np.array([t, 40.5]), 7)["brightness_temp"].mean() for t in (4.5, 5.3))
+    assert warm > cold + 5, "fewer halos heat less"
 
 
 def test_the_largest_bubble_is_a_third_of_the_box() -> None:
