@@ -283,12 +283,19 @@ class Bank:
         later = getattr(type(simulator), "later", {})
         changed = [k for k in sorted({*old, *new}) if old.get(k, later.get(k)) != new.get(k)]
         remedy = simulator.remedy(old) if hasattr(simulator, "remedy") else ""
-        detail = "; ".join(f"{k}: bank {old.get(k)!r}, config {new.get(k)!r}" for k in changed)
+        detail = "; ".join(f"{k}: bank {_brief(old.get(k))}, config {_brief(new.get(k))}" for k in changed)
         raise InputError(
             f"{self.path}: holds the bank of another simulator (fingerprint {self.fingerprint}, "
             f"yours {ours}; {detail or 'same settings, other version or source'}); "
             f"{remedy and remedy + '; else '}give another --out or [bank] path"
         )
+
+
+def _brief(value: object) -> str:
+    """Write a setting; of a long list its length and ends."""
+    if isinstance(value, list) and len(value) > 8:
+        return f"{len(value)} values from {value[0]!r} to {value[-1]!r}"
+    return repr(value)
 
 
 def observable_from_json(content: dict[str, Any]) -> Observable:

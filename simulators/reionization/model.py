@@ -77,9 +77,11 @@ class Reionization(SimulatorSettings):
         if "nodes" in content:
             if content.get("node_redshifts") is not None:
                 raise ValueError("nodes and node_redshifts both say what the nodes are: give one")
-            if content["nodes"] not in NAMES:
-                raise ValueError(f'nodes = {content["nodes"]!r} is not known: "fine" or "coarse"')
             content["node_redshifts"] = content.pop("nodes")
+            if content["node_redshifts"] not in NAMES:
+                raise ValueError(f'nodes = {content["node_redshifts"]!r} is not known: "fine" or "coarse"')
+        if isinstance(nodes := content.get("node_redshifts"), str) and nodes not in NAMES:
+            raise ValueError(f'node_redshifts = "{nodes}" is no list: node_redshifts = [20.0, 15.0, ...]')
         if content.get("node_redshifts") not in (None, "fine"):
             content = cls._with_other_nodes | content
         return content

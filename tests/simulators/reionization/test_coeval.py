@@ -317,6 +317,7 @@ def test_another_21cmfast_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch
         ({"spin_temperature": True, "redshifts": (8.0, 8.1)}, "8.1 and 8 are a step of 1.011"),
         ({"spin_temperature": True, "nodes": "course"}, '"fine" or "coarse"'),
         ({"spin_temperature": True, "nodes": "coarse", "node_redshifts": (20.0, 8.0)}, "give one"),
+        ({"spin_temperature": True, "node_redshifts": "many"}, '"many" is no list'),
         ({"nodes": "coarse"}, "spin_temperature = true"),
         ({"n_step_ts": 20}, "spin_temperature = true"),
         ({"parameters": ("HII_EFF_FACTOR",)}, '"HII_EFF_FACTOR" is not a parameter'),
@@ -374,7 +375,7 @@ def test_constant_efficiency_is_a_direct_run() -> None:
 
 
 def test_heated_gas_with_constant_efficiency_has_xrays_from_the_same_halos() -> None:
-    nodes = (20.0, 15.0, 12.0)
+    nodes = (18.0, 12.0)
     heated = small(sources="const-ion-eff", parameters=("ION_Tvir_MIN", "L_X"), redshifts=(12.0,), node_redshifts=nodes)
     assert heated._values(np.array([5.3, 40.0]))["X_RAY_Tvir_MIN"] == 5.3
     warm, cold = (heated.simulate(np.array([t, 40.5]), 7)["brightness_temp"].mean() for t in (4.5, 5.3))
