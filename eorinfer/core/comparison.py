@@ -1,6 +1,6 @@
 """Comparison of a cube with an observable: what differs is refused, with both shown."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,22 @@ class Described(Protocol):
         """Side in degrees; 0 where it is not said."""
 
 
+def refuse_unusable(values: NDArray[Any], where: str) -> None:
+    """Refuse cells without a usable value.
+
+    Raises
+    ------
+    InputError
+        Naming the first of them, and the mask that leaves NaN cells out.
+    """
+    try:
+        usable(values, where)
+    except UnusableError as error:
+        hint = '; [observation] mask = "nan" leaves NaN cells out, here and in simulations'
+        nan = np.asarray(values).dtype.kind == "f" and bool(np.isnan(values).any())
+        raise InputError(f"{error}; every cell needs a usable value{hint if nan else ''}") from error
+
+
 def refuse_other(observed: Described, observable: Observable, where: str) -> None:
     """Check shape, values, unit and axes of a cube.
 
@@ -48,12 +64,7 @@ def refuse_other(observed: Described, observable: Observable, where: str) -> Non
             f"{where}: the cube has shape {observed.values.shape}, expected {observable.shape} "
             f"({', '.join(observable.axes)})"
         )
-    try:
-        usable(observed.values, where)
-    except UnusableError as error:
-        hint = '; [observation] mask = "nan" leaves NaN cells out, here and in simulations'
-        hint = hint if np.isnan(observed.values).any() else ""
-        raise InputError(f"{error}; every cell needs a usable value{hint}") from error
+    refuse_unusable(observed.values, where)
     for name in ("unit", "axes"):
         if getattr(observed, name) != getattr(observable, name):
             raise InputError(f"{where}: {name} is {getattr(observed, name)!r}, expected {getattr(observable, name)!r}")

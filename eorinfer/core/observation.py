@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.array_cube import cube_of_array
-from eorinfer.core.comparison import refuse_other
+from eorinfer.core.comparison import refuse_other, refuse_unusable
 from eorinfer.core.errors import InputError, MissingEntryError
 from eorinfer.core.filecube import FileCube, frequencies_of
 from eorinfer.core.files import whole_hdf5
@@ -259,10 +259,11 @@ class Observation:
             try:
                 factor = conversion(unit, observable.unit, Conditions(**conditions))
                 if np.any(factor != 1):
-                    values = usable(values, where) * factor
+                    refuse_unusable(values, where)
+                    values = values * factor
                     notes.append(f"unit: converted from {unit} to {observable.unit}, times {_span(factor)}")
-            except (UnitError, UnusableError) as error:
-                raise InputError(f"{where}: {error}".replace(f"{where}: {where}", where)) from error
+            except UnitError as error:
+                raise InputError(f"{where}: {error}") from error
             unit = observable.unit
         with np.errstate(over="ignore"):
             values = np.asarray(values, np.float32)

@@ -20,6 +20,7 @@ from eorinfer.imageflow.conditions import line_of_sight
 from eorinfer.imageflow.density import ImageDensity
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
+from eorinfer.imageflow.scaled import ScaledDensity
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.training.bundle import BundleKind
@@ -116,7 +117,7 @@ class ImageFlow:
 
     def save(self, folder: Path) -> None:
         """Write ``field.json``, ``weights.safetensors`` and, unless `known` is None, ``known.safetensors``, whole."""
-        description = {
+        description: dict[str, Any] = {
             "conditions": self.conditions.to_json(),
             "observable": asdict(self.observable),
             "survey": self.survey.model_dump(mode="json"),
@@ -124,6 +125,8 @@ class ImageFlow:
             "dequantisation": self.dequantisation,
             "facts": self.facts,
         }
+        if isinstance(self.network, ScaledDensity):
+            description["scale"] = self.network.scale
         known = None
         if self.known is not None:
             known = {f.name: torch.from_numpy(getattr(self.known, f.name)) for f in fields(self.known)}
@@ -143,6 +146,8 @@ class ImageFlow:
             observable = observable_from_json(bundle["observable"])
             settings = ImageFlowSettings(**bundle["field"])
             network = (build or build_network)(settings, bundle.survey, observable, conditions)
+            if "scale" in bundle.description:
+                network = ScaledDensity(network, bundle["scale"])
             network.load_state_dict(bundle.weights)
             known = bundle.tensors("known")
             return cls(

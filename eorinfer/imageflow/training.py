@@ -12,6 +12,7 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.arrays import white_noise
 from eorinfer.core.errors import InputError
+from eorinfer.core.numbers import unit_of
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import ImageFlowStream, stream_seed
@@ -26,6 +27,8 @@ from eorinfer.imageflow.conditions import (
 )
 from eorinfer.imageflow.density import ImageDensity
 from eorinfer.imageflow.model import Build, ImageFlow, build_network, dequantised
+from eorinfer.imageflow.scaled import ScaledDensity
+from eorinfer.networks.scaling import nonzero_deviation
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
@@ -222,7 +225,7 @@ class ImageFlowTrainer:
             fits[stage] = asdict(record)
         counts = {"training_rows": len(training), "validation_rows": len(validation)}
         facts = {"bank": bank.fingerprint, **counts, "fits": fits}
-        return ImageFlow(conditions, image, self.survey_settings, self.settings, network, task.sigma, facts)
+        return ImageFlow(conditions, image, self.survey_settings, self.settings, task.flow, task.sigma, facts)
 
     def _start(self, network: ImageDensity, training: Conditioned, seed: int) -> ImageFlowTask:
         """Start the flow so that the first images become white noise, and choose the dequantisation."""
@@ -234,7 +237,12 @@ class ImageFlowTrainer:
         n = min(START_ROWS, max(16, START_CELLS // int(np.prod(self.observable.shape))), len(training))
         generator = torch.Generator().manual_seed(seed)
         y, images = task.observe(training.__getitems__(list(range(n))), generator)
-        usual = DEQUANTISATION * float(images.std())
+        spread = float(images.std())
+        if not 1e-12 < spread < 1e12:  # squares may be lost
+            spread = float(nonzero_deviation(images.flatten(), (0,)))
+        if (scale := unit_of(spread)) != 1:
+            network = task.flow = ScaledDensity(network, scale)
+        usual = DEQUANTISATION * spread
         task.sigma = 0.0 if draws_noise_everywhere(self.survey_settings) else usual
         if self.settings.dequantisation is not None:
             task.sigma = self.settings.dequantisation

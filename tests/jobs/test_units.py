@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eorinfer import Posterior, Run, load_config
+from eorinfer import ImageFlow, Posterior, Run, load_config
 from eorinfer.core.files import read_json
 from simulators import GaussianField
 from tests.runs import call, config, quick_emulator
@@ -33,6 +33,9 @@ def run_in_units(folder: Path, unit: float) -> Run:
     assert call("bank", "import", path, *given, "--out", out) == 0
     for step in ("infer", "mcmc"):
         assert call(step, path, "--out", out) == 0
+    tables["inference"] = {"method": "image-flow", "rounds": [64], "predictive": 0}
+    tables["image_flow"] = {"steps": 20, "convolutions": 1, "knots": 4}
+    assert call("infer", config(folder, **tables), "--out", out) == 0
     return Run(load_config(path), out)
 
 
@@ -58,4 +61,7 @@ def test_extreme_units_give_what_numbers_near_one_give(
     np.testing.assert_allclose(*checks, atol=0.02)
     chains = [np.loadtxt(run.out / "chains/mcmc.txt") for run in (one, other)]
     np.testing.assert_allclose(chains[0][:, 2:].mean(0), chains[1][:, 2:].mean(0), atol=0.1)
+    flows = [ImageFlow.load(run.out / "field") for run in (one, other)]
+    logs = [flow.log_prob(x, theta) for flow, x in zip(flows, images, strict=True)]
+    np.testing.assert_allclose(logs[0], logs[1] + 64 * np.log(unit), rtol=0.01)  # steps of training round
     assert "units" not in read_json(one.out / "posterior/posterior.json"), "numbers near one are left alone"
