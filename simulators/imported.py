@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, PositiveInt, model_validator
 
-from simulators.base import Observable, Parameter, SimulationError, SimulatorSettings, Symmetry
+from simulators.base import Observable, Parameter, SimulationError, SimulatorSettings, Symmetry, fingerprint_of
 
 
 class ImportedParameter(BaseModel):
@@ -88,6 +88,19 @@ class Imported(SimulatorSettings):
                 symmetry=Symmetry((self.periodic,) * dimension, self.rotations),
             ),
         )
+
+    def fingerprint(self) -> str:
+        """Hash all settings but the texts of labels and units: they change no number."""
+        settings = self.settings()
+        ranges = {name: {**p, "label": "", "unit": ""} for name, p in settings["ranges"].items()}
+        return fingerprint_of(
+            {"class": type(self).__name__, "version": self.version, **settings} | {"ranges": ranges, "unit": ""}
+        )
+
+    @property
+    def earlier_fingerprints(self) -> tuple[str, ...]:
+        """Fingerprint with the texts, which banks of older versions have."""
+        return (super().fingerprint(),)
 
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
         """Raise `SimulationError`: these simulations were made elsewhere."""

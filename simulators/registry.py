@@ -1,14 +1,15 @@
 """Make simulators from ``[simulator]`` tables."""
 
-import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from simulators.base import Simulator, SimulatorSettings, fingerprint_of
-from simulators.parts import UnknownPart, is_own, load_part
+from simulators.parts import UnknownPart, is_own, load_part, own_module_name
+from simulators.sources import OTHERS, digests, is_installed, sources, text_digest
 
 #: Module and class of each kind of simulator; imported only when needed.
 KINDS = {
@@ -88,13 +89,54 @@ def simulator_class(kind: object, beside: Path | None = None) -> Any:
 
 
 def fingerprint(simulator: Simulator) -> str:
-    """Return the simulator's fingerprint; for a user's own class it includes the source text.
+    """Return the simulator's fingerprint; for a user's own class it includes what its code does.
 
-    An edit of the user's module changes the numbers without changing any setting, and a bank must never hold rows of
-    both.
+    An edit of the user's module, or of a module beside it that it imports, changes the numbers without changing any
+    setting, and a bank must never hold rows of both.
     """
     if simulator.kind in KINDS:
         return simulator.fingerprint()
-    source = inspect.getsourcefile(type(simulator))
-    text = Path(source).read_bytes() if source else b""
-    return fingerprint_of({"own": simulator.fingerprint(), "source": hashlib.sha256(text).hexdigest()})
+    return fingerprint_of({"own": simulator.fingerprint(), "code": digests(own_sources(simulator))})
+
+
+def earlier_fingerprints(simulator: Simulator) -> tuple[str, ...]:
+    """Return fingerprints that older versions gave to the same simulator; a user's own hashed the text of its file."""
+    if simulator.kind in KINDS:
+        return getattr(simulator, "earlier_fingerprints", ())
+    source = _source_of(type(simulator))
+    return (fingerprint_of({"own": simulator.fingerprint(), "source": text_digest(source)}),)
+
+
+def own_sources(simulator: Simulator) -> dict[str, Path]:
+    """List the files that a user's own simulator is made of: of its class, of those above it, and of their neighbours.
+
+    Returns
+    -------
+    dict
+        Files by dotted name; empty for a simulator of this package.
+    """
+    if simulator.kind in KINDS:
+        return {}
+    files: dict[str, Path] = {}
+    module_name, _, member = simulator.kind.partition(":")
+    for name, module in list(sys.modules.items()):
+        # The module that the config names may only import the class.
+        if own_module_name(name) == module_name and getattr(module, member, None) is type(simulator):
+            files |= sources(Path(module.__file__), module_name) if module.__file__ else {}
+    for cls in type(simulator).__mro__:
+        source, name = _source_of(cls), own_module_name(cls.__module__)
+        if source is None or name.partition(".")[0] in OTHERS:
+            continue
+        # Of installed packages only the user's own one counts: a version of pydantic or torch changes no model.
+        if not is_installed(source) or name.partition(".")[0] == module_name.partition(".")[0]:
+            files |= sources(source, name)
+    return dict(sorted(files.items()))
+
+
+def _source_of(cls: type) -> Path | None:
+    """Return the file of a class; None where it has none."""
+    try:
+        source = inspect.getsourcefile(cls)
+    except TypeError:
+        return None
+    return Path(source) if source else None

@@ -7,6 +7,7 @@ A row's checksum is its CRC-32, in a dataset of its own. HDF5's own checksum aft
 does not notice a block that a failing disk or file system has filled with zeros.
 """
 
+import math
 import os
 import zlib
 from dataclasses import dataclass
@@ -21,6 +22,43 @@ from eorinfer.core.hdf5 import without_locks
 
 class DamageError(Exception):
     """The bytes on disk are not those that were written."""
+
+
+def own_dataset(file: h5py.h5f.FileID, name: str, size: int) -> h5py.h5d.DatasetID:
+    """Open a dataset as a bank writes it: all of its bytes stand in this file, uncompressed.
+
+    Parameters
+    ----------
+    file
+        Open file.
+    name
+        Path of the dataset in it.
+    size
+        Bytes of the file.
+
+    Raises
+    ------
+    DamageError
+        If it is a link to elsewhere, virtual, compressed, or larger than the file: none of it is read.
+    KeyError
+        If there is no such dataset.
+    """
+    place, root = b"", h5py.h5g.open(file, b"/")  # the links do not keep their group open
+    for part in name.encode().split(b"/"):
+        place += b"/" + part
+        if root.links.get_info(place).type != h5py.h5l.TYPE_HARD:
+            raise DamageError(f"{name} is a link to somewhere else")
+    dataset = h5py.h5d.open(file, place)
+    settings = dataset.get_create_plist()
+    filters = {settings.get_filter(i)[0] for i in range(settings.get_nfilters())}
+    if settings.get_layout() == h5py.h5d.VIRTUAL or settings.get_external_count():
+        raise DamageError(f"{name} has its values in other files")
+    if filters - {h5py.h5z.FILTER_FLETCHER32} or dataset.dtype.kind not in "fiuS" or not dataset.shape:
+        raise DamageError(f"{name} is not stored as a bank stores it")
+    nbytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if nbytes > min(size, dataset.get_storage_size()):
+        raise DamageError(f"{name} says that it has {nbytes / 1e9:.3g} GB, more than the file")
+    return dataset
 
 
 @dataclass(frozen=True)
@@ -55,12 +93,12 @@ class Chunks:
         OSError, KeyError, RuntimeError
             If HDF5 cannot read the file.
         """
-        nbytes = 4 * int(np.prod(shape))
+        nbytes = 4 * math.prod(shape)
         # By h5py's lower layer: a first batch opens as many shards as it has rows.
         file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=without_locks())
         try:
             version = _version(os.stat(path))
-            dataset = h5py.h5d.open(file, f"observables/{name}".encode())
+            dataset = own_dataset(file, f"observables/{name}", version[1])
             n = dataset.shape[0]
             if dataset.shape[1:] != shape or dataset.dtype != np.dtype("<f4"):
                 raise DamageError(f"{name} is {dataset.dtype} {dataset.shape[1:]}, expected float32 {shape}")
@@ -72,7 +110,7 @@ class Chunks:
                     offsets[chunk.chunk_offset[0]] = chunk.byte_offset
 
             dataset.chunk_iter(note)
-            of_rows = h5py.h5d.open(file, f"crc32/{name}".encode())
+            of_rows = own_dataset(file, f"crc32/{name}", version[1])
             checksums = np.empty(of_rows.shape, np.uint32)
             of_rows.read(h5py.h5s.ALL, h5py.h5s.ALL, checksums)
         finally:

@@ -53,7 +53,7 @@ class BankFacts:
         plans = bank.plans()
         read = [bank.rows([plan]) for plan in plans]
         everything = Rows.concatenate([Rows.none(len(bank.parameters)), *read])
-        size = sum(f.stat().st_size for f in (bank.path / "shards").glob("*.h5"))
+        size = sum(f.lstat().st_size for f in (bank.path / "shards").glob("*.h5"))
         return cls(
             bank,
             tuple(RoundFacts(plan.id, len(plan), rows.counts()) for plan, rows in zip(plans, read, strict=True)),
@@ -73,6 +73,8 @@ class BankFacts:
         for facts in self.rounds:
             counts = ", ".join(f"{n} {s}" for s, n in facts.counts.items()) or "none yet"
             yield f"round {facts.id}: {facts.planned} planned; {counts}"
+        for note in self.bank.description.get("notes", {}).values():
+            yield from note["warnings"]
         if self.rows:
             yield f"{self.rows} rows, {self.megabytes:.1f} MB, {self.seconds / self.rows:.3g} s each"
 

@@ -2,7 +2,8 @@
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank.chunks import DamageError, checksums
+from eorinfer.bank.chunks import DamageError, checksums, own_dataset
 from eorinfer.bank.rows import Plan
 from eorinfer.core.files import whole_hdf5
 from eorinfer.core.hdf5 import without_locks
@@ -35,6 +36,8 @@ DAMAGE = (
 )
 #: Columns of a shard besides its arrays, each a dataset of one chunk.
 COLUMNS = ("theta", "seed", "round", "status", "message", "seconds")
+#: Attributes of a shard from which a lost plan is made again.
+OF_PLAN = ("number", "proposal", "shard_rows", "plan_rows")
 
 
 def write_plan(path: Path, plan: Plan) -> None:
@@ -47,12 +50,16 @@ def write_plan(path: Path, plan: Plan) -> None:
 
 def read_plan(path: Path) -> Plan:
     """Read a plan; whatever is wrong raises one of `DAMAGE`."""
-    refuse_foreign(path)
-    with h5py.File(path, "r", locking=False) as file:
-        attrs, theta, seed = file.attrs, file["theta"][:], file["seed"][:]
-        if _crc32([theta, seed]) != attrs["crc32"]:
-            raise DamageError("theta or seeds have another checksum than when they were written")
-        return Plan(path.stem, int(attrs["number"]), attrs["proposal"].decode(), int(attrs["shard_rows"]), theta, seed)
+    with _opened(path) as (file, size):
+        theta, seed = (_column(file, name, size) for name in ("theta", "seed"))
+        facts = {name: _attribute(file, name) for name in ("crc32", "number", "shard_rows", "proposal")}
+    if _crc32([theta, seed]) != facts["crc32"]:
+        raise DamageError("theta or seeds have another checksum than when they were written")
+    if theta.ndim != 2 or seed.shape != theta.shape[:1] or facts["shard_rows"] < 1:
+        raise DamageError(
+            f"theta {theta.shape}, seeds {seed.shape} and {facts['shard_rows']} rows in a shard are no plan"
+        )
+    return Plan(path.stem, int(facts["number"]), str(facts["proposal"]), int(facts["shard_rows"]), theta, seed)
 
 
 def write_rows(
@@ -65,8 +72,9 @@ def write_rows(
     message: Sequence[str],
     seconds: Sequence[float],
     arrays: dict[str, NDArray[np.float32]],
+    replace: bool = False,
 ) -> None:
-    """Write one shard whole; an existing file is kept. Parameters as in `Bank.write_shard`."""
+    """Write one shard whole; an existing file is kept unless `replace`. Parameters as in `Bank.write_shard`."""
     rows = plan.rows(shard)
     # Text is of fixed length everywhere: HDF5 keeps other text in a heap without a
     # checksum, and reading a damaged heap can go on for ever.
@@ -78,7 +86,7 @@ def write_rows(
         "message": _encoded(message),
         "seconds": np.asarray(seconds, np.float64),
     }
-    with whole_hdf5(path, first_wins=True, libver=LAYOUT) as file:
+    with whole_hdf5(path, first_wins=not replace, libver=LAYOUT) as file:
         file.attrs.update(
             format=FORMAT,
             fingerprint=np.bytes_(fingerprint),
@@ -97,19 +105,9 @@ def write_rows(
 
 def read_columns(path: Path) -> dict[str, NDArray[Any]]:
     """All of `COLUMNS`; whatever is wrong raises one of `DAMAGE`."""
-    # By h5py's lower layer: a bank of 100,000 rows has 400 shards, and they are to open in half a second.
-    refuse_foreign(path)
-    file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=without_locks())
-    columns: dict[str, NDArray[Any]] = {}
-    try:
-        for name in COLUMNS:
-            dataset = h5py.h5d.open(file, name.encode())
-            columns[name] = np.empty(dataset.shape, dataset.dtype)
-            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, columns[name])
-        crc32 = np.empty((), np.uint32)
-        h5py.h5a.open(file, b"crc32").read(crc32)
-    finally:
-        file.close()
+    with _opened(path) as (file, size):
+        columns = {name: _column(file, name, size) for name in COLUMNS}
+        crc32 = _attribute(file, "crc32")
     if _crc32(list(columns.values())) != crc32:
         raise DamageError("its rows have another checksum than when they were written")
     return columns | {name: _text(columns[name]) for name in ("status", "message")}
@@ -117,9 +115,37 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
 
 def attributes(path: Path) -> dict[str, Any]:
     """Read a shard's attributes, which also describe its plan; any damage raises one of `DAMAGE`."""
+    with _opened(path) as (file, _):
+        return {name: _attribute(file, name) for name in ("fingerprint", *OF_PLAN)}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[h5py.h5f.FileID, int]]:
+    """Open a regular file for reading; with it comes its size in bytes."""
     refuse_foreign(path)
-    with h5py.File(path, "r", locking=False) as file:
-        return {k: v.decode(errors="replace") if isinstance(v, bytes) else v for k, v in file.attrs.items()}
+    # By h5py's lower layer: a bank of 100,000 rows has 400 shards, and they are to open in half a second.
+    file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=without_locks())
+    try:
+        yield file, os.stat(path).st_size
+    finally:
+        file.close()
+
+
+def _column(file: h5py.h5f.FileID, name: str, size: int) -> NDArray[Any]:
+    dataset = own_dataset(file, name, size)
+    values = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    return values
+
+
+def _attribute(file: h5py.h5f.FileID, name: str) -> Any:
+    """Read a number or a text of fixed length; what points into a heap of the file is not read."""
+    attribute = h5py.h5a.open(file, name.encode())
+    if attribute.shape != () or attribute.dtype.kind not in "iuS":
+        raise DamageError(f"its attribute {name} is no number or text")
+    value = np.empty((), attribute.dtype)
+    attribute.read(value)
+    return value.item().decode(errors="replace") if attribute.dtype.kind == "S" else value.item()
 
 
 def first_line(error: Exception) -> str:

@@ -101,20 +101,17 @@ def _description_problem(path: Path) -> Problem | None:
     if not os.path.lexists(path / "bank.json"):
         return None
     try:
-        content = read_json(path / "bank.json")
+        content = read_json(path / "bank.json", links=False)
         if content.get("format", FORMAT) != FORMAT:
             return None
-        bank = Bank(path, content)
-        assert bank.parameters, "no parameters"
-        assert bank.observables, "no observables"
-        assert len(bank.fingerprint) > 0, "no fingerprint"
+        Bank(path, content).check_description()
         if "format" not in content:
             return Problem("bank.json", "cannot be read as a bank's description (no format)")
     except InputError as error:
         return Problem("bank.json", _short(error, path / "bank.json"))
     except WorkError as error:
         return Problem("bank.json", _short(error, path / "bank.json"), unread=True)
-    except (*DAMAGE, AssertionError) as error:
+    except DAMAGE as error:
         return Problem("bank.json", f"cannot be read as a bank's description ({first_line(error)})")
     return None
 
@@ -136,8 +133,8 @@ def _damage(bank: Bank, path: Path, plans: dict[str, Plan]) -> str | None:
         return f"belongs to no round in {bank.path / 'rounds'}"
     try:
         refuse_foreign(path)
-        _fetch(path)
         fingerprint = attributes(path)["fingerprint"]
+        _fetch(path)
         rows = bank.read_rows(path)
         finite = {name: ok for name, ok in _finite(bank, rows)}
     except DAMAGE as error:
@@ -216,8 +213,13 @@ def _plan_again(bank: Bank, id: str, files: list[Path]) -> Plan | None:
 
 
 def _set_aside(bank: Path, problem: Problem) -> Problem:
-    file = bank / problem.name
-    os.replace(file, make_folder(bank / "set-aside") / file.name)
+    file, aside = bank / problem.name, bank / "set-aside"
+    if aside.is_symlink():
+        raise InputError(f"{aside}: is a symbolic link, not a folder; nothing was moved")
+    target, number = make_folder(aside) / file.name, 1
+    while os.path.lexists(target):  # of an earlier repair
+        target, number = aside / f"{file.name}.{number}", number + 1
+    os.replace(file, target)
     return Problem(problem.name, f"{problem.text} (set aside)")
 
 

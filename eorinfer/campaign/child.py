@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 import simulators
 from eorinfer.core.numbers import UnusableError, usable
 from simulators import Observable, SimulationError, Simulator
+from simulators.registry import earlier_fingerprints
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     start = json.loads(lines.readline())
+    if start["beside"]:
+        sys.path.append(start["beside"])  # for what a user's functions import when they are called
     try:
         simulator = simulators.build(start["simulator"], Path(start["beside"]) if start["beside"] else None)
         if hasattr(simulator, "check_available"):
@@ -73,7 +76,8 @@ def main() -> None:
         result = run_row(simulator, theta, request["seed"], request["view"])
         if os.getpid() != process:
             os._exit(1)  # a fork that the simulator left behind must not answer in the place of its parent
-        _reply(answers, {"status": result.status, "message": result.message, "seconds": result.seconds})
+        told = {"status": result.status, "message": result.message, "seconds": result.seconds}
+        _reply(answers, told | {"word": request["word"]})
         for array in result.arrays.values():
             answers.write(array.tobytes())
         answers.flush()
@@ -113,10 +117,10 @@ def _follow_parent(pipe: int) -> None:
 
 def _refuse_other(simulator: Simulator, wanted: str | None) -> None:
     ours = simulators.fingerprint(simulator)
-    if wanted not in (None, ours):
+    if wanted not in (None, ours, *earlier_fingerprints(simulator)):
         raise SimulationError(
             f"its fingerprint here is {ours} and the bank's is {wanted}: "
-            "its source or a version differs from when the bank was opened"
+            "its source, a module beside it or a version differs from when the bank was opened"
         )
 
 

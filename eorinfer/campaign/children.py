@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import json
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -21,10 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.bank.again import timeout_message, with_memory_limit
 from eorinfer.campaign.child import RowResult, one_line
 
 #: Time limit in seconds for the start of a child: importing 21cmFAST is slow on a busy machine.
 START_SECONDS = 300.0
+#: Bytes of an answer without its arrays, at most: others wrote what says more.
+MOST_ANSWER = 1 << 20
 
 
 class ChildStartError(Exception):
@@ -33,6 +37,10 @@ class ChildStartError(Exception):
 
 class StoppedError(Exception):
     """The children are being ended; the row in progress is lost."""
+
+
+class _ForeignAnswerError(Exception):
+    """What was read is no answer to the request."""
 
 
 class Child:
@@ -65,6 +73,7 @@ class Child:
         fingerprint: str | None = None,
     ) -> None:
         self.rows = 0
+        self._memory_gb = None if memory is None else memory / 1e9
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
@@ -111,19 +120,30 @@ class Child:
         start = time.monotonic()
         deadline = None if seconds is None else start + seconds
         try:
-            self._send({"theta": [float(v).hex() for v in theta], "seed": int(seed), "view": view})
+            # What something else wrote into the pipe, or another row's answer, has no such word.
+            word = secrets.token_hex(8)
+            self._send({"theta": [float(v).hex() for v in theta], "seed": int(seed), "view": view, "word": word})
             answer = self._answer(deadline)
+            if answer is not None and answer.get("word") != word:
+                raise _ForeignAnswerError
             arrays = self._arrays(deadline) if answer and answer["status"] == "ok" else {}
         except TimeoutError:
             self.kill()
-            return RowResult("timeout", f"no result within {seconds:g} s", time.monotonic() - start)
+            return RowResult("timeout", timeout_message(seconds or 0.0), time.monotonic() - start)
+        except _ForeignAnswerError:
+            self.kill()
+            message = "something else than the simulator's process answered, or it wrote into the pipe of its answers"
+            return RowResult("killed", message, time.monotonic() - start)
         except (EOFError, BrokenPipeError):
             answer = None
         if answer is None:
-            message = self._obituary("while simulating")
+            message = with_memory_limit(self._obituary("while simulating"), self._memory_gb)
             self.kill()
             return RowResult("killed", message, time.monotonic() - start)
-        return RowResult(answer["status"], answer["message"], answer["seconds"], arrays)
+        message = answer["message"]
+        if answer["status"] == "failed" and message.startswith("MemoryError"):
+            message = with_memory_limit(message, self._memory_gb)
+        return RowResult(answer["status"], message, answer["seconds"], arrays)
 
     def interrupt(self) -> None:
         """Send SIGKILL to the process and all that it started; `kill` cleans up."""
@@ -149,7 +169,7 @@ class Child:
             answer = self._answer(time.monotonic() + START_SECONDS)
         except TimeoutError:
             answer = {"error": f"no sign of life within {START_SECONDS:g} s"}
-        except BrokenPipeError:
+        except (BrokenPipeError, _ForeignAnswerError):
             answer = None
         if answer is None and stopping():
             self.kill()
@@ -168,8 +188,12 @@ class Child:
     def _answer(self, deadline: float | None) -> dict[str, Any] | None:
         try:
             size = int.from_bytes(self._read(4, deadline), "little")
+            if size > MOST_ANSWER:
+                raise _ForeignAnswerError
             return dict(json.loads(self._read(size, deadline)))
-        except (EOFError, ValueError):
+        except (ValueError, TypeError) as error:
+            raise _ForeignAnswerError from error
+        except EOFError:
             return None
 
     def _arrays(self, deadline: float | None) -> dict[str, NDArray[np.float32]]:

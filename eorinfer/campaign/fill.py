@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank.rows import Plan
+from eorinfer.bank.again import shards_again, to_try_again
+from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.child import RowResult
 from eorinfer.campaign.children import (
@@ -74,6 +75,8 @@ class ShardTask:
     heed_claims: bool
     #: Number of successive rows that are views of one run.
     views: int = 1
+    #: Simulate rows of a shard that is there again, see `eorinfer.bank.again`.
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def fill(
     limits: Limits | None = None,
     report: Callable[[ShardReport], None] = lambda report: None,
 ) -> Counter[str]:
-    """Simulate the missing shards of a plan; existing ones are not touched.
+    """Simulate the missing shards of a plan, and in existing ones the rows that are worth another try.
 
     Parameters
     ----------
@@ -167,15 +170,17 @@ def fill(
     """
     done: Counter[str] = Counter()
     trouble: BaseException | None = None
-    unreported = set(bank.missing(plan, rows))
+    limits = limits or Limits()
+    again = shards_again(bank, plan, rows, limits.seconds, limits.memory_gb)
+    unreported = {shard: _size(plan, shard) for shard in bank.missing(plan, rows)} | again
 
     def pass_on(made: ShardReport) -> None:
-        unreported.discard(made.shard)
+        unreported.pop(made.shard, None)
         report(made)
 
     # Shards that another campaign is making are left for last; by then they exist, or that campaign died.
     for heed in (True, *[False] * (TRIES - 1)):
-        missing = bank.missing(plan, rows)
+        missing = [*bank.missing(plan, rows), *again]
         # Two campaigns that fill one bank start at different places and meet late.
         random.Random(os.urandom(8)).shuffle(missing)
         tasks = (
@@ -185,21 +190,22 @@ def fill(
                 shard,
                 simulator.settings(),
                 str(beside.resolve()) if beside else None,
-                limits or Limits(),
+                limits,
                 heed,
                 getattr(simulator, "views_of_a_run", 1),
+                shard in again,
             )
             for shard in missing
         )
         trouble = _run(executor, tasks, done, pass_on) or trouble
-    if missing := bank.missing(plan, rows):
+        again = shards_again(bank, plan, rows, limits.seconds, limits.memory_gb) if again else {}
+    if missing := [*bank.missing(plan, rows), *again]:
         raise WorkError(
             f"{bank.path}: {len(missing)} shards of round {plan.id} could not be made "
             f"({type(trouble).__name__}: {trouble}); the same command goes on from here"
         )
-    for shard in sorted(unreported):
-        planned = plan.rows(shard)
-        report(ShardReport(shard, planned.stop - planned.start, {}))
+    for shard, count in sorted(unreported.items()):
+        report(ShardReport(shard, count, {}))
     return done
 
 
@@ -228,21 +234,31 @@ def run_shard(task: ShardTask) -> ShardReport:
     bank = Bank.open(Path(task.bank))
     plan = bank.plan(task.round)
     with bank.claim(plan, task.shard) as ours:
+        before = None
         if bank.shard_path(plan, task.shard).exists():
-            rows = plan.rows(task.shard)
-            return ShardReport(task.shard, rows.stop - rows.start, {})
+            if not task.again:
+                return ShardReport(task.shard, _size(plan, task.shard), {})
+            before = bank.read_rows(bank.shard_path(plan, task.shard))
         if task.heed_claims and not ours:
             return ShardReport(task.shard, 0, {})
-        return _simulate(bank, plan, task)
+        return _simulate(bank, plan, task, before)
 
 
-def _simulate(bank: Bank, plan: Plan, task: ShardTask) -> ShardReport:
+def _simulate(bank: Bank, plan: Plan, task: ShardTask, before: Rows | None) -> ShardReport:
+    """Simulate the rows of a shard; of one that was made `before`, those that are worth another try."""
     rows = plan.rows(task.shard)
-    n = rows.stop - rows.start
+    n = _size(plan, task.shard)
     memory = _bytes(task.limits)
-    arrays = {o.name: np.zeros((n, *o.shape), np.float32) for o in bank.observables}
-    results = []
-    for i in range(n):
+    if before is None:
+        wanted = np.ones(n, bool)
+        arrays = {o.name: np.zeros((n, *o.shape), np.float32) for o in bank.observables}
+        results = [RowResult("killed")] * n
+    else:
+        wanted = to_try_again(before, task.limits.seconds, task.limits.memory_gb)
+        arrays = {o.name: bank.read(o.name, before) for o in bank.observables}
+        columns = (before.status.tolist(), before.message.tolist(), before.seconds.tolist())
+        results = [RowResult(*row) for row in zip(*columns, strict=True)]
+    for i in np.flatnonzero(wanted).tolist():
         child = child_of_this_thread(task.simulator, task.beside, memory, bank.fingerprint, recycle=RECYCLE_ROWS)
         row = rows.start + i
         result = child.row(plan.theta[row], int(plan.seed[row]), task.limits.seconds, row % task.views)
@@ -250,7 +266,7 @@ def _simulate(bank: Bank, plan: Plan, task: ShardTask) -> ShardReport:
             raise StoppedError
         for name, array in result.arrays.items():
             arrays[name][i] = array
-        results.append(result)
+        results[i] = result
     bank.write_shard(
         plan,
         task.shard,
@@ -258,8 +274,16 @@ def _simulate(bank: Bank, plan: Plan, task: ShardTask) -> ShardReport:
         message=[r.message for r in results],
         seconds=[r.seconds for r in results],
         arrays=arrays,
+        replace=before is not None,
     )
-    return ShardReport(task.shard, n, dict(Counter(r.status for r in results)), sum(r.seconds for r in results))
+    made = [results[i] for i in np.flatnonzero(wanted)]
+    return ShardReport(task.shard, len(made), dict(Counter(r.status for r in made)), sum(r.seconds for r in made))
+
+
+def _size(plan: Plan, shard: int) -> int:
+    """Return the number of rows of a shard."""
+    rows = plan.rows(shard)
+    return rows.stop - rows.start
 
 
 def _bytes(limits: Limits) -> int | None:

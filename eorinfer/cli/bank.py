@@ -63,6 +63,28 @@ def verify(bank: Path, *, repair: bool = False) -> None:
 
 
 @bank_app.command
+def retry(bank: Path, *, all: bool = False) -> None:
+    """Let the next campaign simulate rows again that ended by a limit of time or memory, or by a signal.
+
+    Parameters
+    ----------
+    bank
+        Folder of the bank.
+    all
+        Take all rows that failed, whatever ended them.
+    """
+    from eorinfer.bank.again import mark
+    from eorinfer.bank.store import Bank
+
+    counts = mark(Bank.open(bank), everything=all)
+    kinds = ", ".join(f"{n} {status}" for status, n in counts.items())
+    what = (
+        f"{sum(counts.values())} rows ({kinds}) are simulated again by the next run" if counts else "nothing to retry"
+    )
+    print(f"{bank}: {what}")
+
+
+@bank_app.command
 def export(bank: Path, file: Path, *, all: bool = False) -> None:
     """Write a bank into one plain HDF5 file, for other tools.
 
@@ -102,5 +124,5 @@ def import_(config: Path, *, out: Out, theta: Path, cubes: list[str], seeds: Pat
     from eorinfer.bank.importing import import_rows
 
     run = open_run(config, out)
-    n = import_rows(run.bank, run.config.prior, theta, cubes, seeds)
+    n = import_rows(run.bank, run.config.prior, theta, cubes, seeds, lambda text: run.progress.line(f"bank: {text}"))
     run.progress.line(f"bank: {n} rows imported into {run.bank.path}")

@@ -1,6 +1,7 @@
 """Files that are whole or absent: written under a temporary name, then renamed."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ import h5py
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.reading import read_text
 
-#: Age in seconds at which a temporary file of another machine, whose processes cannot be seen, counts as abandoned.
+#: Age in seconds at which a temporary file of another machine or container, whose processes cannot be seen, is
+#: abandoned.
 ABANDONED_SECONDS = 24 * 3600.0
 #: Bytes that a description in JSON may have, and lists and objects in it.
 MOST_JSON, MOST_OBJECTS = 32e6, 1_000_000
@@ -116,29 +119,29 @@ def write_json(path: Path, content: dict[str, Any], *, first_wins: bool = False)
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_versioned(path: Path, version: int) -> dict[str, Any]:
-    """Read JSON whose key ``format`` must be `version`.
+def read_versioned(path: Path, version: int, *, links: bool = True) -> dict[str, Any]:
+    """Read JSON whose key ``format`` must be `version`; `links` as for `read_text`.
 
     Raises
     ------
     InputError
         If the file cannot be read, or is of another format.
     """
-    content = read_json(path)
+    content = read_json(path, links=links)
     if content.get("format") != version:
         raise InputError(f"{path}: format {content.get('format')!r}, this version reads format {version}")
     return content
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read JSON.
+def read_json(path: Path, *, links: bool = True) -> dict[str, Any]:
+    """Read JSON; `links` as for `read_text`.
 
     Raises
     ------
     InputError
         If the file cannot be read or is not JSON.
     """
-    text = read_text(path, most_bytes=MOST_JSON)
+    text = read_text(path, links=links, most_bytes=MOST_JSON)
     # Each of them takes twenty times the memory of its two characters.
     if (inside := text.count("[") + text.count("{")) > MOST_OBJECTS:
         raise InputError(f"{path}: has {inside} lists and objects; a description has less than {MOST_OBJECTS:.0e}")
@@ -192,7 +195,7 @@ def is_leftover(path: Path) -> bool:
     match = _TEMPORARY.match(path.name)
     if match is None:
         return False
-    if match["host"] == socket.gethostname():
+    if match["host"] == _place():
         return not _alive(int(match["pid"]))
     try:
         return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
@@ -201,8 +204,20 @@ def is_leftover(path: Path) -> bool:
 
 
 def temporary_name(name: str) -> str:
-    """Return a name for an unfinished file; it contains the machine and the process."""
-    return f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
+    """Return a name for an unfinished file; it contains the place and the number of the process."""
+    return f".tmp-{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
+
+
+@cache
+def _place() -> str:
+    """Name the place in which a process number means one process: the host's name, and a hash that tells twins apart.
+
+    Machines and containers may have one name, and number their processes alike.
+    """
+    facts = [str(uuid.getnode())]
+    with suppress(OSError):  # Linux alone has these
+        facts = [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+    return f"{socket.gethostname()}~{hashlib.sha256(' '.join(facts).encode()).hexdigest()[:8]}"
 
 
 def _alive(pid: int) -> bool:

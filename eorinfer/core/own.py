@@ -6,6 +6,7 @@ from typing import Any
 
 from eorinfer.core.errors import InputError
 from simulators.parts import Part, UnknownPart, is_own, load_part, module_file
+from simulators.sources import find_module
 
 #: Keys that may hold ``"module:name"``, or a list with some, by table; ``[simulator]`` has a registry of its own.
 KEYS = {"survey": ("kind",), "embedding": ("network", "summaries"), "flow": ("kind",), "contest": ("methods",)}
@@ -26,7 +27,7 @@ def own_names(content: Mapping[str, Any], tables: tuple[str, ...] = tuple(KEYS))
 def own_digests(
     content: Mapping[str, Any], beside: Path | None, tables: tuple[str, ...] = OF_NETWORKS
 ) -> dict[str, str]:
-    """Hash of the source of each own part, by ``"module:name"``."""
+    """Hash of what each own part and its neighbours do, by ``"module:name"``."""
     return {name: load_part(name, beside).digest for _, name in own_names(content, tables)}
 
 
@@ -71,12 +72,13 @@ def check_recorded(
                 "--modules FOLDER, or Posterior.load(..., beside=FOLDER)"
             )
         # Else a bundle could name what is on Python's path, such as "subprocess:Popen".
-        if name not in named and not (beside / module_file(name)).is_file():
+        if name not in named and find_module(name.partition(":")[0], beside) is None:
             raise InputError(f'{folder}: made with your own "{name}"; there is no {module_file(name)} in {beside}')
-        if part(name, beside, str(folder)).digest != digest:
+        found = part(name, beside, str(folder))
+        if digest not in (found.digest, found.earlier_digest):
             raise InputError(
-                f'{folder}: made with another version of your own "{name}" than {beside / module_file(name)}; '
-                "give a folder with the one that it was made with"
+                f'{folder}: made with another version of your own "{name}" than {beside / module_file(name)} '
+                "and what it imports from beside it; give a folder with the one that it was made with"
             )
 
 

@@ -201,7 +201,10 @@ class ImageFlowTrainer:
         validate = split_rows(rows, self.validation_fraction)
         y, held = row_conditions(bank, rows, self.prior, self.settings), torch.from_numpy(validate)
         conditions = condition_space(y[~held], self.prior, self.observable, self.settings)
-        training = Conditioned(Cubes(bank, self.observable.name, rows[~validate]), y[~held])
+        cubes = Cubes(bank, self.observable.name, rows[~validate])
+        if progress is not None and (text := cubes.warning()):
+            progress.line(f"image flow: {text}")
+        training = Conditioned(cubes, y[~held])
         validation = Conditioned(Cubes(bank, self.observable.name, rows[validate]), y[held])
         image = image_flow_observable(self.settings, self.observable)
         with torch.random.fork_rng(devices=[]):

@@ -109,6 +109,8 @@ class Trainer:
         validate = split_rows(rows, self.training.validation_fraction)
         training = Cubes(bank, self.observable.name, rows[~validate])
         validation = Cubes(bank, self.observable.name, rows[validate])
+        if progress is not None and (text := training.warning() or validation.warning()):
+            progress.line(f"{title}: {text}")
         seen = self.preprocessing.observable(self.observable) if self.preprocessing else self.observable
         networks, records = [], []
         for member in range(self.training.ensemble):

@@ -1,6 +1,5 @@
 """Config of a run: one TOML file, checked whole before anything is computed."""
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,8 +22,8 @@ from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.old_names import with_new_names
 from eorinfer.settings.tables import Tables
 from simulators import Observable, SimulationError, Simulator
-from simulators.parts import copy_source, is_own, load_part
-from simulators.registry import simulator_class
+from simulators.parts import copy_sources, is_own, load_part
+from simulators.registry import own_sources, simulator_class
 
 if TYPE_CHECKING:
     from eorinfer.npe.posterior import Architecture
@@ -133,14 +132,13 @@ class Config:
         return str((self.folder / path).resolve())
 
     def write(self, path: Path) -> None:
-        """Write the config as it was run, and a user's simulator module beside it."""
+        """Write the config as it was run, and beside it a user's own modules with all that they import from there."""
         with whole_file(path) as temporary:
             temporary.write_bytes(tomli_w.dumps(self.content()).encode())
-        if self.simulator.kind not in simulators.KINDS:
-            source = inspect.getsourcefile(type(self.simulator))
-            copy_source(self.simulator.kind, Path(source) if source else None, self.modules, path.resolve().parent)
+        files = own_sources(self.simulator)
         for name in self.own_names:
-            copy_source(name, load_part(name, self.modules).file, self.modules, path.resolve().parent)
+            files |= load_part(name, self.modules).sources
+        copy_sources(files, self.modules, path.resolve().parent)
 
 
 def load_config(config: Path | str | Mapping[str, Any], task: Task = "run") -> Config:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +65,19 @@ class RunContext:
             refuse_other_config(config, folder)
         preprocessing = find_preprocessing(config)
         bank = Bank.create(config.bank_path(folder), config.simulator)
-        for note in config.notes:
+        for note in (*config.notes, *(f"bank: {text}" for text in bank.notes(config.prior.hash()))):
             progress.line(note)
         return cls(config, folder, bank, Simulations(config, bank, progress), preprocessing, progress)
+
+    @property
+    def simulator_table(self) -> dict[str, Any]:
+        """Table ``[simulator]`` for keys of what is trained; a label that was changed since counts for nothing."""
+        table: dict[str, Any] = self.config.content()["simulator"]
+        if table["kind"] == "imported":
+            kept = self.bank.description["simulator"]["ranges"]
+            texts = {name: {key: kept[name].get(key, "") for key in ("label", "unit")} for name in table["ranges"]}
+            table["ranges"] = {name: p | texts[name] for name, p in table["ranges"].items()}
+        return table
 
     @cached_property
     def survey(self) -> "Survey":

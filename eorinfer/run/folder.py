@@ -1,5 +1,6 @@
 """Check that a run folder belongs to its config."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ FREE = ("executor", "mcmc", "validation", "contest", "inference.method", "infere
 #: Tables that may change until the first file or folder is there that depends on them.
 FREE_BEFORE = {
     "observation": "observation.h5",
+    "simulator.unit": "observation.h5",
     "preprocessing": "rounds/01/posterior",
     "embedding": "rounds/01/posterior",
     "flow": "rounds/01/posterior",
@@ -20,6 +22,8 @@ FREE_BEFORE = {
     "image_flow": "field/field.json",
     "separation": "separator",
 }
+#: Labels and units of imported parameters: texts that change no number.
+_TEXT = re.compile(r"simulator\.ranges\..+\.(label|unit)")
 
 
 def refuse_other_config(config: Config, out: Path) -> None:
@@ -44,7 +48,7 @@ def refuse_other_config(config: Config, out: Path) -> None:
     free = (*FREE, *(table for table, file in FREE_BEFORE.items() if not (out / file).exists()))
     for key in sorted({*before, *now}):
         old, new = before.get(key), now.get(key)
-        if old == new or key.startswith(free):
+        if old == new or key.startswith(free) or _TEXT.fullmatch(key):
             continue
         if key == "inference.rounds" and isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old:
             continue

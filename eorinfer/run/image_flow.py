@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import simulators
 from eorinfer.bank.rows import Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
@@ -57,7 +56,8 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         {name: tables[name] for name in ("seed", "simulator", "prior", "survey")}
         | {"field": settings}
         | {"validation_fraction": config.tables.training.validation_fraction}
-        | {"bank": simulators.fingerprint(config.simulator), "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
+        | {"simulator": context.simulator_table}
+        | {"bank": context.bank.fingerprint, "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
         | own_key(tables, config.modules, ("survey",))
     )
     trainer = ImageFlowTrainer(

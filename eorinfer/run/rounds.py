@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import simulators
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
@@ -81,7 +80,7 @@ class Rounds:
 
     def simulated(self) -> list[tuple[Plan, int]]:
         """Give the plans of the first round, simulated now if need be, and of later rounds that are simulated."""
-        later = [plan for plan in self.recorded_later() if not self._simulations.lacking([plan])]
+        later = [plan for plan in self.recorded_later() if not self._simulations.missing([plan])]
         return [*self.simulate(), *later]
 
     def propose(self, number: int, posterior: "Posterior", observation: Observation) -> list[tuple[Plan, int]]:
@@ -181,7 +180,10 @@ class Rounds:
 
         load = partial(Posterior.load, beside=self._config.modules, named=self._config.own_names)
         folder = self._context.folder / "rounds" / f"{number:02d}" / "posterior"
-        return load_or_train(Posterior, folder, self.training_key(rows), train, load=load)
+        posterior = load_or_train(Posterior, folder, self.training_key(rows), train, load=load)
+        if posterior.prior != self._config.prior:  # labels alone can differ
+            posterior = replace(posterior, prior=self._config.prior)
+        return posterior
 
     def training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
         """Give the valid rows of the plans, without realisations of the observation or of the separator's training."""
@@ -200,7 +202,8 @@ class Rounds:
         return fingerprint_of(
             {name: tables[name] for name in used}
             | {"atoms": inference.atoms if inference.proposal == "posterior" else None}
-            | {"bank": simulators.fingerprint(self._config.simulator), "theta": rows.theta.tolist()}
+            | {"simulator": self._context.simulator_table}
+            | {"bank": self._bank.fingerprint, "theta": rows.theta.tolist()}
             | {"seeds": rows.seed.tolist()}
             | ({"preprocessing": self._context.preprocessing.digest()} if self._context.preprocessing else {})
             | own_key(tables, self._config.modules)

@@ -318,7 +318,12 @@ class Run:
         theta = samples.resample(n, seed).values
         proposal = fingerprint_of({"predictive": theta.tolist()})
         # Number 0: no round of any run trains on these rows.
-        plan = self.bank.add(plan_round(0, proposal, theta, self.config.simulator, seed, share=1))
+        plan = plan_round(0, proposal, theta, self.config.simulator, seed, share=1)
+        if not self.bank.writable and not self.bank.has(plan):
+            path.unlink(missing_ok=True)
+            self.progress.line(f"predictive check: left out, {self.bank.path} cannot be written")
+            return
+        plan = self.bank.add(plan)
         self._simulations.fill([(plan, n)], "predictive check")
         write_json(path, {"plan": plan.id})
 

@@ -1,5 +1,6 @@
 """Simulations of a run: fill its bank, refuse too many failures, and simulate single rows outside the bank."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.bank.again import shards_again
 from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.child import RowResult
@@ -48,6 +50,12 @@ class Simulations:
                 self._executor = None
 
     def lacking(self, plans: Sequence[tuple[Plan, int]]) -> int:
+        """Count the rows to simulate among the first of each plan: those not in the bank, and those worth a new try."""
+        limits = self._limits()
+        again = (shards_again(self.bank, plan, n, limits.seconds, limits.memory_gb) for plan, n in plans)
+        return self.missing(plans) + sum(sum(counts.values()) for counts in again)
+
+    def missing(self, plans: Sequence[tuple[Plan, int]]) -> int:
         """Count the rows, among the first of each plan, that the bank does not have yet."""
         return sum(
             len(range(*plan.rows(shard).indices(min(n, len(plan)))))
@@ -86,6 +94,11 @@ class Simulations:
             The simulations, in words.
         planned, there
             Numbers of rows planned, and of those that the bank has.
+
+        Raises
+        ------
+        WorkError
+            If the disk has less room than the arrays take.
         """
         line = f"preflight: {what}"
         if planned == there:
@@ -96,11 +109,17 @@ class Simulations:
         source = "as measured so far" if len(measured) else "by the simulator's own estimate"
         workers = worker_count(self.config.tables.executor)
         ahead = planned - there
+        size, free = ahead * self.bank.bytes_per_row, shutil.disk_usage(self.bank.path).free
+        if size > free:
+            raise WorkError(
+                f"{line}, {there} of them in the bank; the others take {_size(size)} of disk, and {self.bank.path} has "
+                f"{_size(free)} left; make room, or give [bank] path on another disk"
+            )
         on = f"on {workers} process(es)" if workers else "on one process, less on many"
         return (
             f"{line}, {there} of them in the bank; about {duration(ahead * each / (workers or 1))} of simulating "
             f"{on} ({each:.2g} s each, {source}) and "
-            f"{_size(ahead * self.bank.bytes_per_row)} of disk"
+            f"{_size(size)} of disk ({_size(free)} free)"
         )
 
     @contextmanager

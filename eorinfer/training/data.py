@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from eorinfer.bank.plausible import far_rows, far_warning
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import WorkError
@@ -162,6 +163,17 @@ class Cubes(Batches):
         """Name rows by their place in the bank."""
         rows = self._rows[indices]
         return [f"row {i} of {shard}" for i, shard in zip(rows.index.tolist(), rows.shard.tolist(), strict=True)]
+
+    def warning(self) -> str | None:
+        """Name rows that are far from all others, among those in memory; None if there are none."""
+        if self._held is None:
+            return None
+        facts = [
+            (float(x.min()), float(x.max()), float(x.mean()), float(x.std(unbiased=False)))
+            for x in (cube.double() for cube in self._held)
+        ]
+        far = far_rows(*zip(*facts, strict=True))
+        return far_warning(self._observable, self.row_names(far)) if far else None
 
 
 class EpochShuffle(Sampler[int]):

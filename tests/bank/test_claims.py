@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from eorinfer.bank.claims import claim
 from eorinfer.core.errors import WorkError
+from eorinfer.core.files import remove_leftovers
 
 
 def test_the_first_of_two_counts(tmp_path: Path) -> None:
@@ -49,6 +51,24 @@ def test_the_dead_claim_nothing(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
     with claim(tmp_path, "shard") as ours:
         assert ours
+
+
+@pytest.mark.job
+def test_a_container_of_the_same_name_keeps_its_claim(tmp_path: Path) -> None:
+    """The dead process of above may be alive in a place whose processes cannot be seen."""
+    with claim(tmp_path, "shard"):
+        (mine,) = tmp_path.iterdir()
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    twin = tmp_path / mine.name.replace("~", "~0").replace(f"-{os.getpid()}-", f"-{int(dead.stdout)}-")
+    twin.touch()
+    os.utime(twin, ns=(1, time.time_ns() - 10**9))
+    with claim(tmp_path, "shard") as ours:
+        assert not ours
+    assert remove_leftovers(tmp_path) == 0
+    os.utime(twin, ns=(1, 1))
+    with claim(tmp_path, "shard") as ours:
+        assert ours
+    assert remove_leftovers(tmp_path) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -1,14 +1,21 @@
 """Imported cubes: the same ones once, other ones for the same theta never in silence."""
 
+import os
+import pickle
+import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from eorinfer.bank.facts import BankFacts
 from eorinfer.bank.importing import import_rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
+from eorinfer.training.data import Cubes
 from simulators import GaussianField
 
 SIMULATOR = GaussianField(cells=4)
@@ -55,6 +62,128 @@ def test_other_cubes_for_the_same_theta_are_refused(tmp_path: Path, row: int) ->
     with pytest.raises(InputError, match=rf"has other cubes for the same theta and seeds \(the first is row {row} of"):
         imported(bank, theta, tmp_path / "corrected.npy")
     assert np.allclose(bank.read("field", bank.rows()), values)
+
+
+def test_the_precision_of_the_file_does_not_matter(tmp_path: Path) -> None:
+    theta, cubes, values = files(tmp_path)
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    imported(bank, theta, cubes)
+    np.save(tmp_path / "single.npy", values.astype(np.float32))
+    np.save(tmp_path / "columns.npy", np.asfortranarray(values))
+    assert imported(bank, theta, tmp_path / "single.npy") == imported(bank, theta, tmp_path / "columns.npy") == 130
+    assert len(bank.rows()) == 130
+
+
+def test_other_theta_are_more_rows(tmp_path: Path) -> None:
+    theta, cubes, _ = files(tmp_path)
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    imported(bank, theta, cubes)
+    np.save(tmp_path / "other.npy", np.load(theta)[::-1])
+    imported(bank, tmp_path / "other.npy", cubes)
+    assert len(bank.rows()) == 260
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("pipe", r"is a named pipe, not a file"),
+        ("folder", r"is a folder, not a file"),
+        ("nothing", r"cannot be read as npy \(.*No such file"),
+        ("objects", r"Python objects"),
+        ("enormous", r"cannot be read as npy"),
+        ("empty items", r"holds \|S0 \(1000000000000,\)"),
+        ("text", r"the values are <U3, not numbers"),
+        ("complex", r"the values are complex"),
+        ("one number", r"shape \(\), expected \(n, 2\)"),
+        ("no rows", r"shape \(0, 2\), expected \(n, 2\)"),
+        ("archive", r"is an archive of several arrays"),
+        ("pickle", r"cannot be read as npy"),
+    ],
+)
+def test_what_is_no_theta_is_named_at_once(tmp_path: Path, kind: str, message: str) -> None:
+    _, cubes, _ = files(tmp_path)
+    file = tmp_path / "hostile.npy"
+    header = "{{'descr': '{}', 'fortran_order': False, 'shape': ({},), }}"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind in ("enormous", "empty items"):
+        text = header.format({"enormous": "<f8", "empty items": "|S0"}[kind], 10**12).ljust(117) + "\n"
+        file.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode())
+    elif kind == "archive":
+        with file.open("wb") as out:
+            np.savez(out, np.zeros(3))
+    elif kind == "pickle":
+        file.write_bytes(pickle.dumps([1, 2]))
+    elif kind != "nothing":
+        content = {
+            "objects": np.array([{}, None]),
+            "text": np.array([["one", "two"]]),
+            "complex": np.ones((4, 2)) * 1j,
+            "one number": np.array(1.0),
+            "no rows": np.empty((0, 2)),
+        }
+        np.save(file, content[kind], allow_pickle=True)
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    start = time.monotonic()
+    with pytest.raises(InputError, match=rf"hostile\.npy.*{message}"):
+        imported(bank, file, cubes)
+    assert time.monotonic() - start < 1
+    assert bank.plans() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "draw", "message"),
+    [
+        ("log-uniform", lambda u: np.expm1(7 * u[:, 0]) / np.expm1(7), r"log_amplitude is not spread over \[-3, 4\]"),
+        ("half of it", lambda u: u[:, 0] / 2, r"Kolmogorov-Smirnov p = \de-"),
+        (
+            "a diagonal",
+            lambda u: (u[:, 1] + 0.1 * u[:, 0]) % 1,
+            r"% of the prior's plane of log_amplitude and slope is",
+        ),
+        ("the prior", lambda u: u[:, 0], None),
+        ("a design", lambda u: (np.argsort(np.argsort(u[:, 0])) + 0.5) / len(u), None),
+    ],
+)
+def test_theta_from_another_prior_is_told_now_and_later(
+    tmp_path: Path, name: str, draw: Callable[[np.ndarray], np.ndarray], message: str | None
+) -> None:
+    theta, cubes, _ = files(tmp_path)
+    u = PRIOR.unit(np.load(theta))
+    np.save(theta, PRIOR.from_unit(np.stack([draw(u), u[:, 1]], -1)))
+    bank, said = Bank.create(tmp_path / "bank", SIMULATOR), []
+    import_rows(bank, PRIOR, theta, [str(cubes)], warn=said.append)
+    assert Bank.open(bank.path).notes(PRIOR.hash()) == said
+    assert Bank.open(bank.path).notes("another prior") == []
+    if message is None:
+        assert said == []
+        return
+    assert re.search(message, said[0])
+    assert "the distribution of the theta that were imported" in said[0]
+    assert said[0] in list(BankFacts.from_bank(Bank.open(bank.path)).lines())
+
+
+@pytest.mark.parametrize("value", [1e13, -1e13])
+def test_a_row_far_from_all_others_is_named(tmp_path: Path, value: float) -> None:
+    theta, cubes, values = files(tmp_path)
+    values[7, 0, 2, 2] = value
+    np.save(cubes, values)
+    bank, said = Bank.create(tmp_path / "bank", SIMULATOR), []
+    import_rows(bank, PRIOR, theta, [str(cubes)], warn=said.append)
+    assert [text for text in said if text.startswith("field: row 7: more than 1e+06 deviations")] == said
+    assert len(said) == 1
+    assert "row 7 of" in str(Cubes(bank, "field", bank.rows()).warning())
+    assert Cubes(bank, "field", bank.rows()[8:]).warning() is None
+
+
+def test_cubes_of_very_different_size_are_not_far(tmp_path: Path) -> None:
+    theta, cubes, values = files(tmp_path)
+    np.save(cubes, values * np.logspace(0, 5, len(values))[:, None, None, None])
+    said: list[str] = []
+    import_rows(Bank.create(tmp_path / "bank", SIMULATOR), PRIOR, theta, [str(cubes)], warn=said.append)
+    assert said == []
 
 
 def test_an_archive_is_refused_by_name(tmp_path: Path) -> None:

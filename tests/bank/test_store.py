@@ -16,6 +16,7 @@ from eorinfer.bank.store import Bank, package_versions
 from eorinfer.bank.verify import verify
 from eorinfer.campaign.fill import fill, local_executor
 from eorinfer.core.errors import InputError
+from eorinfer.core.files import temporary_name
 from simulators import GaussianField, fingerprint
 from tests.banks import a_bank, a_plan, write
 
@@ -244,11 +245,14 @@ def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
 def test_leftovers_of_the_dead_go_and_of_the_living_stay(tmp_path: Path) -> None:
     bank, _ = a_bank(tmp_path)
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    dead, host = int(process.stdout), socket.gethostname()
+    dead, mine = int(process.stdout), temporary_name("x.h5")
+    twin = mine.replace("~", "~0")  # a machine or container of the same name
     names = {
-        f".tmp-{host}-{dead}-0123abcd-x.h5": False,
-        f".tmp-{host}-{os.getpid()}-0123abcd-x.h5": True,
-        f".tmp-{host}-{os.getppid()}-0123abcd-x.h5": True,
+        mine.replace(f"-{os.getpid()}-", f"-{dead}-"): False,
+        mine: True,
+        mine.replace(f"-{os.getpid()}-", f"-{os.getppid()}-"): True,
+        twin.replace(f"-{os.getpid()}-", f"-{dead}-"): True,
+        f".tmp-{socket.gethostname()}-{dead}-0123abcd-x.h5": True,
         f".tmp-elsewhere-{dead}-0123abcd-x.h5": True,
         f".tmp-elsewhere-{dead}-0123abcd-old.h5": False,
         ".tmp-mine": True,

@@ -27,18 +27,18 @@ from tests.runs import PATIENCE, heed_interrupts, wait_until
 #: Seed (and row), fault, status, message. Shards have 6 rows: the first one holds nothing but faults.
 FAULTS = [
     (0, "raise", "failed", "ZeroDivisionError: the model broke"),
-    (1, "sigkill", "killed", "died while simulating: SIGKILL; last words: about to be killed"),
-    (2, "sigsegv", "killed", "died while simulating: SIGSEGV"),
+    (1, "sigkill", "killed", "died while simulating: SIGKILL; last words: about to be killed (memory limit 1 GB)"),
+    (2, "sigsegv", "killed", "died while simulating: SIGSEGV (memory limit 1 GB)"),
     (3, "nan", "invalid", "field: 1 of 64 values are NaN or infinite, the first is [0, 2, 3] = nan"),
-    (4, "exit", "killed", "ended while simulating with exit code 3"),
+    (4, "exit", "killed", "ended while simulating with exit code 3 (memory limit 1 GB)"),
     (5, "hang", "timeout", "no result within 2 s"),
-    (6, "memory", "failed", "MemoryError: out of memory"),
+    (6, "memory", "failed", "MemoryError: out of memory (memory limit 1 GB)"),
     (8, "inf", "invalid", "field: 1 of 64 values are NaN or infinite, the first is [0, 2, 3] = inf"),
     (9, "shape", "failed", "field has shape (8, 8), declared (1, 8, 8)"),
     (11, "lacks", "failed", "field is missing from the result, which has ['image']"),
     (12, "refuse", "failed", "no sources at this theta"),
     (14, "print", "ok", ""),
-    (15, "sigkill", "killed", "died while simulating: SIGKILL; last words: about to be killed"),
+    (15, "sigkill", "killed", "died while simulating: SIGKILL; last words: about to be killed (memory limit 1 GB)"),
     (16, "sigterm", "ok", ""),
     (17, "torch", "failed", "torch loaded: False"),
     (18, "nul", "failed", "half ? a word"),
@@ -184,7 +184,7 @@ def test_a_source_edited_after_the_bank_was_opened_is_refused(tmp_path: Path) ->
     bank = Bank.create(tmp_path / "bank", simulator)
     plan = bank.add(a_plan(2, 2))
     with (tmp_path / "faulty.py").open("a") as file:
-        file.write("# another model\n")
+        file.write("another_model = True\n")
     with local_executor(1) as executor, pytest.raises(InputError, match=f"the bank's is {bank.fingerprint}"):
         fill(bank, plan, simulator, executor, beside=tmp_path)
     assert fingerprint(simulator) != bank.fingerprint

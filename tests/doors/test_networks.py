@@ -97,7 +97,7 @@ def test_a_bundle_says_what_to_give(tmp_path: Path) -> None:
     assert len(Samples.read(tmp_path / "a/chains/npe")) == 50
     changed = tmp_path / "changed"
     changed.mkdir()
-    (changed / "mynet.py").write_text((HERE / "mynet.py").read_text() + "\n")
+    (changed / "mynet.py").write_text((HERE / "mynet.py").read_text() + "\nmore = 1\n")
     with pytest.raises(InputError, match="made with another version of your own"):
         Posterior.load(bundle, changed)
     with pytest.raises(InputError, match=r"there is no mynet.py in"):

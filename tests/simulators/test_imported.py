@@ -1,12 +1,16 @@
 """Cubes from elsewhere: described, checked, never simulated."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from eorinfer.bank.store import Bank
+from eorinfer.core.errors import InputError
 from simulators import Imported, SimulationError, Simulator, build
+from simulators.registry import earlier_fingerprints
 
 TABLE: dict[str, Any] = {
     "kind": "imported",
@@ -60,3 +64,26 @@ def test_simulates_nothing() -> None:
 def test_refusals(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         build(TABLE | change)
+
+
+def relabelled(**changes: Any) -> dict[str, Any]:
+    ranges = {name: p | {"label": "another", "unit": "K"} for name, p in TABLE["ranges"].items()}
+    return TABLE | {"ranges": ranges, "unit": "K"} | changes
+
+
+def test_labels_and_units_cost_no_bank(tmp_path: Path) -> None:
+    bank = Bank.create(tmp_path, build(TABLE))
+    assert Bank.create(tmp_path, build(relabelled())).fingerprint == bank.fingerprint
+    with pytest.raises(InputError, match=r"cell_size: bank 2\.0, config 3\.0"):
+        Bank.create(tmp_path, build(relabelled(cell_size=3.0)))
+
+
+def test_nor_the_bank_of_an_older_version(tmp_path: Path) -> None:
+    bank = Bank.create(tmp_path, build(TABLE))
+    file = bank.path / "bank.json"
+    (earlier,) = earlier_fingerprints(build(TABLE))
+    file.write_text(file.read_text().replace(bank.fingerprint, earlier))
+    for table in (TABLE, relabelled()):
+        assert Bank.create(tmp_path, build(table)).fingerprint == earlier
+    with pytest.raises(InputError, match="another simulator"):
+        Bank.create(tmp_path, build(relabelled(cell_size=3.0)))
