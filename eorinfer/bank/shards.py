@@ -116,7 +116,8 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
 def attributes(path: Path) -> dict[str, Any]:
     """Read a shard's attributes, which also describe its plan; any damage raises one of `DAMAGE`."""
     with _opened(path) as (file, _):
-        return {name: _attribute(file, name) for name in ("fingerprint", *OF_PLAN)}
+        names = [name for name in ("fingerprint", *OF_PLAN) if h5py.h5a.exists(file, name.encode())]
+        return {name: _attribute(file, name) for name in names}
 
 
 @contextmanager

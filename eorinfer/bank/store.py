@@ -131,6 +131,10 @@ class Bank:
         """
         if not (self.parameters and self.observables and self.fingerprint and isinstance(self.simulator_kind, str)):
             raise DamageError("parameters, observables, simulator or fingerprint are missing")
+        for note in self.description.get("notes", {}).values():
+            texts = [note["proposal"], *note["warnings"]]
+            if not all(isinstance(text, str) and text.isprintable() for text in texts):
+                raise DamageError("a note of an import is no plain text")
         for o in self.observables:
             if not isinstance(o.name, str) or not o.name or "/" in o.name or o.name in (".", ".."):
                 raise DamageError(f"{o.name!r} is no name of an observable")

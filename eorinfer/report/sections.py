@@ -372,6 +372,8 @@ def _bank(run: RunFolder) -> Iterator[Block]:
         "in all, on one core": words(duration(facts.seconds)),
     }
     yield Facts(entries)
+    for note in bank.description.get("notes", {}).values():
+        yield from (Text(text) for text in note["warnings"])
     statuses = sorted({status for r in facts.rounds for status in r.counts})
     yield Table(
         ["round", "planned", *statuses],

@@ -148,6 +148,15 @@ def test_a_description_with_absurd_content(tmp_path: Path, key: str, value: Any)
     assert [problem.name for problem in verify(bank.path)] == ["bank.json"]
 
 
+@pytest.mark.parametrize("notes", [5, {"x": 5}, {"x": {"proposal": "p", "warnings": ["\x1b[2J"]}}, {"x": {}}])
+def test_notes_that_are_no_text(tmp_path: Path, notes: Any) -> None:
+    bank, _ = a_bank(tmp_path / "bank")
+    content = json.loads((bank.path / "bank.json").read_text())
+    (bank.path / "bank.json").write_text(json.dumps(content | {"notes": notes}))
+    with pytest.raises(InputError, match=r"bank\.json: cannot be read as a bank's description"):
+        Bank.open(bank.path)
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link", "loop", "dangling", "enormous", "nested"])
 def test_a_description_that_is_no_file(tmp_path: Path, kind: str) -> None:
     bank, _ = a_bank(tmp_path / "bank")
