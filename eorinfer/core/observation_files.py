@@ -41,7 +41,7 @@ def read_file(path: Path, observable: Observable) -> FileCube:
 def format_of(path: Path) -> str:
     """Return the suffix that names the format; FITS files may be compressed and have shorter names."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes[-1:] == [".gz"]:
+    if suffixes[-1:] in ([".gz"], [".fz"]):
         suffixes.pop()
     last = suffixes[-1] if suffixes else ""
     return ".fits" if last in (".fit", ".fts") else last

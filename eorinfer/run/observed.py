@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from eorinfer.core.cubes_21cmfast import SavedCube, is_21cmfast, read_21cmfast
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
+from eorinfer.core.hdf5 import open_hdf5, read_array
 from eorinfer.core.observation import Observation
+from eorinfer.core.observation_files import format_of
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.run.config import Config
 from simulators import SimulationError
@@ -109,6 +111,11 @@ def _observe_clean(context: "RunContext") -> Observation:
             raise InputError(f"{config.file}: [observation] clean: a list is for boxes of 21cmFAST, one a redshift")
         read = Observation.read(files[0], config.observable)
         clean, theta, seed, notes = read.values, read.theta, read.seed, list(read.notes)
+        if (beside := _clean_beside(files[0], config)) is not None:
+            clean, notes = (
+                beside,
+                [f'the clean "{config.observable.name}" is taken, beside the observed cube of a mock'],
+            )
     shown = ", ".join(path.name for path in files)
     progress.line(f"observation: {shown} is taken as a clean cube; {_added(config)}")
     for note in notes:
@@ -116,6 +123,19 @@ def _observe_clean(context: "RunContext") -> Observation:
     generator = torch.Generator().manual_seed(run_seed(config.tables.seed, RunStream.OBSERVATION_NOISE))
     observed = context.survey(torch.from_numpy(np.ascontiguousarray(clean))[None], generator)[0].numpy()
     return Observation.from_observable(config.observable, observed, theta, seed, context.mask)
+
+
+def _clean_beside(path: Path, config: Config) -> NDArray[np.float32] | None:
+    """Return the clean cube that a mock of `eorinfer lim` has beside the observed one; None in other files."""
+    if format_of(path) not in (".h5", ".hdf5"):
+        return None
+    with open_hdf5(path) as file:
+        if config.observable.name not in file:
+            return None
+        cube = read_array(file, config.observable.name)
+    if cube.shape != config.observable.shape:
+        raise InputError(f"{path}: {config.observable.name} has shape {cube.shape}, expected {config.observable.shape}")
+    return cube.astype(np.float32)
 
 
 def _added(config: Config) -> str:

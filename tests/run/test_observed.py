@@ -12,6 +12,7 @@ import torch
 from eorinfer import load_config
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
+from eorinfer.core.mask import read_mask
 from eorinfer.core.observation import Observation
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.run import Run
@@ -217,3 +218,22 @@ def test_what_was_read_is_recorded(tmp_path: Path) -> None:
     np.save(tmp_path / "sky.npy", SKY)
     observed(tmp_path, observation={"theta": None, "file": "sky.npy"})
     assert list(read_json(tmp_path / "run/observation.json")["files"]) == [str((tmp_path / "sky.npy").resolve())]
+
+
+def test_a_mock_as_a_clean_cube_gets_noise_once(tmp_path: Path) -> None:
+    observable = load_config(config(tmp_path)).observable
+    Observation.from_observable(observable, SKY + 5).write(tmp_path / "mock.h5", {observable.name: SKY})
+    changes = {"observation": {"theta": None, "clean": "mock.h5"}, "survey": {"kind": "none", "sigma": None}}
+    np.testing.assert_array_equal(observed(tmp_path, **changes).values, SKY)
+
+
+def test_a_mask_as_a_map_of_a_cube(tmp_path: Path) -> None:
+    box = LightCone(redshift_range=(8.0, 8.1), cells=8, box_length=40.0).observables[0]
+    across = np.zeros((8, 8))
+    across[2, 3] = 1
+    for name, array in (("map", across), ("cube", np.broadcast_to(across[..., None], box.cells))):
+        np.save(tmp_path / f"{name}.npy", array)
+        mask = read_mask(tmp_path / f"{name}.npy", box)
+        assert mask.shape == box.shape
+        assert mask.sum() == box.shape[-1]
+        assert mask[0, 2, 3].all()
