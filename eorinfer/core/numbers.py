@@ -68,8 +68,10 @@ def unit_of(scale: float) -> float:
 def _in_unit(quantity: Any, name: str, unit: str | None) -> Any:
     if unit is None:
         raise UnusableError(f"{name}: has the unit {quantity.unit}, where a plain number is expected")
+    from eorinfer.core.units import parsed  # astropy is there already: the quantity is its own
+
     try:
-        return quantity.to_value(unit)
+        return quantity.to_value(parsed(unit))
     except (ValueError, TypeError) as error:
         raise UnusableError(f"{name}: has the unit {quantity.unit}, which is not converted to {unit!r}") from error
 

@@ -49,5 +49,7 @@ def test_any_scale_of_a_map_passes(scale: float) -> None:
 
 def test_a_quantity_is_converted() -> None:
     assert np.allclose(usable(GOOD * units.K, "map", "mK"), 1000 * GOOD)
+    intensity = GOOD * units.Unit("erg s-1 cm-2 sr-1")
+    assert np.allclose(usable(intensity, "map", "nW/m^2/sr"), 1e6 * GOOD)
     with pytest.raises(UnusableError, match="where a plain number is expected"):
         usable(GOOD * units.K, "map")
