@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.bank.store import observable_from_json
 from eorinfer.core.arrays import as_theta, state_hash, white_noise
 from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
@@ -24,6 +23,7 @@ from eorinfer.imageflow.scaled import ScaledDensity
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.training.bundle import BundleKind
+from eorinfer.training.declared import no_larger_than
 from simulators import Observable
 
 Build = Callable[[ImageFlowSettings, SurveySettings, Observable, Prior], ImageDensity]
@@ -143,12 +143,13 @@ class ImageFlow:
         """
         with cls.bundle.reading(folder) as bundle:
             conditions = Prior.from_json(bundle["conditions"])
-            observable = observable_from_json(bundle["observable"])
+            observable, weights = bundle.observable, bundle.weights
             settings = ImageFlowSettings(**bundle["field"])
-            network = (build or build_network)(settings, bundle.survey, observable, conditions)
+            with no_larger_than(weights, {"field": bundle["field"]}):
+                network = (build or build_network)(settings, bundle.survey, observable, conditions)
             if "scale" in bundle.description:
                 network = ScaledDensity(network, bundle["scale"])
-            network.load_state_dict(bundle.weights)
+            network.load_state_dict(weights)
             known = bundle.tensors("known")
             return cls(
                 conditions,

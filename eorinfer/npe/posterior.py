@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.bank.store import observable_from_json
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.observation import Observation, as_observation
 from eorinfer.core.own import check_recorded, own_digests
@@ -30,6 +29,7 @@ from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.training.bundle import BundleKind
+from eorinfer.training.declared import no_larger_than
 from simulators import Observable
 
 #: A truncated posterior answers for an observation with at most this share of its mass outside the region.
@@ -371,7 +371,7 @@ class Posterior:
         with cls.bundle.reading(folder) as bundle:
             check_recorded(bundle.description, bundle.folder, beside, named)
             prior = Prior.from_json(bundle["prior"])
-            observable = observable_from_json(bundle["observable"])
+            observable = bundle.observable
             architecture = Architecture(
                 EmbeddingSettings(**bundle["embedding"]),
                 FlowSettings(**bundle["flow"]),
@@ -383,15 +383,16 @@ class Posterior:
                 preprocessing = LineSeparation(Separator.load(bundle.folder / "preprocessing"), separation["keep"])
             seen = preprocessing.observable(observable) if preprocessing else observable
             weights, networks = bundle.weights, []
+            tables = {name: bundle[name] for name in ("embedding", "flow", "power_spectrum", "ensemble")}
             # posteriors of older versions took their spectra of the maps as they are
-            units: list[float] = bundle.description.get("units") or [1.0] * bundle["ensemble"]
+            units: list[float] | None = bundle.description.get("units")
             for member in range(bundle["ensemble"]):
-                with torch.random.fork_rng(devices=[]):
+                with torch.random.fork_rng(devices=[]), no_larger_than(weights, tables):
                     network = architecture.build(prior, seen)
                 prefix = f"{member}."
                 state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
                 network.load_state_dict(state)
-                network.embedding.unit = units[member]
+                network.embedding.unit = units[member] if units else 1.0
                 networks.append(network.eval())
             regions = []
             for number, region in enumerate(bundle["regions"], start=1):

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from eorinfer.bank.store import observable_from_json
 from eorinfer.core.errors import InputError
 from eorinfer.networks.scaling import AsinhScaling
 from eorinfer.networks.unet import Strides, UNet, halvings
@@ -16,6 +15,7 @@ from eorinfer.separation.wiener import WienerFilter
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.training.bundle import BundleKind
+from eorinfer.training.declared import no_larger_than
 from simulators import Observable
 
 #: Factor over the brightest pixel of training beyond which results are clipped; the faintest one is the lower limit.
@@ -167,15 +167,16 @@ class Separator(nn.Module):
         """
         with cls.bundle.reading(folder) as bundle:
             spec = SeparatorSpec(
-                observable_from_json(bundle["observable"]),
+                bundle.observable,
                 tuple(Target(**target) for target in bundle["targets"]),
                 bundle.survey,
                 SeparationSettings(**bundle["separation"]),
                 bundle["facts"],
             )
-            with torch.random.fork_rng(devices=[]):
+            weights = bundle.weights
+            with torch.random.fork_rng(devices=[]), no_larger_than(weights, {"separation": bundle["separation"]}):
                 separator = cls(spec)
-            separator.load_state_dict(bundle.weights)
+            separator.load_state_dict(weights)
             return separator
 
     def observable_of(self, shape: tuple[int, ...], where: str) -> Observable:

@@ -1,5 +1,6 @@
 """Bundles: a trained thing as a folder of JSON and safetensors, versioned, written whole and without pickle."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eorinfer.bank.store import package_versions
+from eorinfer.bank.store import observable_from_json, package_versions
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_versioned, whole_folder, write_json
+from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings
 from eorinfer.settings.survey import SurveySettings
+from eorinfer.training.declared import check_observable
+from simulators import Observable
 
 WEIGHTS = "weights"
+#: Errors of a folder that is not what was written; ValueError includes pydantic's. RuntimeError includes a recursion
+#: without end, and memory that torch does not get.
+UNREADABLE = (
+    *(KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError),
+    *(MemoryError, SafetensorError, ForeignFileError, OSError),
+)
+#: Characters of such an error that are shown.
+LONGEST = 600
 
 
 @dataclass(frozen=True)
@@ -40,17 +52,26 @@ class Bundle:
     @property
     def weights(self) -> dict[str, Tensor]:
         """Weights by name, on the CPU."""
-        return load_file(self._file(WEIGHTS))
+        return self._load(WEIGHTS)
 
     def tensors(self, name: str) -> dict[str, Tensor] | None:
         """Tensors of ``NAME.safetensors``, on the CPU; None if the bundle has none."""
-        return load_file(self._file(name)) if self._file(name).exists() else None
+        return self._load(name) if os.path.lexists(self._file(name)) else None
+
+    @property
+    def observable(self) -> Observable:
+        """Description of the cubes under the key ``observable``."""
+        return check_observable(observable_from_json(self["observable"]))
 
     @property
     def survey(self) -> SurveySettings:
         """Settings under the key ``survey``."""
         settings: SurveySettings = TypeAdapter(SurveySettings).validate_python(self["survey"])
         return settings
+
+    def _load(self, name: str) -> dict[str, Tensor]:
+        refuse_foreign(self._file(name), links=True)  # opening a pipe would wait for ever
+        return load_file(self._file(name))
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
@@ -140,6 +161,10 @@ class BundleKind:
         content = read_versioned(folder / self.file, self.format)
         try:
             yield Bundle(folder, content)
-        # ValueError includes pydantic's ValidationError.
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:
-            raise InputError(f"{folder}: the {self.noun} cannot be read ({' '.join(str(error).split())})") from error
+        except UNREADABLE as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, OSError):
+                refuse_surroundings(folder, error)
+                words = f"{error.strerror or words}: {error.filename or folder}"
+            lacks = f", which {self.file} lacks" if isinstance(error, KeyError) else ""
+            raise InputError(f"{folder}: the {self.noun} cannot be read ({words[:LONGEST]}){lacks}") from error
