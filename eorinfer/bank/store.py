@@ -111,9 +111,11 @@ class Bank:
         if not os.path.lexists(file):
             raise InputError(f"{path}: no bank here (bank.json is missing)")
         for name in FOLDERS[:2]:
-            # What is set aside must not come from elsewhere.
-            if (path / name).is_symlink():
-                raise InputError(f"{path / name}: is a symbolic link, not a folder; link the bank as a whole")
+            folder = path / name
+            if folder.is_symlink():  # what is set aside must not come from elsewhere
+                raise InputError(f"{folder}: is a symbolic link, not a folder; link the bank as a whole")
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise InputError(f"{folder}: is not a folder")
         bank = cls(path, read_versioned(file, FORMAT, links=False))
         try:
             bank.check_description()

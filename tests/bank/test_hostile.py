@@ -193,6 +193,14 @@ def test_folders_from_elsewhere_are_not_touched(tmp_path: Path, name: str) -> No
     assert (elsewhere / "my-thesis.h5").exists()
 
 
+def test_a_pipe_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    bank, _ = a_bank(tmp_path / "bank")
+    shutil.rmtree(bank.path / "shards")
+    os.mkfifo(bank.path / "shards")
+    with pytest.raises(InputError, match=r"bank/shards: is not a folder"):
+        verify(bank.path)
+
+
 def test_verify_ends_on_everything(tmp_path: Path) -> None:
     bank, plan = a_bank(tmp_path / "bank", rows=20)
     shards = [bank.shard_path(plan, i) for i in range(plan.shards)]
