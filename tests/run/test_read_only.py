@@ -45,6 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.job
 def test_a_bank_that_cannot_be_written_is_used(place: Path) -> None:
     file = config(place, bank={"path": "bank"})
     assert call("simulate", file, "--out", place / "first") == 0
