@@ -46,8 +46,12 @@ def parse_toml(path: Path, text: str) -> dict[str, Any]:
         content = tomllib.loads(text)
     except RecursionError as error:
         raise InputError(f"{path}: tables or lists stand more than {DEEPEST} deep in one another") from error
-    except ValueError as error:  # also a number of more digits than Python reads
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
+    except ValueError as error:  # of Python itself: it reads no number of so many digits
+        raise InputError(
+            f"{path}: not valid TOML: a whole number of more than 64 bits, or a date that is none"
+        ) from error
     _refuse_strange(path, content)
     return content
 

@@ -1,6 +1,5 @@
 """Results of a run folder as lines for the terminal: the table of posteriors, and what is still to do."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples, decimals
+from eorinfer.core.toml import read_toml
 from eorinfer.report.run_folder import RunFolder, read_chains
 
 #: Steps of a run in their order, and the file that each leaves in the run folder.
@@ -83,7 +83,7 @@ def closing_lines(out: Path) -> list[str]:
     observation = Observation.read_unchecked(path) if path.exists() else None
     truth = None
     if observation is not None and observation.theta is not None:
-        config = tomllib.loads((out / "config.toml").read_text(encoding="utf-8"))
+        config = read_toml(out / "config.toml")
         truth = dict(config.get("observation", {}).get("theta", {})) or None
     return [*posterior_table(chains, truth), validation_line(out)]
 
@@ -102,7 +102,7 @@ def status_lines(out: Path) -> list[str]:
         If it is no run folder, or a file in it cannot be read.
     """
     run = RunFolder.read(out)
-    lines = [f"run: {out}"]
+    lines = [f"run: {out}", *(f"WARNING: {problem}" for problem in run.problems)]
     if run.bank is not None:
         counts = ", ".join(f"{n} {status}" for status, n in run.bank.bank.rows().counts().items()) or "no rows yet"
         lines.append(f"bank: {counts}")
