@@ -246,7 +246,7 @@ def _write(
             figure = (
                 _figure(scores, settings, config.prior)
                 if file == "contest.png"
-                else corner(*shown, truth=observation.theta, close=True)
+                else corner(*shown, truth=observation.theta, close=True, prior=config.prior)
             )
             save_figure(figure, (out / file).with_suffix(""))
             content["figures"].append(entry | {"file": file})

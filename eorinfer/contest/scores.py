@@ -64,13 +64,13 @@ class Score:
         """Give the scores as JSON."""
         good = self.posteriors[self.posteriors.good]
         theta = self.theta[self.posteriors.good]
-        gain = good.at_truth - prior.log_density
+        gain = good.at_truth - prior.log_prob(theta)
         return {
             "label": self.method.label,
             "truths": len(self.posteriors),
             "left_out": int((~self.posteriors.good).sum()),
             "gain": mean_and_error(gain[np.isfinite(gain)]) | {"infinite": int((~np.isfinite(gain)).sum())},
-            "volume_over_prior": float(np.exp(np.median(good.entropy) + prior.log_density)),
+            "volume_over_prior": float(np.exp(np.median(good.entropy) - prior.entropy)),
             "recovery": recovery(prior.names, theta, good.values, prior.std),
             "calibrated": self.calibration.calibrated,
             "worst_p": self.calibration.worst.p_holm,

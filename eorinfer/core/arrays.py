@@ -1,7 +1,7 @@
 """Tensors from NumPy arrays and from generators; the one module of `eorinfer.core` that loads torch."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -33,14 +33,26 @@ def white_noise(like: Tensor, generator: torch.Generator, shape: Sequence[int] |
     return torch.randn(size, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
 
-def to_symmetric(theta: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Scale theta (..., P) so that the box [low, high] (P,) becomes [-1, 1]."""
-    return 2 * (theta - low) / (high - low) - 1
+def to_symmetric(theta: Tensor, low: Tensor, high: Tensor, logarithmic: Sequence[int] = ()) -> Tensor:
+    """Scale theta (..., P) so that the box [low, high] (P,) becomes [-1, 1].
+
+    The box is one of `Prior.coordinates`: of the columns `logarithmic` theta's logarithm counts.
+    """
+    return 2 * (_replaced(theta, logarithmic, torch.log) - low) / (high - low) - 1
 
 
-def from_symmetric(v: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def from_symmetric(v: Tensor, low: Tensor, high: Tensor, logarithmic: Sequence[int] = ()) -> Tensor:
     """Undo `to_symmetric`: v (..., P) to theta (..., P)."""
-    return low + (high - low) * (v + 1) / 2
+    return _replaced(low + (high - low) * (v + 1) / 2, logarithmic, torch.exp)
+
+
+def _replaced(values: Tensor, columns: Sequence[int], function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Values (..., P) with some columns replaced by a function of them."""
+    if not columns:
+        return values
+    made = values.clone()
+    made[..., list(columns)] = function(made[..., list(columns)])
+    return made
 
 
 def state_hash(first: bytes, state: Iterable[tuple[str, Tensor]]) -> str:

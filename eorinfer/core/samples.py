@@ -192,6 +192,13 @@ class Samples:
         values = np.asarray(self)
         return arviz.from_dict({name: values[None, :, i] for i, name in enumerate(self.names)})
 
+    def density(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Marginal density (n,) of one parameter on a grid (n,) over its range, by getdist, edges heeded."""
+        if np.ptp(self.only([name]).values) == 0:
+            raise ValueError(f"{name} has one value in all samples")
+        found = self.only([name]).to_getdist().get1DDensity(name)
+        return np.asarray(found.x, np.float64), np.maximum(np.asarray(found.P, np.float64), 0.0)
+
     def to_getdist(self) -> "MCSamples":
         """Return the samples for getdist."""
         from getdist import MCSamples, chains

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.figures.style import drawable, without_tex
 
@@ -21,7 +22,9 @@ COLOURS = ("#1f5fa8", "#d2691e", "#3a8f4d", "#7b4fa3", "#555555")
 CLOSE = 5.0
 
 
-def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: bool = False) -> "Figure":
+def corner(
+    *samples: Samples, truth: NDArray[np.float64] | None = None, close: bool = False, prior: Prior | None = None
+) -> "Figure":
     """Draw one- and two-dimensional marginals of posteriors over the same parameters.
 
     The axes span the prior, which shows where it cuts a posterior.
@@ -34,6 +37,8 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: b
         True parameters (P,), drawn as lines.
     close
         Whether the axes span the posteriors instead of the prior.
+    prior
+        Its densities that are not flat are drawn as thin grey lines.
     """
     plots = _plots()
 
@@ -60,6 +65,9 @@ def corner(*samples: Samples, truth: NDArray[np.float64] | None = None, close: b
             markers=None if truth is None else dict(zip(names, truth, strict=True)),
             marker_args={"color": "black", "lw": 1.0, "ls": "--"},
         )
+    for i, name in enumerate(names):
+        if prior is not None and (line := prior.line(name)) is not None:
+            plotter.subplots[i, i].plot(*line, color="0.6", lw=0.8, zorder=0)
     figure: Figure = plotter.fig
     for legend in figure.legends:
         legend.get_frame().set_visible(False)  # it would cover a panel's edge

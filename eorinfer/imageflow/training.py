@@ -283,7 +283,7 @@ def condition_space(y: Tensor, prior: Prior, observable: Observable, settings: I
         If a neutral fraction is the same in all of them.
     """
     if columns := theta_columns(settings, prior):
-        return Prior(tuple(prior.parameters[i] for i in columns))
+        return prior.only(columns)
     flat = y.flatten(0, 1)
     low, high = flat.min(0).values, flat.max(0).values
     if bool((high <= low).any()):

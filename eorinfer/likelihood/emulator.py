@@ -116,6 +116,7 @@ class MeanNetwork(nn.Module):
             self.register_buffer(name, torch.ones(bins, dtype=torch.float64))
         self.register_buffer("low", torch.zeros(parameters, dtype=torch.float64))
         self.register_buffer("high", torch.ones(parameters, dtype=torch.float64))
+        self.logarithmic: tuple[int, ...] = ()
         self.layers = nn.Sequential(
             nn.Linear(parameters, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2 * bins)
         )
@@ -129,8 +130,10 @@ class MeanNetwork(nn.Module):
         scaled = torch.asinh(power / self.unit)
         self.centre.copy_(scaled.mean(0))
         self.spread.copy_(scaled.std(0).clamp_min(1e-3))
-        self.low.copy_(torch.as_tensor(prior.low))
-        self.high.copy_(torch.as_tensor(prior.high))
+        low, high = prior.box
+        self.low.copy_(torch.as_tensor(low))
+        self.high.copy_(torch.as_tensor(high))
+        self.logarithmic = tuple(np.flatnonzero(prior.logarithmic).tolist())
 
     def forward(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Theta (n, P) float64 to mean and standard deviation of P, (n, D) float64 each."""
@@ -142,7 +145,7 @@ class MeanNetwork(nn.Module):
 
     def scaled(self, theta: Tensor) -> Tensor:
         """Theta (n, P) with the prior's box as [-1, 1]."""
-        return to_symmetric(theta, self.low, self.high)
+        return to_symmetric(theta, self.low, self.high, self.logarithmic)
 
     def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """Gaussian loss (B,) of one draw of each row: theta (B, P), power (B, draws, D)."""
@@ -207,7 +210,10 @@ class Emulator(nn.Module):
     def __init__(self, parameters: int, bins: int, facts: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.parameters_count, self.bins, self.facts = parameters, bins, facts or {}
-        self.means = nn.ModuleList(MeanNetwork(parameters, bins) for _ in range(FOLDS))
+        means = [MeanNetwork(parameters, bins) for _ in range(FOLDS)]
+        for mean in means:
+            mean.logarithmic = tuple(self.facts.get("logarithmic", ()))
+        self.means = nn.ModuleList(means)
         self.correlation = CorrelationNetwork(parameters, bins)
 
     def forward(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -285,7 +291,8 @@ def train_emulator(
         raise WorkError(
             f"the power-spectrum emulator needs at least {2 * FOLDS} valid realisations, there are {realisations}"
         )
-    emulator = Emulator(len(prior.parameters), bins)
+    logarithmic = np.flatnonzero(prior.logarithmic).tolist()
+    emulator = Emulator(len(prior.parameters), bins, {"logarithmic": logarithmic} if logarithmic else None)
     fold = _folds(spectra.seed, seed)
     z = torch.empty_like(spectra.power)
     for k in range(FOLDS):

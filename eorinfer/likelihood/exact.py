@@ -93,7 +93,7 @@ def grid_posterior(
     seed: int,
     points: int = 400,
 ) -> Samples:
-    """Samples of the exact posterior under a flat prior, from a grid refined around its mass.
+    """Samples of the exact posterior, from a grid refined around its mass.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def grid_posterior(
     field
         (*cells) observed.
     prior
-        Box of the two parameters.
+        Prior of the two parameters.
     n
         Number of samples; each is drawn uniformly inside its grid cell.
     seed

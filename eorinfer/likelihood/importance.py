@@ -29,14 +29,14 @@ class Weighted:
     theta
         (m, P).
     log_weight
-        (m,) log of likelihood over the proposal's density.
-    log_likelihood
-        (m,).
+        (m,) log of likelihood, times `Prior.log_relative`, over the proposal's density.
+    log_target
+        (m,) log of the same without the proposal's density.
     """
 
     theta: NDArray[np.float64]
     log_weight: NDArray[np.float64]
-    log_likelihood: NDArray[np.float64]
+    log_target: NDArray[np.float64]
 
     @property
     def effective(self) -> float:
@@ -45,7 +45,7 @@ class Weighted:
 
     @property
     def log_integral(self) -> float:
-        """Log of the likelihood's integral over theta."""
+        """Log of the integral over theta of the likelihood times `Prior.log_relative`."""
         return float(logsumexp(self.log_weight) - np.log(len(self.log_weight)))
 
     def tempered(self) -> "Weighted":
@@ -66,7 +66,7 @@ class Weighted:
     def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Samples (n, P) by weight, with replacement, and the log posterior density (n,) of each."""
         rows = rng.choice(len(self.theta), n, p=np.exp(self.log_weight - logsumexp(self.log_weight)))
-        return self.theta[rows], self.log_likelihood[rows] - self.log_integral
+        return self.theta[rows], self.log_target[rows] - self.log_integral
 
 
 def weighted(log_l: LogLikelihood, prior: Prior, theta: NDArray[np.float64], log_q: NDArray[np.float64]) -> Weighted:
@@ -74,7 +74,7 @@ def weighted(log_l: LogLikelihood, prior: Prior, theta: NDArray[np.float64], log
     values = np.full(len(theta), -np.inf)
     inside = prior.contains(theta)
     if inside.any():
-        values[inside] = log_l(theta[inside])
+        values[inside] = prior.times(log_l)(theta[inside])
     return Weighted(theta, values - log_q, values)
 
 
@@ -118,5 +118,7 @@ def around(chain: NDArray[np.float64], prior: Prior, n: int, seed: int) -> tuple
     shape = np.atleast_2d(np.cov(z, rowvar=False)) * WIDER**2 * (FREEDOM - 2) / FREEDOM
     proposal = multivariate_t(z.mean(0), shape, df=FREEDOM, allow_singular=True, seed=seed)
     drawn = np.asarray(proposal.rvs(n)).reshape(n, len(prior.parameters))
-    log_slope = -0.5 * (drawn**2 + np.log(2 * np.pi)) + np.log(prior.high - prior.low)
-    return prior.from_unit(ndtr(drawn)), proposal.logpdf(drawn) - log_slope.sum(-1)
+    low, high = prior.box
+    log_slope = -0.5 * (drawn**2 + np.log(2 * np.pi)) + np.log(high - low)
+    theta = prior.from_unit(ndtr(drawn))
+    return theta, proposal.logpdf(drawn) - log_slope.sum(-1) + prior.log_slope(theta)

@@ -66,14 +66,14 @@ def run_mcmc(
     start: NDArray[np.float64] | None = None,
     progress: Progress | None = None,
 ) -> Chain:
-    """Sample likelihood times flat prior, on from what `file` has.
+    """Sample likelihood times prior, on from what `file` has.
 
     Parameters
     ----------
     log_likelihood
         theta (n, P) to (n,); called with half of the walkers at a time.
     prior
-        Flat box; the walkers start at draws from it that are chosen by their posterior.
+        The walkers start at draws from it that are chosen by their posterior.
     settings
         ``[mcmc]``.
     file
@@ -92,18 +92,20 @@ def run_mcmc(
     progress
         Receives a line after each block.
     """
+    target = prior.times(log_likelihood)
 
     def log_probability(theta: NDArray[np.float64]) -> NDArray[np.float64]:
         out = np.full(len(theta), -np.inf)
         inside = prior.contains(theta)
         if inside.any():
-            out[inside] = log_likelihood(theta[inside])
+            out[inside] = target(theta[inside])
             backend.evaluations += int(inside.sum())
         return out
 
     progress = progress or Silent()
     # The name includes the moves: a chain begun with the old snooker move must not be continued.
-    name = hashlib.sha256(f"{key} {settings.walkers} {start_draws} {seed} de".encode()).hexdigest()[:16]
+    density = "" if prior.flat else f" {prior.hash()}"
+    name = hashlib.sha256(f"{key} {settings.walkers} {start_draws} {seed} de{density}".encode()).hexdigest()[:16]
     with nullcontext() if file is None else sole_worker(file):
         backend = KeptBackend(None, name) if file is None else open_chain(file, name, progress)
         dimension = len(prior.parameters)
@@ -183,7 +185,7 @@ def _starting_points(
     whole chain, which the autocorrelation time does not show.
     """
     theta = prior.sample(max(draws, 10 * walkers), rng)
-    log_p = log_probability(theta)
+    log_p = log_probability(theta) - prior.log_relative(theta)
     # Largest of log weight plus Gumbel noise: weighted sampling without replacement.
     return theta[np.argsort(-(log_p + rng.gumbel(size=len(theta))))[:walkers]]
 

@@ -43,13 +43,15 @@ class SpectrumFlow(nn.Module):
 
     def __init__(self, prior: Prior, bins: int) -> None:
         super().__init__()
-        self.register_buffer("low", torch.tensor(prior.low))
-        self.register_buffer("high", torch.tensor(prior.high))
+        low, high = prior.box
+        self.register_buffer("low", torch.tensor(low))
+        self.register_buffer("high", torch.tensor(high))
+        self._logarithmic = np.flatnonzero(prior.logarithmic).tolist()
         self.flow = build_flow(FLOW, bins, len(prior.parameters))
 
     def forward(self, theta: Tensor, z: Tensor) -> Tensor:
         """Log q of z (B, D), each at its theta (B, P) float64: (B,) float32."""
-        u = to_symmetric(theta, self.low, self.high).float()
+        u = to_symmetric(theta, self.low, self.high, self._logarithmic).float()
         log_q: Tensor = self.flow.log_prob(z.float()[None], condition=u)[0]
         return log_q
 

@@ -51,7 +51,7 @@ def sample_on_grid(
     log_l
         Log likelihood of theta (n, P), up to a constant: (n,).
     prior
-        Flat box.
+        Prior of few parameters.
     truth
         (P,) where the density is wanted.
     n
@@ -61,7 +61,7 @@ def sample_on_grid(
     """
     grid = refined_grid(log_l, prior, points)
     values, at_samples = grid.draw(n, np.random.default_rng(seed))
-    return PosteriorSample(values, at_samples, float(log_l(truth[None])[0]) - grid.log_integral, True)
+    return PosteriorSample(values, at_samples, float(prior.times(log_l)(truth[None])[0]) - grid.log_integral, True)
 
 
 def sample_by_mcmc(
@@ -99,7 +99,7 @@ def sample_by_mcmc(
     )
     values = chain.samples.values[rng.choice(len(chain.samples), n)]
     evidence = weighted(log_l, prior, *around(chain.samples.values, prior, EVIDENCE_DRAWS, seed))
-    at_samples, at_truth = (log_l(theta) - evidence.log_integral for theta in (values, truth[None]))
+    at_samples, at_truth = (prior.times(log_l)(theta) - evidence.log_integral for theta in (values, truth[None]))
     return PosteriorSample(values, at_samples, float(at_truth[0]), chain.converged and evidence.effective >= ENOUGH)
 
 
@@ -118,7 +118,7 @@ def sample_by_importance(
     if weighed.effective < ENOUGH:
         return None
     values, at_samples = weighed.draw(n, np.random.default_rng(seed))
-    return PosteriorSample(values, at_samples, float(log_l(truth[None])[0]) - weighed.log_integral, True)
+    return PosteriorSample(values, at_samples, float(prior.times(log_l)(truth[None])[0]) - weighed.log_integral, True)
 
 
 def from_prior(
@@ -126,5 +126,5 @@ def from_prior(
 ) -> PosteriorSample | None:
     """Sample by weights of prior draws, `adapted` until a fifth of them counts; None if too few do in the end."""
     theta = prior.sample(draws, np.random.default_rng(seed))
-    log_q = np.full(draws, prior.log_density)
+    log_q = prior.log_density + prior.log_relative(theta)
     return sample_by_importance(log_l, prior, theta, log_q, truth, n, seed, wanted=draws / 5)

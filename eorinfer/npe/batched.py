@@ -77,7 +77,7 @@ def draw(
     of the regions, since it cannot be answered for. Here the observations come from parameters
     inside them, and at the border it is right that some mass is outside: what the prior inside the
     regions makes of it is the part inside. It is found by rejection; where that would take more than
-    `TRIES` draws a sample, by choosing among draws from the truncated prior with weights q(theta | x)
+    `TRIES` draws a sample, by choosing among draws from the truncated prior p with weights q(theta | x) / p(theta)
     (sampling importance resampling), so that no truth has to be left out.
 
     Parameters
@@ -105,11 +105,12 @@ def draw(
     if pooled.any():
         assert truncation is not None, "the prior inside the regions is needed"
         pool, rng = truncation.theta, np.random.default_rng(seed)
+        relative = posterior.prior.log_relative(pool)
         for i in np.flatnonzero(pooled):
-            log_q = ensemble.log_density(posterior.networks, pool[None], [f[i : i + 1] for f in read])[0]
+            log_q = ensemble.log_density(posterior.networks, pool[None], [f[i : i + 1] for f in read])[0] - relative
             weights = np.exp(log_q - log_q.max())
             values[i] = pool[rng.choice(len(pool), n, p=weights / weights.sum())]
-            # The integral of q over the regions: its mean there times their volume.
+            # The integral of q over the regions: the mean there of q over the prior, times the prior's mass.
             log_volume = np.log(truncation.volume) - posterior.prior.log_density
             share[i] = np.exp(np.log(weights.mean()) + log_q.max() + log_volume)
     return Draws(values, share, pooled)

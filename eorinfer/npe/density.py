@@ -38,18 +38,25 @@ class ThetaDensity(nn.Module):
     bounded: ClassVar[bool]
     low: Tensor
     high: Tensor
+    lowest: Tensor
+    highest: Tensor
 
     def __init__(self, prior: Prior, embedding: Embedding) -> None:
         super().__init__()
         self.embedding = embedding
-        self.register_buffer("low", torch.tensor(prior.low))
-        self.register_buffer("high", torch.tensor(prior.high))
+        low, high = prior.box
+        self.register_buffer("low", torch.tensor(low))
+        self.register_buffer("high", torch.tensor(high))
+        # The same in theta itself: not in the files, where the box is.
+        self.register_buffer("lowest", torch.tensor(prior.low), persistent=False)
+        self.register_buffer("highest", torch.tensor(prior.high), persistent=False)
+        self._logarithmic = np.flatnonzero(prior.logarithmic).tolist()
 
     @abstractmethod
     def log_ratio(self, theta: Tensor, features: Tensor) -> Tensor:
-        """Log q - log prior (n, B) float32, of theta (n, B, P) float64 and features (B, F) of several x.
+        """Log q - log of a flat density (n, B) float32, of theta (n, B, P) float64 and features (B, F) of several x.
 
-        Theta is inside the box if the density is `bounded`.
+        Both densities are of the prior's coordinates. Theta is inside the box if the density is `bounded`.
         """
 
     @abstractmethod
@@ -57,7 +64,7 @@ class ThetaDensity(nn.Module):
         """Draw theta (n, B, P) float64, given features (B, F) of several x; from torch's global random state."""
 
     def loss(self, theta: Tensor, observed: Tensor) -> Tensor:
-        """-log q(theta | x) + log prior: the information gained, negative.
+        """-log q(theta | x) + log of a flat density: with a flat prior the information gained, negative.
 
         Parameters
         ----------
@@ -76,19 +83,21 @@ class ThetaDensity(nn.Module):
     def log_prob(self, theta: Tensor, features: Tensor) -> Tensor:
         """Log density (n, B) float64, in theta (n, B, P) float64, given features (B, F) of several x."""
         log_volume = torch.log(self.high - self.low).sum()
+        if self._logarithmic:
+            log_volume = log_volume + torch.log(theta[..., self._logarithmic]).sum(-1)
         if not self.bounded:
             return self.log_ratio(theta, features).double() - log_volume
-        inside = ((theta >= self.low) & (theta <= self.high)).all(-1)
-        log_ratio = self.log_ratio(torch.clamp(theta, self.low, self.high), features).double()
+        inside = ((theta >= self.lowest) & (theta <= self.highest)).all(-1)
+        log_ratio = self.log_ratio(torch.clamp(theta, self.lowest, self.highest), features).double()
         return torch.where(inside, log_ratio - log_volume, -torch.inf)
 
     def to_box(self, theta: Tensor) -> Tensor:
-        """Scale theta (..., P) so that the prior is flat in [-E, E] and has unit variance."""
-        return to_symmetric(theta, self.low, self.high) * E
+        """Scale theta (..., P) so that the prior's box is [-E, E], of unit variance where the prior is flat."""
+        return to_symmetric(theta, self.low, self.high, self._logarithmic) * E
 
     def from_box(self, v: Tensor) -> Tensor:
         """Undo `to_box`: v (..., P) float64 to theta (..., P)."""
-        return from_symmetric(v / E, self.low, self.high)
+        return from_symmetric(v / E, self.low, self.high, self._logarithmic)
 
 
 class Ensemble(Protocol):

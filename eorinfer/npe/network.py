@@ -21,7 +21,7 @@ class PosteriorNetwork(ThetaDensity):
     """q(theta | x): features of x condition a flow over theta inside the prior's box.
 
     A truncated normal whose shape is linear in the features comes first; sbi's flow models
-    what is left of it. A Gaussian likelihood under a flat prior is met by the
+    what is left of it. A Gaussian likelihood under a flat or normal prior is met by the
     first alone, at the edges of the box too; no mass leaks out, and the tails are
     a normal's unless the data say otherwise.
 
@@ -55,7 +55,7 @@ class PosteriorNetwork(ThetaDensity):
         self.flow = build_flow(flow, p, features, beside)
 
     def log_ratio(self, theta: Tensor, features: Tensor) -> Tensor:
-        """Log q - log prior (n, B) float32, of theta (n, B, P) inside the box and features (B, F)."""
+        """Log q - log of a flat density (n, B) float32, of theta (n, B, P) inside the box and features (B, F)."""
         z, log_det = self.normal(self.to_box(theta), features)
         log_q: Tensor = self.flow.log_prob(z, condition=features) + log_det
         return log_q + theta.shape[-1] * math.log(2 * E)

@@ -1,7 +1,7 @@
 """A trained posterior: networks and all that is needed to use them again, as a folder without pickle."""
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.reference import Reference
 from eorinfer.npe.regression import RegressionNetwork
+from eorinfer.npe.reweighted import Reweighted, reweighted
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.likelihood import PowerSpectrumSettings
@@ -298,14 +299,38 @@ class Posterior:
             inside[inside] = region.contains(theta[inside])
         return inside
 
+    def with_prior(self, prior: Prior | Mapping[str, Any]) -> Reweighted:
+        """Put the posterior under another prior, by importance weights; nothing is trained.
+
+        Parameters
+        ----------
+        prior
+            Prior of the same parameters, or entries as in ``[prior]``: ``{"slope": {"normal": [-1.5, 0.2]}}``.
+            Parameters that are not named are flat in the ranges of the training.
+
+        Returns
+        -------
+        Reweighted
+            Its ``sample(observation, n, seed)`` gives samples with weights.
+
+        Raises
+        ------
+        InputError
+            If this posterior is for one observation, or the prior is another kind of thing or lies outside of the old
+            one. Its ``sample`` raises it too, where fewer than 200 samples count.
+        """
+        return reweighted(self, prior)
+
     def region(self, observation: Observation, truncation: float, seed: int) -> Region:
         """Find the region of all but the share `truncation` of the posterior's mass."""
         theta = self.draw(observation, BATCH, seed).values
         log_density = self.log_density(theta, observation)
         threshold = float(np.quantile(log_density, truncation))
         theta = theta[log_density > threshold]
-        margin = MARGIN * np.ptp(theta, axis=0)
-        box = self.box.within(theta.min(0) - margin, theta.max(0) + margin)
+        c = self.prior.coordinates(theta)
+        margin = MARGIN * np.ptp(c, axis=0)
+        low, high = (self.prior.from_coordinates(end) for end in (c.min(0) - margin, c.max(0) + margin))
+        box = self.box.within(low, high)
         # Its density is what counts; where it was truncated itself is another region.
         return Region(replace(self, regions=(), reference=None), observation, threshold, box)
 
@@ -451,8 +476,9 @@ def draw_truncated(
     WorkError
         If the region is less than a millionth of its box.
     """
-    box = regions[-1].box if regions else prior
-    share = np.exp(prior.log_density - box.log_density)
+    # Parameters that depend on each other are drawn from all of the prior: its share in a box is not known.
+    box = regions[-1].box if regions and prior.dependence is None else prior
+    share = prior.share(box)
     kept: list[NDArray[np.float64]] = []
     accepted = tried = 0
     while accepted < n:

@@ -23,7 +23,7 @@ class RegressionNetwork(ThetaDensity):
     Parameters
     ----------
     prior
-        Prior whose box scales theta.
+        Prior whose ranges scale theta.
     observable, embedding, power_spectrum, beside
         See `PosteriorNetwork`.
     """
@@ -40,7 +40,7 @@ class RegressionNetwork(ThetaDensity):
     ) -> None:
         p = len(prior.parameters)
         network, features = build_embedding(p, observable, embedding, power_spectrum, beside)
-        super().__init__(prior, network)
+        super().__init__(prior.flattened(), network)  # a Gaussian in theta, whatever the prior
         self._rows, self._columns = torch.tril_indices(p, p, offset=-1)
         self.mean = nn.Linear(features, p)
         self.log_width = nn.Linear(features, p)
@@ -52,7 +52,7 @@ class RegressionNetwork(ThetaDensity):
                     layer.bias.zero_()
 
     def log_ratio(self, theta: Tensor, features: Tensor) -> Tensor:
-        """Log q - log prior (n, B) float32, of theta (n, B, P) and features (B, F)."""
+        """Log q - log of a flat density (n, B) float32, of theta (n, B, P) and features (B, F)."""
         v = self.to_box(theta).float()
         mean, a = self._shape(features)
         white = (a @ (v - mean).unsqueeze(-1)).squeeze(-1)

@@ -33,7 +33,8 @@ SCALING_ROWS = 512
 class PosteriorTask(nn.Module):
     """A posterior network with the survey and the symmetries that it is trained through.
 
-    With `atoms` the loss is the atomic one, for theta that is drawn from another distribution than the prior.
+    With `atoms` the loss is the atomic one, for theta that is drawn from another distribution than the `prior`; without
+    one this is flat.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class PosteriorTask(nn.Module):
         symmetry: Symmetry,
         atoms: int | None = None,
         preprocessing: LineSeparation | None = None,
+        prior: Prior | None = None,
     ) -> None:
         super().__init__()
         self.network, self.survey, self.symmetry, self.atoms = network, survey, symmetry, atoms
-        self.preprocessing = preprocessing
+        self.preprocessing, self.prior = preprocessing, prior
 
     def observe(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Transform clean cubes (B, C, *cells) and observe them with fresh noise."""
@@ -54,14 +56,20 @@ class PosteriorTask(nn.Module):
         return observed if self.preprocessing is None else self.preprocessing(observed)
 
     def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-        """-log q(theta | x) + log prior or the atomic loss, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
+        """`ThetaDensity.loss` or the atomic loss, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
         theta, clean = batch
         observed = self.observe(clean, generator)
         if self.atoms is None:
             return self.network.loss(theta, observed)
         features = self.network.embedding(observed)
-        # The prior is flat: its density cancels among the candidates.
-        return atomic_loss(lambda t: self.network.log_prob(t, features), theta, 0.0, self.atoms, generator)
+        return atomic_loss(lambda t: self.network.log_prob(t, features), theta, self._log_prior, self.atoms, generator)
+
+    def _log_prior(self, theta: Tensor) -> Tensor:
+        """Log prior (M, B) of theta (M, B, P), up to a constant, which cancels among the candidates."""
+        if self.prior is None or self.prior.flat:
+            return theta.new_zeros(())
+        flat = theta.detach().cpu().flatten(0, 1).numpy()
+        return torch.from_numpy(self.prior.log_relative(flat)).view(theta.shape[:2]).to(theta)
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ class Trainer:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(member_seed)
                 network = self.architecture.build(self.prior, seen)
-            task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms, self.preprocessing)
+            task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms, self.preprocessing, self.prior)
             generator = torch.Generator().manual_seed(member_seed)
             first = list(range(min(SCALING_ROWS, len(training))))
             network.embedding.fit_scaling(task.observe(training.__getitems__(first)[1], generator))

@@ -15,6 +15,7 @@ from eorinfer.core.chains import OTHER_FORMATS, chain_tables
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
 from eorinfer.core.reading import read_text
 from eorinfer.core.samples import Samples
 from eorinfer.core.toml import parse_toml
@@ -137,6 +138,8 @@ class RunFolder:
         Contest between methods.
     problems
         A line for each part that could not be read, and is left out.
+    prior
+        Prior, where it is not flat.
     """
 
     out: Path
@@ -153,6 +156,7 @@ class RunFolder:
     bank: BankFacts | None
     contest: Contest | None
     problems: list[str]
+    prior: Prior | None = None
 
     @classmethod
     def read(cls, out: Path) -> "RunFolder":
@@ -198,6 +202,7 @@ class RunFolder:
             kept(lambda: _read_bank(out, config), None),
             None if contest is None else Contest.read(contest),
             problems,
+            kept(lambda: Prior.read(out), None),
         )
         if not (text or run.chains or run.contest):
             if problems:

@@ -132,10 +132,11 @@ def _posterior(run: RunFolder) -> Iterator[Block]:
             pictures[0],
             f"Corner plot of {', '.join(chains[0].names)}: {labels}",
             caption="Contours hold 68% and 95%. Axes span the prior."
+            + (" Thin grey: the prior, where it is not flat." if run.prior else "")
             + (" Dashed: true parameters." if true_values(run.truth, chains[0]) is not None else "")
             + (f" {len(drawn)} of {len(run.chains)} posteriors are drawn." if len(drawn) < len(run.chains) else ""),
         )
-    content = summary(run.chains, run.truth, {})["posteriors"]
+    content = summary(run.chains, run.truth, {}, run.prior)["posteriors"]
     labels_by_name = _labels(run.chains)
     rows: list[tuple[str, list[Cell]]] = []
     for name, posterior in content.items():
@@ -211,7 +212,7 @@ def _corner(run: RunFolder, name: str, drawn: dict[str, Samples], chains: Sequen
         and all(chain.stat().st_mtime <= file.stat().st_mtime for chain in written)
     ):
         return read_png(file)
-    return png_bytes(corner(*chains, truth=true_values(run.truth, chains[0])))
+    return png_bytes(corner(*chains, truth=true_values(run.truth, chains[0]), prior=run.prior))
 
 
 def _labels(chains: dict[str, Samples]) -> dict[str, str]:
@@ -387,20 +388,21 @@ def _bank(run: RunFolder) -> Iterator[Block]:
     if facts.reasons:
         rows = [[words(status), words(message), count(n)] for status, message, n in facts.reasons]
         yield Table(["status", "reason", "simulations"], rows, "Failures")
-    prior = run.config.get("prior", {})
+    ranges = {p.name: (p.low, p.high) for p in run.prior.parameters} if run.prior else run.config.get("prior", {})
     yield Table(
-        ["parameter", "from", "to", "unit", "meaning"],
+        ["parameter", "from", "to", *(["density"] if run.prior else []), "unit", "meaning"],
         [
             [
                 words(p.name),
-                *(number(float(end)) for end in prior.get(p.name, (p.low, p.high))),
+                *(number(float(end)) for end in ranges.get(p.name, (p.low, p.high))),
+                *([words(run.prior.words(p.name))] if run.prior else []),
                 words(p.unit),
                 words(p.description),
             ]
             for p in bank.parameters
         ],
         "Prior",
-        "Flat in this range.",
+        "The parameters' densities, zero outside of this range." if run.prior else "Flat in this range.",
     )
     yield Table(
         ["array", "shape", "unit"],

@@ -5,10 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 
 
-def summary(chains: dict[str, Samples], truth: Mapping[str, float] | None, facts: dict[str, Any]) -> dict[str, Any]:
+def summary(
+    chains: dict[str, Samples],
+    truth: Mapping[str, float] | None,
+    facts: dict[str, Any],
+    prior: Prior | None = None,
+) -> dict[str, Any]:
     """Compute means, widths and volumes of each chain, and join facts of the run.
 
     Parameters
@@ -19,8 +25,11 @@ def summary(chains: dict[str, Samples], truth: Mapping[str, float] | None, facts
         True value of each parameter by name, or None.
     facts
         Entries to add as they are.
+    prior
+        Prior whose widths others are compared with; by default flat in the ranges of the chains.
     """
-    content: dict[str, Any] = {"posteriors": {name: _posterior(s, truth) for name, s in chains.items()}}
+    widths = {} if prior is None else dict(zip(prior.names, prior.std.tolist(), strict=True))
+    content: dict[str, Any] = {"posteriors": {name: _posterior(s, truth, widths) for name, s in chains.items()}}
     if {"npe", "mcmc"} <= chains.keys():
         npe, mcmc = chains["npe"], chains["mcmc"]
         content["npe_over_mcmc"] = {
@@ -30,18 +39,17 @@ def summary(chains: dict[str, Samples], truth: Mapping[str, float] | None, facts
     return content | facts
 
 
-def _posterior(samples: Samples, truth: Mapping[str, float] | None) -> dict[str, Any]:
+def _posterior(samples: Samples, truth: Mapping[str, float] | None, widths: Mapping[str, float]) -> dict[str, Any]:
     low68, high68 = samples.interval(0.68)
     low95, high95 = samples.interval(0.95)
     rows: dict[str, Any] = {}
     for i, p in enumerate(samples.parameters):
+        width = widths.get(p.name, (p.high - p.low) / np.sqrt(12))
         rows[p.name] = {
             "mean": float(samples.mean[i]),
             "std": float(samples.std[i]),
             # A chain of somebody else may have no ranges.
-            "std_over_prior": float(samples.std[i] / ((p.high - p.low) / np.sqrt(12)))
-            if np.isfinite(p.high - p.low)
-            else None,
+            "std_over_prior": float(samples.std[i] / width) if np.isfinite(width) else None,
             "interval_68": [float(low68[i]), float(high68[i])],
             "interval_95": [float(low95[i]), float(high95[i])],
         }

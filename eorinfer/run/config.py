@@ -17,11 +17,12 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.toml import read_toml
 from eorinfer.imageflow.conditions import check_image_flow
 from eorinfer.run.names import check_names, check_sizes
+from eorinfer.settings.build_prior import build_prior
 from eorinfer.settings.contest import check_contest
 from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.old_names import with_new_names
 from eorinfer.settings.tables import Tables
-from simulators import Observable, SimulationError, Simulator
+from simulators import Observable, Simulator
 from simulators.parts import copy_sources, is_own, load_part
 from simulators.registry import own_sources, simulator_class
 
@@ -126,7 +127,16 @@ class Config:
                 content[table][key] = [self._absolute(path) for path in value]
             elif value and (key, value) != ("mask", "nan"):
                 content[table][key] = self._absolute(value)
+        for key, named in self.tables.prior.files().items():
+            *name, last = key.split(".")
+            entry = content["prior"][name[0]] if name else content["prior"]
+            entry[last] = self._absolute(str(named))
         return content
+
+    def key_of(self, *tables: str) -> dict[str, Any]:
+        """Give some tables as they count for hashes: of a prior that is not flat its densities, not its files."""
+        content = {name: value for name, value in self.content().items() if name in tables}
+        return content if self.prior.flat else content | {"prior": self.prior.hash()}
 
     def _absolute(self, path: str) -> str:
         return str((self.folder / path).resolve())
@@ -206,7 +216,7 @@ def check_config(
             f"{path}: [observation] mask: the image flow is of whole images and cannot leave cells out; "
             'take [inference] method = "npe", or eorinfer mcmc'
         )
-    prior = _prior(path, tables, simulator)
+    prior = build_prior(path, tables.prior, simulator.parameters, simulator.check)
     _refuse_impossible(path, tables, simulator)
     if tables.mcmc.walkers < 2 * len(prior.parameters):
         raise InputError(
@@ -259,22 +269,6 @@ def _check_own_parts(config: Config) -> None:
             try_architecture(config.architecture, config.prior, config.observable)
         except ValueError as error:
             raise InputError(f"{path}: {error}") from error
-
-
-def _prior(path: Path, tables: Tables, simulator: Simulator) -> Prior:
-    names = [p.name for p in simulator.parameters]
-    for name, (low, high) in tables.prior.items():
-        if name not in names:
-            raise InputError(f"{path}: [prior] {name}: {instead(name, names, 'parameter')}")
-        if not (np.isfinite([low, high]).all() and low < high):
-            raise InputError(f"{path}: [prior] {name} = [{low}, {high}]: must be [low, high], finite, low below high")
-    prior = Prior.from_ranges(simulator.parameters, tables.prior)
-    for corner in (prior.low, prior.high):
-        try:
-            simulator.check(corner)
-        except SimulationError as error:
-            raise InputError(f"{path}: [prior] {error}") from error
-    return prior
 
 
 def _refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None:

@@ -53,7 +53,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         for name in NEWER:  # these keys were added later: flows saved by older versions have the hash without them
             del settings[name]
     key = fingerprint_of(
-        {name: tables[name] for name in ("seed", "simulator", "prior", "survey")}
+        config.key_of("seed", "simulator", "prior", "survey")
         | {"field": settings}
         | {"validation_fraction": config.tables.training.validation_fraction}
         | {"simulator": context.simulator_table}

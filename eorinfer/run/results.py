@@ -40,7 +40,8 @@ def write_results(context: RunContext, observation: Observation, plans: Sequence
     if not chains:
         raise InputError(f"{out}/chains: no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first")
     truth = None if observation.theta is None else dict(zip(config.prior.names, observation.theta, strict=True))
-    content = summary(chains, truth, _facts(context, plans if drawn is None else [*plans, drawn]))
+    facts = _facts(context, plans if drawn is None else [*plans, drawn])
+    content = summary(chains, truth, facts, config.prior)
     checked = out / "chains" / "npe.json"
     if checked.exists():
         content |= read_json(checked)
@@ -49,7 +50,7 @@ def write_results(context: RunContext, observation: Observation, plans: Sequence
     say = context.progress.line
     for name, shown in corners(chains, config.prior.names).items():
         with going_on(f"{name}.png", say):
-            save_figure(corner(*shown, truth=true_values(truth, shown[0])), out / name)
+            save_figure(corner(*shown, truth=true_values(truth, shown[0]), prior=config.prior), out / name)
     if drawn is not None:
         rows = context.bank.rows([drawn]).ok
         with going_on("predictive.png", say):

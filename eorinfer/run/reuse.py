@@ -56,9 +56,10 @@ def infer_again(
     else:
         name, samples, observed, truth, facts = _by_npe(folder, file, out, n, seed, progress, modules)
     observed.write(out / "observation.h5")
-    write_json(out / "summary.json", summary({name: samples}, truth, facts))
+    prior = Prior.read(out)
+    write_json(out / "summary.json", summary({name: samples}, truth, facts, prior))
     with going_on("corner.png", progress.line):
-        save_figure(corner(samples, truth=true_values(truth, samples)), out / "corner")
+        save_figure(corner(samples, truth=true_values(truth, samples), prior=prior), out / "corner")
     progress.line(f"results: {out}/corner.png, summary.json, chains/{name}.txt")
 
 
@@ -78,6 +79,7 @@ def _by_npe(
         progress.line(check.line())
     samples = posterior.draw(observed, n, seed, "NPE on images")
     make_folder(out)
+    posterior.prior.write(out)
     samples.write(out / "chains" / "npe")
     facts = {"posterior": str(folder), "misspecification": check.content() if check else None}
     return "npe", samples, observed, _truth(observed, posterior.prior), facts
@@ -89,6 +91,7 @@ def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: P
     observed = Observation.read(file, flow.observable)
     settings = _mcmc(folder.parent / "config.toml", flow.conditions)
     make_folder(out)
+    flow.conditions.write(out)
     samples = image_flow_posterior(flow, observed, settings, n, out / "chains", seed, progress)
     facts = {"posterior": str(folder), "field_flow": read_json(out / "chains" / "field-flow.json")}
     by_theta = flow.settings.condition == "theta"

@@ -200,7 +200,7 @@ class Rounds:
         inference = self._config.tables.inference
         used = ("seed", "simulator", "prior", "survey", "embedding", "flow", "training", "power_spectrum")
         return fingerprint_of(
-            {name: tables[name] for name in used}
+            self._config.key_of(*used)
             | {"atoms": inference.atoms if inference.proposal == "posterior" else None}
             | {"simulator": self._context.simulator_table}
             | {"bank": self._bank.fingerprint, "theta": rows.theta.tolist()}

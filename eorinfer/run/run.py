@@ -53,6 +53,7 @@ class Run:
         self._observation: Observation | None = None
         if not config.received:
             config.write(self.out / "config.toml")
+            config.prior.write(self.out)
         for pattern in ("chains", "rounds/*", "contest/*", "contest/*/answers", "validation", "validation/*"):
             for folder in self.out.glob(pattern):
                 remove_leftovers(folder)

@@ -135,7 +135,7 @@ def _sharpness(prior: Prior, truths: Truths, posteriors: TruthPosteriors) -> dic
         | {"resampled_truths": int(posteriors.resampled.sum())},
         "recovery": recovery(prior.names, truths.theta, posteriors.values, truths.std(prior)),
         "held_out_negative_log_likelihood": mean_and_error(-log_density_inside),
-        "information_gain": mean_and_error(log_density_inside - (prior.log_density - np.log(truths.volume))),
+        "information_gain": mean_and_error(log_density_inside - (prior.log_prob(truths.theta) - np.log(truths.volume))),
     }
 
 

@@ -8,6 +8,7 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from eorinfer.settings.prior import FORMS
 from eorinfer.settings.survey import KINDS, NoSurvey, SkaLow, SphereX, WhiteNoise
 from eorinfer.settings.tables import Tables
 
@@ -101,8 +102,8 @@ def explained(path: Path, error: ValidationError, table: str = "", cls: type[Bas
 def _text(where: list[str], problem: ErrorDetails) -> str:
     """Return what is wrong and what would be right, in the words of the file."""
     kind, context = problem["type"], problem.get("ctx", {})
-    if where[0] == "prior" and len(where) > 1:
-        return "must be [low, high], two numbers"
+    if where[0] == "prior" and where[1:] not in ([], ["table"]):
+        return FORMS
     if kind == "missing":
         hint = _HINTS.get(".".join(where))
         return f"is missing; for example {hint}" if hint else "is missing"

@@ -11,6 +11,7 @@ from eorinfer.settings.contest import ContestSettings
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.likelihood import McmcSettings, PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings, InferenceSettings, TrainingSettings
+from eorinfer.settings.prior import PriorSettings
 from eorinfer.settings.separation import PreprocessingSettings, SeparationSettings
 from eorinfer.settings.survey import NoSurvey, SurveySettings
 from eorinfer.settings.validation import ValidationSettings
@@ -138,7 +139,7 @@ class Tables(Settings):
 
     seed: int = Field(default=1, ge=0, lt=2**32)
     simulator: dict[str, Any]
-    prior: dict[str, tuple[float, float]] = Field(default={})
+    prior: PriorSettings = PriorSettings()
     survey: SurveySettings = NoSurvey()
     preprocessing: PreprocessingSettings | None = None
     observation: ObservationSettings

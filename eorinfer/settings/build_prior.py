@@ -1,0 +1,174 @@
+"""The prior of a config: ranges, densities and the files that they are in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.core.dependence import Dependence
+from eorinfer.core.errors import InputError
+from eorinfer.core.marginals import ENDS, LogUniform, Marginal, Normal, Table
+from eorinfer.core.prior import Prior
+from eorinfer.core.reading import read_text
+from eorinfer.core.samples import Samples
+from eorinfer.settings.explain import instead
+from eorinfer.settings.prior import Density, PriorSettings, Range
+from simulators import Parameter, SimulationError
+
+
+def build_prior(
+    path: Path,
+    settings: PriorSettings,
+    parameters: Sequence[Parameter],
+    check: Callable[[NDArray[np.float64]], None] | None = None,
+) -> Prior:
+    """Build the prior of some parameters.
+
+    Parameters
+    ----------
+    path
+        Config, named in errors; files are looked for beside it.
+    settings, parameters
+        ``[prior]`` and what it is for; a parameter that it does not name is flat in its own range.
+    check
+        Simulator's, which raises `SimulationError` at a corner that it refuses.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, a range or a file is not what it should be, or the simulator refuses a corner.
+    """
+    parameters = list(parameters)
+    names = [p.name for p in parameters]
+    marginals: dict[str, Marginal] = {}
+    for name, entry in settings.entries.items():
+        where = f"{path}: [prior] {name}"
+        if name not in names:
+            raise InputError(f"{where}: {instead(name, names, 'parameter')}")
+        i = names.index(name)
+        if isinstance(entry, Density):
+            marginals[name] = _marginal(where, entry, parameters[i], path.parent)
+        else:
+            low, high = _checked(where, entry)
+            parameters[i] = replace(parameters[i], low=low, high=high)
+    dependence = None
+    if settings.table is not None:
+        where = f"{path}: [prior] table"
+        joint, dependence = _joint(where, path.parent / settings.table, parameters)
+        if both := sorted(joint.keys() & settings.entries.keys()):
+            raise InputError(f"{where}: {settings.table} has {', '.join(both)} too; give each parameter once")
+        marginals |= joint
+    prior = Prior.from_marginals(tuple(parameters), marginals, dependence)
+    for corner in (prior.low, prior.high):
+        try:
+            if check is not None:
+                check(corner)
+        except SimulationError as error:
+            raise InputError(f"{path}: [prior] {error}") from error
+    return prior
+
+
+def _checked(where: str, ends: Range) -> Range:
+    low, high = ends
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise InputError(f"{where} = [{low}, {high}]: must be [low, high], finite, low below high")
+    return low, high
+
+
+def _marginal(where: str, entry: Density, parameter: Parameter, folder: Path) -> Marginal:
+    low, high = (parameter.low, parameter.high) if entry.range is None else _checked(f"{where}.range", entry.range)
+    if entry.log_uniform is not None:
+        low, high = _checked(f"{where}.log_uniform", entry.log_uniform)
+        if low <= 0:
+            raise InputError(f"{where}.log_uniform = [{low}, {high}]: must be above 0")
+        return LogUniform(low, high)
+    if entry.normal is not None:
+        mean, sigma = entry.normal
+        if not np.isfinite([mean, sigma]).all():
+            raise InputError(f"{where}.normal = [{mean}, {sigma}]: must be [mean, sigma], finite")
+        low, high = max(low, mean - ENDS * sigma), min(high, mean + ENDS * sigma)
+        if not low < high:
+            raise InputError(
+                f"{where}.normal = [{mean}, {sigma}]: has nothing in the range, which is "
+                f"[{parameter.low:g}, {parameter.high:g}]; give another range = [low, high]"
+            )
+        return Normal(low, high, mean, sigma)
+    assert entry.table is not None
+    file = folder / entry.table
+    columns = _numbers(where, file, _rows(where, file))
+    try:
+        if columns.shape[1] != 2:
+            raise ValueError(f"has {columns.shape[1]} columns instead of two, a parameter and its density")
+        return Table.from_points(columns[:, 0], columns[:, 1], low, high)
+    except ValueError as error:
+        raise InputError(f"{where}: {file}: {error}") from error
+
+
+def _joint(where: str, file: Path, parameters: Sequence[Parameter]) -> tuple[dict[str, Marginal], Dependence | None]:
+    """Densities of the parameters that samples have, and how these depend on each other."""
+    samples = _read_samples(where, file)
+    own = {p.name: p for p in samples.parameters}
+    found = [
+        replace(p, low=max(p.low, own[p.name].low), high=min(p.high, own[p.name].high))
+        for p in parameters
+        if p.name in own
+    ]
+    if not found:
+        raise InputError(f"{where}: {file} has none of {', '.join(p.name for p in parameters)}")
+    samples = samples.only([p.name for p in found])
+    # What lies outside of the parameters' ranges is cut.
+    low, high = (np.array([getattr(p, end) for p in found]) for end in ("low", "high"))
+    inside = ((samples.values >= low) & (samples.values <= high)).all(1) & (samples.weights > 0)
+    if not inside.any():
+        raise InputError(f"{where}: {file} has no sample in the parameters' ranges; give these as NAME.range")
+    ranged = replace(samples, values=samples.values[inside], weights=samples.weights[inside], parameters=tuple(found))
+    try:
+        marginals = {p.name: Table.from_points(*ranged.density(p.name), p.low, p.high) for p in found}
+        if len(found) == 1:
+            return dict(marginals), None
+        u = np.column_stack([m.cdf(x) for m, x in zip(marginals.values(), ranged.values.T, strict=True)])
+        columns = [i for i, p in enumerate(parameters) if p.name in marginals]
+        return dict(marginals), Dependence.from_quantiles(columns, u, ranged.weights)
+    except ValueError as error:
+        raise InputError(f"{where}: {file}: {error}") from error
+
+
+def _read_samples(where: str, file: Path) -> Samples:
+    """Read a chain by its root (or its ``.txt``), or a table whose first line names the columns."""
+    root = file.with_suffix("") if file.suffix == ".txt" else file
+    if root.with_name(root.name + ".paramnames").exists():
+        try:
+            return Samples.read(root)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+    if not file.is_file():
+        raise InputError(f"{where}: {file} is neither a table nor the root of a chain (ROOT.txt, ROOT.paramnames)")
+    head, *rows = _rows(where, file)
+    names = head.lstrip("#").replace(",", " ").split()
+    values = _numbers(where, file, rows)
+    if len(names) != values.shape[1]:
+        raise InputError(f"{where}: {file}: the first line must name each of the {values.shape[1]} columns")
+    parameters = tuple(Parameter(name, name, -np.inf, np.inf, np.nan) for name in names)
+    return Samples.unweighted(values, parameters, file.name)
+
+
+def _rows(where: str, file: Path) -> list[str]:
+    """Lines that are not empty; comments, but for the first line, are left out."""
+    try:
+        lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return lines[:1] + [line for line in lines[1:] if not line.startswith("#")]
+
+
+def _numbers(where: str, file: Path, rows: Sequence[str]) -> NDArray[np.float64]:
+    """Columns (n, C) of numbers, apart by commas or blanks."""
+    try:
+        values = np.array([[float(x) for x in row.replace(",", " ").split()] for row in rows if row[0] != "#"])
+        if values.ndim != 2 or not np.isfinite(values).all():
+            raise ValueError("is empty, or has values that are not finite")
+    except ValueError as error:
+        raise InputError(f"{where}: {file}: must be a table of numbers ({error})") from error
+    return values
