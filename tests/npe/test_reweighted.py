@@ -18,13 +18,13 @@ def trained() -> Posterior:
 
 
 def test_samples_are_those_of_the_posterior_times_the_ratio_of_the_priors(trained: Posterior) -> None:
-    other = trained.with_prior({"log_amplitude": {"normal": [0.4, 0.3]}}).sample(observation(), 20_000, seed=2)
-    before = trained.sample(observation(), 20_000, seed=3)
+    other = trained.with_prior({"log_amplitude": {"normal": [0.4, 0.3]}}).sample(observation(), 4000, seed=2)
+    before = trained.sample(observation(), 4000, seed=3)
     ratio = np.exp(-0.5 * ((before.values[:, 0] - 0.4) / 0.3) ** 2)
     for column in range(2):
         mean = np.average(before.values[:, column], weights=ratio)
-        assert other.mean[column] == pytest.approx(mean, abs=0.03)
-    assert other.std[0] == pytest.approx(np.sqrt(np.cov(before.values[:, 0], aweights=ratio)), rel=0.05)
+        assert other.mean[column] == pytest.approx(mean, abs=0.07)
+    assert other.std[0] == pytest.approx(np.sqrt(np.cov(before.values[:, 0], aweights=ratio)), rel=0.1)
     assert other.parameters[0].low == pytest.approx(0.4 - 6 * 0.3)
     # Under its own prior all samples count alike.
     same = trained.with_prior(PRIOR).sample(observation(), 500, seed=2)
@@ -50,8 +50,8 @@ def test_weights_that_hardly_count_and_other_priors_are_refused(trained: Posteri
 def test_truncated_draws_are_of_the_prior_inside_the_region(trained: Posterior) -> None:
     prior = Prior.from_marginals(PRIOR.parameters, {"log_amplitude": Normal(-2.0, 3.0, 0.0, 1.0)})
     region = replace(trained, prior=prior).region(observation(), 1e-2, seed=3)
-    drawn, share = draw_truncated(prior, [region], 3000, np.random.default_rng(1))
-    whole = prior.sample(60_000, np.random.default_rng(2))
+    drawn, share = draw_truncated(prior, [region], 1000, np.random.default_rng(1))
+    whole = prior.sample(8000, np.random.default_rng(2))
     inside = region.contains(whole)
-    assert share == pytest.approx(inside.mean(), rel=0.1)
-    np.testing.assert_allclose(drawn.mean(0), whole[inside].mean(0), atol=0.05)
+    assert share == pytest.approx(inside.mean(), rel=0.15)
+    np.testing.assert_allclose(drawn.mean(0), whole[inside].mean(0), atol=0.12)
