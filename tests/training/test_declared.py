@@ -143,3 +143,44 @@ def test_the_hook_is_gone_afterwards() -> None:
     with no_larger_than({"a": torch.ones(10_000, 10_000, device="meta")}, {}):
         nn.Linear(10_000, 10_000, device="meta")
     nn.Linear(10_000, 10_000, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("flow", "kind", "evil:f"),
+        ("flow", "kind", "subprocess:Popen"),
+        ("embedding", "network", "evil:f"),
+        ("embedding", "summaries", ["power", "evil:f"]),
+        ("survey", "kind", "evil:f"),
+    ],
+)
+def test_no_module_beside_it_is_imported(
+    posterior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, key: str, value: Any
+) -> None:
+    folder = copied(posterior, tmp_path / "p")
+    for place in (tmp_path, folder):
+        (place / "evil.py").write_text("from pathlib import Path\nPath(__file__).with_name('trace').touch()\nf = 1\n")
+    monkeypatch.chdir(folder)
+    content = json.loads((folder / "posterior.json").read_text())
+    content[table][key] = value
+    names = value if isinstance(value, list) else [value]
+    for own in ({}, {name: "0" * 16 for name in names if ":" in name}):
+        (folder / "posterior.json").write_text(json.dumps(content | {"own": own}))
+        if table == "survey" and not own:
+            # Nothing of a posterior builds its survey: it is read as data.
+            assert Posterior.load(folder).survey.kind == value
+        else:
+            refused(folder)
+    assert not (tmp_path / "trace").exists()
+    assert not (folder / "trace").exists()
+
+
+def test_a_region_that_leads_back_to_its_posterior(posterior: Path, tmp_path: Path) -> None:
+    folder = copied(posterior, tmp_path / "p")
+    content = json.loads((folder / "posterior.json").read_text())
+    content["regions"] = [{"threshold": 0.0, "low": [-1, -1], "high": [1, 1]}]
+    (folder / "posterior.json").write_text(json.dumps(content))
+    (folder / "regions").mkdir()
+    (folder / "regions" / "01").symlink_to("..")
+    refused(folder)
