@@ -46,11 +46,14 @@ def unlike_prior(theta: NDArray[np.float64], prior: Prior) -> str | None:
             )
     # Ranks among the draws: each parameter is flat in them, whatever the prior's density.
     ranks = [(_ranks(x, np.sort(draw)), _ranks(draw, np.sort(draw))) for x, draw in zip(theta.T, draws.T, strict=True)]
-    planes = list(combinations(range(len(names)), 2))
+    planes, shares = list(combinations(range(len(names)), 2)), []
     for i, j in planes:
         filled, p = _filled(*(np.stack(pair, -1) for pair in zip(ranks[i], ranks[j], strict=True)))
+        shares.append(filled)
         if p < UNLIKELY / len(planes):
             problems.append(f"{filled:.0%} of the prior's plane of {names[i]} and {names[j]} is filled")
+    if problems and shares and "%" not in problems[-1]:
+        problems.append(f"{min(shares):.0%} of the emptiest plane of two parameters is filled")
     return "; ".join(problems) or None
 
 
