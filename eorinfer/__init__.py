@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of _WHERE, which a
     from eorinfer.settings.survey import WhiteNoise as WhiteNoise
     from eorinfer.summaries.power import PowerSpectrum as PowerSpectrum
     from eorinfer.survey import build_survey as build_survey
+    from simulators.function import simulator as simulator
 
 __version__ = "0.1.0"
 
@@ -102,6 +103,7 @@ _WHERE = {
     "load_config": "eorinfer.run.config",
     "local_executor": "eorinfer.campaign.fill",
     "plan_round": "eorinfer.campaign.plans",
+    "simulator": "simulators.function",
 }
 
 __all__ = ["__version__", *_WHERE]

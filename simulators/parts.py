@@ -109,7 +109,7 @@ def load_part(name: str, beside: Path | None = None) -> Part:
     return Part(name, getattr(module, member), Path(module.__file__) if module.__file__ else None)
 
 
-def copy_sources(files: dict[str, Path], folder: Path, into: Path) -> None:
+def copy_sources(files: dict[str, Path], folder: Path, into: Path) -> set[str]:
     """Copy modules into another folder, so that a config there finds them again.
 
     Parameters
@@ -118,10 +118,14 @@ def copy_sources(files: dict[str, Path], folder: Path, into: Path) -> None:
         Files by dotted name, see `Part.sources`; those that do not stand under `folder` are left where they are.
     folder, into
         Folder of the config, and of its copy.
+
+    Returns
+    -------
+    set
+        Dotted names of those that stand under `folder`.
     """
-    for file in files.values():
-        if not file.is_relative_to(folder) or folder.resolve() == into.resolve():
-            continue
+    below = {name: file for name, file in files.items() if file.is_relative_to(folder)}
+    for file in below.values() if folder.resolve() != into.resolve() else ():
         copy = into / file.relative_to(folder)
         if copy.is_file() and copy.read_bytes() == file.read_bytes():
             continue
@@ -129,6 +133,7 @@ def copy_sources(files: dict[str, Path], folder: Path, into: Path) -> None:
         temporary = copy.with_name(f"{copy.name}.tmp")
         shutil.copyfile(file, temporary)
         temporary.replace(copy)
+    return set(below)
 
 
 def _load_beside(module_name: str, folder: Path | None) -> ModuleType | None:

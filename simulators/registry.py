@@ -5,9 +5,11 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from simulators.base import Simulator, SimulatorSettings, fingerprint_of
+from simulators.function import FunctionSimulator
 from simulators.parts import UnknownPart, is_own, load_part, own_module_name
 from simulators.sources import OTHERS, digests, is_installed, sources, text_digest
 
@@ -44,7 +46,10 @@ def build(settings: Mapping[str, Any], beside: Path | None = None) -> Simulator:
         If another setting is wrong.
     """
     kind = settings.get("kind")
-    cls = simulator_class(kind, beside)
+    part = _part(kind, beside)
+    if isinstance(part, FunctionType):
+        return FunctionSimulator.around(part, settings)
+    cls = part
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         raise UnknownSimulator(_incomplete(kind, missing))
     try:
@@ -65,14 +70,20 @@ def _incomplete(kind: object, missing: list[str]) -> str:
 
 
 def simulator_class(kind: object, beside: Path | None = None) -> Any:
-    """Find the class of a `kind`.
+    """Find the class of a `kind`; a function's is `FunctionSimulator`.
 
     Raises
     ------
     UnknownSimulator
         See `build`.
     """
-    known = ", ".join(f'"{name}"' for name in KINDS) + ', or "module:Class" for your own'
+    part = _part(kind, beside)
+    return FunctionSimulator if isinstance(part, FunctionType) else part
+
+
+def _part(kind: object, beside: Path | None) -> Any:
+    """Find the class, or the user's function, of a `kind`."""
+    known = ", ".join(f'"{name}"' for name in KINDS) + ', or "module:name" of a class or function of your own'
     if kind is None:
         raise UnknownSimulator(f"kind is missing: one of {known}")
     if not isinstance(kind, str):
@@ -103,12 +114,14 @@ def earlier_fingerprints(simulator: Simulator) -> tuple[str, ...]:
     """Return fingerprints that older versions gave to the same simulator; a user's own hashed the text of its file."""
     if simulator.kind in KINDS:
         return getattr(simulator, "earlier_fingerprints", ())
+    if isinstance(simulator, FunctionSimulator):
+        return ()
     source = _source_of(type(simulator))
     return (fingerprint_of({"own": simulator.fingerprint(), "source": text_digest(source)}),)
 
 
 def own_sources(simulator: Simulator) -> dict[str, Path]:
-    """List the files that a user's own simulator is made of: of its class, of those above it, and of their neighbours.
+    """List the files of a user's own simulator: of its function, or its class and those above; and their neighbours.
 
     Returns
     -------
@@ -119,12 +132,13 @@ def own_sources(simulator: Simulator) -> dict[str, Path]:
         return {}
     files: dict[str, Path] = {}
     module_name, _, member = simulator.kind.partition(":")
+    parts = (simulator.function,) if isinstance(simulator, FunctionSimulator) else type(simulator).__mro__
     for name, module in list(sys.modules.items()):
         # The module that the config names may only import the class.
-        if own_module_name(name) == module_name and getattr(module, member, None) is type(simulator):
+        if own_module_name(name) == module_name and getattr(module, member, None) is parts[0]:
             files |= sources(Path(module.__file__), module_name) if module.__file__ else {}
-    for cls in type(simulator).__mro__:
-        source, name = _source_of(cls), own_module_name(cls.__module__)
+    for part in parts:
+        source, name = _source_of(part), own_module_name(part.__module__)
         if source is None or name.partition(".")[0] in OTHERS:
             continue
         # Of installed packages only the user's own one counts: a version of pydantic or torch changes no model.
@@ -133,10 +147,10 @@ def own_sources(simulator: Simulator) -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
-def _source_of(cls: type) -> Path | None:
-    """Return the file of a class; None where it has none."""
+def _source_of(part: Any) -> Path | None:
+    """Return the file of a class or a function; None where it has none."""
     try:
-        source = inspect.getsourcefile(cls)
+        source = inspect.getsourcefile(part)
     except TypeError:
         return None
     return Path(source) if source else None

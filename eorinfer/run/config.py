@@ -23,6 +23,7 @@ from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.old_names import with_new_names
 from eorinfer.settings.tables import Tables
 from simulators import Observable, Simulator
+from simulators.cell import folders as written_modules
 from simulators.parts import copy_sources, is_own, load_part
 from simulators.registry import own_sources, simulator_class
 
@@ -148,7 +149,10 @@ class Config:
         files = own_sources(self.simulator)
         for name in self.own_names:
             files |= load_part(name, self.modules).sources
-        copy_sources(files, self.modules, path.resolve().parent)
+        # Modules that were written from a notebook first: their folder may stand below the config's.
+        for folder in (*written_modules(), self.modules):
+            copied = copy_sources(files, folder, path.resolve().parent)
+            files = {name: file for name, file in files.items() if name not in copied}
 
 
 def load_config(config: Path | str | Mapping[str, Any], task: Task = "run") -> Config:
