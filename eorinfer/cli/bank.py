@@ -126,3 +126,37 @@ def import_(config: Path, *, out: Out, theta: Path, cubes: list[str], seeds: Pat
     run = open_run(config, out)
     n = import_rows(run.bank, run.config.prior, theta, cubes, seeds, lambda text: run.progress.line(f"bank: {text}"))
     run.progress.line(f"bank: {n} rows imported into {run.bank.path}")
+
+
+@bank_app.command
+def weigh(
+    config: Path,
+    root: Path,
+    *,
+    out: Out,
+    optical_depth: tuple[float, float] | None = None,
+    neutral_fraction: tuple[float, float, float] | None = None,
+    luminosity_function: Path | None = None,
+) -> None:
+    """Weigh a run's simulations by other data, and write them as a chain that [prior] table takes.
+
+    Parameters
+    ----------
+    config
+        TOML file of the run.
+    root
+        Chain to write: ROOT.txt, ROOT.paramnames and ROOT.ranges.
+    optical_depth
+        Mean and standard deviation, e.g. 0.0561 0.0071 for Planck 2018.
+    neutral_fraction
+        Redshift, upper limit and standard deviation, e.g. 5.9 0.06 0.05.
+    luminosity_function
+        File of redshift, UV magnitude, density (1/Mpc3/mag) and its standard deviation.
+    """
+    from eorinfer.bank.external import External, weighed
+
+    run = open_run(config, out)
+    samples = weighed(run.bank, run.config.prior, External(optical_depth, neutral_fraction, luminosity_function))
+    samples.write(root)
+    effective = samples.weights.sum() ** 2 / (samples.weights**2).sum()
+    run.progress.line(f"{root}: {len(samples)} simulations, of which {effective:.0f} count; [prior] table takes it")

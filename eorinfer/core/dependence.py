@@ -11,6 +11,8 @@ from scipy.special import logsumexp, ndtr, ndtri
 
 #: Samples that are kept at most, and pairs of theta and a sample that are compared at a time.
 MOST, AT_ONCE = 1000, 2_000_000
+#: Squared distance below which two samples are one.
+SAME = 1e-9
 #: No score is further from zero than that of this share.
 EDGE = 1e-12
 #: Bandwidths that are tried, in units of Scott's rule; and the largest, in units of the scores' spread.
@@ -51,11 +53,12 @@ class Dependence:
         # A sample beyond the ends of a marginal has no score.
         inside = ((u > 0) & (u < 1)).all(1)
         u, weights = u[inside], weights[inside]
-        effective = weights.sum() ** 2 / np.square(weights).sum() if len(u) else 0.0
-        n = int(min(MOST, effective))
+        # Each at most once: copies would look like a narrow density.
+        rows = np.flatnonzero(rng.random(len(u)) * weights.max(initial=0.0) < weights)
+        n = min(MOST, len(rows))
         if n < 10 * u.shape[1]:
             raise ValueError(f"{n} samples count, {u.shape[1]} parameters need {10 * u.shape[1]} or more")
-        rows = rng.choice(len(u), n, replace=bool(n > np.count_nonzero(weights)), p=weights / weights.sum())
+        rows = np.sort(rng.choice(rows, n, replace=False))
         z = ndtri(np.clip(u[rows], EDGE, 1 - EDGE))
         # To a thousandth: a posterior that carries them stays small.
         made = cls(tuple(columns), np.round(z, 3))
@@ -87,6 +90,7 @@ class Dependence:
         def score(h: float) -> float:
             centres = np.sqrt(1 - h**2) * white
             squared = np.square(white).sum(1)[:, None] + np.square(centres).sum(1) - 2 * white @ centres.T
+            squared[squared < SAME] = np.inf  # itself, and the steps at which a walker stayed
             np.fill_diagonal(squared, np.inf)
             return float(logsumexp(-0.5 * squared / h**2, axis=1).mean() - q * np.log(h))
 

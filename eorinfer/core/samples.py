@@ -1,5 +1,6 @@
 """Samples of a posterior, the result of every method, and getdist's chain files."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,7 +197,11 @@ class Samples:
         """Marginal density (n,) of one parameter on a grid (n,) over its range, by getdist, edges heeded."""
         if np.ptp(self.only([name]).values) == 0:
             raise ValueError(f"{name} has one value in all samples")
-        found = self.only([name]).to_getdist().get1DDensity(name)
+        logging.disable(logging.WARNING)  # getdist's advice on its own settings
+        try:
+            found = self.only([name]).to_getdist().get1DDensity(name)
+        finally:
+            logging.disable(logging.NOTSET)
         return np.asarray(found.x, np.float64), np.maximum(np.asarray(found.P, np.float64), 0.0)
 
     def to_getdist(self) -> "MCSamples":
