@@ -86,12 +86,13 @@ class Dependence:
         mean = self.points.mean(0)
         factor = np.linalg.cholesky(np.atleast_2d(np.cov(self.points, rowvar=False)))
         white = (self.points - mean) @ np.linalg.inv(factor).T
+        own = np.square(white).sum(1)
+        # Each with itself, and with others that are the same: steps at which a walker stayed.
+        same = own[:, None] + own - 2 * white @ white.T < SAME
 
         def score(h: float) -> float:
-            centres = np.sqrt(1 - h**2) * white
-            squared = np.square(white).sum(1)[:, None] + np.square(centres).sum(1) - 2 * white @ centres.T
-            squared[squared < SAME] = np.inf  # itself, and the steps at which a walker stayed
-            np.fill_diagonal(squared, np.inf)
+            squared = own[:, None] + (1 - h**2) * own - 2 * np.sqrt(1 - h**2) * white @ white.T
+            squared[same] = np.inf
             return float(logsumexp(-0.5 * squared / h**2, axis=1).mean() - q * np.log(h))
 
         h = max((min(width * n ** (-1 / (q + 4)), WIDEST) for width in WIDTHS), key=score)

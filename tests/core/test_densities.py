@@ -164,3 +164,11 @@ def test_too_few_samples_or_a_plane_give_no_joint_prior() -> None:
         Dependence.from_quantiles([0, 1], u[:15], np.ones(15))
     with pytest.raises(ValueError, match="linear function"):
         Dependence.from_quantiles([0, 1], u[:, [0, 0]], np.ones(100))
+
+
+def test_copies_of_samples_do_not_make_the_density_narrow() -> None:
+    u = np.random.default_rng(1).random((400, 2))
+    once, twice = (Dependence.from_quantiles([0, 1], np.repeat(u, n, axis=0), np.ones(400 * n)) for n in (1, 2))
+    at = np.random.default_rng(2).random((500, 2))
+    assert np.exp(once.log_ratio(at)).std() < 0.6
+    assert np.exp(twice.log_ratio(at)).std() < 0.6
