@@ -143,6 +143,13 @@ class Prior:
         columns[[i for i, marginal in self._dense if marginal.logarithmic]] = True
         return columns
 
+    @property
+    def curved(self) -> NDArray[np.bool_]:
+        """Parameters whose coordinate is not flat, (P,)."""
+        columns = np.zeros(len(self.parameters), bool)
+        columns[[i for i, marginal in self._dense if not marginal.logarithmic]] = True
+        return columns
+
     def coordinates(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coordinates (..., P) of theta (..., P); of a value that is not positive NaN, where they are logarithms."""
         log = self.logarithmic

@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from eorinfer.core.prior import Prior
@@ -15,6 +17,9 @@ from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.summaries import build_summary
 from simulators import Observable
 from simulators.parts import load_part
+
+#: Draws from a prior that is not flat, by which a fresh network begins.
+DRAWS = 4000
 
 
 class PosteriorNetwork(ThetaDensity):
@@ -53,6 +58,10 @@ class PosteriorNetwork(ThetaDensity):
         super().__init__(prior, network)
         self.normal = TruncatedNormalMap(features, p)
         self.flow = build_flow(flow, p, features, beside)
+        if not prior.flat:
+            # A fresh network is close to the prior, as one under a flat prior is.
+            drawn = self.to_box(torch.from_numpy(prior.sample(DRAWS, np.random.default_rng(0))))
+            self.normal.start_at(torch.from_numpy(prior.curved), drawn.mean(0), drawn.std(0))
 
     def log_ratio(self, theta: Tensor, features: Tensor) -> Tensor:
         """Log q - log of a flat density (n, B) float32, of theta (n, B, P) inside the box and features (B, F)."""

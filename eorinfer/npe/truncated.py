@@ -40,6 +40,13 @@ class TruncatedNormalMap(nn.Module):
                 parameter.zero_()
             self.log_width.bias.fill_(1.0)  # twice the box's: nearly flat, as the prior
 
+    @torch.no_grad()
+    def start_at(self, which: Tensor, mean: Tensor, width: Tensor) -> None:
+        """Begin with these means and widths (P,) of the parameters `which` (P,), those of a prior that is not flat."""
+        y = 8.0 * torch.atanh(((1.0 - width.log()) / 8.0).clamp(1e-3, 0.999))  # the inverse of `_shape`'s bounds
+        for layer, value in ((self.mean, mean), (self.log_width, -torch.log(torch.expm1(y)))):
+            layer.bias.copy_(torch.where(which, value.to(layer.bias), layer.bias))
+
     def forward(self, v: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """V in the box, (..., P) float64, and features (..., F) to z (..., P) and log |dz/dv| (...), both float32.
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from eorinfer.core.marginals import LogUniform, Marginal, Normal
 from eorinfer.core.prior import Prior
 from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.settings.likelihood import PowerSpectrumSettings
@@ -132,3 +133,26 @@ def test_many_observations_at_once_are_each_by_itself() -> None:
     assert drawn.shape == (4000, 4, 2)
     assert PRIOR.contains(drawn.reshape(-1, 2).numpy()).all()
     torch.testing.assert_close(drawn.mean(0), means, rtol=0, atol=0.15)
+
+
+def test_a_fresh_network_is_close_to_a_prior_that_is_not_flat() -> None:
+    marginals: dict[str, Marginal] = {"log_amplitude": LogUniform(0.1, 3.0), "slope": Normal(-3.0, 0.0, -1.0, 0.2)}
+    prior = Prior.from_marginals(SIMULATOR.parameters, marginals)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = PosteriorNetwork(
+            prior,
+            SIMULATOR.observables[0],
+            EmbeddingSettings(width=4),
+            FlowSettings(transforms=1, hidden=(8,)),
+            PowerSpectrumSettings(bins=3),
+        )
+        with torch.no_grad():
+            theta = network.sample(4000, torch.zeros(1, network.normal.mean.in_features))[:, 0].numpy()
+    truth = prior.sample(4000, np.random.default_rng(1))
+    assert abs(theta[:, 1].mean() + 1.0) < 0.2  # the box is 1.8 wide; a fresh flow is not the identity
+    assert 0.5 < theta[:, 1].std() / truth[:, 1].std() < 2.0
+    assert 0.7 < np.log(theta[:, 0]).std() / np.log(truth[:, 0]).std() < 1.3
+    # Densities are of theta: with the prior's they differ by what the network is off, not by the logarithm's slope.
+    log_q = network.log_prob(torch.from_numpy(truth[:, None]), torch.zeros(1, network.normal.mean.in_features))
+    assert abs(float(log_q.detach().mean()) - prior.log_prob(truth).mean()) < 1.0
