@@ -1,6 +1,7 @@
 """Config of a run: one TOML file, checked whole before anything is computed."""
 
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ from eorinfer.settings.build_prior import build_prior
 from eorinfer.settings.contest import check_contest
 from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.old_names import with_new_names
+from eorinfer.settings.survey import SurveySettings, survey_key
 from eorinfer.settings.tables import Tables
 from simulators import Observable, Simulator
 from simulators.cell import folders as written_modules
@@ -109,6 +111,13 @@ class Config:
         """Observable that is an image, the simulator's first."""
         return self.simulator.observables[0]
 
+    def with_survey(self, settings: SurveySettings, note: str) -> "Config":
+        """Give the same config with another survey, and a note that says so."""
+        changed = copy(self)
+        changed.tables = self.tables.model_copy(update={"survey": settings})
+        changed.notes = (*self.notes, note)
+        return changed
+
     def bank_path(self, out: Path) -> Path:
         """Give the folder of the bank, of a run in folder `out`."""
         path = self.tables.bank.path
@@ -137,6 +146,8 @@ class Config:
     def key_of(self, *tables: str) -> dict[str, Any]:
         """Give some tables as they count for hashes: of a prior that is not flat its densities, not its files."""
         content = {name: value for name, value in self.content().items() if name in tables}
+        if "survey" in content:
+            content["survey"] = survey_key(self.tables.survey)
         return content if self.prior.flat else content | {"prior": self.prior.hash()}
 
     def _absolute(self, path: str) -> str:

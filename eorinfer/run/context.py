@@ -15,7 +15,7 @@ from eorinfer.core.mask import read_mask
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
 from eorinfer.run.config import Config
-from eorinfer.run.folder import refuse_other_config
+from eorinfer.run.folder import as_begun, refuse_other_config
 from eorinfer.run.simulations import Simulations
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class RunContext:
         """
         folder = make_folder(folder)
         if not config.received:  # it is the folder's own
+            config = as_begun(config, folder)
             refuse_other_config(config, folder)
         preprocessing = find_preprocessing(config)
         bank = Bank.create(config.bank_path(folder), config.simulator)

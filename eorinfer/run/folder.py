@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.toml import read_toml
 from eorinfer.run.config import Config
-from eorinfer.settings.old_names import with_new_names
+from eorinfer.settings.old_names import with_new_names, with_old_defaults
+from eorinfer.settings.survey import SefdName, SkaLow
 
 #: Tables and keys of a config that may change between two calls with the same folder.
 FREE = ("executor", "mcmc", "validation", "contest", "inference.method", "inference.samples", "inference.predictive")
@@ -34,15 +35,9 @@ def refuse_other_config(config: Config, out: Path) -> None:
     InputError
         If a key differs that the folder's content depends on; more rounds may be added.
     """
-    path = out / "config.toml"
-    if not path.exists():
+    content = _begun_with(out)
+    if content is None:
         return
-    try:
-        content, _ = with_new_names(read_toml(path))
-    except InputError as error:
-        raise InputError(f"{error}; it is the config of this run: mend it, or give another --out") from error
-    except ValueError as error:
-        raise InputError(f"{path}: the config of this run cannot be read ({error}); give another --out") from error
     before = _flat(content)
     now = _flat(config.content())
     free = (*FREE, *(table for table, file in FREE_BEFORE.items() if not (out / file).exists()))
@@ -56,6 +51,38 @@ def refuse_other_config(config: Config, out: Path) -> None:
             f"{config.file}: {_named(key)} {_shown(new)}, but {out} holds a run with {_shown(old)}; "
             "give another --out (and [bank] path to share the simulations)"
         )
+
+
+def as_begun(config: Config, out: Path) -> Config:
+    """Keep the table of SEFD that a folder was begun with where the config names none: its default has changed.
+
+    Raises
+    ------
+    InputError
+        If the folder's config cannot be read.
+    """
+    survey = config.tables.survey
+    if not isinstance(survey, SkaLow) or "sefd" in survey.model_fields_set:
+        return config
+    before = ((_begun_with(out) or {}).get("survey") or {}).get("sefd", survey.sefd)
+    if before not in get_args(SefdName) or before == survey.sefd:
+        return config
+    note = f'{config.file}: [survey] sefd is not given; {out} was begun with "{before}" and goes on with it'
+    return config.with_survey(survey.model_copy(update={"sefd": before}), note)
+
+
+def _begun_with(out: Path) -> dict[str, Any] | None:
+    """Read the config that a folder was begun with; None in a new folder."""
+    path = out / "config.toml"
+    if not path.exists():
+        return None
+    try:
+        content, _ = with_new_names(read_toml(path))
+    except InputError as error:
+        raise InputError(f"{error}; it is the config of this run: mend it, or give another --out") from error
+    except ValueError as error:
+        raise InputError(f"{path}: the config of this run cannot be read ({error}); give another --out") from error
+    return with_old_defaults(content)
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,8 +19,9 @@ from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import SeparationStream, run_seed
 from eorinfer.run.config import Config
-from eorinfer.run.folder import refuse_other_config
+from eorinfer.run.folder import as_begun, refuse_other_config
 from eorinfer.run.simulations import Simulations
+from eorinfer.settings.survey import survey_key
 from simulators.base import fingerprint_of
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Separation:
         from eorinfer.separation.data import find_targets, share_channels
         from eorinfer.separation.model import SeparatorSpec
 
+        config = as_begun(config, Path(out))
         self.config, self.progress = config, progress or Silent()
         self.settings = config.tables.separation
         try:
@@ -180,6 +182,7 @@ class Separation:
         used = ("seed", "simulator", "survey", "separation")
         return fingerprint_of(
             {name: tables[name] for name in used}
+            | {"survey": survey_key(self.config.tables.survey)}
             | {"bank": self.bank.fingerprint, "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
             | own_key(tables, self.config.modules, ("survey",))
         )

@@ -8,6 +8,7 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.own import own_names
 from eorinfer.core.toml import read_toml
 from eorinfer.run.config import Config, check_config
+from eorinfer.settings.old_names import with_old_defaults
 from simulators.parts import is_own
 
 
@@ -27,7 +28,7 @@ def load_received(folder: Path, modules: Path | None) -> Config:
         See `load_config`; or if the config names modules, and the user no folder of them.
     """
     path = folder / "config.toml"
-    content = read_toml(path)
+    content = with_old_defaults(read_toml(path))
     if modules is None:
         for key, name in (*_own_simulator(content), *own_names(content)):
             raise InputError(

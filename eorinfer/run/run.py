@@ -46,6 +46,7 @@ class Run:
 
     def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
         self.context = RunContext.open(config, Path(out), progress or for_python())
+        config = self.context.config
         self.rounds = Rounds(self.context)
         self.config, self.tables = config, config.tables
         self.out, self.bank, self.progress = self.context.folder, self.context.bank, self.context.progress

@@ -1,4 +1,4 @@
-"""Old names of tables, keys and methods in config files, which keep working."""
+"""Old names of tables, keys and methods in config files, and old defaults in run folders, which keep working."""
 
 from typing import Any
 
@@ -35,6 +35,14 @@ def with_new_names(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
             ]
             renamed[table] = keys | methods
     return renamed, lines
+
+
+def with_old_defaults(content: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what older versions left out of the config of a run folder: the only table of SEFD of their time."""
+    survey = content.get("survey")
+    if isinstance(survey, dict) and survey.get("kind") == "ska-low":
+        return content | {"survey": {"sefd": "818"} | survey}
+    return content
 
 
 def _renamed(content: dict[str, Any], names: dict[str, str], pattern: str, lines: list[str]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The table ``[survey]`` of a config. Loads no torch."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -26,6 +27,16 @@ KINDS: dict[str, str] = {}
 
 #: Frequency in MHz and SEFD in Jy, in rising frequency.
 SefdTable = tuple[tuple[PositiveFloat, PositiveFloat], ...]
+#: Tables of SEFD by name, in `eorinfer.survey.sky`.
+SefdName = Literal["aavs2", "818"]
+
+
+def _known_sefd(value: Any) -> Any:
+    """Refuse an unknown name in the words of the file; files of older versions have None for the only table then."""
+    if isinstance(value, str) and value not in get_args(SefdName):
+        names = ", ".join(f'"{name}"' for name in get_args(SefdName))
+        raise ValueError(f'"{value}" is not known: one of {names}, a value in Jy, or [[MHz, Jy], ...]')
+    return "818" if value is None else value
 
 
 class SurveyTable(Settings):
@@ -113,10 +124,10 @@ class SkaLow(Settings):
     hours_per_day: float = Field(6.0, gt=0, le=24, description="Length of one track, centred on transit, in hours.")
     integration: PositiveFloat = Field(10.0, description="Time between samples of a track, in s.")
     declination: float = Field(-30.0, ge=-90, le=90, description="Declination of the field, in degrees.")
-    sefd: PositiveFloat | SefdTable | None = Field(
-        None,
-        description="System equivalent flux density per station and polarisation: one value in Jy, "
-        "(MHz, Jy) pairs whose logarithm is interpolated in frequency, or nothing for the SKAO table.",
+    sefd: Annotated[PositiveFloat | SefdTable | SefdName, BeforeValidator(_known_sefd)] = Field(
+        "aavs2",
+        description="System equivalent flux density per station and polarisation: a table by name, one value in Jy, "
+        "or (MHz, Jy) pairs whose logarithm is interpolated in frequency.",
     )
     polarisations: Literal[1, 2] = Field(2, description="Number of polarisations that are averaged.")
     min_baseline: float = Field(
@@ -175,3 +186,11 @@ SurveySettings = Annotated[
     | Annotated[SerializeAsAny[SurveyTable], WrapValidator(_own_table), Tag("own")],
     Discriminator(_tag),
 ]
+
+
+def survey_key(settings: SurveySettings) -> dict[str, Any]:
+    """Give the table as it counts for hashes of what is trained: what older versions knew has the hash it had then."""
+    content: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
+    if isinstance(settings, SkaLow) and settings.sefd == "818":
+        del content["sefd"]
+    return content

@@ -8,14 +8,46 @@ from astropy.cosmology import Planck18
 from numpy.typing import NDArray
 from scipy.constants import speed_of_light
 
-from eorinfer.settings.survey import SefdTable, SkaLow
+from eorinfer.settings.survey import SefdName, SefdTable, SkaLow
 from simulators.fourier import frequencies
 
 LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
 
-#: SEFD of one station and polarisation: SKA-TEL-SKO-0000818 revision 2 (the table that tools21cm
+#: SEFD of one station and polarisation with the antennas of AAVS2: root 2 times that of Stokes I from SKAO's
+#: calculator, at right ascension 0, declination -30 degrees and sidereal time 0 (the table that tools21cm ships;
+#: arXiv:2204.05873). It continues to 350 MHz.
+AAVS2_SEFD: SefdTable = (
+    (49.92, 13697.9),
+    (58.88, 7197.8),
+    (69.12, 4930.5),
+    (79.36, 3634.8),
+    (88.32, 2931.0),
+    (89.6, 2850.6),
+    (99.84, 2372.8),
+    (108.8, 2158.6),
+    (119.04, 2063.3),
+    (129.28, 1985.1),
+    (139.52, 1894.2),
+    (149.76, 1910.8),
+    (154.88, 1925.8),
+    (160, 2010.6),
+    (168.96, 2138.4),
+    (179.2, 2259.9),
+    (185.6, 2253.9),
+    (189.44, 2223.4),
+    (199.68, 2144.4),
+    (209.92, 2137.1),
+    (216.32, 2214.0),
+    (218.88, 2208.4),
+    (229.12, 2341.6),
+    (239.36, 2439.0),
+    (249.6, 2316.1),
+    (259.84, 2212.6),
+)
+
+#: SEFD of one station and polarisation of the older design: SKA-TEL-SKO-0000818 revision 2 (the table that tools21cm
 #: ships), which continues to 350 MHz. These frequencies are 21cm redshifts 27.4 to 4.7.
-SKAO_SEFD: SefdTable = (
+SKA818_SEFD: SefdTable = (
     (50.0, 27071.5),
     (60.0, 10828.6),
     (70.0, 6574.5),
@@ -38,6 +70,8 @@ SKAO_SEFD: SefdTable = (
     (240.0, 2237.7),
     (250.0, 2153.9),
 )
+
+SEFD_TABLES: dict[SefdName, SefdTable] = {"aavs2": AAVS2_SEFD, "818": SKA818_SEFD}
 
 
 def comoving_distance(redshift: float) -> float:
@@ -66,7 +100,8 @@ def system_flux(settings: SkaLow, redshift: float) -> float:
     """
     if isinstance(settings.sefd, float):
         return settings.sefd
-    frequencies, values = zip(*(settings.sefd or SKAO_SEFD), strict=True)
+    table = SEFD_TABLES[settings.sefd] if isinstance(settings.sefd, str) else settings.sefd
+    frequencies, values = zip(*table, strict=True)
     frequency = LINE_FREQUENCY / (1 + redshift)
     if not frequencies[0] <= frequency <= frequencies[-1]:
         raise ValueError(

@@ -8,8 +8,10 @@ import tomli_w
 
 from eorinfer.contest.method import ContestSetup
 from eorinfer.core.errors import InputError
+from eorinfer.core.progress import Lines
 from eorinfer.run import Run
 from eorinfer.run.config import check_config, load_config
+from eorinfer.run.received import load_received
 from tests.run.test_image_flow import FIELD
 from tests.runs import CONFIG, call, config
 
@@ -104,3 +106,38 @@ def test_the_old_command_of_a_contest(tmp_path: Path, capsys: pytest.CaptureFixt
     first, *others = capsys.readouterr().err.splitlines()
     assert first == "eorinfer: `benchmark` is now called `contest`; the old name still works"
     assert "[contest] methods" in others[0]
+
+
+COEVAL: dict[str, Any] = {
+    "simulator": {"kind": "21cmfast-coeval", "redshifts": [8.0], "cells": 16, "box_length": 128.0}
+    | {"parameters": ["F_ESC10", "ALPHA_ESC"]},
+    "survey": {"kind": "ska-low", "hours": 1000.0},
+    "observation": {"theta": {"F_ESC10": -1.0, "ALPHA_ESC": -0.5}},
+    "inference": {"rounds": [10]},
+}
+
+
+def test_a_run_from_before_aavs2_goes_on_with_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its config names no table: for it that is the older one, whatever the default is now."""
+    path, out = tmp_path / "run.toml", tmp_path / "out"
+    assert Run(check_config(path, COEVAL), out, Lines()).tables.survey.sefd == "aavs2"  # type: ignore[union-attr]
+    written = (out / "config.toml").read_text()
+    assert written.count('sefd = "aavs2"\n') == 1
+    (out / "config.toml").write_text(written.replace('sefd = "aavs2"\n', ""))
+    capsys.readouterr()
+    for _ in range(2):
+        again = Run(check_config(path, COEVAL), out, Lines())
+        assert again.tables.survey.sefd == "818"  # type: ignore[union-attr]
+        assert "sefd" not in again.config.key_of("survey")["survey"]
+        assert f'[survey] sefd is not given; {out} was begun with "818" and goes on with it' in capsys.readouterr().out
+        assert 'sefd = "818"\n' in (out / "config.toml").read_text()
+    with pytest.raises(InputError, match=r"\[survey\] sefd = 'aavs2', but .* holds a run with = '818'"):
+        Run(check_config(path, COEVAL | {"survey": {"kind": "ska-low", "sefd": "aavs2"}}), out)
+
+
+def test_a_received_run_from_before_aavs2_has_its_table(tmp_path: Path) -> None:
+    made = Run(check_config(tmp_path / "run.toml", COEVAL), tmp_path)
+    assert load_received(tmp_path, None).tables.survey == made.tables.survey
+    text = (tmp_path / "config.toml").read_text()
+    (tmp_path / "config.toml").write_text(text.replace('sefd = "aavs2"\n', ""))
+    assert load_received(tmp_path, None).tables.survey.sefd == "818"  # type: ignore[union-attr]

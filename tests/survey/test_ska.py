@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from eorinfer.settings.survey import survey_key
 from eorinfer.summaries.power import PowerSpectrum, dimensionless
 from eorinfer.survey import NoSurvey, SkaLow, SurveySettings, WhiteNoise, build_survey
 from eorinfer.survey.ska import SkaLowSurvey, mode_noise, system_flux, uv_time
@@ -44,15 +45,15 @@ def noise_of(survey: SkaLowSurvey, batch: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(scope="module")
 def facts_survey() -> SkaLowSurvey:
-    """128 Mpc, 32 cells, AA4, 1000 h, SKAO SEFD, z = 8, one polarisation."""
-    settings = SkaLow(integration=COARSE, polarisations=1)
+    """128 Mpc, 32 cells, AA4, 1000 h, SEFD of the older design, z = 8, one polarisation."""
+    settings = SkaLow(integration=COARSE, polarisations=1, sefd="818")
     return SkaLowSurvey(settings, (32, 32, 32), (4.0, 4.0, 4.0), (8.0,))
 
 
 @pytest.fixture(scope="module")
 def survey() -> SkaLowSurvey:
     """Two redshifts of a small box with cells of 8 x 8 x 4 Mpc."""
-    return SkaLowSurvey(SkaLow(integration=COARSE), (16, 16, 32), (8.0, 8.0, 4.0), (7.0, 9.0))
+    return SkaLowSurvey(SkaLow(integration=COARSE, sefd="818"), (16, 16, 32), (8.0, 8.0, 4.0), (7.0, 9.0))
 
 
 @pytest.mark.job
@@ -138,7 +139,7 @@ def test_noise_against_known_numbers(facts_survey: SkaLowSurvey) -> None:
     power = dimensionless(spectrum.k, spectrum(noise).mean(dim=(0, 1)), 3)
     np.testing.assert_allclose(power, [0.4, 2, 7, 45, 455], rtol=0.1)
 
-    every_baseline = SkaLow(integration=COARSE, polarisations=1, max_baseline=1e6)
+    every_baseline = SkaLow(integration=COARSE, polarisations=1, max_baseline=1e6, sefd="818")
     sigma = mode_noise(every_baseline, 32, 128.0, 4.0, 8.0)
     assert np.sqrt((sigma**2).sum()) / 32**2 == pytest.approx(94, rel=0.1)
 
@@ -164,7 +165,7 @@ def test_seen_signal_passes_unchanged(survey: SkaLowSurvey) -> None:
 
 
 def test_baseline_cut_keeps_signal_to_noise(facts_survey: SkaLowSurvey) -> None:
-    settings = SkaLow(integration=COARSE, polarisations=1, min_baseline=300.0, max_baseline=1200.0)
+    settings = SkaLow(integration=COARSE, polarisations=1, min_baseline=300.0, max_baseline=1200.0, sefd="818")
     cut = SkaLowSurvey(settings, (32, 32, 32), (4.0, 4.0, 4.0), (8.0,))
     signal = torch.randn(2, 1, 32, 32, 32, generator=seeded(1))
     whole, part = (torch.fft.rfft2(survey(signal, seeded(2)), dim=SKY) for survey in (facts_survey, cut))
@@ -230,15 +231,43 @@ def test_smaller_array_is_noisier() -> None:
     assert 1.4 < staged / full < 2.2  # evenly thinned it would be 512 / 307
 
 
-def test_skao_table_is_that_of_tools21cm() -> None:
+def test_older_table_is_that_of_tools21cm() -> None:
     with np.errstate():
         from tools21cm import get_SEFD
     for redshift in (6.0, 8.0, 13.0, 20.0):
         frequency = 1420.40575 / (1 + redshift)
         theirs = get_SEFD(frequency, sefd_data="SKA1-LOW")
-        assert system_flux(SkaLow(), redshift) == pytest.approx(theirs, rel=1e-6)
+        assert system_flux(SkaLow(sefd="818"), redshift) == pytest.approx(theirs, rel=1e-6)
     with pytest.raises(ValueError, match=r"47\.3 MHz, outside the SEFD table"):
         system_flux(SkaLow(), 29.0)
+
+
+def test_table_of_aavs2_is_the_mean_square_of_two_polarisations() -> None:
+    """Stokes I is half the sum of two independent polarisations: its variance is half their mean."""
+    with np.errstate():
+        import tools21cm
+    data = Path(tools21cm.__file__).parent / "input_data" / "AAVS2_sensitivity_ra0.00deg_dec_-30.00deg_0.00hours.txt"
+    frequency, _, x, _, y, *_ = np.loadtxt(data).T
+    within = (frequency > 50) & (frequency < 250)
+    for nu, flux in zip(frequency[within], np.sqrt((x**2 + y**2) / 2)[within], strict=True):
+        assert system_flux(SkaLow(sefd="aavs2"), 1420.40575 / nu - 1) == pytest.approx(flux, rel=1e-4)
+
+
+def test_noise_power_of_the_older_design_over_that_of_aavs2() -> None:
+    for redshift, ratio in ((7.0, 1.1), (8.0, 1.5), (10.0, 2.1)):
+        new, old = (system_flux(SkaLow(**table), redshift) for table in ({}, {"sefd": "818"}))
+        assert (old / new) ** 2 == pytest.approx(ratio, abs=0.05)
+    assert system_flux(SkaLow(), 8.0) == pytest.approx(1974, abs=1)
+    with pytest.raises(ValidationError, match=r'"aavs3" is not known: one of "aavs2", "818", a value in Jy'):
+        SkaLow(sefd="aavs3")
+
+
+def test_bundles_of_older_versions_keep_the_table_of_their_time() -> None:
+    """They have null where the only table was meant, and count for keys as they did."""
+    before = SkaLow().model_dump(mode="json") | {"sefd": None}
+    assert TypeAdapter(SurveySettings).validate_python(before) == SkaLow(sefd="818")
+    assert "sefd" not in survey_key(SkaLow(sefd="818"))
+    assert survey_key(SkaLow())["sefd"] == "aavs2"
 
 
 @pytest.mark.job
