@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from eorinfer.core.dependence import Dependence
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.likelihood import LogLikelihood
-from eorinfer.core.marginals import Marginal, marginal_from_json
+from eorinfer.core.marginals import Marginal, Table, marginal_from_json
+from eorinfer.core.samples import Samples
 from simulators import Parameter
 from simulators.base import fingerprint_of
 
@@ -70,6 +71,29 @@ class Prior:
             replace(p, low=m.low, high=m.high) if m else p for p, m in zip(parameters, densities, strict=True)
         )
         return cls(ranged, densities if any(densities) else (), dependence)
+
+    @classmethod
+    def from_samples(cls, samples: Samples) -> "Prior":
+        """Estimate the joint density of weighted samples: marginals by getdist, and how parameters depend on another.
+
+        Parameters
+        ----------
+        samples
+            Samples inside the ranges of their own parameters.
+
+        Raises
+        ------
+        ValueError
+            If a parameter has one value, or there are too few samples, or they lie in a plane.
+        """
+        marginals: dict[str, Marginal] = {
+            p.name: Table.from_points(*samples.density(p.name), p.low, p.high) for p in samples.parameters
+        }
+        dependence = None
+        if len(marginals) > 1:
+            u = np.column_stack([m.cdf(x) for m, x in zip(marginals.values(), samples.values.T, strict=True)])
+            dependence = Dependence.from_quantiles(range(len(marginals)), u, samples.weights)
+        return cls.from_marginals(samples.parameters, marginals, dependence)
 
     @classmethod
     def from_json(cls, content: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> "Prior":
@@ -284,6 +308,17 @@ class Prior:
         marginal = dict(zip(self.names, self.marginals, strict=False)).get(name)
         joint = self.dependence is not None and self.names.index(name) in self.dependence.columns
         return "flat" if marginal is None else marginal.words() + (", with others" if joint else "")
+
+    def beside(self, other: "Prior") -> "Prior":
+        """Join parameters and marginals of two priors for pictures; how parameters depend on each other is left out."""
+        new = [i for i, name in enumerate(other.names) if name not in self.names]
+        both = [
+            marginal
+            for prior, columns in ((self, range(len(self.parameters))), (other, new))
+            for marginal in (prior.marginals[i] if prior.marginals else None for i in columns)
+        ]
+        parameters = (*self.parameters, *(other.parameters[i] for i in new))
+        return Prior(parameters, tuple(both) if any(both) else ())
 
     def share(self, part: "Prior") -> float:
         """Share of the mass that lies in a `part`, from `within`, of parameters that are independent."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eorinfer.bank.facts import BankFacts
 from eorinfer.bank.store import Bank
+from eorinfer.bank.targets import read_true_targets
 from eorinfer.core.chains import OTHER_FORMATS, chain_tables
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json
@@ -224,7 +225,7 @@ class RunFolder:
     def truth(self) -> dict[str, float] | None:
         """True parameters of a mock by name."""
         if named := self.config.get("observation", {}).get("theta"):
-            return dict(named)
+            return dict(named) | read_true_targets(self.out)
         if self.observation is None or self.observation.theta is None:
             return None
         theta = self.observation.theta

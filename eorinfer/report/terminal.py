@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eorinfer.bank.targets import read_true_targets
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples, decimals
@@ -84,7 +85,7 @@ def closing_lines(out: Path) -> list[str]:
     truth = None
     if observation is not None and observation.theta is not None:
         config = read_toml(out / "config.toml")
-        truth = dict(config.get("observation", {}).get("theta", {})) or None
+        truth = dict(config.get("observation", {}).get("theta", {})) | read_true_targets(out) or None
     return [*posterior_table(chains, truth), validation_line(out)]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import simulators
+from eorinfer.bank.targets import Target, parse_targets
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import whole_file
 from eorinfer.core.own import own_names, part
@@ -67,6 +68,8 @@ class Config:
         Folder in which a user's own modules are looked for first: that of the file, or the one that the user named.
     received
         Whether the file came with a folder of results, and was not named by the user.
+    targets
+        What is inferred in place of the prior's parameters; empty for these.
     """
 
     def __init__(
@@ -79,8 +82,9 @@ class Config:
         notes: tuple[str, ...] = (),
         modules: Path | None = None,
         received: bool = False,
+        targets: tuple[Target, ...] = (),
     ) -> None:
-        self.file, self.notes, self.received = file, notes, received
+        self.file, self.notes, self.received, self.targets = file, notes, received, targets
         self.modules = self.folder if modules is None else modules
         self.tables = tables
         self.simulator = simulator
@@ -233,6 +237,10 @@ def check_config(
         )
     prior = build_prior(path, tables.prior, simulator.parameters, simulator.check)
     _refuse_impossible(path, tables, simulator)
+    try:
+        targets = parse_targets(tables.inference.targets or (), simulator.parameters, simulator.observables)
+    except ValueError as error:
+        raise InputError(f"{path}: [inference] {error}") from error
     if tables.mcmc.walkers < 2 * len(prior.parameters):
         raise InputError(
             f"{path}: [mcmc] walkers = {tables.mcmc.walkers}: emcee needs at least twice the number of "
@@ -254,7 +262,7 @@ def check_config(
     except ValueError as error:
         raise InputError(f"{path}: [survey] {error}") from error
     tables = _with_lowest_bin(path, tables, simulator.observables[0], lowest)
-    config = Config(path, tables, simulator, prior, task, notes, modules, received)
+    config = Config(path, tables, simulator, prior, task, notes, modules, received, targets)
     _check_own_parts(config)
     return config
 

@@ -16,6 +16,7 @@ FREE = ("executor", "mcmc", "validation", "contest", "inference.method", "infere
 FREE_BEFORE = {
     "observation": "observation.h5",
     "simulator.unit": "observation.h5",
+    "inference.targets": "observation.h5",
     "preprocessing": "rounds/01/posterior",
     "embedding": "rounds/01/posterior",
     "flow": "rounds/01/posterior",

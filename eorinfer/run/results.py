@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from eorinfer.bank.rows import Plan
+from eorinfer.bank.targets import read_true_targets
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.figures.corner import corner
 from eorinfer.figures.predictive import predictive_figure
@@ -40,8 +42,11 @@ def write_results(context: RunContext, observation: Observation, plans: Sequence
     if not chains:
         raise InputError(f"{out}/chains: no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first")
     truth = None if observation.theta is None else dict(zip(config.prior.names, observation.theta, strict=True))
+    if truth is not None:
+        truth |= read_true_targets(out)
+    prior = Prior.read(out) or config.prior
     facts = _facts(context, plans if drawn is None else [*plans, drawn])
-    content = summary(chains, truth, facts, config.prior)
+    content = summary(chains, truth, facts, prior)
     checked = out / "chains" / "npe.json"
     if checked.exists():
         content |= read_json(checked)
@@ -50,7 +55,7 @@ def write_results(context: RunContext, observation: Observation, plans: Sequence
     say = context.progress.line
     for name, shown in corners(chains, config.prior.names).items():
         with going_on(f"{name}.png", say):
-            save_figure(corner(*shown, truth=true_values(truth, shown[0]), prior=config.prior), out / name)
+            save_figure(corner(*shown, truth=true_values(truth, shown[0]), prior=prior), out / name)
     if drawn is not None:
         rows = context.bank.rows([drawn]).ok
         with going_on("predictive.png", say):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.targets import target_prior, target_rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.mask import mask_digest
@@ -136,12 +137,16 @@ class Rounds:
         from eorinfer.training.kept import load_or_train
 
         rows = self.training_rows(plans, observation)
+        key, prior = self.training_key(rows), self._config.prior
+        if targets := self._config.targets:
+            rows = target_rows(self._bank, rows, targets)
+            prior = target_prior(rows, targets)
         truncated = self._config.tables.inference.proposal == "truncated"
 
         def train(checkpoints: Path) -> Posterior:
             tables = self._config.tables
             trainer = Trainer(
-                self._config.prior,
+                prior,
                 self._config.observable,
                 tables.survey,
                 self._context.survey,
@@ -180,9 +185,9 @@ class Rounds:
 
         load = partial(Posterior.load, beside=self._config.modules, named=self._config.own_names)
         folder = self._context.folder / "rounds" / f"{number:02d}" / "posterior"
-        posterior = load_or_train(Posterior, folder, self.training_key(rows), train, load=load)
-        if posterior.prior != self._config.prior:  # labels alone can differ
-            posterior = replace(posterior, prior=self._config.prior)
+        posterior = load_or_train(Posterior, folder, key, train, load=load)
+        if posterior.prior != prior:  # labels alone can differ
+            posterior = replace(posterior, prior=prior)
         return posterior
 
     def training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
@@ -208,4 +213,5 @@ class Rounds:
             | ({"preprocessing": self._context.preprocessing.digest()} if self._context.preprocessing else {})
             | own_key(tables, self._config.modules)
             | ({} if self._context.mask is None else {"mask": mask_digest(self._context.mask)})
+            | ({"targets": list(inference.targets)} if inference.targets else {})
         )

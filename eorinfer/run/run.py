@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.targets import write_true_targets
 from eorinfer.core.errors import WorkError
 from eorinfer.core.files import read_json, remove_leftovers, write_json
 from eorinfer.core.observation import Observation
+from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, for_python
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
@@ -153,6 +155,9 @@ class Run:
             self._check(posterior, observation)
         assert posterior is not None
         posterior.save(self.out / "posterior")
+        if self.config.targets:
+            self.config.prior.beside(posterior.prior).write(self.out)
+            self.progress.line(f"targets: the simulations give {_ranges(posterior.prior)} as their prior")
         samples = posterior.draw(
             observation,
             self.tables.inference.samples,
@@ -303,6 +308,8 @@ class Run:
         clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
         generator = torch.Generator().manual_seed(run_seed(self.tables.seed, RunStream.OBSERVATION_NOISE))
         observed = self.context.survey(clean, generator)[0].numpy()
+        if targets := self.config.targets:
+            write_true_targets(self.out, targets, theta, result.arrays, self.config.simulator.observables)
         return Observation.from_observable(observable, observed, theta, seed, self.context.mask)
 
     def _predict(self, samples: Samples) -> None:
@@ -316,8 +323,12 @@ class Run:
             if n:
                 self.progress.line("predictive check: left out, imported cubes cannot be simulated anew")
             return
+        if not set(self.config.prior.names) <= set(samples.names):
+            path.unlink(missing_ok=True)
+            self.progress.line("predictive check: left out, the targets do not name all parameters of the simulator")
+            return
         seed = run_seed(self.tables.seed, RunStream.PREDICTIVE)
-        theta = samples.resample(n, seed).values
+        theta = samples.only(self.config.prior.names).resample(n, seed).values
         proposal = fingerprint_of({"predictive": theta.tolist()})
         # Number 0: no round of any run trains on these rows.
         plan = plan_round(0, proposal, theta, self.config.simulator, seed, share=1)
@@ -336,3 +347,11 @@ class Run:
     @property
     def _imported(self) -> bool:
         return self.config.simulator.kind == "imported"
+
+
+def _ranges(prior: Prior) -> str:
+    """Say the range and the standard deviation of each parameter."""
+    return ", ".join(
+        f"{p.name} from {p.low:.4g} to {p.high:.4g} (standard deviation {std:.2g})"
+        for p, std in zip(prior.parameters, prior.std, strict=True)
+    )

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.targets import target_rows
 from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
@@ -89,8 +90,14 @@ def find_truths(context: RunContext, posterior: Posterior, rows: Rows) -> tuple[
     InputError
         If there are too few held-out rows.
     """
-    settings = context.config.tables.validation
-    chosen, source = choose_truths(context, rows, settings.truths, posterior)
+    settings, targets = context.config.tables.validation, context.config.targets
+    # The prior of targets is known by simulations alone: their parameters are drawn.
+    chosen, source = choose_truths(context, rows, settings.truths, None if targets else posterior)
+    left_out = 0
+    if targets:
+        chosen = target_rows(context.bank, chosen, targets)
+        seen = posterior.contains(chosen.theta)
+        chosen, left_out = chosen[seen], int((~seen).sum())
     features: list[list[torch.Tensor]] = []
     cubes: list[NDArray[np.float32]] = []
     checks: list[Check] = []
@@ -103,7 +110,7 @@ def find_truths(context: RunContext, posterior: Posterior, rows: Rows) -> tuple[
                 checks += check_images(posterior, observed)
             advance(len(observed), "")
     truncation = _truncation(context, posterior)
-    truths = Truths(chosen.theta, np.array(cubes), checks, truncation, source)
+    truths = Truths(chosen.theta, np.array(cubes), checks, truncation, source, left_out)
     return truths, [torch.cat(blocks) for blocks in zip(*features, strict=True)]
 
 

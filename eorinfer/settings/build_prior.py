@@ -125,14 +125,12 @@ def _joint(where: str, file: Path, parameters: Sequence[Parameter]) -> tuple[dic
         raise InputError(f"{where}: {file} has no sample in the parameters' ranges; give these as NAME.range")
     ranged = replace(samples, values=samples.values[inside], weights=samples.weights[inside], parameters=tuple(found))
     try:
-        marginals = {p.name: Table.from_points(*ranged.density(p.name), p.low, p.high) for p in found}
-        if len(found) == 1:
-            return dict(marginals), None
-        u = np.column_stack([m.cdf(x) for m, x in zip(marginals.values(), ranged.values.T, strict=True)])
-        columns = [i for i, p in enumerate(parameters) if p.name in marginals]
-        return dict(marginals), Dependence.from_quantiles(columns, u, ranged.weights)
+        joint = Prior.from_samples(ranged)
     except ValueError as error:
         raise InputError(f"{where}: {file}: {error}") from error
+    marginals = {name: m for name, m in zip(joint.names, joint.marginals, strict=True) if m is not None}
+    columns = tuple(i for i, p in enumerate(parameters) if p.name in marginals)
+    return marginals, None if joint.dependence is None else replace(joint.dependence, columns=columns)
 
 
 def _read_samples(where: str, file: Path) -> Samples:

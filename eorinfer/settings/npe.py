@@ -190,6 +190,10 @@ class InferenceSettings(Settings):
         Number of posterior samples to write.
     predictive
         Number of simulations at posterior samples, for the posterior-predictive check; 0 for none.
+    targets
+        What is inferred in place of the simulator's parameters: some of them, means of arrays that the bank keeps
+        (``"optical_depth"``), or their values at a place (``"global_neutral_fraction@7.5"``). Their prior is what the
+        simulations give them. Only with one round of NPE.
     """
 
     method: Literal["npe", "image-flow"] = "npe"
@@ -199,6 +203,13 @@ class InferenceSettings(Settings):
     truncation: float = Field(default=1e-3, gt=0, lt=0.1)
     samples: PositiveInt = 10000
     predictive: int = Field(default=32, ge=0)
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _targets_of_one_round(self) -> "InferenceSettings":
+        if self.targets is not None and (self.method != "npe" or len(self.rounds) > 1):
+            raise ValueError('targets: only with method = "npe" and one round, rounds = [N]')
+        return self
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -1,0 +1,52 @@
+"""A run whose targets are inferred in place of theta: posterior, results, validation, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.prior import Prior
+from eorinfer.npe.posterior import Posterior
+from eorinfer.report.terminal import closing_lines
+from eorinfer.run import Run
+from eorinfer.run.config import load_config
+from tests.runs import config
+
+
+def test_a_run_of_targets(tmp_path: Path) -> None:
+    inference = {"rounds": [60], "targets": ["slope"]}
+    path = config(tmp_path, inference=inference, validation={"truths": 24, "samples": 60, "references": 0})
+    run = Run(load_config(path), tmp_path / "out")
+    samples = run.infer()
+    assert samples.names == ["slope"]
+    posterior = Posterior.load(run.out / "posterior")
+    theta = run.bank.rows().ok.theta[:, 1]
+    assert (posterior.prior.low[0], posterior.prior.high[0]) == (theta.min(), theta.max())
+    assert not (run.out / "chains" / "predictive.json").exists(), "theta is not known"
+    run.plot()
+    assert (run.out / "corner-npe.png").exists()
+    assert closing_lines(run.out)[1].split()[:2] == ["slope", "-1.5"]
+    shown = Prior.read(run.out)
+    assert shown is not None
+    assert shown.names == ["log_amplitude", "slope"], "the prior of the simulator, and that of the targets"
+    try:
+        run.validate()
+    except WorkError as error:  # 12 steps of training may be too few
+        assert "calibrated" in str(error)
+    assert np.isfinite(samples.values).all()
+    other = config(tmp_path, "other.toml", inference=inference | {"targets": ["log_amplitude"]})
+    with pytest.raises(InputError, match=r"\[inference\] targets = \['log_amplitude'\], but .* holds a run with"):
+        Run(load_config(other), run.out)
+
+
+@pytest.mark.parametrize(
+    ("inference", "message"),
+    [
+        ({"rounds": [40, 20], "targets": ["slope"]}, 'targets: only with method = "npe" and one round'),
+        ({"rounds": [40], "targets": ["tau"]}, r'\[inference\] targets: "tau" is no parameter and no array'),
+    ],
+)
+def test_targets_that_are_refused(tmp_path: Path, inference: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_config(config(tmp_path, inference=inference))
