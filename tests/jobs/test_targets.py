@@ -1,11 +1,13 @@
 """A run whose targets are inferred in place of theta: posterior, results, validation, and what is refused."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.files import read_json
 from eorinfer.core.prior import Prior
 from eorinfer.npe.posterior import Posterior
 from eorinfer.report.terminal import closing_lines
@@ -16,7 +18,7 @@ from tests.runs import config
 
 def test_a_run_of_targets(tmp_path: Path) -> None:
     inference = {"rounds": [60], "targets": ["slope"]}
-    path = config(tmp_path, inference=inference, validation={"truths": 24, "samples": 60, "references": 0})
+    path = config(tmp_path, inference=inference, validation={"truths": 24, "samples": 100, "references": 0})
     run = Run(load_config(path), tmp_path / "out")
     samples = run.infer()
     assert samples.names == ["slope"]
@@ -30,11 +32,11 @@ def test_a_run_of_targets(tmp_path: Path) -> None:
     shown = Prior.read(run.out)
     assert shown is not None
     assert shown.names == ["log_amplitude", "slope"], "the prior of the simulator, and that of the targets"
-    try:
+    with suppress(WorkError):  # 12 steps of training may be too few to be calibrated
         run.validate()
-    except WorkError as error:  # 12 steps of training may be too few
-        assert "calibrated" in str(error)
-    assert np.isfinite(samples.values).all()
+    found = read_json(run.out / "validation.json")
+    assert list(found["recovery"]) == ["slope"]
+    assert np.isfinite(found["information_gain"]["mean"])
     other = config(tmp_path, "other.toml", inference=inference | {"targets": ["log_amplitude"]})
     with pytest.raises(InputError, match=r"\[inference\] targets = \['log_amplitude'\], but .* holds a run with"):
         Run(load_config(other), run.out)
