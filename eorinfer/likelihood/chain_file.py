@@ -18,12 +18,16 @@ from eorinfer.core.files import whole_hdf5
 from eorinfer.core.progress import Progress
 from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings
 
+#: Second name of the present chain's group: the one that emcee opens by default.
+PRESENT = "mcmc"
 #: Seconds between two writes, at least; and how much longer than a write they are apart.
 EVERY, TIMES_A_WRITE = 2.0, 20.0
 
 
 class KeptBackend(emcee.backends.Backend):
     """A backend of emcee in memory, which writes itself whole, in the layout of emcee's `HDFBackend`.
+
+    The chain that was written last also has the name that ``HDFBackend(file)`` opens by default.
 
     Parameters
     ----------
@@ -67,13 +71,35 @@ class KeptBackend(emcee.backends.Backend):
         """Take a step, as emcee asks; write the file where the last time is long ago."""
         super().save_step(state, accepted)
         # One assignment: an interrupt cannot leave a part of it.
-        self._state = {
+        self._state = self._now()
+        if time.monotonic() - self._written > self._pause:
+            self.write()
+
+    def _now(self) -> dict[str, Any]:
+        return {
             "iteration": self.iteration,
             "accepted": self.accepted.copy(),
             "random_state": self.random_state,
             "evaluations": self.evaluations,
         }
-        if time.monotonic() - self._written > self._pause:
+
+    def be_present(self) -> None:
+        """Give this chain the name `PRESENT` in its file, where another one has it, or none.
+
+        Raises
+        ------
+        WorkError
+            As `write`.
+        """
+        if self._file is None or not self._file.exists():
+            return
+        with h5py.File(self._file, "r", locking=False) as content:
+            there = self._name in content
+            named = PRESENT in chains_in(content) or (
+                PRESENT in content and content[PRESENT] == content.get(self._name)
+            )
+        if there and not named:
+            self._state = self._now()
             self.write()
 
     def write(self) -> None:
@@ -90,7 +116,7 @@ class KeptBackend(emcee.backends.Backend):
         with whole_hdf5(self._file) as content:
             if self._file.exists():
                 with h5py.File(self._file, "r", locking=False) as before:
-                    for name in before:
+                    for name in chains_in(before):
                         if name != self._name:
                             before.copy(name, content)
             group, done = content.create_group(self._name), state["iteration"]
@@ -102,8 +128,17 @@ class KeptBackend(emcee.backends.Backend):
             for name in ("chain", "log_prob"):
                 values = getattr(self, name)[:done]
                 group.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]))
+            if PRESENT not in content:
+                content[PRESENT] = group
         self._state, self._written = None, time.monotonic()
         self._pause = max(EVERY, TIMES_A_WRITE * (self._written - began))
+
+
+def chains_in(content: h5py.File) -> list[str]:
+    """List the chains of a file, each by one name; `PRESENT` only if it is a chain that has no other."""
+    names = [name for name in content if name != PRESENT]
+    second = PRESENT in content and any(content[PRESENT] == content[name] for name in names)
+    return names + [PRESENT] * (PRESENT in content and not second)
 
 
 def open_chain(file: Path, name: str, progress: Progress) -> KeptBackend:
@@ -119,8 +154,8 @@ def open_chain(file: Path, name: str, progress: Progress) -> KeptBackend:
         try:
             refuse_foreign(file)
             with h5py.File(file, "r", locking=False) as content:
-                for group in content.values():
-                    _check(group)
+                for chain in chains_in(content):
+                    _check(content[chain])
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, ForeignFileError) as error:
             refuse_surroundings(file, error)
             aside = file.with_name(f"damaged-{file.name}")

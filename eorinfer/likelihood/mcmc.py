@@ -148,6 +148,8 @@ def run_mcmc(
                 raise
             backend.write()
             fresh = False
+        with suppress(WorkError):  # a chain without its second name is whole
+            backend.be_present()
         burn_in, thin = int(BURN_IN * tau), max(1, int(tau / 2))
         if burn_in > done // 2:
             burn_in, thin = done // 2, 1

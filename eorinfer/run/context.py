@@ -98,16 +98,10 @@ class RunContext:
 
         They are those of the kept observation, or of ``[observation] mask`` before there is one.
         """
-        settings, kept = self.config.tables.observation, self.folder / "observation.h5"
-        if settings.mask is None:
-            return None
-        if kept.exists():
+        kept = self.folder / "observation.h5"
+        if self.config.tables.observation.mask is not None and kept.exists():
             return Observation.read_unchecked(kept).mask
-        if not settings.nan_masks:
-            return read_mask(self.config.folder / settings.mask, self.config.observable)
-        assert settings.file is not None
-        mask = Observation.open(self.config.folder / settings.file, self.config.observable, "nan").mask
-        return mask if mask is not None and mask.any() else None
+        return find_mask(self.config)
 
     def refuse_mask(self, method: str) -> None:
         """Refuse a method that needs all cells.
@@ -122,6 +116,24 @@ class RunContext:
                 f"{self.config.file}: [observation] mask: {method} is of whole images and cannot leave cells out; "
                 'take [inference] method = "npe", or eorinfer mcmc'
             )
+
+
+def find_mask(config: Config) -> NDArray[np.bool_] | None:
+    """Read the cells (C, *cells) that ``[observation] mask`` leaves out; None without any.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is of another cube.
+    """
+    settings = config.tables.observation
+    if settings.mask is None:
+        return None
+    if not settings.nan_masks:
+        return read_mask(config.folder / settings.mask, config.observable)
+    assert settings.file is not None
+    mask = Observation.open(config.folder / settings.file, config.observable, "nan").mask
+    return mask if mask is not None and mask.any() else None
 
 
 def find_preprocessing(config: Config) -> "LineSeparation | None":

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,33 +97,60 @@ def _date(seconds: float) -> str:
 # -- clean cubes -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class CleanCube:
+    """A cube without noise, as `[observation] clean` names it.
+
+    Attributes
+    ----------
+    values
+        Cube (C, *cells) in the unit of the config's observable.
+    theta, seed
+        Parameters (P,) and seed that the file gives, or None.
+    notes
+        What was taken or converted, a line each.
+    """
+
+    values: NDArray[np.float32]
+    theta: NDArray[np.float64] | None
+    seed: int | None
+    notes: tuple[str, ...]
+
+
+def read_clean(config: Config) -> CleanCube:
+    """Read ``[observation] clean``.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or is of another cube than the config's.
+    """
+    files = [config.folder / path for path in config.tables.observation.clean_files]
+    if all(is_21cmfast(path) for path in files):
+        return _of_21cmfast(config, files)
+    if len(files) > 1:
+        raise InputError(f"{config.file}: [observation] clean: a list is for boxes of 21cmFAST, one a redshift")
+    read = Observation.read(files[0], config.observable)
+    if (beside := _clean_beside(files[0], config)) is not None:
+        note = f'the clean "{config.observable.name}" is taken, beside the observed cube of a mock'
+        return CleanCube(beside, read.theta, read.seed, (note,))
+    return CleanCube(read.values, read.theta, read.seed, tuple(read.notes))
+
+
 def _observe_clean(context: "RunContext") -> Observation:
     """Observe a clean cube once, with the noise of the run's mock."""
     import torch
 
     config, progress = context.config, context.progress
-    files = [config.folder / path for path in config.tables.observation.clean_files]
-    theta: NDArray[np.float64] | None
-    seed: int | None
-    if all(is_21cmfast(path) for path in files):
-        clean, theta, seed, notes = _of_21cmfast(config, files)
-    else:
-        if len(files) > 1:
-            raise InputError(f"{config.file}: [observation] clean: a list is for boxes of 21cmFAST, one a redshift")
-        read = Observation.read(files[0], config.observable)
-        clean, theta, seed, notes = read.values, read.theta, read.seed, list(read.notes)
-        if (beside := _clean_beside(files[0], config)) is not None:
-            clean, notes = (
-                beside,
-                [f'the clean "{config.observable.name}" is taken, beside the observed cube of a mock'],
-            )
+    clean = read_clean(config)
+    files = config.tables.observation.clean_files
     shown = ", ".join(path.name for path in files)
-    progress.line(f"observation: {shown} is taken as a clean cube; {_added(config)}")
-    for note in notes:
+    progress.line(f"observation: {shown} is taken as a clean cube; {added_to_clean(config)}")
+    for note in clean.notes:
         progress.line(f"observation: {note}")
     generator = torch.Generator().manual_seed(run_seed(config.tables.seed, RunStream.OBSERVATION_NOISE))
-    observed = context.survey(torch.from_numpy(np.ascontiguousarray(clean))[None], generator)[0].numpy()
-    return Observation.from_observable(config.observable, observed, theta, seed, context.mask)
+    observed = context.survey(torch.from_numpy(np.ascontiguousarray(clean.values))[None], generator)[0].numpy()
+    return Observation.from_observable(config.observable, observed, clean.theta, clean.seed, context.mask)
 
 
 def _clean_beside(path: Path, config: Config) -> NDArray[np.float32] | None:
@@ -138,7 +166,7 @@ def _clean_beside(path: Path, config: Config) -> NDArray[np.float32] | None:
     return cube.astype(np.float32)
 
 
-def _added(config: Config) -> str:
+def added_to_clean(config: Config) -> str:
     """Say what is added to a clean cube."""
     kind = config.tables.survey.kind
     if kind == "none":
@@ -146,9 +174,7 @@ def _added(config: Config) -> str:
     return f'[survey] kind = "{kind}" observes it with the noise of seed = {config.tables.seed}'
 
 
-def _of_21cmfast(
-    config: Config, files: list[Path]
-) -> tuple[NDArray[np.float32], NDArray[np.float64] | None, int, list[str]]:
+def _of_21cmfast(config: Config, files: list[Path]) -> CleanCube:
     """Put saved cubes into the shape of the config's, with their parameters and seed.
 
     Raises
@@ -166,7 +192,7 @@ def _of_21cmfast(
     names = config.prior.names
     known = all(name in cubes[0].parameters for name in names)
     theta = np.array([cubes[0].parameters[name] for name in names]) if known else None
-    return values, theta, cubes[0].seed, notes
+    return CleanCube(values, theta, cubes[0].seed, tuple(notes))
 
 
 def _boxes(config: Config, files: list[Path], cubes: list[SavedCube]) -> NDArray[np.float32]:

@@ -9,7 +9,8 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import duration
 from eorinfer.run.config import Config, load_config
-from eorinfer.run.context import find_preprocessing
+from eorinfer.run.context import find_mask, find_preprocessing
+from eorinfer.run.observed import added_to_clean, read_clean
 from simulators import SimulationError
 
 
@@ -40,11 +41,12 @@ def _lines(config: Config) -> Iterator[str]:
             raise InputError(f"{config.file}: [simulator] {error}") from error
     yield f"simulator: {simulator.kind}, {' x '.join(map(str, observable.shape))} in {observable.unit or 'no unit'}"
     for p in config.prior.parameters:
-        yield f"prior: {p.name} from {p.low:g} to {p.high:g}{f' {p.unit}' if p.unit else ''}"
+        unit = f" {p.unit}" if p.unit else ""
+        yield f"prior: {p.name} {config.prior.words(p.name)} from {p.low:g} to {p.high:g}{unit}"
     yield f"survey: {tables.survey.kind}"
     if find_preprocessing(config) is not None:
         yield "preprocessing: a separator for these maps"
-    yield f"observation: {_observation(config)}"
+    yield from _observation(config)
     rows = sum(tables.inference.rounds) + tables.inference.predictive
     there = 0
     if tables.bank.path is not None and (config.bank_path(Path()) / "bank.json").exists():
@@ -62,12 +64,23 @@ def _lines(config: Config) -> Iterator[str]:
     yield f"{config.file}: nothing is wrong; next: eorinfer run {config.file} --out DIR"
 
 
-def _observation(config: Config) -> str:
-    """Say what is observed; a file is read and checked."""
-    file = config.tables.observation.file
-    if file is None:
-        values = config.tables.observation.theta or {}
-        return f"a mock at {', '.join(f'{name} = {value:g}' for name, value in values.items())}"
-    path = config.folder / file
-    observed = Observation.read(path, config.observable)
-    return f"{path}, {' x '.join(map(str, observed.values.shape))} in {observed.unit or 'no unit'}"
+def _observation(config: Config) -> Iterator[str]:
+    """Say what is observed; the files that it comes from are read and checked."""
+    settings = config.tables.observation
+    mask = find_mask(config)
+    if settings.file is not None:
+        path = config.folder / settings.file
+        observed = Observation.read(path, config.observable, mask)
+        yield f"observation: {path}, {' x '.join(map(str, observed.values.shape))} in {observed.unit or 'no unit'}"
+        yield from (f"observation: {note}" for note in observed.notes)
+    elif settings.clean_files:
+        clean = read_clean(config)
+        files = ", ".join(str(config.folder / path) for path in settings.clean_files)
+        shape = " x ".join(map(str, clean.values.shape))
+        yield f"observation: {files}, a clean cube of {shape} in {config.observable.unit or 'no unit'}"
+        yield from (f"observation: {text}" for text in (added_to_clean(config), *clean.notes))
+    else:
+        values = settings.theta or {}
+        yield f"observation: a mock at {', '.join(f'{name} = {value:g}' for name, value in values.items())}"
+    if mask is not None:
+        yield f"mask: leaves out {mask.sum()} of {mask.size} cells"

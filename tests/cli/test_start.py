@@ -47,3 +47,26 @@ def test_a_check_reads_the_observed_file(tmp_path: Path, capsys: pytest.CaptureF
     assert command("check", str(path)) == 0
     assert f"observation: {tmp_path}/sky.npy, 1 x 8 x 8 in no unit" in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.toml", "sky.npy"], "nothing is written"
+
+
+def test_a_check_reads_clean_cubes_masks_and_priors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prior = {"log_amplitude": {"normal": [0.5, 0.4]}, "slope": [-3.0, 0.0]}
+    path = config(tmp_path, observation={"theta": None, "clean": "sky.npy", "mask": "mask.npy"}, prior=prior)
+    np.save(tmp_path / "mask.npy", np.ones((8, 8)))
+    assert command("check", str(path)) == 2
+    assert "masks every cell" in capsys.readouterr().err
+    np.save(tmp_path / "mask.npy", np.eye(8))
+    assert command("check", str(path)) == 2
+    assert "sky.npy: no such file" in capsys.readouterr().err
+    np.save(tmp_path / "sky.npy", np.ones((9, 8), np.float32))
+    assert command("check", str(path)) == 2
+    assert "sky.npy" in capsys.readouterr().err
+    np.save(tmp_path / "sky.npy", np.ones((8, 8), np.float32))
+    assert command("check", str(path)) == 0
+    text = capsys.readouterr().out
+    assert "prior: log_amplitude normal, 0.5 ± 0.4 from -1.9 to 2.9" in text
+    assert "prior: slope flat from -3 to 0" in text
+    assert f"observation: {tmp_path}/sky.npy, a clean cube of 1 x 8 x 8 in no unit" in text
+    assert 'observation: [survey] kind = "white-noise" observes it with the noise of seed = 1' in text
+    assert "mask: leaves out 8 of 64 cells" in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.npy", "run.toml", "sky.npy"], "nothing is written"

@@ -137,7 +137,36 @@ def test_another_likelihood_starts_afresh(tmp_path: Path) -> None:
     assert likelihood.points == 0, "the first one is still there"
     assert back.samples.values.tobytes() == first.samples.values.tobytes()
     with h5py.File(tmp_path / "mcmc.h5") as file:
-        assert len(file) == 2
+        assert len(chain_file.chains_in(file)) == 2
+
+
+def test_emcee_opens_the_present_chain_by_its_default_name(tmp_path: Path) -> None:
+    path, options = tmp_path / "mcmc.h5", settings(steps=30, max_steps=30)
+
+    def opened() -> NDArray[np.float64]:
+        return np.asarray(emcee.backends.HDFBackend(str(path), read_only=True).get_chain())
+
+    run(path, options)
+    first, size = opened(), path.stat().st_size
+    assert first.shape == (30, 32, 2)
+    run(path, options, key="another")
+    assert path.stat().st_size < 2.5 * size, "the second name is no copy"
+    assert not np.array_equal(opened(), first)
+    run(path, options)
+    np.testing.assert_array_equal(opened(), first)
+    with h5py.File(path, "r+") as content:  # as older versions left it
+        del content["mcmc"]
+    _, likelihood = run(path, options)
+    assert likelihood.points == 0
+    np.testing.assert_array_equal(opened(), first)
+    with h5py.File(path, "r+") as content:  # somebody's own chain has that name
+        content.copy("mcmc", "mine")
+        del content["mcmc"]
+        content.move("mine", "mcmc")
+        content["mcmc/chain"][:] = 7.0
+    longer, _ = run(path, settings(steps=30, max_steps=60))
+    assert longer.steps == 60
+    assert (opened() == 7.0).all(), "and it is kept"
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
