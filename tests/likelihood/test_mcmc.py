@@ -149,7 +149,7 @@ def test_emcee_opens_the_present_chain_by_its_default_name(tmp_path: Path) -> No
     run(path, options)
     first, size = opened(), path.stat().st_size
     assert first.shape == (30, 32, 2)
-    run(path, options, key="another")
+    run(path, options, seed=2)
     assert path.stat().st_size < 2.5 * size, "the second name is no copy"
     assert not np.array_equal(opened(), first)
     run(path, options)
