@@ -171,7 +171,8 @@ def _check(axis: "Axes", page: CalibrationPage) -> None:
     axis.set_xlabel("observation $-$ simulations [sigma]")
     false = f"\nit would warn of {np.mean([c.unlike for c in page.checks]):.1%} of the truths" if page.checks else ""
     word = "UNLIKE" if page.check.unlike else "like"
-    axis.set_title(f"observation {word} simulations, p = {max(page.check.p, 1e-9):.2g}{false}", fontsize=10)
+    word = f"{word} simulations" if page.check.unlike or not page.check.weak else "of which one cannot tell"
+    axis.set_title(f"observation {word}, p = {max(page.check.p, 1e-9):.2g}{false}", fontsize=10)
 
 
 def _recovery(axis: "Axes", page: CalibrationPage, i: int) -> None:

@@ -13,6 +13,7 @@ from eorinfer.imageflow.alarm import KnownImages, compare_scales
 from eorinfer.imageflow.model import CELLS, ImageFlow, dequantised
 from eorinfer.imageflow.training import ImageFlowTrainer, row_conditions
 from eorinfer.training.data import validation_rows
+from eorinfer.validation.check import FEWEST, is_far, smallest_p, weak_line
 
 #: Chance of a false alarm; measured false alarms are about twice as frequent.
 LEVEL = 0.01
@@ -32,11 +33,14 @@ class ScaleCheck:
         Two-sided p-value at each scale.
     sigmas
         Deviation of ln p at each scale, in standard deviations of the known images.
+    realisations
+        Number of realisations that training held out.
     """
 
     names: tuple[str, ...]
     p_scales: tuple[float, ...]
     sigmas: tuple[float, ...]
+    realisations: int
 
     @property
     def p(self) -> float:
@@ -47,7 +51,12 @@ class ScaleCheck:
     @property
     def unlike(self) -> bool:
         """Tell whether to warn."""
-        return self.p < LEVEL
+        return self.p < LEVEL or (self.weak and is_far(self.p, self.deviations))
+
+    @property
+    def weak(self) -> bool:
+        """Tell whether too few realisations were held out to call the observation like the images of training."""
+        return self.realisations < FEWEST
 
     @property
     def deviations(self) -> tuple[tuple[str, float], ...]:
@@ -57,15 +66,19 @@ class ScaleCheck:
     def line(self) -> str:
         """Write the result in words, on one line."""
         if not self.unlike:
-            return f"the observation is like the images that the flow was trained on (p = {self.p:.2g})"
+            like = f"the observation is like the images that the flow was trained on (p = {self.p:.2g})"
+            return weak_line(self.p, self.realisations, len(self.names)) if self.weak else like
         wrong = [
             f"{name} {abs(sigma):.1f} sigma too {'high' if sigma > 0 else 'low'}"
             for name, sigma in self.deviations
-            if self.p_scales[self.names.index(name)] * len(self.names) < LEVEL
+            if self.p_scales[self.names.index(name)] * len(self.names) < LEVEL or self.p >= LEVEL
         ]
+        if not np.isfinite(self.p_scales).all():
+            wrong = ["its ln p is not a number"]
+        few = f", only {self.realisations} realisations held out" if self.weak else ""
         return (
             "WARNING: the observation is unlike the images that the flow was trained on "
-            f"(p = {max(self.p, 1e-9):.1g}): {', '.join(wrong)}. Do not trust this posterior before you know why: "
+            f"(p = {max(self.p, 1e-9):.1g}{few}): {', '.join(wrong)}. Do not trust this posterior before you know why: "
             "the unit, the noise level, foregrounds, or physics that the simulator lacks"
         )
 
@@ -74,7 +87,10 @@ class ScaleCheck:
         scales = zip(self.names, self.p_scales, self.sigmas, strict=True)
         return {
             "unlike": self.unlike,
+            "weak": self.weak,
             "p": self.p,
+            "realisations": self.realisations,
+            "smallest_p": smallest_p(self.realisations, len(self.names)),
             "scales": [{"name": name, "p": p, "deviation_sigma": sigma} for name, p, sigma in scales],
             "deviations_sigma": dict(self.deviations),
             "line": self.line(),
@@ -97,7 +113,8 @@ def check_images(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.flo
     prepared = torch.cat([flow.prepared(Observation.from_observable(flow.observable, image)) for image in images])
     comparison = compare_scales(log_prob_scales(flow, prepared, torch.from_numpy(y)), y, flow.known)
     names, rows = scale_names(flow), zip(comparison.p.tolist(), comparison.deviation.tolist(), strict=True)
-    return [ScaleCheck(names, tuple(p), tuple(deviation)) for p, deviation in rows]
+    realisations = len(np.unique(flow.known.realisation))
+    return [ScaleCheck(names, tuple(p), tuple(deviation), realisations) for p, deviation in rows]
 
 
 def check_observation(flow: ImageFlow, observation: Observation, y: NDArray[np.float64]) -> ScaleCheck | None:

@@ -16,9 +16,12 @@ from eorinfer.npe.density import Ensemble
 from eorinfer.npe.reference import ROWS, ImageStatistics, Reference, regression
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Cubes
+from eorinfer.validation.check import FEWEST, is_far, smallest_p, weak_line
 
 #: Chance of warning of an observation that is like the simulations.
 LEVEL = 0.01
+#: Distances that are compared: of the image's statistics, and of what the networks read.
+TESTS = 2
 #: Draws from an image's posterior at the best of which it is compared with simulations.
 DRAWS = 256
 #: Noise draws of each held-out row, and rows that are used at most.
@@ -40,41 +43,52 @@ class ObservationCheck:
     deviations
         Statistics by name, and by how many standard deviations they are off at the best
         parameters that the posterior allows; the largest first.
+    realisations
+        Number of realisations that training held out.
     """
 
     p_statistics: float
     p_features: float
     deviations: tuple[tuple[str, float], ...]
+    realisations: int
 
     @property
     def p(self) -> float:
         """p-value of the two together (Bonferroni); 0 where one is not a number, which is an alarm."""
         both = np.array([self.p_statistics, self.p_features])
-        return float(min(1.0, 2 * both.min())) if np.isfinite(both).all() else 0.0
+        return float(min(1.0, TESTS * both.min())) if np.isfinite(both).all() else 0.0
 
     @property
     def unlike(self) -> bool:
         """True if a warning is due."""
-        return self.p < LEVEL
+        return self.p < LEVEL or (self.weak and is_far(self.p, self.deviations))
+
+    @property
+    def weak(self) -> bool:
+        """True if too few realisations were held out to call the observation like the simulations."""
+        return self.realisations < FEWEST
 
     def line(self) -> str:
         """Say the result in plain words, on one line."""
         if not self.unlike:
-            return f"the observation is like the simulations (p = {self.p:.2g})"
+            like = f"the observation is like the simulations (p = {self.p:.2g})"
+            return weak_line(self.p, self.realisations, TESTS) if self.weak else like
         reasons = []
         if not np.isfinite([self.p_statistics, self.p_features]).all():
             reasons.append("its statistics are not numbers")
-        if 2 * self.p_statistics < LEVEL:
+        if TESTS * self.p_statistics < LEVEL or self.p >= LEVEL:
             worst = [
                 f"{name} {abs(sigma):.1f} sigma too {'high' if sigma > 0 else 'low'}"
                 for name, sigma in self.deviations[:3]
                 if abs(sigma) > 2
             ]
             reasons.append(", ".join(worst) or "its statistics do not go together")
-        if 2 * self.p_features < LEVEL:
+        if TESTS * self.p_features < LEVEL:
             reasons.append("the networks read from it what they never read in training")
+        few = f", only {self.realisations} realisations held out" if self.weak else ""
         return (
-            f"WARNING: the observation is unlike the simulations (p = {max(self.p, 1e-9):.1g}): {'; '.join(reasons)}. "
+            f"WARNING: the observation is unlike the simulations (p = {max(self.p, 1e-9):.1g}{few}): "
+            f"{'; '.join(reasons)}. "
             "Do not trust this posterior before you know why: the unit, the noise level, foregrounds, "
             "or physics that the simulator lacks"
         )
@@ -83,7 +97,10 @@ class ObservationCheck:
         """Write the check for JSON."""
         return {
             "unlike": self.unlike,
+            "weak": self.weak,
             "p": self.p,
+            "realisations": self.realisations,
+            "smallest_p": smallest_p(self.realisations, TESTS),
             "p_statistics": self.p_statistics,
             "p_features": self.p_features,
             "deviations_sigma": dict(self.deviations[:10]),
@@ -113,7 +130,7 @@ def check_images(posterior: Ensemble, observed: Tensor, seed: int = 0) -> list[O
     for (statistics, read), off in zip(reference.p_values(distances).T, deviations, strict=True):
         order = np.argsort(-np.abs(off))
         sorted_off = tuple((names[i], float(off[i])) for i in order)
-        checks.append(ObservationCheck(float(statistics), float(read), sorted_off))
+        checks.append(ObservationCheck(float(statistics), float(read), sorted_off, int(reference.realisations)))
     return checks
 
 

@@ -96,7 +96,8 @@ def _at_a_glance(run: RunFolder) -> Iterator[tuple[str, Cell]]:
         yield "calibrated", yes_or_no(run.validation["calibrated"])
         yield "information gained", measurement(gain["mean"], gain["error"], unit="nats")
     if checks := [check for check in (run.check, run.alarm) if check]:
-        yield "observation like the simulations", yes_or_no(not any(check["unlike"] for check in checks))
+        unlike, weak = (any(check.get(key) for check in checks) for key in ("unlike", "weak"))
+        yield "observation like the simulations", words("cannot tell") if weak and not unlike else yes_or_no(not unlike)
     if "seed" in run.config:
         yield "seed", words(str(run.config["seed"]))
 

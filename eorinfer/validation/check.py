@@ -2,6 +2,11 @@
 
 from typing import Any, Protocol
 
+#: Held-out realisations below which an observation is not called like the simulations.
+FEWEST = 20
+#: Largest deviation, in standard deviations, and p-value, at which fewer realisations are enough for a warning.
+FAR, HARDLY = 10.0, 0.1
+
 
 class Check(Protocol):
     """Comparison of an observation with the simulations."""
@@ -15,6 +20,10 @@ class Check(Protocol):
         """True if a warning is due."""
 
     @property
+    def weak(self) -> bool:
+        """True if too few realisations were held out to call the observation like the simulations."""
+
+    @property
     def deviations(self) -> tuple[tuple[str, float], ...]:
         """Deviations by name, in standard deviations; the largest first."""
 
@@ -23,3 +32,22 @@ class Check(Protocol):
 
     def content(self) -> dict[str, Any]:
         """Write the check for JSON: ``unlike``, ``p``, ``deviations_sigma``, ``line``, and more."""
+
+
+def smallest_p(realisations: int, tests: int) -> float:
+    """p-value of a rank beyond all held-out realisations, with Bonferroni's factor: the smallest without a model."""
+    return min(1.0, tests / (realisations + 1))
+
+
+def is_far(p: float, deviations: tuple[tuple[str, float], ...]) -> bool:
+    """Tell whether an observation is so far off that even a weak check should warn."""
+    return p < HARDLY and any(abs(sigma) > FAR for _, sigma in deviations)
+
+
+def weak_line(p: float, realisations: int, tests: int) -> str:
+    """Say that too few realisations were held out, and what p they could give."""
+    return (
+        f"CANNOT TELL whether the observation is like the simulations: {realisations} realisations were held out, "
+        f"with which p is {smallest_p(realisations, tests):.2g} at best, without a model of its tail (p = {p:.2g} with "
+        f"one). At least {FEWEST} are needed: give more simulations, or a larger [training] validation_fraction"
+    )

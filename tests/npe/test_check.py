@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
+from eorinfer.imageflow.check import ScaleCheck
 from eorinfer.npe.check import LEVEL, ObservationCheck, check_images, check_observation, learn_reference
 from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.reference import ImageStatistics, regression
@@ -220,8 +221,50 @@ def test_the_warning_comes_at_one_percent() -> None:
     """Twice the smaller of two p-values is the p-value of both."""
     assert LEVEL == 0.01
     for one, other in ((0.0049, 0.9), (0.9, 0.0049)):
-        assert ObservationCheck(one, other, ()).unlike
-        assert ObservationCheck(one, other, ()).p == pytest.approx(0.0098)
+        assert ObservationCheck(one, other, (), 64).unlike
+        assert ObservationCheck(one, other, (), 64).p == pytest.approx(0.0098)
     for one, other in ((0.0051, 0.9), (0.9, 0.0051), (0.0051, 0.0051)):
-        assert not ObservationCheck(one, other, ()).unlike
-    assert ObservationCheck(0.8, 0.9, ()).p == 1.0
+        assert not ObservationCheck(one, other, (), 64).unlike
+    assert ObservationCheck(0.8, 0.9, (), 64).p == 1.0
+
+
+def test_a_p_value_that_is_no_number_is_an_alarm() -> None:
+    for check in (ObservationCheck(np.nan, 0.5, (), 64), ObservationCheck(0.5, np.nan, (), 64)):
+        assert (check.p, check.unlike) == (0.0, True)
+        assert "its statistics are not numbers" in check.line()
+    check = ScaleCheck(("coarse", "fine"), (0.5, np.nan), (0.1, np.nan), 64)
+    assert (check.p, check.unlike) == (0.0, True)
+    assert "its ln p is not a number" in check.line()
+
+
+def test_few_held_out_realisations_cannot_call_an_observation_like_the_simulations(posterior: Posterior) -> None:
+    rng = np.random.default_rng(1)
+    training: Any = Rows(PRIOR.sample(60, rng), 1)
+    validation: Any = Rows(PRIOR.sample(6, rng), 10_000)
+    bare = replace(posterior, reference=None)
+    weak = replace(bare, reference=learn_reference(bare, training, validation, validation.seeds, SURVEY, seed=1))
+    image = mocks(at(0.5, -1.5, 1), 5)
+    (check,) = check_images(weak, image)
+    assert check.weak
+    assert not check.unlike
+    assert check.line().startswith("CANNOT TELL whether the observation is like the simulations: 6 realisations were")
+    assert "p is 0.29 at best" in check.line()
+    content = check.content()
+    assert (content["realisations"], content["smallest_p"]) == (6, pytest.approx(2 / 7))
+    (off,) = check_images(weak, 1e4 * image)
+    assert abs(dict(off.deviations)["variance"]) > 50
+    assert off.unlike
+    assert "only 6 realisations held out" in off.line()
+    assert "sigma too high" in off.line()
+    far = ObservationCheck(0.02, 0.5, (("variance", 50.0),), 6)
+    assert far.unlike, "although Student's t of few realisations gives 4%"
+    assert "variance 50.0 sigma too high" in far.line()
+
+
+def test_of_the_image_flow_neither() -> None:
+    few = ScaleCheck(("coarse", "fine"), (1.0, 1.0), (0.0, 0.0), 6)
+    assert not few.unlike
+    assert few.line().startswith("CANNOT TELL")
+    assert ScaleCheck(("coarse", "fine"), (0.04, 0.5), (50.0, 0.0), 6).unlike
+    many = ScaleCheck(("coarse", "fine"), (0.5, 0.5), (0.0, 0.0), 20)
+    assert many.line() == "the observation is like the images that the flow was trained on (p = 1)"
