@@ -30,6 +30,7 @@ from eorinfer.run import Run
 from eorinfer.run.context import RunContext
 from eorinfer.run.truths import FEWEST, simulated_truths, truth_plans
 from eorinfer.settings.contest import EXACT, METHODS, ContestSettings
+from eorinfer.validation.sharpness import NO_DENSITY
 from simulators.base import fingerprint_of
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ def _figure(scores: list[Score], settings: ContestSettings, prior: Prior) -> "Fi
 
 
 def notes(scores: list[Score]) -> list[str]:
-    """Warn of methods that are not calibrated or left truths out."""
+    """Warn of methods that are not calibrated, have no density at truths, or left truths out."""
     lines = []
     for score in scores:
         if not score.calibration.calibrated:
@@ -290,6 +291,11 @@ def notes(scores: list[Score]) -> list[str]:
             lines.append(
                 f"{score.method.label} is not calibrated ({worst.quantity}, p = {worst.p_holm:.1g}): its volume and "
                 "widths are not to be compared."
+            )
+        if without := int((~np.isfinite(score.posteriors.at_truth[score.posteriors.good])).sum()):
+            lines.append(
+                f"{score.method.label}: {without} of {int(score.posteriors.good.sum())} truths have no density in "
+                f"their posteriors; each counts as a failure, with ln p = {NO_DENSITY:.0f}."
             )
         if left_out := int((~score.posteriors.good).sum()):
             lines.append(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.contest.networks import trained_posterior
+from eorinfer.core.errors import WorkError
 from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.observation import Observation
 from eorinfer.core.seeds import RunStream, item_seed, run_seed
@@ -166,7 +167,15 @@ def fixed_precision(setup: ContestSetup, emulator: Emulator, *, diagonal: bool =
     fiducial = np.clip([p.fiducial for p in prior.parameters], prior.low, prior.high)
     with torch.no_grad():
         covariance = emulator.covariance(torch.from_numpy(fiducial[None]))[0]
-        return torch.diag(1 / covariance.diagonal()) if diagonal else torch.linalg.inv(covariance)
+        if diagonal:
+            return torch.diag(1 / covariance.diagonal())
+        try:
+            return torch.linalg.inv(covariance)
+        except torch.linalg.LinAlgError as error:
+            raise WorkError(
+                "the covariance of P(k) at the fiducial parameters cannot be inverted: some bins hold no modes, or the "
+                "same ones; give fewer [power_spectrum] bins, or more simulations"
+            ) from error
 
 
 def fixed_likelihood(

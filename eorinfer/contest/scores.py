@@ -11,7 +11,7 @@ from eorinfer.contest.method import Method
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.validation.calibration import Calibration, calibrate, recovery
-from eorinfer.validation.sharpness import mean_and_error
+from eorinfer.validation.sharpness import mean_and_error, with_floor
 
 #: Resamplings of the truths that errors of a mean are taken from.
 BOOTSTRAP = 1000
@@ -64,12 +64,12 @@ class Score:
         """Give the scores as JSON."""
         good = self.posteriors[self.posteriors.good]
         theta = self.theta[self.posteriors.good]
-        gain = good.at_truth - prior.log_prob(theta)
+        at_truth, without = with_floor(good.at_truth)
         return {
             "label": self.method.label,
             "truths": len(self.posteriors),
             "left_out": int((~self.posteriors.good).sum()),
-            "gain": mean_and_error(gain[np.isfinite(gain)]) | {"infinite": int((~np.isfinite(gain)).sum())},
+            "gain": mean_and_error(at_truth - prior.log_prob(theta)) | {"without_density": without},
             "volume_over_prior": float(np.exp(np.median(good.entropy) - prior.entropy)),
             "recovery": recovery(prior.names, theta, good.values, prior.std),
             "calibrated": self.calibration.calibrated,
@@ -93,8 +93,7 @@ def compare(score: Score, other: Score, seed: int) -> dict[str, Any]:
         the volume is the smaller one; ``widths``, the median ratio of standard deviations of each parameter.
     """
     a, b = _common(score, other)
-    difference = a.at_truth - b.at_truth
-    difference = difference[np.isfinite(difference)]
+    difference = with_floor(a.at_truth)[0] - with_floor(b.at_truth)[0]
     rng = np.random.default_rng(seed)
     means = [difference[rng.integers(len(difference), size=len(difference))].mean() for _ in range(BOOTSTRAP)]
     log_volume = log_volumes(score, other)

@@ -22,7 +22,7 @@ from eorinfer.settings.npe import TrainingSettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
 from eorinfer.training.bundle import BundleKind
-from eorinfer.training.data import Cubes, Tensors, validation_rows
+from eorinfer.training.data import NAMED, Cubes, Tensors, validation_rows
 from eorinfer.training.fit import fit
 from simulators import Symmetry
 
@@ -286,6 +286,13 @@ def train_emulator(
     """
     progress = progress or Silent()
     _, _, bins = spectra.power.shape
+    finite = torch.isfinite(spectra.power).flatten(1).all(1).numpy()
+    if not finite.all():
+        seeds = ", ".join(str(seed) for seed in np.unique(spectra.seed[~finite])[:NAMED])
+        raise WorkError(
+            f"the power spectrum of {int((~finite).sum())} of {len(finite)} rows is not a number (seeds {seeds}); "
+            "look at their cubes (`eorinfer bank export`) and at [survey]"
+        )
     realisations = len(np.unique(spectra.seed))
     if realisations < 2 * FOLDS:
         raise WorkError(

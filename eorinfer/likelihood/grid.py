@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from eorinfer.core.likelihood import LogLikelihood
+from eorinfer.core.likelihood import LogLikelihood, evaluated, refuse_nothing
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 
@@ -76,7 +76,8 @@ def refined_grid(log_l: LogLikelihood, prior: Prior, points: int) -> Grid:
         centres = [(e[1:] + e[:-1]) / 2 for e in edges]
         points_of_grid = np.array(list(itertools.product(*centres)))
         theta = prior.from_coordinates(points_of_grid)
-        values = log_l(theta) + prior.log_factor(theta)
+        values = evaluated(log_l, theta) + prior.log_factor(theta)
+        refuse_nothing(values, "points of a grid over the prior")
         inside = (values > values.max() - NOTHING).reshape((points,) * len(low))
         # Shrink to the bounding box of all that matters, one cell wider.
         for axis in axes:

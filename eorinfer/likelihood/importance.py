@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr, ndtri
 from scipy.stats import multivariate_t
 
-from eorinfer.core.likelihood import LogLikelihood
+from eorinfer.core.likelihood import LogLikelihood, evaluated
 from eorinfer.core.prior import Prior
 
 #: Effective samples below which weights are not to be relied on.
@@ -40,7 +40,9 @@ class Weighted:
 
     @property
     def effective(self) -> float:
-        """Kish's effective number of samples."""
+        """Kish's effective number of samples; 0 where none has a weight."""
+        if not np.isfinite(self.log_weight).any():
+            return 0.0
         return float(np.exp(2 * logsumexp(self.log_weight) - logsumexp(2 * self.log_weight)))
 
     @property
@@ -74,7 +76,7 @@ def weighted(log_l: LogLikelihood, prior: Prior, theta: NDArray[np.float64], log
     values = np.full(len(theta), -np.inf)
     inside = prior.contains(theta)
     if inside.any():
-        values[inside] = prior.times(log_l)(theta[inside])
+        values[inside] = evaluated(prior.times(log_l), theta[inside])
     return Weighted(theta, values - log_q, values)
 
 

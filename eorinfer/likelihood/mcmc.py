@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import WorkError
-from eorinfer.core.likelihood import LogLikelihood
+from eorinfer.core.likelihood import LogLikelihood, evaluated, refuse_nothing
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.samples import Samples
@@ -98,7 +98,7 @@ def run_mcmc(
         out = np.full(len(theta), -np.inf)
         inside = prior.contains(theta)
         if inside.any():
-            out[inside] = target(theta[inside])
+            out[inside] = evaluated(target, theta[inside])
             backend.evaluations += int(inside.sum())
         return out
 
@@ -188,6 +188,7 @@ def _starting_points(
     """
     theta = prior.sample(max(draws, 10 * walkers), rng)
     log_p = log_probability(theta) - prior.log_relative(theta)
+    refuse_nothing(log_p, "draws from the prior")
     # Largest of log weight plus Gumbel noise: weighted sampling without replacement.
     return theta[np.argsort(-(log_p + rng.gumbel(size=len(theta))))[:walkers]]
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eorinfer.core.errors import WorkError
 from eorinfer.npe import ensemble
 from eorinfer.npe.density import Ensemble, ThetaDensity
 
@@ -60,8 +61,25 @@ def draw_untruncated(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for rows in ensemble.observation_slices(size, n):
-            values[rows] = ensemble.draw(networks, n, [f[rows] for f in read])
+            values[rows] = _numbers(ensemble.draw(networks, n, [f[rows] for f in read]))
     return values
+
+
+def _numbers(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give draws (B, n, P) back.
+
+    Raises
+    ------
+    WorkError
+        If a network draws what is no number.
+    """
+    bad = ~np.isfinite(theta).all((1, 2))
+    if bad.any():
+        raise WorkError(
+            f"the networks draw parameters that are not numbers for {int(bad.sum())} of {len(theta)} observations; "
+            "they read nothing like these in training"
+        )
+    return theta
 
 
 def draw(
@@ -108,6 +126,11 @@ def draw(
         relative = posterior.prior.log_relative(pool)
         for i in np.flatnonzero(pooled):
             log_q = ensemble.log_density(posterior.networks, pool[None], [f[i : i + 1] for f in read])[0] - relative
+            log_q = np.where(np.isnan(log_q), -np.inf, log_q)
+            if not np.isfinite(log_q.max()):
+                # It has nothing there at all: the prior is left, and the share of 0 says so.
+                values[i], share[i] = pool[rng.choice(len(pool), n)], 0.0
+                continue
             weights = np.exp(log_q - log_q.max())
             values[i] = pool[rng.choice(len(pool), n, p=weights / weights.sum())]
             # The integral of q over the regions: the mean there of q over the prior, times the prior's mass.
@@ -127,7 +150,7 @@ def _inside(
         left = np.flatnonzero(accepted < n)
         if not len(left):
             break
-        drawn = ensemble.draw(posterior.networks, n, [f[left] for f in read])
+        drawn = _numbers(ensemble.draw(posterior.networks, n, [f[left] for f in read]))
         inside = posterior.contains(drawn.reshape(-1, drawn.shape[-1])).reshape(drawn.shape[:2])
         for i, theta, kept in zip(left, drawn, inside, strict=True):
             # Those that are too many count for the share all the same.

@@ -325,6 +325,11 @@ class Posterior:
         """Find the region of all but the share `truncation` of the posterior's mass."""
         theta = self.draw(observation, BATCH, seed).values
         log_density = self.log_density(theta, observation)
+        if not np.isfinite(log_density).all():
+            raise WorkError(
+                f"the posterior has no density at {int((~np.isfinite(log_density)).sum())} of {len(theta)} of its own "
+                "samples, so that no region can be truncated by it; train it with a lower [training] learning_rate"
+            )
         threshold = float(np.quantile(log_density, truncation))
         theta = theta[log_density > threshold]
         c = self.prior.coordinates(theta)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor
 
+from eorinfer.core.errors import WorkError
 from eorinfer.summaries.power import PowerSpectrum
 from simulators import Observable
 
@@ -256,5 +257,13 @@ def _whitening(rows: Tensor, floor: Tensor) -> Tensor:
     diagonal = torch.diag(covariance.diagonal())
     shrink = d / (n + d)
     covariance = (1 - shrink) * covariance + shrink * diagonal + torch.diag(floor.square())
-    factor = torch.linalg.cholesky(covariance)
+    try:
+        factor = torch.linalg.cholesky(covariance)
+    except torch.linalg.LinAlgError as error:
+        lost = torch.nonzero(~torch.isfinite(rows).all(0)).flatten().tolist()
+        what = f"{len(lost)} of {d} are not numbers" if lost else "they are multiples of each other"
+        raise WorkError(
+            f"the check of an observation: the statistics of {n} simulations have no covariance to compare with "
+            f"({what}); look at the cubes (`eorinfer bank export`) and at [survey]"
+        ) from error
     return torch.linalg.solve_triangular(factor, torch.eye(d, dtype=rows.dtype), upper=False)

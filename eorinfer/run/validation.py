@@ -29,7 +29,7 @@ from eorinfer.run.subjects import Subject
 from eorinfer.run.truths import Truths
 from eorinfer.settings.contest import exact_noise
 from eorinfer.validation.calibration import calibrate, recovery
-from eorinfer.validation.sharpness import RelativeWidths, mean_and_error
+from eorinfer.validation.sharpness import RelativeWidths, mean_and_error, with_floor
 from eorinfer.validation.verdict import calibration_content, misspecification_content, sharpness_lines, verdict_line
 from simulators import GaussianField
 
@@ -128,12 +128,16 @@ def _sharpness(prior: Prior, truths: Truths, posteriors: TruthPosteriors) -> dic
     """Give recovery, and the held-out likelihood of the posterior inside its regions, in nats."""
     inside = posteriors.mass_inside
     # Inside its regions a truncated posterior is q over q's mass there.
-    log_density_inside = posteriors.at_truth - np.log(inside)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = posteriors.at_truth - np.log(inside)
+    # Without mass inside, the truth has no density either.
+    log_density_inside, without = with_floor(np.where(inside > 0, ratio, -np.inf))
     return {
         "prior_volume": truths.volume,
         "mass_inside": {"median": float(np.median(inside)), "least": float(inside.min())}
         | {"resampled_truths": int(posteriors.resampled.sum())},
         "recovery": recovery(prior.names, truths.theta, posteriors.values, truths.std(prior)),
+        "truths_without_density": without,
         "held_out_negative_log_likelihood": mean_and_error(-log_density_inside),
         "information_gain": mean_and_error(log_density_inside - (prior.log_prob(truths.theta) - np.log(truths.volume))),
     }

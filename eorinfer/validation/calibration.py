@@ -132,12 +132,14 @@ def calibrate(
     unit_samples
         (B, n, P), in the same units.
     log_q_theta, log_q_samples
-        Log density of each posterior (B,) at the truth and (B, n) at its samples, up to a constant of each.
+        Log density of each posterior (B,) at the truth and (B, n) at its samples, up to a constant of each. A truth
+        whose density is no number, or zero, has rank 0.
     seed
         Seed of TARP's reference points and of filling the steps between ranks.
     """
     rng = np.random.default_rng(seed)
     n = unit_samples.shape[1]
+    log_q_theta, log_q_samples = _ordered(log_q_theta, log_q_samples)
     # Independent of the observations, as expected coverage asks; inside the box that the truths span.
     low, high = unit_theta.min(0), unit_theta.max(0)
     references = low + (high - low) * rng.random(unit_theta.shape)
@@ -153,6 +155,24 @@ def calibrate(
     curve, area = _tarp(unit_theta, unit_samples, references)
     visible = smallest_visible(len(unit_theta), LEVEL / len(tests), seed)
     return Calibration(fractions, tests, visible, curve, area)
+
+
+def _ordered(
+    log_q_theta: NDArray[np.float64], log_q_samples: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Log densities in the same order, all finite: sbi would drop the truths that have none."""
+    theta, samples = np.isfinite(log_q_theta), np.isfinite(log_q_samples)
+    # Of each posterior by itself: its constant is its own.
+    lowest = np.minimum(
+        np.where(samples, log_q_samples, np.inf).min(1), np.where(theta, log_q_theta, np.inf), dtype=np.float64
+    )
+    lowest = np.where(np.isfinite(lowest), lowest, 0.0)
+    # A unit lower, and still lower where the numbers are so large that a unit is lost in them.
+    step = 1.0 + 1e-6 * np.abs(lowest)
+    return (
+        np.where(theta, log_q_theta, lowest - 2 * step),
+        np.where(samples, log_q_samples, (lowest - step)[:, None]),
+    )
 
 
 def sbc_ranks(theta: NDArray[np.float64], samples: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from eorinfer.core.samples import Samples
 
+#: Log of the smallest number of single precision: networks give no density below it but zero.
+NO_DENSITY = float(np.log(np.finfo(np.float32).smallest_subnormal))
+
 
 @dataclass(frozen=True)
 class RelativeWidths:
@@ -58,6 +61,17 @@ class RelativeWidths:
             "interval_68": {name: _spread(self.interval[:, i]) for i, name in enumerate(names)},
             "volume": _spread(self.volume),
         }
+
+
+def with_floor(log_density: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Give log densities (B,) at truths that are all finite, and how many truths have none.
+
+    A posterior without density at a truth has failed there. It counts with `NO_DENSITY`, or the lowest of the others
+    where that is lower, since a mean with -inf would not tell one such posterior from another.
+    """
+    finite = np.isfinite(log_density)
+    lowest = min(NO_DENSITY, float(log_density[finite].min(initial=NO_DENSITY)))
+    return np.where(finite, log_density, lowest), int((~finite).sum())
 
 
 def mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:

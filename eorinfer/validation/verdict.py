@@ -7,6 +7,7 @@ import numpy as np
 
 from eorinfer.validation.calibration import COVERAGE, LEVEL, POWER, Calibration, symptom
 from eorinfer.validation.check import Check
+from eorinfer.validation.sharpness import NO_DENSITY
 
 
 def verdict_line(calibration: Calibration) -> str:
@@ -76,6 +77,11 @@ def sharpness_lines(content: dict[str, Any]) -> Iterator[str]:
         f"held-out negative log-likelihood {loss['mean']:.2f} +- {loss['error']:.2f}; "
         f"information gained over the prior {gain['mean']:.2f} +- {gain['error']:.2f} nats"
     )
+    if without := content.get("truths_without_density", 0):
+        yield (
+            f"{without} of {content['truths']} truths have no density in their posteriors; each counts as a failure, "
+            f"with ln p = {NO_DENSITY:.0f}"
+        )
     for label, widths in content["widths_over"].items():
         ratios = ", ".join(f"{name} {ratio['median']:.2f}" for name, ratio in widths["std"].items())
         short = f"; {widths['short_chains']} chains are too short" if widths["short_chains"] else ""

@@ -21,6 +21,7 @@ from scipy import fft
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
+from simulators.base import SimulationError
 from simulators.fourier import frequencies
 from simulators.lim.cosmology import Cosmology, tinker_bias
 
@@ -38,6 +39,8 @@ FINE = 40
 RAREST = 1e-6
 #: Number of cells drawn at once, at most.
 MOST_TRIES = 10**6
+#: Rounds of tries after which the halos of a bin of mass find no place.
+MOST_ROUNDS = 10**4
 #: Highest mass that is drawn, Msun.
 HIGHEST = 2e15
 #: Function from positions (n, 3) in Mpc to redshifts (n,).
@@ -230,6 +233,11 @@ def _sampled(
                 accepted = [np.zeros(0, np.int64)]
                 missing = n = rng.poisson(expected)
                 while missing > 0:
+                    if len(accepted) > MOST_ROUNDS:
+                        raise SimulationError(
+                            f"halos of {mean_mass:.2g} Msun find no place: {missing} of {n} are left after "
+                            f"{MOST_ROUNDS} rounds; raise mass_min, or take smaller cells"
+                        )
                     at_once = min(int(missing * tries) + 8, MOST_TRIES)
                     accepted.append(_accepted(linear, part, growth, law, highest, at_once, rng)[:missing])
                     missing -= len(accepted[-1])

@@ -1,5 +1,7 @@
 """Scores of posteriors whose quality is known: exact ones, too narrow ones, and ones that know less."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +9,14 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from eorinfer.contest.contest import notes
 from eorinfer.contest.method import Method
 from eorinfer.contest.scores import Score, compare
 from eorinfer.contest.tables import contest_tables, text_lines
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.settings.contest import ContestSettings, MethodName
+from eorinfer.validation.sharpness import NO_DENSITY
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -50.0, 50.0, 0.0),))
@@ -98,3 +102,31 @@ def test_posteriors_are_read_only_with_their_key(tmp_path: Path) -> None:
     (tmp_path / "00000.h5").write_bytes((tmp_path / "00000.h5").read_bytes()[:1000])
     assert TruthPosteriors.read(tmp_path / "00000.h5", "one") is None
     assert len(TruthPosteriors.concatenate([posteriors, posteriors[:10]])) == TRUTHS + 10
+
+
+def without_density(found: Score, n: int, value: float) -> Score:
+    """Score the same posteriors, n of which have `value` as the log density at the truth."""
+    at_truth = found.posteriors.at_truth.copy()
+    at_truth[:n] = value
+    posteriors = replace(found.posteriors, at_truth=at_truth)
+    return Score.from_posteriors(found.method, posteriors, found.theta, PRIOR, seed=2)
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan, np.inf])
+def test_a_truth_without_density_counts_as_the_failure_it_is(value: float) -> None:
+    whole, failed = score("ps-full", 1.0), without_density(score("npe-power", 1.0), 10, value)
+    assert len(failed.calibration.fractions["coverage"]) == TRUTHS, "none is dropped"
+    assert (failed.calibration.fractions["coverage"][:10] < 1 / SAMPLES).all(), "rank 0"
+    gain, known = failed.content(PRIOR)["gain"], whole.content(PRIOR)["gain"]
+    assert gain["without_density"] == 10
+    lost = 10 / TRUTHS * (NO_DENSITY - whole.posteriors.at_truth[:10].mean())
+    assert gain["mean"] == pytest.approx(known["mean"] + lost)
+    assert gain["mean"] < known["mean"] - 2
+    found = compare(failed, whole, seed=1)
+    assert found["gain"] == pytest.approx(lost)
+    assert "10 of 400 truths have no density in their posteriors" in notes([failed])[-1]
+    json.dumps([failed.content(PRIOR), found], allow_nan=False)
+
+
+def test_many_truths_without_density_are_no_calibration() -> None:
+    assert not without_density(score("npe-power", 1.0), 40, -np.inf).calibration.calibrated

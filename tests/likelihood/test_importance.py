@@ -7,9 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, norm
 
+from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.grid import refined_grid
 from eorinfer.likelihood.importance import ENOUGH, WIDER, around, weighted
+from eorinfer.likelihood.mcmc import run_mcmc
+from eorinfer.likelihood.sampled import from_prior
+from eorinfer.settings.likelihood import McmcSettings
 from simulators import Parameter
 
 PRIOR = Prior(tuple(Parameter(name, name, -4.0, 6.0, 0.0) for name in ("a", "b")))
@@ -76,3 +80,35 @@ def test_draws_around_a_chain_are_wider_than_it_by_what_is_said() -> None:
     inside = np.exp(-log_q)[np.abs(probit - z.mean(0)).max(1) < 0.15]
     area = np.prod(np.diff(prior.from_unit(norm.cdf(z.mean(0) + np.array([[-0.15], [0.15]]))), axis=0))
     assert inside.sum() / len(drawn) == pytest.approx(area, rel=0.05)
+
+
+def nothing(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.full(len(theta), -np.inf)
+
+
+def no_number(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(theta[:, 0] > 0, np.nan, 0.0)
+
+
+BOX = Prior((Parameter("a", "a", -1.0, 1.0, 0.0), Parameter("b", "b", -1.0, 1.0, 0.0)))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "said"),
+    [
+        (nothing, "the likelihood is zero at all of"),
+        (no_number, r"the log likelihood is nan at \d+ of \d+ points, the first is theta = \(0"),
+    ],
+)
+def test_a_likelihood_that_says_nothing_ends_every_sampler(
+    likelihood: Callable[[NDArray[np.float64]], NDArray[np.float64]], said: str
+) -> None:
+    with pytest.raises(WorkError, match=said):
+        refined_grid(likelihood, BOX, 10)
+    with pytest.raises(WorkError, match=said):
+        run_mcmc(likelihood, BOX, McmcSettings(walkers=8, steps=10, max_steps=10), file=None, key="k", seed=1)
+    if likelihood is nothing:
+        assert from_prior(likelihood, BOX, np.zeros(2), 10, 1, 500) is None
+    else:
+        with pytest.raises(WorkError, match=said):
+            from_prior(likelihood, BOX, np.zeros(2), 10, 1, 500)

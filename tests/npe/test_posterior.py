@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
+from eorinfer.npe.batched import Truncation, draw
 from eorinfer.npe.posterior import Architecture, Posterior, Region, draw_truncated
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
@@ -243,3 +245,39 @@ def test_many_images_at_once(round: int, request: pytest.FixtureRequest) -> None
     assert ours.sample_many([], 10) == []
     with pytest.raises(InputError, match=r"images\[1\]: observation: .*NaN"):
         ours.sample_many([images[0], np.full_like(images[0], np.nan)], 10)
+
+
+def test_draws_that_are_no_numbers_end_sampling(first: Posterior) -> None:
+    lost = deepcopy(first)
+    for network in lost.networks:
+        network.normal.mean.bias.data.fill_(torch.nan)
+    with pytest.raises(WorkError, match="the networks draw parameters that are not numbers for this observation"):
+        lost.draw(observation(), 50, seed=1)
+    read = lost.read(torch.from_numpy(observation().values[None]))
+    with pytest.raises(WorkError, match="not numbers for 1 of 1 observations"):
+        draw(lost, read, 50, seed=1)
+
+
+def test_draws_that_are_never_inside_the_prior_end_sampling(first: Posterior, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eorinfer.npe.posterior.TRIED", 3000)
+    for network in first.networks:
+        monkeypatch.setattr(network, "sample", lambda n, read: torch.full((n, len(read), 2), 50.0, dtype=torch.float64))
+    with pytest.raises(WorkError, match="0 of 3000 draws are inside the prior"):
+        first.draw(observation(), 50, seed=1)
+
+
+def test_a_posterior_with_nothing_inside_its_regions_has_no_share_there(
+    second: Posterior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of its draws is inside, and its density there is zero: the truth counts as the failure it is."""
+    theta, volume = draw_truncated(PRIOR, second.regions, 100, np.random.default_rng(1))
+    for network in second.networks:
+        monkeypatch.setattr(network, "sample", lambda n, read: torch.full((n, len(read), 2), 50.0, dtype=torch.float64))
+        nothing = lambda t, read: torch.full((len(t), len(read)), -torch.inf)  # noqa: E731
+        monkeypatch.setattr(network, "log_prob", nothing)
+    monkeypatch.setattr(Posterior, "contains", lambda _, t: np.zeros(len(t), bool))
+    read = second.read(torch.from_numpy(observation().values[None]))
+    drawn = draw(second, read, 20, 1, Truncation(theta, volume))
+    assert drawn.share.tolist() == [0.0]
+    assert drawn.pooled.tolist() == [True]
+    assert np.isfinite(drawn.values).all()

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -277,3 +278,12 @@ def test_a_validation_loss_that_is_not_finite_names_the_rows(tmp_path: Path) -> 
     y[[3, 17]] = torch.tensor([[torch.nan], [3e38]])
     with pytest.raises(WorkError, match=r"not finite for 2 of 20 validation rows: 3, 17\. Look at"):
         fit(Line(), TRAINING, Tensors(x, y), settings(), folder=tmp_path, seed=7)
+
+
+def test_a_training_loss_that_is_not_finite_names_the_rows(tmp_path: Path) -> None:
+    x, y = TRAINING.__getitems__(list(range(40)))
+    y[[3, 17]] = torch.nan
+    seeds = np.arange(100, 140, dtype=np.uint64)
+    said = r"the loss is not finite for 1 of 10 rows of a batch: a row of seed 1(03|17)\. Look at"
+    with pytest.raises(WorkError, match=said):
+        fit(Line(), Tensors(x, y, seeds=seeds), VALIDATION, settings(), folder=tmp_path, seed=7)

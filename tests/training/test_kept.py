@@ -1,5 +1,7 @@
 """What was trained under the same key is loaded; anything else is trained anew, and leaves no checkpoints."""
 
+import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -69,3 +71,26 @@ def test_checkpoints_of_a_stopped_training_are_kept_and_those_of_others_go_in_th
     assert {path.name for path in tmp_path.iterdir()} == names
     load_or_train(Lens, tmp_path / "lens", "xyz", Training(1.0), "lens-checkpoints")
     assert {path.name for path in tmp_path.iterdir()} == {"others-checkpoints-abc", "lens"}
+
+
+def test_a_stopped_training_counts_in_the_seconds(tmp_path: Path) -> None:
+    def stopped(checkpoints: Path) -> Lens:
+        (checkpoints / "00").mkdir()
+        (checkpoints / "00/last.ckpt").touch()
+        later = time.time() + 50
+        os.utime(checkpoints / "00/last.ckpt", (later, later))
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            load_or_train(Lens, tmp_path / "lens", "abc", stopped)
+    made = load_or_train(Lens, tmp_path / "lens", "abc", Training(1.0))
+    assert made.facts["seconds"] == pytest.approx(100, abs=5)
+
+
+def test_checkpoints_that_a_kill_left_beside_the_trained_are_deleted(tmp_path: Path) -> None:
+    load_or_train(Lens, tmp_path / "lens", "abc", Training(1.0))
+    (tmp_path / "checkpoints-abc/00").mkdir(parents=True)
+    (tmp_path / "checkpoints-abc/00/last.ckpt").touch()
+    load_or_train(Lens, tmp_path / "lens", "abc", Training(2.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["lens"]
