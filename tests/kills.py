@@ -210,6 +210,8 @@ def torture(place: Workplace, name: str, kills: int, rng: random.Random) -> tupl
     code, said = place.run(job.command(whole))
     if code != 0 and name != "validate":
         return 0, [f"ends with {code}: {said}"]
+    if left := [path.name for path in (*whole.rglob("*.ckpt"), *whole.rglob(".*"), *whole.rglob("begun.json"))]:
+        return 0, [f"leaves what only serves to go on: {', '.join(left)}"]
     seconds, hits, tries = time.monotonic() - began, 0, 0
     while hits < kills and tries < 5 * kills:
         if not broken.exists():

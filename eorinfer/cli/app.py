@@ -3,6 +3,7 @@
 import signal
 import sys
 import traceback
+from pathlib import Path
 from types import FrameType
 
 from cyclopts import App, CycloptsError
@@ -17,6 +18,7 @@ from eorinfer.cli.run import add_run_commands
 from eorinfer.cli.separate import separate_app
 from eorinfer.cli.start import add_start_commands
 from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.files import NO_ROOM, cannot_write
 from eorinfer.figures.style import keep_matplotlib_out_of_home
 
 #: New names of commands, by the old one, which still works.
@@ -58,6 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = _end(1, "stopped; what was computed is kept, and the same command goes on from there", debug)
     except WorkError as error:
         code = _end(1, str(error), debug)
+    except OSError as error:
+        code = _end(1, _refused(error), debug)
     except Exception as error:
         code = _end(1, f"{type(error).__name__}: {error} (--debug shows where)", debug)
     sys.exit(code)
@@ -65,6 +69,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _refused(error: OSError) -> str:
+    """Say what the operating system refused; a full disk by name."""
+    if error.errno in NO_ROOM:
+        return str(cannot_write(Path(error.filename or "a file"), error))
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def _end(code: int, message: str, debug: bool) -> int:

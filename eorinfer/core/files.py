@@ -25,8 +25,9 @@ from eorinfer.core.reading import read_text
 ABANDONED_SECONDS = 24 * 3600.0
 #: Bytes that a description in JSON may have, and lists and objects in it.
 MOST_JSON, MOST_OBJECTS = 32e6, 1_000_000
-#: Numbers of errors after which nothing more can be written here.
-NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+#: Numbers of errors of a full disk, and of all after which nothing more can be written here.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_WRITING = (*NO_ROOM, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _TEMPORARY = re.compile(r"^\.tmp-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}-")
 
 
@@ -90,12 +91,19 @@ def whole_hdf5(path: Path, *, first_wins: bool = False, **settings: Any) -> Iter
 
 def cannot_write(path: Path, error: OSError) -> WorkError:
     """Return the error to raise if the disk is full or cannot be written."""
-    return WorkError(f"{path}: cannot be written ({os.strerror(error.errno or 0)}); an existing file is kept")
+    room = "; make room, and the same command goes on" if error.errno in NO_ROOM else ""
+    return WorkError(f"{path}: cannot be written ({os.strerror(error.errno or 0)}); an existing file is kept{room}")
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`."""
+    """Yield a temporary folder beside `path`; on success it takes the place of `path`.
+
+    Raises
+    ------
+    WorkError
+        If the disk is full or cannot be written; the message names the folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     tag = temporary_name("")
     temporary = path.with_name(tag + path.name)
@@ -109,6 +117,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_WRITING:
+            raise
+        raise cannot_write(path, error) from error
+    except WorkError as error:
+        # Of a file in it, whose name is gone.
+        if str(temporary) not in str(error):
+            raise
+        raise WorkError(str(error).replace(str(temporary), str(path))) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -163,6 +180,8 @@ def make_folder(path: Path) -> Path:
     ------
     InputError
         If the folder cannot be made or written.
+    WorkError
+        If the disk is full.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -170,6 +189,8 @@ def make_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise cannot_write(path, error) from error
         raise InputError(f"{path}: the folder cannot be written ({error.strerror}); give another --out") from error
     return path
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from eorinfer.bank.store import observable_from_json, package_versions
@@ -124,7 +124,8 @@ class BundleKind:
             for name, tensors in ({WEIGHTS: weights} | more).items():
                 if tensors is not None:
                     contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
-                    save_file(contiguous, temporary / f"{name}.safetensors")
+                    # By Python's own calls, whose errors name a full disk by its number.
+                    (temporary / f"{name}.safetensors").write_bytes(save(contiguous))
             content = {"format": self.format, **description, "packages": package_versions()}
             write_json(temporary / self.file, content)
             yield temporary

@@ -76,6 +76,12 @@ def test_every_method_is_scored_and_kept(held: Path) -> None:
         assert Samples.read(run / "chains" / ON_DISK.get(method, method)).weights.sum() == 300
 
 
+def test_it_leaves_no_checkpoints(held: Path) -> None:
+    run = held / "run"
+    assert [*run.rglob("*.ckpt"), *run.rglob("*checkpoints*")] == []
+    assert (run / "contest/ps-neural/likelihood/weights.safetensors").is_file()
+
+
 def test_it_leaves_a_page(held: Path) -> None:
     page = (held / "run/report.html").read_text()
     sections = ["scores", "observation", "posterior", "training", "bank", "config", "versions"]

@@ -12,7 +12,7 @@ import eorinfer.likelihood.emulator as emulator_module
 import eorinfer.likelihood.neural as module
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.emulator import Spectra, train_emulator, whitened
-from eorinfer.likelihood.neural import train_neural_likelihood
+from eorinfer.likelihood.neural import NeuralLikelihood, train_neural_likelihood
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -1.0, 1.0, 0.0),))
@@ -53,6 +53,10 @@ def test_it_learns_what_a_gaussian_misses(tmp_path: Path, monkeypatch: pytest.Mo
     of_gaussian, of_flow = np.mean(errors, axis=0)  # total variation
     assert of_flow < 0.12, (of_flow, of_gaussian)
     assert of_flow < 0.65 * of_gaussian, (of_flow, of_gaussian)
+    neural.save(tmp_path / "kept")
+    back = NeuralLikelihood.load(tmp_path / "kept", emulator, PRIOR)
+    assert np.array_equal(back.for_spectrum(observed)(grid), neural.for_spectrum(observed)(grid))
+    assert back.fits == neural.fits
 
 
 def _posterior(log_l: NDArray[np.float64]) -> NDArray[np.float64]:
