@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from simulators.base import SimulationError
+from simulators.lim import halos
 from simulators.lim.cosmology import Cosmology, tinker_bias
 from simulators.lim.halos import Halos, box_halos, cone_halos
 
@@ -110,6 +112,14 @@ def test_the_same_seed_gives_the_same_halos() -> None:
     np.testing.assert_array_equal(first.position, again.position)
     np.testing.assert_array_equal(first.mass, again.mass)
     assert len(first) != len(other) or not np.array_equal(first.mass, other.mass)
+
+
+def test_halos_that_find_no_place_end_the_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a cell's chance is nearly zero everywhere but at one of them."""
+    monkeypatch.setattr(halos, "MOST_ROUNDS", 3)
+    monkeypatch.setattr(halos, "MOST_TRIES", 0)
+    with pytest.raises(SimulationError, match=r"find no place: .* are left after 3 rounds; raise mass_min"):
+        box_halos(COSMOLOGY, 2.0, 60.0, 16, (3e11, 1e16), 5)
 
 
 def test_a_light_cone_grows() -> None:
