@@ -75,7 +75,7 @@ def test_checkpoints_of_a_stopped_training_are_kept_and_those_of_others_go_in_th
 
 def test_a_stopped_training_counts_in_the_seconds(tmp_path: Path) -> None:
     def stopped(checkpoints: Path) -> Lens:
-        (checkpoints / "00").mkdir()
+        (checkpoints / "00").mkdir(exist_ok=True)
         (checkpoints / "00/last.ckpt").touch()
         later = time.time() + 50
         os.utime(checkpoints / "00/last.ckpt", (later, later))
