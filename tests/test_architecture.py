@@ -37,7 +37,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "hmf": ("simulators.lim.cosmology",),
     "py21cmfast": ("simulators.reionization",),
-    "tools21cm": ("eorinfer.survey.coverage",),
+    "tools21cm": ("eorinfer.survey.positions",),
     "kymatio": ("eorinfer.summaries.scattering",),
     "distributed": ("eorinfer.campaign.executors",),
     "mpi4py": ("eorinfer.campaign.executors",),

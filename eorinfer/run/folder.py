@@ -27,6 +27,9 @@ FREE_BEFORE = {
 #: Labels and units of imported parameters: texts that change no number.
 _TEXT = re.compile(r"simulator\.ranges\..+\.(label|unit)")
 
+#: Characters of a value that are shown.
+LONGEST = 80
+
 
 def refuse_other_config(config: Config, out: Path) -> None:
     """Compare with the config that `out` was begun with, if it was.
@@ -103,4 +106,7 @@ def _named(key: str) -> str:
 
 
 def _shown(value: object) -> str:
-    return "not given" if value is None else f"= {value!r}"
+    if value is None:
+        return "not given"
+    text = repr(value)
+    return f"= {text if len(text) <= LONGEST else text[:LONGEST] + '...'}"

@@ -1,6 +1,7 @@
 """The table ``[survey]`` of a config. Loads no torch."""
 
 from collections.abc import Mapping
+from math import pi
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
 )
 
 from eorinfer.settings.base import Settings
+from eorinfer.settings.layouts import ARRAYS, SKA_LOW, Antennas, Array, lowest_sine, with_layout
 from simulators import Observable
 from simulators.parts import is_own, load_part
 
@@ -27,8 +29,8 @@ KINDS: dict[str, str] = {}
 
 #: Frequency in MHz and SEFD in Jy, in rising frequency.
 SefdTable = tuple[tuple[PositiveFloat, PositiveFloat], ...]
-#: Tables of SEFD by name, in `eorinfer.survey.sky`.
-SefdName = Literal["aavs2", "818"]
+#: SEFD by name: tables, and what sky, receiver and area give, in `eorinfer.survey.sky`.
+SefdName = Literal["aavs2", "818", "sky"]
 
 
 def _known_sefd(value: Any) -> Any:
@@ -114,11 +116,18 @@ class WhiteNoise(Settings):
 
 
 class SkaLow(Settings):
-    """Thermal noise and uv coverage of SKA-Low, for 21cm cubes and light-cones in mK."""
+    """Thermal noise and uv coverage of SKA-Low or another array, for 21cm cubes and light-cones in mK."""
 
     kind: Literal["ska-low"] = "ska-low"
-    layout: Literal["AA4", "AA*"] = Field(
-        "AA4", description="Array assembly: AA4 has 512 stations, AA* has 307 (positions from tools21cm)."
+    layout: str = Field(
+        "AA4",
+        description="SKA-Low's AA4 (512 stations) or AA* (307), HERA, LOFAR or MWA, or a file with east, north and up "
+        "of each antenna in m.",
+    )
+    antennas: Antennas | None = Field(None, description="Positions, filled in from the file of `layout`.")
+    latitude: float | None = Field(None, ge=-90, le=90, description="Latitude of a layout from a file, in degrees.")
+    diameter: PositiveFloat | None = Field(
+        None, description="Diameter of a station of a layout from a file, in m: its area where `sefd` is sky, its beam."
     )
     hours: PositiveFloat = Field(1000.0, description="Time on the field in all, in hours.")
     hours_per_day: float = Field(6.0, gt=0, le=24, description="Length of one track, centred on transit, in hours.")
@@ -145,6 +154,34 @@ class SkaLow(Settings):
     )
     # 0.1 h/Mpc, the moderate foreground model of Pober et al. 2014 (arXiv:1310.7031).
     wedge_buffer: float = Field(0.068, ge=0, description="Spill-over beyond the wedge in k_par, in 1/Mpc.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layout(cls, table: Any, info: ValidationInfo) -> Any:
+        return with_layout(dict(table), (info.context or {}).get("beside")) if isinstance(table, Mapping) else table
+
+    @property
+    def array(self) -> Array:
+        """What is assumed of the array."""
+        if self.layout in ARRAYS:
+            return ARRAYS[self.layout]
+        diameter = self.diameter or 0.0  # refused where it counts
+        return Array(self.latitude or 0.0, diameter, pi * diameter**2 / 4)
+
+    @model_validator(mode="after")
+    def _check_array(self) -> Self:
+        if self.antennas is not None and self.latitude is None:
+            raise ValueError("latitude is missing: that of the antennas, in degrees, for example latitude = -30.7")
+        if self.sefd == "sky" and self.diameter is None and self.antennas is not None:
+            raise ValueError(
+                "diameter is missing: that of a station in m, for its area; or give sefd, in Jy or as [[MHz, Jy], ...]"
+            )
+        if self.layout not in SKA_LOW and lowest_sine(self.array.latitude, self.declination, self.hours_per_day) <= 0:
+            raise ValueError(
+                f"declination = {self.declination:g}: at latitude {self.array.latitude:g} the field is below the "
+                f"horizon at the ends of a track of {self.hours_per_day:g} h; another declination or hours_per_day"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -193,4 +230,6 @@ def survey_key(settings: SurveySettings) -> dict[str, Any]:
     content: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
     if isinstance(settings, SkaLow) and settings.sefd == "818":
         del content["sefd"]
+    if content.get("antennas"):
+        del content["layout"]  # the antennas count, not the name of their file
     return content

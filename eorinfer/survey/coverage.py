@@ -1,12 +1,12 @@
-"""Rotation synthesis: time that the baselines of SKA-Low spend in each uv cell. Loads no torch."""
+"""Rotation synthesis: time that the baselines of an array spend in each uv cell. Loads no torch."""
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.settings.survey import SkaLow
+from eorinfer.survey.positions import baselines_of
 from eorinfer.survey.sky import comoving_distance, wavelength
 from simulators.fourier import frequencies
 
@@ -101,7 +101,7 @@ def _grid_tracks(settings: SkaLow, half: int, cell: float) -> tuple[NDArray[np.i
     hour_angle = middles * (2 * np.pi * day / SIDEREAL_DAY)
     declination = np.deg2rad(settings.declination)
 
-    baselines = _baselines(settings.layout) / cell
+    baselines = baselines_of(settings.layout, settings.antennas, settings.array.latitude) / cell
     # A baseline lies up to 0.71 cells from the centre of its cell.
     reach = min(np.sqrt(2) * half, settings.max_baseline / cell) + 1
     near = _closest_approach(baselines, hour_angle, declination) < reach
@@ -133,15 +133,3 @@ def _closest_approach(
     projected = np.sqrt(np.maximum(length[:, None] ** 2 - w**2, 0.0))
     # Per radian, no baseline's projection moves further than the baseline is long.
     return np.asarray(projected.min(axis=1) - length * step / 2, dtype=np.float64)
-
-
-@cache
-def _baselines(layout: str) -> NDArray[np.float64]:
-    """List the vectors between all pairs of stations, (n_pairs, 3) in m: X to the meridian, Y East, Z to the pole."""
-    with np.errstate():  # importing tools21cm switches numpy's floating-point warnings off for everyone
-        from tools21cm import get_SKA_Low_layout
-    stations = get_SKA_Low_layout(layout, unit="xyz", verbose=False).to_value("m")
-    first, second = np.triu_indices(len(stations), 1)
-    baselines = stations[first] - stations[second]
-    baselines.flags.writeable = False  # every caller shares this array
-    return baselines

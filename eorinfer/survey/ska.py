@@ -19,10 +19,8 @@ from eorinfer.core.arrays import white_noise
 from eorinfer.settings.survey import SkaLow
 from eorinfer.survey.base import Survey
 from eorinfer.survey.coverage import uv_time, uv_times
-from eorinfer.survey.sky import channel_width, comoving_distance, outside_wedge, system_flux, wavelength
+from eorinfer.survey.sky import JANSKY, channel_width, comoving_distance, outside_wedge, system_flux, wavelength
 from simulators.fourier import half_plane
-
-JANSKY = 1e-26  # W / m^2 / Hz
 
 
 @dataclass(frozen=True)

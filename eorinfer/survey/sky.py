@@ -6,11 +6,12 @@ Distances are those of astropy's Planck18 (arXiv:1807.06209). Loads no torch.
 import numpy as np
 from astropy.cosmology import Planck18
 from numpy.typing import NDArray
-from scipy.constants import speed_of_light
+from scipy.constants import Boltzmann, speed_of_light
 
 from eorinfer.settings.survey import SefdName, SefdTable, SkaLow
 from simulators.fourier import frequencies
 
+JANSKY = 1e-26  # W / m^2 / Hz
 LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
 
 #: SEFD of one station and polarisation with the antennas of AAVS2: root 2 times that of Stokes I from SKAO's
@@ -72,6 +73,8 @@ SKA818_SEFD: SefdTable = (
 )
 
 SEFD_TABLES: dict[SefdName, SefdTable] = {"aavs2": AAVS2_SEFD, "818": SKA818_SEFD}
+#: Temperature of the receivers in K where the SEFD is computed.
+RECEIVER = 100.0
 
 
 def comoving_distance(redshift: float) -> float:
@@ -100,6 +103,10 @@ def system_flux(settings: SkaLow, redshift: float) -> float:
     """
     if isinstance(settings.sefd, float):
         return settings.sefd
+    if settings.sefd == "sky":
+        # 60 K lambda^2.55, as in 21cmSense and tools21cm (Thompson, Moran & Swenson 2017, section 5.7).
+        temperature = RECEIVER + 60.0 * (300.0 * (1 + redshift) / LINE_FREQUENCY) ** 2.55
+        return 2 * Boltzmann * temperature / settings.array.area / JANSKY
     table = SEFD_TABLES[settings.sefd] if isinstance(settings.sefd, str) else settings.sefd
     frequencies, values = zip(*table, strict=True)
     frequency = LINE_FREQUENCY / (1 + redshift)
