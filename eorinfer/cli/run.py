@@ -122,16 +122,19 @@ def mcmc(config: Path, *, out: Out) -> None:
         opened.progress.line(f"results: {out}/chains/mcmc.txt")
 
 
-def plot(config: Path, *, out: Out) -> None:
+def plot(config: Path, *, out: Out, close: bool | None = None) -> None:
     """Draw the corner plot and the predictive check, and write summary.json.
 
     Parameters
     ----------
     config
         TOML file.
+    close
+        Axes of the corner plot span the posteriors; with --no-close the prior. By default they span the posteriors
+        where all are narrower than a quarter of the prior.
     """
     with sole_run(config, out) as opened:
-        opened.plot()
+        opened.plot(close)
 
 
 def validate(config: Path, *, out: Out) -> None:

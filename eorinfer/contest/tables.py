@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.contest.scores import Score, compare, find_score
+from eorinfer.core.digits import with_error
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.likelihood.mcmc import LONG_ENOUGH
@@ -48,7 +49,7 @@ def observation_table(chains: Sequence[Samples], truth: NDArray[np.float64] | No
         True parameters (P,), where they are known.
     """
     rows: list[list[Any]] = [
-        [chain.label, *(f"{m:.3g} ± {s:.2g}" for m, s in zip(chain.mean, chain.std, strict=True))] for chain in chains
+        [chain.label, *(with_error(m, s) for m, s in zip(chain.mean, chain.std, strict=True))] for chain in chains
     ]
     if truth is not None:
         rows.append(["truth", *(f"{x:.3g}" for x in truth)])
@@ -113,11 +114,11 @@ def _information(
     rows: list[list[Any]] = []
     for score, content in zip(scores, contents, strict=True):
         gain = content["gain"]
-        row = [content["label"], content["truths"] - content["left_out"], f"{gain['mean']:.2f} ± {gain['error']:.2f}"]
+        row = [content["label"], content["truths"] - content["left_out"], with_error(gain["mean"], gain["error"])]
         for other, as_baseline in others:
             if other is not None:
                 ratio = None if score is other else compare(score, other, seed)
-                more = [f"{ratio['gain']:+.2f} ± {ratio['gain_error']:.2f}" if ratio else None]
+                more = [with_error(ratio["gain"], ratio["gain_error"], "+") if ratio else None]
                 row += more if as_baseline else []
                 row += [f"{ratio['volume']:.2f}", f"{ratio['smaller']:.0%}"] if ratio else [None, None]
         rows.append(row)

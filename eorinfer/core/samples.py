@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from eorinfer.core.chains import read_chain, with_suffix
+from eorinfer.core.digits import decimals
 from eorinfer.core.files import whole_file
 from simulators import Parameter
 
@@ -254,11 +255,6 @@ class Samples:
 def _end(value: float) -> float | None:
     """Return the end of a range as getdist takes it, None where there is none."""
     return value if np.isfinite(value) else None
-
-
-def decimals(std: float) -> int:
-    """Count the decimals with which an error has two significant digits."""
-    return int(np.clip(1 - np.floor(np.log10(std)), 0, 12)) if np.isfinite(std) and std > 0 else 4
 
 
 def _latex_text(text: str) -> str:

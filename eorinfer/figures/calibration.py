@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import kstwo
 
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import subplots
+from eorinfer.figures.style import looks, subplots
 from eorinfer.validation.calibration import COVERAGE, LEVEL, TARP, Calibration
 from eorinfer.validation.check import Check
 from eorinfer.validation.sharpness import RelativeWidths
@@ -43,6 +43,8 @@ class CalibrationPage:
         Comparison of the observation, and of each truth, with the simulations.
     verdict
         Sentence on the result, one line.
+    label
+        Name of the method under test.
     """
 
     parameters: tuple[Parameter, ...]
@@ -53,6 +55,12 @@ class CalibrationPage:
     check: Check | None
     checks: tuple[Check, ...]
     verdict: str
+    label: str = "NPE on images"
+
+    @property
+    def colour(self) -> str:
+        """Colour of the method."""
+        return looks([self.label])[0].colour
 
 
 def calibration_figure(page: CalibrationPage) -> "Figure":
@@ -106,7 +114,7 @@ def _ranks(axis: "Axes", page: CalibrationPage) -> None:
 
 def _coverage(axis: "Axes", page: CalibrationPage) -> None:
     """Draw the expected coverage of the regions of highest density."""
-    _deviation(axis, 1 - page.calibration.fractions[COVERAGE], COLOURS[0], "highest density")
+    _deviation(axis, 1 - page.calibration.fractions[COVERAGE], page.colour, "highest density")
     _band(axis, page)
     axis.set(xlabel="credibility", ylabel="expected coverage $-$ credibility", xlim=(0, 1))
     axis.set_title("above 0: too wide, below: too narrow", fontsize=10)
@@ -114,7 +122,7 @@ def _coverage(axis: "Axes", page: CalibrationPage) -> None:
 
 def _tarp(axis: "Axes", page: CalibrationPage) -> None:
     """Draw TARP: the exact curve of the ranks, and sbi's in bins."""
-    _deviation(axis, page.calibration.fractions[TARP], COLOURS[0], "TARP")
+    _deviation(axis, page.calibration.fractions[TARP], page.colour, "TARP")
     credibility, coverage = page.calibration.tarp.T
     axis.plot(credibility, coverage - credibility, ".", color=COLOURS[1], ms=4, label="sbi, binned")
     _band(axis, page)
@@ -130,17 +138,18 @@ def _widths(axis: "Axes", page: CalibrationPage) -> None:
         _say(axis, "no reference posterior:\nrun `eorinfer mcmc` first")
         return
     positions = np.arange(len(page.parameters))
+    colours = [look.colour for look in looks([ratios.label for ratios in page.widths])]
     for j, ratios in enumerate(page.widths):
         shift = 0.25 * (j - (len(page.widths) - 1) / 2)
         rng = np.random.default_rng(0)
         for i in positions:
             x = i + shift + 0.05 * rng.uniform(-1, 1, len(ratios.std))
-            axis.plot(x[~ratios.short], ratios.std[~ratios.short, i], "o", ms=3, color=COLOURS[j], alpha=0.5)
-            axis.plot(x[ratios.short], ratios.std[ratios.short, i], "x", ms=4, color=COLOURS[j], alpha=0.7)
+            axis.plot(x[~ratios.short], ratios.std[~ratios.short, i], "o", ms=3, color=colours[j], alpha=0.5)
+            axis.plot(x[ratios.short], ratios.std[ratios.short, i], "x", ms=4, color=colours[j], alpha=0.7)
             middle = np.median(ratios.std[:, i])
-            axis.plot([i + shift - 0.1, i + shift + 0.1], [middle, middle], color=COLOURS[j], lw=2)
+            axis.plot([i + shift - 0.1, i + shift + 0.1], [middle, middle], color=colours[j], lw=2)
         short = f" ($\\times$: {ratios.short.sum()} short chains)" if ratios.short.any() else ""
-        axis.plot([], [], "o", ms=4, color=COLOURS[j], label=f"over {ratios.label}{short}")
+        axis.plot([], [], "o", ms=4, color=colours[j], label=f"over {ratios.label}{short}")
     axis.axhline(1.0, color="0.4", lw=0.8)
     axis.set_yscale("log")
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
@@ -181,7 +190,7 @@ def _recovery(axis: "Axes", page: CalibrationPage, i: int) -> None:
     theta, samples = page.theta[:SHOWN, i], page.samples[:SHOWN, :, i]
     low, high = np.quantile(samples, [0.16, 0.84], axis=1)
     middle = np.median(samples, axis=1)
-    axis.errorbar(theta, middle, [middle - low, high - middle], fmt="o", ms=2.5, lw=0.7, color=COLOURS[0], alpha=0.7)
+    axis.errorbar(theta, middle, [middle - low, high - middle], fmt="o", ms=2.5, lw=0.7, color=page.colour, alpha=0.7)
     ends = [min(theta.min(), low.min()), max(theta.max(), high.max())]
     axis.plot(ends, ends, color="0.3", lw=0.8)
     unit = f" [{p.unit}]" if p.unit else ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.figures.style import subplots
+from eorinfer.figures.style import looks, subplots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,6 @@ FAR = 3.0
 MARGIN = 0.3
 #: Largest ratio of volumes that is drawn, decades.
 WIDEST = 1.5
-PALETTE = ("#8c8c8c", "#c2a36b", "#d2691e", "#a3553a", "#3a8f4d", "#7b4fa3", "#1f5fa8", "#17a2b8", "#b5367a", "#222222")
 
 
 def contest_figure(
@@ -47,7 +46,7 @@ def contest_figure(
     """
     figure: Figure
     figure, (left, middle, right) = subplots(1, 3, figsize=(13, 0.9 + 0.42 * max(len(labels), 7)))
-    colours = [PALETTE[i % len(PALETTE)] for i in range(len(labels))]
+    colours = [look.colour for look in looks(labels)]
     rows = np.arange(len(labels))[::-1]
     shown = gains[gains[:, 0] > gains[:, 0].max() - FAR]
     low, high = (shown[:, 0] - shown[:, 1]).min(), (shown[:, 0] + shown[:, 1]).max()

@@ -8,38 +8,48 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.digits import with_error
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
-from eorinfer.figures.style import drawable, without_tex
+from eorinfer.figures.style import drawable, looks, without_tex
 
 if TYPE_CHECKING:
     from getdist import MCSamples
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours of posteriors that are drawn together.
+#: Colours of lines that belong to no method: networks, parameters.
 COLOURS = ("#1f5fa8", "#d2691e", "#3a8f4d", "#7b4fa3", "#555555")
 #: Standard deviations to either side of a mean that closer axes show.
 CLOSE = 5.0
+#: Share of the prior's standard deviation below which axes close on the posteriors, and what the figure then says.
+NARROW, CLOSED = 0.25, "axes close on the posteriors,\nthe prior is wider"
 
 
 def corner(
-    *samples: Samples, truth: NDArray[np.float64] | None = None, close: bool = False, prior: Prior | None = None
+    *samples: Samples,
+    truth: NDArray[np.float64] | None = None,
+    close: bool | None = None,
+    prior: Prior | None = None,
 ) -> "Figure":
     """Draw one- and two-dimensional marginals of posteriors over the same parameters.
 
-    The axes span the prior, which shows where it cuts a posterior.
+    The first method that sees images is filled and on top, all others are lines. Above the diagonal stand the mean
+    and standard deviation of each posterior.
 
     Parameters
     ----------
     *samples
-        Posteriors; the first is drawn on top.
+        Posteriors; the first are drawn above the others.
     truth
         True parameters (P,), drawn as lines.
     close
-        Whether the axes span the posteriors instead of the prior.
+        Whether the axes span the posteriors (True) or the prior (False), which shows where it cuts a posterior. By
+        default they close where every posterior is narrower than a `NARROW` of the prior; the figure says so.
     prior
         Its densities that are not flat are drawn as thin grey lines.
     """
+    close = _narrow(samples, prior) if close is None else close
     plots = _plots()
 
     parameters = samples[0].parameters
@@ -49,13 +59,17 @@ def corner(
     plotter.settings.axes_fontsize = 11
     plotter.settings.legend_fontsize = 11
     plotter.settings.axis_tick_max_labels = 4
-    order = samples[::-1]
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(samples))][::-1]
+    shown = looks([s.label for s in samples])
+    seen = [look.image for look in shown]
+    top = next((seen.index(kind) for kind in (True, None) if kind in seen), None)
+    last = [] if top is None else [top]
+    numbers = [i for i in reversed(range(len(samples))) if i != top] + last
+    order, colours = [samples[i] for i in numbers], [shown[i].colour for i in numbers]
     with _without_advice(), without_tex():
         plotter.triangle_plot(
             [_drawable(s) for s in order],
             params=names,
-            filled=[False] * (len(order) - 1) + [True],
+            filled=[i == top for i in numbers],
             contour_colors=colours,
             contour_lws=[1.8] * len(order),
             line_args=[{"color": c, "lw": 1.8} for c in colours],
@@ -68,13 +82,38 @@ def corner(
     for i, name in enumerate(names):
         if prior is not None and (line := prior.line(name)) is not None:
             plotter.subplots[i, i].plot(*line, color="0.6", lw=0.8, zorder=0)
+        if len(samples) <= len(COLOURS):
+            _write_above(plotter.subplots[i, i], order, colours, i)
     figure: Figure = plotter.fig
     for legend in figure.legends:
         legend.get_frame().set_visible(False)  # it would cover a panel's edge
-    if truth is not None:
-        below_legend = 1 - (0.25 + 0.28 * len(samples)) / figure.get_figheight()
-        figure.text(0.98, below_legend, "dashed: true parameters", ha="right", va="top", fontsize=11)
+    notes = ([] if truth is None else ["dashed: true parameters"]) + ([CLOSED] if close else [])
+    below_legend = 1 - (0.25 + 0.28 * len(samples)) / figure.get_figheight()
+    figure.text(0.98, below_legend, "\n".join(notes), ha="right", va="top", fontsize=11)
     return figure
+
+
+def _write_above(axis: "Axes", order: Sequence[Samples], colours: Sequence[str], i: int) -> None:
+    """Write mean and standard deviation of parameter `i` above its panel, those of the posterior on top first."""
+    for line, (samples, colour) in enumerate(zip(order, colours, strict=True)):
+        axis.annotate(
+            with_error(float(samples.mean[i]), float(samples.std[i])),
+            (0.5, 1.0),
+            (0, 4 + 13 * line),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+            fontsize=10,
+        )
+
+
+def _narrow(samples: Sequence[Samples], prior: Prior | None) -> bool:
+    """Tell whether all posteriors are narrower than a `NARROW` of the prior, in every parameter."""
+    wide = {} if prior is None else dict(zip(prior.names, prior.std.tolist(), strict=True))
+    flat = {p.name: (p.high - p.low) / np.sqrt(12.0) for p in samples[0].parameters}
+    widths = np.array([wide.get(name, flat[name]) for name in samples[0].names])
+    return bool(np.isfinite(widths).all() and all((s.std < NARROW * widths).all() for s in samples))
 
 
 def _drawable(samples: Samples) -> "MCSamples":

@@ -6,8 +6,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,57 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 150
 #: Options of `Figure.savefig`.
 SAVED: dict[str, Any] = {"bbox_inches": "tight", "dpi": DOTS_PER_INCH}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn, in every figure.
+
+    Attributes
+    ----------
+    colour
+        Of lines, points and contours.
+    image
+        Whether it sees whole images: then a corner plot fills it. None for a method that this package does not know.
+    """
+
+    colour: str
+    image: bool | None = None
+
+
+#: Looks by the beginning of a label; the first that fits counts.
+LOOKS = {
+    "NPE on image and P(k)": Look("#7b4fa3", True),
+    "NPE on image": Look("#1f5fa8", True),  # also of "images"
+    "NPE on the image": Look("#1f5fa8", True),
+    "sequential NPE": Look("#17a2b8", True),
+    "image flow": Look("#3a8f4d", True),
+    "CNN regression": Look("#b5367a", True),
+    "power-spectrum": Look("#d2691e", False),
+    "P(k), covariance of θ": Look("#d2691e", False),
+    "P(k), diagonal": Look("#8c8c8c", False),
+    "P(k), fixed": Look("#c2a36b", False),
+    "P(k), neural": Look("#a3553a", False),
+    "P(k⊥, k∥)": Look("#e0a13a", False),
+    "NPE on P(k)": Look("#8c5a2b", False),
+    "NPE on scattering": Look("#5f7a1f", False),
+    "NPE on the summaries": Look("#5b8a9e", False),
+    "simulator in emcee's loop": Look("#e377c2", False),
+    "exact likelihood, by": Look("#777777", False),
+    "exact": Look("#222222", False),
+}
+#: Colours of other methods.
+SPARE = ("#c2456b", "#1a9c9c", "#8c6d31", "#b5b52b", "#9e9e9e")
+
+
+def looks(labels: Sequence[str]) -> list[Look]:
+    """Choose the look of each method of a figure by its label; no two known ones are alike."""
+    chosen: list[Look] = []
+    spare = cycle(SPARE)
+    for label in labels:
+        look = next((look for start, look in LOOKS.items() if label.startswith(start)), None)
+        chosen.append(Look(next(spare)) if look is None or look in chosen else look)
+    return chosen
 
 
 def keep_matplotlib_out_of_home() -> None:

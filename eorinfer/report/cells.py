@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from eorinfer.core.digits import with_error
+
 
 @dataclass(frozen=True)
 class Number:
@@ -78,9 +80,9 @@ def number(value: float | None, form: str = ".4g", unit: str = "") -> Cell:
     return MISSING if value is None else _sortable(float(value), minus(f"{value:{form}}"), unit)
 
 
-def measurement(mean: float, error: float, form: str = ".2f", unit: str = "") -> Cell:
-    """Make a cell of a mean and its error, both with the same digits."""
-    return _sortable(mean, minus(f"{mean:{form}} ± {error:{form}}"), unit)
+def measurement(mean: float, error: float, unit: str = "") -> Cell:
+    """Make a cell of a mean and its error, which has two significant digits."""
+    return _sortable(mean, minus(with_error(mean, error)), unit)
 
 
 def to_figures_of(value: float, error: float) -> Cell:
@@ -137,7 +139,7 @@ def minus(text: str) -> str:
 def _rounded(value: float, error: float) -> str:
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
         return minus(f"{value:.4g}")
-    decimals = 1 - math.floor(math.log10(error))
+    decimals = 1 - math.floor(math.log10(float(f"{error:.1e}")))  # rounded first: 0.0996 is 0.10
     value = round(value, decimals) + 0.0  # and no -0.00
     return minus(f"{value:.{decimals}f}" if 0 <= decimals <= 6 else f"{value:.4g}")
 

@@ -1,14 +1,17 @@
 """Sections of the page, each from what a run left; a section without anything to show has no blocks."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from shlex import quote
 from typing import Any, TypeVar
 
 import numpy as np
 
+import eorinfer
 from eorinfer.bank.store import package_versions
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
 from eorinfer.core.progress import duration
+from eorinfer.core.revision import commit
 from eorinfer.core.samples import Samples
 from eorinfer.figures.corner import COLOURS, corner
 from eorinfer.figures.style import png_bytes
@@ -46,7 +49,7 @@ def sections(run: RunFolder) -> list[Section]:
         ("training", "Training", _training),
         ("bank", "Simulations", _bank),
         ("config", "Config", _config),
-        ("versions", "Versions", _versions),
+        ("versions", "Command and versions", _versions),
     ]
     # A section that cannot be shown takes neither the page nor another section with it.
     made = [Section(id, title, shown(run, title, blocks(run))) for id, title, blocks in every]
@@ -131,7 +134,8 @@ def _posterior(run: RunFolder) -> Iterator[Block]:
         yield Picture.from_png(
             pictures[0],
             f"Corner plot of {', '.join(chains[0].names)}: {labels}",
-            caption="Contours hold 68% and 95%. Axes span the prior."
+            caption="Contours hold 68% and 95%. Above the diagonal: mean ± standard deviation. "
+            "Axes span the prior, unless the figure says that they close on the posteriors."
             + (" Thin grey: the prior, where it is not flat." if run.prior else "")
             + (" Dashed: true parameters." if true_values(run.truth, chains[0]) is not None else "")
             + (f" {len(drawn)} of {len(run.chains)} posteriors are drawn." if len(drawn) < len(run.chains) else ""),
@@ -412,7 +416,15 @@ def _bank(run: RunFolder) -> Iterator[Block]:
 
 
 def _versions(run: RunFolder) -> Iterator[Block]:
-    """List the packages that made the bank, trained the posterior, and wrote this page."""
+    """Say what makes this run, and list the packages that made the bank, trained the posterior, and wrote this page."""
+    revision = commit()
+    facts = {"commit": words(revision)} if revision else {"version": words(eorinfer.__version__)}
+    if run.config and not run.only_contest:
+        out = str(run.out)
+        facts = {"command": words(f"eorinfer run {quote(f'{out}/config.toml')} --out {quote(out)}")} | facts
+    if run.observation is not None:
+        facts["data, sha256 of the observed values"] = words(run.observation.digest)
+    yield Facts(facts)
     trained = run.out / "posterior" / "posterior.json"
     columns: dict[str, dict[str, str]] = {}
     if run.bank is not None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
 from eorinfer.bank.targets import read_true_targets
+from eorinfer.core.digits import with_error
 from eorinfer.core.files import read_json
 from eorinfer.core.observation import Observation
-from eorinfer.core.samples import Samples, decimals
+from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
 from eorinfer.report.run_folder import RunFolder, read_chains
 
@@ -52,8 +54,7 @@ def posterior_table(chains: Mapping[str, Samples], truth: Mapping[str, float] | 
         if truth:
             row.append(f"{truth[name]:.4g}" if name in truth else "-")
         for mean, width in zip(means, widths, strict=True):
-            digits = decimals(width)
-            row.append(f"{mean:.{digits}f} ± {width:.{digits}f}" if np.isfinite(mean) else "-")
+            row.append(with_error(mean, width) if np.isfinite(mean) else "-")
         if ratio:
             row.append(f"{widths[0] / widths[1]:.2f}" if np.isfinite(widths).all() and widths[1] else "-")
         rows.append(row)
@@ -125,5 +126,5 @@ def validation_line(out: Path) -> str:
     """Say what the validation of the run's posterior found, or the command that makes one."""
     path = out / STEPS["validate"]
     if not path.exists():
-        return f"not validated yet: eorinfer validate {out / 'config.toml'} --out {out}"
+        return f"not validated yet: eorinfer validate {quote(str(out / 'config.toml'))} --out {quote(str(out))}"
     return str(read_json(path).get("verdict", f"validated: {path}"))

@@ -12,9 +12,12 @@ from eorinfer.report.cells import Cell, measurement, minus, number, words, yes_o
 from eorinfer.report.page import Facts, MissingStep, Page, render
 from eorinfer.report.run_folder import RunFolder
 from eorinfer.report.sections import sections, shown
+from eorinfer.report.terminal import validation_line
 
 #: Name of the page in a run folder.
 FILE = "report.html"
+#: Chain of each `[inference] method`.
+METHODS = {"npe": "npe", "image-flow": "field-flow", "field-flow": "field-flow"}
 #: Posteriors that are named at a glance.
 NAMED = 3
 
@@ -103,6 +106,8 @@ def _at_a_glance(run: RunFolder) -> Iterator[tuple[str, Cell]]:
 
 
 def _warnings(run: RunFolder) -> Iterator[str]:
+    if run.config and _chain(run) in run.chains and not (run.out / "validation.json").exists():
+        yield validation_line(run.out)
     for check in (run.check, run.alarm):
         if check and check["unlike"]:
             yield str(check.get("line", "The observation is unlike the simulations.")).removeprefix("WARNING: ")
@@ -127,6 +132,11 @@ def _warnings(run: RunFolder) -> Iterator[str]:
         yield "The image flow was trained again after its validation: calibration is that of the one before"
 
 
+def _chain(run: RunFolder) -> str:
+    """Name the chain of the config's method."""
+    return METHODS.get(str(run.config.get("inference", {}).get("method", "npe")), "npe")
+
+
 def _missing(run: RunFolder) -> Iterator[MissingStep]:
     """List the steps that would add something to a run; a folder without a config has none."""
     if not run.config:
@@ -137,14 +147,13 @@ def _missing(run: RunFolder) -> Iterator[MissingStep]:
     def by(step: str) -> str:
         return f"eorinfer {step} {config} --out {out}"
 
-    method = run.config.get("inference", {}).get("method", "npe")
     if run.observation is None:
         yield MissingStep("No observation", by("observe"))
     if run.bank is None:
         yield MissingStep("No simulations", by("simulate"))
     if run.only_contest:
         return
-    if method not in run.chains:
+    if _chain(run) not in run.chains:
         yield MissingStep("No posterior from images", by("infer"))
     if "mcmc" not in run.chains:
         yield MissingStep("No power-spectrum MCMC to compare with", by("mcmc"))

@@ -18,7 +18,13 @@ from eorinfer.report.summary import summary
 from eorinfer.run.context import RunContext
 
 
-def write_results(context: RunContext, observation: Observation, plans: Sequence[Plan], drawn: Plan | None) -> None:
+def write_results(
+    context: RunContext,
+    observation: Observation,
+    plans: Sequence[Plan],
+    drawn: Plan | None,
+    close: bool | None = None,
+) -> None:
     """Draw and write what there is.
 
     Parameters
@@ -31,6 +37,8 @@ def write_results(context: RunContext, observation: Observation, plans: Sequence
         Plans of its rounds.
     drawn
         Simulations at posterior samples, for the predictive check; None where there are none.
+    close
+        Whether the corner plot spans the posteriors or the prior, see `corner`.
 
     Raises
     ------
@@ -55,7 +63,7 @@ def write_results(context: RunContext, observation: Observation, plans: Sequence
     say = context.progress.line
     for name, shown in corners(chains, config.prior.names).items():
         with going_on(f"{name}.png", say):
-            save_figure(corner(*shown, truth=true_values(truth, shown[0]), prior=prior), out / name)
+            save_figure(corner(*shown, truth=true_values(truth, shown[0]), close=close, prior=prior), out / name)
     if drawn is not None:
         rows = context.bank.rows([drawn]).ok
         with going_on("predictive.png", say):

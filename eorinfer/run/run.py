@@ -237,12 +237,18 @@ class Run:
 
     # -- results -------------------------------------------------------------------------------
 
-    def plot(self) -> None:
-        """Draw the corner plot and the predictive check, and write ``summary.json``, from what is in the folder."""
+    def plot(self, close: bool | None = None) -> None:
+        """Draw the corner plot and the predictive check, and write ``summary.json``, from what is in the folder.
+
+        Parameters
+        ----------
+        close
+            Whether the corner plot spans the posteriors or the prior, see `eorinfer.corner`.
+        """
         from eorinfer.run.results import write_results
 
         plans = [plan for plan, _ in (*self.rounds.recorded(1), *self.rounds.recorded_later())]
-        write_results(self.context, self.observe(), plans, self._predictive_plan())
+        write_results(self.context, self.observe(), plans, self._predictive_plan(), close)
 
     def report(self) -> None:
         """Write the page with all that is in the folder, ``report.html``."""

@@ -109,6 +109,7 @@ def validate(
         check,
         tuple(truths.checks),
         verdict,
+        "NPE on images" if subject.method == "npe" else "image flow",
     )
     with going_on("validation.png", context.progress.line):
         save_figure(calibration_figure(page), context.folder / "validation")

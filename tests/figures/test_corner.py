@@ -1,0 +1,48 @@
+"""Corner plots: methods look the same everywhere, axes close on narrow posteriors, and means stand above."""
+
+import numpy as np
+
+from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
+from eorinfer.figures.corner import CLOSED, corner
+from eorinfer.figures.style import LOOKS, looks
+from eorinfer.settings.contest import METHODS
+from simulators import Parameter
+
+PARAMETERS = (Parameter("a", "a", -5.0, 5.0, 0.0), Parameter("b", "b", -5.0, 5.0, 0.0))
+
+
+def posterior(width: float, label: str) -> Samples:
+    values = 1.0 + width * np.random.default_rng(1).standard_normal((400, 2))
+    return Samples.unweighted(values, PARAMETERS, label)
+
+
+def test_each_method_has_one_look() -> None:
+    labels = [row.label for row in METHODS.values()]
+    chosen = looks(labels)
+    assert len({look.colour for look in chosen}) == len(labels)
+    assert all(look.image is not None for look in chosen)
+    assert looks(["NPE on images", "power-spectrum MCMC"]) == looks(
+        [METHODS["npe-image"].label, METHODS["ps-full"].label]
+    )
+    first, again, own, other = looks(["image flow", "image flow", "mine", "theirs"])
+    assert first == LOOKS["image flow"]
+    assert len({look.colour for look in (first, again, own, other)}) == 4
+    assert (again.image, own.image) == (None, None)
+
+
+def test_axes_close_on_narrow_posteriors_and_means_stand_above() -> None:
+    narrow = corner(posterior(0.2, "power-spectrum MCMC"), posterior(0.1, "NPE on images"), truth=np.ones(2))
+    low, high = narrow.axes[0].get_xlim()
+    assert -0.5 < low < high < 2.5
+    assert [text.get_text() for text in narrow.texts] == [f"dashed: true parameters\n{CLOSED}"]
+    above = [text.get_text() for axis in narrow.axes for text in axis.texts]
+    assert len(above) == 4
+    assert all(text.startswith(("1.0", "0.9")) and len(text.split(" ± ")[1]) in (4, 5) for text in above)
+    colours = [text.get_color() for text in next(axis.texts for axis in narrow.axes if axis.texts)]
+    assert colours == [look.colour for look in looks(["power-spectrum MCMC", "NPE on images"])]
+    wide = corner(posterior(1.0, "mine"), prior=Prior(PARAMETERS))
+    np.testing.assert_allclose(wide.axes[0].get_xlim(), (-5, 5))
+    assert CLOSED not in "".join(text.get_text() for text in wide.texts)
+    forced = corner(posterior(1.0, "mine"), close=True)
+    assert CLOSED in forced.texts[0].get_text()
