@@ -13,7 +13,7 @@ TESTS = Path(__file__).parent
 #: In other files the marker `job` says it.
 JOBS = {
     *(f"run/test_{name}.py" for name in ("image_flow", "line_separation", "rounds", "run", "subjects", "validation")),
-    *(f"simulators/reionization/test_{name}.py" for name in ("coeval", "galaxies", "lightcone")),
+    *(f"simulators/reionization/test_{name}.py" for name in ("coeval", "galaxies", "lightcone", "versions")),
     *(f"campaign/test_{name}.py" for name in ("executors", "fill")),
     *("cli/test_app.py", "contest/test_contest.py", "report/test_write.py"),
     *("imageflow/test_model.py", "likelihood/test_emulator.py", "likelihood/test_neural.py"),

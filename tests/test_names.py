@@ -12,9 +12,14 @@ ROOT = TESTS.parent
 OF_SEVERAL = {"jobs", "laws", "doors"}
 #: Tests of one side of a module that has another test file, or of what several modules do.
 SIDES = {
+    "bank/test_hostile.py",
     "bank/test_surroundings.py",
+    "cli/test_sole.py",
     "core/test_simulators_name.py",
+    "likelihood/test_priors.py",
+    "report/test_received.py",
     "run/test_old_names.py",
+    "run/test_read_only.py",
     "survey/test_ska_lightcone.py",
 }
 FILES = sorted(path.relative_to(TESTS) for path in TESTS.glob("*/**/test_*.py"))

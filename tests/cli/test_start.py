@@ -16,6 +16,7 @@ def command(*arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.job  # checking that 21cmFAST is there imports it
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_a_first_config_is_right(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
