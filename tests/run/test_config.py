@@ -170,7 +170,8 @@ WRONG = [
     (
         'kind = "21cmfast-coeval"',
         "",
-        f'[simulator] kind is missing: one of {KNOWN}, or "module:name" of a class or function of your own',
+        f'[simulator] kind = "21cmfast" is not known: one of {KNOWN}, '
+        'or "module:name" of a class or function of your own',
     ),
     (
         "redshifts = [7.0, 8.0, 9.0]",
@@ -186,7 +187,7 @@ WRONG = [
     (
         'kind = "ska-low"',
         "hours = 100.0",
-        '[survey] kind is missing: one of "none", "white-noise", "ska-low", "spherex", or "module:name" of a class or function of your own',
+        '[survey] kind is missing: one of "none", "white-noise", "ska-low", "spherex", or "module:Class" for your own',
     ),
     (
         'kind = "ska-low"',
@@ -197,7 +198,8 @@ WRONG = [
     (
         '"21cmfast-coeval"',
         '"21cmfast"',
-        f'[simulator] kind = "21cmfast" is not known: one of {KNOWN}, or "module:name" of a class or function of your own',
+        f'[simulator] kind = "21cmfast" is not known: one of {KNOWN}, '
+        'or "module:name" of a class or function of your own',
     ),
     (
         '"21cmfast-coeval"',

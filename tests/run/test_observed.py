@@ -128,6 +128,7 @@ def masked(tmp_path: Path, mask: np.ndarray | None, values: np.ndarray, **change
     return config(tmp_path, observation=table, inference={"rounds": [40]}, **changes)
 
 
+@pytest.mark.job
 def test_masked_cells_are_left_out_of_simulations_too(tmp_path: Path) -> None:
     mask = np.zeros((8, 8), bool)
     mask[2:4, 5] = True
