@@ -170,8 +170,7 @@ WRONG = [
     (
         'kind = "21cmfast-coeval"',
         "",
-        f'[simulator] kind = "21cmfast" is not known: one of {KNOWN}, '
-        'or "module:name" of a class or function of your own',
+        f'[simulator] kind is missing: one of {KNOWN}, or "module:name" of a class or function of your own',
     ),
     (
         "redshifts = [7.0, 8.0, 9.0]",
