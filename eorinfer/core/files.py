@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,28 @@ def read_json(path: Path, *, links: bool = True) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold a JSON object")
     return content
+
+
+def file_digest(path: Path) -> str:
+    """Hash what is in a file; it is read again only when its size or time has changed.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        facts = path.stat()
+        return _file_digest(path, facts.st_size, facts.st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@lru_cache(maxsize=8)
+def _file_digest(path: Path, size: int, time: int) -> str:
+    """Hash a file of that size and time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import pi
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from eorinfer.core.files import file_digest
 from eorinfer.settings.base import Settings
 from eorinfer.settings.layouts import ARRAYS, SKA_LOW, Antennas, Array, lowest_sine, with_layout
 from simulators import Observable
@@ -115,6 +117,14 @@ class WhiteNoise(Settings):
     sigma: PositiveFloat = Field(description="Standard deviation per cell, in the observable's unit.")
 
 
+class Residual(Settings):
+    """What the removal of foregrounds leaves: a Gaussian field, P ~ k_perp^index exp(-(k_par / k_par_scale)^2 / 2)."""
+
+    amplitude: PositiveFloat = Field(description="Root mean square in mK per cell, if every baseline were there.")
+    index: float = Field(-2.0, ge=-6, le=6, description="Power of k_perp.")
+    k_par_scale: PositiveFloat = Field(0.05, description="Width along the line of sight, in 1/Mpc.")
+
+
 class SkaLow(Settings):
     """Thermal noise and uv coverage of SKA-Low or another array, for 21cm cubes and light-cones in mK."""
 
@@ -155,10 +165,27 @@ class SkaLow(Settings):
     # 0.1 h/Mpc, the moderate foreground model of Pober et al. 2014 (arXiv:1310.7031).
     wedge_buffer: float = Field(0.068, ge=0, description="Spill-over beyond the wedge in k_par, in 1/Mpc.")
 
+    noise: Path | None = Field(
+        None, description="HDF5 file of noise cubes, dataset `noise` (N, C, *cells), in place of computed noise."
+    )
+    beam: Literal["gaussian", "airy"] | None = Field(
+        None, description="Primary beam of a station that the signal is multiplied by; none for corrected images."
+    )
+    taper: Literal["blackman-harris", "hann"] | None = Field(
+        None, description="Window along the line of sight on signal and noise alike."
+    )
+    residual: Residual | None = Field(None, description="What foreground removal leaves, as Gaussian modes.")
+
     @model_validator(mode="before")
     @classmethod
-    def _layout(cls, table: Any, info: ValidationInfo) -> Any:
-        return with_layout(dict(table), (info.context or {}).get("beside")) if isinstance(table, Mapping) else table
+    def _files(cls, table: Any, info: ValidationInfo) -> Any:
+        if not isinstance(table, Mapping):
+            return table
+        beside = (info.context or {}).get("beside")
+        filled = with_layout(dict(table), beside)
+        if isinstance(filled.get("noise"), str | Path):
+            filled["noise"] = ((beside or Path()) / filled["noise"]).resolve()
+        return filled
 
     @property
     def array(self) -> Array:
@@ -176,6 +203,8 @@ class SkaLow(Settings):
             raise ValueError(
                 "diameter is missing: that of a station in m, for its area; or give sefd, in Jy or as [[MHz, Jy], ...]"
             )
+        if self.beam is not None and not self.array.diameter:
+            raise ValueError("diameter is missing: that of a station in m, for its beam")
         if self.layout not in SKA_LOW and lowest_sine(self.array.latitude, self.declination, self.hours_per_day) <= 0:
             raise ValueError(
                 f"declination = {self.declination:g}: at latitude {self.array.latitude:g} the field is below the "
@@ -232,4 +261,6 @@ def survey_key(settings: SurveySettings) -> dict[str, Any]:
         del content["sefd"]
     if content.get("antennas"):
         del content["layout"]  # the antennas count, not the name of their file
+    if isinstance(settings, SkaLow) and settings.noise is not None:
+        content["noise"] = file_digest(settings.noise)
     return content

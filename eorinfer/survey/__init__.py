@@ -77,7 +77,12 @@ def build_survey(settings: SurveySettings, observable: "Observable") -> "Survey"
     if observable.coordinates:
         redshifts = slice_redshifts(observable)
         slices = Slices(redshifts, _sides(observable, redshifts), _depths(observable, redshifts))
-    return SkaLowSurvey(settings, (nx, ny, nz), (dx, dy, dz), observable.channels, slices)
+    noise = None
+    if settings.noise is not None:
+        from eorinfer.survey.noise_cubes import NoiseCubes
+
+        noise = NoiseCubes(settings.noise, observable)
+    return SkaLowSurvey(settings, (nx, ny, nz), (dx, dy, dz), observable.channels, slices, noise)
 
 
 def check_survey(settings: SurveySettings, observable: "Observable") -> None:
@@ -112,6 +117,11 @@ def check_survey(settings: SurveySettings, observable: "Observable") -> None:
             raise ValueError(f"{refusal} has {observable.axes[-1]!r} along the line of sight, not z or frequency")
     elif observable.axes[0] != "redshift" or len(observable.channels) != observable.shape[0]:
         raise ValueError(f"{refusal} has channels along {observable.axes[0]!r}: {observable.channels}")
+    if settings.noise is not None:
+        from eorinfer.survey.noise_files import open_noise
+
+        with open_noise(settings.noise, observable):
+            pass
     for redshift in slice_redshifts(observable) or observable.channels:
         system_flux(settings, redshift)
 

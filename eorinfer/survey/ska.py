@@ -18,7 +18,10 @@ from torch import Tensor
 from eorinfer.core.arrays import white_noise
 from eorinfer.settings.survey import SkaLow
 from eorinfer.survey.base import Survey
+from eorinfer.survey.beam import line_of_sight_taper, primary_beam
 from eorinfer.survey.coverage import uv_time, uv_times
+from eorinfer.survey.noise_cubes import NoiseCubes
+from eorinfer.survey.residual import residual_modes
 from eorinfer.survey.sky import JANSKY, channel_width, comoving_distance, outside_wedge, system_flux, wavelength
 from simulators.fourier import half_plane
 
@@ -57,6 +60,8 @@ class SkaLowSurvey(Survey):
         Redshift of each of the C channels of coeval cubes.
     slices
         Slices of a light-cone of one channel, Nz of them, in place of `redshifts`.
+    noise_cubes
+        Realisations that noise is drawn from, in place of thermal noise.
 
     Attributes
     ----------
@@ -68,13 +73,22 @@ class SkaLowSurvey(Survey):
     window
         Buffer (C, N, N // 2 + 1, Nz), the last axis Fourier transformed too: 0 inside the
         foreground wedge, else 1. None where foregrounds are left alone.
+    beam
+        Buffer (C, N, N, 1), for a light-cone (1, N, N, Nz): factor on the signal. None without a primary beam.
+    taper
+        Buffer (Nz,): factor on signal and noise along the line of sight. None without one.
+    residual
+        Buffer (N, N // 2 + 1, Nz) in mK: factor on the three-dimensional modes of white noise. None without residuals.
     rms
-        Thermal noise per cell in mK for each redshift, a tuple of C or Nz, before the wedge is cut.
+        Thermal noise per cell in mK for each redshift, a tuple of C or Nz, before taper and wedge.
     """
 
     mask: Tensor
     noise: Tensor
     window: Tensor | None
+    beam: Tensor | None
+    taper: Tensor | None
+    residual: Tensor | None
 
     def __init__(
         self,
@@ -83,12 +97,13 @@ class SkaLowSurvey(Survey):
         cell_size: tuple[float, float, float],
         redshifts: tuple[float, ...],
         slices: Slices | None = None,
+        noise_cubes: NoiseCubes | None = None,
     ) -> None:
         super().__init__()
         if cells[0] != cells[1] or not np.isclose(cell_size[0], cell_size[1]):
             raise ValueError(f"SKA-Low needs a square sky: got {cells[:2]} cells of {cell_size[:2]} Mpc")
+        side = cells[0] * cell_size[0]
         if slices is None:
-            side = cells[0] * cell_size[0]
             sigma = np.stack([mode_noise(settings, cells[0], side, cell_size[2], z) for z in redshifts])
         else:
             redshifts = slices.redshifts
@@ -109,18 +124,41 @@ class SkaLowSurvey(Survey):
             outside = np.stack([outside_wedge(settings, cells, cell_size, z) for z in each])
             window = torch.from_numpy(outside).float()
         self.register_buffer("window", window)
+        beam = taper = residual = None
+        if settings.beam is not None:
+            sides = (side,) * len(redshifts) if slices is None else slices.sides
+            each_beam = [primary_beam(settings, cells[0], s, z) for s, z in zip(sides, redshifts, strict=True)]
+            beam = torch.from_numpy(np.stack(each_beam)).float()[..., None]
+            beam = beam if slices is None else beam.permute(3, 1, 2, 0).contiguous()
+        if settings.taper is not None:
+            taper = torch.from_numpy(line_of_sight_taper(settings, cells[2])).float()
+        if settings.residual is not None:
+            residual = torch.from_numpy(residual_modes(settings.residual, cells, cell_size)).float()
+        self.register_buffer("beam", beam)
+        self.register_buffer("taper", taper)
+        self.register_buffer("residual", residual)
+        self._noise_cubes = noise_cubes
         self.rms = tuple(float(rms) for rms in np.sqrt((factor**2).mean(axis=(1, 2))))
 
     def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Observe clean cubes in mK, with shape (B, C, N, N, Nz).
 
-        Each frequency slice (N, N) loses its mean, which no baseline measures.
+        Each frequency slice (N, N) loses its mean, which no baseline measures. The primary beam acts on the signal
+        alone; coverage, taper and wedge act on signal, residuals and noise alike.
         """
         if tuple(clean.shape[1:]) != self.shape:
             raise ValueError(f"this survey observes (B, *{self.shape}): got {tuple(clean.shape)}")
         sky = (-3, -2)
-        modes = torch.fft.rfft2(clean, dim=sky) * self.mask
-        modes = modes + torch.fft.rfft2(white_noise(clean, generator), dim=sky) * self.noise
+        modes = torch.fft.rfft2(clean if self.beam is None else clean * self.beam, dim=sky) * self.mask
+        if self._noise_cubes is None:
+            modes = modes + torch.fft.rfft2(white_noise(clean, generator), dim=sky) * self.noise
+        else:
+            modes = modes + torch.fft.rfft2(self._noise_cubes.draw(clean, generator), dim=sky) * self.mask
+        if self.residual is not None:
+            left = torch.fft.fft(torch.fft.rfft2(white_noise(clean, generator), dim=sky), dim=-1) * self.residual
+            modes = modes + torch.fft.ifft(left, dim=-1) * self.mask
+        if self.taper is not None:
+            modes = modes * self.taper
         if self.window is not None:
             modes = torch.fft.ifft(torch.fft.fft(modes, dim=-1) * self.window, dim=-1)
         return torch.fft.irfft2(modes, s=self.shape[1:3], dim=sky)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from eorinfer.settings.survey import Residual
 from eorinfer.survey import NoSurvey, SkaLow, SphereX, SurveySettings, WhiteNoise, build_survey
 from eorinfer.survey.base import Survey
 from simulators import GaussianField, Observable, Symmetry, build
@@ -27,6 +28,10 @@ TABLE: dict[str, tuple[Any, Observable]] = {
     "white-noise": (WhiteNoise(sigma=0.3), GaussianField(cells=8).observables[0]),
     "ska-low-box": (SkaLow(integration=600.0), BOX),
     "ska-low-lightcone": (SkaLow(integration=600.0, wedge=True), LIGHTCONE),
+    "ska-low-all": (
+        SkaLow(integration=600.0, beam="airy", taper="hann", residual=Residual(amplitude=3.0)),
+        LIGHTCONE,
+    ),
     "spherex": (SphereX(stars=100.0, dead_pixels=0.02), SLAB),
 }
 
