@@ -29,7 +29,7 @@ OF_RUNS = ("eorinfer.bank", "eorinfer.core.files", "eorinfer.core.observation")
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "sbi": ("eorinfer.networks.density", "eorinfer.validation.calibration"),
     "lightning": ("eorinfer.training", "eorinfer.separation", "eorinfer.npe", "eorinfer.imageflow"),
-    "emcee": ("eorinfer.likelihood.mcmc", "eorinfer.likelihood.chain_file"),
+    "emcee": ("eorinfer.likelihood.mcmc", "eorinfer.likelihood.chain_file", "eorinfer.figures.chain"),
     "torch": (
         *(*NOTHING_OF_RUNS, "eorinfer.core.arrays", "eorinfer.training", "eorinfer.validation"),
         *("eorinfer.npe", "eorinfer.likelihood", "eorinfer.imageflow", "eorinfer.separation"),

@@ -85,19 +85,24 @@ def corner(
         if len(samples) <= len(COLOURS):
             _write_above(plotter.subplots[i, i], order, colours, i)
     figure: Figure = plotter.fig
-    for legend in figure.legends:
+    alone = len(names) == 1 and len(samples) <= len(COLOURS)  # the legend's place is the panel's: labels stand above
+    for legend in list(figure.legends):
         legend.get_frame().set_visible(False)  # it would cover a panel's edge
+        if alone:
+            legend.remove()
     notes = ([] if truth is None else ["dashed: true parameters"]) + ([CLOSED] if close else [])
     below_legend = 1 - (0.25 + 0.28 * len(samples)) / figure.get_figheight()
-    figure.text(0.98, below_legend, "\n".join(notes), ha="right", va="top", fontsize=11)
+    x, y = (0.98, below_legend) if not alone else (0.98, -0.02)
+    figure.text(x, y, "\n".join(notes), ha="right", va="top", fontsize=11)
     return figure
 
 
 def _write_above(axis: "Axes", order: Sequence[Samples], colours: Sequence[str], i: int) -> None:
     """Write mean and standard deviation of parameter `i` above its panel, those of the posterior on top first."""
     for line, (samples, colour) in enumerate(zip(order, colours, strict=True)):
+        label = samples.label.replace("$", r"\$") + ": " if len(samples.names) == 1 else ""
         axis.annotate(
-            with_error(float(samples.mean[i]), float(samples.std[i])),
+            label + with_error(float(samples.mean[i]), float(samples.std[i])),
             (0.5, 1.0),
             (0, 4 + 13 * line),
             xycoords="axes fraction",

@@ -10,12 +10,19 @@ from eorinfer.core.observation import Observation
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings
-from eorinfer.summaries.power import build_power_spectrum, dimensionless
+from eorinfer.summaries.power import PowerSpectrum, build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
 from simulators import Observable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+#: Draws of the noise whose power is averaged.
+DRAWS = 16
+#: Simulations, and channels, that are drawn as images, at most.
+IMAGES, ROWS = 2, 3
+#: Ratio of lengths from which the last axis is drawn.
+LONG = 2.0
 
 
 def predictive_figure(
@@ -55,6 +62,7 @@ def predictive_figure(
     with torch.no_grad():
         simulated = survey(torch.from_numpy(clean), generator)
         bands = dimensionless(spectrum.k, spectrum(simulated), dimension).numpy()
+        noise = noise_power(spectrum, observable, survey, seed)
         observed = dimensionless(spectrum.k, spectrum(torch.from_numpy(observation.values[None])), dimension)[0].numpy()
     low95, low68, middle, high68, high95 = np.quantile(bands, [0.025, 0.16, 0.5, 0.84, 0.975], axis=0)
     k = spectrum.k.numpy()
@@ -66,6 +74,8 @@ def predictive_figure(
         axis.fill_between(k, low68[c], high68[c], color=COLOURS[0], alpha=0.4, lw=0, label="68%")
         axis.plot(k, middle[c], color=COLOURS[0], lw=1.2)
         axis.plot(k, observed[c], "ko", ms=4, label="observed")
+        if (noise > 0).all():
+            axis.plot(k, noise[c], color="0.5", lw=1.0, ls="--", label="noise")
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(ScalarFormatter())
@@ -82,3 +92,121 @@ def predictive_figure(
     figure.tight_layout()
     inside = (observed >= low95) & (observed <= high95)
     return figure, {"simulations": len(clean), "bins_inside_95": float(inside.mean())}
+
+
+def noise_power(spectrum: PowerSpectrum, observable: Observable, survey: Survey, seed: int) -> NDArray[np.float64]:
+    """Mean dimensionless power (C, bins) of what the survey makes of an empty cube, in the observable's unit squared.
+
+    Parameters
+    ----------
+    spectrum
+        Bins of P(k).
+    observable, survey
+        Cube that is observed, and the survey.
+    seed
+        Seed of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        noise = survey(torch.zeros(DRAWS, *observable.shape), generator)
+        power = dimensionless(spectrum.k, spectrum(noise), len(observable.cells))
+    return np.asarray(power.mean(0).numpy(), np.float64)
+
+
+def observed_power(
+    observation: Observation, survey: Survey, observable: Observable, settings: PowerSpectrumSettings, seed: int
+) -> dict[str, Any]:
+    """Power spectrum of the observation beside that of the noise alone, for ``summary.json``.
+
+    Parameters
+    ----------
+    observation
+        Observed cube.
+    survey, observable, settings, seed
+        As for `predictive_figure`.
+
+    Returns
+    -------
+    dict
+        ``k`` in 1/Mpc and number of independent ``modes`` of each bin; ``observed`` and ``noise`` (C, bins): variance
+        per logarithmic k, in the unit of the cube squared.
+    """
+    spectrum = build_power_spectrum(observable, settings)
+    with torch.no_grad():
+        power = spectrum(torch.from_numpy(observation.values[None]))
+        observed = dimensionless(spectrum.k, power, len(observable.cells))[0]
+    return {
+        "k": spectrum.k.tolist(),
+        "modes": spectrum.counts.tolist(),
+        "observed": observed.tolist(),
+        "noise": noise_power(spectrum, observable, survey, seed).tolist(),
+    }
+
+
+def predictive_images(
+    clean: NDArray[np.float32], observation: Observation, survey: Survey, observable: Observable, seed: int
+) -> "Figure":
+    """Draw the observed image, simulations at draws from the posterior, and the difference to the first of them.
+
+    Each row is a channel, through the middle of its cube; along the line of sight where that is long. All panels share
+    one colour bar.
+
+    Parameters
+    ----------
+    clean, observation, survey, observable, seed
+        As for `predictive_figure`; the first simulations have the noise that they have there.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        simulated = survey(torch.from_numpy(clean), generator)[:IMAGES].numpy()
+    channels = np.unique(np.linspace(0, len(observable.channels) - 1, ROWS).round().astype(int))
+    titles = ["observed", *(f"simulation {i + 1}" for i in range(len(simulated))), "observed − simulation 1"]
+    rows = [
+        [_slice(cube[c]) for cube in (observation.values, *simulated, observation.values - simulated[0])]
+        for c in map(int, channels)
+    ]
+    long = rows[0][0].shape[1] > rows[0][0].shape[0]
+    across, down = (1, len(titles) * len(rows)) if long else (len(titles), len(rows))
+    figure: Figure
+    size = (9.2, 0.5 + 1.9 * down) if long else (1.0 + 2.7 * across, 0.5 + 2.6 * down)
+    figure, axes = subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    panels = axes.reshape(len(rows), len(titles))
+    low, high = np.percentile(np.concatenate([image.ravel() for row in rows for image in row]), [0.5, 99.5])
+    name = "z" if observable.axes[0] == "redshift" else observable.axes[0]
+    for row, c, of_channel in zip(rows, channels, panels, strict=True):
+        channel = f"{name} = {observable.channels[c]:g}"
+        for image, title, axis in zip(row, titles, of_channel, strict=True):
+            lengths = [n * size for n, size in zip(image.shape, _sizes(observable, long), strict=True)]
+            drawn = axis.imshow(
+                image if long else image.T,
+                origin="lower",
+                extent=(0, lengths[long], 0, lengths[not long]),
+                vmin=low,
+                vmax=max(high, low + 1e-30),
+                aspect="auto" if long else "equal",
+                interpolation="none",
+            )
+            axis.set_title(f"{title}, {channel}" if long or axis is of_channel[0] else title, fontsize=10)
+    unit = "Mpc" if max(observable.cell_size) > 0 else "cells"
+    for axis in axes[-1]:
+        axis.set_xlabel(f"{observable.axes[-1] if long else observable.axes[1]} [{unit}]")
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"{observable.axes[1] if long else observable.axes[2]} [{unit}]")
+    bar = figure.colorbar(drawn, ax=axes, extend="both", fraction=0.03, pad=0.02)
+    bar.set_label(observable.unit or "value")
+    return figure
+
+
+def _slice(cube: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take an image (x, y) through the middle of a channel; (x, line of sight) where the latter is long."""
+    if cube.ndim == 2:
+        return cube
+    return (
+        cube[:, cube.shape[1] // 2] if cube.shape[-1] > LONG * max(cube.shape[:-1]) else cube[..., cube.shape[-1] // 2]
+    )
+
+
+def _sizes(observable: Observable, long: bool) -> tuple[float, float]:
+    """Sizes of a cell along the two sides of a slice, in Mpc; 1 where cells have no length."""
+    sizes = observable.cell_size
+    return (sizes[0] or 1.0, (sizes[-1] if long else sizes[1]) or 1.0)

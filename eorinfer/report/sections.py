@@ -10,9 +10,12 @@ import eorinfer
 from eorinfer.bank.store import package_versions
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
+from eorinfer.core.hdf5 import open_hdf5, read_array
+from eorinfer.core.observation import Observation
 from eorinfer.core.progress import duration
 from eorinfer.core.revision import commit
 from eorinfer.core.samples import Samples
+from eorinfer.figures.chain import chain_figure
 from eorinfer.figures.corner import COLOURS, corner
 from eorinfer.figures.style import png_bytes
 from eorinfer.report.cells import (
@@ -35,6 +38,8 @@ from eorinfer.report.summary import summary
 T = TypeVar("T")
 #: Title of a contest's section.
 SCORES = "Scores of the methods"
+#: Bytes that a chain may have to be drawn.
+MOST_BYTES = 1e9
 
 
 def sections(run: RunFolder) -> list[Section]:
@@ -118,6 +123,25 @@ def _observation(run: RunFolder) -> Iterator[Block]:
         ],
         caption=f"Values{f' in {o.unit}' if o.unit else ''}, over all cells of each channel.",
     )
+    if power := run.summary.get("power"):
+        yield _power(o, power)
+
+
+def _power(o: Observation, power: dict[str, Any]) -> Table:
+    """Make the table of the observed power spectrum, beside the noise and the number of modes."""
+    rows = [
+        [words(channel_name(o, c)), number(k), count(round(modes)), number(seen), number(noise)]
+        for c, (observed, noises) in enumerate(zip(power["observed"], power["noise"], strict=True))
+        for k, modes, seen, noise in zip(power["k"], power["modes"], observed, noises, strict=True)
+    ]
+    unit = f" [{o.unit}²]" if o.unit else ""
+    return Table(
+        ["channel", "k [1/Mpc]", "modes", f"Δ²(k){unit}", f"of the noise{unit}"],
+        rows,
+        "Power spectrum",
+        "Of the observation, noise included, and the mean of the survey's noise alone. Modes: independent ones in the bin; "
+        "the power of a Gaussian field scatters by its value over their square root.",
+    )
 
 
 def _posterior(run: RunFolder) -> Iterator[Block]:
@@ -162,6 +186,23 @@ def _posterior(run: RunFolder) -> Iterator[Block]:
     )
     if not run.only_contest:
         yield _methods(run, content, labels_by_name)
+    yield from _trace(run)
+
+
+def _trace(run: RunFolder) -> Iterator[Block]:
+    """Draw the chain of emcee as it ran, where its file is whole."""
+    file = run.out / "chains" / "mcmc.h5"
+    if "mcmc" not in run.chains or not file.exists():
+        return
+    facts, samples = run.sampled["mcmc"] or {}, run.chains["mcmc"]
+    with open_hdf5(file, links=False) as content:
+        name = "mcmc" if "mcmc" in content or len(content) != 1 else next(iter(content))
+        if name not in content:  # of an older version that left several chains
+            return
+        steps = read_array(content[name], "chain", MOST_BYTES)
+    figure = chain_figure(steps, samples.parameters, facts.get("autocorrelation_time"), samples.label)
+    alt = f"Trace and autocorrelation of the chain of {samples.label}, {len(steps)} steps of {steps.shape[1]} walkers"
+    yield Picture.from_png(png_bytes(figure), alt, "The chain, step by step")
 
 
 def _methods(run: RunFolder, content: dict[str, Any], labels: dict[str, str]) -> Table:
@@ -328,6 +369,14 @@ def _predictive(run: RunFolder) -> Iterator[Block]:
     yield Picture.from_file(file, alt)
     if sentence:
         yield Text(sentence)
+    images = run.out / "predictive-images.png"
+    if images.exists():
+        yield Picture.from_file(
+            images,
+            "The observed image beside simulations at posterior samples, and its difference to the first of them",
+            caption="One colour bar for all. Simulations have other initial conditions and other noise: their structures "
+            "may look alike, but lie in other places, so that the difference is not zero.",
+        )
 
 
 def _training(run: RunFolder) -> Iterator[Block]:

@@ -11,11 +11,14 @@ from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.figures.corner import corner
-from eorinfer.figures.predictive import predictive_figure
+from eorinfer.figures.predictive import observed_power, predictive_figure, predictive_images
 from eorinfer.figures.style import going_on, save_figure
 from eorinfer.report.run_folder import corners, read_chains, read_rounds, read_sampled, true_values
 from eorinfer.report.summary import summary
 from eorinfer.run.context import RunContext
+
+#: Name of the picture of simulations at posterior samples.
+IMAGES = "predictive-images"
 
 
 def write_results(
@@ -64,19 +67,18 @@ def write_results(
     for name, shown in corners(chains, config.prior.names).items():
         with going_on(f"{name}.png", say):
             save_figure(corner(*shown, truth=true_values(truth, shown[0]), close=close, prior=prior), out / name)
+    seed, bins = run_seed(config.tables.seed, RunStream.PREDICTIVE_NOISE), config.tables.power_spectrum
+    with going_on("the observed power spectrum", say):
+        content["power"] = observed_power(observation, context.survey, config.observable, bins, seed)
+        write_json(out / "summary.json", content)
     if drawn is not None:
-        rows = context.bank.rows([drawn]).ok
+        clean = context.bank.read(config.observable.name, context.bank.rows([drawn]).ok)
         with going_on("predictive.png", say):
-            figure, check = predictive_figure(
-                context.bank.read(config.observable.name, rows),
-                observation,
-                context.survey,
-                config.observable,
-                config.tables.power_spectrum,
-                seed=run_seed(config.tables.seed, RunStream.PREDICTIVE_NOISE),
-            )
+            figure, check = predictive_figure(clean, observation, context.survey, config.observable, bins, seed)
             write_json(out / "summary.json", content | {"predictive": check})
             save_figure(figure, out / "predictive")
+        with going_on("predictive-images.png", say):
+            save_figure(predictive_images(clean, observation, context.survey, config.observable, seed), out / IMAGES)
     pictures = ", ".join(sorted(path.name for path in out.glob("corner*.png")))
     context.progress.line(f"results: {out}/{pictures}, summary.json and chains/")
 
