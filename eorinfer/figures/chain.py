@@ -37,14 +37,8 @@ def chain_figure(
     """
     steps, walkers, _ = chain.shape
     figure: Figure
-    figure, axes = subplots(
-        len(parameters),
-        2,
-        figsize=(9.2, 0.6 + 1.6 * len(parameters)),
-        squeeze=False,
-        sharex="col",
-        layout="constrained",
-    )
+    size = (9.2, 0.6 + 1.6 * len(parameters))
+    figure, axes = subplots(len(parameters), 2, figsize=size, squeeze=False, sharex="col", layout="constrained")
     (look,) = looks([label])
     every = max(1, steps // POINTS)
     lags = min(steps, int(TIMES * tau) + 2 if tau else steps)

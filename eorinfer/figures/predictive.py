@@ -201,9 +201,8 @@ def _slice(cube: NDArray[np.float32]) -> NDArray[np.float32]:
     """Take an image (x, y) through the middle of a channel; (x, line of sight) where the latter is long."""
     if cube.ndim == 2:
         return cube
-    return (
-        cube[:, cube.shape[1] // 2] if cube.shape[-1] > LONG * max(cube.shape[:-1]) else cube[..., cube.shape[-1] // 2]
-    )
+    along = cube.shape[-1] > LONG * max(cube.shape[:-1])
+    return cube[:, cube.shape[1] // 2] if along else cube[..., cube.shape[-1] // 2]
 
 
 def _sizes(observable: Observable, long: bool) -> tuple[float, float]:

@@ -139,8 +139,8 @@ def _power(o: Observation, power: dict[str, Any]) -> Table:
         ["channel", "k [1/Mpc]", "modes", f"Δ²(k){unit}", f"of the noise{unit}"],
         rows,
         "Power spectrum",
-        "Of the observation, noise included, and the mean of the survey's noise alone. Modes: independent ones in the bin; "
-        "the power of a Gaussian field scatters by its value over their square root.",
+        "Of the observation, noise included, and the mean of the survey's noise alone. Modes: independent ones in the "
+        "bin; the power of a Gaussian field scatters by its value over their square root.",
     )
 
 
@@ -374,7 +374,7 @@ def _predictive(run: RunFolder) -> Iterator[Block]:
         yield Picture.from_file(
             images,
             "The observed image beside simulations at posterior samples, and its difference to the first of them",
-            caption="One colour bar for all. Simulations have other initial conditions and other noise: their structures "
+            caption="One colour bar for all. Simulations have other initial conditions and noise: their structures "
             "may look alike, but lie in other places, so that the difference is not zero.",
         )
 

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+import eorinfer
 from eorinfer.core.errors import InputError
+from eorinfer.core.observation import Observation
+from eorinfer.core.revision import commit
 from eorinfer.core.samples import Samples
 from eorinfer.figures.style import subplots, write_figure
 from eorinfer.report.page import Picture, Table, render
@@ -102,6 +105,15 @@ def test_a_run_leaves_its_page(whole: Path, run: Path) -> None:
     assert 'id="calibration"' not in before
     assert f"Not validated: <code>eorinfer validate {whole}/config.toml --out {whole}</code>" in before
     assert "Not validated" not in after
+    first = re.search(r"<li>not validated yet: (.*?)</li>", before)
+    assert first is not None
+    assert first[1] == f"eorinfer validate {whole}/config.toml --out {whole}"
+    assert first.start() < before.index("<section id=")
+    assert "not validated yet" not in after
+    assert Observation.read_unchecked(whole / "observation.h5").digest in before
+    assert f"eorinfer run {whole}/config.toml --out {whole}" in before
+    assert f"<dd>{commit()}</dd>" in before if commit() else f"<dd>{eorinfer.__version__}</dd>" in before
+    assert "of the noise" in before
 
 
 def test_steps_that_have_not_been_are_named_with_their_commands(tmp_path: Path) -> None:
@@ -130,13 +142,15 @@ def test_chains_that_somebody_put_there(whole: Path, tmp_path: Path) -> None:
     folder = RunFolder.read(tmp_path)
     assert list(folder.chains) == ["npe", "mcmc", "again", "slope.1"]
     (posterior,) = [section for section in page_of(folder).sections if section.id == "posterior"]
-    everything, slope, says, cost = posterior.blocks
+    everything, slope, says, cost, trace = posterior.blocks
     assert isinstance(everything, Picture)
     assert isinstance(slope, Picture)
     assert everything.alt.endswith("NPE on images, power-spectrum MCMC, NPE on images")
     assert slope.alt == "Corner plot of slope: of one parameter, " + everything.alt.partition(": ")[2]
     assert isinstance(says, Table)
     assert isinstance(cost, Table)
+    assert isinstance(trace, Picture)
+    assert trace.alt == "Trace and autocorrelation of the chain of power-spectrum MCMC, 80 steps of 8 walkers"
     assert [row[0].text for row in says.rows] == ["log_amplitude"] * 3 + ["slope"] * 4
     labels = ["NPE on images (npe)", "power-spectrum MCMC", "NPE on images (again)", "of one parameter"]
     assert [row[0].text for row in cost.rows] == labels
@@ -179,7 +193,7 @@ def test_it_is_seen_whole(run: Path, tab: Browser, width: int, dark: bool) -> No
     assert tab.value("document.documentElement.scrollWidth") == width, "only boxes inside of it are scrolled"
     assert tab.value("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt.length > 20)")
     assert tab.value("document.querySelectorAll('main .side-by-side img').length") == 3, "one channel, two rounds"
-    assert tab.value("document.images.length") == 3 + 3, "corner, calibration, predictive check"
+    assert tab.value("document.images.length") == 3 + 5, "corner, trace, calibration, predictive"
     everything = tab.value("document.querySelectorAll('[id]').length")
     assert everything == tab.value("new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size")
     paper, ink = (

@@ -58,6 +58,8 @@ FILES = {
     "corner.pdf",
     "predictive.png",
     "predictive.pdf",
+    "predictive-images.png",
+    "predictive-images.pdf",
     "summary.json",
     "report.html",
 }
