@@ -35,6 +35,7 @@ add_start_commands(app)
 add_run_commands(app)
 for group in (report_app, contest_app, image_flow_app, separate_app, bank_app):
     app.command(group)
+app.register_install_completion_command(help="Install completion of commands and options for your shell.")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -94,6 +94,7 @@ def infer(
         with sole_run(config, out) as opened:
             opened.read_observation()
             opened.preflight()
+            opened.preflight_inference()
             opened.infer()
             made = "posterior, chains/npe.txt" if opened.by_npe else "field, chains/field-flow.txt"
             opened.progress.line(f"results: {out}/{made}")

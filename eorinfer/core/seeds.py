@@ -107,6 +107,7 @@ class WorkStream(IntEnum):
     SEPARATOR_SCALING = 3
     SEPARATION_SCORES = 4
     CHECK_NOISE = 0x5EE
+    HELD_OUT_NOISE = 0x5EEC
     #: Its root is the seed of a realisation: it decides whether that is trained on or held out.
     SPLIT = 0x5EED
 

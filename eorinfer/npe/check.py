@@ -166,7 +166,7 @@ def learn_reference(
     theta = torch.from_numpy(posterior.prior.unit(training.theta[rows].numpy()))
     statistics = _statistics(posterior)
     numbers = []
-    for observed in _observed(training, rows, survey, generator):
+    for observed in observed_rows(training, rows, survey, generator):
         numbers.append((statistics(observed), torch.cat(posterior.read(observed), dim=1).double()))
     reference = regression(theta, *(torch.cat(column) for column in zip(*numbers, strict=True)))
     held = np.flatnonzero(posterior.contains(validation.theta.numpy()))
@@ -176,7 +176,7 @@ def learn_reference(
     distances = [
         _distances(posterior, reference, observed, seed)[0]
         for _ in range(NOISE_DRAWS)
-        for observed in _observed(validation, held, survey, generator)
+        for observed in observed_rows(validation, held, survey, generator)
     ]
     logs = torch.from_numpy(np.log(np.maximum(np.concatenate(distances, axis=1), 1e-30)))
     count = torch.tensor(len(np.unique(realisations[held])))
@@ -200,7 +200,9 @@ def _distances(
     return torch.stack([distance, far]).numpy(), deviation.numpy()
 
 
-def _observed(cubes: Cubes, rows: NDArray[np.int64], survey: Survey, generator: torch.Generator) -> Iterator[Tensor]:
+def observed_rows(
+    cubes: Cubes, rows: NDArray[np.int64], survey: Survey, generator: torch.Generator
+) -> Iterator[Tensor]:
     """Rows of cubes through the survey, (B, C, *cells) at a time."""
     for start in range(0, len(rows), BATCH):
         with torch.no_grad():

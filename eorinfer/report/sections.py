@@ -371,8 +371,8 @@ def _predictive(run: RunFolder) -> Iterator[Block]:
         yield Text(sentence)
     images = run.out / "predictive-images.png"
     if images.exists():
-        yield Picture.from_file(
-            images,
+        yield Picture.from_png(
+            read_png(images),
             "The observed image beside simulations at posterior samples, and its difference to the first of them",
             caption="One colour bar for all. Simulations have other initial conditions and noise: their structures "
             "may look alike, but lie in other places, so that the difference is not zero.",
@@ -396,6 +396,19 @@ def _training(run: RunFolder) -> Iterator[Block]:
         yield Pictures(curves, "Solid: validation, dashed: training. The dot is the lowest loss in validation.")
     if not run.rounds:
         return
+    held = [
+        [words(str(facts["round"])), words(name), count(facts["held_out"]["rows"]), *(number(s, ".0%") for s in shares)]
+        for facts in run.rounds
+        if facts.get("held_out")
+        for name, shares in facts["held_out"]["inside"].items()
+    ]
+    if held:
+        yield Table(
+            ["round", "parameter", "rows", "inside 68%", "inside 95%"],
+            held,
+            "Coverage on held-out rows",
+            "Share of rows whose central interval holds the truth. The best weights were chosen on them.",
+        )
     rows: list[list[Cell]] = []
     for facts in run.rounds:
         left_out = sum(facts["left_out"].values())

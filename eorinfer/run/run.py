@@ -106,6 +106,15 @@ class Run:
         what += f" and {check} for the predictive check" if check else ""
         self.progress.line(self._simulations.preflight(what, planned, max(0, planned - lacking)))
 
+    def preflight_inference(self, chain: bool = False) -> None:
+        """Say what the training ahead takes, and with `chain` what emcee takes."""
+        from eorinfer.run.costs import chain_line, training_line
+
+        lines = [training_line(self.context) if self.by_npe else None, chain_line(self.context) if chain else None]
+        for line in lines:
+            if line:
+                self.progress.line(line)
+
     def simulate(self) -> list[tuple[Plan, int]]:
         """Fill the bank with the rows of the first round.
 
@@ -260,6 +269,7 @@ class Run:
         """Run all steps but the validation."""
         self.read_observation()
         self.preflight()
+        self.preflight_inference(chain=True)
         self.infer()
         self.mcmc()
         self.plot()

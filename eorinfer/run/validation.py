@@ -25,6 +25,7 @@ from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.report.write import FILE as REPORT
 from eorinfer.report.write import write_report
 from eorinfer.run.context import RunContext
+from eorinfer.run.costs import references_line
 from eorinfer.run.subjects import Subject
 from eorinfer.run.truths import Truths
 from eorinfer.settings.contest import exact_noise
@@ -69,6 +70,11 @@ def validate(
     WorkError
         If it is not calibrated; the files are written before.
     """
+    if likelihood is not None and context.config.tables.validation.references:
+        dimension = len(context.config.prior.parameters)
+        grid = POINTS**dimension if dimension <= GRID else None
+        log_l = likelihood.for_observation(observation)
+        context.progress.line(references_line(context, log_l, POWER_SPECTRUM, grid, (STEPS, MOST_STEPS)))
     prior, start = subject.prior, time.monotonic()
     truths, posteriors = subject.evaluate(context, rows)
     evaluated = time.monotonic()

@@ -71,3 +71,11 @@ def test_a_check_reads_clean_cubes_masks_and_priors(tmp_path: Path, capsys: pyte
     assert 'observation: [survey] kind = "white-noise" observes it with the noise of seed = 1' in text
     assert "mask: leaves out 8 of 64 cells" in text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.npy", "run.toml", "sky.npy"], "nothing is written"
+
+
+def test_the_shell_completes_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command("--install-completion", "--shell", "bash") == 0
+    (script,) = tmp_path.glob(".local/share/bash-completion/completions/eorinfer")
+    text = script.read_text()
+    assert all(word in text for word in ("validate", "image-flow", "--close"))

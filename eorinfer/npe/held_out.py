@@ -1,0 +1,106 @@
+"""Coverage of a posterior on the rows that its training held out, at the cost of some draws."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eorinfer.core.seeds import WorkStream, stream_seed
+from eorinfer.npe.batched import draw_untruncated
+from eorinfer.npe.check import observed_rows
+from eorinfer.npe.density import Ensemble
+from eorinfer.survey.base import Survey
+from eorinfer.training.data import Cubes
+
+#: Rows at most, draws of each, and draws inside the regions below which a row is left out.
+ROWS, DRAWS, KEPT = 250, 200, 50
+#: Rows below which shares mean nothing.
+FEWEST = 10
+#: Central intervals that are counted.
+LEVELS = (0.68, 0.95)
+#: Realisations for each parameter below which a network rarely learns.
+REALISATIONS = 50
+
+
+@dataclass(frozen=True)
+class HeldOutCoverage:
+    """How often central intervals hold the truth.
+
+    Attributes
+    ----------
+    rows
+        Number of held-out rows.
+    inside
+        Share of them whose interval of 68% and of 95% holds the truth, by parameter.
+    """
+
+    rows: int
+    inside: Mapping[str, tuple[float, float]]
+
+    def line(self) -> str:
+        """Say it, with the scatter that chance alone gives."""
+        shares = "; ".join(f"{name} {low:.0%} and {high:.0%}" for name, (low, high) in self.inside.items())
+        chance = " and ".join(f"{100 * (level * (1 - level) / self.rows) ** 0.5:.0f}" for level in LEVELS)
+        return (
+            f"{self.rows} held-out rows: the central 68% and 95% hold the truth in {shares} "
+            f"(± {chance} points by chance); eorinfer validate tests it on fresh truths"
+        )
+
+    def content(self) -> dict[str, object]:
+        """Give it for JSON."""
+        return {"rows": self.rows, "inside": {name: list(shares) for name, shares in self.inside.items()}}
+
+
+def held_out_coverage(posterior: Ensemble, held: Cubes, survey: Survey, seed: int) -> HeldOutCoverage | None:
+    """Count how often central intervals hold the truth of rows that training held out.
+
+    Of a truncated posterior only rows inside its regions count, and draws inside them.
+
+    Parameters
+    ----------
+    posterior
+        Just trained.
+    held
+        Rows that training held out.
+    survey
+        Observes them.
+    seed
+        Seed of noise and draws.
+
+    Returns
+    -------
+    HeldOutCoverage or None
+        None where fewer than `FEWEST` rows count.
+    """
+    rows = np.flatnonzero(posterior.contains(held.theta.numpy()))[:ROWS]
+    if len(rows) < FEWEST:
+        return None
+    generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.HELD_OUT_NOISE))
+    blocks = [posterior.read(observed) for observed in observed_rows(held, rows, survey, generator)]
+    features = [torch.cat(of_network) for of_network in zip(*blocks, strict=True)]
+    draws = draw_untruncated(posterior.networks, features, DRAWS, stream_seed(seed, WorkStream.HELD_OUT_NOISE))
+    inside = posterior.contains(draws.reshape(-1, draws.shape[-1])).reshape(draws.shape[:2])
+    counts = inside.sum(1)
+    good = counts >= KEPT
+    if good.sum() < FEWEST:
+        return None
+    below = ((draws < held.theta.numpy()[rows][:, None]) & inside[..., None])[good].sum(1) / counts[good][:, None]
+    return HeldOutCoverage(int(good.sum()), _inside(below, posterior.prior.names))
+
+
+def too_few(realisations: int, parameters: int) -> str | None:
+    """Warn of a training on too few realisations; None where there are enough."""
+    if realisations >= REALISATIONS * parameters:
+        return None
+    return (
+        f"WARNING: {realisations} realisations for {parameters} parameter(s) are fewer than {REALISATIONS} each; "
+        "posteriors of so few are often wrong: give more simulations, and validate"
+    )
+
+
+def _inside(below: NDArray[np.float64], names: list[str]) -> dict[str, tuple[float, float]]:
+    """Shares of central intervals that hold the truth, from the shares (B, P) of draws below it."""
+    low, high = ((np.abs(below - 0.5) <= level / 2).mean(0) for level in LEVELS)
+    return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}

@@ -1,0 +1,145 @@
+"""What training and chains of a run will take, said before they begin: from facts in its folder, or a short timing."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eorinfer.core.files import read_json
+from eorinfer.core.progress import duration
+from eorinfer.report.run_folder import read_rounds
+from eorinfer.run.context import RunContext
+
+if TYPE_CHECKING:
+    from eorinfer.core.likelihood import LogLikelihood
+
+#: Cubes of a timed step of training, and steps and evaluations that are timed after one that warms up.
+CUBES, TIMED = 16, 2
+
+
+def training_line(context: RunContext) -> str | None:
+    """Say what the training of the rounds ahead takes; None where all are trained."""
+    settings, wanted = context.config.tables.training, context.config.tables.inference.rounds
+    there = read_rounds(context.folder)
+    ahead = [round(sum(wanted[: i + 1]) * (1 - settings.validation_fraction)) for i in range(len(there), len(wanted))]
+    if not ahead:
+        return None
+    if there:
+        took = settings.ensemble * _steps(context, there[-1]["training_rows"])
+        each, source = there[-1]["seconds"] / took, f"as measured in round {there[-1]['round']}"
+    else:
+        each, source = _seconds_per_step(context), f"by a timing of {TIMED} steps on the CPU"
+    steps = settings.ensemble * sum(_steps(context, rows) for rows in ahead)
+    return (
+        f"preflight: about {duration(each * steps)} of training, {settings.ensemble} network(s) in {len(ahead)} "
+        f"round(s), {steps} steps ({each:.2g} s each, {source})"
+    )
+
+
+def chain_line(context: RunContext) -> str:
+    """Say what the chain of emcee takes once its emulator is trained."""
+    settings = context.config.tables.mcmc
+    each, source = _seconds_per_move(context)
+    low, high = settings.steps, max(settings.steps, settings.max_steps)
+    return (
+        f"preflight: {_span(each * low, each * high)} for a chain of {settings.walkers} walkers, {low} to {high} steps "
+        f"until it has converged ({each:.2g} s each, {source}), and its emulator's training before"
+    )
+
+
+def references_line(
+    context: RunContext, log_likelihood: "LogLikelihood", label: str, grid: int | None, steps: Sequence[int]
+) -> str:
+    """Say what the reference posteriors of a validation take, from a few evaluations of one of them.
+
+    Parameters
+    ----------
+    context
+        Run that is validated.
+    log_likelihood
+        Likelihood of any cube.
+    label
+        Name of the reference.
+    grid
+        Evaluations of each on a grid; None where emcee samples them.
+    steps
+        Fewest and most steps of a chain.
+    """
+    n, walkers = context.config.tables.validation.references, context.config.tables.mcmc.walkers
+    theta = context.config.prior.sample(max(walkers // 2, 2), np.random.default_rng(0))
+    each = _timed(lambda: log_likelihood(theta))
+    if grid is not None:
+        total, how = duration(n * each * grid / len(theta)), f"{grid:,} evaluations on a grid each"
+    else:
+        total = _span(*(n * 2 * each * s for s in steps))
+        how = f"chains of {walkers} walkers, {steps[0]} to {steps[1]} steps each"
+    return (
+        f"validation: {n} {label} posteriors as references, about {total} ({how}; by a timing of {TIMED} calls); those "
+        "that are there are kept; [validation] references says how many"
+    )
+
+
+def _steps(context: RunContext, rows: int) -> int:
+    """Count the optimiser steps of one network, as `eorinfer.training.fit.fit` takes them."""
+    settings = context.config.tables.training
+    batches = max(1, rows // min(settings.batch_size, max(1, rows)))
+    return min(math.ceil(settings.steps / batches), settings.epochs) * batches
+
+
+def _seconds_per_step(context: RunContext) -> float:
+    """Time steps of a fresh network on noise; those of a larger batch take longer in proportion."""
+    import torch
+
+    from eorinfer.npe.trainer import PosteriorTask
+
+    config = context.config
+    observable, preprocessing = config.observable, context.preprocessing
+    seen = preprocessing.observable(observable) if preprocessing else observable
+    n = min(CUBES, config.tables.training.batch_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
+        network = config.architecture.build(config.prior, seen)
+        task = PosteriorTask(network, context.survey, observable.symmetry, None, preprocessing, config.prior)
+        clean = torch.randn(n, *observable.shape, generator=generator)
+        theta = torch.from_numpy(config.prior.sample(n, np.random.default_rng(0)))
+        network.embedding.fit_scaling(task.observe(clean, generator))
+        seconds = _timed(lambda: task.losses((theta, clean), generator).mean().backward())
+    return seconds * config.tables.training.batch_size / n
+
+
+def _seconds_per_move(context: RunContext) -> tuple[float, str]:
+    """Seconds of a step of all walkers, and where they are from."""
+    file, settings = context.folder / "chains" / "mcmc.json", context.config.tables.mcmc
+    if file.exists():
+        facts = read_json(file)
+        if facts.get("steps") and facts.get("seconds", {}).get("chain"):
+            return facts["seconds"]["chain"] / facts["steps"], "as measured in the chain that is here"
+    import torch
+
+    from eorinfer.likelihood.emulator import Emulator
+    from eorinfer.summaries.power import build_power_spectrum
+
+    prior, observable = context.config.prior, context.config.observable
+    bins = len(build_power_spectrum(observable, context.config.tables.power_spectrum).k) * observable.shape[0]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        emulator = Emulator(len(prior.parameters), bins).eval()
+        theta = torch.from_numpy(prior.sample(max(settings.walkers // 2, 1), np.random.default_rng(0)))
+        each = _timed(lambda: emulator.log_likelihood(torch.zeros(bins, dtype=torch.float64), theta))
+    return 2 * each, f"by a timing of {TIMED} calls"
+
+
+def _timed(call: Callable[[], object]) -> float:
+    """Mean seconds of a call, after one that warms up."""
+    call()
+    start = time.monotonic()
+    for _ in range(TIMED):
+        call()
+    return (time.monotonic() - start) / TIMED
+
+
+def _span(low: float, high: float) -> str:
+    first, last = duration(low), duration(high)
+    return first if first == last else f"{first} to {last}"

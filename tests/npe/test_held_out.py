@@ -1,0 +1,69 @@
+"""Coverage on held-out rows is right for a posterior that is right, and low for one that is too narrow."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eorinfer.core.prior import Prior
+from eorinfer.npe.held_out import HeldOutCoverage, held_out_coverage, too_few
+from simulators import Parameter
+
+PRIOR = Prior((Parameter("a", "a", -9.0, 9.0, 0.0), Parameter("b", "b", -9.0, 9.0, 0.0)))
+
+
+class Normal:
+    """Posterior N(x, width) of each parameter, drawn as the networks of this package are."""
+
+    low = torch.zeros(2)
+
+    def __init__(self, width: float) -> None:
+        self.width = width
+
+    def sample(self, n: int, read: torch.Tensor) -> torch.Tensor:
+        return read[None] + self.width * torch.randn(n, *read.shape, dtype=torch.float64)
+
+
+class Held:
+    """Rows whose cube (1, 2) is theta plus noise of one."""
+
+    def __init__(self, rows: int) -> None:
+        rng = np.random.default_rng(1)
+        self.theta = torch.from_numpy(rng.uniform(-3, 3, (rows, 2)))
+        self.x = self.theta + torch.from_numpy(rng.standard_normal((rows, 2)))
+
+    def __getitems__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.theta[rows], self.x[rows]
+
+
+def found(width: float, rows: int, inside: Any = PRIOR.contains) -> HeldOutCoverage | None:
+    posterior: Any = SimpleNamespace(prior=PRIOR, networks=[Normal(width)], contains=inside, read=lambda x: [x])
+    held: Any = Held(rows)
+    survey: Any = lambda clean, generator: clean  # noqa: E731
+    return held_out_coverage(posterior, held, survey, 1)
+
+
+@pytest.mark.parametrize(("width", "expected"), [(1.0, (0.68, 0.95)), (0.5, (0.38, 0.67))])
+def test_coverage_of_a_known_posterior(width: float, expected: tuple[float, float]) -> None:
+    coverage = found(width, 250)
+    assert coverage is not None
+    assert coverage.rows == 250
+    for shares in coverage.inside.values():
+        np.testing.assert_allclose(shares, expected, atol=0.09)
+    assert coverage.line().startswith("250 held-out rows: the central 68% and 95% hold the truth in a ")
+    assert "(± 3 and 1 points by chance)" in coverage.line()
+
+
+def test_few_rows_say_nothing_and_only_rows_inside_count() -> None:
+    assert found(1.0, 9) is None
+    half = found(1.0, 200, lambda theta: theta[:, 0] > 0)
+    assert half is not None
+    assert 60 < half.rows < 110
+    assert half.inside["b"][1] > 0.85
+
+
+def test_too_few_realisations() -> None:
+    assert too_few(100, 2) is None
+    assert str(too_few(99, 2)).startswith("WARNING: 99 realisations for 2 parameter(s) are fewer than 50 each")

@@ -1,0 +1,52 @@
+"""Training and chains are timed before they begin, or taken from what the folder has."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eorinfer.core.progress import Silent
+from eorinfer.run.config import load_config
+from eorinfer.run.context import RunContext
+from eorinfer.run.costs import chain_line, references_line, training_line
+from tests.runs import config
+
+
+def test_times_are_measured_or_read(tmp_path: Path) -> None:
+    context = RunContext.open(load_config(config(tmp_path)), tmp_path / "run", Silent())
+    state = torch.random.get_rng_state()
+    line = training_line(context)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert line is not None
+    assert "of training, 1 network(s) in 2 round(s), 24 steps (" in line
+    assert "by a timing of 2 steps on the CPU" in line
+    assert "8 walkers, 40 to 80 steps" in chain_line(context)
+    assert "by a timing of 2 calls" in chain_line(context)
+    facts = tmp_path / "run/rounds/01/posterior/posterior.json"
+    facts.parent.mkdir(parents=True)
+    facts.write_text(json.dumps({"facts": {"round": 1, "seconds": 24.0, "training_rows": 43}}))
+    (tmp_path / "run/chains").mkdir()
+    (tmp_path / "run/chains/mcmc.json").write_text(json.dumps({"steps": 50, "seconds": {"chain": 100.0}}))
+    line = training_line(context)
+    assert line is not None
+    assert "about 24 s of training, 1 network(s) in 1 round(s), 12 steps (2 s each, as measured in round 1)" in line
+    assert "80 s to 160 s" not in chain_line(context)
+    assert "80 s to 3 min for a chain" in chain_line(context)
+    assert "(2 s each, as measured in the chain that is here)" in chain_line(context)
+
+
+def test_references_of_a_validation(tmp_path: Path) -> None:
+    context = RunContext.open(load_config(config(tmp_path)), tmp_path / "run", Silent())
+    seen: list[int] = []
+
+    def log_l(theta: np.ndarray) -> np.ndarray:
+        seen.append(len(theta))
+        return np.zeros(len(theta))
+
+    grid = references_line(context, log_l, "power-spectrum", 10000, (1000, 3000))
+    assert grid.startswith("validation: 20 power-spectrum posteriors as references, about ")
+    assert "10,000 evaluations on a grid each" in grid
+    chains = references_line(context, log_l, "power-spectrum", None, (1000, 3000))
+    assert "chains of 8 walkers, 1000 to 3000 steps each" in chains
+    assert seen == [4] * 6
