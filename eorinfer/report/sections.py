@@ -1,45 +1,31 @@
 """Sections of the page, each from what a run left; a section without anything to show has no blocks."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from shlex import quote
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 import eorinfer
 from eorinfer.bank.store import package_versions
-from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
-from eorinfer.core.hdf5 import open_hdf5, read_array
 from eorinfer.core.observation import Observation
 from eorinfer.core.progress import duration
 from eorinfer.core.revision import commit
-from eorinfer.core.samples import Samples
-from eorinfer.figures.chain import chain_figure
-from eorinfer.figures.corner import COLOURS, corner
-from eorinfer.figures.style import png_bytes
 from eorinfer.report.cells import (
     Cell,
     count,
-    interval,
     measurement,
     number,
     several,
-    to_figures_of,
     words,
-    yes_or_no,
 )
 from eorinfer.report.drawings import CHANNELS, channel_name, slices, training_curves
 from eorinfer.report.page import Block, Code, Facts, Picture, Pictures, Section, Table, Text, read_png
-from eorinfer.report.run_folder import CHAINS, RunFolder, corners, true_values
+from eorinfer.report.posterior import posterior_blocks
+from eorinfer.report.run_folder import RunFolder
 from eorinfer.report.scores import contest_file
-from eorinfer.report.summary import summary
-
-T = TypeVar("T")
-#: Title of a contest's section.
-SCORES = "Scores of the methods"
-#: Bytes that a chain may have to be drawn.
-MOST_BYTES = 1e9
+from eorinfer.report.shown import SCORES, shown
 
 
 def sections(run: RunFolder) -> list[Section]:
@@ -47,7 +33,7 @@ def sections(run: RunFolder) -> list[Section]:
     every: list[tuple[str, str, Callable[[RunFolder], Iterable[Block]]]] = [
         ("scores", SCORES, _scores),
         ("observation", "Observation", _observation),
-        ("posterior", "Posterior", _posterior),
+        ("posterior", "Posterior", posterior_blocks),
         ("calibration", "Calibration", _calibration),
         ("check", "Is the observation like the simulations?", _check),
         ("predictive", "Posterior-predictive check", _predictive),
@@ -59,26 +45,6 @@ def sections(run: RunFolder) -> list[Section]:
     # A section that cannot be shown takes neither the page nor another section with it.
     made = [Section(id, title, shown(run, title, blocks(run))) for id, title, blocks in every]
     return [section for section in made if section.blocks]
-
-
-def shown(run: RunFolder, what: str, parts: Iterable[T]) -> list[T]:
-    """List parts up to the one that cannot be made; that goes to the problems of the folder.
-
-    Raises
-    ------
-    InputError
-        If the file of a contest is at fault, which somebody wrote by hand.
-    """
-    listed: list[T] = []
-    try:
-        for part in parts:
-            listed.append(part)
-    except Exception as error:  # of a file that is not what a step writes, matplotlib and getdist raise anything
-        if isinstance(error, InputError) and run.contest is not None and what == SCORES:
-            raise
-        words = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        run.problems.append(f"{what}: cannot be shown whole ({(words.strip().splitlines() or [''])[-1].strip()[:300]})")
-    return listed
 
 
 def _config(run: RunFolder) -> Iterator[Block]:
@@ -142,131 +108,6 @@ def _power(o: Observation, power: dict[str, Any]) -> Table:
         "Of the observation, noise included, and the mean of the survey's noise alone. Modes: independent ones in the "
         "bin; the power of a Gaussian field scatters by its value over their square root.",
     )
-
-
-def _posterior(run: RunFolder) -> Iterator[Block]:
-    if not run.chains:
-        return
-    names = max((chain.names for chain in run.chains.values()), key=len)
-    drawn = _drawn(run)
-    for name, chains in corners(drawn, names).items():
-        labels = ", ".join(chain.label for chain in chains)
-        pictures = shown(run, f"{name}.png", (_corner(run, name, drawn, chains) for _ in range(1)))
-        if not pictures:
-            yield Text(f"The picture {name}.png cannot be drawn; the first lines of the page say why.")
-            continue
-        yield Picture.from_png(
-            pictures[0],
-            f"Corner plot of {', '.join(chains[0].names)}: {labels}",
-            caption="Contours hold 68% and 95%. Above the diagonal: mean ± standard deviation. "
-            "Axes span the prior, unless the figure says that they close on the posteriors."
-            + (" Thin grey: the prior, where it is not flat." if run.prior else "")
-            + (" Dashed: true parameters." if true_values(run.truth, chains[0]) is not None else "")
-            + (f" {len(drawn)} of {len(run.chains)} posteriors are drawn." if len(drawn) < len(run.chains) else ""),
-        )
-    content = summary(run.chains, run.truth, {}, run.prior)["posteriors"]
-    labels_by_name = _labels(run.chains)
-    rows: list[tuple[str, list[Cell]]] = []
-    for name, posterior in content.items():
-        for parameter, p in posterior["parameters"].items():
-            row = [words(parameter), words(labels_by_name[name])]
-            row += [to_figures_of(p[key], p["std"]) for key in ("mean", "std")]
-            row += [interval(low, high, p["std"]) for low, high in (p["interval_68"], p["interval_95"])]
-            row += [number(p["std_over_prior"])]
-            row += [number(p.get("truth")), number(p.get("bias_sigma"))] if run.truth else []
-            rows.append((parameter, row))
-    rows.sort(key=lambda row: names.index(row[0]) if row[0] in names else len(names))
-    yield Table(
-        ["parameter", "method", "mean", "std", "68%", "95%", "std / prior"]
-        + (["truth", "bias [σ]"] if run.truth else []),
-        [row for _, row in rows],
-        "What the posteriors say",
-        "Intervals are central. std / prior: over the prior's standard deviation, so that 1 means nothing was learned. "
-        + ("Bias: mean minus truth, in standard deviations of the posterior." if run.truth else ""),
-    )
-    if not run.only_contest:
-        yield _methods(run, content, labels_by_name)
-    yield from _trace(run)
-
-
-def _trace(run: RunFolder) -> Iterator[Block]:
-    """Draw the chain of emcee as it ran, where its file is whole."""
-    file = run.out / "chains" / "mcmc.h5"
-    if "mcmc" not in run.chains or not file.exists():
-        return
-    facts, samples = run.sampled["mcmc"] or {}, run.chains["mcmc"]
-    with open_hdf5(file, links=False) as content:
-        name = "mcmc" if "mcmc" in content or len(content) != 1 else next(iter(content))
-        if name not in content:  # of an older version that left several chains
-            return
-        steps = read_array(content[name], "chain", MOST_BYTES)
-    figure = chain_figure(steps, samples.parameters, facts.get("autocorrelation_time"), samples.label)
-    alt = f"Trace and autocorrelation of the chain of {samples.label}, {len(steps)} steps of {steps.shape[1]} walkers"
-    yield Picture.from_png(png_bytes(figure), alt, "The chain, step by step")
-
-
-def _methods(run: RunFolder, content: dict[str, Any], labels: dict[str, str]) -> Table:
-    """Make the table of what each chain cost, and whether it is long enough."""
-    facts: dict[str, dict[str, Any]] = {
-        "npe": {"seconds": sum(r["seconds"] for r in run.rounds) or None},
-        "mcmc": run.sampled["mcmc"] or {},
-        "field-flow": run.sampled["field_flow"] or {},
-    }
-    rows: list[list[Cell]] = []
-    for name, posterior in content.items():
-        chain = facts.get(name, {})
-        seconds = chain.get("seconds")
-        seconds = sum(seconds.values()) if isinstance(seconds, dict) else seconds
-        if name == "field-flow" and seconds is not None and "field" in run.trained:
-            seconds += run.trained["field"].get("seconds", 0.0)
-        lengths = chain["steps"] / chain["autocorrelation_time"] if chain.get("autocorrelation_time") else None
-        rows.append(
-            [
-                words(labels[name]),
-                count(posterior["samples"]),
-                number(posterior["volume"]),
-                number(lengths),
-                yes_or_no(chain.get("converged")),
-                number(seconds),
-            ]
-        )
-    return Table(
-        ["method", "samples", "volume", "steps / τ", "converged", "seconds"],
-        rows,
-        "What they cost",
-        "Volume: square root of the covariance's determinant, smaller is tighter. A chain counts as converged from 50 "
-        "autocorrelation times τ. Seconds of training and sampling, without simulating.",
-    )
-
-
-def _drawn(run: RunFolder) -> dict[str, Samples]:
-    """Choose all chains; or those of the run alone, where there are more than one can tell apart."""
-    if len(run.chains) <= len(COLOURS):
-        return run.chains
-    # A contest has drawn those that it compares.
-    return {name: chain for name, chain in run.chains.items() if name in CHAINS and not run.only_contest}
-
-
-def _corner(run: RunFolder, name: str, drawn: dict[str, Samples], chains: Sequence[Samples]) -> bytes:
-    """Read the picture of the step `plot`, or draw a new one where a chain has been added or is newer."""
-    file = run.out / f"{name}.png"
-    written = [run.out / "chains" / f"{chain}.txt" for chain in drawn]
-    if (
-        drawn.keys() <= {*CHAINS}
-        and file.exists()
-        and all(chain.stat().st_mtime <= file.stat().st_mtime for chain in written)
-    ):
-        return read_png(file)
-    return png_bytes(corner(*chains, truth=true_values(run.truth, chains[0]), prior=run.prior))
-
-
-def _labels(chains: dict[str, Samples]) -> dict[str, str]:
-    """Label each chain; with its file's name where two have the same label."""
-    labels = [chain.label for chain in chains.values()]
-    return {
-        name: chain.label if labels.count(chain.label) == 1 else f"{chain.label} ({name})"
-        for name, chain in chains.items()
-    }
 
 
 def _calibration(run: RunFolder) -> Iterator[Block]:

@@ -11,7 +11,8 @@ from eorinfer.core.files import make_folder, whole_file
 from eorinfer.report.cells import Cell, measurement, minus, number, words, yes_or_no
 from eorinfer.report.page import Facts, MissingStep, Page, render
 from eorinfer.report.run_folder import RunFolder
-from eorinfer.report.sections import sections, shown
+from eorinfer.report.sections import sections
+from eorinfer.report.shown import shown
 from eorinfer.report.terminal import validation_line
 
 #: Name of the page in a run folder.
