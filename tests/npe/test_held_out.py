@@ -30,7 +30,7 @@ class Held:
     """Rows whose cube (1, 2) is theta plus noise of one."""
 
     def __init__(self, rows: int) -> None:
-        rng = np.random.default_rng(1)
+        rng = np.random.default_rng(3)
         self.theta = torch.from_numpy(rng.uniform(-3, 3, (rows, 2)))
         self.x = self.theta + torch.from_numpy(rng.standard_normal((rows, 2)))
 
