@@ -173,7 +173,7 @@ def observed(boxes: tuple[Made, ...], cells: int, draws: int) -> tuple[NDArray, 
     grid = (cells, cells, CHANNELS)
     cell_size = (SIDE / cells, SIDE / cells, SIDE / CHANNELS)
     pixel = np.rad2deg(cell_size[0] / comoving_distance(REDSHIFT)) * 60
-    radio = SkaLowSurvey(SkaLow(), grid, cell_size, (REDSHIFT,))
+    radio = SkaLowSurvey(SkaLow(sefd="818"), grid, cell_size, (REDSHIFT,))
     infrared = SphereXSurvey(SphereX(), pixel, grid[:2], Channels(tuple(WAVELENGTHS.tolist()), CHANNELS))
     generator = torch.Generator().manual_seed(1)
     spectrum = PowerSpectrum(grid, BOX, default_edges(grid, BOX, 8, 0.75).tolist())

@@ -58,7 +58,7 @@ def reionization(share: int) -> dict[str, Any]:
             "rows_per_realisation": share,
         },
         "prior": {"F_ESC10": [-2.0, 0.0]},
-        "survey": {"kind": "ska-low", "integration": 60.0},
+        "survey": {"kind": "ska-low", "sefd": "818", "integration": 60.0},
         "observation": {"theta": {"F_ESC10": -1.0, "ALPHA_ESC": -0.5}},
     }
 

@@ -130,11 +130,12 @@ def _keys_beside(where: list[str], tags: list[str], cls: type[BaseModel] | None)
     """Return the valid keys of the table in which `where` is."""
     if len(where) == 1:
         return list(Tables.model_fields)
-    if len(where) > 2:
-        return []
     annotation = Tables.model_fields[where[0]].annotation
     # A table that may be left out is a union with None.
     models = [cls, annotation, *get_args(annotation)] + [_SURVEYS[tag] for tag in tags if tag in _SURVEYS]
+    for name in where[1:-1]:  # tables in the table
+        inner = [fields[name].annotation for model in models if name in (fields := getattr(model, "model_fields", {}))]
+        models = [model for annotation in inner for model in (annotation, *get_args(annotation))]
     return [field.alias or name for model in models for name, field in getattr(model, "model_fields", {}).items()]
 
 

@@ -122,6 +122,18 @@ def read_antennas(path: Path, name: str) -> Antennas:
     return tuple(found)
 
 
+def as_lines(antennas: Antennas | None) -> list[str] | None:
+    """Write each antenna as a line of a file has it: a config of hundreds then has a line for each."""
+    return None if antennas is None else [" ".join(map(repr, position)) for position in antennas]
+
+
+def from_lines(value: Any) -> Any:
+    """Read what `as_lines` wrote; other values are left to the check of the table."""
+    if isinstance(value, list | tuple) and value and all(isinstance(line, str) for line in value):
+        return [line.split() for line in value]
+    return value
+
+
 def lowest_sine(latitude: float, declination: float, hours: float) -> float:
     """Compute the sine of the elevation at both ends of a track of so many hours, centred on transit."""
     delta, phi, turn = radians(declination), radians(latitude), radians(min(7.5 * hours, 180.0))

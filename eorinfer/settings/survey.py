@@ -11,6 +11,7 @@ from pydantic import (
     Discriminator,
     Field,
     ModelWrapValidatorHandler,
+    PlainSerializer,
     PositiveFloat,
     SerializeAsAny,
     Tag,
@@ -22,7 +23,7 @@ from pydantic import (
 
 from eorinfer.core.files import file_digest
 from eorinfer.settings.base import Settings
-from eorinfer.settings.layouts import ARRAYS, SKA_LOW, Antennas, Array, lowest_sine, with_layout
+from eorinfer.settings.layouts import ARRAYS, SKA_LOW, Antennas, Array, as_lines, from_lines, lowest_sine, with_layout
 from simulators import Observable
 from simulators.parts import is_own, load_part
 
@@ -134,7 +135,9 @@ class SkaLow(Settings):
         description="SKA-Low's AA4 (512 stations) or AA* (307), HERA, LOFAR or MWA, or a file with east, north and up "
         "of each antenna in m.",
     )
-    antennas: Antennas | None = Field(None, description="Positions, filled in from the file of `layout`.")
+    antennas: Annotated[Antennas | None, BeforeValidator(from_lines), PlainSerializer(as_lines, when_used="json")] = (
+        Field(None, description="Positions, filled in from the file of `layout`.")
+    )
     latitude: float | None = Field(None, ge=-90, le=90, description="Latitude of a layout from a file, in degrees.")
     diameter: PositiveFloat | None = Field(
         None, description="Diameter of a station of a layout from a file, in m: its area where `sefd` is sky, its beam."

@@ -234,6 +234,22 @@ WRONG = [
     ("[600, 300]", "[]", "[inference] rounds: must hold at least 1 (given: [])"),
     ("[600, 300]", "[600, 0]", "[inference] rounds: must be above 0 (given: 0)"),
     ("[mcmc]", "[bank]\npath = 3\n[mcmc]", "[bank] path: must be a path in quotes (given: 3)"),
+    (
+        'kind = "ska-low"',
+        'kind = "ska-low"\nresidual = { amplitud = 3.0 }',
+        '[survey] residual.amplitud: unknown key, did you mean "amplitude"?',
+    ),
+    (
+        'kind = "ska-low"',
+        'kind = "ska-low"\nsefd = "aavs3"',
+        '[survey] sefd: "aavs3" is not known: one of "aavs2", "818", "sky", a value in Jy, or [[MHz, Jy], ...]',
+    ),
+    (
+        'kind = "ska-low"',
+        'kind = "ska-low"\nlayout = "HRA"',
+        '[survey]: layout = "HRA" is not known: one of "AA4", "AA*", "HERA", "LOFAR", "MWA", or a file such as '
+        '"antennas.csv"',
+    ),
     ('kind = "ska-low"', 'kind = "ska-low"\nsefd = -3.0', "[survey] sefd: must be above 0 (given: -3.0)"),
     (
         'kind = "ska-low"',

@@ -38,6 +38,7 @@ def test_antennas_of_a_file_have_the_coverage_of_the_same_stations_by_name() -> 
     own = SkaLow(integration=1800.0, layout="mine.csv", antennas=antennas, latitude=-26.824722, sefd=2000.0)
     mine, theirs = (baselines_of(s.layout, s.antennas, s.array.latitude) for s in (own, known))
     np.testing.assert_allclose(mine, theirs, atol=0.01)
+    assert SkaLow.model_validate_json(own.model_dump_json()) == own
     one, other = (uv_time(settings, 16, 128.0, 8.0) for settings in (own, known))
     np.testing.assert_allclose(one, other, rtol=0.01, atol=1e-3 * other.max())
 
@@ -68,6 +69,7 @@ def test_a_run_keeps_the_antennas_of_its_file(tmp_path: Path, text: str) -> None
     assert isinstance(survey, SkaLow)
     assert survey.antennas == ((0.0, 0.0, 0.0), (100.0, 0.0, 0.5), (0.0, 150.0, 1.0))
     Run(config, out)
+    assert '    "100.0 0.0 0.5",\n' in (out / "config.toml").read_text()
 
     (tmp_path / "antennas.csv").rename(tmp_path / "other.csv")
     with pytest.raises(InputError, match=r"\[survey\]: layout: .*antennas\.csv: cannot be read \(No such file"):
