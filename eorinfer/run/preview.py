@@ -11,6 +11,7 @@ from eorinfer.core.progress import duration
 from eorinfer.run.config import Config, load_config
 from eorinfer.run.context import find_mask, find_preprocessing
 from eorinfer.run.observed import added_to_clean, read_clean
+from eorinfer.settings.survey import SkaLow, SurveySettings
 from simulators import SimulationError
 
 
@@ -43,7 +44,7 @@ def _lines(config: Config) -> Iterator[str]:
     for p in config.prior.parameters:
         unit = f" {p.unit}" if p.unit else ""
         yield f"prior: {p.name} {config.prior.words(p.name)} from {p.low:g} to {p.high:g}{unit}"
-    yield f"survey: {tables.survey.kind}"
+    yield f"survey: {_survey(tables.survey)}"
     if find_preprocessing(config) is not None:
         yield "preprocessing: a separator for these maps"
     yield from _observation(config)
@@ -62,6 +63,22 @@ def _lines(config: Config) -> Iterator[str]:
         f"estimate, {max(1, round(megabytes))} MB of disk"
     )
     yield f"{config.file}: nothing is wrong; next: eorinfer run {config.file} --out DIR"
+
+
+def _survey(settings: SurveySettings) -> str:
+    """Name a survey, and the array behind it."""
+    if not isinstance(settings, SkaLow):
+        return settings.kind
+    noise = f"noise of {settings.noise}" if settings.noise else f"sefd {_sefd(settings)}"
+    count = "" if settings.antennas is None else f" ({len(settings.antennas)} antennas)"
+    return f"{settings.kind}, {settings.layout}{count}, {settings.hours:g} h, {noise}"
+
+
+def _sefd(settings: SkaLow) -> str:
+    """Name the SEFD of an array."""
+    if isinstance(settings.sefd, str):
+        return f'"{settings.sefd}"'
+    return f"{settings.sefd:g} Jy" if isinstance(settings.sefd, float) else "of the table"
 
 
 def _observation(config: Config) -> Iterator[str]:

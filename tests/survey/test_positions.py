@@ -126,5 +126,13 @@ def test_arrays_by_name(layout: str, stations: int, shortest: float) -> None:
     assert SkaLow.model_validate_json(settings.model_dump_json()) == settings
 
 
+def test_noise_of_a_dish_under_the_sky_is_that_of_tools21cm() -> None:
+    with np.errstate():
+        from tools21cm import get_SEFD
+    for redshift in (7.0, 10.0):
+        theirs = get_SEFD(1420.40575 / (1 + redshift), D_station=14.0, ep_aperture=1.0)
+        assert system_flux(SkaLow(layout="HERA"), redshift) == pytest.approx(theirs, rel=1e-3)
+
+
 def test_keys_of_ska_low_are_those_from_before_other_arrays() -> None:
     assert not {"antennas", "latitude", "diameter"} & set(survey_key(SkaLow()))
