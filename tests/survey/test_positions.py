@@ -13,11 +13,12 @@ from eorinfer.run import Run
 from eorinfer.run.config import check_config, load_config
 from eorinfer.settings.layouts import read_antennas
 from eorinfer.settings.survey import survey_key
-from eorinfer.survey import SkaLow
+from eorinfer.survey import SkaLow, build_survey, lowest_mode
 from eorinfer.survey.coverage import uv_time
 from eorinfer.survey.positions import baselines_of
 from eorinfer.survey.ska import SkaLowSurvey
 from eorinfer.survey.sky import system_flux
+from simulators.base import Observable, Symmetry
 
 COEVAL: dict[str, Any] = {
     "simulator": {"kind": "21cmfast-coeval", "redshifts": [8.0], "cells": 16, "box_length": 128.0}
@@ -124,6 +125,27 @@ def test_arrays_by_name(layout: str, stations: int, shortest: float) -> None:
     assert seen.sum() >= 6
     assert survey.rms[0] > 1
     assert SkaLow.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_spectra_begin_where_an_array_has_baselines() -> None:
+    """Of two antennas 700 m apart nothing is seen on the largest scales of a box, to which 135 m would belong."""
+    box = Observable(
+        "brightness_temp", (1, 16, 16, 4), "mK", ("redshift", "x", "y", "z"), (8.0, 8.0, 8.0), (8.0,),
+        Symmetry((True, True, True), "all"),
+    )  # fmt: skip
+    own = {"layout": "a.csv", "latitude": -30.0, "sefd": 2000.0, "integration": 120.0}
+    far = SkaLow(**own, antennas=((0.0, 0.0, 0.0), (700.0, 0.0, 0.0)))
+    lowest = lowest_mode(far, box)
+    assert 4 * 2 * np.pi / 128 < lowest < 5.5 * 2 * np.pi / 128
+    modes = torch.fft.rfft2(
+        build_survey(far, box)(torch.randn(1, *box.shape), torch.Generator().manual_seed(1)), dim=(2, 3)
+    )
+    k = 2 * np.pi * np.hypot(*np.meshgrid(np.fft.fftfreq(16, 8.0), np.fft.rfftfreq(16, 8.0), indexing="ij"))
+    assert modes[0, 0, k < 0.99 * lowest].abs().max() < 1e-4 * modes.abs().max()
+    assert lowest_mode(SkaLow(layout="HERA"), box) == pytest.approx(2 * np.pi / 128)
+    near = SkaLow(**own, antennas=((0.0, 0.0, 0.0), (20.0, 0.0, 0.0)))
+    with pytest.raises(ValueError, match=r"no baseline of layout a\.csv measures a mode of this cube: it is too small"):
+        lowest_mode(near, box)
 
 
 def test_noise_of_a_dish_under_the_sky_is_that_of_tools21cm() -> None:
