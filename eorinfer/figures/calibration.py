@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import kstwo
 
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import looks, subplots
+from eorinfer.figures.style import looks, settle, subplots
 from eorinfer.validation.calibration import COVERAGE, LEVEL, TARP, Calibration
 from eorinfer.validation.check import Check
 from eorinfer.validation.sharpness import RelativeWidths
@@ -78,10 +78,7 @@ def calibration_figure(page: CalibrationPage) -> "Figure":
             axis.set_axis_off()
     colour = "#2a6e3a" if page.calibration.calibrated else "#b03020"
     figure.suptitle("\n".join(textwrap.wrap(page.verdict, 118)), fontsize=11, color=colour)
-    # Settled once: each of the two files would have it done twice more.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    return figure
+    return settle(figure)
 
 
 def _histograms(axis: "Axes", page: CalibrationPage) -> None:

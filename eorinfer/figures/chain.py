@@ -7,7 +7,7 @@ import emcee
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.figures.style import drawable, looks, subplots
+from eorinfer.figures.style import drawable, looks, settle, subplots
 from simulators import Parameter
 
 if TYPE_CHECKING:
@@ -60,4 +60,4 @@ def chain_figure(
     axes[0, 0].set_title(f"{min(WALKERS, walkers)} of {walkers} walkers; black: mean of all", fontsize=10)
     times = f"; dashed: longest time, {tau:.0f} steps" if tau else ""
     axes[0, 1].set_title(f"autocorrelation{times}", fontsize=10)
-    return figure
+    return settle(figure)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.observation import Observation
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import subplots
+from eorinfer.figures.style import settle, subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import PowerSpectrum, build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
@@ -194,7 +194,7 @@ def predictive_images(
         axis.set_ylabel(f"{observable.axes[1] if long else observable.axes[2]} [{unit}]")
     bar = figure.colorbar(drawn, ax=axes, extend="both", fraction=0.03, pad=0.02)
     bar.set_label(observable.unit or "value")
-    return figure
+    return settle(figure)
 
 
 def _slice(cube: NDArray[np.float32]) -> NDArray[np.float32]:

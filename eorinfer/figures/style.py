@@ -168,6 +168,13 @@ def going_on(what: str, say: Callable[[str], None]) -> Iterator[None]:
         say(f"{what}: cannot be drawn ({type(error).__name__}: {lines[-1].strip()[:200]})")
 
 
+def settle(figure: "Figure") -> "Figure":
+    """Lay a constrained figure out once: each file would do it again, and a tight one otherwise than the first."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
 def save_figure(figure: "Figure", root: Path) -> None:
     """Write ``ROOT.png`` and ``ROOT.pdf`` whole, and close the figure."""
     for suffix in (".png", ".pdf"):

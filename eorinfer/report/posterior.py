@@ -47,8 +47,8 @@ def posterior_blocks(run: RunFolder) -> Iterator[Block]:
             row = [words(parameter), words(labels_by_name[name])]
             row += [to_figures_of(p[key], p["std"]) for key in ("mean", "std")]
             row += [interval(low, high, p["std"]) for low, high in (p["interval_68"], p["interval_95"])]
-            row += [number(p["std_over_prior"])]
-            row += [number(p.get("truth")), number(p.get("bias_sigma"))] if run.truth else []
+            row += [number(p["std_over_prior"], ".2g")]
+            row += [number(p.get("truth")), number(p.get("bias_sigma"), ".2f")] if run.truth else []
             rows.append((parameter, row))
     rows.sort(key=lambda row: names.index(row[0]) if row[0] in names else len(names))
     yield Table(
@@ -77,7 +77,7 @@ def _trace(run: RunFolder) -> Iterator[Block]:
         steps = read_array(content[name], "chain", MOST_BYTES)
     figure = chain_figure(steps, samples.parameters, facts.get("autocorrelation_time"), samples.label)
     alt = f"Trace and autocorrelation of the chain of {samples.label}, {len(steps)} steps of {steps.shape[1]} walkers"
-    yield Picture.from_png(png_bytes(figure), alt, "The chain, step by step")
+    yield Picture.from_png(png_bytes(figure), alt, "The chain, step by step", wide=True)
 
 
 def _methods(run: RunFolder, content: dict[str, Any], labels: dict[str, str]) -> Table:
@@ -99,8 +99,8 @@ def _methods(run: RunFolder, content: dict[str, Any], labels: dict[str, str]) ->
             [
                 words(labels[name]),
                 count(posterior["samples"]),
-                number(posterior["volume"]),
-                number(lengths),
+                number(posterior["volume"], ".3g"),
+                number(lengths, ".3g"),
                 yes_or_no(chain.get("converged")),
                 number(seconds),
             ]

@@ -150,7 +150,7 @@ def _calibration(run: RunFolder) -> Iterator[Block]:
     rows = [[words(name), *(number(scores[key]) for key in keys.values())] for name, scores in v["recovery"].items()]
     yield Table(["parameter", *keys], rows, "Recovery of the truths", "Pull: (mean − truth) / std. Prior: its std.")
     widths = [
-        [words(name), words(label), number(ratio["median"]), count(over["observations"])]
+        [words(name), words(label), number(ratio["median"], ".3g"), count(over["observations"])]
         for label, over in v["widths_over"].items()
         for name, ratio in over["std"].items()
     ]

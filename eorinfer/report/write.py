@@ -118,7 +118,7 @@ def _warnings(run: RunFolder) -> Iterator[str]:
         if facts and facts.get("converged") is False:
             lengths = facts["steps"] / facts["autocorrelation_time"]
             yield (
-                f"The chain {method.replace('_', '-')} has not converged: {facts['steps']} steps are {lengths:.0f} "
+                f"The chain {method.replace('_', '-')} has not converged: {facts['steps']} steps are {lengths:.3g} "
                 "autocorrelation times instead of 50; raise [mcmc] max_steps"
             )
     validated = run.validation.get("method", "npe")

@@ -197,7 +197,7 @@ class Run:
         chain.samples.write(self.out / "chains" / "mcmc")
         if not chain.converged:
             self.progress.line(
-                f"mcmc: NOT CONVERGED after {chain.steps} steps, {chain.steps / chain.autocorrelation:.0f} "
+                f"mcmc: NOT CONVERGED after {chain.steps} steps, {chain.steps / chain.autocorrelation:.3g} "
                 "autocorrelation times instead of 50; raise [mcmc] max_steps"
             )
         path = self.out / "chains" / "mcmc.json"
