@@ -94,7 +94,7 @@ def infer(
         with sole_run(config, out) as opened:
             opened.read_observation()
             opened.preflight()
-            opened.preflight_inference()
+            opened.preflight_training()
             opened.infer()
             made = "posterior, chains/npe.txt" if opened.by_npe else "field, chains/field-flow.txt"
             opened.progress.line(f"results: {out}/{made}")
@@ -119,6 +119,7 @@ def mcmc(config: Path, *, out: Out) -> None:
         TOML file.
     """
     with sole_run(config, out) as opened:
+        opened.preflight_chain()
         opened.mcmc()
         opened.progress.line(f"results: {out}/chains/mcmc.txt")
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eorinfer.core.errors import WorkError
 from eorinfer.core.seeds import WorkStream, stream_seed
 from eorinfer.npe.batched import draw_untruncated
 from eorinfer.npe.check import observed_rows
@@ -88,6 +90,40 @@ def held_out_coverage(posterior: Ensemble, held: Cubes, survey: Survey, seed: in
         return None
     below = ((draws < held.theta.numpy()[rows][:, None]) & inside[..., None])[good].sum(1) / counts[good][:, None]
     return HeldOutCoverage(int(good.sum()), _inside(below, posterior.prior.names))
+
+
+def after_training(
+    posterior: Ensemble, held: Cubes, survey: Survey, seed: int, seeds: NDArray[np.uint64], of_prior: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Say how good a posterior looks at no cost: its coverage on held-out rows, and a warning of too few simulations.
+
+    Parameters
+    ----------
+    posterior, held, survey, seed
+        As for `held_out_coverage`.
+    seeds
+        Seed of the realisation of each row, those held out included.
+    of_prior
+        Whether the rows are drawn from the prior, perhaps truncated; a posterior covers no others as often as it says.
+
+    Returns
+    -------
+    facts, lines
+        Entries for the posterior's facts, and sentences.
+    """
+    realisations, lines = len(np.unique(seeds)), []
+    facts: dict[str, Any] = {"realisations": realisations, "held_out": None}
+    try:
+        coverage = held_out_coverage(posterior, held, survey, seed) if of_prior else None
+    except WorkError as error:  # the training is done, and is kept
+        coverage = None
+        lines.append(f"WARNING: the coverage on held-out rows is not known: {error}")
+    if coverage is not None:
+        facts["held_out"] = coverage.content()
+        lines.append(coverage.line())
+    if (warning := too_few(realisations, len(posterior.prior.parameters))) is not None:
+        lines.append(warning)
+    return facts, lines
 
 
 def too_few(realisations: int, parameters: int) -> str | None:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.prior import Prior
-from eorinfer.core.progress import Progress
+from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import item_seed
 from eorinfer.npe.atomic import atomic_loss
 from eorinfer.npe.check import learn_reference
 from eorinfer.npe.density import ThetaDensity
-from eorinfer.npe.held_out import held_out_coverage, too_few
+from eorinfer.npe.held_out import after_training
 from eorinfer.npe.posterior import Architecture, Posterior, Region
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.npe import TrainingSettings
@@ -156,10 +156,8 @@ class Trainer:
             mask=self.mask,
         )
         reference = learn_reference(posterior, training, validation, rows.seed[validate], self.survey, seed)
-        realisations = len(np.unique(rows.seed))
-        coverage = None if atoms is not None else held_out_coverage(posterior, validation, self.survey, seed)
-        posterior.facts.update(realisations=realisations, held_out=coverage.content() if coverage else None)
-        for line in (coverage.line() if coverage else None, too_few(realisations, len(self.prior.parameters))):
-            if progress is not None and line:
-                progress.line(f"{title}: {line}")
+        facts, lines = after_training(posterior, validation, self.survey, seed, rows.seed, atoms is None)
+        posterior.facts.update(facts)
+        for line in lines:
+            (progress or Silent()).line(f"{title}: {line}")
         return replace(posterior, reference=reference)

@@ -106,14 +106,18 @@ class Run:
         what += f" and {check} for the predictive check" if check else ""
         self.progress.line(self._simulations.preflight(what, planned, max(0, planned - lacking)))
 
-    def preflight_inference(self, chain: bool = False) -> None:
-        """Say what the training ahead takes, and with `chain` what emcee takes."""
-        from eorinfer.run.costs import chain_line, training_line
+    def preflight_training(self) -> None:
+        """Say what the training of the rounds ahead takes."""
+        from eorinfer.run.costs import training_line
 
-        lines = [training_line(self.context) if self.by_npe else None, chain_line(self.context) if chain else None]
-        for line in lines:
-            if line:
-                self.progress.line(line)
+        if self.by_npe and (line := training_line(self.context)):
+            self.progress.line(line)
+
+    def preflight_chain(self) -> None:
+        """Say what the chain of emcee takes."""
+        from eorinfer.run.costs import chain_line
+
+        self.progress.line(chain_line(self.context))
 
     def simulate(self) -> list[tuple[Plan, int]]:
         """Fill the bank with the rows of the first round.
@@ -269,7 +273,8 @@ class Run:
         """Run all steps but the validation."""
         self.read_observation()
         self.preflight()
-        self.preflight_inference(chain=True)
+        self.preflight_training()
+        self.preflight_chain()
         self.infer()
         self.mcmc()
         self.plot()

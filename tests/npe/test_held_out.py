@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eorinfer.core.prior import Prior
-from eorinfer.npe.held_out import HeldOutCoverage, held_out_coverage, too_few
+from eorinfer.npe.held_out import HeldOutCoverage, after_training, held_out_coverage, too_few
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -9.0, 9.0, 0.0), Parameter("b", "b", -9.0, 9.0, 0.0)))
@@ -62,6 +62,22 @@ def test_few_rows_say_nothing_and_only_rows_inside_count() -> None:
     assert half is not None
     assert 60 < half.rows < 110
     assert half.inside["b"][1] > 0.85
+
+
+def test_what_is_said_after_a_training() -> None:
+    posterior: Any = SimpleNamespace(prior=PRIOR, networks=[Normal(1.0)], contains=PRIOR.contains, read=lambda x: [x])
+    held: Any = Held(50)
+    survey: Any = lambda clean, generator: clean  # noqa: E731
+    facts, lines = after_training(posterior, held, survey, 1, np.arange(60, dtype=np.uint64), True)
+    assert facts["realisations"] == 60
+    assert facts["held_out"]["rows"] == 50
+    assert [line.split()[0] for line in lines] == ["50", "WARNING:"]
+    posterior.networks = [Normal(float("nan"))]
+    facts, lines = after_training(posterior, held, survey, 1, np.arange(200, dtype=np.uint64), True)
+    assert facts["held_out"] is None
+    assert "not known: the networks draw parameters that are not numbers" in lines[0]
+    facts, lines = after_training(posterior, held, survey, 1, np.arange(200, dtype=np.uint64), False)
+    assert (facts["held_out"], lines) == (None, [])
 
 
 def test_too_few_realisations() -> None:
