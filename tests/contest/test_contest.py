@@ -13,6 +13,7 @@ import pytest
 import eorinfer.contest.likelihoods as likelihoods
 import eorinfer.likelihood.neural as neural
 from eorinfer.contest.method import ON_DISK
+from eorinfer.core.digits import with_error
 from eorinfer.core.files import read_json
 from eorinfer.core.samples import Samples
 from eorinfer.likelihood.exact import grid_posterior
@@ -68,7 +69,7 @@ def test_every_method_is_scored_and_kept(held: Path) -> None:
     one = content["tables"][3]
     assert [row[0] for row in one["rows"]] == [m["label"] for m in content["methods"].values()] + ["truth"]
     exact = Samples.read(run / "chains" / "exact")
-    assert one["rows"][0][1:] == [f"{m:.3g} ± {s:.2g}" for m, s in zip(exact.mean, exact.std, strict=True)]
+    assert one["rows"][0][1:] == [with_error(m, s) for m, s in zip(exact.mean, exact.std, strict=True)]
     json.dumps(content, allow_nan=False)
     for figure in content["figures"]:
         assert (run / figure["file"]).stat().st_size > 10000
