@@ -71,8 +71,8 @@ def simulator(
         Ends of each parameter's flat prior, ``{"A": (0.5, 2.0)}``; a dict with `low`, `high`, `label` and `unit`; or
         `Parameter` objects.
     observable
-        ``shape`` (C, *cells), or two numbers for one map, and ``cell_size`` in Mpc; as needed ``name``, ``unit``,
-        ``redshifts``, ``periodic`` and ``rotations``. Or an `Observable`.
+        ``shape`` (C, *cells), or two numbers for one map, or one for a data vector; ``cell_size`` in Mpc; as needed
+        ``name``, ``unit``, ``redshifts``, ``periodic`` and ``rotations``. Or an `Observable`.
 
     Returns
     -------
@@ -108,5 +108,7 @@ def _described(observable: Observable | Mapping[str, Any]) -> dict[str, Any]:
     if "shape" not in described:
         raise ValueError("observable: lacks shape, for example (1, 32, 32), channels first")
     shape = [int(n) for n in described.pop("shape")]
-    name = described.pop("name", "image")
-    return {"observable": name, "shape": [1, *shape] if len(shape) == 2 else shape, "cell_size": 1.0} | described
+    made: dict[str, Any] = {"observable": described.pop("name", "image")}
+    if len(shape) == 1:
+        return made | {"shape": [1, *shape]} | described
+    return made | {"shape": [1, *shape] if len(shape) == 2 else shape, "cell_size": 1.0} | described

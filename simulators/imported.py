@@ -1,10 +1,10 @@
 """Cubes that were simulated elsewhere: a bank keeps them, and nothing new can be simulated."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, PositiveInt, model_validator
 
 from simulators.base import Observable, Parameter, SimulationError, SimulatorSettings, Symmetry, fingerprint_of
 
@@ -36,11 +36,11 @@ class Imported(SimulatorSettings):
     observable
         Name of the image in the bank.
     shape
-        (C, *cells), channels first, line of sight last.
+        (C, *cells), channels first, line of sight last; or (C, n) for data vectors, such as measured spectra.
     unit
         Unit of the image, e.g. ``mK``.
     cell_size
-        Comoving Mpc, one number for all cell axes.
+        Comoving Mpc, one number for all cell axes; 0 for a data vector, which needs none.
     redshifts
         Redshift of each channel; empty if the channels are no redshifts.
     periodic
@@ -52,12 +52,26 @@ class Imported(SimulatorSettings):
     kind: str = "imported"
     ranges: dict[str, ImportedParameter] = Field(min_length=1)
     observable: str = "image"
-    shape: tuple[PositiveInt, ...] = Field(min_length=3, max_length=4)
+    shape: tuple[PositiveInt, ...] = Field(min_length=2, max_length=4)
     unit: str = ""
-    cell_size: PositiveFloat = Field(allow_inf_nan=False)
+    cell_size: NonNegativeFloat = Field(allow_inf_nan=False)
     redshifts: tuple[FiniteFloat, ...] = ()
     periodic: bool = False
     rotations: Literal["all", "transverse", "none"] = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _vectors_have_no_cells(cls, content: Any) -> Any:
+        if isinstance(content, dict) and isinstance(shape := content.get("shape"), list | tuple) and len(shape) == 2:
+            return {"cell_size": 0.0} | content
+        return content
+
+    @model_validator(mode="after")
+    def _images_have_cells(self) -> "Imported":
+        if (len(self.shape) == 2) != (self.cell_size == 0):
+            wanted = "0 for data vectors" if len(self.shape) == 2 else "above 0 for images"
+            raise ValueError(f"cell_size = {self.cell_size:g}: must be {wanted}")
+        return self
 
     @model_validator(mode="after")
     def _one_redshift_each(self) -> "Imported":
@@ -77,12 +91,13 @@ class Imported(SimulatorSettings):
     def observables(self) -> tuple[Observable, ...]:
         """Describe the image."""
         dimension = len(self.shape) - 1
+        cells = tuple("xyz"[:dimension]) if dimension > 1 else ("element",)
         return (
             Observable(
                 name=self.observable,
                 shape=self.shape,
                 unit=self.unit,
-                axes=("redshift" if self.redshifts else "channel", *"xyz"[:dimension]),
+                axes=("redshift" if self.redshifts else "channel", *cells),
                 cell_size=(self.cell_size,) * dimension,
                 channels=self.redshifts or tuple(float(i) for i in range(self.shape[0])),
                 symmetry=Symmetry((self.periodic,) * dimension, self.rotations),

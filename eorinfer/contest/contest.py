@@ -75,6 +75,7 @@ def run_contest(run: Run) -> dict[str, Any]:
         raise InputError(
             f"{run.config.file}: a contest simulates truths of its own, and imported cubes cannot be simulated anew"
         )
+    context.refuse_vectors("a contest")
     for name in ("image-flow", *EXACT):
         if name in settings.methods:
             context.refuse_mask(f'[contest] methods "{name}"')

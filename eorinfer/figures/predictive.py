@@ -1,5 +1,6 @@
 """Posterior-predictive check: P(k) of simulations at posterior samples beside the observed one."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from eorinfer.survey.base import Survey
 from simulators import Observable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Draws of the noise whose power is averaged.
@@ -23,6 +25,8 @@ DRAWS = 16
 IMAGES, ROWS = 2, 3
 #: Ratio of lengths from which the last axis is drawn.
 LONG = 2.0
+#: Ends of the bands of simulations, and the middle.
+QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 
 def predictive_figure(
@@ -56,24 +60,24 @@ def predictive_figure(
     """
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    spectrum = build_power_spectrum(observable, settings)
     generator = torch.Generator().manual_seed(seed)
     dimension = len(observable.cells)
     with torch.no_grad():
         simulated = survey(torch.from_numpy(clean), generator)
+        if dimension == 1:
+            return _vector_figure(simulated.numpy(), observation)
+        spectrum = build_power_spectrum(observable, settings)
         bands = dimensionless(spectrum.k, spectrum(simulated), dimension).numpy()
         noise = noise_power(spectrum, observable, survey, seed)
         observed = dimensionless(spectrum.k, spectrum(torch.from_numpy(observation.values[None])), dimension)[0].numpy()
-    low95, low68, middle, high68, high95 = np.quantile(bands, [0.025, 0.16, 0.5, 0.84, 0.975], axis=0)
+    quantiles = np.quantile(bands, QUANTILES, axis=0)
+    low95, high95 = quantiles[0], quantiles[-1]
     k = spectrum.k.numpy()
     channels = len(observable.channels)
     figure: Figure
     figure, axes = subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), sharey=True, squeeze=False)
     for c, axis in enumerate(axes[0]):
-        axis.fill_between(k, low95[c], high95[c], color=COLOURS[0], alpha=0.2, lw=0, label="95% of simulations")
-        axis.fill_between(k, low68[c], high68[c], color=COLOURS[0], alpha=0.4, lw=0, label="68%")
-        axis.plot(k, middle[c], color=COLOURS[0], lw=1.2)
-        axis.plot(k, observed[c], "ko", ms=4, label="observed")
+        _bands(axis, k, [quantile[c] for quantile in quantiles], observed[c])
         if (noise > 0).all():
             axis.plot(k, noise[c], color="0.5", lw=1.0, ls="--", label="noise")
         axis.set_xscale("log")
@@ -209,3 +213,32 @@ def _sizes(observable: Observable, long: bool) -> tuple[float, float]:
     """Sizes of a cell along the two sides of a slice, in Mpc; 1 where cells have no length."""
     sizes = observable.cell_size
     return (sizes[0] or 1.0, (sizes[-1] if long else sizes[1]) or 1.0)
+
+
+def _vector_figure(simulated: NDArray[np.float32], observation: Observation) -> "tuple[Figure, dict[str, Any]]":
+    """Draw the check of data vectors (n, C, m), element by element."""
+    quantiles = np.quantile(simulated, QUANTILES, axis=0)
+    channels = len(observation.channels)
+    figure: Figure
+    figure, axes = subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), squeeze=False)
+    places = np.arange(simulated.shape[-1])
+    for c, axis in enumerate(axes[0]):
+        _bands(axis, places, [quantile[c] for quantile in quantiles], observation.values[c])
+        axis.set_xlabel("element")
+    axes[0, 0].set_ylabel(observation.unit or "value")
+    axes[0, 0].legend(frameon=False, fontsize=9)
+    figure.suptitle(f"observed vector and {len(simulated)} simulations at posterior samples", fontsize=11)
+    figure.tight_layout()
+    inside = (observation.values >= quantiles[0]) & (observation.values <= quantiles[-1])
+    return figure, {"simulations": len(simulated), "bins_inside_95": float(inside.mean())}
+
+
+def _bands(
+    axis: "Axes", x: NDArray[Any], quantiles: Sequence[NDArray[np.float64]], observed: NDArray[np.float32]
+) -> None:
+    """Draw the bands of simulations, of `QUANTILES`, and the observed points."""
+    low95, low68, middle, high68, high95 = quantiles
+    axis.fill_between(x, low95, high95, color=COLOURS[0], alpha=0.2, lw=0, label="95% of simulations")
+    axis.fill_between(x, low68, high68, color=COLOURS[0], alpha=0.4, lw=0, label="68%")
+    axis.plot(x, middle, color=COLOURS[0], lw=1.2)
+    axis.plot(x, observed, "ko", ms=4, label="observed")

@@ -208,8 +208,9 @@ class SummaryBranch(nn.Module):
         super().__init__()
         self.summary = summary
         self.length = summary(torch.zeros(1, *shape)).numel()
-        positive = getattr(summary, "positive", False)
-        self.scaling = LogScaling((self.length,)) if positive else LinearScaling((self.length,))
+        positive, signed = (getattr(summary, name, False) for name in ("positive", "signed"))
+        scaling = LogScaling if positive else SignedScaling if signed else LinearScaling
+        self.scaling: LogScaling | SignedScaling | LinearScaling = scaling((self.length,))
 
     def forward(self, observed: Tensor) -> Tensor:
         """(B, C, *cells) to (B, length)."""
@@ -236,6 +237,32 @@ class LinearScaling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, *shape) to the same."""
         return (x.to(self.mean) - self.mean) / self.scale
+
+
+class SignedScaling(nn.Module):
+    """Standardised asinh of numbers of either sign, in units of the training set's median size: for large ranges."""
+
+    unit: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("unit", torch.ones(shape))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("scale", torch.ones(shape))
+
+    def fit(self, x: Tensor) -> None:
+        """Take the constants from (B, *shape); a constant number keeps scale 1."""
+        median = x.abs().median(dim=0).values
+        self.unit.copy_(torch.where(median > 0, median, torch.ones_like(median)))
+        scaled = torch.asinh(x.to(self.unit) / self.unit)
+        self.mean.copy_(scaled.mean(0))
+        self.scale.copy_(nonzero_deviation(scaled, (0,)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *shape) to the same."""
+        return (torch.asinh(x.to(self.unit) / self.unit) - self.mean) / self.scale
 
 
 class ConvolutionalNetwork(nn.Module):

@@ -15,8 +15,9 @@ from eorinfer.npe.truncated import E, TruncatedNormalMap
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.summaries import build_summary
+from eorinfer.summaries.elements import Elements
 from simulators import Observable
-from simulators.parts import load_part
+from simulators.parts import is_own, load_part
 
 #: Draws from a prior that is not flat, by which a fresh network begins.
 DRAWS = 4000
@@ -84,6 +85,8 @@ def build_embedding(
     """A fresh embedding, and the length of its features."""
     features = settings.features or max(8, 4 * parameters)
     bins = power_spectrum.model_copy(update={"bins": settings.bins})
+    if len(observable.cells) == 1:
+        return _of_vectors(observable, settings, bins, features, beside)
     summaries = {name: build_summary(name, observable, bins, beside) for name in settings.all_summaries}
     network = None
     if settings.convolution and settings.network:
@@ -99,4 +102,20 @@ def build_embedding(
         network,
         tuple(summaries.values()),
     )
+    return embedding, features
+
+
+def _of_vectors(
+    observable: Observable,
+    settings: EmbeddingSettings,
+    bins: PowerSpectrumSettings,
+    features: int,
+    beside: Path | None,
+) -> tuple[Embedding, int]:
+    """A fresh embedding of data vectors: their elements, with summaries or a network of the user's own."""
+    own = [build_summary(name, observable, bins, beside) for name in settings.all_summaries if is_own(name)]
+    network = None
+    if settings.network:
+        network = load_part(settings.network, beside).value(observable.shape, features, **(settings.options or {}))
+    embedding = Embedding(observable.shape, features, None, None, (), network=network, summaries=(Elements(), *own))
     return embedding, features

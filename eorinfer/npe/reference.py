@@ -42,6 +42,7 @@ class ImageStatistics:
 
     For each channel the mean in units of the standard deviation, the logarithm of the variance,
     skewness, the logarithm of the kurtosis, and the logarithm of P(k) up to the corner of Fourier space.
+    Of a data vector its elements.
 
     Parameters
     ----------
@@ -58,6 +59,11 @@ class ImageStatistics:
 
     def __init__(self, observable: Observable, unit: float = 1.0) -> None:
         self._unit = unit
+        self._of_vectors = len(observable.cells) == 1
+        if self._of_vectors:
+            places = [(c, i) for c in range(observable.shape[0]) for i in range(observable.shape[1])]
+            self.names = [f"element {i}" + (f" of channel {c}" if observable.shape[0] > 1 else "") for c, i in places]
+            return
         self._power = PowerSpectrum(observable.cells, observable.box_length, n_bins=BINS)
         self._volume = float(np.prod(observable.cell_size))
         bins = [f"power at k = {k:.2g}/Mpc" for k in self._power.k.tolist()]
@@ -70,6 +76,8 @@ class ImageStatistics:
     def __call__(self, observed: Tensor) -> Tensor:
         """Statistics (B, S) float64 of cubes (B, C, *cells)."""
         observed = observed if self._unit == 1 else observed / self._unit
+        if self._of_vectors:
+            return observed.flatten(1).double()
         cells = observed.flatten(2).double()
         mean = cells.mean(-1, keepdim=True)
         delta = cells - mean

@@ -296,6 +296,13 @@ def _check_own_parts(config: Config) -> None:
 
 def _refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None:
     """Refuse what each table allows by itself and the simulator does not."""
+    if len(simulator.observables[0].cells) == 1:
+        for wrong, key in (
+            (tables.inference.method == "image-flow", '[inference] method = "image-flow"'),
+            (tables.preprocessing is not None, "[preprocessing]"),
+        ):
+            if wrong:
+                raise InputError(f"{path}: {key}: is for images; the simulator gives data vectors, leave it out")
     if simulator.kind == "imported":
         if len(tables.inference.rounds) > 1:
             raise InputError(
@@ -311,6 +318,8 @@ def _refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None
 def _with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: float) -> Tables:
     """Set the power spectrum's `k_min`, in 1/Mpc, where the survey does not measure the box's first mode."""
     bins = tables.power_spectrum
+    if len(observable.cells) == 1:  # a data vector
+        return tables
     fundamental = 2 * np.pi / max(observable.box_length)
     if bins.k_min is not None and bins.k_min < lowest * (1 - 1e-6):
         raise InputError(

@@ -103,6 +103,20 @@ class RunContext:
             return Observation.read_unchecked(kept).mask
         return find_mask(self.config)
 
+    def refuse_vectors(self, method: str) -> None:
+        """Refuse a method that needs images where the simulator gives data vectors.
+
+        Raises
+        ------
+        InputError
+            If there are data vectors.
+        """
+        if len(self.config.observable.cells) == 1:
+            raise InputError(
+                f"{self.config.file}: {method} is for images; the simulator gives data vectors "
+                f"({self.config.observable.name}), which `eorinfer infer` and `validate` take"
+            )
+
     def refuse_mask(self, method: str) -> None:
         """Refuse a method that needs all cells.
 

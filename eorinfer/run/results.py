@@ -68,17 +68,20 @@ def write_results(
         with going_on(f"{name}.png", say):
             save_figure(corner(*shown, truth=true_values(truth, shown[0]), close=close, prior=prior), out / name)
     seed, bins = run_seed(config.tables.seed, RunStream.PREDICTIVE_NOISE), config.tables.power_spectrum
-    with going_on("the observed power spectrum", say):
-        content["power"] = observed_power(observation, context.survey, config.observable, bins, seed)
-        write_json(out / "summary.json", content)
+    if images := len(config.observable.cells) > 1:  # or data vectors
+        with going_on("the observed power spectrum", say):
+            content["power"] = observed_power(observation, context.survey, config.observable, bins, seed)
+            write_json(out / "summary.json", content)
     if drawn is not None:
         clean = context.bank.read(config.observable.name, context.bank.rows([drawn]).ok)
         with going_on("predictive.png", say):
             figure, check = predictive_figure(clean, observation, context.survey, config.observable, bins, seed)
             write_json(out / "summary.json", content | {"predictive": check})
             save_figure(figure, out / "predictive")
-        with going_on("predictive-images.png", say):
-            save_figure(predictive_images(clean, observation, context.survey, config.observable, seed), out / IMAGES)
+        if images:
+            with going_on("predictive-images.png", say):
+                made = predictive_images(clean, observation, context.survey, config.observable, seed)
+                save_figure(made, out / IMAGES)
     pictures = ", ".join(sorted(path.name for path in out.glob("corner*.png")))
     context.progress.line(f"results: {out}/{pictures}, summary.json and chains/")
 

@@ -185,6 +185,7 @@ class Run:
         """Run emcee on the Gaussian power-spectrum likelihood, in ``chains/mcmc``."""
         from eorinfer.likelihood.mcmc import run_mcmc
 
+        self.context.refuse_vectors("the likelihood of the power spectrum")
         observation = self.observe()
         rows = self.training_rows(observation)
         likelihood = self.likelihood(rows)
@@ -276,7 +277,8 @@ class Run:
         self.preflight_training()
         self.preflight_chain()
         self.infer()
-        self.mcmc()
+        if len(self.config.observable.cells) > 1:
+            self.mcmc()
         self.plot()
         self.report()
 
