@@ -240,7 +240,7 @@ class LinearScaling(nn.Module):
 
 
 class SignedScaling(nn.Module):
-    """Standardised asinh of numbers of either sign, in units of the training set's median size: for large ranges."""
+    """Standardised asinh of numbers of either sign, linear up to some three median sizes of the training set."""
 
     unit: Tensor
     mean: Tensor
@@ -255,7 +255,7 @@ class SignedScaling(nn.Module):
     def fit(self, x: Tensor) -> None:
         """Take the constants from (B, *shape); a constant number keeps scale 1."""
         median = x.abs().median(dim=0).values
-        self.unit.copy_(torch.where(median > 0, median, torch.ones_like(median)))
+        self.unit.copy_(torch.where(median > 0, 3 * median, torch.ones_like(median)))
         scaled = torch.asinh(x.to(self.unit) / self.unit)
         self.mean.copy_(scaled.mean(0))
         self.scale.copy_(nonzero_deviation(scaled, (0,)))

@@ -34,7 +34,7 @@ REST = {
 
 def written(folder: Path, **tables: object) -> Path:
     (folder / "vectors.py").write_text(LINE)
-    content = {"simulator": TABLE, "inference": {"rounds": [600], "predictive": 8}, **REST, **tables}
+    content = {"simulator": TABLE, "inference": {"rounds": [1200], "predictive": 8}, **REST, **tables}
     path = folder / "run.toml"
     path.write_text(tomli_w.dumps(content))
     return path
