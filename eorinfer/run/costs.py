@@ -74,10 +74,10 @@ def references_line(
         total, how = duration(n * each * grid / len(theta)), f"{grid:,} evaluations on a grid each"
     else:
         total = _span(*(n * 2 * each * s for s in steps))
-        how = f"chains of {walkers} walkers, {steps[0]} to {steps[1]} steps each"
+        how = f"chains of {walkers} walkers, {steps[0]} to {steps[1]} steps each, those that are there are kept"
     return (
-        f"validation: {n} {label} posteriors as references, about {total} ({how}; by a timing of {TIMED} calls); those "
-        "that are there are kept; [validation] references says how many"
+        f"validation: {n} {label} posteriors as references, about {total} ({how}; by a timing of {TIMED} calls); "
+        "[validation] references says how many"
     )
 
 
