@@ -23,7 +23,7 @@ COLOURS = ("#1f5fa8", "#d2691e", "#3a8f4d", "#7b4fa3", "#555555")
 #: Standard deviations to either side of a mean that closer axes show.
 CLOSE = 5.0
 #: Share of the prior's standard deviation below which axes close on the posteriors, and what the figure then says.
-NARROW, CLOSED = 0.25, "axes close on the posteriors,\nthe prior is wider"
+NARROW, CLOSED = 0.25, "axes close on the posteriors"
 
 
 def corner(
@@ -59,6 +59,8 @@ def corner(
     plotter.settings.axes_fontsize = 11
     plotter.settings.legend_fontsize = 11
     plotter.settings.axis_tick_max_labels = 4
+    limits = _limits(samples, truth, close)
+    closed = close and limits != _limits(samples, truth, False)
     shown = looks([s.label for s in samples])
     seen = [look.image for look in shown]
     top = next((seen.index(kind) for kind in (True, None) if kind in seen), None)
@@ -75,7 +77,7 @@ def corner(
             line_args=[{"color": c, "lw": 1.8} for c in colours],
             legend_labels=[s.label.replace("$", r"\$") for s in order],
             legend_loc="upper right",
-            param_limits=dict(zip(names, _limits(samples, truth, close), strict=True)),
+            param_limits=dict(zip(names, limits, strict=True)),
             markers=None if truth is None else dict(zip(names, truth, strict=True)),
             marker_args={"color": "black", "lw": 1.0, "ls": "--"},
         )
@@ -90,8 +92,8 @@ def corner(
         legend.get_frame().set_visible(False)  # it would cover a panel's edge
         if alone:
             legend.remove()
-    notes = ([] if truth is None else ["dashed: true parameters"]) + ([CLOSED] if close else [])
-    below_legend = 1 - (0.25 + 0.28 * len(samples)) / figure.get_figheight()
+    notes = ([] if truth is None else ["dashed: true parameters"]) + ([CLOSED] if closed else [])
+    below_legend = 1 - (0.3 + 0.21 * len(samples)) / figure.get_figheight()
     x, y = (0.98, below_legend) if not alone else (0.98, -0.02)
     figure.text(x, y, "\n".join(notes), ha="right", va="top", fontsize=11)
     return figure

@@ -46,3 +46,5 @@ def test_axes_close_on_narrow_posteriors_and_means_stand_above() -> None:
     assert CLOSED not in "".join(text.get_text() for text in wide.texts)
     forced = corner(posterior(1.0, "mine"), close=True)
     assert CLOSED in forced.texts[0].get_text()
+    over_all = corner(posterior(3.0, "mine"), close=True)
+    assert CLOSED not in "".join(text.get_text() for text in over_all.texts), "the axes are the prior's"
