@@ -32,8 +32,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
-from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Advance, Lines, Silent
+from eorinfer.cubes.observation import Observation
 from eorinfer.networks.discriminator import Discriminator
 from eorinfer.networks.unet import UNet
 from eorinfer.run.config import load_config

@@ -19,9 +19,9 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of _WHERE, which a
     from eorinfer.campaign.plans import plan_round as plan_round
     from eorinfer.core.errors import InputError as InputError
     from eorinfer.core.errors import WorkError as WorkError
-    from eorinfer.core.observation import Observation as Observation
     from eorinfer.core.prior import Prior as Prior
     from eorinfer.core.samples import Samples as Samples
+    from eorinfer.cubes.observation import Observation as Observation
     from eorinfer.figures.corner import corner as corner
     from eorinfer.imageflow.model import ImageFlow as ImageFlow
     from eorinfer.npe.posterior import Architecture as Architecture
@@ -81,7 +81,7 @@ _WHERE = {
     "ImageFlow": "eorinfer.imageflow.model",
     "InputError": "eorinfer.core.errors",
     "NoSurvey": "eorinfer.settings.survey",
-    "Observation": "eorinfer.core.observation",
+    "Observation": "eorinfer.cubes.observation",
     "Plan": "eorinfer.bank.rows",
     "Posterior": "eorinfer.npe.posterior",
     "PowerSpectrum": "eorinfer.summaries.power",

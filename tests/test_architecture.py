@@ -19,12 +19,12 @@ FLOORS: list[set[str]] = [
     {"eorinfer.figures"},
     {"eorinfer.campaign", "eorinfer.training", "eorinfer.validation"},
     {"eorinfer.bank", "eorinfer.summaries", "eorinfer.networks", "eorinfer.survey"},
-    {"eorinfer.core", "eorinfer.settings"},
+    {"eorinfer.core", "eorinfer.cubes", "eorinfer.settings"},
     {"simulators"},
 ]
 #: Stricter than the order: these know nothing of banks and files.
 NOTHING_OF_RUNS = ("eorinfer.survey", "eorinfer.summaries", "eorinfer.networks")
-OF_RUNS = ("eorinfer.bank", "eorinfer.core.files", "eorinfer.core.observation")
+OF_RUNS = ("eorinfer.bank", "eorinfer.core.files", "eorinfer.cubes.observation")
 #: Packages that only some modules may touch.
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "sbi": ("eorinfer.networks.density", "eorinfer.validation.calibration"),

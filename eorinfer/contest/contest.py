@@ -17,10 +17,10 @@ from eorinfer.contest.sequential import sequential_posterior
 from eorinfer.contest.tables import contest_tables, cost_table, observation_table, text_lines
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json, write_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.figures.contest import contest_figure
 from eorinfer.figures.corner import corner
 from eorinfer.figures.style import going_on, save_figure

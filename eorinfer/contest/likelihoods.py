@@ -13,8 +13,8 @@ from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.errors import WorkError
 from eorinfer.core.likelihood import LogLikelihood
-from eorinfer.core.observation import Observation
 from eorinfer.core.seeds import RunStream, item_seed, run_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.likelihood.emulator import Emulator, observe_spectra
 from eorinfer.likelihood.exact import ModePower, log_likelihood
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood

@@ -11,10 +11,10 @@ from eorinfer.campaign.plans import planned_rows
 from eorinfer.contest.likelihoods import fixed_likelihood, fixed_precision
 from eorinfer.contest.method import ContestSetup
 from eorinfer.core.files import read_json, write_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Silent
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.likelihood.mcmc import LONG_ENOUGH, run_mcmc
 from eorinfer.run.simulations import Simulations
 from eorinfer.survey.base import Survey

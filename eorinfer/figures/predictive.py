@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import settle, subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings

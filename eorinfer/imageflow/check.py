@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.alarm import KnownImages, compare_scales
 from eorinfer.imageflow.model import CELLS, ImageFlow, dequantised
 from eorinfer.imageflow.training import ImageFlowTrainer, row_conditions

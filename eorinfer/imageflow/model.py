@@ -12,8 +12,8 @@ from torch import Tensor
 
 from eorinfer.core.arrays import as_theta, state_hash, white_noise
 from eorinfer.core.likelihood import LogLikelihood
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
+from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.alarm import KnownImages
 from eorinfer.imageflow.conditions import line_of_sight
 from eorinfer.imageflow.density import ImageDensity

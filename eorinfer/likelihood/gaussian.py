@@ -13,9 +13,9 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.arrays import as_theta, state_hash
 from eorinfer.core.likelihood import LogLikelihood
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
+from eorinfer.cubes.observation import Observation
 from eorinfer.likelihood.emulator import Emulator, observe_spectra, train_emulator
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Cubes

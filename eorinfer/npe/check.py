@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.core.observation import Observation
 from eorinfer.core.seeds import WorkStream, stream_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.npe.batched import draw_untruncated
 from eorinfer.npe.density import Ensemble
 from eorinfer.npe.reference import ROWS, ImageStatistics, Reference, regression

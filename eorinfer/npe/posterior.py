@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.observation import Observation, as_observation
 from eorinfer.core.own import check_recorded, own_digests
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import fresh_seed, item_seed
+from eorinfer.cubes.observation import Observation, as_observation
 from eorinfer.npe import ensemble
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.density import ThetaDensity

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from eorinfer.core.errors import InputError
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
+from eorinfer.cubes.observation import Observation
 from eorinfer.settings.build_prior import build_prior
 from eorinfer.settings.explain import explained
 from eorinfer.settings.prior import PriorSettings

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import png_bytes, subplots
 from eorinfer.report.page import Picture

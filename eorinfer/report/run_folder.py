@@ -15,11 +15,11 @@ from eorinfer.bank.targets import read_true_targets
 from eorinfer.core.chains import OTHER_FORMATS, chain_tables
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.reading import read_text
 from eorinfer.core.samples import Samples
 from eorinfer.core.toml import parse_toml
+from eorinfer.cubes.observation import Observation
 from eorinfer.report.scores import FILE as CONTEST
 from eorinfer.report.scores import Contest, contest_file
 

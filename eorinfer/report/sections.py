@@ -9,9 +9,9 @@ import numpy as np
 import eorinfer
 from eorinfer.bank.store import package_versions
 from eorinfer.core.files import read_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.progress import duration
 from eorinfer.core.revision import commit
+from eorinfer.cubes.observation import Observation
 from eorinfer.report.cells import (
     Cell,
     count,

@@ -9,9 +9,9 @@ import numpy as np
 from eorinfer.bank.targets import read_true_targets
 from eorinfer.core.digits import with_error
 from eorinfer.core.files import read_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
+from eorinfer.cubes.observation import Observation
 from eorinfer.report.run_folder import RunFolder, read_chains
 
 #: Steps of a run in their order, and the file that each leaves in the run folder.

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder
-from eorinfer.core.mask import read_mask
-from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
+from eorinfer.cubes.mask import read_mask
+from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config
 from eorinfer.run.folder import as_begun, refuse_other_config
 from eorinfer.run.simulations import Simulations

@@ -10,11 +10,11 @@ import numpy as np
 from eorinfer.bank.rows import Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import ImageFlowStream, RunStream, run_seed, stream_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.check import check_observation, known_images
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import ImageFlowTrainer

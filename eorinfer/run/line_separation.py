@@ -12,12 +12,12 @@ from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round, planned_rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
-from eorinfer.core.fits import sky_header_of, write_images
-from eorinfer.core.observation import Observation
-from eorinfer.core.observation_files import format_of
 from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import SeparationStream, run_seed
+from eorinfer.cubes.fits import sky_header_of, write_images
+from eorinfer.cubes.formats import format_of
+from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config
 from eorinfer.run.folder import as_begun, refuse_other_config
 from eorinfer.run.simulations import Simulations

@@ -7,10 +7,10 @@ import torch
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.files import make_folder
-from eorinfer.core.fits import write_images
-from eorinfer.core.observation import Observation
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import item_seed, second_item_seed
+from eorinfer.cubes.fits import write_images
+from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config
 from eorinfer.survey import build_survey
 from simulators import SimulationError

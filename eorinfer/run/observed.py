@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.core.cubes_21cmfast import SavedCube, is_21cmfast, read_21cmfast
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.hdf5 import open_hdf5, read_array
-from eorinfer.core.observation import Observation
-from eorinfer.core.observation_files import format_of
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.cubes.formats import format_of
+from eorinfer.cubes.observation import Observation
+from eorinfer.cubes.saved_21cmfast import SavedCube, is_21cmfast, read_21cmfast
 from eorinfer.run.config import Config
 from simulators import SimulationError
 from simulators.reionization.lightcone import LightCone

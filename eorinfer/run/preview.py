@@ -6,8 +6,8 @@ from pathlib import Path
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.executors import worker_count
 from eorinfer.core.errors import InputError
-from eorinfer.core.observation import Observation
 from eorinfer.core.progress import duration
+from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config, load_config
 from eorinfer.run.context import find_mask, find_preprocessing
 from eorinfer.run.observed import added_to_clean, read_clean

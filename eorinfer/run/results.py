@@ -7,9 +7,9 @@ from eorinfer.bank.rows import Plan
 from eorinfer.bank.targets import read_true_targets
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import corner
 from eorinfer.figures.predictive import observed_power, predictive_figure, predictive_images
 from eorinfer.figures.style import going_on, save_figure

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, read_json, write_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
+from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import corner
 from eorinfer.figures.style import going_on, save_figure
 from eorinfer.imageflow.model import ImageFlow

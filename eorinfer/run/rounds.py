@@ -11,10 +11,10 @@ from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.targets import target_prior, target_rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
-from eorinfer.core.mask import mask_digest
-from eorinfer.core.observation import Observation
 from eorinfer.core.own import own_key
 from eorinfer.core.seeds import RoundStream, round_rng, round_seed
+from eorinfer.cubes.mask import mask_digest
+from eorinfer.cubes.observation import Observation
 from eorinfer.run.context import RunContext
 from simulators.base import fingerprint_of
 

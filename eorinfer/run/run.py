@@ -9,11 +9,11 @@ from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.targets import write_true_targets
 from eorinfer.core.errors import WorkError
 from eorinfer.core.files import read_json, remove_leftovers, write_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, for_python
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.report.terminal import STEPS
 from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext

@@ -10,8 +10,8 @@ from torch import Tensor
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, write_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.seeds import WorkStream, stream_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.figures.separation import separation_figure, separation_table
 from eorinfer.figures.style import write_figure
 from eorinfer.separation.data import Lines, Pairs

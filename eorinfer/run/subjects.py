@@ -13,11 +13,11 @@ from eorinfer.bank.rows import Rows
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json
 from eorinfer.core.likelihood import LogLikelihood
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import duration
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow import check as image_flow_check
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import row_conditions

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from eorinfer.bank.rows import Rows
 from eorinfer.core.errors import WorkError
 from eorinfer.core.files import write_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Silent
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.cubes.observation import Observation
 from eorinfer.figures.calibration import CalibrationPage, calibration_figure
 from eorinfer.figures.style import going_on, save_figure
 from eorinfer.likelihood.exact import grid_posterior

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.observation import Observation
 from eorinfer.figures.predictive import noise_power, observed_power, predictive_images
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.survey import WhiteNoise

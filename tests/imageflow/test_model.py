@@ -14,8 +14,8 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import prior_plans
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
+from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.conditions import check_image_flow, image_flow_observable, line_of_sight, slicing_symmetry
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.model import ImageFlow

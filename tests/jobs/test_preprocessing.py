@@ -8,7 +8,7 @@ import pytest
 
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.observation import Observation
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.config import load_config
 from eorinfer.separation.model import Separator

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
+from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.check import ScaleCheck
 from eorinfer.npe.check import LEVEL, ObservationCheck, check_images, check_observation, learn_reference
 from eorinfer.npe.posterior import Architecture, Posterior

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.observation import Observation
 from eorinfer.core.prior import Prior
+from eorinfer.cubes.observation import Observation
 from eorinfer.npe.batched import Truncation, draw
 from eorinfer.npe.posterior import Architecture, Posterior, Region, draw_truncated
 from eorinfer.settings.likelihood import PowerSpectrumSettings

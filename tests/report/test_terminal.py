@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from eorinfer.core.errors import InputError
-from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples
+from eorinfer.cubes.observation import Observation
 from eorinfer.report.terminal import closing_lines, posterior_table, status_lines
 from eorinfer.run.config import load_config
 from simulators import GaussianField

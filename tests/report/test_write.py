@@ -14,9 +14,9 @@ import pytest
 
 import eorinfer
 from eorinfer.core.errors import InputError
-from eorinfer.core.observation import Observation
 from eorinfer.core.revision import commit
 from eorinfer.core.samples import Samples
+from eorinfer.cubes.observation import Observation
 from eorinfer.figures.style import subplots, write_figure
 from eorinfer.report.page import Picture, Table, render
 from eorinfer.report.run_folder import RunFolder

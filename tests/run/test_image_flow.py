@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from eorinfer.bank.store import Bank
-from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples
+from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.run import image_flow as image_flow_run
 from eorinfer.training.data import validation_rows

@@ -12,8 +12,8 @@ import torch
 from eorinfer import load_config
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
-from eorinfer.core.mask import read_mask
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.mask import read_mask
+from eorinfer.cubes.observation import Observation
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.run import Run
 from simulators import LightCone

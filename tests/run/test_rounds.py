@@ -7,7 +7,7 @@ import pytest
 
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.observation import Observation
 from eorinfer.npe.posterior import Posterior
 from tests.runs import call, config
 

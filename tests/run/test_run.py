@@ -13,8 +13,8 @@ from getdist import loadMCSamples
 
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
-from eorinfer.core.observation import Observation
 from eorinfer.core.samples import Samples
+from eorinfer.cubes.observation import Observation
 from eorinfer.training import trainer as training
 from simulators import GaussianField
 from tests.runs import PATIENCE, call, config, quick_emulator, start, wait_until

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.check import check_images, scale_names
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood import sampled

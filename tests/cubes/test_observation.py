@@ -13,7 +13,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.observation import Observation
 from simulators import Coeval, GaussianField, LightCone, Observable
 
 COEVAL = Coeval(redshifts=(7.0, 8.5), cells=8, box_length=40.0).observables[0]

@@ -7,8 +7,8 @@ from astropy import units
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import MissingEntryError
-from eorinfer.core.filecube import FileCube
-from eorinfer.core.fits_image import OTHER_SPECTRAL, REDSHIFTS, Image
+from eorinfer.cubes.filecube import FileCube
+from eorinfer.cubes.fits_image import OTHER_SPECTRAL, REDSHIFTS, Image
 from simulators import Observable
 from simulators.reionization.geometry import distance, redshift_of
 

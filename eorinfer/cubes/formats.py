@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError, MissingEntryError
-from eorinfer.core.filecube import FileCube
 from eorinfer.core.hdf5 import open_hdf5, own_dataset
+from eorinfer.cubes.filecube import FileCube
 from simulators import Observable
 
 #: What the root of 21cmFAST's own files has.
@@ -112,7 +112,7 @@ def _read_hdf5(path: Path, observable: Observable) -> FileCube:
 
 
 def _read_fits(path: Path, observable: Observable) -> FileCube:
-    from eorinfer.core.fits import read_cube  # here, since astropy takes half a second to load
+    from eorinfer.cubes.fits import read_cube  # here, since astropy takes half a second to load
 
     return read_cube(path, observable)
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.numbers import UnusableError, usable
-from eorinfer.core.observation_files import channel_key
+from eorinfer.cubes.formats import channel_key
 from simulators import Observable
 
 #: Relative difference at which two coordinates count as the same.

@@ -15,10 +15,10 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import MissingEntryError
-from eorinfer.core.filecube import FileCube
 from eorinfer.core.files import whole_file
-from eorinfer.core.fits_image import Image, opened
-from eorinfer.core.fits_sky import SkyAxes, on_the_sky
+from eorinfer.cubes.filecube import FileCube
+from eorinfer.cubes.fits_image import Image, opened
+from eorinfer.cubes.fits_sky import SkyAxes, on_the_sky
 from simulators import Observable
 
 

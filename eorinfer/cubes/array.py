@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
-from eorinfer.core.filecube import FileCube
 from eorinfer.core.numbers import UnusableError, usable
+from eorinfer.cubes.filecube import FileCube
 
 
 def cube_of_array(

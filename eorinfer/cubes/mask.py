@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.hdf5 import open_hdf5, read_array
-from eorinfer.core.observation_files import format_of, read_file
+from eorinfer.cubes.formats import format_of, read_file
 from simulators import Observable
 
 

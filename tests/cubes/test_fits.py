@@ -12,8 +12,8 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
-from eorinfer.core.fits import sky_header_of, write_images
-from eorinfer.core.observation import Observation
+from eorinfer.cubes.fits import sky_header_of, write_images
+from eorinfer.cubes.observation import Observation
 from simulators import Coeval, LightCone, Observable
 from simulators.lim.mock import LimMock
 

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.core.array_cube import cube_of_array
-from eorinfer.core.comparison import refuse_other, refuse_unusable
 from eorinfer.core.errors import InputError, MissingEntryError
-from eorinfer.core.filecube import FileCube, frequencies_of
 from eorinfer.core.files import whole_hdf5
 from eorinfer.core.numbers import UnusableError, usable
-from eorinfer.core.observation_files import channel_key, from_hdf5, read_file, with_channel
+from eorinfer.cubes.array import cube_of_array
+from eorinfer.cubes.comparison import refuse_other, refuse_unusable
+from eorinfer.cubes.filecube import FileCube, frequencies_of
+from eorinfer.cubes.formats import channel_key, from_hdf5, read_file, with_channel
 from simulators import Observable
 
 FORMAT = 1
@@ -151,7 +151,7 @@ class Observation:
 
     def write_fits(self, path: Path) -> None:
         """Write FITS: the cube as primary image; NumPy's last axis is FITS axis 1."""
-        from eorinfer.core.fits import write_cube
+        from eorinfer.cubes.fits import write_cube
 
         cube = FileCube(self.values, self.unit, self.axes, self.cell_size, self.channels, self.coordinates)
         write_cube(path, replace(cube, field_of_view=self.field_of_view))

@@ -1,0 +1,1 @@
+"""Observed cubes: what files and arrays say of them, units, masks, and comparison with what is simulated."""
