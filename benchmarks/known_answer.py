@@ -1,7 +1,8 @@
 """How far are the posteriors from the exact one, where that is known?
 
 Periodic fields of unit cells (pivot 0.785) in white noise of sigma 0.3. Gaussian fields: ln A in [-2, 3], slope
-in [-3, 0], truths from the prior; posteriors are held against samples of the exact one. Lognormal fields: ln A in
+in [-3, 0], truths from the prior, which is flat, or normal or log-uniform in the cases of these names; posteriors are
+held against samples of the exact one. Lognormal fields: ln A in
 [-4, 1], truths with a variance of the log-density between 0.3 and 1; there is no exact answer, and the image
 posterior is held against NPE on the power spectrum.
 
@@ -57,6 +58,7 @@ class Case:
     cells: int
     simulations: int
     kind: str = "gaussian-field"
+    prior: dict[str, Any] | None = None
 
     @property
     def observations(self) -> int:
@@ -70,20 +72,25 @@ class Case:
             "seed": seed,
             "simulator": {"kind": self.kind, "dimension": self.dimension, "cells": self.cells, "pivot": 0.785}
             | {"box_length": float(self.cells)},
-            "prior": {"log_amplitude": [low, low + 5.0], "slope": [-3.0, 0.0]},
+            "prior": self.prior or {"log_amplitude": [low, low + 5.0], "slope": [-3.0, 0.0]},
             "survey": {"kind": "white-noise", "sigma": SIGMA},
-            "observation": {"theta": {"log_amplitude": 0.0, "slope": -1.5}},
+            "observation": {"theta": {"log_amplitude": 0.5 if self.prior else 0.0, "slope": -1.5}},
             "embedding": BRANCHES[branch],
             "bank": {"path": str((out / "banks" / f"{name}-{seed}").resolve())},
             "inference": {"rounds": [self.simulations], "predictive": 0},
         }
 
 
+#: Priors that are not flat.
+NORMAL = {"log_amplitude": {"normal": [0.5, 0.7]}, "slope": {"normal": [-1.5, 0.4], "range": [-3.0, 0.0]}}
+LOG_UNIFORM = {"log_amplitude": {"log_uniform": [0.1, 3.0]}, "slope": [-3.0, 0.0]}
 CASES = {
     "2d-32-1000": Case(2, 32, 1000),
     "2d-32-2000": Case(2, 32, 2000),
     "2d-64-2000": Case(2, 64, 2000),
     "3d-16-2000": Case(3, 16, 2000),
+    "2d-32-normal": Case(2, 32, 2000, prior=NORMAL),
+    "2d-32-log": Case(2, 32, 2000, prior=LOG_UNIFORM),
     "lognormal-32-4000": Case(2, 32, 4000, "lognormal-field"),
 }
 #: Keys of ``[embedding]`` that differ from the defaults.
