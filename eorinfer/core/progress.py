@@ -93,10 +93,16 @@ def for_terminal() -> Progress:
 
 def for_python() -> Progress:
     """Return what a call from Python shows: bars or lines where somebody looks on, nothing in a program."""
-    if "ipykernel" in sys.modules:
+    if _in_notebook():
         # Without ipywidgets rich draws no bars in a notebook, and warns.
         return Bars() if importlib.util.find_spec("ipywidgets") else Lines()
     return for_terminal() if sys.stdout.isatty() or hasattr(sys, "ps1") else Silent()
+
+
+def _in_notebook() -> bool:
+    """Tell whether this code runs in a cell: IPython counts only where it is the shell."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
 
 
 def duration(seconds: float) -> str:

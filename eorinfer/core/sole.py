@@ -37,6 +37,7 @@ def sole_worker(path: Path, *, shown: Path | None = None) -> Iterator[None]:
         If another process is at work there; names it and its command.
     """
     lock = path.with_name(f".at-work-{path.name}")
+    made = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
     lock.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _locked(lock, shown or path)
     try:
@@ -45,6 +46,9 @@ def sole_worker(path: Path, *, shown: Path | None = None) -> Iterator[None]:
         with suppress(OSError):
             lock.unlink()
         os.close(descriptor)
+        for folder in made:  # a command that is refused leaves no empty folder
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def sole_command(folder: Path) -> AbstractContextManager[None]:

@@ -43,9 +43,10 @@ def chain_line(context: RunContext) -> str:
     settings = context.config.tables.mcmc
     each, source = _seconds_per_move(context)
     low, high = settings.steps, max(settings.steps, settings.max_steps)
+    trained = (context.folder / "emulator" / "emulator.json").exists()
     return (
         f"preflight: {_span(each * low, each * high)} for a chain of {settings.walkers} walkers, {low} to {high} steps "
-        f"until it has converged ({each:.2g} s each, {source}), and its emulator's training before"
+        f"until it has converged ({each:.2g} s each, {source}){'' if trained else ', after its emulator'}"
     )
 
 

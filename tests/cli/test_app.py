@@ -240,13 +240,18 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_what_nobody_foresaw_is_one_line_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def fails(error: Exception) -> str:
+        def failing(*_: object) -> None:
+            raise error
 
-    monkeypatch.setattr("eorinfer.run.Run.simulate", full)
-    assert call("simulate", config(tmp_path), "--out", tmp_path / "run") == 1
-    message = "OSError: [Errno 28] No space left on device (--debug shows where)"
-    assert capsys.readouterr().err == f"eorinfer: {message}\n"
+        monkeypatch.setattr("eorinfer.run.Run.simulate", failing)
+        assert call("simulate", config(tmp_path), "--out", tmp_path / "run") == 1
+        return capsys.readouterr().err
+
+    assert fails(RuntimeError("odd")) == "eorinfer: RuntimeError: odd (--debug shows where)\n"
+    full = fails(OSError(28, "No space left on device", "a.h5"))
+    assert full.startswith("eorinfer: a.h5: cannot be written (No space left on device)")
+    assert len(full.splitlines()) == 1
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

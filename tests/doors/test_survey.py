@@ -52,7 +52,7 @@ def test_its_source_and_settings_are_in_the_key(tmp_path: Path) -> None:
     assert same == run.training_key(rows)
     changed = tmp_path / "changed"
     path = a_config(changed, survey=SURVEY, bank={"path": str(tmp_path / "out" / "bank")})
-    (changed / "mytelescope.py").write_text((HERE / "mytelescope.py").read_text() + "\n# changed\n")
+    (changed / "mytelescope.py").write_text((HERE / "mytelescope.py").read_text() + "\nCHANGED = True\n")
     assert Run(load_config(path), changed / "out").training_key(rows) != same
 
 

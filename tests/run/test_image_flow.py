@@ -222,7 +222,7 @@ def test_a_flow_is_used_again_for_another_observation(tmp_path: Path, capsys: py
         assert call(*again) == 0
         said = capsys.readouterr().out
         assert "image flow: this observation cost " in said
-        assert "images that the flow was trained on" in said
+        assert "CANNOT TELL" in said or "unlike the images that the flow was trained on" in said
         samples = Samples.read(tmp_path / name / "chains/field-flow")
         found[name] = samples.mean
         summary = json.loads((tmp_path / name / "summary.json").read_text())
