@@ -12,7 +12,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_it_runs(file: Path, tmp_path: Path) -> None:
+def test_it_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the command line, in this process before, has set it
     notebook = nbformat.read(file, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "kept without results"
     client = NotebookClient(notebook, timeout=3 * PATIENCE, resources={"metadata": {"path": str(tmp_path)}})
