@@ -1,5 +1,6 @@
 """Densities of one parameter that are not flat: normal, log-uniform, and from a table."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ CELLS = 2000
 
 
 @dataclass(frozen=True)
-class Marginal:
+class Marginal(ABC):
     """A normalised density on [low, high]; a derived class gives scipy's `distribution`.
 
     Attributes
@@ -32,10 +33,10 @@ class Marginal:
     #: Whether networks and grids see the parameter's logarithm.
     logarithmic: ClassVar[bool] = False
 
-    @cached_property
+    @property
+    @abstractmethod
     def distribution(self) -> Any:
         """Frozen distribution of scipy."""
-        raise NotImplementedError
 
     def cdf(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of the mass below theta (n,)."""
