@@ -1,4 +1,4 @@
-"""What imported simulations should look like: theta spread as the prior is, and no row far from all others."""
+"""Checks of imported simulations: theta is spread as the prior is, and no row is far from all others."""
 
 from collections.abc import Sequence
 from itertools import combinations

@@ -40,7 +40,7 @@ class StoppedError(Exception):
 
 
 class _ForeignAnswerError(Exception):
-    """What was read is no answer to the request."""
+    """A reply that does not belong to the request."""
 
 
 class Child:

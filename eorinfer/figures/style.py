@@ -27,7 +27,7 @@ SAVED: dict[str, Any] = {"bbox_inches": "tight", "dpi": DOTS_PER_INCH}
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn, in every figure.
+    """Colour, line and place of a method in every figure.
 
     Attributes
     ----------

@@ -101,7 +101,7 @@ class ThetaDensity(nn.Module):
 
 
 class Ensemble(Protocol):
-    """What batched draws, and the check of an observation, need of a posterior."""
+    """The members of a posterior that batched draws, and the check of an observation, use."""
 
     @property
     def prior(self) -> Prior:
@@ -109,7 +109,7 @@ class Ensemble(Protocol):
 
     @property
     def observable(self) -> Observable:
-        """What x must be like."""
+        """Shape, unit and axes of x."""
 
     @property
     def networks(self) -> Sequence[ThetaDensity]:

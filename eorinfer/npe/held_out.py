@@ -28,7 +28,7 @@ REALISATIONS = 50
 
 @dataclass(frozen=True)
 class HeldOutCoverage:
-    """How often central intervals hold the truth.
+    """Coverage of central intervals on held-out rows.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ Observed = Observation | NDArray[Any] | Path | str
 
 
 class Trained(Protocol):
-    """What is needed of an `eorinfer.Posterior`."""
+    """The members of an `eorinfer.Posterior` that weights need."""
 
     @property
     def prior(self) -> Prior:

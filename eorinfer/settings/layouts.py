@@ -15,7 +15,7 @@ GEOCENTRIC = 1e6
 
 @dataclass(frozen=True)
 class Array:
-    """What is assumed of an array that has a name.
+    """Assumptions about an array that has a name.
 
     Attributes
     ----------

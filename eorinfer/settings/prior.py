@@ -70,7 +70,7 @@ class PriorSettings(Settings):
 
     @property
     def entries(self) -> dict[str, Range | Density]:
-        """What is given, by name of the parameter."""
+        """Entries of the table by name of the parameter."""
         return self.__pydantic_extra__
 
     def files(self) -> dict[str, Path]:

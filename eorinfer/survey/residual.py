@@ -1,4 +1,4 @@
-"""What the removal of foregrounds leaves, as a Gaussian field. Loads no torch."""
+"""Residuals of foregrounds after their removal, as a Gaussian field. Loads no torch."""
 
 import numpy as np
 from numpy.typing import NDArray
