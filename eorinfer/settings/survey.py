@@ -119,7 +119,7 @@ class WhiteNoise(Settings):
 
 
 class Residual(Settings):
-    """Residuals after the removal of foregrounds: a Gaussian field, P ~ k_perp^index exp(-(k_par / k_par_scale)^2 / 2)."""
+    """Residuals of removed foregrounds: a Gaussian field, P ~ k_perp^index exp(-(k_par / k_par_scale)^2 / 2)."""
 
     amplitude: PositiveFloat = Field(description="Root mean square in mK per cell, if every baseline were there.")
     index: float = Field(-2.0, ge=-6, le=6, description="Power of k_perp.")
