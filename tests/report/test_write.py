@@ -1,8 +1,11 @@
 """`eorinfer report` on a tiny run and on a contest, seen in a real browser."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ import pytest
 
 import eorinfer
 from eorinfer.core.errors import InputError
+from eorinfer.core.files import temporary_name
 from eorinfer.core.revision import commit
 from eorinfer.core.samples import Samples
 from eorinfer.cubes.observation import Observation
@@ -124,6 +128,11 @@ def test_steps_that_have_not_been_are_named_with_their_commands(tmp_path: Path) 
         assert f"<code>eorinfer {step} '{tmp_path}/a run/config.toml' --out '{tmp_path}/a run'</code>" in page
     assert re.findall(r'<section id="(.*?)"', page) == ["observation", "bank", "config", "versions", "missing"]
     assert not (tmp_path / "a run/report.html").exists()
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left = tmp_path / temporary_name("probe").replace(f"-{os.getpid()}-", f"-{int(process.stdout)}-")
+    left.touch()
+    assert call("report", tmp_path / "a run", "--out", tmp_path / "page.html") == 0
+    assert not left.exists(), "what a command that was killed left goes with the next page"
 
 
 def test_a_posterior_that_was_used_again(whole: Path, tmp_path: Path) -> None:
