@@ -9,6 +9,7 @@ from eorinfer.run.preview import preview
 from tests.survey.test_positions import COEVAL, HEADED
 
 
+@pytest.mark.job  # checking that 21cmFAST is there imports it
 @pytest.mark.parametrize(
     ("survey", "line"),
     [
