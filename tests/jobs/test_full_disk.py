@@ -1,13 +1,12 @@
 """A disk that is full again and again in the course of a run: one line each time, and nothing is lost."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.jobs.test_stops import leftovers, mount
+from tests.jobs.test_stops import leftovers, mounted
 from tests.kills import differences
 from tests.runs import call, config, quick_emulator
 
@@ -18,11 +17,8 @@ SHARES = (0.02, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 16 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount(folder, "size=16m")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "size=16m") as folder:
+        yield folder
 
 
 @pytest.mark.job

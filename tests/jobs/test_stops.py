@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -185,19 +186,21 @@ def test_two_campaigns_fill_one_bank(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount(folder, "size=2m")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "size=2m") as folder:
+        yield folder
 
 
-def mount(folder: Path, options: str) -> None:
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """Mount a disk in memory at `folder` for as long as the block takes."""
     if shutil.which("mount") is None or os.geteuid() != 0:
         pytest.skip("mounting a tmpfs needs root")
+    folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
     if done.returncode:
         pytest.skip("this machine lets no tmpfs be mounted")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("room", [0, 60_000, 700_000])

@@ -39,7 +39,7 @@ def noise_file(path: Path, cubes: np.ndarray, unit: str | None = "mK", name: str
 
 
 def test_noise_is_drawn_from_the_file_and_moved(tmp_path: Path) -> None:
-    """Of one cube each draw is the cube itself, rolled along all axes of a box and turned by 180 degrees or not."""
+    """Each draw of one cube is the cube itself, rolled along all axes of a box and turned by 180 degrees or not."""
     coverage = build_survey(SkaLow(**QUICK), BOX).mask
     cube = torch.fft.irfft2(torch.fft.rfft2(field(1, BOX), dim=SKY) * coverage, s=(12, 12), dim=SKY)
     path = noise_file(tmp_path / "cubes.h5", cube.numpy())

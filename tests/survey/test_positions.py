@@ -128,7 +128,7 @@ def test_arrays_by_name(layout: str, stations: int, shortest: float) -> None:
 
 
 def test_spectra_begin_where_an_array_has_baselines() -> None:
-    """Of two antennas 700 m apart nothing is seen on the largest scales of a box, to which 135 m would belong."""
+    """Two antennas 700 m apart see nothing on the largest scales of a box, to which 135 m would belong."""
     box = Observable(
         "brightness_temp", (1, 16, 16, 4), "mK", ("redshift", "x", "y", "z"), (8.0, 8.0, 8.0), (8.0,),
         Symmetry((True, True, True), "all"),

@@ -26,7 +26,7 @@ def observed(observable: Observable, clean: Tensor, **table: object) -> Tensor:
 
 
 def test_residuals_are_gaussian_modes_of_their_power() -> None:
-    """Of the same seed thermal noise is the same: the difference is the residuals."""
+    """Thermal noise of one seed is the same: the difference is the residuals."""
     table = {"amplitude": 5.0, "index": -2.0, "k_par_scale": 0.1}
     nothing = torch.zeros(48, *BOX.shape)
     left = observed(BOX, nothing, residual=table) - observed(BOX, nothing)
