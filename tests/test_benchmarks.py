@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import record
+from eorinfer.core.files import read_json
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(".".join(path.relative_to(BENCHMARKS).with_suffix("").parts) for path in BENCHMARKS.glob("**/*.py"))
 
@@ -28,3 +31,20 @@ def test_a_script_imports(name: str) -> None:
     assert module.__doc__
     if hasattr(module, "main"):
         assert f"python -m benchmarks.{name}" in module.__doc__, "its docstring shows how it is started"
+
+
+def test_a_result_says_where_it_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "FOLDER", tmp_path)
+    path = record.record("toy", {"gain_nats": 1.5}, seconds=2.4)
+    content = read_json(path)
+    assert content["figures"] == {"gain_nats": 1.5}
+    assert content["seconds"] == 2
+    assert {"format", "date", "commit", "machine", "command"} <= content.keys()
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARKS / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_results_are_whole(path: Path) -> None:
+    content = read_json(path)
+    assert content["format"] == record.FORMAT
+    assert content["figures"], "a result without figures says nothing"
+    assert "python -m benchmarks." in content["command"], "nobody could make it again"
