@@ -1,4 +1,4 @@
-"""Results as they were measured: one JSON file each in ``benchmarks/results``, with date, commit, machine and command."""
+"""Results as they were measured: a JSON file each in ``benchmarks/results``, with date, commit, machine and command."""
 
 import os
 import platform
