@@ -37,7 +37,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_every_key_of_the_docs_exists() -> None:
     """`check_config` refuses unknown keys: the docs' tables are held against the real ones."""
-    documented = (ROOT / "docs" / "config.md").read_text()
+    documented = (ROOT / "docs" / "reference" / "config.md").read_text()
     content = {
         "simulator": {"kind": "gaussian-field"},
         "observation": {"theta": {"log_amplitude": 0.0, "slope": -1.5}},
@@ -57,4 +57,4 @@ def test_every_key_of_the_docs_exists() -> None:
         "executor",
     ):
         for key in type(getattr(tables, table)).model_fields:
-            assert re.search(rf"`(?:{table}\.)?{key}`", documented), f"[{table}] {key} is not in docs/config.md"
+            assert re.search(rf"`(?:{table}\.)?{key}`", documented), f"[{table}] {key} is not in docs/reference/config.md"

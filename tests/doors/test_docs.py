@@ -1,4 +1,4 @@
-"""The examples of docs/extend.md run as they stand."""
+"""The examples of docs/guides/extend.md run as they stand."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from eorinfer.run import Run
 from eorinfer.run.config import load_config
 from tests.runs import config
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extend.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "extend.md").read_text()
 TABLES = {
     "Survey": {"survey": {"kind": "mine:MySurvey", "sigma": 0.2}},
     "Summary": {"embedding": {"summaries": ["power", "mine:skewness"], "convolution": False, "width": None}},
