@@ -2,6 +2,7 @@
 # make demo    the main job: posteriors of a mock SKA-Low observation, in runs/demo
 # make quick   unit tests, within a minute: for work
 # make test    all tests, as CI runs them; JOBS= and a number for other than two at a time
+# make docs    the documentation, at http://127.0.0.1:8000
 # make coverage what no test reaches, in coverage/index.html
 
 SHELL := /bin/bash
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: setup demo quick test coverage browser lint clean
+.PHONY: setup demo quick test docs coverage browser lint clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +24,9 @@ quick: setup
 # A file's tests run in one process, since they share what they made; torch takes one thread of each.
 test: setup browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 coverage: setup browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest
@@ -45,7 +49,7 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) runs coverage .coverage*
+	rm -rf $(VENV) runs site coverage .coverage*
 
 # What the sources of 21cmFAST and its dependencies are built with: package names, each with the test for it.
 $(VENV)/.ready: constraints.txt pyproject.toml
