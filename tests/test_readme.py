@@ -57,4 +57,4 @@ def test_every_key_of_the_docs_exists() -> None:
         "executor",
     ):
         for key in type(getattr(tables, table)).model_fields:
-            assert re.search(rf"`(?:{table}\.)?{key}`", documented), f"[{table}] {key} is not in docs/reference/config.md"
+            assert re.search(rf"`(?:{table}\.)?{key}`", documented), f"[{table}] {key} is not in reference/config.md"
