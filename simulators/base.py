@@ -73,6 +73,9 @@ class Observable:
         (``magnitude``). Empty for a box at one redshift.
     field_of_view
         Side of an angular light-cone in degrees; 0 where the transverse axes are comoving.
+    smoothing
+        Standard deviation in arcmin of the Gaussian that the map was smoothed with across the sky; what a survey adds
+        is smoothed alike.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Observable:
     symmetry: "Symmetry"
     coordinates: tuple[float, ...] = ()
     field_of_view: float = 0.0
+    smoothing: float = 0.0
 
     @property
     def cells(self) -> tuple[int, ...]:

@@ -66,7 +66,7 @@ def score(
     bank: Path | None = None,
     l1: Path | None = None,
     maps: int = 300,
-    radius: float = 10.0,
+    radius: float = 4.0,
     seed: int = 1,
 ) -> None:
     """Score a separator, the observed map and a Wiener filter, on mocks that it was not trained on.
@@ -89,7 +89,7 @@ def score(
     maps
         Number of maps to score, at most.
     radius
-        Peak radius in pixels: a peak is the highest pixel within it, and two peaks closer than it are the same.
+        Peak radius in arcmin: a peak is the highest pixel within it, and two peaks closer than it are the same.
     seed
         Seed of the noise.
     """
@@ -103,8 +103,8 @@ def score(
 
     if config is None and bank is None:
         raise InputError("score needs mocks: --config CONFIG, --bank BANK, or both for the survey of the one")
-    if maps < 2 or radius < 1:
-        raise InputError(f"--maps {maps} --radius {radius:g}: at least 2 maps and 1 pixel are needed")
+    if maps < 2 or radius <= 0:
+        raise InputError(f"--maps {maps} --radius {radius:g}: at least 2 maps and a positive radius are needed")
     survey = Separator.load(model).spec.survey
     if config is not None:
         loaded = load_config(config, "separation")

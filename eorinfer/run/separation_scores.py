@@ -36,7 +36,7 @@ class ScoreSettings:
     maps
         Rows, at most.
     radius
-        Peak radius, in pixels.
+        Peak radius, in arcmin.
     seed
         Seed of the noise.
     """
@@ -44,7 +44,7 @@ class ScoreSettings:
     bank: Bank
     survey: SurveySettings
     maps: int = 300
-    radius: float = 10.0
+    radius: float = 4.0
     seed: int = 1
 
 
@@ -73,7 +73,10 @@ def score_separators(model: Path, settings: ScoreSettings, out: Path, l1: Path |
     maps = _scored_maps(separators, settings)
     spec = next(iter(separators.values())).spec
     observable = spec.observable
-    scores = score(maps, observable, spec.lines, settings.radius)
+    try:
+        scores = score(maps, observable, spec.lines, settings.radius)
+    except ValueError as error:
+        raise InputError(f"{error}: take a larger one") from error
     scores |= {"format": 1, "model": str(model), "survey": settings.survey.model_dump(mode="json")}
     make_folder(out)
     write_json(out / "scores.json", scores)

@@ -90,7 +90,7 @@ def count(
     true, found
         Peaks of each map.
     radius
-        Largest distance of two peaks that match, in pixels.
+        Distance in pixels below which two peaks match.
     true_above, found_above
         Thresholds of the heights.
     """
@@ -102,10 +102,10 @@ def count(
 
 
 def matches(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> tuple[int, int]:
-    """Count pairs of points (n, 2) and (m, 2) within `radius`: the most with each point once, and all of them."""
+    """Count pairs of points (n, 2) and (m, 2) closer than `radius`: the most with each point once, and all of them."""
     if not len(a) or not len(b):
         return 0, 0
-    near: list[list[int]] = list(KDTree(a).query_ball_point(b, radius))
+    near: list[list[int]] = list(KDTree(a).query_ball_point(b, np.nextafter(radius, 0)))
     sizes = [len(numbers) for numbers in near]
     columns = np.concatenate([np.array(numbers, int) for numbers in near])
     rows = np.repeat(np.arange(len(b)), sizes)

@@ -62,9 +62,18 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
     lines
         Names of the lines.
     radius
-        Peak radius in pixels: a peak is the highest pixel within it, and two peaks closer than it are the same.
+        Peak radius in arcmin, or in pixels where the image has no field of view: a peak is the highest pixel within
+        it, and two peaks closer than it are the same.
+
+    Raises
+    ------
+    ValueError
+        If the radius is less than a pixel.
     """
     cells = observable.cells
+    pixel = 60 * observable.field_of_view / cells[0] or 1.0
+    if radius < pixel:
+        raise ValueError(f"a peak radius of {radius:g} arcmin is less than a pixel, {pixel:g} arcmin")
     lengths = observable.box_length if all(observable.cell_size) else tuple(float(n) for n in cells)
     spectrum = PowerSpectrum(cells, lengths, default_edges(cells, lengths, BINS).tolist())
     by_line: dict[str, Any] = {}
@@ -77,7 +86,7 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
             "sigma_noise": float(noise.std()),
             "mean": float(true.mean(dtype=float)),
             **_spectra(spectrum, true, noise, made, draws),
-            **_peaks(true, noise, made, radius),
+            **_peaks(true, noise, made, radius / pixel),
             **_brightness(true, made),
             "mean_error": _means(true, made | {"training mean": np.full_like(true, maps.training_mean[i])}),
         }

@@ -13,6 +13,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PlainSerializer,
     PositiveFloat,
+    PositiveInt,
     SerializeAsAny,
     Tag,
     ValidationError,
@@ -233,6 +234,18 @@ class SkaLow(Settings):
         return self
 
 
+class Continuum(Settings):
+    """Continuum of unresolved galaxies: a power law in every pixel, and the smooth fit that is subtracted."""
+
+    mean: PositiveFloat = Field(0.25, description="Mean, in-band nW/m^2/sr at the middle channel.")
+    fluctuation: float = Field(0.1, ge=0, lt=1, description="Root mean square from pixel to pixel, over the mean.")
+    index: float = Field(-1.0, ge=-4, le=2, description="Power of k of the fluctuations' angular spectrum.")
+    slope: float = Field(-0.5, ge=-6, le=6, description="Mean power of the wavelength.")
+    slope_scatter: float = Field(0.5, ge=0, description="Standard deviation of that power from pixel to pixel.")
+    order: int = Field(1, ge=0, le=6, description="Order of the polynomial in ln(wavelength) that is subtracted.")
+    channels: PositiveInt = Field(8, description="Channels on either side of a map's own that the fit uses.")
+
+
 class SphereX(Settings):
     """Beam, channel noise and masks of SPHEREx, for line-intensity maps and cubes in nW/m^2/sr."""
 
@@ -245,6 +258,7 @@ class SphereX(Settings):
     star_radius: float = Field(0.5, ge=0, description="Radius of a star's mask, in arcmin.")
     dead_pixels: float = Field(0.0, ge=0, lt=1, description="Share of a channel's pixels that is not used.")
     table: str | None = Field(None, description="File of noise by wavelength, in place of version 28 of 2021.")
+    continuum: Continuum | None = Field(None, description="Continuum of galaxies, and the fit that is subtracted.")
 
 
 SurveySettings = Annotated[

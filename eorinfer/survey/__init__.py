@@ -73,7 +73,7 @@ def build_survey(settings: SurveySettings, observable: "Observable") -> "Survey"
 
         pixel = 60 * observable.field_of_view / observable.cells[0]
         nx, ny = observable.cells[:2]
-        return SphereXSurvey(settings, pixel, (nx, ny), instrument_channels(observable))
+        return SphereXSurvey(settings, pixel, (nx, ny), instrument_channels(observable), observable.smoothing)
     from eorinfer.survey.ska import SkaLowSurvey, Slices
 
     nx, ny, nz = observable.cells
@@ -141,8 +141,15 @@ def _check_spherex(settings: SphereX, observable: "Observable") -> None:
         raise ValueError(f"{refusal} has no field of view, or neither two nor three cell axes")
     if (len(observable.cells) == 3) != bool(observable.coordinates):
         raise ValueError(f"{refusal} has three cell axes: a cube needs the redshift of each slice")
-    for wavelength in instrument_channels(observable).wavelengths:
+    wavelengths = instrument_channels(observable).wavelengths
+    for wavelength in wavelengths:
         noise_level(settings, wavelength)
+    if (fit := settings.continuum) is not None:
+        channels = len(wavelengths) if observable.coordinates else 2 * fit.channels
+        if channels < fit.order + 2:
+            raise ValueError(
+                f"continuum order = {fit.order}: there are {channels} channels to fit, and it takes {fit.order + 2}"
+            )
 
 
 def lowest_mode(settings: SurveySettings, observable: "Observable") -> float:

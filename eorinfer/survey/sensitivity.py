@@ -55,8 +55,13 @@ def noise_level(settings: SphereX, wavelength: float) -> float:
         span = f"{table[0, 0]:g} to {table[-1, 0]:g} um"
         raise ValueError(f"a channel at {wavelength:.3f} um: the noise is known from {span}")
     sigma = np.interp(wavelength, table[:, 0], table[:, 1 if settings.field == "all-sky" else 2])
-    resolution = table[np.abs(table[:, 0] - wavelength).argmin(), 3]
-    return float(sigma / resolution) * (2**0.5 if settings.nyquist else 1.0)
+    return float(sigma / resolving_power(settings, wavelength)) * (2**0.5 if settings.nyquist else 1.0)
+
+
+def resolving_power(settings: SphereX, wavelength: float) -> float:
+    """Return R of the table's channel nearest to `wavelength` in micrometres."""
+    table = _table(settings.table)
+    return float(table[np.abs(table[:, 0] - wavelength).argmin(), 3])
 
 
 def instrument_channels(observable: "Observable") -> Channels:

@@ -11,15 +11,17 @@ from torch.nn import functional as F
 from eorinfer.core.arrays import white_noise
 from eorinfer.settings.survey import SphereX
 from eorinfer.survey.base import Survey
-from eorinfer.survey.sensitivity import PIXEL, Channels, noise_level
+from eorinfer.survey.continuum import ContinuumResidual
+from eorinfer.survey.sensitivity import PIXEL, Channels, noise_level, resolving_power
 from simulators.fourier import frequencies
 
 
 class SphereXSurvey(Survey):
     """Observe the sum of the lines in nW/m^2/sr.
 
-    The sky is smoothed by the beam, and each channel adds white noise. With `smoothing` both are smoothed further.
-    Masked pixels are zero. Channels that two cubes share have the same noise and mask.
+    The sky is smoothed by the beam, and each channel adds white noise. With `[survey] smoothing` both are smoothed
+    further. Where the lines are smoothed already (`smoothing`), the noise is smoothed alike. Masked pixels are zero.
+    Channels that two cubes share have the same noise and mask.
 
     Parameters
     ----------
@@ -31,16 +33,27 @@ class SphereXSurvey(Survey):
         Number of pixels along each side of the map.
     channels
         Wavelengths of the instrument's channels, and the slices of a cube that they are.
+    smoothing
+        Standard deviation in arcmin of the Gaussian that the clean maps were smoothed with.
     """
 
     _sigma: Tensor
     _beam: Tensor
     _smoothing: Tensor
+    _like_lines: Tensor | None
     _disc: Tensor
 
-    def __init__(self, settings: SphereX, pixel: float, pixels: tuple[int, int], channels: Channels) -> None:
+    def __init__(
+        self, settings: SphereX, pixel: float, pixels: tuple[int, int], channels: Channels, smoothing: float = 0.0
+    ) -> None:
         super().__init__()
         self._offset, self._slices = channels.offset, channels.slices
+        self._continuum: ContinuumResidual | None = None
+        if settings.continuum is not None:
+            width = 1 / resolving_power(settings, channels.wavelengths[0])
+            self._continuum = ContinuumResidual(
+                settings.continuum, channels.wavelengths, width, cube=channels.slices > 0, pixels=pixels, pixel=pixel
+            )
         sigma = [noise_level(settings, wavelength) * PIXEL / pixel for wavelength in channels.wavelengths]
         self.register_buffer("_sigma", torch.tensor(sigma, dtype=torch.float32), persistent=False)
         self.register_buffer(
@@ -50,6 +63,12 @@ class SphereXSurvey(Survey):
             "_smoothing", _gaussian(settings.smoothing, pixel, (2 * pixels[0], 2 * pixels[1])), persistent=False
         )
         self._smooth = settings.smoothing > 0
+        fwhm = math.sqrt(8 * math.log(2)) * smoothing
+        self.register_buffer(
+            "_like_lines",
+            _gaussian(fwhm, pixel, (2 * pixels[0], 2 * pixels[1])) if smoothing else None,
+            persistent=False,
+        )
         # Probability that a star is in a pixel, and that a pixel is dead.
         self._stars = 1 - math.exp(-settings.stars * (pixel / 60) ** 2)
         self._dead = settings.dead_pixels
@@ -69,6 +88,12 @@ class SphereXSurvey(Survey):
         sky = _filtered(cubes, self._beam)
         b, _, nx, ny, _ = cubes.shape
         instrument = white_noise(sky, generator, (b, nx, ny, len(self._sigma))) * self._sigma.to(sky)
+        if self._continuum is not None:
+            instrument = self._continuum.noise_factor() * self._continuum.remove(instrument)
+            instrument = instrument + self._continuum(instrument, generator)
+            sky = self._windows(self._continuum.remove(self._instrument(sky)))
+        if self._like_lines is not None:
+            instrument = _filtered(instrument[:, None], self._like_lines)[:, 0]
         observed = sky + self._windows(instrument)
         if self._smooth:
             observed = _filtered(observed, self._smoothing)
@@ -83,6 +108,14 @@ class SphereXSurvey(Survey):
         if not self._offset:
             return instrument[:, None]
         return torch.stack([instrument[..., self._offset :], instrument[..., : self._slices]], dim=1)
+
+    def _instrument(self, cubes: Tensor) -> Tensor:
+        """Undo `_windows`: one spectrum of the instrument (B, nx, ny, M) from cubes (B, C, nx, ny, slices)."""
+        if not self._slices:
+            return cubes[..., 0].movedim(1, -1)
+        if not self._offset:
+            return cubes[:, 0]
+        return torch.cat([cubes[:, 1, ..., : self._offset], cubes[:, 0]], dim=-1)
 
     def _good(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Draw the mask (B, nx, ny, M): 1 where a pixel is used, else 0."""

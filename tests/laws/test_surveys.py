@@ -1,5 +1,6 @@
 """Laws of every survey: the generator alone decides, and signal is observed linearly."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ TABLE: dict[str, tuple[Any, Observable]] = {
         LIGHTCONE,
     ),
     "spherex": (SphereX(stars=100.0, dead_pixels=0.02), SLAB),
+    "spherex-continuum": (SphereX(continuum={"order": 1}), replace(SLAB, smoothing=1.2)),
 }
 
 

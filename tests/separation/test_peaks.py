@@ -1,6 +1,7 @@
 """Peaks, their matches and the scores: against brute force, and on maps whose scores are known."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_empty_pixels_are_no_peaks() -> None:
 
 
 def brute_force(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> int:
-    near = np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)) <= radius
+    near = np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)) < radius
     few, many = (near, len(b)) if len(a) <= len(b) else (near.T, len(a))
     return max(sum(few[i, j] for i, j in enumerate(chosen)) for chosen in itertools.permutations(range(many), len(few)))
 
@@ -47,9 +48,30 @@ def brute_force(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -
 def test_matches_are_as_many_as_there_can_be(seed: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.uniform(0, 20, (rng.integers(1, 6), 2)), rng.uniform(0, 20, (rng.integers(1, 7), 2))
-    near = np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)) <= 6
+    near = np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)) < 6
     assert matches(a, b, 6.0) == (brute_force(a, b, 6.0), near.sum())
     assert matches(a, b[:0], 6.0) == (0, 0)
+
+
+def test_peaks_at_the_radius_itself_are_no_pair() -> None:
+    """As in the published count, which asks for a distance of less than ten pixels."""
+    a, b = np.array([[20.0, 20.0]]), np.array([[30.0, 20.0]])
+    assert matches(a, b, 10.0) == (0, 0)
+    assert matches(a, b - 0.01, 10.0) == (1, 1)
+
+
+def test_the_radius_is_in_arcmin() -> None:
+    """Two pixels of 2 arcmin apart: a radius of 5 arcmin holds both, one of 3 arcmin does not."""
+    true = np.zeros((2, 1, 32, 32), np.float32)
+    true[:, 0, 8, 8] = true[:, 0, 20, 20] = 1.0
+    made = np.roll(true, 2, axis=2)
+    image = replace(IMAGE, field_of_view=32 * 2.0 / 60)
+    for radius, found in ((5.0, 1.0), (3.0, 0.0)):
+        maps = Maps(true, {"moved": made}, 0 * true, (0,), np.ones(1))
+        rows = score(maps, image, ["ha"], radius)["lines"]["ha"]["peaks"]["moved"]
+        assert rows[0]["precision"] == rows[0]["legacy_recall"] == found
+    with pytest.raises(ValueError, match=r"a peak radius of 1\.5 arcmin is less than a pixel, 2 arcmin"):
+        score(maps, image, ["ha"], 1.5)
 
 
 def test_one_to_one_and_the_authors_pairs() -> None:

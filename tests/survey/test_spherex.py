@@ -103,3 +103,65 @@ def test_a_table_of_ones_own(tmp_path: Any) -> None:
 def test_what_it_cannot_observe(observable: Observable, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_survey(SphereX(), observable)
+
+
+def test_noise_is_smoothed_as_the_lines_were() -> None:
+    """The lines come smoothed from the simulator, and are not smoothed again."""
+    smooth = replace(SLAB, smoothing=1.2)
+    # White noise under a Gaussian of s pixels: standard deviation over 2 sqrt(pi) s.
+    ratio = (observe(smooth).std() / observe(SLAB).std()).item()
+    assert ratio == pytest.approx(1 / (2 * np.sqrt(np.pi) * 3), rel=0.03)
+    point = torch.zeros(1, *SLAB.shape)
+    point[0, 0, 100, 100] = 1e3
+    signals = [observe(o, point) - observe(o, torch.zeros_like(point)) for o in (SLAB, smooth)]
+    torch.testing.assert_close(*signals, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_a_smooth_continuum_leaves_what_the_polynomial_cannot_follow(order: int) -> None:
+    """Without scatter of the slope every pixel has the same spectrum, whose residual is known."""
+    table = {"mean": 2.0, "fluctuation": 0.0, "slope": -1.0, "slope_scatter": 0.0, "order": order, "channels": 6}
+    quiet = {"continuum": table, "beam": 0.0}
+    left = noiseless(SLAB, **quiet)
+    x = np.array([i / 41 for i in range(-6, 7) if i])
+    expected = 2.0 * (1 - np.polyval(np.polyfit(x, np.exp(-x), order), 0.0))
+    np.testing.assert_allclose(left.numpy(), expected, rtol=2e-3, atol=3e-6)
+    cubes = noiseless(CUBES, **quiet)
+    # Both cubes together have 27 channels, A the last 16.
+    depth = np.log(np.concatenate([wavelengths(CUBES, 1)[:11], wavelengths(CUBES, 0)]))
+    depth -= depth.mean()
+    residual = 2.0 * (np.exp(-depth) - np.polyval(np.polyfit(depth, np.exp(-depth), order), depth))
+    np.testing.assert_allclose(cubes[0, 0, 3, 5].numpy(), residual[11:], atol=1e-5)
+    np.testing.assert_allclose(cubes[0, 1, 3, 5].numpy(), residual[:16], atol=1e-5)
+
+
+def test_the_fit_takes_smooth_modes_of_the_lines_and_adds_the_noise_of_other_channels() -> None:
+    faint = {"mean": 1e-9, "order": 1, "channels": 4}
+    flat = torch.ones(1, *CUBES.shape)
+    assert noiseless(CUBES, flat, continuum=faint).abs().max() < 1e-5
+    assert noiseless(SLAB, torch.ones(1, *SLAB.shape), continuum=faint).mean().item() == pytest.approx(1.0, abs=1e-5)
+    # The value of a line at the middle of eight channels is their mean.
+    ratio = (observe(SLAB, continuum=faint).std() / observe(SLAB).std()).item()
+    assert ratio == pytest.approx(np.sqrt(1 + 1 / 8), rel=0.01)
+    with pytest.raises(ValueError, match=r"order = 5: there are 6 channels to fit, and it takes 7"):
+        check_survey(SphereX(continuum={"order": 5, "channels": 3}), SLAB)
+
+
+def test_fluctuations_of_the_continuum() -> None:
+    """Order 0 of a constant spectrum is subtracted; of one of known slope what is left follows the light of pixels."""
+    assert noiseless(CUBES, continuum={"slope": 0.0, "slope_scatter": 0.0, "order": 0}).abs().max() < 1e-6
+    table = {"mean": 1.0, "fluctuation": 0.2, "slope": -2.0, "slope_scatter": 0.0, "order": 0, "index": -1.0}
+    left = noiseless(CUBES, n=30, continuum=table, beam=0.0)[:, 0, ..., -1]
+    assert (left.std() / left.mean()).abs().item() == pytest.approx(0.2, rel=0.1)
+
+
+def wavelengths(observable: Observable, cube: int) -> np.ndarray[Any, Any]:
+    z = np.array(observable.coordinates)
+    return np.asarray(observable.channels[cube] * (1 + z) / (1 + z[0]))
+
+
+def noiseless(observable: Observable, clean: torch.Tensor | None = None, n: int = 1, **settings: Any) -> torch.Tensor:
+    survey = build_survey(SphereX(**settings), observable)
+    survey._sigma.zero_()
+    start = torch.zeros(n, *observable.shape) if clean is None else clean
+    return survey(start, torch.Generator().manual_seed(1))

@@ -126,6 +126,28 @@ def test_mean_intensity_is_the_analytic_integral() -> None:
         assert error < 0.12 * expected
 
 
+def test_lines_are_smoothed_before_anything_else() -> None:
+    theta = np.array([0.0, 0.0])
+    rough, smooth = (mock(**SLAB, **more) for more in ({}, {"smoothing_sigma": 1.2, "amplitude": 20.0}))
+    one, two = rough.simulate(theta, 3), smooth.simulate(theta, 3)
+    for name in ("ha", "oiii"):
+        # By a Gaussian of 1.5 pixels on the map mirrored at its edges, as convolution theorem has it.
+        wide = np.block([[one[name][0], one[name][0][:, ::-1]], [one[name][0][::-1], one[name][0][::-1, ::-1]]])
+        f = np.fft.fftfreq(64)
+        gauss = np.exp(-2 * (np.pi * 1.5) ** 2 * (f[:, None] ** 2 + f**2))
+        expected = 20 * np.fft.ifft2(np.fft.fft2(wide) * gauss).real[:32, :32]
+        np.testing.assert_allclose(two[name][0], expected, atol=2e-3 * expected.max())
+    np.testing.assert_allclose(two["total"], two["ha"] + two["oiii"], rtol=1e-5)
+    assert smooth.observables[0].smoothing == 1.2
+
+
+def test_banks_of_older_versions_keep_their_fingerprint() -> None:
+    """As computed by the version that had neither smoothing nor amplitude."""
+    assert mock(**SLAB).fingerprint() == "fbc851eb8a524f3a"
+    assert mock(**SLAB, smoothing_sigma=0.0, amplitude=1.0).fingerprint() == "fbc851eb8a524f3a"
+    assert mock(**SLAB, smoothing_sigma=1.2).fingerprint() != "fbc851eb8a524f3a"
+
+
 def test_amplitude_slope_and_lowest_mass() -> None:
     simulator = mock(**SLAB, parameters=["A_HA", "B_HA", "LOG_MMIN"], fixed={"SCATTER": 0.0})
     # The place of the slab depends on theta, so that only one box full of halos can be compared.
