@@ -42,8 +42,8 @@ from simulators import Observable, Symmetry
 DEEP = 1.9122 / 41 * 6.2 / 60
 #: Lines of cube A and cube B at one redshift.
 FOUND = ("ha", "oiii")
-#: Cubes at once, and radius of a peak in pixels.
-BATCH, RADIUS = 8, 10.0
+#: Cubes at once, and radius of a peak in arcmin.
+BATCH, RADIUS = 8, 8.0
 SEED = 1
 
 
