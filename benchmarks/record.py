@@ -28,6 +28,7 @@ def record(name: str, figures: Mapping[str, Any], *, seconds: float) -> Path:
     seconds
         How long the measurement took, by the clock.
     """
+    FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
     command = [f"python -m {_module()}", *map(shlex.quote, sys.argv[1:])]
     write_json(
