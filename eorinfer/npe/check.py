@@ -15,7 +15,7 @@ from eorinfer.npe.batched import draw_untruncated
 from eorinfer.npe.density import Ensemble
 from eorinfer.npe.reference import ROWS, ImageStatistics, Reference, regression
 from eorinfer.survey.base import Survey
-from eorinfer.training.data import Cubes
+from eorinfer.training.data import Part
 from eorinfer.validation.check import FEWEST, is_far, smallest_p, weak_line
 
 #: Chance of warning of an observation that is like the simulations.
@@ -136,8 +136,8 @@ def check_images(posterior: Ensemble, observed: Tensor, seed: int = 0) -> list[O
 
 def learn_reference(
     posterior: Ensemble,
-    training: Cubes,
-    validation: Cubes,
+    training: Part,
+    validation: Part,
     realisations: NDArray[np.uint64],
     survey: Survey,
     seed: int,
@@ -200,9 +200,7 @@ def _distances(
     return torch.stack([distance, far]).numpy(), deviation.numpy()
 
 
-def observed_rows(
-    cubes: Cubes, rows: NDArray[np.int64], survey: Survey, generator: torch.Generator
-) -> Iterator[Tensor]:
+def observed_rows(cubes: Part, rows: NDArray[np.int64], survey: Survey, generator: torch.Generator) -> Iterator[Tensor]:
     """Rows of cubes through the survey, (B, C, *cells) at a time."""
     for start in range(0, len(rows), BATCH):
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """Coverage of a posterior on the rows that its training held out, at the cost of some draws."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,10 @@ from eorinfer.npe.batched import draw_untruncated
 from eorinfer.npe.check import observed_rows
 from eorinfer.npe.density import Ensemble
 from eorinfer.survey.base import Survey
-from eorinfer.training.data import Cubes
+from eorinfer.training.data import Part
 
 #: Rows at most, draws of each, and draws inside the regions below which a row is left out.
-ROWS, DRAWS, KEPT = 250, 200, 50
+ROWS, DRAWS, KEPT = 600, 200, 50
 #: Rows below which shares mean nothing.
 FEWEST = 10
 #: Central intervals that are counted.
@@ -55,17 +55,15 @@ class HeldOutCoverage:
         return {"rows": self.rows, "inside": {name: list(shares) for name, shares in self.inside.items()}}
 
 
-def held_out_coverage(posterior: Ensemble, held: Cubes, survey: Survey, seed: int) -> HeldOutCoverage | None:
+def held_out_coverage(folds: Sequence[tuple[Ensemble, Part]], survey: Survey, seed: int) -> HeldOutCoverage | None:
     """Count how often central intervals hold the truth of rows that training held out.
 
     Of a truncated posterior only rows inside its regions count, and draws inside them.
 
     Parameters
     ----------
-    posterior
-        Just trained.
-    held
-        Rows that training held out.
+    folds
+        Posteriors just trained, and the rows that each held out.
     survey
         Observes them.
     seed
@@ -76,9 +74,18 @@ def held_out_coverage(posterior: Ensemble, held: Cubes, survey: Survey, seed: in
     HeldOutCoverage or None
         None where fewer than `FEWEST` rows count.
     """
-    rows = np.flatnonzero(posterior.contains(held.theta.numpy()))[:ROWS]
-    if len(rows) < FEWEST:
+    below = [_shares_below(posterior, held, survey, ROWS // len(folds), seed) for posterior, held in folds]
+    together = np.concatenate(below)
+    if len(together) < FEWEST:
         return None
+    return HeldOutCoverage(len(together), _inside(together, folds[0][0].prior.names))
+
+
+def _shares_below(posterior: Ensemble, held: Part, survey: Survey, most: int, seed: int) -> NDArray[np.float64]:
+    """Shares (B, P) of draws below the truths of held-out rows, at most `most` of them."""
+    rows = np.flatnonzero(posterior.contains(held.theta.numpy()))[:most]
+    if not len(rows):
+        return np.empty((0, held.theta.shape[1]))
     generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.HELD_OUT_NOISE))
     blocks = [posterior.read(observed) for observed in observed_rows(held, rows, survey, generator)]
     features = [torch.cat(of_network) for of_network in zip(*blocks, strict=True)]
@@ -86,20 +93,18 @@ def held_out_coverage(posterior: Ensemble, held: Cubes, survey: Survey, seed: in
     inside = posterior.contains(draws.reshape(-1, draws.shape[-1])).reshape(draws.shape[:2])
     counts = inside.sum(1)
     good = counts >= KEPT
-    if good.sum() < FEWEST:
-        return None
-    below = ((draws < held.theta.numpy()[rows][:, None]) & inside[..., None])[good].sum(1) / counts[good][:, None]
-    return HeldOutCoverage(int(good.sum()), _inside(below, posterior.prior.names))
+    below: NDArray[np.float64] = ((draws < held.theta.numpy()[rows][:, None]) & inside[..., None])[good].sum(1)
+    return below / counts[good][:, None]
 
 
 def after_training(
-    posterior: Ensemble, held: Cubes, survey: Survey, seed: int, seeds: NDArray[np.uint64], of_prior: bool
+    folds: Sequence[tuple[Ensemble, Part]], survey: Survey, seed: int, seeds: NDArray[np.uint64], of_prior: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Say how good a posterior looks at no cost: its coverage on held-out rows, and a warning of too few simulations.
 
     Parameters
     ----------
-    posterior, held, survey, seed
+    folds, survey, seed
         As for `held_out_coverage`.
     seeds
         Seed of the realisation of each row, those held out included.
@@ -114,14 +119,14 @@ def after_training(
     realisations, lines = len(np.unique(seeds)), []
     facts: dict[str, Any] = {"realisations": realisations, "held_out": None}
     try:
-        coverage = held_out_coverage(posterior, held, survey, seed) if of_prior else None
+        coverage = held_out_coverage(folds, survey, seed) if of_prior else None
     except WorkError as error:  # the training is done, and is kept
         coverage = None
         lines.append(f"WARNING: the coverage on held-out rows is not known: {error}")
     if coverage is not None:
         facts["held_out"] = coverage.content()
         lines.append(coverage.line())
-    if (warning := too_few(realisations, len(posterior.prior.parameters))) is not None:
+    if (warning := too_few(realisations, len(folds[0][0].prior.parameters))) is not None:
         lines.append(warning)
     return facts, lines
 

@@ -30,6 +30,7 @@ from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.training.bundle import BundleKind
+from eorinfer.training.data import validation_rows
 from eorinfer.training.declared import no_larger_than
 from simulators import Observable
 
@@ -229,6 +230,29 @@ class Posterior:
             torch.manual_seed(seed)
             theta = ensemble.draw(self.networks, n, features)
         return [Samples.unweighted(values, self.prior.parameters, label) for values in theta]
+
+    def folds(self, seed: NDArray[np.uint64], fraction: float = 0.1) -> "list[tuple[Posterior, NDArray[np.bool_]]]":
+        """Split rows by the network that held them out in training: these can test it, or show what is new to it.
+
+        Parameters
+        ----------
+        seed
+            (n,) seeds of the realisations of all rows of the training.
+        fraction
+            ``[training] validation_fraction``, for posteriors of older versions, which did not note it. All their
+            networks held out the same rows.
+
+        Returns
+        -------
+        list
+            A posterior of one network, and the rows (n,) that it held out; no row is in two of them.
+        """
+        if (noted := self.facts.get("folds")) is None:
+            return [(self, validation_rows(seed, fraction))]
+        return [
+            (replace(self, networks=(self.networks[member],)), validation_rows(seed, noted["fraction"], member))
+            for member in range(noted["networks"])
+        ]
 
     def _warn(self, *observations: Observation) -> None:
         """Warn of observations that are unlike the simulations of training."""

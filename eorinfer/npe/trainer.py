@@ -23,12 +23,14 @@ from eorinfer.settings.npe import TrainingSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
-from eorinfer.training.data import Cubes, split_rows
+from eorinfer.training.data import Cubes, Part, fold_count, split_rows
 from eorinfer.training.fit import fit
 from simulators import Observable, Symmetry
 
 #: Cubes that the scalings of a network's inputs are taken from.
 SCALING_ROWS = 512
+#: Share of the averaged weights that a step keeps.
+AVERAGE = 0.99
 
 
 class PosteriorTask(nn.Module):
@@ -98,7 +100,7 @@ class Trainer:
         title: str = "training",
         progress: Progress | None = None,
     ) -> Posterior:
-        """Train the ensemble on rows of a bank.
+        """Train the ensemble on rows of a bank: each network holds out another fold of realisations.
 
         Parameters
         ----------
@@ -115,14 +117,15 @@ class Trainer:
         title, progress
             Name of what is trained; receives lines and bars.
         """
-        validate = split_rows(rows, self.training.validation_fraction)
-        training = Cubes(bank, self.observable.name, rows[~validate])
-        validation = Cubes(bank, self.observable.name, rows[validate])
-        if progress is not None and (text := training.warning() or validation.warning()):
+        fraction, members = self.training.validation_fraction, self.training.ensemble
+        held = [split_rows(rows, fraction, member) for member in range(members)]
+        cubes = Cubes(bank, self.observable.name, rows)
+        if progress is not None and (text := cubes.warning()):
             progress.line(f"{title}: {text}")
         seen = self.preprocessing.observable(self.observable) if self.preprocessing else self.observable
         networks, records = [], []
-        for member in range(self.training.ensemble):
+        for member, validate in enumerate(held):
+            training, validation = Part(cubes, ~validate), Part(cubes, validate)
             member_seed = item_seed(seed, member)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(member_seed)
@@ -138,8 +141,9 @@ class Trainer:
                 self.training,
                 folder=folder / f"{member:02d}",
                 seed=member_seed,
-                title=f"{title}, network {member + 1} of {self.training.ensemble}",
+                title=f"{title}, network {member + 1} of {members}",
                 progress=progress,
+                average=AVERAGE,
             )
             networks.append(network)
             records.append(record)
@@ -150,13 +154,16 @@ class Trainer:
             self.architecture,
             tuple(networks),
             regions,
-            {"bank": bank.fingerprint, "training_rows": int((~validate).sum())}
-            | {"validation_rows": int(validate.sum()), "fits": [asdict(r) for r in records]},
+            {"bank": bank.fingerprint, "training_rows": int((~held[0]).sum()), "validation_rows": int(held[0].sum())}
+            | {"folds": {"fraction": fraction, "networks": fold_count(fraction, members)}}
+            | {"fits": [asdict(r) for r in records]},
             preprocessing=self.preprocessing,
             mask=self.mask,
         )
-        reference = learn_reference(posterior, training, validation, rows.seed[validate], self.survey, seed)
-        facts, lines = after_training(posterior, validation, self.survey, seed, rows.seed, atoms is None)
+        new = held[0]
+        reference = learn_reference(posterior, Part(cubes, ~new), Part(cubes, new), rows.seed[new], self.survey, seed)
+        folds = [(one, Part(cubes, held_by_it)) for one, held_by_it in posterior.folds(rows.seed)]
+        facts, lines = after_training(folds, self.survey, seed, rows.seed, atoms is None)
         posterior.facts.update(facts)
         for line in lines:
             (progress or Silent()).line(f"{title}: {line}")

@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -111,21 +112,36 @@ class NpeSubject:
         truths, features = find_truths(context, posterior, rows)
         context.progress.line(f"validation: {len(truths.theta)} {truths.source}; {settings.samples} samples of each")
         start = time.monotonic()
-        draws = draw(
-            posterior, features, settings.samples, run_seed(seed, RunStream.VALIDATION_SAMPLES), truths.truncation
-        )
-        at_truth = log_density(posterior.networks, truths.theta[:, None], features)[:, 0]
-        at_samples = log_density(posterior.networks, draws.values, features)
-        n = len(at_truth)
+        theta, n = truths.theta, len(truths.theta)
+        values = np.empty((n, settings.samples, theta.shape[1]))
+        at_truth, at_samples = np.empty(n), np.empty(values.shape[:2])
+        share, pooled = np.ones(n), np.zeros(n, bool)
+        own = run_seed(seed, RunStream.VALIDATION_SAMPLES)
+        for one, rows_of, read in _by_network(posterior, truths, features):
+            draws = draw(one, read, settings.samples, own, truths.truncation)
+            values[rows_of], share[rows_of], pooled[rows_of] = draws.values, draws.share, draws.pooled
+            at_truth[rows_of] = log_density(one.networks, theta[rows_of, None], read)[:, 0]
+            at_samples[rows_of] = log_density(one.networks, draws.values, read)
         seconds = np.full(n, (time.monotonic() - start) / n)
         good = np.ones(n, bool)
-        return truths, TruthPosteriors(
-            draws.values, at_truth, at_samples, good, seconds, mass_inside=draws.share, resampled=draws.pooled
-        )
+        return truths, TruthPosteriors(values, at_truth, at_samples, good, seconds, mass_inside=share, resampled=pooled)
 
     def check(self, context: RunContext, observation: Observation) -> Check | None:
         """Compare its statistics and its features with those of the simulations."""
         return check_observation(self.posterior, observation)
+
+
+def _by_network(
+    posterior: Posterior, truths: Truths, features: list[torch.Tensor]
+) -> Iterator[tuple[Posterior, NDArray[np.bool_], list[torch.Tensor]]]:
+    """Give posteriors, the truths (T,) that each may answer for, and what its networks read from these."""
+    if truths.members is None or "folds" not in posterior.facts:
+        yield posterior, np.ones(len(truths.theta), bool), features
+        return
+    for member in np.unique(truths.members):
+        rows = truths.members == member
+        one = replace(posterior, networks=(posterior.networks[member],))
+        yield one, rows, [features[member][torch.from_numpy(rows)]]
 
 
 def npe_subject(context: RunContext) -> NpeSubject:

@@ -47,6 +47,9 @@ class Truths:
         Origin of the truths, in words.
     left_out
         Number of further truths, whose posteriors cannot be relied on.
+    members
+        (T,) the network that held each truth out in training, among those of `Posterior.folds`; None where no network
+        knows the truths.
     """
 
     theta: NDArray[np.float64]
@@ -55,6 +58,7 @@ class Truths:
     truncation: Truncation | None
     source: str
     left_out: int = 0
+    members: NDArray[np.int64] | None = None
 
     @property
     def volume(self) -> float:
@@ -109,8 +113,11 @@ def find_truths(context: RunContext, posterior: Posterior, rows: Rows) -> tuple[
             if posterior.reference is not None and simulates(context):
                 checks += check_images(posterior, observed)
             advance(len(observed), "")
-    truncation = _truncation(context, posterior)
-    truths = Truths(chosen.theta, np.array(cubes), checks, truncation, source, left_out)
+    truncation, members = _truncation(context, posterior), None
+    if not simulates(context):
+        folds = posterior.folds(rows.seed, context.config.tables.training.validation_fraction)
+        members = np.argmax([np.isin(chosen.seed, rows.seed[held]) for _, held in folds], axis=0)
+    truths = Truths(chosen.theta, np.array(cubes), checks, truncation, source, left_out, members)
     return truths, [torch.cat(blocks) for blocks in zip(*features, strict=True)]
 
 
@@ -188,8 +195,11 @@ def simulated_truths(context: RunContext, rows: Rows, n: int, posterior: Posteri
 
 def _held_out(context: RunContext, posterior: Posterior | None, rows: Rows, n: int) -> Rows:
     """Take rows that training held out, one of each realisation, inside the posterior's regions."""
-    held = rows[validation_rows(rows.seed, context.config.tables.training.validation_fraction)]
-    if posterior is not None:
+    fraction = context.config.tables.training.validation_fraction
+    if posterior is None:
+        held = rows[validation_rows(rows.seed, fraction)]
+    else:
+        held = rows[np.any([by_one for _, by_one in posterior.folds(rows.seed, fraction)], axis=0)]
         held = held[posterior.contains(held.theta)]
     # Rows of one realisation err together: only the first of each counts as a draw.
     return held[np.sort(np.unique(held.seed, return_index=True)[1])][:n]

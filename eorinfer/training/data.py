@@ -27,7 +27,7 @@ NAMED = 8
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.bool_]:
+def validation_rows(seed: NDArray[np.uint64], fraction: float, fold: int = 0) -> NDArray[np.bool_]:
     """Choose the rows that validate: whole realisations, and the same ones whatever rows come later.
 
     Parameters
@@ -36,6 +36,8 @@ def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.boo
         (n,) seeds of the rows; rows of one seed share initial conditions.
     fraction
         Expected share of the realisations that validate.
+    fold
+        Number of the fold. Folds have no row in common up to number 1 / fraction, where they begin again.
 
     Returns
     -------
@@ -44,6 +46,8 @@ def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.boo
     """
     unique, inverse = np.unique(seed, return_inverse=True)
     rank = realisation_ranks(unique)
+    if fold:
+        rank = np.round(rank - fold * fraction, 12) % 1.0  # rounded, so that a boundary is the same for both sides
     chosen = rank < fraction
     if not chosen.any():
         chosen[np.argmin(rank)] = True
@@ -52,7 +56,7 @@ def validation_rows(seed: NDArray[np.uint64], fraction: float) -> NDArray[np.boo
     return chosen[inverse]
 
 
-def split_rows(rows: Rows, fraction: float) -> NDArray[np.bool_]:
+def split_rows(rows: Rows, fraction: float, fold: int = 0) -> NDArray[np.bool_]:
     """Choose the rows that validate, by `validation_rows`, where there are others to train on.
 
     Raises
@@ -60,13 +64,18 @@ def split_rows(rows: Rows, fraction: float) -> NDArray[np.bool_]:
     WorkError
         If there are fewer than two realisations.
     """
-    validate = validation_rows(rows.seed, fraction)
+    validate = validation_rows(rows.seed, fraction, fold)
     if validate.all() or not validate.any():
         raise WorkError(
             f"{len(rows)} valid simulations of {len(np.unique(rows.seed))} realisation(s): "
             "training needs at least two realisations, one of them for validation"
         )
     return validate
+
+
+def fold_count(fraction: float, networks: int) -> int:
+    """Count the networks, the first ones, that hold out folds without a common row."""
+    return min(networks, max(1, int(1 / fraction + 1e-9)))
 
 
 def realisation_ranks(seeds: NDArray[np.uint64]) -> NDArray[np.float64]:
@@ -174,6 +183,34 @@ class Cubes(Batches):
         ]
         far = far_rows(*zip(*facts, strict=True))
         return far_warning(self._observable, self.row_names(far)) if far else None
+
+
+class Part(Batches):
+    """Some of the rows of cubes, which are not held twice.
+
+    Parameters
+    ----------
+    cubes
+        All rows.
+    rows
+        (n,) whether a row belongs to the part.
+    """
+
+    def __init__(self, cubes: Cubes, rows: NDArray[np.bool_]) -> None:
+        self._cubes, self._rows = cubes, np.flatnonzero(rows)
+        self.theta = cubes.theta[torch.from_numpy(self._rows)]
+        self.slow = cubes.slow
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Theta (B, P) and clean cubes (B, C, *cells)."""
+        return self._cubes.__getitems__(self._rows[indices].tolist())
+
+    def row_names(self, indices: list[int]) -> list[str]:
+        """Name rows by their place in the bank."""
+        return self._cubes.row_names(self._rows[indices].tolist())
 
 
 class EpochShuffle(Sampler[int]):

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,6 +75,7 @@ def fit(
     seed: int,
     title: str = "fit",
     progress: Progress | None = None,
+    average: float = 0.0,
 ) -> FitRecord:
     """Fit a module in place, on from the last checkpoint in `folder` if there is one.
 
@@ -93,6 +95,9 @@ def fit(
         Name of the fit in its progress bar.
     progress
         Receives the bar.
+    average
+        Share of the last average that each step keeps where weights are averaged over the steps (Polyak & Juditsky
+        1992, exponential), as validation and the result then are; 0 for the weights of single steps.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def fit(
     """
     batches = max(1, len(training) // min(settings.batch_size, len(training)))
     epochs = min(math.ceil(settings.steps / batches), settings.epochs)
-    runner = _Runner(module, settings, epochs * batches, seed)
+    runner = _Runner(module, settings, epochs * batches, seed, average)
     every = max(1, epochs // VALIDATIONS)
     run_trainer(
         runner,
@@ -136,12 +141,16 @@ class _Runner(LightningModule):
         Steps of the whole fit.
     seed
         Seed of noise and symmetries.
+    average
+        Share of the averaged weights that a step keeps; 0 for none.
     """
 
-    def __init__(self, module: Fittable, settings: TrainingSettings, steps: int, seed: int) -> None:
+    def __init__(self, module: Fittable, settings: TrainingSettings, steps: int, seed: int, average: float) -> None:
         super().__init__()
         self.module = module
-        self._settings, self._steps, self._seed = settings, steps, seed
+        self._settings, self._steps, self._seed, self._share = settings, steps, seed, average
+        #: Averaged parameters; empty until the first step, and without averaging.
+        self._averaged: list[Tensor] = []
         self._losses: list[Tensor] = []
         #: Losses (B,) of the last batch.
         self.each = torch.empty(0)
@@ -163,13 +172,40 @@ class _Runner(LightningModule):
         self._losses.append(loss.detach())
         return loss
 
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: object, batch_idx: int) -> None:
+        if not self._share:
+            return
+        weights = [p.detach() for p in self.parameters()]
+        if not self._averaged:
+            self._averaged = [w.clone() for w in weights]
+            return
+        # A mean of few steps at first: the very first weights would else weigh for hundreds of steps.
+        share = min(self._share, (1 + self.global_step) / (10 + self.global_step))
+        torch._foreach_lerp_(self._averaged, weights, 1 - share)
+
+    @contextmanager
+    def _with_averaged_weights(self) -> Iterator[None]:
+        """Put the averaged weights in the place of the last step's."""
+        last = [p.detach().clone() for p in self.parameters()] if self._averaged else []
+        self._set(self._averaged)
+        try:
+            yield
+        finally:
+            self._set(last)
+
+    @torch.no_grad()
+    def _set(self, weights: list[Tensor]) -> None:
+        for parameter, value in zip(self.parameters(), weights, strict=False):
+            parameter.copy_(value)
+
     def on_validation_epoch_start(self) -> None:
         self._fixed = torch.Generator(self.device).manual_seed(stream_seed(self._seed, WorkStream.VALIDATION_NOISE))
         self._validation_losses = []
 
     def validation_step(self, batch: tuple[Tensor, ...], _: int) -> None:
-        for _ in range(VALIDATION_DRAWS):
-            self._validation_losses.append(self.module.losses(batch, self._fixed))
+        with self._with_averaged_weights():
+            for _ in range(VALIDATION_DRAWS):
+                self._validation_losses.append(self.module.losses(batch, self._fixed))
 
     def on_validation_epoch_end(self) -> None:
         losses = torch.cat(self._validation_losses)
@@ -178,7 +214,8 @@ class _Runner(LightningModule):
             raise WorkError(f"training: {self._bad_rows()}")
         training = torch.stack(self._losses).mean().item()
         if not self.history or loss.item() < min(past["validation"] for past in self.history):
-            self.best = {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
+            with self._with_averaged_weights():
+                self.best = {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
         self.history.append({"epoch": self.current_epoch, "training": training, "validation": loss.item()})
 
     def _bad_rows(self) -> str:
@@ -215,9 +252,11 @@ class _Runner(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = json.dumps(self.history)
         checkpoint["best"] = self.best
+        checkpoint["averaged"] = self._averaged
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = json.loads(checkpoint["history"])
+        self._averaged = [w.to(self.device) for w in checkpoint.get("averaged", [])]
         self.best = checkpoint["best"] if "best" in checkpoint else self._best_of_old(checkpoint)
 
     def _best_of_old(self, checkpoint: dict[str, Any]) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ def found(width: float, rows: int, inside: Any = PRIOR.contains) -> HeldOutCover
     posterior: Any = SimpleNamespace(prior=PRIOR, networks=[Normal(width)], contains=inside, read=lambda x: [x])
     held: Any = Held(rows)
     survey: Any = lambda clean, generator: clean  # noqa: E731
-    return held_out_coverage(posterior, held, survey, 1)
+    return held_out_coverage([(posterior, held)], survey, 1)
 
 
 @pytest.mark.parametrize(("width", "expected"), [(1.0, (0.68, 0.95)), (0.5, (0.38, 0.67))])
@@ -68,15 +68,15 @@ def test_what_is_said_after_a_training() -> None:
     posterior: Any = SimpleNamespace(prior=PRIOR, networks=[Normal(1.0)], contains=PRIOR.contains, read=lambda x: [x])
     held: Any = Held(50)
     survey: Any = lambda clean, generator: clean  # noqa: E731
-    facts, lines = after_training(posterior, held, survey, 1, np.arange(60, dtype=np.uint64), True)
+    facts, lines = after_training([(posterior, held)], survey, 1, np.arange(60, dtype=np.uint64), True)
     assert facts["realisations"] == 60
     assert facts["held_out"]["rows"] == 50
     assert [line.split()[0] for line in lines] == ["50", "WARNING:"]
     posterior.networks = [Normal(float("nan"))]
-    facts, lines = after_training(posterior, held, survey, 1, np.arange(200, dtype=np.uint64), True)
+    facts, lines = after_training([(posterior, held)], survey, 1, np.arange(200, dtype=np.uint64), True)
     assert facts["held_out"] is None
     assert "not known: the networks draw parameters that are not numbers" in lines[0]
-    facts, lines = after_training(posterior, held, survey, 1, np.arange(200, dtype=np.uint64), False)
+    facts, lines = after_training([(posterior, held)], survey, 1, np.arange(200, dtype=np.uint64), False)
     assert (facts["held_out"], lines) == (None, [])
 
 

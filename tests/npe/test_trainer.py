@@ -1,16 +1,18 @@
 """A round's training: which rows it learns from, and which it only validates on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.core.prior import Prior
 from eorinfer.npe import trainer
-from eorinfer.npe.posterior import Architecture
+from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings, TrainingSettings
@@ -20,7 +22,7 @@ from simulators import GaussianField
 from tests.banks import write
 
 
-def test_no_realisation_is_on_both_sides_and_most_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_network_holds_out_another_fold_of_realisations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     simulator, noise = GaussianField(cells=8), WhiteNoise(sigma=0.3)
     prior, observable = Prior(simulator.parameters), simulator.observables[0]
     bank = Bank.create(tmp_path / "bank", simulator)
@@ -40,15 +42,34 @@ def test_no_realisation_is_on_both_sides_and_most_train(tmp_path: Path, monkeypa
     architecture = Architecture(
         EmbeddingSettings(width=4, bins=2), FlowSettings(transforms=1, hidden=(8,)), PowerSpectrumSettings(bins=3)
     )
-    settings = TrainingSettings(steps=2, ensemble=1, validation_fraction=0.25)
+    settings = TrainingSettings(steps=2, ensemble=5, validation_fraction=0.25)
     survey = build_survey(noise, observable)
     posterior = Trainer(prior, observable, noise, survey, architecture, settings).train(
         bank, rows, folder=tmp_path / "checkpoints", seed=1
     )
-    ((training, validation),) = sides
-    assert len(training) + len(validation) == len(rows) == 40
-    assert len(training) > 2 * len(validation) > 0
     seed = {tuple(t): int(s) for t, s in zip(rows.theta, rows.seed, strict=True)}
-    assert not {seed[tuple(t)] for t in training} & {seed[tuple(t)] for t in validation}
-    assert posterior.facts["training_rows"] == len(training)
-    assert posterior.facts["validation_rows"] == len(validation)
+    assert len(sides) == 5
+    for training, validation in sides:
+        assert len(training) + len(validation) == len(rows) == 40
+        assert len(training) > len(validation) > 0
+        assert not {seed[tuple(t)] for t in training} & {seed[tuple(t)] for t in validation}
+    assert posterior.facts["training_rows"] == len(sides[0][0])
+    assert posterior.facts["validation_rows"] == len(sides[0][1])
+    # Four folds hold out each row once, the fifth network the first fold again.
+    assert np.array_equal(sides[4][1], sides[0][1])
+    folds = Posterior.load(saved(posterior, tmp_path)).folds(rows.seed)
+    assert np.array_equal(np.sum([held for _, held in folds], axis=0), np.ones(40))
+    for (one, held), (_, validation), network in zip(folds, sides, posterior.networks, strict=False):
+        assert np.array_equal(rows.theta[held], validation)
+        weights, of_member = one.networks[0].state_dict(), network.state_dict()
+        assert all(torch.equal(value, of_member[name]) for name, value in weights.items())
+    assert posterior.facts["held_out"]["rows"] == 40
+    older = replace(posterior, facts={})
+    ((whole, held),) = older.folds(rows.seed, 0.25)
+    assert whole is older
+    assert np.array_equal(rows.theta[held], sides[0][1])
+
+
+def saved(posterior: Posterior, folder: Path) -> Path:
+    posterior.save(folder / "posterior")
+    return folder / "posterior"

@@ -11,7 +11,7 @@ import torch
 
 from eorinfer.core.errors import InputError
 from eorinfer.training import data
-from eorinfer.training.data import Cubes, EpochShuffle, Tensors, loader, memory, validation_rows
+from eorinfer.training.data import Cubes, EpochShuffle, Part, Tensors, fold_count, loader, memory, validation_rows
 from eorinfer.training.fit import fit
 from tests.banks import a_bank
 from tests.training.test_fit import VALIDATION, Line, StopsAt, fitted, same, settings
@@ -42,6 +42,19 @@ def test_rows_that_come_later_move_no_row_to_the_other_side() -> None:
     assert np.array_equal(validation_rows(seed[order], 0.1), validation_rows(seed, 0.1)[order])
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.3])
+def test_folds_have_no_row_in_common_until_they_begin_again(fraction: float) -> None:
+    seed, count = seeds(1000, 2), fold_count(fraction, 12)
+    assert count == int(1 / fraction)
+    folds = np.array([validation_rows(seed, fraction, fold) for fold in range(count)])
+    assert np.array_equal(folds[0], validation_rows(seed, fraction)), "the first is that of older versions"
+    assert folds.sum(0).max() == 1
+    np.testing.assert_allclose(folds.mean(1), fraction, atol=0.06)
+    if fraction == 0.1:
+        assert folds.sum(0).min() == 1
+        assert np.array_equal(validation_rows(seed, fraction, 10), folds[0])
+
+
 @pytest.mark.parametrize("fraction", [1e-9, 1 - 1e-9])
 def test_two_realisations_are_one_on_each_side(fraction: float) -> None:
     validate = validation_rows(np.array([5, 9, 5, 9], np.uint64), fraction)
@@ -65,8 +78,14 @@ def test_cubes_are_the_same_from_memory_and_from_disk(tmp_path: Path, monkeypatc
         assert theta.dtype == torch.float64
         assert cubes.shape == (3, 1, 8, 8)
     assert reads == [3, 3], "one set is on disk, the other was not read again"
-    # Each cube stands beside its own theta.
+    # Each cube stands beside its own theta, also in a part of them.
     index = [4, 0, 4]
+    part = Part(streamed, np.arange(8) % 2 == 0)
+    assert len(part) == 4
+    assert torch.equal(part.theta, streamed.theta[::2])
+    for a, b in zip(part.__getitems__([2, 0]), streamed.__getitems__([4, 0]), strict=True):
+        assert torch.equal(a, b)
+    assert part.row_names([2]) == streamed.row_names([4])
     theta, cubes = streamed.__getitems__(index)
     assert theta.numpy().tobytes() == rows.theta[index].tobytes()
     assert cubes.numpy().tobytes() == bank.read("field", rows[index]).tobytes()

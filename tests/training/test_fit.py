@@ -149,6 +149,29 @@ def test_a_fit_that_was_stopped_ends_with_the_same_weights(
     assert resumed.batches <= whole.batches - 4 * (stop - 3), "it went on, and did not begin again"
 
 
+@pytest.mark.job
+def test_averaged_weights_are_validated_kept_and_resumed(tmp_path: Path) -> None:
+    """They lag behind: at a rate that jumps about, their mean is nearer to the minimum than the last step."""
+    plain, last = fitted(tmp_path / "plain")
+    averaged, record = fitted(tmp_path / "averaged", average=0.9)
+    assert record.validation_loss < min(h["validation"] for h in last.history[:-5])
+    assert not same(plain, averaged)
+    noise = torch.Generator().manual_seed(stream_seed(7, WorkStream.VALIDATION_NOISE))
+    with torch.no_grad():
+        again = torch.cat([averaged.losses(VALIDATION.__getitems__(list(range(20))), noise) for _ in range(2)]).mean()
+    assert again.item() == pytest.approx(record.validation_loss, rel=1e-6)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path / "stopped", progress=StopsAt(11, KeyboardInterrupt), average=0.9)
+    resumed, repeated = fitted(tmp_path / "stopped", average=0.9)
+    assert same(averaged, resumed)
+    assert repeated == record
+    # The optimiser itself steps from its own weights, as without averages.
+    ends = [
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"] for name in ("plain", "averaged")
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*(end.values() for end in ends), strict=True))
+
+
 def test_a_whole_fit_is_not_fitted_again(tmp_path: Path) -> None:
     module, record = fitted(tmp_path)
     again, second = fitted(tmp_path, module=Breaks(0))
