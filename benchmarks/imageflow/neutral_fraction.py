@@ -19,7 +19,8 @@ from benchmarks.imageflow.slices import Maps, observed
 from eorinfer import Run
 from eorinfer.imageflow.conditions import image_flow_observable
 from eorinfer.imageflow.model import ImageFlow
-from eorinfer.imageflow.training import Conditioned, ImageFlowTask, row_conditions
+from eorinfer.imageflow.task import Conditioned, ImageFlowTask
+from eorinfer.imageflow.training import row_conditions
 from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.regression import RegressionNetwork
 from eorinfer.settings.likelihood import PowerSpectrumSettings

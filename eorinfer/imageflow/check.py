@@ -10,6 +10,7 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.alarm import KnownImages, compare_scales
+from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.model import CELLS, ImageFlow, dequantised
 from eorinfer.imageflow.training import ImageFlowTrainer, row_conditions
 from eorinfer.training.data import validation_rows
@@ -17,8 +18,8 @@ from eorinfer.validation.check import FEWEST, is_far, smallest_p, weak_line
 
 #: Chance of a false alarm; measured false alarms are about twice as frequent.
 LEVEL = 0.01
-#: Number of known images kept, at most, and of cubes observed at once.
-KNOWN, BATCH = 2000, 64
+#: Number of known images kept, at most, of a diffusion, whose density is slow, and of cubes observed at once.
+KNOWN, KNOWN_OF_DIFFUSION, BATCH = 2000, 500, 64
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def check_images(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.flo
     assert flow.known is not None
     prepared = torch.cat([flow.prepared(Observation.from_observable(flow.observable, image)) for image in images])
     comparison = compare_scales(log_prob_scales(flow, prepared, torch.from_numpy(y)), y, flow.known)
-    names, rows = scale_names(flow), zip(comparison.p.tolist(), comparison.deviation.tolist(), strict=True)
+    names, rows = flow.network.terms, zip(comparison.p.tolist(), comparison.deviation.tolist(), strict=True)
     realisations = len(np.unique(flow.known.realisation))
     return [ScaleCheck(names, tuple(p), tuple(deviation), realisations) for p, deviation in rows]
 
@@ -127,14 +128,6 @@ def check_observation(flow: ImageFlow, observation: Observation, y: NDArray[np.f
     """
     observation.check(flow.observable, "observation")
     return check_images(flow, observation.values[None], y[None])[0] if flow.known is not None else None
-
-
-def scale_names(flow: ImageFlow) -> tuple[str, ...]:
-    """Name the terms of ln p, the coarsest first."""
-    scales = flow.network.scales
-    if len(scales) == 1:
-        return ("ln p",)
-    return tuple(f"ln p at {' x '.join(map(str, cells))} cells" for cells in scales)
 
 
 def log_prob_scales(flow: ImageFlow, images: torch.Tensor, y: torch.Tensor) -> NDArray[np.float64]:
@@ -164,8 +157,9 @@ def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: R
     # A slice has a condition of its own only where that is a neutral fraction.
     y = y.expand(-1, slices, -1)
     box = np.unique(held.seed, return_inverse=True)[1]
-    most = max(1, KNOWN // len(held)) if sliced else 1
-    held_numbers = np.random.default_rng(seed).permutation(len(held))[:KNOWN]
+    limit = KNOWN_OF_DIFFUSION if isinstance(flow.network, DiffusionFlow) else KNOWN
+    most = max(1, limit // len(held)) if sliced else 1
+    held_numbers = np.random.default_rng(seed).permutation(len(held))[:limit]
     generator = torch.Generator().manual_seed(seed)
     logs, conditions, realisations = [], [], []
     for start in range(0, len(held_numbers), BATCH):

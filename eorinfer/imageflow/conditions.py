@@ -87,6 +87,12 @@ def slicing_symmetry(settings: ImageFlowSettings, symmetry: Symmetry) -> Symmetr
     return Symmetry((*symmetry.periodic[:-1], False), rotations)  # type: ignore[arg-type]
 
 
+def slicing_axes(settings: ImageFlowSettings, survey: SurveySettings, observable: Observable) -> int:
+    """Return the number of axes, from the last one on, across which slices are alike."""
+    alike = observable.symmetry.rotations == "all" and len(set(observable.cells)) == 1 and acts_on_cells(survey)
+    return len(observable.cells) if settings.image == "slices" and alike else 1
+
+
 def line_of_sight(settings: ImageFlowSettings, survey: SurveySettings, observable: Observable) -> bool:
     """Tell whether the flow treats the last axis of its images apart from the others."""
     if len(observable.cells) < 3:
@@ -99,6 +105,13 @@ def line_of_sight(settings: ImageFlowSettings, survey: SurveySettings, observabl
 def acts_on_cells(survey: SurveySettings) -> bool:
     """Tell whether a survey changes each cell alone, so that a slice is observed like the whole cube."""
     return survey.acts_on_cells if isinstance(survey, SurveyTable) else isinstance(survey, NoSurvey | WhiteNoise)
+
+
+def noise_of_cells(survey: SurveySettings) -> float | None:
+    """Return the standard deviation of noise that is white, 0 without a survey; None for other noise."""
+    if isinstance(survey, NoSurvey):
+        return 0.0
+    return survey.sigma if isinstance(survey, WhiteNoise) else None
 
 
 def draws_noise_everywhere(survey: SurveySettings) -> bool:

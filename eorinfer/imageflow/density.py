@@ -35,6 +35,13 @@ class ImageDensity(nn.Module):
         """Return the cells of the map at each scale of `log_prob_scales`, the coarsest first."""
         return (self.shape[1:],)
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Name the terms of `log_prob_scales`."""
+        if len(self.scales) == 1:
+            return ("ln p",)
+        return tuple(f"ln p at {' x '.join(map(str, cells))} cells" for cells in self.scales)
+
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Turn maps x (B, C, *cells) of conditions y (B, P) into white noise z, and return ln |dz/dx| (B,) float64."""

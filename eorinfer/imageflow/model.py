@@ -17,6 +17,8 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.alarm import KnownImages
 from eorinfer.imageflow.conditions import line_of_sight
 from eorinfer.imageflow.density import ImageDensity
+from eorinfer.imageflow.diffusion import DiffusionFlow
+from eorinfer.imageflow.interpolated import InterpolatedLikelihood
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
 from eorinfer.imageflow.scaled import ScaledDensity
@@ -74,11 +76,22 @@ class ImageFlow:
         InputError
             If the image's shape, unit, axes or cells differ from training, or a value is not finite.
         """
-        return self.likelihood(observation)(y)
+        return self._direct(self.prepared(observation))(y)
 
     def likelihood(self, observation: Observation) -> LogLikelihood:
-        """Return ln p(x | y) of one image as a function of y (n, P); see `log_prob`."""
-        x = self.prepared(observation)
+        """Return ln p(x | y) of one image as a function of y (n, P); see `log_prob`.
+
+        Of a diffusion it is interpolated, see `InterpolatedLikelihood`.
+        """
+        return self.likelihood_of(self.prepared(observation))
+
+    def likelihood_of(self, x: Tensor) -> LogLikelihood:
+        """Return the `likelihood` of an image x (1, C, *cells) that has been prepared."""
+        if isinstance(self.network, DiffusionFlow):
+            return InterpolatedLikelihood(self.network, x, self.conditions)
+        return self._direct(x)
+
+    def _direct(self, x: Tensor) -> LogLikelihood:
         size = max(1, CELLS // x[0].numel())
 
         def log_likelihood(y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,6 +190,9 @@ def build_network(
     multiscale = {"width": settings.width, "depth": settings.depth, "components": settings.components}
     low, high = (torch.from_numpy(bound) for bound in (conditions.low, conditions.high))
     with torch.random.fork_rng(devices=[]):
+        if settings.kind == "diffusion":
+            del isotropic["convolutions"], isotropic["knots"]
+            return DiffusionFlow(observable.shape, observable.cell_size, low, high, width=settings.width, **isotropic)
         if settings.kind == "multiscale":
             return MultiscaleFlow(observable.shape, observable.cell_size, low, high, **multiscale, **isotropic)
         return IsotropicFlow(observable.shape, observable.cell_size, low, high, **isotropic)

@@ -29,6 +29,11 @@ class ScaledDensity(ImageDensity):
         """Return the cells of the map at each scale of `log_prob_scales`, the coarsest first."""
         return self.flow.scales
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Name the terms of `log_prob_scales`."""
+        return self.flow.terms
+
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Turn maps x (B, C, *cells) of conditions y (B, P) into white noise z, and return ln |dz/dx| (B,) float64."""
         z, log_determinant = self.flow(x / self.scale, y)

@@ -1,4 +1,4 @@
-"""Training of an image flow on rows of a bank: by -log p(x | y), and optionally by -log p(y | x) after that."""
+"""Training of an image flow on rows of a bank: by -log p(x | y) or by denoising, and what it needs of the rows."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.core.arrays import white_noise
 from eorinfer.core.errors import InputError
 from eorinfer.core.numbers import unit_of
 from eorinfer.core.prior import Prior
@@ -22,18 +21,22 @@ from eorinfer.imageflow.conditions import (
     draws_noise_everywhere,
     image_flow_observable,
     neutral_fraction_parameters,
+    noise_of_cells,
+    slicing_axes,
     slicing_symmetry,
     theta_columns,
 )
 from eorinfer.imageflow.density import ImageDensity
+from eorinfer.imageflow.diffusion import DiffusionFlow
+from eorinfer.imageflow.diffusion_training import DiffusionTask
 from eorinfer.imageflow.model import Build, ImageFlow, build_network, dequantised
 from eorinfer.imageflow.scaled import ScaledDensity
+from eorinfer.imageflow.task import Conditioned, ImageFlowTask
 from eorinfer.networks.scaling import nonzero_deviation
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
-from eorinfer.survey.base import Survey
-from eorinfer.survey.symmetry import augment
-from eorinfer.training.data import Batches, Cubes, split_rows
+from eorinfer.survey.base import Identity, Survey
+from eorinfer.training.data import Cubes, split_rows
 from eorinfer.training.fit import fit
 from simulators import Observable, Symmetry
 
@@ -41,112 +44,10 @@ from simulators import Observable, Symmetry
 START_ROWS, START_CELLS = 1024, 2**24
 #: Dequantisation in standard deviations of the images, where the survey draws no noise of its own.
 DEQUANTISATION = 0.01
-#: Limits of the scale of the discriminative loss's candidates, in units of the conditions' range.
-NEAREST, FARTHEST = 0.02, 1.0
+#: Number of images from which a diffusion is started.
+DRAWS = 4096
 #: Number of rows whose neutral fraction is read at once.
 BATCH = 64
-
-
-class Conditioned(Batches):
-    """Rows of a bank with their conditions.
-
-    Parameters
-    ----------
-    cubes
-        Clean cubes.
-    y
-        (n, S, P) conditions, of the whole image (S = 1) or of each of its slices.
-    """
-
-    def __init__(self, cubes: Cubes, y: Tensor) -> None:
-        self._cubes, self.y = cubes, y
-        self.slow = cubes.slow
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Read conditions (B, S, P) and clean cubes (B, C, *cells)."""
-        return self.y[indices], self._cubes.__getitems__(indices)[1]
-
-    def row_names(self, indices: list[int]) -> list[str]:
-        """Name rows by their place in the bank."""
-        return self._cubes.row_names(indices)
-
-
-class ImageFlowTask(nn.Module):
-    """Training of a flow through augmentation, survey and dequantisation.
-
-    Parameters
-    ----------
-    flow, survey, symmetry
-        Flow to train, survey that observes clean cubes, and symmetry of these.
-    sigma
-        Standard deviation of the dequantisation, in the unit of the images.
-    candidates
-        Number of conditions among which the loss seeks the right one; None for the density of the image.
-    slice_first
-        Whether slices are taken before augmentation and survey, with the symmetry of a slice, or after.
-    """
-
-    def __init__(
-        self,
-        flow: ImageDensity,
-        survey: Survey,
-        symmetry: Symmetry,
-        sigma: float,
-        candidates: int | None = None,
-        *,
-        slice_first: bool = False,
-    ) -> None:
-        super().__init__()
-        self.flow, self.survey, self.symmetry, self.sigma, self.candidates = flow, survey, symmetry, sigma, candidates
-        self.slice_first = slice_first
-
-    def observe(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Observe a batch of clean cubes: conditions (B, P) and images of the flow's shape."""
-        y, images = batch
-        if self.slice_first:
-            y, images = self._one_of_each(y, images, generator)
-        images = self.survey(augment(images, self.symmetry, generator), generator)
-        y, images = self._one_of_each(y, images, generator)
-        return y[:, 0], dequantised(images, self.sigma, generator)
-
-    def _one_of_each(self, y: Tensor, cubes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Take a random slice of each cube with its condition; leave cubes alone where the flow is one on cubes."""
-        if cubes.ndim - 1 == len(self.flow.shape):
-            return y, cubes
-        row = torch.arange(len(y), device=y.device)
-        chosen = torch.randint(cubes.shape[-1], (len(y),), generator=generator, device=generator.device).to(y.device)
-        return y[row, chosen if y.shape[1] > 1 else 0][:, None], cubes.movedim(-1, 1)[row, chosen]
-
-    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-        """Compute the losses (B,): -ln p(x | y) in nats per cell, or -ln p(y | x) in nats."""
-        y, images = self.observe(batch, generator)
-        if self.candidates is None:
-            return -self.flow.log_prob(images, y).float() / images[0].numel()
-        candidates = near_candidates(y, self.flow.low, self.flow.high, self.candidates, generator)
-        inside = ((candidates >= self.flow.low) & (candidates <= self.flow.high)).all(-1)
-        inside[:, 0] = True
-        # A flow far outside of its conditions may not be finite, and an infinity that is masked still has a gradient.
-        candidates = torch.where(inside[..., None], candidates, y[:, None])
-        repeated = images.repeat_interleave(self.candidates, dim=0)
-        log_p = self.flow.log_prob(repeated, candidates.flatten(0, 1)).view(len(y), -1)
-        return (torch.logsumexp(log_p.masked_fill(~inside, -torch.inf), dim=1) - log_p[:, 0]).float()
-
-
-def near_candidates(y: Tensor, low: Tensor, high: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Draw candidates (B, n, P): y (B, P) first, then n - 1 conditions near it.
-
-    All are draws around one centre, which is itself drawn around y. So each of them might have been the first, and
-    only p(x | y) and the prior tell which is the more probable. Uniform draws would soon be told apart without effort.
-    The scale is drawn anew for each row.
-    """
-    noise = white_noise(y, generator, (len(y), n, y.shape[1]))
-    scale = torch.rand(len(y), generator=generator, device=generator.device, dtype=y.dtype).to(y.device)
-    width = (NEAREST * (FARTHEST / NEAREST) ** scale)[:, None] * (high - low)
-    centre = y + width * noise[:, 0]
-    return torch.cat([y[:, None], centre[:, None] + width[:, None] * noise[:, 1:]], dim=1)
 
 
 @dataclass(frozen=True)
@@ -199,7 +100,8 @@ class ImageFlowTrainer:
             If there are too few realisations.
         """
         validate = split_rows(rows, self.validation_fraction)
-        y, held = row_conditions(bank, rows, self.prior, self.settings), torch.from_numpy(validate)
+        axes, held = self._axes, torch.from_numpy(validate)
+        y = row_conditions(bank, rows, self.prior, self.settings, axes)
         conditions = condition_space(y[~held], self.prior, self.observable, self.settings)
         cubes = Cubes(bank, self.observable.name, rows[~validate])
         if progress is not None and (text := cubes.warning()):
@@ -212,7 +114,8 @@ class ImageFlowTrainer:
             network = self.build(self.settings, self.survey_settings, image, conditions)
         task = self._start(network, training, stream_seed(seed, ImageFlowStream.START))
         fits: dict[str, Any] = {}
-        for stage in ("generative", "discriminative")[: 2 if self.settings.discriminative_steps else 1]:
+        stages = ("generative", "discriminative")[: 2 if self.settings.discriminative_steps else 1]
+        for stage in stages:
             discriminative = stage == "discriminative"
             task.candidates = self.settings.candidates if discriminative else None
             record = fit(
@@ -222,13 +125,20 @@ class ImageFlowTrainer:
                 self.settings.training(self.validation_fraction, discriminative=discriminative),
                 folder=folder / stage,
                 seed=stream_seed(seed, ImageFlowStream.STAGE, len(fits)),
-                title=f"image flow, {'-ln p(y|x)' if discriminative else '-ln p(x|y) per cell'}",
+                title=f"image flow, {'-ln p(y|x)' if discriminative else task.title}",
                 progress=progress,
             )
             fits[stage] = asdict(record)
+        if isinstance(task, DiffusionTask):
+            task.finish()
         counts = {"training_rows": len(training), "validation_rows": len(validation)}
         facts = {"bank": bank.fingerprint, **counts, "fits": fits}
         return ImageFlow(conditions, image, self.survey_settings, self.settings, task.flow, task.sigma, facts)
+
+    @property
+    def _axes(self) -> int:
+        """Number of axes, from the last one on, across which slices are taken in training."""
+        return slicing_axes(self.settings, self.survey_settings, self.observable)
 
     def _start(self, network: ImageDensity, training: Conditioned, seed: int) -> ImageFlowTask:
         """Start the flow so that the first images become white noise, and choose the dequantisation."""
@@ -236,13 +146,13 @@ class ImageFlowTrainer:
         symmetry = slicing_symmetry(self.settings, self.observable.symmetry)
         if first:
             symmetry = image_flow_observable(self.settings, self.observable).symmetry
-        task = ImageFlowTask(network, self.survey, symmetry, 0.0, slice_first=first)
-        n = min(START_ROWS, max(16, START_CELLS // int(np.prod(self.observable.shape))), len(training))
+        slices: dict[str, Any] = {"slice_first": first, "axes": self._axes}
         generator = torch.Generator().manual_seed(seed)
-        y, images = task.observe(training.__getitems__(list(range(n))), generator)
-        spread = float(images.std())
-        if not 1e-12 < spread < 1e12:  # squares may be lost
-            spread = float(nonzero_deviation(images.flatten(), (0,)))
+        if isinstance(network, DiffusionFlow):
+            return self._start_diffusion(network, training, symmetry, slices, generator)
+        task = ImageFlowTask(network, self.survey, symmetry, 0.0, **slices)
+        y, images = task.observe(training.__getitems__(list(range(self._start_rows(training)))), generator)
+        spread = _spread(images)
         if (scale := unit_of(spread)) != 1:
             network = task.flow = ScaledDensity(network, scale)
         usual = DEQUANTISATION * spread
@@ -259,9 +169,49 @@ class ImageFlowTrainer:
             ) from error
         return task
 
+    def _start_diffusion(
+        self,
+        network: DiffusionFlow,
+        training: Conditioned,
+        symmetry: Symmetry,
+        slices: dict[str, Any],
+        generator: torch.Generator,
+    ) -> DiffusionTask:
+        """Start a diffusion as the Gaussian field of images without noise; its noise is the survey's where it is white.
 
-def row_conditions(bank: Bank, rows: Rows, prior: Prior, settings: ImageFlowSettings) -> Tensor:
-    """Read conditions (n, S, P) float64 of rows of a bank: of the whole image (S = 1), or of each of its slices."""
+        Noise that is not white counts as part of the images, and the dequantisation is the noise.
+        """
+        white = noise_of_cells(self.survey_settings)
+        task = DiffusionTask(network, Identity() if white is not None else self.survey, symmetry, 0.0, **slices)
+        rows = list(range(self._start_rows(training)))
+        parts = [task.signals(training.__getitems__(rows), generator) for _ in range(max(1, DRAWS // len(rows)))]
+        y, images = (torch.cat(part) for part in zip(*parts, strict=True))
+        sigma = self.settings.dequantisation
+        if sigma is None:
+            sigma = 0.0 if white else DEQUANTISATION * _spread(images)
+        noise = float(np.hypot(white or 0.0, sigma))
+        if not noise:
+            raise InputError("[image_flow] dequantisation = 0: a diffusion needs noise; leave dequantisation out")
+        network.set_noise(noise)
+        network.fit_start(images, y)
+        task.sigma = sigma
+        return task
+
+    def _start_rows(self, training: Conditioned) -> int:
+        return min(START_ROWS, max(16, START_CELLS // int(np.prod(self.observable.shape))), len(training))
+
+
+def _spread(images: Tensor) -> float:
+    """Standard deviation of images, also where squares are lost."""
+    spread = float(images.std())
+    return spread if 1e-12 < spread < 1e12 else float(nonzero_deviation(images.flatten(), (0,)))
+
+
+def row_conditions(bank: Bank, rows: Rows, prior: Prior, settings: ImageFlowSettings, axes: int = 1) -> Tensor:
+    """Read conditions (n, S, P) float64 of rows of a bank: of the whole image (S = 1), or of each of its slices.
+
+    `axes` is the number of axes, from the last one on, across which there are slices: S / `axes` of each.
+    """
     columns = theta_columns(settings, prior)
     if columns:
         return torch.from_numpy(rows.theta[:, columns])[:, None]
@@ -269,8 +219,12 @@ def row_conditions(bank: Bank, rows: Rows, prior: Prior, settings: ImageFlowSett
     conditions = []
     for start in range(0, len(rows), BATCH):
         neutral = bank.read(NEUTRAL_FRACTION, rows[start : start + BATCH]).astype(np.float64)
-        means = neutral.mean(axis=tuple(range(2, neutral.ndim - sliced)))
-        conditions.append(np.moveaxis(means, -1, 1) if sliced else means[:, None])
+        cells = range(2, neutral.ndim)
+        if not sliced:
+            conditions.append(neutral.mean(axis=tuple(cells))[:, None])
+            continue
+        means = [neutral.mean(axis=tuple(set(cells) - {neutral.ndim - 1 - a})) for a in range(axes)]
+        conditions.append(np.moveaxis(np.concatenate(means, axis=-1), -1, 1))
     return torch.from_numpy(np.concatenate(conditions))
 
 

@@ -16,6 +16,7 @@ from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import ImageFlowStream, RunStream, run_seed, stream_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.check import check_observation, known_images
+from eorinfer.imageflow.interpolated import InterpolatedLikelihood
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import ImageFlowTrainer
 from eorinfer.likelihood.grid import GRID_POINTS, REFINEMENTS, grid_samples
@@ -82,15 +83,19 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     if flow is None:
         flow = train_and_keep(folder, key, train, CHECKPOINTS)
         loss = flow.facts["fits"]["generative"]["validation_loss"]
+        said = f"{loss / np.log(2):.4f} bits per cell in validation"
+        if flow.settings.kind == "diffusion":
+            said = f"errors of {loss:.3f} times the Wiener filter's in validation (mean square)"
         added = f"; noise of {flow.dequantisation:.3g} added to every image" if flow.dequantisation else ""
-        progress.line(
-            f"image flow: {loss / np.log(2):.4f} bits per cell in validation, "
-            f"trained in {flow.facts['seconds']:.0f} s{added}"
-        )
+        progress.line(f"image flow: {said}, trained in {flow.facts['seconds']:.0f} s{added}")
     if flow.known is None:
         own = stream_seed(seed, ImageFlowStream.KNOWN_IMAGES)
-        flow = replace(flow, known=known_images(flow, trainer, context.bank, rows, own))
+        known = known_images(flow, trainer, context.bank, rows, own)
+        flow = replace(flow, known=known)
         flow.save(folder)
+        if flow.settings.kind == "diffusion":
+            bits = -known.log_p.sum(1).mean() / np.log(2) / np.prod(flow.observable.shape)
+            progress.line(f"image flow: {bits:.4f} bits per cell of {len(known.y)} images that training held out")
     return flow
 
 
@@ -125,7 +130,9 @@ def image_flow_posterior(
         Receives lines and bars.
     """
     chains.mkdir(parents=True, exist_ok=True)
-    likelihood, start = flow.likelihood(observation), time.monotonic()
+    start = time.monotonic()
+    likelihood = flow.likelihood(observation)
+    interpolating = time.monotonic() - start
     key, path = flow.key(observation), chains / "field-flow.json"
     before = read_json(path) if path.exists() else {}
     known: dict[str, Any] = before if before.get("likelihood") == key else {"seconds": 0.0, "evaluations": 0}
@@ -134,6 +141,7 @@ def image_flow_posterior(
     if len(flow.conditions.parameters) == 1:
         drawn = grid_samples(likelihood, flow.conditions, samples, seed, LABEL)
         seconds, evaluations = time.monotonic() - start, REFINEMENTS * GRID_POINTS
+        interpolating = 0.0
     else:
         if mcmc.walkers < 2 * len(flow.conditions.parameters):
             raise InputError(f"[mcmc] walkers = {mcmc.walkers}: emcee needs at least twice the number of conditions")
@@ -156,6 +164,13 @@ def image_flow_posterior(
         facts |= {"autocorrelation_time": chain.autocorrelation, "acceptance": chain.acceptance}
         if not chain.converged:
             progress.line(f"image flow: NOT CONVERGED after {chain.steps} steps; raise [mcmc] max_steps")
+    if isinstance(likelihood, InterpolatedLikelihood):
+        seconds, evaluations = seconds + interpolating, likelihood.evaluations
+        facts |= {"log_p_error": likelihood.error, "interpolation_error": likelihood.residual}
+        progress.line(
+            f"image flow: rms error of differences of ln p(x | y) at one sigma: {likelihood.error:.2f} nats by its "
+            f"noise, {likelihood.residual:.2g} by interpolation between {evaluations} conditions"
+        )
     drawn.write(chains / "field-flow")
     check = check_observation(flow, observation, drawn.mean)
     facts |= {"misspecification": check.content() if check else None}

@@ -171,10 +171,7 @@ def _posteriors(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.floa
     """Compute the median |mean - truth| / std of the images' posteriors, and of their std, by condition."""
     pulls, stds = [], []
     for i, image in enumerate(torch.from_numpy(images)):
-
-        def log_l(points: NDArray[np.float64], x: torch.Tensor = image) -> NDArray[np.float64]:
-            return _log_p(flow, x.expand(len(points), *x.shape), points)
-
+        log_l = flow.likelihood_of(image[None])
         own = stream_seed(seed, StudyStream.POSTERIORS, i)
         samples = grid_samples(log_l, flow.conditions, SAMPLES, own, FLOW, POINTS)
         pulls.append((samples.mean - y[i]) / samples.std)

@@ -16,11 +16,19 @@ from eorinfer.campaign.plans import prior_plans
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.cubes.observation import Observation
-from eorinfer.imageflow.conditions import check_image_flow, image_flow_observable, line_of_sight, slicing_symmetry
+from eorinfer.imageflow.conditions import (
+    check_image_flow,
+    image_flow_observable,
+    line_of_sight,
+    slicing_axes,
+    slicing_symmetry,
+)
+from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
-from eorinfer.imageflow.training import ImageFlowTask, ImageFlowTrainer, near_candidates
+from eorinfer.imageflow.task import ImageFlowTask, near_candidates
+from eorinfer.imageflow.training import ImageFlowTrainer, row_conditions
 from eorinfer.likelihood.exact import ModePower, log_likelihood
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.survey import NoSurvey, SkaLow, WhiteNoise, build_survey
@@ -147,6 +155,31 @@ def test_the_multiscale_kind_is_trained_and_kept(gaussian: tuple[Bank, Rows], tm
     assert (again.sample(theta, seed=1) == made.sample(theta, seed=1)).all()
 
 
+@pytest.mark.job
+def test_a_diffusion_is_trained_and_kept(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
+    settings = ImageFlowSettings(kind="diffusion", width=16, steps=24, hidden=(16,), k_knots=6)
+    assert settings.learning_rate == 2e-3
+    made = trainer(settings).train(*gaussian, folder=tmp_path / "fit", seed=1)
+    assert made.dequantisation == 0
+    # A Gaussian field: the network has nothing to add, and the density is the exact one but for its start.
+    assert made.facts["fits"]["generative"]["validation_loss"] == pytest.approx(1, abs=0.05)
+    errors = []
+    for i in range(6):
+        observation, theta = observed(i)
+        errors.append((made.log_prob(observation, theta) - exact(observation, theta)).std())
+    assert np.sqrt(np.mean(np.square(errors))) < 0.5
+    made.save(tmp_path / "field")
+    again = ImageFlow.load(tmp_path / "field")
+    assert isinstance(again.network, DiffusionFlow)
+    observation, theta = observed(0)
+    assert (again.log_prob(observation, theta) == made.log_prob(observation, theta)).all()
+    assert (again.sample(theta, seed=1) == made.sample(theta, seed=1)).all()
+    # Without noise of the survey, that of the dequantisation is the diffusion's.
+    bare = trainer(settings.model_copy(update={"steps": 2}), NoSurvey()).train(*gaussian, folder=tmp_path / "b", seed=1)
+    assert float(bare.network.noise) == pytest.approx(bare.dequantisation)
+    assert bare.dequantisation > 0
+
+
 def test_a_flow_of_before_there_were_kinds(flow: ImageFlow, tmp_path: Path) -> None:
     flow.save(tmp_path / "field")
     file = tmp_path / "field" / "field.json"
@@ -227,13 +260,36 @@ def test_neutral_fraction(image: str, tmp_path: Path) -> None:
     check_image_flow(settings, simulator)
     made = trainer(settings, None, simulator, prior).train(bank, rows, folder=tmp_path / "fit", seed=1)
     assert made.conditions.names == ["x_HI"]
-    means = bank.read("neutral_fraction", rows).mean((1, 2, 3) if image == "slices" else (1, 2, 3, 4))
+    neutral = bank.read("neutral_fraction", rows)
+    # Slices are taken across all three axes.
+    axes = [(1, 2, 3), (1, 2, 4), (1, 3, 4)] if image == "slices" else [(1, 2, 3, 4)]
+    means = np.stack([neutral.mean(a) for a in axes])
     assert means.min() <= made.conditions.low[0] < made.conditions.high[0] <= means.max()
     assert made.observable.shape == ((1, 8, 8, 8) if image == "whole" else (1, 8, 8))
     images = made.sample(np.array([[made.conditions.low[0]], [made.conditions.high[0]]]).repeat(50, 0), seed=1)
     # Neutral cells are five brighter.
     difference = images[50:].mean() - images[:50].mean()
     assert difference == pytest.approx(5 * float(made.conditions.high[0] - made.conditions.low[0]), rel=0.25)
+
+
+def test_slices_across_all_axes_go_with_their_own_condition(tmp_path: Path) -> None:
+    simulator = Neutral(dimension=3, cells=8, box_length=8.0)
+    prior = Prior.from_ranges(simulator.parameters, {"log_amplitude": (-2.0, 2.0), "slope": (-1.5, -1.0)})
+    bank, rows = bank_of(tmp_path / "bank", simulator, prior, 30)
+    settings = ImageFlowSettings(condition="neutral-fraction", image="slices")
+    image = simulator.observables[0]
+    assert slicing_axes(settings, WhiteNoise(sigma=1.0), image) == 3
+    along = replace(image, symmetry=Symmetry((True,) * 3, "transverse"))
+    assert slicing_axes(settings, WhiteNoise(sigma=1.0), along) == 1
+    assert slicing_axes(settings, SkaLow(), image) == 1
+    y = row_conditions(bank, rows, prior, settings, 3)
+    assert torch.equal(y[:, :8], row_conditions(bank, rows, prior, settings))
+    flow = IsotropicFlow((1, 8, 8), (1.0, 1.0), torch.zeros(1), torch.ones(1))
+    symmetry = image_flow_observable(settings, image).symmetry
+    task = ImageFlowTask(flow, build_survey(NoSurvey(), image), symmetry, 0.0, slice_first=True, axes=3)
+    neutral = torch.from_numpy(bank.read("neutral_fraction", rows))
+    chosen, images = task.observe((y, neutral), torch.Generator().manual_seed(1))
+    torch.testing.assert_close(images.double().mean((1, 2, 3)), chosen[:, 0])
 
 
 @pytest.mark.parametrize("first", [False, True])

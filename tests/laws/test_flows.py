@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from eorinfer.core.prior import Prior
+from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
 from eorinfer.npe.network import PosteriorNetwork
@@ -92,6 +93,7 @@ IMAGE_FLOWS: dict[str, tuple[tuple[int, ...], Callable[[], Any]]] = {
         (1, 8, 4),
         lambda: MultiscaleFlow((1, 8, 4), (1.0, 1.0), LOW, HIGH, width=8, depth=1, components=2, hidden=(8,)),
     ),
+    "diffusion-2d": ((2, 6, 8), lambda: DiffusionFlow((2, 6, 8), (1.0, 1.0), LOW, HIGH, width=8, hidden=(8,))),
 }
 
 
@@ -119,7 +121,7 @@ def test_densities_of_images(image_flow: tuple[Any, Callable[[], Any], tuple[int
     assert z.shape == x.shape
     assert log_det.shape == (3,)
     assert log_det.dtype == torch.float64
-    assert scales.shape == (3, len(flow.scales))
+    assert scales.shape == (3, len(flow.terms))
     assert scales.dtype == torch.float64
     torch.testing.assert_close(flow.log_prob(x, y), scales.sum(1))
     torch.testing.assert_close(flow.inverse(z, y), x, rtol=1e-3, atol=1e-3 * float(x.std()))

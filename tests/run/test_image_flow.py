@@ -78,7 +78,12 @@ def test_beside_the_other_methods_in_one_folder(tmp_path: Path, capsys: pytest.C
     assert "[image_flow] knots = 6" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", [{}, {"kind": "multiscale", "width": 8, "depth": 1, "components": 2, "steps": 9}])
+DIFFUSION = {"kind": "diffusion", "width": 8, "steps": 9}
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"kind": "multiscale", "width": 8, "depth": 1, "components": 2, "steps": 9}, DIFFUSION]
+)
 def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
     path, out = field_config(tmp_path, image_flow={"condition": ["slope"], **kind}), tmp_path / "run"
     assert call("infer", path, "--out", out) == 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
 from eorinfer.cubes.observation import Observation
-from eorinfer.imageflow.check import check_images, scale_names
+from eorinfer.imageflow.check import check_images
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.likelihood import sampled
 from eorinfer.run import Run, subjects
@@ -235,7 +235,7 @@ def test_the_wrong_noise_is_seen_at_its_scale(tmp_path: Path) -> None:
         checks = check_images(flow, np.asarray(np.array(clean) + noise * drawn, np.float32), y)
         rates[noise] = np.mean([one.unlike for one in checks])
         furthest = [one.deviations[0][0] for one in checks]
-    assert scale_names(flow) == ("ln p at 2 x 2 cells", "ln p at 4 x 4 cells", "ln p at 8 x 8 cells")
+    assert flow.network.terms == ("ln p at 2 x 2 cells", "ln p at 4 x 4 cells", "ln p at 8 x 8 cells")
     assert rates[0.3] <= 0.15
     assert rates[1.0] > 0.8
     assert furthest.count("ln p at 8 x 8 cells") > 10, "white noise is most at the finest scale"

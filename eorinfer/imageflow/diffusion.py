@@ -1,0 +1,251 @@
+"""A continuous-time flow of maps by denoising diffusion, which starts as the Gaussian field.
+
+The observed map is x = s + n with white noise n of the telescope. That is the diffusion of s itself at the noise level
+sigma = 1, in units of n: exact zeros of ionised cells need no dequantisation, and one denoiser serves all levels from
+1 up. The denoiser (Karras et al. 2022, arXiv 2206.00364) is the Wiener filter of the mean m(y) and the power P(k, y),
+plus its rms error times a U-Net:
+
+    D(x; sigma, y) = m + F^-1 [P / (P + sigma^2)] F (x - m) + e(sigma, y) U(x; sigma, y).
+
+An untrained U-Net is zero. Then samples and density are exactly those of the Gaussian field.
+
+Samples: Heun's method on the probability-flow equation for the whitened field v = (P + sigma^2)^-1/2 F (x - m), which
+stands still where the field is Gaussian: dv / d ln sigma = -(P + sigma^2)^-1/2 F e U.
+
+Density: by the pointwise relation of information and mean squared error (Kong et al. 2023, arXiv 2302.03792),
+with the Gaussian field in place of their Gaussian distribution,
+
+    ln p(x | y) = ln p_G(x | y) + int d ln tau  tau^-2  E_n [|x - x_G|^2 - |x - x_D|^2],
+
+where x_G and x_D estimate x from x + tau n by the Wiener filter and by D. The noise n is the same for all x and y.
+"""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from eorinfer.imageflow.denoising_network import DenoisingNetwork
+from eorinfer.imageflow.density import ImageDensity, log_normal
+from eorinfer.imageflow.gaussian_part import GaussianPart
+from eorinfer.imageflow.isotropic_convolution import Modes
+
+#: Steps of Heun's method.
+STEPS = 18
+#: Levels tau of the integral, each in an interval of its own with noise and its negative; and terms of ln p beyond the
+#: Gaussian one, which are the integral over as many bands of tau.
+LEVELS, BANDS = 24, 4
+#: Least tau, and largest sigma over the root of the largest power, above which the network is not asked.
+LEAST, MOST = 0.1, 2.0
+
+
+class DiffusionFlow(ImageDensity):
+    """Density p(x | y) of maps x = s + n (B, C, *cells), n white.
+
+    Parameters
+    ----------
+    shape
+        (C, *cells) of the maps, in two or three dimensions, which are taken to be periodic.
+    cell_size
+        Comoving Mpc along each cell axis.
+    low, high
+        (P,) range of each condition, which is scaled to [-1, 1].
+    width
+        Channels of the U-Net's first level.
+    k_knots, hidden
+        Knots of the power along k, and hidden layers of the small network from the condition to them.
+    line_of_sight
+        Whether the last axis differs from the others.
+
+    Attributes
+    ----------
+    noise
+        Buffer: standard deviation of n in the unit of x.
+    largest
+        Buffer: largest noise level of the diffusion, in units of n.
+    """
+
+    noise: Tensor
+    largest: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        cell_size: tuple[float, ...],
+        low: Tensor,
+        high: Tensor,
+        *,
+        width: int = 32,
+        k_knots: int = 12,
+        hidden: tuple[int, ...] = (64, 64),
+        line_of_sight: bool = False,
+    ) -> None:
+        super().__init__(shape, low, high)
+        channels, *cells = shape
+        modes = Modes.from_grid(tuple(cells), cell_size, k_knots, line_of_sight)
+        self.gauss = GaussianPart(channels, tuple(cells), modes, len(low), hidden).requires_grad_(False)
+        self.network = DenoisingNetwork(2 * channels, channels, tuple(cells), len(low), width)
+        self.register_buffer("noise", torch.ones(()))
+        self.register_buffer("largest", torch.ones(()))
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Name the terms of `log_prob_scales`."""
+        edges = torch.exp(self._log_edges(BANDS)).tolist()
+        bands = [f"ln p at {a:.2g} to {b:.2g} times the noise" for a, b in itertools.pairwise(edges)]
+        return ("Gaussian ln p", *bands)
+
+    def set_noise(self, sigma: float) -> None:
+        """Take maps to have white noise of standard deviation `sigma` in their unit."""
+        self.noise.fill_(sigma)
+
+    @torch.no_grad()
+    def fit_start(self, x: Tensor, y: Tensor) -> None:
+        """Start as the Gaussian field of maps x (n, C, *cells) without noise, of conditions y (n, P)."""
+        u = self.unit(y, x.dtype)
+        self.gauss.fit(x / self.noise, u)
+        power = torch.stack([self.gauss(part)[1].amax() for part in u.split(64)]).amax()
+        self.largest.copy_((MOST * (1 + power).sqrt()).clamp_min(4.0))
+
+    def losses(
+        self, s: Tensor, y: Tensor, generator: torch.Generator, network: DenoisingNetwork | None = None
+    ) -> Tensor:
+        """Compute the error of the denoiser over that of the Wiener filter, (B,): one where the network says nothing.
+
+        Parameters
+        ----------
+        s
+            (B, C, *cells) maps without noise.
+        y
+            (B, P) conditions.
+        generator
+            Source of noise and levels; the levels are spread evenly over the batch.
+        network
+            U-Net in place of the flow's own.
+        """
+        where = torch.arange(len(s)) + torch.rand(len(s), generator=generator)
+        part = where[torch.randperm(len(s), generator=generator)].to(s) / len(s)
+        sigma = self._wide(torch.exp(part * self.largest.log()))
+        noise = torch.randn(s.shape, generator=generator, device=generator.device).to(s)
+        s = s / self.noise
+        estimate, more, error = self._denoise(s + sigma * noise, sigma, self.unit(y, s.dtype), network)
+        return (more - (s - estimate) / error).square().flatten(1).mean(1)
+
+    def log_prob_levels(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute ln p (B,) under the Gaussian field, and what each level of tau adds to it (B, `LEVELS`), in nats."""
+        x, u = x / self.noise, self.unit(y, x.dtype)
+        edges, added = self._log_edges(LEVELS), []
+        for i in range(LEVELS):
+            # The same for all maps and conditions; the level is somewhere in its interval.
+            generator = torch.Generator().manual_seed(i)
+            part = torch.rand((), generator=generator).to(x)
+            noise = torch.randn(self.shape, generator=generator, dtype=torch.float32).to(x)
+            tau = torch.exp(edges[i] + part * (edges[i + 1] - edges[i])).to(x)
+            noise = tau * torch.stack([noise, -noise]).repeat_interleave(len(x), 0)
+            seen, sigma = x.repeat(2, *(1,) * (x.ndim - 1)) + noise, torch.sqrt(1 + tau**2)
+            estimate, more, error = self._denoise(seen, self._wide(sigma.expand(len(seen))), u.repeat(2, 1))
+            # x is estimated by what is seen and by the estimate of s, of which the first has noise in common with x.
+            rest = tau**2 / sigma**2
+            off = x.repeat(2, *(1,) * (x.ndim - 1)) - rest * estimate - (1 - rest) * seen
+            change = rest * error * more
+            gain = (2 * off * change - change.square()).flatten(1).sum(1, dtype=torch.float64) / tau.double() ** 2
+            added.append(gain.view(2, -1).mean(0) * (edges[i + 1] - edges[i]))
+        return self._log_prob_gauss(x, u), torch.stack(added, dim=1)
+
+    def log_prob_gauss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Compute ln p (B,) float64 in nats under the Gaussian field."""
+        return self._log_prob_gauss(x / self.noise, self.unit(y, x.dtype))
+
+    def _log_prob_gauss(self, x: Tensor, u: Tensor) -> Tensor:
+        return self.gauss.log_prob(x, u) - math.prod(self.shape) * self.noise.double().log()
+
+    def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
+        """Compute ln p under the Gaussian field and what bands of tau add to it, in nats: (B, 1 + `BANDS`) float64."""
+        gauss, added = self.log_prob_levels(x, y)
+        return torch.cat([gauss[:, None], added.view(len(x), BANDS, -1).sum(-1)], dim=1)
+
+    @torch.no_grad()
+    def inverse(self, z: Tensor, y: Tensor) -> Tensor:
+        """Turn white noise z (B, C, *cells) into maps of conditions y (B, P)."""
+        v, u = self.gauss.fourier(z), self.unit(y, z.dtype)
+        mean, power = self.gauss(u)
+        logs = torch.linspace(float(self.largest.log()), 0.0, STEPS + 1).tolist()
+        for now, then in itertools.pairwise(logs):
+            slope = self._slope(v, now, mean, power, u)
+            ahead = self._slope(v + (then - now) * slope, then, mean, power, u)
+            v = v + (then - now) * 0.5 * (slope + ahead)
+        return self.noise * (mean + self.gauss.back(v * (1 + power).sqrt()))
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn maps x (B, C, *cells) of conditions y (B, P) into white noise z, and return ln |dz/dx| (B,) float64.
+
+        The determinant is the integral of a trace, which is estimated by one random probe a step (Grathwohl et al.
+        2019, arXiv 1810.01367): a check of `log_prob`, with an error of some nats.
+        """
+        x, u, generator = x / self.noise, self.unit(y, x.dtype), torch.Generator().manual_seed(0)
+        mean, power = self.gauss(u)
+        v = self.gauss.fourier(x - mean) / (1 + power).sqrt()
+        log_det = -0.5 * (self.gauss.count * (1 + power.double()).log()).flatten(1).sum(-1)
+        logs = torch.linspace(0.0, float(self.largest.log()), STEPS + 1).tolist()
+        for now, then in itertools.pairwise(logs):
+            probe = torch.randint(0, 2, self.shape, generator=generator).to(x) * 2 - 1
+            slope, trace = self._slope_and_trace(v, now, mean, power, u, probe)
+            ahead, trace_ahead = self._slope_and_trace(v + (then - now) * slope, then, mean, power, u, probe)
+            v = v + (then - now) * 0.5 * (slope + ahead)
+            log_det = log_det + (then - now) * 0.5 * (trace + trace_ahead)
+        return self.gauss.back(v), log_det - math.prod(self.shape) * self.noise.double().log()
+
+    def log_prob_by_flow(self, x: Tensor, y: Tensor) -> Tensor:
+        """Compute ln p (B,) float64 in nats by the probability flow: independent of `log_prob`, with more scatter."""
+        z, log_det = self(x, y)
+        return log_normal(z) + log_det
+
+    def _denoise(
+        self, x: Tensor, sigma: Tensor, u: Tensor, network: DenoisingNetwork | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the Wiener estimate of s from x, the network's output, and the rms error (B, 1, ...) of the former.
+
+        Parameters
+        ----------
+        x
+            (B, C, *cells) maps with noise of sigma.
+        sigma
+            (B, 1, ...) noise level.
+        u
+            (B, P) scaled conditions.
+        network
+            U-Net in place of the flow's own.
+        """
+        mean, power = self.gauss(u)
+        gain = power / (power + sigma**2)
+        estimate = mean + self.gauss.back(gain * self.gauss.fourier(x - mean))
+        share = (gain * self.gauss.count.to(gain)).flatten(1).sum(1) / math.prod(self.shape)
+        error = sigma * self._wide(share.clamp_min(1e-12).sqrt())
+        inputs = torch.cat([estimate / self.gauss.unit, (x - estimate) / sigma], dim=1)
+        return estimate, (network or self.network)(inputs, sigma.flatten().log(), u), error
+
+    def _slope(self, v: Tensor, log_sigma: float, mean: Tensor, power: Tensor, u: Tensor) -> Tensor:
+        """Compute dv / d ln sigma of the whitened modes v (B, C, *half plane)."""
+        root = (power + math.exp(2 * log_sigma)).sqrt()
+        sigma = self._wide(torch.full((len(v),), math.exp(log_sigma), device=u.device, dtype=u.dtype))
+        _, more, error = self._denoise(mean + self.gauss.back(root * v), sigma, u)
+        return -self.gauss.fourier(error * more) / root
+
+    def _slope_and_trace(
+        self, v: Tensor, log_sigma: float, mean: Tensor, power: Tensor, u: Tensor, probe: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute `_slope`, and the trace (B,) of its derivative by a probe (C, *cells) of ones and minus ones."""
+        with torch.enable_grad():
+            field = self.gauss.back(v).requires_grad_(True)
+            modes = self._slope(self.gauss.fourier(field), log_sigma, mean, power, u)
+            (along,) = torch.autograd.grad((self.gauss.back(modes) * probe).sum(), field)
+        return modes.detach(), (probe * along).flatten(1).sum(1, dtype=torch.float64)
+
+    def _log_edges(self, parts: int) -> Tensor:
+        """Divide the range of ln tau: (parts + 1,) float64."""
+        return torch.linspace(math.log(LEAST), float(self.largest.log()), parts + 1, dtype=torch.float64)
+
+    def _wide(self, values: Tensor) -> Tensor:
+        """Give values (B,) the axes of maps."""
+        return values.view(-1, *(1,) * len(self.shape))

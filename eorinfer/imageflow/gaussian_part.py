@@ -1,0 +1,118 @@
+"""The Gaussian field that a diffusion starts from: mean m(y) and power P(k, y) of maps without noise."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from eorinfer.imageflow.isotropic_convolution import Conditioner, Modes
+from simulators.fourier import half_plane
+
+#: Steps of the fit, maps of each, and the largest rate of its optimiser.
+STEPS, BATCH, RATE = 300, 256, 2e-2
+
+
+class GaussianPart(nn.Module):
+    """Mean and power of maps s (B, C, *cells) whose noise has unit variance in each cell; channels are independent.
+
+    Parameters
+    ----------
+    channels, cells
+        Number of channels C, and cells along each axis.
+    modes
+        Splines over the modes of the grid.
+    condition, hidden
+        Length P of the condition, and widths of the network from it to mean and knots.
+
+    Attributes
+    ----------
+    template
+        Buffer (C, *half plane): factor on the power of the splines; 0 for modes that are not measured.
+    """
+
+    template: Tensor
+    unit: Tensor
+    _basis: Tensor
+    count: Tensor
+
+    def __init__(
+        self, channels: int, cells: tuple[int, ...], modes: Modes, condition: int, hidden: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.channels, self.cells = channels, cells
+        self.register_buffer("_basis", modes.basis, persistent=False)
+        self.register_buffer("count", modes.count.view(half_plane(cells)), persistent=False)
+        self.register_buffer("template", torch.ones(channels, *half_plane(cells)))
+        #: Standard deviation of all maps of the fit, in which means are given.
+        self.register_buffer("unit", torch.ones(()))
+        self.conditioner = Conditioner(condition, channels * (1 + len(modes.basis)), hidden)
+
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the mean (B, C, 1, ...) and the power per cell (B, C, *half plane) of conditions u (B, P)."""
+        numbers = self.conditioner(u).view(len(u), self.channels, -1)
+        mean = (self.unit * numbers[..., 0]).view(len(u), self.channels, *(1,) * len(self.cells))
+        curves = (numbers[..., 1:] @ self._basis).view(len(u), self.channels, *half_plane(self.cells))
+        return mean, torch.exp(curves) * self.template
+
+    def fourier(self, x: Tensor) -> Tensor:
+        """Compute the modes (B, C, *half plane) of maps; white noise of unit variance has <|mode|^2> = 1."""
+        return torch.fft.rfftn(x, dim=self._axes, norm="ortho")
+
+    def back(self, modes: Tensor) -> Tensor:
+        """Compute the maps (B, C, *cells) of modes."""
+        return torch.fft.irfftn(modes, s=self.cells, dim=self._axes, norm="ortho")
+
+    def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
+        """Compute ln p (B,) float64 in nats of maps x (B, C, *cells) with their noise of unit variance."""
+        mean, power = self(u)
+        total = 1 + power.double()
+        modes = self.fourier((x - mean).double()).abs().square()
+        return -0.5 * (self.count * (modes / total + total.log() + math.log(2 * math.pi))).flatten(1).sum(-1)
+
+    @torch.no_grad()
+    def fit(self, s: Tensor, u: Tensor) -> None:
+        """Fit mean and power to maps s (n, C, *cells) without noise, of conditions u (n, P), by maximum likelihood.
+
+        It is the likelihood of the maps with their noise, averaged over that: what the noise hides counts for nothing.
+        """
+        self.unit.copy_(s.std().clamp_min(1e-30))
+        power = self.fourier(s).abs().square()
+        level = power.mean(0) / self.template.clamp_min(1e-30)
+        measured = (self.template > 0) & (power.mean(0) > 0)
+        constants = []
+        for i in range(self.channels):
+            weight = (self.count * measured[i]).sqrt().flatten()[:, None]
+            log_level = level[i].clamp_min(1e-30).log().flatten()[:, None].double()
+            found = torch.linalg.lstsq(self._basis.T.double() * weight, log_level * weight, driver="gelsd").solution
+            constants += [s[:, i].mean()[None] / self.unit, found[:, 0].to(s)]
+        outputs = self.conditioner.linear.out_features
+        self.conditioner.start_at(torch.cat(constants), s.new_zeros(outputs, u.shape[1]))
+        self._descend(s.flatten(2).sum(-1), power, u)
+
+    @torch.enable_grad()
+    def _descend(self, sums: Tensor, power: Tensor, u: Tensor) -> None:
+        """Adam on the likelihood of sums over cells (n, C) and power (n, C, *half plane)."""
+        parameters = list(self.conditioner.parameters())
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimizer = torch.optim.Adam(parameters, RATE)
+        generator = torch.Generator().manual_seed(0)
+        cells = math.prod(self.cells)
+        for step in range(STEPS):
+            optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+            some = torch.randint(len(u), (min(BATCH, len(u)),), generator=generator)
+            mean, model = self(u[some])
+            about_mean = power[some].contiguous()
+            about_mean.flatten(2)[..., 0] = (sums[some] - cells * mean.flatten(1)).square() / cells
+            total = 1 + model
+            loss = (self.count * ((1 + about_mean) / total + total.log())).flatten(1).sum(-1).mean() / cells
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(range(2, 2 + len(self.cells)))

@@ -1,0 +1,159 @@
+"""The likelihood of one image by a diffusion, cheap to evaluate: what its network adds is interpolated in y.
+
+ln p under the Gaussian field is exact at every y. What the network adds is smooth in y: a polynomial is fitted to its
+values at few points; first over the whole range of conditions, then over the part where the posterior may be.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from scipy.stats import qmc
+from torch import Tensor
+
+from eorinfer.core.arrays import as_theta
+from eorinfer.core.prior import Prior
+from eorinfer.imageflow.diffusion import DiffusionFlow
+
+#: Degree of the polynomial for each number of conditions, and points over its coefficients.
+DEGREES, SURPLUS = {1: 6, 2: 4, 3: 3, 4: 3}, 1.5
+#: Boxes after the whole range, at most, and share of a box's volume above which a smaller one is not worth it.
+BOXES, SMALLER = 4, 0.5
+#: Trial points in a box, and nats below the largest ln p at which a point has no part in the posterior.
+TRIALS, DEPTH = 4096, 20.0
+#: Share of a box's sides by which it reaches beyond the trial points inside it.
+MARGIN = 0.05
+#: Points that pass the flow at once, of all their levels.
+BATCH = 512
+
+Array = NDArray[np.float64]
+
+
+class Box:
+    """A polynomial in a box of conditions.
+
+    Attributes
+    ----------
+    low, high
+        (P,) sides.
+    values
+        (n, `LEVELS`) what the network adds at the points of the fit, in nats.
+    residual
+        Rms difference of the polynomial and the points, over what the points in surplus leave free, in nats.
+    """
+
+    def __init__(self, low: Array, high: Array, points: Array, values: Array, powers: NDArray[np.int64]) -> None:
+        self.low, self.high, self.values, self._powers = low, high, values, powers
+        design = self._design(points)
+        self._coefficients = np.linalg.lstsq(design, values, rcond=None)[0]
+        off = (values - design @ self._coefficients).sum(1)
+        self.residual = float(np.sqrt(np.square(off).sum() / max(1, len(points) - len(powers))))
+
+    def __call__(self, y: Array) -> Array:
+        """Evaluate the polynomial of each level at y (n, P): (n, `LEVELS`)."""
+        return np.asarray(self._design(np.clip(y, self.low, self.high)) @ self._coefficients)
+
+    def contains(self, y: Array) -> NDArray[np.bool_]:
+        """Tell which y (n, P) are inside."""
+        return np.asarray(((y >= self.low) & (y <= self.high)).all(1))
+
+    def _design(self, y: Array) -> Array:
+        v = 2 * (y - self.low) / (self.high - self.low) - 1
+        one = np.cos(np.arange(self._powers.max() + 1)[:, None, None] * np.arccos(np.clip(v, -1, 1)))
+        return np.asarray(np.prod([one[p, :, i] for i, p in enumerate(self._powers.T)], axis=0).T)
+
+
+class InterpolatedLikelihood:
+    """Ln p(x | y) of one image x (1, C, *cells), as a function of y (n, P).
+
+    Attributes
+    ----------
+    evaluations
+        Number of y at which the network was evaluated.
+    error
+        Rms error of ln p(y) - ln p(y') in nats, with y and y' one standard deviation of the posterior apart, from the
+        scatter of neighbouring levels of noise. It is an upper limit where these differ by more than their noise.
+    residual
+        Rms error of the interpolation in nats.
+    """
+
+    def __init__(self, flow: DiffusionFlow, image: Tensor, conditions: Prior) -> None:
+        self._flow, self._image = flow, image
+        self.evaluations = 0
+        low, high = np.array(conditions.low, np.float64), np.array(conditions.high, np.float64)
+        self._boxes = [self._fit(low, high)]
+        for _ in range(BOXES):
+            trial, log_p = self._trials()
+            inside = trial[log_p > log_p.max() - DEPTH - 4 * self._boxes[-1].residual]
+            before = self._boxes[-1].high - self._boxes[-1].low
+            first, last = inside.min(0) - MARGIN * before, inside.max(0) + MARGIN * before
+            first, last = np.maximum(first, self._boxes[-1].low), np.minimum(last, self._boxes[-1].high)
+            if np.prod((last - first) / before) > SMALLER:
+                break
+            self._boxes.append(self._fit(first, last))
+        self.residual = self._boxes[-1].residual
+        self.error = self._error()
+
+    def __call__(self, y: Array) -> Array:
+        """Ln p(x | y) in nats, (n,)."""
+        gauss = self._gauss(y)
+        found = gauss + self._boxes[0](y).sum(1)
+        for box in self._boxes[1:]:
+            inside = box.contains(y)
+            if inside.any():
+                found[inside] = gauss[inside] + box(y[inside]).sum(1)
+        return found
+
+    def _fit(self, low: Array, high: Array) -> Box:
+        """Evaluate the network at points of a box, and fit a polynomial."""
+        p = len(low)
+        degree = DEGREES.get(p, 2)
+        powers = np.array([n for n in np.ndindex(*(degree + 1,) * p) if sum(n) <= degree])
+        n = math.ceil(SURPLUS * len(powers)) + 1
+        if p == 1:
+            v = np.cos(np.pi * (np.arange(n) + 0.5) / n)[:, None]
+        else:
+            # Near the sides polynomials are known least: more points there, as Chebyshev's are.
+            v = np.cos(np.pi * qmc.Halton(p, seed=0).random(n))
+        points = low + (high - low) * (v + 1) / 2
+        added = self._added(points)
+        return Box(low, high, points, added, powers)
+
+    def _trials(self) -> tuple[Array, Array]:
+        """Draw points over the last box, and compute ln p there."""
+        box = self._boxes[-1]
+        trial = box.low + (box.high - box.low) * qmc.Sobol(len(box.low), seed=1).random(TRIALS)
+        return trial, self._gauss(trial) + box(trial).sum(1)
+
+    def _error(self) -> float:
+        """Compute `error`, the root of its mean square over the conditions."""
+        trial, log_p = self._trials()
+        weight = np.exp(log_p - logsumexp(log_p))
+        mean = weight @ trial
+        std = np.sqrt(weight @ (trial - mean) ** 2)
+        box, squares = self._boxes[-1], []
+        for i, s in enumerate(std):
+            apart = np.zeros(len(mean))
+            apart[i] = s / 2
+            added = box(np.stack([mean + apart, mean - apart]))
+            difference = added[0] - added[1]
+            squares.append(np.square(difference[0::2] - difference[1::2]).sum())
+        return float(np.sqrt(np.mean(squares)))
+
+    def _gauss(self, y: Array) -> Array:
+        """Compute ln p (n,) under the Gaussian field."""
+        with torch.no_grad():
+            parts = [self._flow.log_prob_gauss(self._images(part), part) for part in as_theta(y).split(BATCH)]
+        return torch.cat(parts).numpy()
+
+    def _added(self, y: Array) -> Array:
+        """Compute what the network adds to it at each level of noise: (n, `LEVELS`)."""
+        self.evaluations += len(y)
+        with torch.no_grad():
+            parts = [self._flow.log_prob_levels(self._images(part), part)[1] for part in as_theta(y).split(BATCH)]
+        return torch.cat(parts).double().numpy()
+
+    def _images(self, y: Tensor) -> Tensor:
+        return self._image.expand(len(y), *self._image.shape[1:])
