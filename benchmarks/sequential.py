@@ -1,14 +1,14 @@
-"""Do later rounds pay, and what do they leave out? One round against three, on the field whose exact posterior is known.
+"""Do later rounds pay, and what do they leave out? One round against three, where the exact posterior is known.
 
 A 2D Gaussian field of 32 cells with white noise 0.3, as in known_answer.py. Each observation is inferred with all
-simulations in one round, with truncated proposals, and with NPE-C's atomic loss, in rounds of one
-half and two quarters; two networks each time, or as many as ``--networks`` says. With ``--branch power`` the networks read 16 bins of P(k) alone, which
-hold all but 0.006 nats of such a field and train in a tenth of the time.
+simulations in one round, with truncated proposals, and with NPE-C's atomic loss, in rounds of one half and two
+quarters. With ``--branch power`` the networks read 16 bins of P(k) alone, which hold all but 0.006 nats of such a
+field, and train in a tenth of the time.
 
     python -m benchmarks.sequential --out DIR [--simulations 600] [--observations 10] [--branch power] [--table]
 
-Each inference that is done is kept in DIR, so that a rerun continues. Against samples of the exact posterior: C2ST, the
-bias of each mean in exact standard deviations, widths, and the share of the exact posterior that the truncation cut off.
+Each inference that is done is kept in DIR, so that a rerun continues. Measured against samples of the exact posterior:
+C2ST, the bias of each mean in exact standard deviations, widths, and the share of it that the truncation cuts off.
 """
 
 import argparse

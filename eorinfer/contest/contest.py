@@ -12,9 +12,17 @@ from torch import Tensor
 from eorinfer.bank.rows import Rows
 from eorinfer.contest.loop import loop_posterior
 from eorinfer.contest.method import ContestSetup, Method, build_method, check_own_methods
-from eorinfer.contest.scores import Score, find_score, log_volumes
+from eorinfer.contest.networks import retrained
+from eorinfer.contest.scores import Score, common_truths, find_score, log_volumes
 from eorinfer.contest.sequential import sequential_posterior
-from eorinfer.contest.tables import contest_tables, cost_table, observation_table, text_lines
+from eorinfer.contest.tables import (
+    choice_table,
+    contest_tables,
+    cost_table,
+    observation_table,
+    on_common,
+    text_lines,
+)
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.prior import Prior
@@ -30,7 +38,7 @@ from eorinfer.run import Run
 from eorinfer.run.context import RunContext
 from eorinfer.run.truths import FEWEST, simulated_truths, truth_plans
 from eorinfer.settings.contest import EXACT, METHODS, ContestSettings
-from eorinfer.validation.sharpness import NO_DENSITY
+from eorinfer.validation.sharpness import NO_DENSITY, mean_and_error, with_floor
 from simulators.base import fingerprint_of
 
 if TYPE_CHECKING:
@@ -84,20 +92,29 @@ def run_contest(run: Run) -> dict[str, Any]:
     preflight(run)
     observation = run.observe()
     rows = run.first_rows(observation)
-    truths = ContestTruths(context, simulated_truths(context, rows, settings.truths))
+    truths = ContestTruths(context, simulated_truths(context, rows, settings.choice_truths + settings.truths))
     setup = ContestSetup(context, rows, run.training_key(rows), lambda: run.likelihood(rows))
-    scores, chains = [], []
+    scores, chains, choices = [], [], []
     for name in settings.methods:
         method = _timed(setup, build_method(setup, name))
-        posteriors = evaluate(setup, method, truths, method.truths(settings))
+        first, posteriors = evaluate(setup, method, truths)
         if posteriors.good.sum() < FEWEST:
             context.progress.line(
                 f"contest: {name} is left out, only {posteriors.good.sum()} of its posteriors are reliable"
             )
             continue
         seed = run_seed(run.tables.seed, RunStream.CONTEST_SCORES)
-        score = Score.from_posteriors(method, posteriors, truths.rows.theta, run.config.prior, seed)
+        theta, prior = truths.rows.theta[len(first) :], run.config.prior
+        again = []
+        for training in retrained(setup, name):
+            more = evaluate(setup, _timed(setup, training), truths)[1]
+            again.append(Score.from_posteriors(training, more, theta, prior, seed))
+        score = replace(Score.from_posteriors(method, posteriors, theta, prior, seed), again=tuple(again))
         scores.append(score)
+        if settings.choice_truths and first.good.sum() > 1:
+            at_truth = with_floor(first.at_truth[first.good])[0]
+            known = prior.log_prob(truths.rows.theta[: len(first)][first.good])
+            choices.append((method.label, mean_and_error(at_truth - known)))
         chains.append(_sample_observation(setup, method, observation))
         content = score.content(run.config.prior)
         context.progress.line(
@@ -111,7 +128,7 @@ def run_contest(run: Run) -> dict[str, Any]:
     if run.sequential:
         chain, sequential = sequential_posterior(run)
         chains.append(chain)
-    return _write(run, setup, scores, chains, observation, (sequential, loop))
+    return _write(run, setup, scores, chains, choices, observation, (sequential, loop))
 
 
 def _loop(setup: ContestSetup, chains: list[Samples], observation: Observation) -> dict[str, Any]:
@@ -122,7 +139,7 @@ def _loop(setup: ContestSetup, chains: list[Samples], observation: Observation) 
 
 def preflight(run: Run) -> None:
     """Say how many simulations are ahead."""
-    n = run.tables.contest.truths
+    n = run.tables.contest.choice_truths + run.tables.contest.truths
     plans = [*run.rounds.first(), *truth_plans(run.context, n)]
     simulations = run.context.simulations
     planned = sum(k for _, k in plans)
@@ -166,13 +183,17 @@ class ContestTruths:
         return fingerprint_of({"theta": rows.theta.tolist(), "seeds": rows.seed.tolist()})
 
 
-def evaluate(setup: ContestSetup, method: Method, truths: ContestTruths, n: int) -> TruthPosteriors:
-    """Give a method's posteriors of the first n truths; kept ones are read from ``contest/METHOD/answers``."""
-    n, samples, seed = min(n, len(truths.rows)), setup.settings.samples, setup.context.config.tables.seed
+def evaluate(setup: ContestSetup, method: Method, truths: ContestTruths) -> tuple[TruthPosteriors, TruthPosteriors]:
+    """Give a method's posteriors of truths for choices, and of those that are scored.
+
+    Kept ones are read from ``contest/METHOD/answers``.
+    """
+    settings, samples, seed = setup.settings, setup.settings.samples, setup.context.config.tables.seed
+    n = min(settings.choice_truths + method.truths(settings), len(truths.rows))
     blocks = []
-    with setup.context.progress.bar(f"{method.name}, truths", n) as advance:
+    with setup.context.progress.bar(f"{method.stored}, truths", n) as advance:
         for block, observed in truths.observed(n):
-            path = setup.folder(method.name) / "answers" / f"{block.start:05d}.h5"
+            path = setup.folder(method.stored) / "answers" / f"{block.start:05d}.h5"
             key = fingerprint_of({"of": method.key, "truths": truths.key(block), "samples": samples})
             posteriors = TruthPosteriors.read(path, key)
             if posteriors is None:
@@ -181,12 +202,13 @@ def evaluate(setup: ContestSetup, method: Method, truths: ContestTruths, n: int)
                 posteriors.write(path, key)
             blocks.append(posteriors)
             advance(len(posteriors), "")
-    return TruthPosteriors.concatenate(blocks)
+    posteriors = TruthPosteriors.concatenate(blocks)
+    return posteriors[: settings.choice_truths], posteriors[settings.choice_truths :]
 
 
 def _timed(setup: ContestSetup, method: Method) -> Method:
     """Keep the seconds of the first training: a method that is loaded took none."""
-    path = setup.folder(method.name) / "trained.json"
+    path = setup.folder(method.stored) / "trained.json"
     if path.exists() and (before := read_json(path))["key"] == method.key:
         return replace(method, training_seconds=before["seconds"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,6 +241,7 @@ def _write(
     setup: ContestSetup,
     scores: list[Score],
     chains: list[Samples],
+    choices: list[tuple[str, dict[str, Any]]],
     observation: Observation,
     costs: tuple[dict[str, Any] | None, dict[str, Any] | None],
 ) -> dict[str, Any]:
@@ -227,6 +250,8 @@ def _write(
     tables = contest_tables(scores, settings, config.prior, run_seed(run.tables.seed, RunStream.CONTEST_TABLES))
     tables.append(observation_table(chains, observation.theta))
     tables.append(cost_table(scores, len(setup.rows), float(rows.seconds[rows.seconds > 0].mean()), *costs))
+    if choices:
+        tables.append(choice_table(choices, settings.choice_truths))
     drawn = _drawn(scores, settings, config.prior)
     shown = [chain for score, chain in zip(scores, chains, strict=False) if score in drawn] + chains[len(scores) :]
     content: dict[str, Any] = {
@@ -265,18 +290,19 @@ def _write(
 def _drawn(scores: list[Score], settings: ContestSettings, prior: Prior) -> list[Score]:
     """Choose the methods of the corner plot: reference, baseline, the image flow and the best of the others."""
     named = {settings.reference, settings.baseline, "image-flow"}
-    others = [score for score in scores if score.method.name not in named and score.calibration.calibrated]
+    others = [score for score in scores if score.method.name not in named and score.calibrated]
     best = max(others, key=lambda score: score.content(prior)["gain"]["mean"], default=None)
     return [score for score in scores if score.method.name in named or score is best]
 
 
 def _figure(scores: list[Score], settings: ContestSettings, prior: Prior) -> "Figure":
     reference = find_score(scores, settings.reference) or scores[0]
-    contents = [score.content(prior) for score in scores]
+    common = common_truths(scores, min(settings.truths, settings.sampled_truths))
+    gains = [score.gain(prior, on_common(score, common)) for score in scores]
     return contest_figure(
         [score.method.label for score in scores],
-        np.array([[content["gain"]["mean"], content["gain"]["error"]] for content in contents]),
-        [content["calibrated"] for content in contents],
+        np.array([[gain["mean"], gain["error"]] for gain in gains]),
+        [score.calibrated for score in scores],
         [score.calibration.tarp for score in scores],
         [np.empty(0) if score is reference else log_volumes(score, reference) for score in scores],
         reference.method.label,

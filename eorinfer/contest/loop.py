@@ -15,7 +15,8 @@ from eorinfer.core.progress import Silent
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.cubes.observation import Observation
-from eorinfer.likelihood.mcmc import LONG_ENOUGH, run_mcmc
+from eorinfer.likelihood.convergence import LONG_ENOUGH
+from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.simulations import Simulations
 from eorinfer.survey.base import Survey
 from simulators.base import fingerprint_of
@@ -97,7 +98,7 @@ def loop_posterior(setup: ContestSetup, observation: Observation, start: Samples
         "steps": chain.steps,
         "autocorrelation_time": tau,
         "autocorrelation_times": chain.steps / tau,
-        "converged": bool(chain.steps >= LONG_ENOUGH * tau),
+        "converged": chain.converged and chain.steps >= LONG_ENOUGH * tau,
         "simulations_for_a_chain_of_50": int(np.ceil(walkers * (LONG_ENOUGH * tau + 1))),
     }
     write_json(path, facts)

@@ -62,6 +62,11 @@ class ContestSetup:
         return fingerprint_of({"run": self.key, "method": ON_DISK.get(name, name), "draws": draws} | more)
 
 
+def stored_name(name: MethodName, number: int) -> str:
+    """Name the folder of a method's first or later training."""
+    return name if number == 1 else f"{name}-seed-{number}"
+
+
 @dataclass(frozen=True)
 class Method:
     """A trained method.
@@ -78,6 +83,8 @@ class Method:
         Gives posteriors of observed cubes (B, C, *cells), from their parameters (B, P), a number of samples and a seed.
     own_row
         Row of a user's own method, which is not in the table.
+    number
+        Number of the training, from 1: a network may be trained several times, with other seeds.
     """
 
     name: MethodName
@@ -85,6 +92,12 @@ class Method:
     training_seconds: float
     evaluate: Callable[[Tensor, NDArray[np.float64], int, int], TruthPosteriors]
     own_row: MethodRow | None = None
+    number: int = 1
+
+    @property
+    def stored(self) -> str:
+        """Name of its folder in ``contest/``."""
+        return stored_name(self.name, self.number)
 
     @property
     def row(self) -> MethodRow:

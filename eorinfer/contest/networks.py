@@ -1,6 +1,7 @@
 """Amortised methods: NPE on different views of the image, and regression."""
 
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eorinfer.contest.method import ContestSetup, Method
+from eorinfer.contest.method import ContestSetup, Method, stored_name
 from eorinfer.core.errors import InputError
-from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_seed
+from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, item_seed, round_seed
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.npe.batched import draw
 from eorinfer.npe.ensemble import log_density
@@ -20,6 +21,8 @@ from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.contest import MethodName
 from eorinfer.training.kept import load_or_train
 
+#: Views that read the very bins of P(k) that the Gaussian likelihood reads, those of ``[power_spectrum]``.
+SAME_BINS: tuple[MethodName, ...] = ("npe-power", "npe-both")
 #: Keys of ``[embedding]`` that each view sets, in place of the config's.
 VIEWS: dict[MethodName, dict[str, Any]] = {
     "npe-power": {"convolution": False, "power_spectrum": True},
@@ -29,18 +32,30 @@ VIEWS: dict[MethodName, dict[str, Any]] = {
     "npe-summaries": {"convolution": False},
     "regression": {"convolution": True, "power_spectrum": False},
 }
+#: Offset of the seeds of further trainings, beyond those of an ensemble's members.
+AGAIN = 1000
 
 
-def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
-    """Train the posterior of one view on the first round, or load it where it is kept."""
+def trained_posterior(setup: ContestSetup, name: MethodName, number: int = 1) -> Posterior:
+    """Train the posterior of one view on the first round, or load it where it is kept.
+
+    Parameters
+    ----------
+    setup
+        Setup of the contest.
+    name
+        Name of the view.
+    number
+        Number of the training, from 1, each with a seed of its own.
+    """
     context, tables = setup.context, setup.context.config.tables
     if name == "npe-summaries" and not tables.embedding.all_summaries:
         raise InputError(f'{context.config.file}: [contest] methods: "{name}" needs [embedding] summaries = [...]')
 
     def train(checkpoints: Path) -> Posterior:
         view = VIEWS[name] if name == "npe-summaries" else {"summaries": None} | VIEWS[name]
-        if name == "npe-power":
-            view["bins"] = tables.power_spectrum.bins  # the same data as the Gaussian likelihood's
+        if name in SAME_BINS:
+            view["bins"] = tables.power_spectrum.bins
         flow = tables.flow.model_copy(update={"kind": "gaussian"}) if name == "regression" else tables.flow
         trainer = Trainer(
             context.config.prior,
@@ -55,18 +70,35 @@ def trained_posterior(setup: ContestSetup, name: MethodName) -> Posterior:
         # The same seed for all views: they see the same batches with the same noise.
         seed = round_seed(tables.seed, PRIOR_ROUND, RoundStream.TRAINING)
         posterior = trainer.train(
-            context.bank, setup.rows, folder=checkpoints, seed=seed, title=name, progress=context.progress
+            context.bank,
+            setup.rows,
+            folder=checkpoints,
+            seed=seed if number == 1 else item_seed(seed, AGAIN + number),
+            title=stored,
+            progress=context.progress,
         )
         posterior.facts["simulations"] = len(setup.rows)
         return posterior
 
+    stored, more = stored_name(name, number), {}
+    if name == "npe-both" and tables.embedding.bins != tables.power_spectrum.bins:
+        more = {"bins": tables.power_spectrum.bins}  # older versions gave it those of the embedding
+    if number > 1:
+        more |= {"training": number}
     load = partial(Posterior.load, beside=context.config.modules, named=context.config.own_names)
-    return load_or_train(Posterior, setup.folder(name) / "posterior", setup.key_of(name), train, load=load)
+    return load_or_train(Posterior, setup.folder(stored) / "posterior", setup.key_of(name, **more), train, load=load)
 
 
-def network_method(setup: ContestSetup, name: MethodName) -> Method:
+def retrained(setup: ContestSetup, name: MethodName) -> Iterator[Method]:
+    """Train a network once for each further of ``[contest] seeds``; other methods have one training."""
+    if name in VIEWS:
+        for number in range(2, setup.settings.seeds + 1):
+            yield network_method(setup, name, number)
+
+
+def network_method(setup: ContestSetup, name: MethodName, number: int = 1) -> Method:
     """Build NPE on one view, or regression."""
-    posterior = trained_posterior(setup, name)
+    posterior = trained_posterior(setup, name, number)
 
     def evaluate(observed: Tensor, theta: NDArray[np.float64], n: int, seed: int) -> TruthPosteriors:
         start = time.monotonic()
@@ -81,4 +113,4 @@ def network_method(setup: ContestSetup, name: MethodName) -> Method:
             np.full(len(observed), seconds),
         )
 
-    return Method(name, posterior.facts["key"], posterior.facts["seconds"], evaluate)
+    return Method(name, posterior.facts["key"], posterior.facts["seconds"], evaluate, number=number)

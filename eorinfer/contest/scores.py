@@ -1,7 +1,7 @@
 """Scores of methods: information, volume, widths, bias and coverage of each, and ratios of any two."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,15 @@ class Score:
         Parameters of the truths, (T, P).
     calibration
         SBC, expected coverage and TARP.
+    again
+        Scores of further trainings with other seeds, on the same truths.
     """
 
     method: Method
     posteriors: TruthPosteriors
     theta: NDArray[np.float64]
     calibration: Calibration
+    again: "tuple[Score, ...]" = ()
 
     @classmethod
     def from_posteriors(
@@ -50,9 +53,29 @@ class Score:
         return cls(method, posteriors, theta, calibration)
 
     @property
-    def tarp_deviation(self) -> float:
-        """Mean of expected coverage minus credibility, over all credibilities, with its sign."""
-        return float((self.calibration.tarp[:, 1] - self.calibration.tarp[:, 0]).mean())
+    def trainings(self) -> "tuple[Score, ...]":
+        """All trainings, this one first."""
+        return (self, *self.again)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether each training is calibrated."""
+        return all(score.calibration.calibrated for score in self.trainings)
+
+    def gain(self, prior: Prior, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+        """Information gained over the prior: mean over truths and trainings, with its error in nats.
+
+        Parameters
+        ----------
+        prior
+            Prior of the run.
+        rows
+            Truths (T,) that count; by default those whose posteriors can be relied on.
+        """
+        rows = self.posteriors.good if rows is None else rows
+        known = prior.log_prob(self.theta[rows])
+        found = [with_floor(score.posteriors.at_truth[rows]) for score in self.trainings]
+        return mean_over_trainings([at_truth - known for at_truth, _ in found]) | {"without_density": found[0][1]}
 
     @property
     def sbc_p(self) -> float:
@@ -64,22 +87,51 @@ class Score:
         """Give the scores as JSON."""
         good = self.posteriors[self.posteriors.good]
         theta = self.theta[self.posteriors.good]
-        at_truth, without = with_floor(good.at_truth)
-        return {
+        content: dict[str, Any] = {
             "label": self.method.label,
             "truths": len(self.posteriors),
             "left_out": int((~self.posteriors.good).sum()),
-            "gain": mean_and_error(at_truth - prior.log_prob(theta)) | {"without_density": without},
+            "gain": self.gain(prior),
             "volume_over_prior": float(np.exp(np.median(good.entropy) - prior.entropy)),
             "recovery": recovery(prior.names, theta, good.values, prior.std),
-            "calibrated": self.calibration.calibrated,
+            "calibrated": self.calibrated,
             "worst_p": self.calibration.worst.p_holm,
             "worst_test": f"{self.calibration.worst.quantity}, {self.calibration.worst.test}",
             "sbc_p": self.sbc_p,
-            "tarp_deviation": self.tarp_deviation,
+            "tarp_deviation": self.calibration.tarp_deviation,
+            "tarp_chance": self.calibration.tarp_chance,
+            "effects": {quantity: asdict(effect) for quantity, effect in self.calibration.effects.items()},
             "training_seconds": self.method.training_seconds,
             "seconds_per_observation": float(np.median(self.posteriors.seconds)),
         }
+        if self.again:
+            content["trainings"] = [
+                {"gain": score.gain(prior)["mean"], "worst_p": score.calibration.worst.p_holm}
+                for score in (replace(training, again=()) for training in self.trainings)
+            ]
+        return content
+
+
+def mean_over_trainings(values: Sequence[NDArray[np.float64]]) -> dict[str, float]:
+    """Mean of values (B,) of each of k trainings, and its error.
+
+    The error is that of B truths and, with two trainings or more, of k draws from the scatter of their means, which
+    is given as ``"training_scatter"``.
+    """
+    result = mean_and_error(np.mean(values, axis=0))
+    if len(values) > 1:
+        scatter = float(np.std([v.mean() for v in values], ddof=1))
+        result["error"] = float(np.hypot(result["error"], scatter / np.sqrt(len(values))))
+        result["training_scatter"] = scatter
+    return result
+
+
+def common_truths(scores: Sequence[Score], least: int) -> NDArray[np.bool_]:
+    """Truths (T,) for which all methods that were evaluated on `least` or more of them can be relied on."""
+    least = min(least, max(len(score.posteriors) for score in scores))
+    masks = [score.posteriors.good for score in scores if len(score.posteriors) >= least]
+    n = min(map(len, masks))
+    return np.logical_and.reduce([mask[:n] for mask in masks])
 
 
 def compare(score: Score, other: Score, seed: int) -> dict[str, Any]:
@@ -89,18 +141,23 @@ def compare(score: Score, other: Score, seed: int) -> dict[str, Any]:
     -------
     dict
         Number of ``truths``; ``gain``, the mean of the difference of log posterior densities at the truth, with its
-        bootstrap ``gain_error``; ``volume``, the median ratio of volumes; ``smaller``, the share of truths for which
-        the volume is the smaller one; ``widths``, the median ratio of standard deviations of each parameter.
+        ``gain_error``, by bootstrap over truths and the scatter of trainings; ``volume``, the median ratio of volumes;
+        ``smaller``, the share of truths for which the volume is the smaller one; ``widths``, the median ratio of
+        standard deviations of each parameter. Trainings are paired by their number: they had the same batches.
     """
     a, b = _common(score, other)
-    difference = with_floor(a.at_truth)[0] - with_floor(b.at_truth)[0]
+    pairs = [_common(*pair) for pair in _pairs(score, other)]
+    differences = [with_floor(p.at_truth)[0] - with_floor(q.at_truth)[0] for p, q in pairs]
+    difference = np.mean(differences, axis=0)
     rng = np.random.default_rng(seed)
     means = [difference[rng.integers(len(difference), size=len(difference))].mean() for _ in range(BOOTSTRAP)]
+    scatter = float(np.std([d.mean() for d in differences], ddof=1)) if len(differences) > 1 else 0.0
     log_volume = log_volumes(score, other)
     return {
         "truths": len(a),
         "gain": float(difference.mean()),
-        "gain_error": float(np.std(means)),
+        "gain_error": float(np.hypot(np.std(means), scatter / np.sqrt(len(differences)))),
+        "training_scatter": scatter if len(differences) > 1 else None,
         "volume": float(np.exp(np.median(log_volume))),
         "smaller": float(np.mean(log_volume < 0)),
         "widths": np.median(a.values.std(1) / b.values.std(1), axis=0).tolist(),
@@ -108,9 +165,16 @@ def compare(score: Score, other: Score, seed: int) -> dict[str, Any]:
 
 
 def log_volumes(score: Score, other: Score) -> NDArray[np.float64]:
-    """Give the log of the ratio of volumes (T,), for the truths for which both can be relied on."""
-    a, b = _common(score, other)
-    return a.entropy - b.entropy
+    """Give the log of the ratio of volumes (T,), mean of the trainings, where both methods can be relied on."""
+    pairs = [_common(*pair) for pair in _pairs(score, other)]
+    return np.asarray(np.mean([a.entropy - b.entropy for a, b in pairs], axis=0))
+
+
+def _pairs(score: Score, other: Score) -> list[tuple[Score, Score]]:
+    """Pair trainings by their number; a method of one training is compared with each of the other's."""
+    a, b = score.trainings, other.trainings
+    n = min(len(a), len(b)) if min(len(a), len(b)) > 1 else max(len(a), len(b))
+    return [(a[i % len(a)], b[i % len(b)]) for i in range(n)]
 
 
 def _common(score: Score, other: Score) -> tuple[TruthPosteriors, TruthPosteriors]:

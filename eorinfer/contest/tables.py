@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.contest.scores import Score, compare, find_score
+from eorinfer.contest.scores import Score, common_truths, compare, find_score
 from eorinfer.core.digits import with_error
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
-from eorinfer.likelihood.mcmc import LONG_ENOUGH
+from eorinfer.likelihood.convergence import LONG_ENOUGH
 from eorinfer.settings.contest import ContestSettings
+from eorinfer.validation.calibration import COVERAGE, recovery
 
 Table = dict[str, Any]
 
@@ -31,11 +32,31 @@ def contest_tables(scores: Sequence[Score], settings: ContestSettings, prior: Pr
         Seed of the bootstrap.
     """
     contents = [score.content(prior) for score in scores]
+    common = common_truths(scores, min(settings.truths, settings.sampled_truths))
     return [
-        _information(scores, contents, settings, seed),
+        _information(scores, contents, settings, prior, common, seed),
         _calibration(scores, contents),
-        _parameters(scores, contents, settings, prior, seed),
+        _parameters(scores, contents, settings, prior, common, seed),
     ]
+
+
+def on_common(score: Score, common: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Rows (T,) of a method's truths that are common to all; None if it was not evaluated on them all."""
+    rows = np.zeros(len(score.posteriors), bool)
+    if len(rows) < len(common):
+        return None
+    rows[: len(common)] = common
+    return rows
+
+
+def choice_table(choices: Sequence[tuple[str, dict[str, Any]]], n: int) -> Table:
+    """Tabulate the information gained on truths that enter no score, by labels of methods."""
+    return {
+        "title": "Truths for choices",
+        "caption": f"On {n} further truths, which enter none of the scores above: to choose settings by.",
+        "columns": ["method", "information gained, nats"],
+        "rows": [[label, with_error(gain["mean"], gain["error"])] for label, gain in choices],
+    }
 
 
 def observation_table(chains: Sequence[Samples], truth: NDArray[np.float64] | None) -> Table:
@@ -103,18 +124,25 @@ def cost_table(
 
 
 def _information(
-    scores: Sequence[Score], contents: Sequence[dict[str, Any]], settings: ContestSettings, seed: int
+    scores: Sequence[Score],
+    contents: Sequence[dict[str, Any]],
+    settings: ContestSettings,
+    prior: Prior,
+    common: NDArray[np.bool_],
+    seed: int,
 ) -> Table:
     others = [(find_score(scores, settings.baseline), True), (find_score(scores, settings.reference), False)]
-    columns = ["method", "truths", "information gained, nats"]
+    columns = ["method", "truths", f"information gained, nats, on the same {common.sum()} truths"]
     for other, as_baseline in others:
         if other is not None:
             columns += [f"nats more than {other.method.label}"] if as_baseline else []
             columns += [f"volume over that of {other.method.label}, median", "smaller for"]
     rows: list[list[Any]] = []
     for score, content in zip(scores, contents, strict=True):
-        gain = content["gain"]
-        row = [content["label"], content["truths"] - content["left_out"], with_error(gain["mean"], gain["error"])]
+        rows_of = on_common(score, common)
+        gain = None if rows_of is None else score.gain(prior, rows_of)
+        row = [content["label"], content["truths"] - content["left_out"]]
+        row.append(None if gain is None else with_error(gain["mean"], gain["error"]))
         for other, as_baseline in others:
             if other is not None:
                 ratio = None if score is other else compare(score, other, seed)
@@ -123,9 +151,11 @@ def _information(
                 row += [f"{ratio['volume']:.2f}", f"{ratio['smaller']:.0%}"] if ratio else [None, None]
         rows.append(row)
     caption = (
-        "Information gained: mean log posterior density at the truth less that of the prior. Differences are of the "
-        "same truths, with bootstrap errors. Volume: the exponential of the entropy. Only calibrated methods can be "
-        "compared in volume."
+        "Information gained: mean log posterior density at the truth less that of the prior, on truths that all "
+        "methods share; empty for a method with fewer. Differences are of the truths that two methods share. Errors: of "
+        "the truths"
+        + (f", and of {settings.seeds} trainings" if settings.seeds > 1 else ", without the scatter of training")
+        + ". Volume: the exponential of the entropy. Only calibrated methods can be compared in volume."
     )
     return {"title": "Information", "caption": caption, "columns": columns, "rows": rows}
 
@@ -136,11 +166,12 @@ def _calibration(scores: Sequence[Score], contents: Sequence[dict[str, Any]]) ->
             c["label"],
             c["truths"] - c["left_out"],
             c["left_out"],
-            "yes" if c["calibrated"] else "no",
+            _yes(s),
             _short(c["worst_p"]),
             c["worst_test"],
             _short(c["sbc_p"]),
-            f"{c['tarp_deviation']:+.3f}",
+            f"{c['tarp_deviation']:+.3f} ({c['tarp_chance']:.3f})",
+            f"{100 * c['effects'][COVERAGE]['width']:+.0f} ± {100 * c['effects'][COVERAGE]['width_error']:.0f}%",
             f"{s.calibration.visible.too_narrow:.0%}, {s.calibration.visible.too_wide:.0%}",
         ]
         for s, c in zip(scores, contents, strict=True)
@@ -148,12 +179,13 @@ def _calibration(scores: Sequence[Score], contents: Sequence[dict[str, Any]]) ->
     return {
         "title": "Calibration",
         "caption": "Ranks of the truths (SBC of each parameter, expected coverage, TARP), two tests of each; p with "
-        "Holm's correction over all tests of a method; calibrated: no p below 0.01. TARP: mean of coverage less "
-        "credibility, with its sign. Last column: by how much a width would have to be "
-        "too narrow, or too wide, to be noticed with that number of truths.",
+        "Holm's correction over all tests of a method; calibrated: no p below 0.01. TARP: the largest "
+        "deviation of coverage from credibility, and in brackets what 95% of right posteriors stay within. Widths: "
+        "error of the regions of highest density, below 0 too narrow. Last column: by how much a width would have to "
+        "be too narrow, or too wide, to be noticed with that number of truths.",
         "columns": [
             *("method", "truths", "left out", "calibrated", "smallest p", "of", "smallest p of a parameter"),
-            *("TARP deviation", "visible: narrow, wide"),
+            *("TARP, largest deviation (chance)", "widths off by", "visible: narrow, wide"),
         ],
         "rows": rows,
     }
@@ -164,14 +196,19 @@ def _parameters(
     contents: Sequence[dict[str, Any]],
     settings: ContestSettings,
     prior: Prior,
+    common: NDArray[np.bool_],
     seed: int,
 ) -> Table:
     reference = find_score(scores, settings.reference)
     rows = []
     for score, content in zip(scores, contents, strict=True):
         ratio = None if reference is None or score is reference else compare(score, reference, seed)
+        rows_of = on_common(score, common)
+        of_names = content["recovery"]
+        if rows_of is not None:
+            of_names = recovery(prior.names, score.theta[rows_of], score.posteriors.values[rows_of], prior.std)
         for i, name in enumerate(prior.names):
-            recovered = content["recovery"][name]
+            recovered = of_names[name]
             rows.append(
                 [
                     content["label"],
@@ -188,7 +225,8 @@ def _parameters(
     return {
         "title": "Each parameter",
         "caption": "Median standard deviation and rms error of the mean over the prior's standard deviation; mean and "
-        "standard deviation of (mean - truth)/std; truths inside the central 68% and 95%.",
+        "standard deviation of (mean - truth)/std; truths inside the central 68% and 95%. On the truths that all "
+        "methods share, or all of a method with fewer.",
         "columns": [
             *("method", "parameter", "std", "rms error"),
             f"std over that of {reference.method.label}" if reference else "relative std",
@@ -204,6 +242,13 @@ def text_lines(table: Table) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     aligned = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [table["title"], *aligned]
+
+
+def _yes(score: Score) -> str:
+    calibrated = [training.calibration.calibrated for training in score.trainings]
+    if len(calibrated) == 1:
+        return "yes" if calibrated[0] else "no"
+    return f"{sum(calibrated)} of {len(calibrated)}"
 
 
 def _short(value: float) -> str:

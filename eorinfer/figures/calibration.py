@@ -124,7 +124,8 @@ def _tarp(axis: "Axes", page: CalibrationPage) -> None:
     axis.plot(credibility, coverage - credibility, ".", color=COLOURS[1], ms=4, label="sbi, binned")
     _band(axis, page)
     axis.set(xlabel="credibility (TARP)", ylabel="expected coverage $-$ credibility", xlim=(0, 1))
-    axis.set_title(f"area to the diagonal {page.calibration.area_to_curve:+.3f}", fontsize=10)
+    off, chance = page.calibration.tarp_deviation, page.calibration.tarp_chance
+    axis.set_title(f"largest deviation {off:+.3f}; chance: {chance:.3f}", fontsize=10)
     axis.legend(frameon=False, fontsize=8)
 
 

@@ -1,6 +1,5 @@
 """Posterior-predictive check: P(k) of simulations at posterior samples beside the observed one."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from eorinfer.figures.style import settle, subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import PowerSpectrum, build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
+from eorinfer.validation.predictive import PredictiveCheck
 from simulators import Observable
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ DRAWS = 16
 IMAGES, ROWS = 2, 3
 #: Ratio of lengths from which the last axis is drawn.
 LONG = 2.0
-#: Ends of the bands of simulations, and the middle.
-QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 
 def predictive_figure(
@@ -55,8 +53,7 @@ def predictive_figure(
     Returns
     -------
     figure, check
-        Figure, and for ``summary.json`` the number of simulations and the share of bins in which the observed power
-        is inside the central 95%; about 0.95 is good.
+        Figure, and for ``summary.json`` what `eorinfer.validation.predictive` says of the observed power.
     """
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
@@ -65,26 +62,25 @@ def predictive_figure(
     with torch.no_grad():
         simulated = survey(torch.from_numpy(clean), generator)
         if dimension == 1:
-            return _vector_figure(simulated.numpy(), observation)
+            return _vector_figure(simulated.numpy(), observation, seed)
         spectrum = build_power_spectrum(observable, settings)
         bands = dimensionless(spectrum.k, spectrum(simulated), dimension).numpy()
         noise = noise_power(spectrum, observable, survey, seed)
         observed = dimensionless(spectrum.k, spectrum(torch.from_numpy(observation.values[None])), dimension)[0].numpy()
-    quantiles = np.quantile(bands, QUANTILES, axis=0)
-    low95, high95 = quantiles[0], quantiles[-1]
+    check = PredictiveCheck.of(bands, observed, seed)
     k = spectrum.k.numpy()
     channels = len(observable.channels)
     figure: Figure
     figure, axes = subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), sharey=True, squeeze=False)
     for c, axis in enumerate(axes[0]):
-        _bands(axis, k, [quantile[c] for quantile in quantiles], observed[c])
+        _bands(axis, k, check, c, observed[c])
         if (noise > 0).all():
             axis.plot(k, noise[c], color="0.5", lw=1.0, ls="--", label="noise")
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
-        if (observed > 0).all() and (low95 > 0).all():
+        if (observed > 0).all() and (check.quantiles[0] > 0).all():
             axis.set_yscale("log")
         axis.set_xlabel(r"$k$ [Mpc$^{-1}$]")
         name = "z" if observable.axes[0] == "redshift" else observable.axes[0]
@@ -94,8 +90,7 @@ def predictive_figure(
     axes[0, 0].legend(frameon=False, fontsize=9)
     figure.suptitle(f"observed power and {len(clean)} simulations at posterior samples", fontsize=11)
     figure.tight_layout()
-    inside = (observed >= low95) & (observed <= high95)
-    return figure, {"simulations": len(clean), "bins_inside_95": float(inside.mean())}
+    return figure, check.content("power")
 
 
 def noise_power(spectrum: PowerSpectrum, observable: Observable, survey: Survey, seed: int) -> NDArray[np.float64]:
@@ -215,30 +210,30 @@ def _sizes(observable: Observable, long: bool) -> tuple[float, float]:
     return (sizes[0] or 1.0, (sizes[-1] if long else sizes[1]) or 1.0)
 
 
-def _vector_figure(simulated: NDArray[np.float32], observation: Observation) -> "tuple[Figure, dict[str, Any]]":
+def _vector_figure(
+    simulated: NDArray[np.float32], observation: Observation, seed: int
+) -> "tuple[Figure, dict[str, Any]]":
     """Draw the check of data vectors (n, C, m), element by element."""
-    quantiles = np.quantile(simulated, QUANTILES, axis=0)
+    check = PredictiveCheck.of(simulated, observation.values, seed)
     channels = len(observation.channels)
     figure: Figure
     figure, axes = subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), squeeze=False)
     places = np.arange(simulated.shape[-1])
     for c, axis in enumerate(axes[0]):
-        _bands(axis, places, [quantile[c] for quantile in quantiles], observation.values[c])
+        _bands(axis, places, check, c, observation.values[c])
         axis.set_xlabel("element")
     axes[0, 0].set_ylabel(observation.unit or "value")
     axes[0, 0].legend(frameon=False, fontsize=9)
     figure.suptitle(f"observed vector and {len(simulated)} simulations at posterior samples", fontsize=11)
     figure.tight_layout()
-    inside = (observation.values >= quantiles[0]) & (observation.values <= quantiles[-1])
-    return figure, {"simulations": len(simulated), "bins_inside_95": float(inside.mean())}
+    return figure, check.content("vector")
 
 
-def _bands(
-    axis: "Axes", x: NDArray[Any], quantiles: Sequence[NDArray[np.float64]], observed: NDArray[np.float32]
-) -> None:
-    """Draw the bands of simulations, of `QUANTILES`, and the observed points."""
-    low95, low68, middle, high68, high95 = quantiles
-    axis.fill_between(x, low95, high95, color=COLOURS[0], alpha=0.2, lw=0, label="95% of simulations")
-    axis.fill_between(x, low68, high68, color=COLOURS[0], alpha=0.4, lw=0, label="68%")
+def _bands(axis: "Axes", x: NDArray[Any], check: PredictiveCheck, channel: int, observed: NDArray[np.float32]) -> None:
+    """Draw the bands of simulations in one channel, and the observed points."""
+    outer_low, low, middle, high, outer_high = (quantile[channel] for quantile in check.quantiles)
+    outer, inner = check.levels
+    axis.fill_between(x, outer_low, outer_high, color=COLOURS[0], alpha=0.2, lw=0, label=f"{outer:.0%} of simulations")
+    axis.fill_between(x, low, high, color=COLOURS[0], alpha=0.4, lw=0, label=f"{inner:.0%}")
     axis.plot(x, middle, color=COLOURS[0], lw=1.2)
     axis.plot(x, observed, "ko", ms=4, label="observed")

@@ -9,6 +9,7 @@ from scipy.stats import multivariate_t
 
 from eorinfer.core.likelihood import LogLikelihood, evaluated
 from eorinfer.core.prior import Prior
+from eorinfer.likelihood.pareto import largest_k, pareto_k
 
 #: Effective samples below which weights are not to be relied on.
 ENOUGH = 200
@@ -44,6 +45,20 @@ class Weighted:
         if not np.isfinite(self.log_weight).any():
             return 0.0
         return float(np.exp(2 * logsumexp(self.log_weight) - logsumexp(2 * self.log_weight)))
+
+    @property
+    def pareto_k(self) -> float:
+        """Shape of the tail of the weights, see `eorinfer.likelihood.pareto`; infinite where none has a weight."""
+        return pareto_k(self.log_weight)
+
+    @property
+    def reliable(self) -> bool:
+        """Whether `ENOUGH` samples count, and the tail of the weights is light enough that their mean can be trusted.
+
+        The effective number is of the weights that were drawn. Where the proposal misses a part of the posterior, the
+        largest weights were not, and only the tail tells.
+        """
+        return self.effective >= ENOUGH and self.pareto_k <= largest_k(len(self.log_weight))
 
     @property
     def log_integral(self) -> float:
@@ -88,7 +103,9 @@ def adapted(
     seed: int,
     wanted: float = ENOUGH,
 ) -> Weighted:
-    """Weigh draws, and, while fewer than wanted count, as many new ones `around` them; the best found.
+    """Weigh draws, and, while fewer than wanted count or they are not reliable, as many new ones `around` them.
+
+    Returned are the best found: reliable ones before others, then those of which more count.
 
     The weights that a new proposal is made of are tempered, so that `ENOUGH` of them count and a few high ones do not
     draw it together (adaptive importance sampling; Bugallo et al. 2017, doi:10.1109/MSP.2017.2699226). What the first
@@ -105,12 +122,12 @@ def adapted(
     """
     best = latest = weighted(log_l, prior, theta, log_q)
     for _ in range(ADAPTATIONS):
-        if best.effective >= wanted or np.isfinite(latest.log_weight).sum() < ENOUGH:
+        if (best.effective >= wanted and best.reliable) or np.isfinite(latest.log_weight).sum() < ENOUGH:
             break
         chain, _ = latest.tempered().draw(len(theta), np.random.default_rng(seed))
         seed += 1
         latest = weighted(log_l, prior, *around(chain, prior, len(theta), seed))
-        best = max(best, latest, key=lambda draws: draws.effective)
+        best = max(best, latest, key=lambda draws: (draws.reliable, draws.effective))
     return best
 
 

@@ -16,10 +16,11 @@ from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.samples import Samples
 from eorinfer.core.sole import sole_worker
 from eorinfer.likelihood.chain_file import KeptBackend, open_chain
+from eorinfer.likelihood.convergence import AGREE, LONG_ENOUGH, measures, split_r_hat
 from eorinfer.settings.likelihood import McmcSettings
 
-#: Autocorrelation times after which a chain counts as converged, and that are thrown away as burn-in.
-LONG_ENOUGH, BURN_IN = 50, 5
+#: Autocorrelation times that are thrown away as burn-in.
+BURN_IN = 5
 #: Draws from the prior among which the walkers' starting points are chosen.
 START_DRAWS = 20000
 
@@ -33,11 +34,13 @@ class Chain:
     samples
         Samples without burn-in, thinned by half an autocorrelation time.
     converged
-        Whether it is 50 autocorrelation times long.
+        Whether it is 50 autocorrelation times long and its parts agree.
     steps
         Number of steps of each walker.
     autocorrelation
         Longest autocorrelation time of a parameter, in steps.
+    r_hat
+        Largest `split_r_hat` of a parameter, over halves of the chain and of the walkers.
     acceptance
         Mean share of accepted proposals.
     seconds, evaluations
@@ -48,9 +51,15 @@ class Chain:
     converged: bool
     steps: int
     autocorrelation: float
+    r_hat: float
     acceptance: float
     seconds: float
     evaluations: int
+
+    @property
+    def measures(self) -> str:
+        """What convergence is judged by, in words."""
+        return measures(self.steps / self.autocorrelation, self.r_hat)
 
 
 def run_mcmc(
@@ -134,10 +143,14 @@ def run_mcmc(
             into_block = done % settings.steps
             if done >= settings.max_steps or (done and not into_block):
                 tau = _autocorrelation(sampler)
+                kept = _without_burn_in(sampler, tau)
+                r_hat = split_r_hat(kept)
                 progress.line(
-                    f"mcmc: {done} steps, autocorrelation time {tau:.0f}, {done / tau:.0f} of {LONG_ENOUGH} needed"
+                    f"mcmc: {done} steps, R-hat {r_hat:.3f} ({AGREE} at most), autocorrelation time {tau:.0f}, "
+                    f"{done / tau:.0f} of {LONG_ENOUGH} needed"
                 )
-                if done >= LONG_ENOUGH * tau or done >= settings.max_steps:
+                converged = bool(done >= LONG_ENOUGH * tau and r_hat <= AGREE)
+                if converged or done >= settings.max_steps:
                     break
             steps = min(settings.steps - into_block, settings.max_steps - done)
             try:
@@ -150,14 +163,10 @@ def run_mcmc(
             fresh = False
         with suppress(WorkError):  # a chain without its second name is whole
             backend.be_present()
-        burn_in, thin = int(BURN_IN * tau), max(1, int(tau / 2))
-        if burn_in > done // 2:
-            burn_in, thin = done // 2, 1
-        values = sampler.get_chain(discard=burn_in, thin=thin, flat=True)
+        values = kept.reshape(-1, dimension)
         samples = Samples.unweighted(values, prior.parameters, label, correlated=True)
         acceptance = float(np.mean(sampler.acceptance_fraction))
-        converged = bool(done >= LONG_ENOUGH * tau)
-        return Chain(samples, converged, done, tau, acceptance, backend.seconds, backend.evaluations)
+        return Chain(samples, converged, done, tau, r_hat, acceptance, backend.seconds, backend.evaluations)
 
 
 def moves() -> list[tuple[emcee.moves.Move, float]]:
@@ -197,3 +206,12 @@ def _autocorrelation(sampler: emcee.EnsembleSampler) -> float:
     """Longest integrated autocorrelation time; the chain's length when it cannot be estimated."""
     tau = sampler.get_autocorr_time(tol=0)
     return float(np.max(tau)) if np.isfinite(tau).all() else float(sampler.backend.iteration)
+
+
+def _without_burn_in(sampler: emcee.EnsembleSampler, tau: float) -> NDArray[np.float64]:
+    """Chain (steps, walkers, P) without burn-in, thinned by half an autocorrelation time; or its second half."""
+    done = sampler.backend.iteration
+    burn_in, thin = int(BURN_IN * tau), max(1, int(tau / 2))
+    if burn_in > done // 2:
+        burn_in, thin = done // 2, 1
+    return np.asarray(sampler.get_chain(discard=burn_in, thin=thin))

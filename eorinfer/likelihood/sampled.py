@@ -100,7 +100,7 @@ def sample_by_mcmc(
     values = chain.samples.values[rng.choice(len(chain.samples), n)]
     evidence = weighted(log_l, prior, *around(chain.samples.values, prior, EVIDENCE_DRAWS, seed))
     at_samples, at_truth = (prior.times(log_l)(theta) - evidence.log_integral for theta in (values, truth[None]))
-    return PosteriorSample(values, at_samples, float(at_truth[0]), chain.converged and evidence.effective >= ENOUGH)
+    return PosteriorSample(values, at_samples, float(at_truth[0]), chain.converged and evidence.reliable)
 
 
 def sample_by_importance(
@@ -113,9 +113,9 @@ def sample_by_importance(
     seed: int,
     wanted: float = ENOUGH,
 ) -> PosteriorSample | None:
-    """Sample by `adapted` weights of draws theta (m, P) of log density log_q (m,); None if too few count."""
+    """Sample by `adapted` weights of draws theta (m, P) of log density log_q (m,); None if they are not reliable."""
     weighed = adapted(log_l, prior, theta, log_q, seed, wanted)
-    if weighed.effective < ENOUGH:
+    if not weighed.reliable:
         return None
     values, at_samples = weighed.draw(n, np.random.default_rng(seed))
     return PosteriorSample(values, at_samples, float(prior.times(log_l)(truth[None])[0]) - weighed.log_integral, True)
@@ -124,7 +124,7 @@ def sample_by_importance(
 def from_prior(
     log_l: LogLikelihood, prior: Prior, truth: NDArray[np.float64], n: int, seed: int, draws: int
 ) -> PosteriorSample | None:
-    """Sample by weights of prior draws, `adapted` until a fifth of them counts; None if too few do in the end."""
+    """Sample by weights of prior draws, `adapted` until a fifth of them counts; None if they are never reliable."""
     theta = prior.sample(draws, np.random.default_rng(seed))
     log_q = prior.log_density + prior.log_relative(theta)
     return sample_by_importance(log_l, prior, theta, log_q, truth, n, seed, wanted=draws / 5)

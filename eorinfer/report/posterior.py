@@ -101,16 +101,18 @@ def _methods(run: RunFolder, content: dict[str, Any], labels: dict[str, str]) ->
                 count(posterior["samples"]),
                 number(posterior["volume"], ".3g"),
                 number(lengths, ".3g"),
+                number(chain.get("r_hat"), ".3f"),
                 yes_or_no(chain.get("converged")),
                 number(seconds),
             ]
         )
     return Table(
-        ["method", "samples", "volume", "steps / τ", "converged", "seconds"],
+        ["method", "samples", "volume", "steps / τ", "R̂", "converged", "seconds"],
         rows,
         "What they cost",
         "Volume: square root of the covariance's determinant, smaller is tighter. A chain counts as converged from 50 "
-        "autocorrelation times τ. Seconds of training and sampling, without simulating.",
+        "autocorrelation times τ, where R̂ over halves of its steps and walkers is 1.01 at most. "
+        "Seconds of training and sampling, without simulating.",
     )
 
 

@@ -200,12 +200,14 @@ def _predictive(run: RunFolder) -> Iterator[Block]:
     if not file.exists():
         return
     check = run.summary.get("predictive")
-    sentence = (
-        f"{check['simulations']} simulations at posterior samples: the observed power is inside their central 95% in "
-        f"{check['bins_inside_95']:.0%} of the bins."
-        if check
-        else ""
-    )
+    sentence = ""
+    if check and "verdict" in check:
+        sentence = f"{check['simulations']} simulations at posterior samples: {check['verdict']}."
+    elif check:  # of an older version, whose band was drawn too narrow
+        sentence = (
+            f"{check['simulations']} simulations at posterior samples: the observed power is inside the quantiles of "
+            f"95% of them in {check['bins_inside_95']:.0%} of the bins."
+        )
     alt = f"Power spectrum of simulations at posterior samples and observed. {sentence}"
     yield Picture.from_file(file, alt)
     if sentence:

@@ -8,6 +8,7 @@ from pathlib import Path
 import eorinfer
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, remove_leftovers, whole_file
+from eorinfer.likelihood.convergence import measures
 from eorinfer.report.cells import Cell, measurement, minus, number, words, yes_or_no
 from eorinfer.report.page import Facts, MissingStep, Page, render
 from eorinfer.report.run_folder import RunFolder
@@ -118,8 +119,8 @@ def _warnings(run: RunFolder) -> Iterator[str]:
         if facts and facts.get("converged") is False:
             lengths = facts["steps"] / facts["autocorrelation_time"]
             yield (
-                f"The chain {method.replace('_', '-')} has not converged: {facts['steps']} steps are {lengths:.3g} "
-                "autocorrelation times instead of 50; raise [mcmc] max_steps"
+                f"The chain {method.replace('_', '-')} has not converged: {facts['steps']} steps are "
+                f"{measures(lengths, facts.get('r_hat'))}; raise [mcmc] max_steps"
             )
     validated = run.validation.get("method", "npe")
     for facts in run.rounds[-1:]:

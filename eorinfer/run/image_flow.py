@@ -162,8 +162,10 @@ def image_flow_posterior(
         evaluations = max(known["evaluations"], chain.evaluations)
         facts |= {"converged": chain.converged, "steps": chain.steps, "walkers": mcmc.walkers}
         facts |= {"autocorrelation_time": chain.autocorrelation, "acceptance": chain.acceptance}
+        facts |= {"r_hat": chain.r_hat if np.isfinite(chain.r_hat) else None}
         if not chain.converged:
-            progress.line(f"image flow: NOT CONVERGED after {chain.steps} steps; raise [mcmc] max_steps")
+            short = f"{chain.steps} steps, {chain.measures}"
+            progress.line(f"image flow: NOT CONVERGED after {short}; raise [mcmc] max_steps")
     if isinstance(likelihood, InterpolatedLikelihood):
         seconds, evaluations = seconds + interpolating, likelihood.evaluations
         facts |= {"log_p_error": likelihood.error, "interpolation_error": likelihood.residual}

@@ -77,6 +77,7 @@ def write_results(
         with going_on("predictive.png", say):
             figure, check = predictive_figure(clean, observation, context.survey, config.observable, bins, seed)
             write_json(out / "summary.json", content | {"predictive": check})
+            say(f"predictive check: {check['verdict']}")
             save_figure(figure, out / "predictive")
         if images:
             with going_on("predictive-images.png", say):

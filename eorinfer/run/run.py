@@ -202,8 +202,7 @@ class Run:
         chain.samples.write(self.out / "chains" / "mcmc")
         if not chain.converged:
             self.progress.line(
-                f"mcmc: NOT CONVERGED after {chain.steps} steps, {chain.steps / chain.autocorrelation:.3g} "
-                "autocorrelation times instead of 50; raise [mcmc] max_steps"
+                f"mcmc: NOT CONVERGED after {chain.steps} steps, {chain.measures}; raise [mcmc] max_steps"
             )
         path = self.out / "chains" / "mcmc.json"
         before = read_json(path) if path.exists() else {}
@@ -215,6 +214,7 @@ class Run:
             "steps": chain.steps,
             "walkers": self.tables.mcmc.walkers,
             "autocorrelation_time": chain.autocorrelation,
+            "r_hat": chain.r_hat if np.isfinite(chain.r_hat) else None,
             "acceptance": chain.acceptance,
             "simulations": len(rows),
             "seconds": {"emulator": likelihood.seconds, "chain": max(known, chain.seconds)},

@@ -31,7 +31,13 @@ from eorinfer.run.truths import Truths
 from eorinfer.settings.contest import exact_noise
 from eorinfer.validation.calibration import calibrate, recovery
 from eorinfer.validation.sharpness import RelativeWidths, mean_and_error, with_floor
-from eorinfer.validation.verdict import calibration_content, misspecification_content, sharpness_lines, verdict_line
+from eorinfer.validation.verdict import (
+    calibration_content,
+    effect_lines,
+    misspecification_content,
+    sharpness_lines,
+    verdict_line,
+)
 from simulators import GaussianField
 
 #: Parameters up to which a reference is a grid, its points along each, and samples of a reference.
@@ -119,7 +125,7 @@ def validate(
     )
     with going_on("validation.png", context.progress.line):
         save_figure(calibration_figure(page), context.folder / "validation")
-    for line in sharpness_lines(content):
+    for line in (*effect_lines(calibration), *sharpness_lines(content)):
         context.progress.line(line)
     if check is not None:
         context.progress.line(check.line())

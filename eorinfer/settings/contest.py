@@ -85,6 +85,11 @@ class ContestSettings(Settings):
         Number of these, the first ones, for methods that sample each posterior anew, the power-spectrum likelihoods.
     image_flow_truths
         Number of these, the first ones, for the image flow.
+    choice_truths
+        Number of further truths, before these, that are tabulated by themselves and enter no score: settings chosen by
+        them bias nothing.
+    seeds
+        Trainings of each network, with different seeds; errors then include the scatter of training.
     samples
         Number of posterior samples of each truth.
     reference
@@ -112,6 +117,8 @@ class ContestSettings(Settings):
     truths: Annotated[int, Field(ge=20)] = 1000
     sampled_truths: Annotated[int, Field(ge=20)] = 200
     image_flow_truths: Annotated[int, Field(ge=20)] = 20
+    choice_truths: Annotated[int, Field(ge=0)] = 0
+    seeds: PositiveInt = 1
     samples: Annotated[int, Field(ge=100)] = 1000
     reference: MethodName = "ps-full"
     baseline: MethodName = "npe-power"

@@ -1,11 +1,12 @@
 """Verdict of a validation, in plain words and for ``validation.json``."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from eorinfer.validation.calibration import COVERAGE, LEVEL, POWER, Calibration, symptom
+from eorinfer.validation.calibration import COVERAGE, LEVEL, POWER, TARP, Calibration, symptom
 from eorinfer.validation.check import Check
 from eorinfer.validation.sharpness import NO_DENSITY
 
@@ -40,6 +41,9 @@ def calibration_content(calibration: Calibration) -> dict[str, Any]:
     return {
         "level": LEVEL,
         "tests": [{"quantity": t.quantity, "test": t.test, "p": t.p, "p_holm": t.p_holm} for t in calibration.tests],
+        "effects": {
+            quantity: asdict(effect) | {"line": effect.line()} for quantity, effect in calibration.effects.items()
+        },
         "smallest_visible": {
             "chance": POWER,
             "width_too_narrow": visible.too_narrow if visible.too_narrow < 1 else None,
@@ -54,8 +58,23 @@ def calibration_content(calibration: Calibration) -> dict[str, Any]:
             "credibility": calibration.tarp[:, 0].tolist(),
             "coverage": calibration.tarp[:, 1].tolist(),
             "area_to_curve": calibration.area_to_curve,
+            "largest_deviation": calibration.tarp_deviation,
+            "chance_level": calibration.tarp_chance,
         },
     }
+
+
+def effect_lines(calibration: Calibration) -> Iterator[str]:
+    """Say the size of each error, with its band, beside its p-value."""
+    for quantity, effect in calibration.effects.items():
+        p = min(test.p_holm for test in calibration.tests if test.quantity == quantity)
+        name = "regions of highest density" if quantity == COVERAGE else quantity
+        yield f"{name}: {effect.line()} (p = {p:.2g})"
+    p = min(test.p_holm for test in calibration.tests if test.quantity == TARP)
+    yield (
+        f"TARP: expected coverage off by {calibration.tarp_deviation:+.3f} at most, chance gives "
+        f"{calibration.tarp_chance:.3f} (p = {p:.2g})"
+    )
 
 
 def misspecification_content(check: Check | None, checks: Sequence[Check]) -> dict[str, Any] | None:

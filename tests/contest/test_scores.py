@@ -47,7 +47,7 @@ def test_an_exact_posterior_is_calibrated_and_gains_what_it_should() -> None:
     found = score("ps-full", 1.0)
     content = found.content(PRIOR)
     assert content["calibrated"]
-    assert abs(found.tarp_deviation) < 0.03
+    assert abs(content["tarp_deviation"]) < content["tarp_chance"] < 0.07
     known = np.log(100) - 0.5 * np.log(2 * np.pi * np.e)
     assert content["gain"]["mean"] == pytest.approx(known, abs=4 * content["gain"]["error"])
     assert content["volume_over_prior"] == pytest.approx(np.sqrt(2 * np.pi * np.e) / 100, rel=0.02)
@@ -58,6 +58,18 @@ def test_a_narrow_posterior_is_called_so() -> None:
     assert not found.content(PRIOR)["calibrated"]
     assert found.calibration.area_to_curve < -0.03
     assert found.content(PRIOR)["recovery"]["a"]["pull_std"] == pytest.approx(1 / 0.6, rel=0.1)
+
+
+@pytest.mark.parametrize("width", [0.5, 2.0])
+def test_an_error_of_width_shows_in_tarp(width: float) -> None:
+    """The mean of its curve is near zero for either: errors above and below the middle cancel."""
+    found = score("ps-fixed", 1.0, width=width)
+    content = found.content(PRIOR)
+    credibility, coverage = found.calibration.tarp.T
+    assert abs((coverage - credibility).mean()) < 0.03
+    assert abs(content["tarp_deviation"]) > 1.5 * content["tarp_chance"]
+    effect = content["effects"]["coverage"]
+    assert effect["width"] == pytest.approx(width - 1, abs=4 * effect["width_error"])
 
 
 def test_one_against_another() -> None:

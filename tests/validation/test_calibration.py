@@ -1,5 +1,6 @@
 """The calibration tests: they find what is wrong, leave alone what is right, and say what they can see."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from eorinfer.validation.calibration import (
     LEVEL,
     Calibration,
     calibrate,
+    effects,
     holm,
     interval_coverage,
     mean_and_spread,
@@ -29,7 +31,7 @@ from eorinfer.validation.calibration import (
     uniformity_tests,
 )
 from eorinfer.validation.sharpness import RelativeWidths
-from eorinfer.validation.verdict import calibration_content, verdict_line
+from eorinfer.validation.verdict import calibration_content, effect_lines, verdict_line
 from simulators import Parameter
 
 NAMES = ["a", "b"]
@@ -87,6 +89,45 @@ def test_what_is_wrong_is_found_and_named(error: dict[str, float], words: str) -
         assert f"NOT calibrated: {words}" in verdict_line(result)
     if width := error.get("width"):
         assert (result.area_to_curve > 0) == (width > 1)
+
+
+@pytest.mark.parametrize(("width", "shift"), [(0.9, 0.0), (1.2, 0.0), (0.8, -0.3)])
+def test_the_size_of_an_error_is_said_with_its_band(width: float, shift: float) -> None:
+    result = gaussian(5, width=width, shift=shift, truths=1000)
+    for name in NAMES:
+        effect = result.effects[name]
+        assert effect.width_error == pytest.approx(width / np.sqrt(2 * 1000), rel=0.2)
+        assert abs(effect.width - (width - 1)) < 4 * effect.width_error
+        assert effect.shift is not None
+        assert effect.shift_error == pytest.approx(1 / np.sqrt(1000))
+        assert abs(effect.shift - shift) < 4 * effect.shift_error
+    if not shift:
+        whole = result.effects["coverage"]
+        assert abs(whole.width - (width - 1)) < 4 * whole.width_error
+        assert whole.width_error < result.effects["a"].width_error
+    lines = list(effect_lines(result))
+    assert len(lines) == 4
+    if width == 0.9:
+        assert re.match(r"a: widths \d+ ± 2% too narrow, mean 0\.\d\d ± 0\.03 σ too \w+ \(p = ", lines[0])
+
+
+def test_bands_hold_the_right_error_as_often_as_they_say() -> None:
+    u = np.random.default_rng(1).random((300, 100))
+    found = [effects({"a": of_a, "coverage": of_a}, 2, 1000) for of_a in u]
+    for errors in (
+        [effect["a"].width / effect["a"].width_error for effect in found],
+        [(effect["a"].shift or 0.0) / (effect["a"].shift_error or 1.0) for effect in found],
+        [effect["coverage"].width / effect["coverage"].width_error for effect in found],
+    ):
+        assert 0.58 < np.mean(np.abs(errors) < 1) < 0.78
+
+
+def test_tarp_sees_half_the_width_everywhere() -> None:
+    """Its mean over credibilities does not: the curve of a wrong width crosses the diagonal."""
+    for seed in range(3):
+        narrow, right = gaussian(seed, width=0.5), gaussian(seed)
+        assert abs(narrow.tarp_deviation) > narrow.tarp_chance
+        assert abs(right.tarp_deviation) < 1.2 * right.tarp_chance
 
 
 def test_a_wrong_correlation_is_seen_beside_right_marginals() -> None:
