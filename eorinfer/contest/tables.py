@@ -152,8 +152,8 @@ def _information(
         rows.append(row)
     caption = (
         "Information gained: mean log posterior density at the truth less that of the prior, on truths that all "
-        "methods share; empty for a method with fewer. Differences are of the truths that two methods share. Errors: of "
-        "the truths"
+        "methods share; empty for a method with fewer. Differences are of the truths that two methods share. "
+        "Errors: of the truths"
         + (f", and of {settings.seeds} trainings" if settings.seeds > 1 else ", without the scatter of training")
         + ". Volume: the exponential of the entropy. Only calibrated methods can be compared in volume."
     )

@@ -40,7 +40,7 @@ class Chain:
     autocorrelation
         Longest autocorrelation time of a parameter, in steps.
     r_hat
-        Largest `split_r_hat` of a parameter, over halves of the chain and of the walkers.
+        Largest `split_r_hat` of a parameter, over halves of the chain and groups of walkers.
     acceptance
         Mean share of accepted proposals.
     seconds, evaluations

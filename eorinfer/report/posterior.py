@@ -111,7 +111,7 @@ def _methods(run: RunFolder, content: dict[str, Any], labels: dict[str, str]) ->
         rows,
         "What they cost",
         "Volume: square root of the covariance's determinant, smaller is tighter. A chain counts as converged from 50 "
-        "autocorrelation times τ, where R̂ over halves of its steps and walkers is 1.01 at most. "
+        "autocorrelation times τ, where R̂ over halves of its steps and groups of walkers is 1.01 at most. "
         "Seconds of training and sampling, without simulating.",
     )
 
