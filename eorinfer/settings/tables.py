@@ -51,7 +51,13 @@ class ObservationSettings(Settings):
 
 
 class BankSettings(Settings):
-    """``[bank]``: folder of the simulations; by default inside the run folder."""
+    """``[bank]``: folder of the simulations.
+
+    Parameters
+    ----------
+    path
+        Bank that several runs share, relative to the config file; by default RUN/bank.
+    """
 
     path: Path | None = None
 
