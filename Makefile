@@ -3,6 +3,7 @@
 # make quick   unit tests, within a minute: for work
 # make test    all tests, as CI runs them; JOBS= and a number for other than two at a time
 # make docs    the documentation, at http://127.0.0.1:8000
+# make wheel   a wheel in dist/, tried in clean environments of Python 3.11 and 3.12
 # make coverage what no test reaches, in coverage/index.html
 
 SHELL := /bin/bash
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: setup demo quick test docs coverage browser lint clean
+.PHONY: setup demo quick test docs wheel coverage browser lint clean
 
 setup: $(VENV)/.ready
 
@@ -27,6 +28,21 @@ test: setup browser
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# In an environment of its own, from an empty folder: what is not in the wheel is missing there.
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m pip wheel -q --no-deps -w dist .
+	@for version in 3.11 3.12; do \
+		python=$$(command -v python$$version || true); \
+		[ -n "$$python" ] && "$$python" -c '' 2>/dev/null || { echo "make wheel: there is no python$$version; not tried"; continue; }; \
+		place=$$(mktemp -d) && "$$python" -m venv $$place/env \
+		&& $$place/env/bin/python -m pip install -q -c constraints.txt torch==2.13.0 \
+		&& $$place/env/bin/python -m pip install -q -c constraints.txt dist/eorinfer-*.whl \
+		&& (cd $$place && env/bin/eorinfer init own && env/bin/eorinfer check own.toml && env/bin/eorinfer init 21cm && env/bin/eorinfer check 21cm.toml) \
+		&& echo "make wheel: works with Python $$version" || exit 1; \
+		rm -rf $$place; \
+	done
 
 coverage: setup browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest
@@ -49,7 +65,7 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) runs site coverage .coverage*
+	rm -rf $(VENV) runs site dist build coverage .coverage*
 
 # What the sources of 21cmFAST and its dependencies are built with: package names, each with the test for it.
 $(VENV)/.ready: constraints.txt pyproject.toml

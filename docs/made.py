@@ -53,7 +53,9 @@ def keys(table: str) -> str:
         if key != "kind" or ":" not in table:
             text = texts.get(key, texts.get(name, ""))
             # What is told elsewhere is found by the key's own name.
-            rows.setdefault(text + "\0" * (len(rows) if text.startswith("As for") else 0), []).append((f"`{key}`", _default(field), _values(field.annotation, field)))
+            rows.setdefault(text + "\0" * (len(rows) if text.startswith("As for") else 0), []).append(
+                (f"`{key}`", _default(field), _values(field.annotation, field))
+            )
     if not rows:
         return "No keys."
     lines = ["| key | default | values | meaning |", "|---|---|---|---|"]

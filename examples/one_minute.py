@@ -1,4 +1,4 @@
-"""How many sources, and how bright? A map that is not Gaussian, whose exact posterior is known. It takes about a minute.
+"""How many sources, and how bright? A map that is not Gaussian, with a known exact posterior, in about a minute.
 
     python examples/one_minute.py runs/one-minute
 
@@ -20,6 +20,10 @@ from eorinfer.likelihood.grid import grid_samples
 
 SIDE = 24
 NOISE = 0.3
+PARAMETERS = {
+    "log_density": {"low": -1.5, "high": 0.5, "label": r"\log_{10} n"},  # per cell
+    "log_flux": {"low": -0.5, "high": 0.5, "label": r"\log_{10} S"},  # mean, in mJy
+}
 TRUTH = {"log_density": -0.5, "log_flux": 0.0}
 
 
@@ -54,8 +58,14 @@ def main(out: Path) -> None:
         {
             "simulator": simulator(
                 sources,
-                parameters={"log_density": (-1.5, 0.5), "log_flux": (-0.5, 0.5)},
-                observable={"shape": (SIDE, SIDE), "cell_size": 1.0, "unit": "mJy", "periodic": True, "rotations": "all"},
+                parameters=PARAMETERS,
+                observable={
+                    "shape": (SIDE, SIDE),
+                    "cell_size": 1.0,
+                    "unit": "mJy",
+                    "periodic": True,
+                    "rotations": "all",
+                },
             ),
             "survey": {"kind": "white-noise", "sigma": NOISE},
             "observation": {"theta": TRUTH},
@@ -69,9 +79,11 @@ def main(out: Path) -> None:
     image, power = run.infer(), run.mcmc()
     sky = run.observe()
     known = exact(np.asarray(sky.values, np.float64), Prior(image.parameters), 10_000)
+    print(f"{'':20s} log_density       log_flux")
     for samples in (known, image, power):
-        print(samples.table())
-    corner(image, power, known, truth=sky.theta).savefig(out / "corner.png", dpi=200)
+        numbers = [f"{mean:6.2f} ± {std:4.2f}" for mean, std in zip(samples.mean, samples.std, strict=True)]
+        print(f"{samples.label:20s}", "   ".join(numbers))
+    corner(image, power, known, truth=sky.theta).savefig(out / "corner.png", dpi=150, bbox_inches="tight")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,16 @@ def simulator(
     ------
     ValueError
         If the function uses something that cannot be written to a file; the message says what.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from eorinfer import simulator
+    >>> def noise(theta, seed):
+    ...     return theta[0] * np.random.default_rng(seed).standard_normal((8, 8))
+    >>> table = simulator(noise, {"sigma": (0.5, 2.0)}, {"shape": (8, 8), "cell_size": 1.0})
+    >>> sorted(table)[:3]
+    ['cell_size', 'kind', 'periodic']
     """
     ranges: dict[str, Any] = {}
     if isinstance(parameters, Mapping):

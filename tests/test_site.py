@@ -2,7 +2,9 @@
 
 import logging
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from mkdocs.commands.build import build
@@ -44,3 +46,43 @@ def test_the_site_is_built_without_a_warning(site: Path) -> None:
 def test_pages_that_are_named_exist(path: Path) -> None:
     for name in re.findall(r"docs/[\w/]+\.(?:md|png)", path.read_text(encoding="utf-8")):
         assert (ROOT / name).exists(), f"there is no {name}"
+
+
+@pytest.fixture(scope="module")
+def made() -> ModuleType:
+    """The module that makes pages of the package."""
+    spec = spec_from_file_location("made", ROOT / "docs" / "made.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_key_is_described_and_every_table_shown(made: ModuleType) -> None:
+    page = (ROOT / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
+    for table, cls in made.settings_classes().items():
+        texts = made.meanings(cls)
+        for name, field in cls.model_fields.items():
+            key = field.alias or name
+            assert key == "kind" or texts.get(key, texts.get(name)), (
+                f"[{table}] {key}: {cls.__name__} says nothing of it"
+            )
+        alone = {"survey:none", "simulator:lognormal-field"}  # without keys, and with those of another
+        assert table in alone or f"<!-- made: keys {table} -->" in page, f"[{table}] is not in reference/config.md"
+
+
+def test_a_table_of_keys_says_default_limits_and_meaning(made: ModuleType) -> None:
+    rows = made.keys("training").splitlines()
+    (row,) = [row for row in rows if row.startswith("| `validation_fraction`")]
+    assert "`0.1`" in row
+    assert "above 0, below 0.9" in row
+    assert "held out" in row
+
+
+def test_the_site_has_the_command_line_and_the_keys(site: Path) -> None:
+    assert "eorinfer image-flow beyond-power" in (site / "reference/commands/index.html").read_text(encoding="utf-8")
+    config = (site / "reference/config/index.html").read_text(encoding="utf-8")
+    assert "<code>validation_fraction</code>" in config
+    assert "made: " not in config
+    assert "Return the ends" in (site / "reference/python/index.html").read_text(encoding="utf-8")

@@ -28,6 +28,13 @@ class Plan:
         (n, P) float64.
     seed
         (n,) uint64; rows of one realisation share it.
+
+    Examples
+    --------
+    >>> from eorinfer import Bank
+    >>> plan = Bank.open("runs/gaussian/bank").plans()[1]
+    >>> len(plan), plan.number
+    (48, 1)
     """
 
     id: str

@@ -54,7 +54,16 @@ MOST_OF_A_ROW = 64e9
 
 
 class Bank:
-    """A bank on disk; the module's docstring lists its files."""
+    """A bank on disk; the module's docstring lists its files.
+
+    Examples
+    --------
+    >>> from eorinfer import Bank
+    >>> bank = Bank.open("runs/gaussian/bank")
+    >>> rows = bank.rows().ok
+    >>> bank.read("field", rows[:2]).shape
+    (2, 1, 8, 8)
+    """
 
     def __init__(self, path: Path, description: dict[str, Any]) -> None:
         self.path = path

@@ -109,6 +109,13 @@ def local_executor(workers: int | None = None) -> Iterator[Executor]:
     ----------
     workers
         Number of processes; by default one for each core this process may use.
+
+    Examples
+    --------
+    >>> from eorinfer import local_executor
+    >>> with local_executor(2) as executor:
+    ...     print(list(executor.map(abs, [-1, 2])))
+    [1, 2]
     """
     executor = ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="simulate")
     try:
@@ -167,6 +174,19 @@ def fill(
         If the simulator cannot be started at all.
     WorkError
         If shards are still missing after `TRIES` rounds of tasks.
+
+    Examples
+    --------
+    >>> from eorinfer import Bank, Prior, fill, local_executor, plan_round
+    >>> from simulators import GaussianField
+    >>> simulator = GaussianField(cells=8, box_length=8.0)
+    >>> prior = Prior.from_ranges(simulator.parameters, {})
+    >>> bank = Bank.create("runs/fields", simulator)
+    >>> plan = plan_round(1, prior.hash, prior.sample(6, seed=1), simulator, seed=1)
+    >>> bank.add(plan)
+    >>> with local_executor(1) as executor:
+    ...     fill(bank, plan, simulator, executor)
+    Counter({'ok': 6})
     """
     done: Counter[str] = Counter()
     trouble: BaseException | None = None

@@ -49,6 +49,15 @@ def plan_round(
         Number of the first realisation, for a round that is continued.
     share
         Number of rows that share a realisation; by default the simulator's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from eorinfer import plan_round
+    >>> from simulators import GaussianField
+    >>> plan = plan_round(1, "mine", np.zeros((100, 2)), GaussianField(), seed=1)
+    >>> len(plan), plan.number
+    (100, 1)
     """
     if share is None and (views := getattr(simulator, "views_of_a_run", 1)) > 1:
         theta = np.repeat(theta[: -(-len(theta) // views)], views, axis=0)[: len(theta)]

@@ -2,11 +2,29 @@
 
 
 class InputError(Exception):
-    """Wrong input of the user: names the file, the key and what would be right. Exit code 2."""
+    """Wrong input of the user: names the file, the key and what would be right. Exit code 2.
+
+    Examples
+    --------
+    >>> from eorinfer import load_config
+    >>> load_config({"simulator": {"kind": "gaussian-feld"}})
+    Traceback (most recent call last):
+        ...
+    eorinfer.core.errors.InputError: ...
+    """
 
 
 class WorkError(Exception):
-    """The input was right and the work failed all the same; what was computed is kept. Exit code 1."""
+    """The input was right and the work failed all the same; what was computed is kept. Exit code 1.
+
+    Examples
+    --------
+    >>> from eorinfer import WorkError
+    >>> raise WorkError("30 of 100 simulations failed")
+    Traceback (most recent call last):
+        ...
+    eorinfer.core.errors.WorkError: 30 of 100 simulations failed
+    """
 
 
 class MissingEntryError(Exception):

@@ -43,6 +43,14 @@ class Prior:
         Density of each parameter, None for a flat one; empty where all are flat.
     dependence
         How parameters depend on each other; None where they are independent.
+
+    Examples
+    --------
+    >>> from eorinfer import Prior
+    >>> from simulators import GaussianField
+    >>> prior = Prior.from_ranges(GaussianField().parameters, {"slope": (-3.0, 0.0)})
+    >>> prior.sample(4, seed=1).shape
+    (4, 2)
     """
 
     parameters: tuple[Parameter, ...]

@@ -36,6 +36,16 @@ class Samples:
         Name of the method, for legends.
     correlated
         True for samples of a Markov chain.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from eorinfer import Samples
+    >>> from simulators import Parameter
+    >>> values = np.random.default_rng(1).normal(0.5, 0.1, (1000, 1))
+    >>> samples = Samples.unweighted(values, [Parameter("x", "x", 0.0, 1.0, 0.5)], "mine")
+    >>> round(float(samples.std[0]), 1)
+    0.1
     """
 
     values: NDArray[np.float64]

@@ -41,6 +41,14 @@ class Observation:
         (C, *cells) of bool, true in cells that are left out; None for none.
     notes
         A line for each thing that reading the file changed, or took from elsewhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from eorinfer import Observation
+    >>> sky = Observation.from_array(np.zeros((8, 8)), cell_size=1.0)
+    >>> sky.values.shape
+    (1, 8, 8)
     """
 
     values: NDArray[np.float32]

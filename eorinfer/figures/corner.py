@@ -48,6 +48,12 @@ def corner(
         default they close where every posterior is narrower than a `NARROW` of the prior; the figure says so.
     prior
         Its densities that are not flat are drawn as thin grey lines.
+
+    Examples
+    --------
+    >>> from eorinfer import Samples, corner
+    >>> npe = Samples.read("runs/gaussian/chains/npe")
+    >>> corner(npe).savefig("corner.png")
     """
     close = _narrow(samples, prior) if close is None else close
     plots = _plots()

@@ -55,6 +55,13 @@ class ImageFlow:
         Free notes: bank fingerprint, losses.
     known
         Images with which observations are compared; None for flows saved by older versions.
+
+    Examples
+    --------
+    >>> from eorinfer import ImageFlow
+    >>> flow = ImageFlow.load("runs/gaussian/field")
+    >>> [condition.name for condition in flow.conditions]
+    ['log_amplitude', 'slope']
     """
 
     bundle: ClassVar[BundleKind] = BundleKind("image flow", "field.json", 1)

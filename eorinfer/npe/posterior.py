@@ -54,6 +54,13 @@ class Architecture:
         Tables of the config.
     beside
         Folder of a user's own modules that they name; without it these are on ``sys.path``.
+
+    Examples
+    --------
+    >>> from eorinfer import Architecture, EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+    >>> small = Architecture(EmbeddingSettings(width=4), FlowSettings(transforms=1), PowerSpectrumSettings(bins=3))
+    >>> small.flow.kind
+    'zuko_nsf'
     """
 
     embedding: EmbeddingSettings
@@ -129,6 +136,14 @@ class Posterior:
         a posterior; None when it holds for all, or for those inside the regions.
     mask
         Cells (C, *cells) that its simulations lack, and are left out of observations; None without any.
+
+    Examples
+    --------
+    >>> from eorinfer import Posterior
+    >>> posterior = Posterior.load("runs/gaussian/posterior")
+    >>> samples = posterior.sample("runs/gaussian/observation.h5", 100, seed=1)
+    >>> samples.values.shape
+    (100, 2)
     """
 
     bundle: ClassVar[BundleKind] = BundleKind("posterior", "posterior.json", 2)

@@ -77,7 +77,23 @@ class PosteriorTask(nn.Module):
 
 @dataclass(frozen=True)
 class Trainer:
-    """Settings and modules of a round's training; rows, seed and folder are given to `train`."""
+    """Settings and modules of a round's training; rows, seed and folder are given to `train`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from eorinfer import Architecture, Bank, EmbeddingSettings, FlowSettings, PowerSpectrumSettings
+    >>> from eorinfer import Trainer, TrainingSettings, WhiteNoise, build_survey, load_config
+    >>> prior = load_config("examples/gaussian.toml").prior
+    >>> bank, noise = Bank.open("runs/gaussian/bank"), WhiteNoise(sigma=0.3)
+    >>> image = bank.observables[0]
+    >>> networks = Architecture(EmbeddingSettings(width=4), FlowSettings(transforms=1), PowerSpectrumSettings(bins=3))
+    >>> settings = TrainingSettings(steps=4, batch_size=16, ensemble=1)
+    >>> trainer = Trainer(prior, image, noise, build_survey(noise, image), networks, settings)
+    >>> posterior = trainer.train(bank, bank.rows().ok, folder=Path("runs/networks"), seed=1)
+    >>> len(posterior.networks)
+    1
+    """
 
     prior: Prior
     observable: Observable

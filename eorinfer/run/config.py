@@ -70,6 +70,13 @@ class Config:
         Whether the file came with a folder of results, and was not named by the user.
     targets
         What is inferred in place of the prior's parameters; empty for these.
+
+    Examples
+    --------
+    >>> from eorinfer import load_config
+    >>> config = load_config("examples/gaussian.toml")
+    >>> config.prior.names
+    ['log_amplitude', 'slope']
     """
 
     def __init__(
@@ -184,6 +191,12 @@ def load_config(config: Path | str | Mapping[str, Any], task: Task = "run") -> C
     ------
     InputError
         If anything is wrong; names the file, the first few keys and what would be right.
+
+    Examples
+    --------
+    >>> from eorinfer import load_config
+    >>> load_config("examples/gaussian.toml").tables.inference.rounds
+    (48,)
     """
     if isinstance(config, Mapping):
         return check_config(GIVEN, {name: dict(v) if isinstance(v, Mapping) else v for name, v in config.items()}, task)

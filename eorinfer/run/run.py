@@ -44,6 +44,13 @@ class Run:
     InputError
         If the folder cannot be written, or holds a run of another config, or the bank is
         another simulator's.
+
+    Examples
+    --------
+    >>> from eorinfer import Run, load_config
+    >>> run = Run(load_config("examples/gaussian.toml"), "runs/gaussian")
+    >>> run.infer().names
+    ['log_amplitude', 'slope']
     """
 
     def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:

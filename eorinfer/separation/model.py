@@ -77,6 +77,12 @@ class Separator(nn.Module):
     ----------
     spec
         Input and output; the networks are built from it with torch's global random state.
+
+    Examples
+    --------
+    >>> from eorinfer import Separator
+    >>> separator = Separator.load("runs/separation/separator")  # doctest: +SKIP
+    >>> lines = separator(maps)  # (B, C, *cells) to (B, L, *cells)  # doctest: +SKIP
     """
 
     bundle: ClassVar[BundleKind] = BundleKind("separator", "separator.json", 3)

@@ -18,6 +18,12 @@ class PowerSpectrumSettings(Settings):
         Lower edge in 1/Mpc; by default the first mode that the survey measures.
     k_max
         Upper edge in 1/Mpc; by default the Nyquist wavenumber.
+
+    Examples
+    --------
+    >>> from eorinfer import PowerSpectrumSettings
+    >>> PowerSpectrumSettings(bins=4, k_max=1.0).k_max
+    1.0
     """
 
     bins: PositiveInt = 8

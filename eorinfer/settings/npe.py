@@ -49,6 +49,12 @@ class EmbeddingSettings(Settings):
         ``"volumes"``: each redshift goes through the same CNN on its own.
     features
         Length of the embedding; by default 4 for each parameter, at least 8.
+
+    Examples
+    --------
+    >>> from eorinfer import EmbeddingSettings
+    >>> EmbeddingSettings(scattering=True).all_summaries
+    ('power', 'scattering')
     """
 
     convolution: bool = True
@@ -110,6 +116,12 @@ class FlowSettings(Settings):
         Hidden layers of each transform's network; all of one width for the estimators without ``zuko_``.
     options
         Further keyword arguments of sbi's builder, or of your own function.
+
+    Examples
+    --------
+    >>> from eorinfer import FlowSettings
+    >>> FlowSettings(kind="zuko_maf").transforms
+    2
     """
 
     kind: str = "zuko_nsf"
@@ -157,6 +169,12 @@ class TrainingSettings(Settings):
         Share of the realisations that is held out for validation.
     precision
         Lightning's name for the floating-point precision, e.g. ``"bf16-mixed"`` on a GPU.
+
+    Examples
+    --------
+    >>> from eorinfer import TrainingSettings
+    >>> TrainingSettings(steps=500, ensemble=1).batch_size
+    64
     """
 
     steps: PositiveInt = 3000

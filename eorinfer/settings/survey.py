@@ -49,6 +49,14 @@ class SurveyTable(Settings):
     """Base of a survey of your own: an immutable ``[survey]`` table that builds a torch module.
 
     A subclass declares its settings as pydantic fields and implements `build`; the rest has defaults.
+
+    Examples
+    --------
+    >>> from eorinfer import SurveyTable
+    >>> class Mine(SurveyTable):
+    ...     sigma: float = 0.3
+    >>> Mine(kind="mine:Mine").sigma
+    0.3
     """
 
     #: Whether a cell of the observed cube depends on the same cell of the clean cube alone.
@@ -107,13 +115,27 @@ def _tag(value: Any) -> str | None:
 
 
 class NoSurvey(Settings):
-    """The clean image itself is observed."""
+    """The clean image itself is observed.
+
+    Examples
+    --------
+    >>> from eorinfer import NoSurvey
+    >>> NoSurvey().kind
+    'none'
+    """
 
     kind: Literal["none"] = "none"
 
 
 class WhiteNoise(Settings):
-    """Independent Gaussian noise in every cell."""
+    """Independent Gaussian noise in every cell.
+
+    Examples
+    --------
+    >>> from eorinfer import WhiteNoise
+    >>> WhiteNoise(sigma=0.3).sigma
+    0.3
+    """
 
     kind: Literal["white-noise"] = "white-noise"
     sigma: PositiveFloat = Field(description="Standard deviation per cell, in the observable's unit.")
@@ -128,7 +150,14 @@ class Residual(Settings):
 
 
 class SkaLow(Settings):
-    """Thermal noise and uv coverage of SKA-Low or another array, for 21cm cubes and light-cones in mK."""
+    """Thermal noise and uv coverage of SKA-Low or another array, for 21cm cubes and light-cones in mK.
+
+    Examples
+    --------
+    >>> from eorinfer import SkaLow
+    >>> SkaLow(layout="AA*", hours=100.0).sefd
+    'aavs2'
+    """
 
     kind: Literal["ska-low"] = "ska-low"
     layout: str = Field(
@@ -247,7 +276,14 @@ class Continuum(Settings):
 
 
 class SphereX(Settings):
-    """Beam, channel noise and masks of SPHEREx, for line-intensity maps and cubes in nW/m^2/sr."""
+    """Beam, channel noise and masks of SPHEREx, for line-intensity maps and cubes in nW/m^2/sr.
+
+    Examples
+    --------
+    >>> from eorinfer import SphereX
+    >>> SphereX(field="all-sky").beam
+    4.8
+    """
 
     kind: Literal["spherex"] = "spherex"
     field: Literal["deep", "all-sky"] = Field("deep", description="The deep fields, or the survey of the whole sky.")

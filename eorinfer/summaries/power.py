@@ -46,6 +46,14 @@ class PowerSpectrum(BinnedSpectrum):
     ------
     ValueError
         If a bin of `edges` holds no mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eorinfer import PowerSpectrum
+    >>> spectrum = PowerSpectrum((32, 32), (64.0, 64.0), n_bins=5)
+    >>> spectrum(torch.randn(4, 1, 32, 32)).shape
+    torch.Size([4, 1, 5])
     """
 
     edges: Tensor

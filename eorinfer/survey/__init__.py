@@ -49,6 +49,15 @@ def build_survey(settings: SurveySettings, observable: "Observable") -> "Survey"
     ------
     ValueError
         If the survey cannot observe such cubes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eorinfer import WhiteNoise, build_survey
+    >>> from simulators import GaussianField
+    >>> survey = build_survey(WhiteNoise(sigma=0.3), GaussianField(cells=8).observables[0])
+    >>> survey(torch.zeros(2, 1, 8, 8), torch.Generator().manual_seed(1)).shape
+    torch.Size([2, 1, 8, 8])
     """
     check_survey(settings, observable)
     if isinstance(settings, SurveyTable):
