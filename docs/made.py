@@ -8,6 +8,7 @@ reference of those names of `eorinfer`.
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
@@ -23,21 +24,30 @@ _TYPES = {bool: "true or false", int: "whole number", float: "number", str: "tex
 
 
 def settings_classes() -> dict[str, type[BaseModel]]:
-    """Every class of settings by its table; kinds of simulators and surveys as ``simulator:KIND``."""
+    """Every class of settings by its table: ``training``, ``survey:KIND``; ``survey:KIND.TABLE`` for a table in it."""
     from eorinfer.settings import survey
     from eorinfer.settings.explain import _SURVEYS
     from eorinfer.settings.tables import Tables
     from simulators.registry import KINDS
 
-    tables = {
-        name: _class_in(field.annotation)
-        for name, field in Tables.model_fields.items()
-        if name not in ("seed", "simulator", "prior", "survey")
+    shown = {
+        **{
+            n: _class_in(f.annotation)
+            for n, f in Tables.model_fields.items()
+            if n not in ("simulator", "prior", "survey")
+        },
+        **{f"simulator:{kind}": _named(place) for kind, place in KINDS.items()},
+        **{f"survey:{kind}": cls for kind, cls in _SURVEYS.items()},
+        **{f"survey:{kind}": _named(place) for kind, place in survey.KINDS.items()},
     }
-    own = {kind: _named(place) for kind, place in {**KINDS, **survey.KINDS}.items()}
-    simulators = {f"simulator:{kind}": own[kind] for kind in KINDS}
-    surveys = {f"survey:{kind}": cls for kind, cls in {**_SURVEYS, **{k: own[k] for k in survey.KINDS}}.items()}
-    return {name: cls for name, cls in (tables | simulators | surveys).items() if cls is not None}
+    classes = {name: cls for name, cls in shown.items() if cls is not None}
+    inner = {
+        f"{table}.{name}": within
+        for table, cls in classes.items()
+        for name, field in cls.model_fields.items()
+        if (within := _class_in(field.annotation)) is not None
+    }
+    return classes | inner
 
 
 def keys(table: str) -> str:
@@ -50,7 +60,7 @@ def keys(table: str) -> str:
     rows: dict[str, list[tuple[str, str, str]]] = {}
     for name, field in cls.model_fields.items():
         key = field.alias or name
-        if key != "kind" or ":" not in table:
+        if key != "kind" or ":" not in table or "." in table:
             text = texts.get(key, texts.get(name, ""))
             # What is told elsewhere is found by the key's own name.
             rows.setdefault(text + "\0" * (len(rows) if text.startswith("As for") else 0), []).append(
@@ -119,7 +129,7 @@ def _default(field: FieldInfo) -> str:
     default = None if field.default_factory else field.default
     if default is PydanticUndefined:
         return "required"
-    if default is None or isinstance(default, BaseModel):
+    if default is None or isinstance(default, BaseModel) or is_dataclass(default):
         return ""
     return f"`{_toml(default)}`"
 
@@ -173,7 +183,7 @@ def _options(annotation: Any) -> Iterator[str]:
 
 def _class_in(annotation: Any) -> type[BaseModel] | None:
     for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+        if hasattr(candidate, "model_fields") and isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
 
