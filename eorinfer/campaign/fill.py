@@ -177,12 +177,14 @@ def fill(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from eorinfer import Bank, Prior, fill, local_executor, plan_round
     >>> from simulators import GaussianField
     >>> simulator = GaussianField(cells=8, box_length=8.0)
     >>> prior = Prior.from_ranges(simulator.parameters, {})
     >>> bank = Bank.create("runs/fields", simulator)
-    >>> plan = plan_round(1, prior.hash, prior.sample(6, seed=1), simulator, seed=1)
+    >>> theta = prior.sample(6, np.random.default_rng(1))
+    >>> plan = plan_round(1, prior.hash, theta, simulator, seed=1)
     >>> bank.add(plan)
     >>> with local_executor(1) as executor:
     ...     fill(bank, plan, simulator, executor)

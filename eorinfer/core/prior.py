@@ -46,10 +46,11 @@ class Prior:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from eorinfer import Prior
     >>> from simulators import GaussianField
     >>> prior = Prior.from_ranges(GaussianField().parameters, {"slope": (-3.0, 0.0)})
-    >>> prior.sample(4, seed=1).shape
+    >>> prior.sample(4, np.random.default_rng(1)).shape
     (4, 2)
     """
 

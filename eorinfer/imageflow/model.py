@@ -60,7 +60,7 @@ class ImageFlow:
     --------
     >>> from eorinfer import ImageFlow
     >>> flow = ImageFlow.load("runs/gaussian/field")
-    >>> [condition.name for condition in flow.conditions]
+    >>> flow.conditions.names
     ['log_amplitude', 'slope']
     """
 
