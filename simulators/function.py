@@ -92,7 +92,7 @@ def simulator(
     ...     return theta[0] * np.random.default_rng(seed).standard_normal((8, 8))
     >>> table = simulator(noise, {"sigma": (0.5, 2.0)}, {"shape": (8, 8), "cell_size": 1.0})
     >>> table["shape"]
-    (1, 8, 8)
+    [1, 8, 8]
     """
     ranges: dict[str, Any] = {}
     if isinstance(parameters, Mapping):
