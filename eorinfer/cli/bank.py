@@ -106,7 +106,9 @@ def export(bank: Path, file: Path, *, all: bool = False) -> None:
 
 
 @bank_app.command(name="import")
-def import_(config: Path, *, out: Out, theta: Path, cubes: list[str], seeds: Path | None = None) -> None:
+def import_(
+    config: Path, *, out: Out, theta: Path, cubes: list[str], seeds: Path | None = None, unit: str | None = None
+) -> None:
     """Put existing cubes and their parameters into the bank of a run.
 
     Parameters
@@ -114,17 +116,21 @@ def import_(config: Path, *, out: Out, theta: Path, cubes: list[str], seeds: Pat
     config
         TOML file. Its [simulator] describes the cubes; kind = "imported" for cubes of another code.
     theta
-        npy file of parameters (n, P), drawn from the prior of the config.
+        npy file of parameters (n, P), drawn from the prior of the config; or HDF5 with the dataset theta.
     cubes
-        npy file of the images (n, C, ...); or NAME=FILE, once for each observable.
+        npy file of the images (n, C, ...); HDF5 with such a dataset for each observable, as bank export writes it; or a
+        folder with a file for each row, in the order of their names. NAME=FILE, once for each observable.
     seeds
-        npy file of whole numbers (n,). Rows with the same number share initial conditions, and are never split
-        between training and validation.
+        npy file of whole numbers (n,), or HDF5 with the dataset seed. Rows with the same number share initial
+        conditions, and are never split between training and validation.
+    unit
+        Unit of cubes in npy files, by default that of [simulator]. Other files say theirs.
     """
     from eorinfer.bank.importing import import_rows
 
     run = open_run(config, out)
-    n = import_rows(run.bank, run.config.prior, theta, cubes, seeds, lambda text: run.progress.line(f"bank: {text}"))
+    say = run.progress.line
+    n = import_rows(run.bank, run.config.prior, theta, cubes, seeds, lambda text: say(f"bank: {text}"), unit)
     run.progress.line(f"bank: {n} rows imported into {run.bank.path}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
-from eorinfer.core.reading import ForeignFileError, read_text, refuse_foreign, refuse_surroundings
+from eorinfer.core.reading import read_text, text_file
 from simulators import Parameter
 
 #: Bytes that a table may have.
@@ -74,7 +74,8 @@ def read_chain(root: Path) -> ChainFiles:
         properties = _properties(with_suffix(root, ".properties.ini"))
         table = np.concatenate([_table(path, list(names)) for path in tables])
     except InputError as error:
-        raise InputError(f"{root}.txt: cannot be read as a chain in getdist's format ({error})") from error
+        reason = str(error).removeprefix(f"{root.parent}/")
+        raise InputError(f"{root}.txt: cannot be read as a chain in getdist's format ({reason})") from error
     parameters = tuple(
         Parameter(name, label, *ranges.get(name, (-np.inf, np.inf)), fiducial=np.nan) for name, label in names.items()
     )
@@ -131,21 +132,12 @@ def _properties(path: Path) -> dict[str, str]:
 def _table(path: Path, names: Sequence[str]) -> NDArray[np.float64]:
     """Read weight, -ln p and parameters (n, 2 + P) of finite rows."""
     try:
-        refuse_foreign(path, links=True)
-        if (size := path.stat().st_size) > MOST_BYTES:
-            raise InputError(f"{path.name}: has {size / 1e9:.0f} GB")
-        # Numpy warns of a table without a row.
-        with path.open(encoding="utf-8") as file:
-            if not any(line.partition("#")[0].strip() for line in file):
-                raise InputError(f"{path.name}: has no row")
-        table: NDArray[np.float64] = np.loadtxt(path, ndmin=2, encoding="utf-8")
-    except ForeignFileError as error:
-        raise InputError(f"{path.name}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name}: is no text") from error
-    except OSError as error:
-        refuse_surroundings(path, error)
-        raise InputError(f"{path.name}: {error.strerror}") from error
+        with text_file(path, most_bytes=MOST_BYTES):
+            # Numpy warns of a table without a row.
+            with path.open(encoding="utf-8") as file:
+                if not any(line.partition("#")[0].strip() for line in file):
+                    raise InputError(f"{path.name}: has no row")
+            table: NDArray[np.float64] = np.loadtxt(path, ndmin=2, encoding="utf-8")
     except ValueError as error:
         raise InputError(f"{path.name}: {str(error).partition(';')[0][:200]}") from error
     if table.shape[1] != 2 + len(names):

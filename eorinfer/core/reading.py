@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from eorinfer.core.errors import InputError, WorkError
@@ -78,8 +80,9 @@ def refuse_foreign(path: Path | str, *, links: bool = False) -> None:
         raise ForeignFileError(f"is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, not a file")
 
 
-def read_text(path: Path, *, links: bool = True, most_bytes: float = MOST_TEXT) -> str:
-    """Read a text file in UTF-8.
+@contextmanager
+def text_file(path: Path, *, links: bool = True, most_bytes: float = MOST_TEXT) -> Iterator[None]:
+    """Check a text file in UTF-8, which the block then reads; all that is wrong with it is said in one way.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def read_text(path: Path, *, links: bool = True, most_bytes: float = MOST_TEXT) 
         size = os.stat(path).st_size
         if size > most_bytes:
             raise ForeignFileError(f"has {size / 1e6:.0f} MB; a file of this kind has less than {most_bytes / 1e6:.0f}")
-        return path.read_text(encoding="utf-8")
+        yield
     except ForeignFileError as error:
         raise InputError(f"{path}: {error}") from error
     except UnicodeDecodeError as error:
@@ -101,3 +104,10 @@ def read_text(path: Path, *, links: bool = True, most_bytes: float = MOST_TEXT) 
     except OSError as error:
         refuse_surroundings(path, error)
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_text(path: Path, *, links: bool = True, most_bytes: float = MOST_TEXT) -> str:
+    """Read a text file in UTF-8; raises as `text_file` does."""
+    with text_file(path, links=links, most_bytes=most_bytes):
+        text = path.read_text(encoding="utf-8")
+    return text

@@ -6,6 +6,7 @@ import os
 import shlex
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -15,6 +16,8 @@ from eorinfer.core.errors import WorkError
 
 #: Numbers of errors of a file system that has no locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+#: Locks of this process, each with the thread that is at work.
+_entered: set[tuple[str, int]] = set()
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def sole_worker(path: Path, *, shown: Path | None = None) -> Iterator[None]:
     """Work at `path` as the only process, for as long as the block takes.
 
     The operating system frees the lock when the process dies, however it dies, so that none is ever stale. On a file
-    system without locks nothing is locked.
+    system without locks nothing is locked. A thread that is at work at `path` already may enter again.
 
     Parameters
     ----------
@@ -37,12 +40,18 @@ def sole_worker(path: Path, *, shown: Path | None = None) -> Iterator[None]:
         If another process is at work there; names it and its command.
     """
     lock = path.with_name(f".at-work-{path.name}")
+    entry = str(lock.absolute()), threading.get_ident()
+    if entry in _entered:
+        yield
+        return
     made = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
     lock.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _locked(lock, shown or path)
+    _entered.add(entry)
     try:
         yield
     finally:
+        _entered.discard(entry)
         with suppress(OSError):
             lock.unlink()
         os.close(descriptor)
@@ -52,9 +61,10 @@ def sole_worker(path: Path, *, shown: Path | None = None) -> Iterator[None]:
 
 
 def sole_command(folder: Path) -> AbstractContextManager[None]:
-    """Work in a run folder as the only command that trains, samples or writes results there; see `sole_worker`.
+    """Work in a run folder as the only one that observes, trains, samples or writes results there; see `sole_worker`.
 
-    Commands that only fill a bank may be several: they share the work.
+    Commands that only fill a bank may be several: they share the work. So may those that write the page: it is one
+    file, written whole, and what a living process has not finished is left alone.
     """
     return sole_worker(folder / "command", shown=folder)
 

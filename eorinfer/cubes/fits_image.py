@@ -23,6 +23,8 @@ _VELOCITIES = {
     "VOPT": units.doppler_optical,
     "VELO": units.doppler_relativistic,
 }
+#: Velocities in the spelling of AIPS, radio or optical ones as the card VELREF says.
+_AIPS = ("VELO-LSR", "VELO-HEL", "VELO-OBS")
 #: Names of axes of redshift; FITS has none, and takes them for axes of no kind.
 REDSHIFTS = ("REDSHIFT", "Z")
 OTHER_SPECTRAL = "VRAD, VOPT or REDSHIFT"
@@ -89,7 +91,7 @@ class Image:
         Raises
         ------
         MissingEntryError
-            If the axis is of no known kind, or a velocity without a rest frequency.
+            If the axis is of no known kind, or a velocity without a rest frequency or its convention.
         """
         kind, world = self.kinds[axis], self.world(axis)
         if kind.upper() in REDSHIFTS:
@@ -102,6 +104,15 @@ class Image:
         if kind not in (*_VELOCITIES, "ZOPT"):
             raise MissingEntryError(
                 f"CTYPE{axis + 1} is {self.kinds[axis]}; it must be FREQ or WAVE, or {OTHER_SPECTRAL}"
+            )
+        velocity = next(
+            (str(v) for key, v in self.header.items() if key.startswith("CTYPE") and str(v)[:8] in _AIPS), ""
+        )
+        if velocity and "VELREF" not in self.header:
+            # wcslib would take them for optical ones.
+            raise MissingEntryError(
+                f"CTYPE{axis + 1} is {velocity.strip()}, which needs VELREF beside it: 257 for radio velocities, 1 for "
+                "optical ones"
             )
         if not rest.value:
             raise MissingEntryError(f"CTYPE{axis + 1} is {self.kinds[axis]}, which needs RESTFRQ in Hz beside it")

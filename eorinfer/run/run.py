@@ -1,7 +1,9 @@
 """A run and its steps; each step finds what earlier ones left in the run folder."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, for_python
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.core.sole import sole_command
 from eorinfer.cubes.observation import Observation
 from eorinfer.report.terminal import STEPS
 from eorinfer.run.config import Config
@@ -26,9 +29,24 @@ if TYPE_CHECKING:
     from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
     from eorinfer.npe.posterior import Posterior
 
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+def _alone(step: Callable[Concatenate["Run", P], T]) -> Callable[Concatenate["Run", P], T]:
+    """Let a step work in the run folder as the only one, whoever calls it."""
+
+    @wraps(step)
+    def alone(run: "Run", *args: P.args, **kwargs: P.kwargs) -> T:
+        with sole_command(run.out):
+            return step(run, *args, **kwargs)
+
+    return alone
+
 
 class Run:
     """A run: a config, its folder and its steps; each step does only what is not done yet.
+
+    Steps that write in the folder raise `WorkError` where another process is at work in it.
 
     Parameters
     ----------
@@ -139,14 +157,16 @@ class Run:
     def observe(self) -> Observation:
         """Read the observation of the run, once: from the config's file, or a mock that is made once and kept."""
         if self._observation is None:
-            self._observation = self._observe()
+            path = self.out / "observation.h5"
+            self._observation = self._kept_observation(path) if path.exists() else self._new_observation(path)
         return self._observation
 
-    def _observe(self) -> Observation:
-        path = self.out / "observation.h5"
-        if path.exists():
-            refuse_changed(self.context)
-            return Observation.read(path, self.config.observable)
+    def _kept_observation(self, path: Path) -> Observation:
+        refuse_changed(self.context)
+        return Observation.read(path, self.config.observable)
+
+    @_alone
+    def _new_observation(self, path: Path) -> Observation:
         observation = read_observed(self.context) if self.config.theta is None else self._mock(self.config.theta)
         record_files(self.context)
         observation.write(path)
@@ -159,6 +179,7 @@ class Run:
 
     # -- posteriors ----------------------------------------------------------------------------
 
+    @_alone
     def infer(self) -> Samples:
         """Run the sequential rounds and sample the last posterior, in ``chains/npe``; or sample by the image flow."""
         observation = self.observe()
@@ -188,6 +209,7 @@ class Run:
         self._predict(samples)
         return samples
 
+    @_alone
     def mcmc(self) -> Samples:
         """Run emcee on the Gaussian power-spectrum likelihood, in ``chains/mcmc``."""
         from eorinfer.likelihood.mcmc import run_mcmc
@@ -229,6 +251,7 @@ class Run:
         write_json(path, facts)
         return chain.samples
 
+    @_alone
     def validate(self) -> None:
         """Test the last posterior, or the image flow, against known truths.
 
@@ -258,6 +281,7 @@ class Run:
 
     # -- results -------------------------------------------------------------------------------
 
+    @_alone
     def plot(self, close: bool | None = None) -> None:
         """Draw the corner plot and the predictive check, and write ``summary.json``, from what is in the folder.
 
@@ -277,6 +301,7 @@ class Run:
 
         self.progress.line(f"page: {write_report(self.out, say=self.progress.line)}")
 
+    @_alone
     def all(self) -> None:
         """Run all steps but the validation."""
         self.read_observation()

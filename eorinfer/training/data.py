@@ -21,6 +21,8 @@ from eorinfer.core.seeds import WorkStream, stream_seed
 
 #: Cubes up to this share of the memory are kept in it.
 MEMORY_SHARE = 0.25
+#: Rows that are looked at together.
+PIECE = 64
 #: Bad rows that an error names.
 NAMED = 8
 #: Limits of groups of processes on Linux, and the groups of this process.
@@ -174,13 +176,13 @@ class Cubes(Batches):
         return [f"row {i} of {shard}" for i, shard in zip(rows.index.tolist(), rows.shard.tolist(), strict=True)]
 
     def warning(self) -> str | None:
-        """Name rows that are far from all others, among those in memory; None if there are none."""
-        if self._held is None:
-            return None
-        facts = [
-            (float(x.min()), float(x.max()), float(x.mean()), float(x.std(unbiased=False)))
-            for x in (cube.double() for cube in self._held)
-        ]
+        """Name rows that are far from all others; None if there are none. Rows on disk are read once more for it."""
+        facts = []
+        for start in range(0, len(self), PIECE):
+            _, cubes = self.__getitems__(list(range(start, min(start + PIECE, len(self)))))
+            facts += [
+                (float(x.min()), float(x.max()), float(x.mean()), float(x.std(unbiased=False))) for x in cubes.double()
+            ]
         far = far_rows(*zip(*facts, strict=True))
         return far_warning(self._observable, self.row_names(far)) if far else None
 

@@ -5,18 +5,23 @@ import pickle
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units
 
+from eorinfer.bank.export import export_rows
 from eorinfer.bank.facts import BankFacts
 from eorinfer.bank.importing import import_rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
+from eorinfer.cubes.observation import Observation
+from eorinfer.training import data
 from eorinfer.training.data import Cubes
-from simulators import GaussianField
+from simulators import GaussianField, Imported
 
 SIMULATOR = GaussianField(cells=4)
 PRIOR = Prior(SIMULATOR.parameters)
@@ -166,7 +171,7 @@ def test_theta_from_another_prior_is_told_now_and_later(
 
 
 @pytest.mark.parametrize("value", [1e13, -1e13])
-def test_a_row_far_from_all_others_is_named(tmp_path: Path, value: float) -> None:
+def test_a_row_far_from_all_others_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     theta, cubes, values = files(tmp_path)
     values[7, 0, 2, 2] = value
     np.save(cubes, values)
@@ -175,6 +180,9 @@ def test_a_row_far_from_all_others_is_named(tmp_path: Path, value: float) -> Non
     assert [text for text in said if text.startswith("field: row 7: more than 1e+06 deviations")] == said
     assert len(said) == 1
     assert "row 7 of" in str(Cubes(bank, "field", bank.rows()).warning())
+    monkeypatch.setattr(data, "MEMORY_SHARE", 0.0)
+    assert (on_disk := Cubes(bank, "field", bank.rows())).slow
+    assert "row 7 of" in str(on_disk.warning())
     assert Cubes(bank, "field", bank.rows()[8:]).warning() is None
 
 
@@ -191,3 +199,65 @@ def test_an_archive_is_refused_by_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "cubes.npz", values)
     with pytest.raises(InputError, match=r"cubes\.npz: is an npz archive of several arrays; give one array as npy"):
         imported(Bank.create(tmp_path / "bank", SIMULATOR), theta, tmp_path / "cubes.npz")
+
+
+def kelvin(folder: Path) -> tuple[Bank, Imported, Prior, Path, np.ndarray]:
+    """A bank of imported boxes in mK at one redshift, the theta of six, and their cubes in mK."""
+    simulator = Imported(
+        ranges={"a": {"low": 0.0, "high": 1.0}}, shape=(1, 4, 4, 4), unit="mK", cell_size=2.0, redshifts=(8.0,)
+    )
+    prior, rng = Prior(simulator.parameters), np.random.default_rng(2)
+    np.save(folder / "few.npy", prior.sample(6, rng))
+    bank = Bank.create(folder / "bank", simulator)
+    return bank, simulator, prior, folder / "few.npy", rng.normal(size=(6, *simulator.shape))
+
+
+@pytest.mark.parametrize("unit", ["K", "MJy/sr"])
+def test_a_declared_unit_is_converted(tmp_path: Path, unit: str) -> None:
+    bank, _, prior, theta, values = kelvin(tmp_path)
+    frequency = 1420.40575 / 9 * units.MHz
+    law = units.brightness_temperature(frequency)
+    np.save(tmp_path / "cubes.npy", (values * units.mK).to_value(units.Unit(unit), law))
+    import_rows(bank, prior, theta, [str(tmp_path / "cubes.npy")], unit=unit)
+    assert np.allclose(bank.read("image", bank.rows()), values, rtol=1e-5)
+
+
+def test_a_unit_of_another_kind_is_refused(tmp_path: Path) -> None:
+    bank, _, prior, theta, values = kelvin(tmp_path)
+    np.save(tmp_path / "cubes.npy", values)
+    with pytest.raises(InputError, match=r"cubes\.npy: unit is 'Mpc', expected 'mK'"):
+        import_rows(bank, prior, theta, [str(tmp_path / "cubes.npy")], unit="Mpc")
+    assert bank.plans() == []
+
+
+def test_a_folder_has_a_file_for_each_row(tmp_path: Path) -> None:
+    bank, simulator, prior, theta, values = kelvin(tmp_path)
+    folder, (observable,) = tmp_path / "cubes", simulator.observables
+    folder.mkdir()
+    for i, cube in enumerate(values):
+        made = Observation.from_observable(observable, cube.astype(np.float32))
+        if i % 2:
+            made.write_fits(folder / f"{i}.fits")
+        else:
+            replace(made, values=made.values / 1e3, unit="K").write(folder / f"{i}.h5")
+    with pytest.raises(InputError, match="--unit is for npy files"):
+        import_rows(bank, prior, theta, [str(folder)], unit="K")
+    import_rows(bank, prior, theta, [str(folder)])
+    assert np.allclose(bank.read("image", bank.rows()), values, rtol=1e-5)
+    (folder / "5.fits").unlink()
+    with pytest.raises(InputError, match="has 5 files, expected 6: one for each row of theta"):
+        import_rows(bank, prior, theta, [str(folder)])
+
+
+def test_an_exported_bank_is_imported(tmp_path: Path) -> None:
+    bank, simulator, prior, theta, values = kelvin(tmp_path)
+    np.save(tmp_path / "cubes.npy", values)
+    import_rows(bank, prior, theta, [str(tmp_path / "cubes.npy")])
+    file = tmp_path / "all.h5"
+    export_rows(bank, file)
+    other = Bank.create(tmp_path / "other", simulator)
+    import_rows(other, prior, file, [str(file)], file)
+    assert np.array_equal(other.read("image", other.rows()), bank.read("image", bank.rows()))
+    assert np.array_equal(other.rows().seed, bank.rows().seed)
+    with pytest.raises(InputError, match=r'all\.h5: has no dataset "field"'):
+        import_rows(Bank.create(tmp_path / "third", SIMULATOR), PRIOR, files(tmp_path, 6)[0], [str(file)])

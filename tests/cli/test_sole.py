@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eorinfer import Run, WorkError, load_config
 from tests.core.test_sole import holder
 from tests.runs import call, config
 
@@ -23,10 +24,14 @@ def test_the_second_command_begins_nothing(tmp_path: Path, capsys: pytest.Captur
     out, path = tmp_path / "run", config(tmp_path)
     out.mkdir()
     first = holder(out / "command")
-    for command in ("run", "infer", "mcmc", "plot", "validate", "contest", "image-flow train"):
+    for command in ("run", "observe", "infer", "mcmc", "plot", "validate", "contest", "image-flow train"):
         assert call(*command.split(), path, "--out", out) == 1, command
         error = capsys.readouterr().err
         assert error.startswith(f"eorinfer: {out}: another command is at work here (process {first.pid} on "), command
+    run = Run(load_config(path), out)
+    for step in (run.observe, run.infer, run.mcmc, run.plot, run.validate, run.all):
+        with pytest.raises(WorkError, match="another command is at work here"):
+            step()
     assert not (out / "rounds").exists()
     first.kill()
     first.wait()
@@ -41,5 +46,6 @@ def test_campaigns_share_a_bank(tmp_path: Path) -> None:
     out.mkdir()
     first = holder(out / "command")
     assert call("simulate", path, "--out", out) == 0
+    assert call("report", out) == 0, "the page shows how far it is"
     first.kill()
     first.wait()

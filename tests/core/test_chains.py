@@ -73,7 +73,7 @@ def pipe(folder: Path) -> None:
         (table("1 0 1 2\n-1 0 1 2\n"), "the weight, is negative or zero everywhere"),
         (table("# nothing\n\n"), "gd.txt: has no row"),
         (table("\0\0\0"), "gd.txt: "),
-        (lambda folder: (folder / "gd.txt").write_bytes(b"\x89HDF\r\n\x1a\n\xff\xfe"), "gd.txt: is no text"),
+        (lambda folder: (folder / "gd.txt").write_bytes(b"\x89HDF\r\n\x1a\n\xff\xfe"), "gd.txt: is not text in UTF-8"),
         (pipe, "gd.txt: is a named pipe, not a file"),
         (lambda folder: (folder / "gd.paramnames").write_text("a\na\n"), 'gd.paramnames: "a" is named twice'),
         (lambda folder: (folder / "gd.paramnames").write_text("a?\nb\n"), '"a?" is no name of a parameter'),

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_it_ends_with_an_error_too(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with sole_worker(tmp_path / "a"):
         pass
+
+
+def test_who_is_at_work_may_enter_again_and_another_thread_not(tmp_path: Path) -> None:
+    with sole_worker(tmp_path / "a"):
+        with sole_worker(tmp_path / "a"):
+            pass
+        assert (tmp_path / ".at-work-a").exists(), "the inner one has left, the outer one is at work"
+        with ThreadPoolExecutor(1) as threads, pytest.raises(WorkError, match="another command is at work here"):
+            threads.submit(sole_worker(tmp_path / "a").__enter__).result()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_system_without_locks_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,12 @@ def test_radio_velocities_with_a_rest_frequency(tmp_path: Path) -> None:
     without = write(tmp_path / "without.fits", ("ra", "dec", "frequency"), flipped(spectral))
     with pytest.raises(InputError, match="CTYPE3 is VRAD, which needs RESTFRQ in Hz beside it"):
         Observation.read(without, CONE)
+    cards = flipped(spectral | {"CTYPE": "VELO-LSR"}), {"RESTFRQ": REST}
+    old = write(tmp_path / "old.fits", ("ra", "dec", "frequency"), cards[0], **cards[1], VELREF=257)
+    np.testing.assert_allclose(Observation.read(old, CONE).coordinates, CONE.coordinates, rtol=1e-9)
+    neither = write(tmp_path / "neither.fits", ("ra", "dec", "frequency"), cards[0], **cards[1])
+    with pytest.raises(InputError, match="CTYPE3 is VELO-LSR, which needs VELREF beside it: 257 for radio velocities"):
+        Observation.read(neither, CONE)
 
 
 def test_slices_by_redshift_are_read_from_frequencies(tmp_path: Path) -> None:

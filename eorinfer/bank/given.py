@@ -1,0 +1,193 @@
+"""Arrays of rows that a user gives for an import: one npy or HDF5 file, or a folder with an observation file a row."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.core.errors import InputError
+from eorinfer.core.hdf5 import open_hdf5, own_dataset
+from eorinfer.core.numbers import UnusableError, usable
+from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings
+from eorinfer.cubes.filecube import frequencies_of
+from eorinfer.cubes.observation import Observation
+from simulators import Observable
+
+HDF5 = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class GivenCubes:
+    """Cubes of all rows, read when they are used.
+
+    Attributes
+    ----------
+    path
+        File or folder.
+    rows
+        Number of rows.
+    read
+        Cubes (n, C, *cells) of a slice of the rows, in the unit of the observable, with values as they are.
+    """
+
+    path: Path
+    rows: int
+    read: Callable[[slice], NDArray[Any]]
+
+    def float32(self, rows: slice) -> NDArray[np.float32]:
+        """Read the cubes of a slice in the bank's precision."""
+        return np.asarray(self.read(rows), np.float32)
+
+    def checked(self) -> Iterator[NDArray[np.float64]]:
+        """Yield the cube of each row.
+
+        Raises
+        ------
+        InputError
+            If a value is not usable; names row and cell.
+        """
+        for i in range(self.rows):
+            yield numbers(self.path, self.read(slice(i, i + 1))[0], f", row {i}", "; leave such rows out")
+
+
+@contextmanager
+def given_cubes(path: Path, observable: Observable, rows: int, unit: str | None = None) -> Iterator[GivenCubes]:
+    """Open the cubes of one observable.
+
+    Parameters
+    ----------
+    path
+        npy of (n, C, *cells); HDF5 with such a dataset under the name of the observable, as `bank export` writes it; or
+        a folder of HDF5, FITS or npy files as observations are read, one a row, in the order of their names.
+    observable
+        Shape, unit and axes that each cube must have.
+    rows
+        Number of rows.
+    unit
+        Unit of the values of an npy file, which does not say; by default the observable's.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or its shape or unit does not fit.
+    """
+    if path.is_dir():
+        _refuse_unit(path, unit)
+        files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        if len(files) != rows:
+            raise InputError(f"{path}: has {len(files)} files, expected {rows}: one for each row of theta")
+        yield GivenCubes(
+            path, rows, lambda some: np.stack([Observation.read(f, observable).values for f in files[some]])
+        )
+    elif path.suffix.lower() in HDF5:
+        _refuse_unit(path, unit)
+        with _opened(path) as file:
+            data = _dataset(path, file, observable.name)
+            yield _of_array(path, data, observable, rows, str(data.attrs.get("unit", observable.unit)))
+    else:
+        yield _of_array(path, load_npy(path), observable, rows, observable.unit if unit is None else unit)
+
+
+def load(path: Path, name: str, most_bytes: float) -> NDArray[Any]:
+    """Read an array of parameters or seeds: an npy file, or the dataset `name` of an HDF5 file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or the array is larger than `most_bytes`.
+    """
+    if path.suffix.lower() not in HDF5:
+        return load_npy(path, most_bytes)
+    with _opened(path) as file:
+        return np.asarray(_dataset(path, file, name, most_bytes)[()])
+
+
+def load_npy(path: Path, most_bytes: float = np.inf) -> NDArray[Any]:
+    """Open an npy file; what it holds is read when it is used, and is never more than the file has.
+
+    Raises
+    ------
+    InputError
+        If it is no regular file, no npy of plain values, or larger than `most_bytes`.
+    WorkError
+        If the operating system refused.
+    """
+    try:
+        if path.suffix == ".npz":
+            raise InputError(f"{path}: is an npz archive of several arrays; give one array as npy")
+        refuse_foreign(path, links=True)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, ForeignFileError, SyntaxError, TypeError, OverflowError) as error:
+        refuse_surroundings(path, error)
+        raise InputError(f"{path}: cannot be read as npy ({error})") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{path}: is an archive of several arrays; give one array as npy")
+    if not array.dtype.itemsize or array.nbytes > most_bytes:
+        raise InputError(
+            f"{path}: holds {array.dtype} {array.shape}, {array.nbytes / 1e9:.3g} GB; not what is expected"
+        )
+    return array
+
+
+def numbers(path: Path, values: NDArray[Any], where: str = "", advice: str = "") -> NDArray[np.float64]:
+    """Return usable numbers in double precision.
+
+    Raises
+    ------
+    InputError
+        If a value is not usable; names its cell.
+    """
+    try:
+        return usable(values, f"{path}{where}").astype(np.float64)
+    except UnusableError as error:
+        raise InputError(f"{error}{advice}") from error
+
+
+def _of_array(path: Path, array: Any, observable: Observable, rows: int, unit: str) -> GivenCubes:
+    """Give the rows of an array or a dataset, which is not read yet."""
+    if array.shape != (expected := (rows, *observable.shape)):
+        raise InputError(f"{path}: shape {array.shape}, expected {expected}: rows, channels, cells")
+    factor = _factor(path, unit, observable)
+    return GivenCubes(path, rows, lambda some: array[some] if factor is None else array[some] * factor)
+
+
+def _stacked(files: list[Path], observable: Observable) -> NDArray[np.float32]:
+    return np.stack([Observation.read(file, observable).values for file in files])
+
+
+def _factor(path: Path, unit: str, observable: Observable) -> NDArray[np.float64] | float | None:
+    """Return what values are multiplied by to be in the observable's unit; None for nothing."""
+    if unit == observable.unit:
+        return None
+    from eorinfer.core.units import Conditions, UnitError, conversion  # loads astropy
+
+    try:
+        factor = conversion(unit, observable.unit, Conditions(frequencies_of(observable)))
+    except UnitError as error:
+        raise InputError(f"{path}: {error}") from error
+    return factor if np.any(factor != 1) else None
+
+
+def _refuse_unit(path: Path, unit: str | None) -> None:
+    if unit is not None:
+        raise InputError(f"{path}: --unit is for npy files; other files say their unit themselves")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with open_hdf5(path) as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as HDF5 ({error})") from error
+
+
+def _dataset(path: Path, file: Any, name: str, most_bytes: float = np.inf) -> Any:
+    if name not in file:
+        raise InputError(f'{path}: has no dataset "{name}", only {", ".join(sorted(file)) or "nothing"}')
+    return own_dataset(file, name, most_bytes)
