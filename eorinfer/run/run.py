@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
     from eorinfer.npe.posterior import Posterior
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _alone(step: Callable[Concatenate["Run", P], T]) -> Callable[Concatenate["Run", P], T]:
