@@ -17,6 +17,7 @@ from simulators.sources import OTHERS, digests, is_installed, sources, text_dige
 KINDS = {
     "gaussian-field": "simulators.gaussian:GaussianField",
     "lognormal-field": "simulators.gaussian:LognormalField",
+    "gaussian-21cmemu": "simulators.emulated:EmulatedField",
     "lim-mock": "simulators.lim.mock:LimMock",
     "21cmfast-coeval": "simulators.reionization:Coeval",
     "21cmfast-lightcone": "simulators.reionization:LightCone",

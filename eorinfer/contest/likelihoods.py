@@ -16,7 +16,7 @@ from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.seeds import RunStream, item_seed, run_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.likelihood.emulator import Emulator, observe_spectra
-from eorinfer.likelihood.exact import ModePower, log_likelihood
+from eorinfer.likelihood.exact import ModePower, emulated_log_likelihood, log_likelihood
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.mcmc import START_DRAWS
 from eorinfer.likelihood.neural import NeuralLikelihood, train_neural_likelihood
@@ -33,9 +33,14 @@ from eorinfer.npe.posterior import Posterior
 from eorinfer.run.image_flow import trained_image_flow
 from eorinfer.settings.contest import PROPOSALS, MethodName, exact_noise
 from eorinfer.summaries.power import CylindricalPowerSpectrum
+from eorinfer.survey.base import Survey
+from eorinfer.survey.gaussian import WhiteNoiseSurvey
+from eorinfer.survey.ska import SkaLowSurvey
 from eorinfer.training.data import Cubes
 from eorinfer.training.kept import load_or_train
 from simulators import GaussianField, Observable
+from simulators.emulated import EmulatedField
+from simulators.fourier import half_plane
 
 #: Points of a grid along each parameter.
 POINTS = 100
@@ -79,9 +84,11 @@ def image_flow_method(setup: ContestSetup, name: MethodName) -> Method:
 
 
 def exact_method(setup: ContestSetup, name: MethodName) -> Method:
-    """Build the exact likelihood of a Gaussian field in white noise, on a grid or by emcee."""
+    """Build the exact likelihood of a Gaussian field: on a grid, by weights of an NPE's samples, or by emcee."""
     config = setup.context.config
     simulator, sigma = config.simulator, exact_noise(config.simulator, config.tables.survey) or 0.0
+    if isinstance(simulator, EmulatedField):
+        return _exact_of_emulated(setup, name, simulator)
     assert isinstance(simulator, GaussianField)
 
     def likelihood(observed: Tensor) -> LogLikelihood:
@@ -89,6 +96,34 @@ def exact_method(setup: ContestSetup, name: MethodName) -> Method:
         return lambda theta: log_likelihood(simulator, sigma, modes, theta)
 
     return _method(setup, name, setup.key_of(name), 0.0, likelihood)
+
+
+def _exact_of_emulated(setup: ContestSetup, name: MethodName, simulator: EmulatedField) -> Method:
+    noise = noise_power(setup.context.survey, simulator.observables[0])
+    named = next((other for other in PROPOSALS if other in setup.settings.methods), None)
+    proposal = None if named is None or name == "exact-emcee" else trained_posterior(setup, named)
+
+    def likelihood(observed: Tensor) -> LogLikelihood:
+        return emulated_log_likelihood(simulator, noise, observed.double().numpy())
+
+    return _method(setup, name, setup.key_of(name), 0.0, likelihood, proposal)
+
+
+def noise_power(survey: Survey, observable: Observable) -> NDArray[np.float64]:
+    """Power of a survey's thermal noise in each mode, (C, *half plane); inf where nothing is measured."""
+    cell_volume = float(np.prod(observable.cell_size))
+    shape = (observable.shape[0], *half_plane(observable.cells))
+    if isinstance(survey, WhiteNoiseSurvey):
+        return np.full(shape, survey.sigma**2 * cell_volume)
+    if not isinstance(survey, SkaLowSurvey):
+        return np.zeros(shape)
+    half, measured = survey.noise[..., 0].double().numpy(), survey.mask[..., 0].numpy() > 0
+    half = np.where(measured, half**2 * cell_volume, np.inf)
+    # The survey keeps half of the modes along the second axis, a real FFT of the cube half along the third.
+    n = observable.cells[0]
+    rest = [half[:, (-np.arange(n)) % n, n - j] for j in range(half.shape[2], n)]
+    transverse = np.concatenate([half, np.stack(rest, axis=2)], axis=2)
+    return np.broadcast_to(transverse[..., None], shape)
 
 
 def _method(

@@ -1,15 +1,17 @@
-"""Known answer: exact likelihood and grid posterior of a Gaussian field in white noise."""
+"""Known answers: exact likelihoods of Gaussian fields in Gaussian noise, and a posterior on a grid."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.likelihood.grid import grid_samples
 from simulators import GaussianField
-from simulators.fourier import wavenumbers
+from simulators.emulated import EmulatedField
+from simulators.fourier import half_plane, wavenumbers
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,31 @@ class ModePower:
 
         The zero mode, which has no signal, is left out.
         """
-        shape = field.shape
+        keep, own = independent_modes(field.shape)
+        k = wavenumbers(field.shape, box_length)
         delta = np.fft.rfftn(field.astype(np.float64)) / field.size
-        k = wavenumbers(shape, box_length)
-        index = np.indices(delta.shape)
-        partner = np.stack([(-i) % n for i, n in zip(index, shape, strict=True)])
-        own = (partner == index).all(0)
-        # On the planes where the last index is 0 or Nyquist both of a pair are stored.
-        both = (partner[-1] == index[-1]) & ~own
-        flat = np.ravel_multi_index(tuple(index), shape)
-        second = both & (np.ravel_multi_index(tuple(partner), shape) < flat)
-        keep = ~second & (k > 0)
-        power = box_length ** len(shape) * np.abs(delta) ** 2
+        power = box_length**field.ndim * np.abs(delta) ** 2
         return cls(k[keep], power[keep], own[keep])
+
+
+def independent_modes(cells: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Choose one of each pair +k, -k among the modes of a real FFT, without the zero mode.
+
+    Returns
+    -------
+    keep, real
+        (*half plane) whether a mode is chosen, and whether it is its own conjugate.
+    """
+    index = np.indices(half_plane(cells))
+    partner = np.stack([(-i) % n for i, n in zip(index, cells, strict=True)])
+    own = (partner == index).all(0)
+    # On the planes where the last index is 0 or Nyquist both of a pair are stored.
+    both = (partner[-1] == index[-1]) & ~own
+    flat = np.ravel_multi_index(tuple(index), cells)
+    second = both & (np.ravel_multi_index(tuple(partner), cells) < flat)
+    keep = ~second
+    keep.flat[0] = False
+    return keep, own
 
 
 def log_likelihood(
@@ -116,3 +130,49 @@ def grid_posterior(
         return log_likelihood(simulator, sigma, modes, theta)
 
     return grid_samples(log_l, prior, n, seed, "exact", points)
+
+
+def emulated_log_likelihood(
+    simulator: EmulatedField, noise: NDArray[np.float64], cube: NDArray[np.float64]
+) -> LogLikelihood:
+    """Exact log likelihood of theta (n, 9), up to a constant, given one observed cube (C, *cells).
+
+    Each measured mode of each redshift is a zero-mean Gaussian of power P(k, z | theta) + noise, as in
+    `log_likelihood`.
+
+    Parameters
+    ----------
+    simulator
+        Gives P(k, z | theta).
+    noise
+        (C, *half plane) power of the noise in mK² Mpc³; inf where a mode is not measured.
+    cube
+        (C, *cells) in mK.
+    """
+    cells = cube.shape[1:]
+    keep, real = independent_modes(cells)
+    keys = np.round(wavenumbers(cells, simulator.box_length)[keep], 10)
+    k, of_k = np.unique(keys, return_inverse=True)
+    groups = []
+    for field, own in zip(cube, noise, strict=True):
+        power = simulator.box_length**3 * np.abs(np.fft.rfftn(field.astype(np.float64)) / field.size)[keep] ** 2
+        measured = np.isfinite(own[keep])
+        weight = np.where(real[keep], 0.5, 1.0)[measured]
+        # Modes of equal |k| and equal noise enter through their sum only.
+        pairs = np.stack([of_k[measured], own[keep][measured].round(10)])
+        (where, sigma), place = np.unique(pairs, axis=1, return_inverse=True)
+        sums = np.bincount(place, weight), np.bincount(place, weight * power[measured])
+        groups.append((where.astype(int), sigma, *sums))
+
+    def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        out = []
+        for part in np.array_split(np.atleast_2d(theta), max(1, len(theta) // 512)):
+            spectra = simulator.power(part, k)
+            total = np.zeros(len(part))
+            for channel, (where, sigma, count, power) in enumerate(groups):
+                s = spectra[:, channel, where] + sigma
+                total -= np.log(s) @ count + (1 / s) @ power
+            out.append(total)
+        return np.concatenate(out)
+
+    return log_l

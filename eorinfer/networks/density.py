@@ -1,13 +1,15 @@
 """Conditional densities; the one module that builds sbi's estimators."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from sbi.neural_nets import posterior_nn
+from torch import Tensor, nn
 
-from eorinfer.settings.npe import FlowSettings
+from eorinfer.settings.npe import AUTO, FlowSettings
 from simulators.parts import is_own, load_part
 
 
@@ -35,9 +37,12 @@ def build_flow(settings: FlowSettings, inputs: int, condition: int, beside: Path
         If sbi does not take the options.
     """
     options = settings.options or {}
+    if settings.kind == "none":
+        return StandardNormal(inputs)
+    kind = AUTO if settings.kind == "auto" else settings.kind
     if is_own(settings.kind):
         return load_part(settings.kind, beside).value(inputs, condition, **options)
-    zuko = settings.kind.startswith("zuko_")
+    zuko = kind.startswith("zuko_")
     # zuko takes a list, for an int means something else; sbi's others take the width and the number of layers.
     hidden: dict[str, Any] = {"hidden_features": list(settings.hidden)}
     if not zuko:
@@ -46,7 +51,7 @@ def build_flow(settings: FlowSettings, inputs: int, condition: int, beside: Path
         warnings.simplefilter("always")
         try:
             build = posterior_nn(
-                settings.kind,
+                kind,
                 **{
                     "z_score_theta": "none",
                     "z_score_x": "none",
@@ -65,3 +70,25 @@ def build_flow(settings: FlowSettings, inputs: int, condition: int, beside: Path
         elif not zuko:
             raise ValueError(f"options = {options}: {str(warning.message).partition('. ')[0]}")
     return flow
+
+
+class StandardNormal(nn.Module):
+    """A standard normal with the two methods of sbi's estimators: no flow.
+
+    Parameters
+    ----------
+    inputs
+        Numbers P of each draw.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def log_prob(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Log density (n, B) of z (n, B, P), whatever the condition (B, F) is."""
+        return -0.5 * (z.square().sum(-1) + self._inputs * math.log(2 * math.pi))
+
+    def sample(self, shape: tuple[int, ...], condition: Tensor) -> Tensor:
+        """Draw z (n, B, P) from torch's global random state, for conditions (B, F)."""
+        return torch.randn(*shape, len(condition), self._inputs, device=condition.device)

@@ -33,6 +33,8 @@ class ThetaDensity(nn.Module):
     ----------
     bounded
         True if no mass is outside the prior's box.
+    widening
+        Factor on all widths, 1 or larger, found after the training on rows that it did not see.
     """
 
     bounded: ClassVar[bool]
@@ -44,6 +46,7 @@ class ThetaDensity(nn.Module):
     def __init__(self, prior: Prior, embedding: Embedding) -> None:
         super().__init__()
         self.embedding = embedding
+        self.widening = 1.0
         low, high = prior.box
         self.register_buffer("low", torch.tensor(low))
         self.register_buffer("high", torch.tensor(high))

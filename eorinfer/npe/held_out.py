@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.seeds import WorkStream, stream_seed
 from eorinfer.npe.batched import draw_untruncated
 from eorinfer.npe.check import observed_rows
 from eorinfer.npe.density import Ensemble
+from eorinfer.npe.ensemble import log_density
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Part
 
@@ -20,6 +22,8 @@ from eorinfer.training.data import Part
 ROWS, DRAWS, KEPT = 600, 200, 50
 #: Rows below which shares mean nothing.
 FEWEST = 10
+#: Factors on the widths among which the best is chosen.
+WIDENINGS = np.geomspace(1.0, 3.0, 56)
 #: Central intervals that are counted.
 LEVELS = (0.68, 0.95)
 #: Realisations for each parameter below which a network rarely learns.
@@ -81,14 +85,52 @@ def held_out_coverage(folds: Sequence[tuple[Ensemble, Part]], survey: Survey, se
     return HeldOutCoverage(len(together), _inside(together, folds[0][0].prior.names))
 
 
-def _shares_below(posterior: Ensemble, held: Part, survey: Survey, most: int, seed: int) -> NDArray[np.float64]:
-    """Shares (B, P) of draws below the truths of held-out rows, at most `most` of them."""
+def find_widening(folds: Sequence[tuple[Ensemble, Part]], survey: Survey, seed: int) -> float:
+    """Find the factor on all widths under which held-out rows are most probable; 1 where there are few rows.
+
+    One number for the whole posterior, which a few dozen rows determine. It only widens: too narrow is the error of
+    few simulations, and narrowing would trust the rows too much. Parameters as for `held_out_coverage`.
+    """
+    mean_log_q: list[NDArray[np.float64]] = []
+    for posterior, held in folds:
+        rows, features = _read(posterior, held, survey, ROWS // len(folds), seed)
+        if len(rows):
+            theta = held.theta.numpy()[rows][:, None]
+            mean_log_q.append(np.array([_log_density(posterior, theta, features, w) for w in WIDENINGS]))
+    together = np.concatenate(mean_log_q, axis=1) if mean_log_q else np.empty((len(WIDENINGS), 0))
+    if together.shape[1] < FEWEST:
+        return 1.0
+    return float(WIDENINGS[np.argmax(together.mean(1))])
+
+
+def _log_density(
+    posterior: Ensemble, theta: NDArray[np.float64], features: Sequence[Tensor], widening: float
+) -> NDArray[np.float64]:
+    """Log density (B,) at theta (B, 1, P) with the widths times `widening`."""
+    before = [network.widening for network in posterior.networks]
+    for network in posterior.networks:
+        network.widening = widening
+    values = log_density(posterior.networks, theta, features)[:, 0]
+    for network, own in zip(posterior.networks, before, strict=True):
+        network.widening = own
+    return values
+
+
+def _read(
+    posterior: Ensemble, held: Part, survey: Survey, most: int, seed: int
+) -> tuple[NDArray[np.int64], list[Tensor]]:
+    """Choose rows inside the regions, at most `most` of them, and let the networks read them: rows (n,), features."""
     rows = np.flatnonzero(posterior.contains(held.theta.numpy()))[:most]
-    if not len(rows):
-        return np.empty((0, held.theta.shape[1]))
     generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.HELD_OUT_NOISE))
     blocks = [posterior.read(observed) for observed in observed_rows(held, rows, survey, generator)]
-    features = [torch.cat(of_network) for of_network in zip(*blocks, strict=True)]
+    return rows, [torch.cat(of_network) for of_network in zip(*blocks, strict=True)]
+
+
+def _shares_below(posterior: Ensemble, held: Part, survey: Survey, most: int, seed: int) -> NDArray[np.float64]:
+    """Shares (B, P) of draws below the truths of held-out rows, at most `most` of them."""
+    rows, features = _read(posterior, held, survey, most, seed)
+    if not len(rows):
+        return np.empty((0, held.theta.shape[1]))
     draws = draw_untruncated(posterior.networks, features, DRAWS, stream_seed(seed, WorkStream.HELD_OUT_NOISE))
     inside = posterior.contains(draws.reshape(-1, draws.shape[-1])).reshape(draws.shape[:2])
     counts = inside.sum(1)
@@ -117,12 +159,21 @@ def after_training(
         Entries for the posterior's facts, and sentences.
     """
     realisations, lines = len(np.unique(seeds)), []
-    facts: dict[str, Any] = {"realisations": realisations, "held_out": None}
+    facts: dict[str, Any] = {"realisations": realisations, "held_out": None, "widening": 1.0}
     try:
+        if of_prior:
+            facts["widening"] = find_widening(folds, survey, seed)
+            for posterior, _ in folds:
+                for network in posterior.networks:
+                    network.widening = facts["widening"]
         coverage = held_out_coverage(folds, survey, seed) if of_prior else None
     except WorkError as error:  # the training is done, and is kept
         coverage = None
         lines.append(f"WARNING: the coverage on held-out rows is not known: {error}")
+    if facts["widening"] > 1:
+        lines.append(
+            f"held-out rows are most probable with all widths times {facts['widening']:.2f}, which they are now"
+        )
     if coverage is not None:
         facts["held_out"] = coverage.content()
         lines.append(coverage.line())

@@ -66,13 +66,14 @@ class PosteriorNetwork(ThetaDensity):
 
     def log_ratio(self, theta: Tensor, features: Tensor) -> Tensor:
         """Log q - log of a flat density (n, B) float32, of theta (n, B, P) inside the box and features (B, F)."""
-        z, log_det = self.normal(self.to_box(theta), features)
+        z, log_det = self.normal(self.to_box(theta), features, self.widening)
         log_q: Tensor = self.flow.log_prob(z, condition=features) + log_det
         return log_q + theta.shape[-1] * math.log(2 * E)
 
     def sample(self, n: int, features: Tensor) -> Tensor:
         """Draw theta (n, B, P) float64, given features (B, F) of several x; from torch's global random state."""
-        return self.from_box(self.normal.inverse(self.flow.sample((n,), condition=features), features))
+        z = self.flow.sample((n,), condition=features)
+        return self.from_box(self.normal.inverse(z, features, self.widening))
 
 
 def build_embedding(

@@ -402,6 +402,8 @@ class Posterior:
         }
         if any(network.embedding.unit != 1 for network in self.networks):
             description["units"] = [network.embedding.unit for network in self.networks]
+        if any(network.widening != 1 for network in self.networks):
+            description["widenings"] = [network.widening for network in self.networks]
         if own := self.architecture.own_digests():
             description["own"] = own
         weights = {
@@ -455,6 +457,7 @@ class Posterior:
             tables = {name: bundle[name] for name in ("embedding", "flow", "power_spectrum", "ensemble")}
             # posteriors of older versions took their spectra of the maps as they are
             units: list[float] | None = bundle.description.get("units")
+            widenings: list[float] | None = bundle.description.get("widenings")
             for member in range(bundle["ensemble"]):
                 with torch.random.fork_rng(devices=[]), no_larger_than(weights, tables):
                     network = architecture.build(prior, seen)
@@ -462,6 +465,7 @@ class Posterior:
                 state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
                 network.load_state_dict(state)
                 network.embedding.unit = units[member] if units else 1.0
+                network.widening = widenings[member] if widenings else 1.0
                 networks.append(network.eval())
             regions = []
             for number, region in enumerate(bundle["regions"], start=1):

@@ -73,4 +73,4 @@ class RegressionNetwork(ThetaDensity):
         a = torch.diag_embed(torch.exp(-self.log_width(features)))
         if self.below is not None:
             a[:, self._rows, self._columns] = self.below(features)
-        return self.mean(features), a
+        return self.mean(features), a / self.widening

@@ -12,8 +12,9 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
-from eorinfer.core.seeds import item_seed
+from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
 from eorinfer.npe.atomic import atomic_loss
+from eorinfer.npe.candidates import Stage, comparison, go_on_from, pays, stages
 from eorinfer.npe.check import learn_reference
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.held_out import after_training
@@ -23,14 +24,16 @@ from eorinfer.settings.npe import TrainingSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
-from eorinfer.training.data import Cubes, Part, fold_count, split_rows
-from eorinfer.training.fit import fit
+from eorinfer.training.data import Cubes, Part, fold_count, loader, split_rows
+from eorinfer.training.fit import FitRecord, fit
 from simulators import Observable, Symmetry
 
 #: Cubes that the scalings of a network's inputs are taken from.
 SCALING_ROWS = 512
 #: Share of the averaged weights that a step keeps.
 AVERAGE = 0.99
+#: Draws of noise, and rows at once, by which candidates are compared.
+DRAWS, BATCH = 4, 64
 
 
 class PosteriorTask(nn.Module):
@@ -136,51 +139,115 @@ class Trainer:
         fraction, members = self.training.validation_fraction, self.training.ensemble
         held = [split_rows(rows, fraction, member) for member in range(members)]
         cubes = Cubes(bank, self.observable.name, rows)
+        say = (progress or Silent()).line
         if progress is not None and (text := cubes.warning()):
-            progress.line(f"{title}: {text}")
-        seen = self.preprocessing.observable(self.observable) if self.preprocessing else self.observable
-        networks, records = [], []
-        for member, validate in enumerate(held):
-            training, validation = Part(cubes, ~validate), Part(cubes, validate)
-            member_seed = item_seed(seed, member)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(member_seed)
-                network = self.architecture.build(self.prior, seen)
-            task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms, self.preprocessing, self.prior)
-            generator = torch.Generator().manual_seed(member_seed)
-            first = list(range(min(SCALING_ROWS, len(training))))
-            network.embedding.fit_scaling(task.observe(training.__getitems__(first)[1], generator))
-            record = fit(
-                task,
-                training,
-                validation,
-                self.training,
-                folder=folder / f"{member:02d}",
-                seed=member_seed,
-                title=f"{title}, network {member + 1} of {members}",
-                progress=progress,
-                average=AVERAGE,
+            say(f"{title}: {text}")
+        chosen, fits = stages(self.architecture.flow, self.training), []
+        for member, new in enumerate(held):
+            fits.append(
+                self._train_member(
+                    chosen,
+                    (Part(cubes, ~new), Part(cubes, new)),
+                    folder / f"{member:02d}",
+                    item_seed(seed, member),
+                    atoms,
+                    f"{title}, network {member + 1} of {members}",
+                    progress,
+                )
             )
-            networks.append(network)
-            records.append(record)
+        best = 0
+        if len(chosen) > 1:
+            simple, richer = (torch.cat([of_member[stage].losses for of_member in fits]) for stage in (0, 1))
+            best = int(pays(simple, richer))
+            say(f"{title}: {comparison(simple, richer)}")
         posterior = Posterior(
             self.prior,
             self.observable,
             self.survey_settings,
-            self.architecture,
-            tuple(networks),
+            replace(self.architecture, flow=chosen[best].flow),
+            tuple(of_member[best].network for of_member in fits),
             regions,
             {"bank": bank.fingerprint, "training_rows": int((~held[0]).sum()), "validation_rows": int(held[0].sum())}
             | {"folds": {"fraction": fraction, "networks": fold_count(fraction, members)}}
-            | {"fits": [asdict(r) for r in records]},
+            | {"fits": [asdict(of_member[best].record) for of_member in fits]},
             preprocessing=self.preprocessing,
             mask=self.mask,
         )
-        new = held[0]
-        reference = learn_reference(posterior, Part(cubes, ~new), Part(cubes, new), rows.seed[new], self.survey, seed)
         folds = [(one, Part(cubes, held_by_it)) for one, held_by_it in posterior.folds(rows.seed)]
         facts, lines = after_training(folds, self.survey, seed, rows.seed, atoms is None)
         posterior.facts.update(facts)
+        for network in posterior.networks:
+            network.widening = facts["widening"]
         for line in lines:
-            (progress or Silent()).line(f"{title}: {line}")
+            say(f"{title}: {line}")
+        new = held[0]
+        reference = learn_reference(posterior, Part(cubes, ~new), Part(cubes, new), rows.seed[new], self.survey, seed)
         return replace(posterior, reference=reference)
+
+    def _train_member(
+        self,
+        chosen: tuple[Stage, ...],
+        sides: tuple[Part, Part],
+        folder: Path,
+        seed: int,
+        atoms: int | None,
+        title: str,
+        progress: Progress | None,
+    ) -> list["Fit"]:
+        """Train one network through all stages on one part of the rows, and validate it on the other."""
+        training, validation = sides
+        seen = self.preprocessing.observable(self.observable) if self.preprocessing else self.observable
+        fits: list[Fit] = []
+        for stage in chosen:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = replace(self.architecture, flow=stage.flow).build(self.prior, seen)
+            task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms, self.preprocessing, self.prior)
+            if fits:
+                go_on_from(network, fits[-1].network)
+            else:
+                generator = torch.Generator().manual_seed(seed)
+                first = list(range(min(SCALING_ROWS, len(training))))
+                network.embedding.fit_scaling(task.observe(training.__getitems__(first)[1], generator))
+            record = fit(
+                task,
+                training,
+                validation,
+                stage.training,
+                folder=folder / stage.name,
+                seed=seed,
+                title=title if len(chosen) == 1 else f"{title}, {stage.name}",
+                progress=progress,
+                average=AVERAGE,
+            )
+            fits.append(Fit(network, record, row_losses(task, validation, seed)))
+        return fits
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained network.
+
+    Attributes
+    ----------
+    network
+        With the weights that validated best.
+    record
+        Losses of its training.
+    losses
+        (n,) of the rows that it held out.
+    """
+
+    network: ThetaDensity
+    record: FitRecord
+    losses: Tensor
+
+
+@torch.no_grad()
+def row_losses(task: PosteriorTask, rows: Part, seed: int) -> Tensor:
+    """Loss (n,) of each row, the mean over `DRAWS` draws of noise that the seed fixes."""
+    draws = []
+    for draw in range(DRAWS):
+        generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.VALIDATION_NOISE, draw))
+        draws.append([task.losses(batch, generator) for batch in loader(rows, BATCH)])
+    return torch.stack([torch.cat(of_draw) for of_draw in draws]).mean(0)

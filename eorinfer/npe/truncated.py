@@ -47,12 +47,12 @@ class TruncatedNormalMap(nn.Module):
         for layer, value in ((self.mean, mean), (self.log_width, -torch.log(torch.expm1(y)))):
             layer.bias.copy_(torch.where(which, value.to(layer.bias), layer.bias))
 
-    def forward(self, v: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, v: Tensor, features: Tensor, widening: float = 1.0) -> tuple[Tensor, Tensor]:
         """V in the box, (..., P) float64, and features (..., F) to z (..., P) and log |dz/dv| (...), both float32.
 
-        The leading axes of the two are broadcast against each other.
+        The leading axes of the two are broadcast against each other; `widening` is a factor on the widths.
         """
-        mean, log_width, slopes = self._shape(features)
+        mean, log_width, slopes = self._shape(features, widening)
         centre = mean + (slopes @ (v - mean).unsqueeze(-1)).squeeze(-1)
         width = log_width.exp()
         low, high, t = (-E - centre) / width, (E - centre) / width, (v - centre) / width
@@ -67,9 +67,9 @@ class TruncatedNormalMap(nn.Module):
         log_det = (log_density + 0.5 * (z.square() + _LOG_2PI)).sum(-1)
         return z.float(), log_det.float()
 
-    def inverse(self, z: Tensor, features: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, features: Tensor, widening: float = 1.0) -> Tensor:
         """Z (..., P) and features (..., F), broadcast, to v (..., P) float64."""
-        mean, log_width, slopes = self._shape(features)
+        mean, log_width, slopes = self._shape(features, widening)
         z = z.double()
         offsets: list[Tensor] = []  # of v from its mean
         for i in range(z.shape[-1]):
@@ -87,16 +87,17 @@ class TruncatedNormalMap(nn.Module):
             offsets.append(v.clamp(-E, E) - mean[..., i])
         return torch.stack(offsets, -1) + mean
 
-    def _shape(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _shape(self, features: Tensor, widening: float) -> tuple[Tensor, Tensor, Tensor]:
         """Means and log widths (..., P), slopes (..., P, P) strictly lower triangular; float64."""
         # Bounded from above, because a normal much wider than the box has no gradient that would make it narrower
         # again, and from below, because a thousandth of the prior's width is beyond what float32 features resolve.
         log_width = 1.0 - 8.0 * torch.tanh(F.softplus(-self.log_width(features)) / 8.0)
+        log_width = log_width.double() + math.log(widening)
         p = log_width.shape[-1]
         slopes = torch.zeros(*log_width.shape, p, dtype=torch.float64, device=features.device)
         if self.slopes is not None:
             slopes[..., self._rows, self._columns] = self.slopes(features).double()
-        return self.mean(features).double(), log_width.double(), slopes
+        return self.mean(features).double(), log_width, slopes
 
 
 def _log_mass(low: Tensor, high: Tensor) -> Tensor:

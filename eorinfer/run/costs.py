@@ -83,10 +83,13 @@ def references_line(
 
 
 def _steps(context: RunContext, rows: int) -> int:
-    """Count the optimiser steps of one network, as `eorinfer.training.fit.fit` takes them."""
+    """Count the optimiser steps of one network in all its stages, as `eorinfer.training.fit.fit` takes them."""
+    from eorinfer.npe.candidates import stages
+
     settings = context.config.tables.training
     batches = max(1, rows // min(settings.batch_size, max(1, rows)))
-    return min(math.ceil(settings.steps / batches), settings.epochs) * batches
+    each = [stage.training for stage in stages(context.config.tables.flow, settings)]
+    return sum(min(math.ceil(one.steps / batches), one.epochs) * batches for one in each)
 
 
 def _seconds_per_step(context: RunContext) -> float:

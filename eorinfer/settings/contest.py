@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from eorinfer.settings.base import Settings
 from eorinfer.settings.imageflow import ImageFlowSettings
-from eorinfer.settings.survey import NoSurvey, SurveySettings, WhiteNoise
+from eorinfer.settings.survey import NoSurvey, SkaLow, SurveySettings, WhiteNoise
 from simulators import Simulator
 from simulators.parts import is_own
 
@@ -173,8 +173,21 @@ def check_contest(
         )
     if "ps-2d" in settings.methods and len(simulator.observables[0].cells) != 3:
         raise ValueError('methods: "ps-2d", P(k_perp, k_par), is for cubes; the simulator makes maps')
-    if (exact := set(EXACT) & set(settings.methods)) and exact_noise(simulator, survey) is None:
-        raise ValueError(f'methods: "{min(exact)}" is known for kind = "gaussian-field" with white noise or none alone')
+    if (exact := set(EXACT) & set(settings.methods)) and not has_exact(simulator, survey):
+        raise ValueError(
+            f'methods: "{min(exact)}" is known for kind = "gaussian-field" with white noise or none, and for '
+            '"gaussian-21cmemu" with those or the thermal noise of "ska-low", alone'
+        )
+
+
+def has_exact(simulator: Simulator, survey: SurveySettings) -> bool:
+    """Tell whether the exact likelihood is known: of Gaussian fields in noise that is independent mode by mode."""
+    if simulator.kind != "gaussian-21cmemu":
+        return exact_noise(simulator, survey) is not None
+    if isinstance(survey, SkaLow):
+        others = (survey.wedge, survey.beam, survey.taper, survey.residual, survey.noise)
+        return not any(others)
+    return isinstance(survey, WhiteNoise | NoSurvey)
 
 
 def exact_noise(simulator: Simulator, survey: SurveySettings) -> float | None:

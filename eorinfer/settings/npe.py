@@ -1,6 +1,6 @@
 """Settings of neural posterior estimation: the tables ``[embedding]``, ``[flow]``, ``[training]``, ``[inference]``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -14,6 +14,16 @@ SBI_FLOWS = (
     *("zuko_nsf", "zuko_maf", "zuko_bpf", "zuko_gf", "zuko_naf", "zuko_nice", "zuko_sospf", "zuko_unaf"),
     *("mdn", "made", "maf", "maf_rqs", "nsf"),
 )
+#: Other kinds.
+WITHOUT_SBI = ("auto", "none", "gaussian")
+#: Flow that ``"auto"`` tries.
+AUTO = "zuko_nsf"
+#: Steps, epochs and networks by ``[training] effort``.
+EFFORTS: dict[str, dict[str, int]] = {
+    "quick": {"steps": 1000, "epochs": 60, "ensemble": 2},
+    "default": {"steps": 3000, "epochs": 120, "ensemble": 3},
+    "thorough": {"steps": 6000, "epochs": 240, "ensemble": 6},
+}
 #: Summaries of this package by name, and what makes each of an observable and ``[power_spectrum]``.
 SUMMARIES = {
     "power": "eorinfer.summaries.power:build_power_spectrum",
@@ -103,13 +113,15 @@ class EmbeddingSettings(Settings):
 
 
 class FlowSettings(Settings):
-    """``[flow]``: the posterior flow, built by sbi.
+    """``[flow]``: what follows the truncated normal of a posterior network.
 
     Parameters
     ----------
     kind
-        An estimator that sbi builds by name, see `SBI_FLOWS`; ``"gaussian"``: no flow but a Gaussian in theta with the
-        network's mean and covariance, as in regression; or your own, ``"module:function"``.
+        ``"auto"``: a flow, ``"zuko_nsf"``, where the rows that training holds out prefer it, else none;
+        ``"none"``: the truncated normal alone; an estimator that sbi builds by name, see `SBI_FLOWS`;
+        ``"gaussian"``: a Gaussian in theta with the network's mean and covariance, as in regression; or your own,
+        ``"module:function"``.
     transforms
         Number of transforms.
     hidden
@@ -124,7 +136,7 @@ class FlowSettings(Settings):
     2
     """
 
-    kind: str = "zuko_nsf"
+    kind: str = "auto"
     transforms: PositiveInt = 2
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 32)
     options: dict[str, Any] | None = None
@@ -134,15 +146,15 @@ class FlowSettings(Settings):
     def _is_known(cls, value: str) -> str:
         if value == "zuko_ncsf":
             raise ValueError('"zuko_ncsf" is a density on a circle, parameters have a line; take "zuko_nsf"')
-        if value not in (*SBI_FLOWS, "gaussian") and not is_own(value):
-            known = _quoted((*SBI_FLOWS, "gaussian"))
+        if value not in (*SBI_FLOWS, *WITHOUT_SBI) and not is_own(value):
+            known = _quoted((*SBI_FLOWS, *WITHOUT_SBI))
             raise ValueError(f'"{value}" is not known: one of {known}, or "module:function" for your own')
         return value
 
     @model_validator(mode="after")
     def _of_the_kind(self) -> "FlowSettings":
-        if self.kind == "gaussian" and self.options is not None:
-            raise ValueError('options: kind = "gaussian" takes none')
+        if self.kind in WITHOUT_SBI and self.options is not None:
+            raise ValueError(f'options: kind = "{self.kind}" takes none')
         if self.kind in SBI_FLOWS and not self.kind.startswith("zuko_") and len(set(self.hidden)) > 1:
             raise ValueError(f'hidden = {list(self.hidden)}: kind = "{self.kind}" has layers of one width')
         return self
@@ -153,6 +165,8 @@ class TrainingSettings(Settings):
 
     Parameters
     ----------
+    effort
+        ``"quick"``, ``"default"`` or ``"thorough"``: sets `steps`, `epochs` and `ensemble` where they are not given.
     steps
         Largest number of optimiser steps of one network.
     epochs
@@ -166,7 +180,7 @@ class TrainingSettings(Settings):
     ensemble
         Number of networks, trained from different seeds; the posterior is their mean.
     validation_fraction
-        Share of the realisations that is held out for validation.
+        Share of the realisations that each network holds out, another one each, so that all train some network.
     precision
         Lightning's name for the floating-point precision, e.g. ``"bf16-mixed"`` on a GPU.
 
@@ -177,14 +191,23 @@ class TrainingSettings(Settings):
     64
     """
 
-    steps: PositiveInt = 3000
-    epochs: PositiveInt = 120
+    #: Not written to files, which have what it stands for.
+    effort: Literal["quick", "default", "thorough"] = Field(default="default", exclude=True)
+    steps: PositiveInt = EFFORTS["default"]["steps"]
+    epochs: PositiveInt = EFFORTS["default"]["epochs"]
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-2
     weight_decay: float = Field(default=0.05, ge=0)
-    ensemble: PositiveInt = 3
+    ensemble: PositiveInt = EFFORTS["default"]["ensemble"]
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.9)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_effort(cls, keys: Any) -> Any:
+        if not isinstance(keys, Mapping):
+            return keys
+        return EFFORTS.get(str(keys.get("effort")), {}) | dict(keys)
 
 
 class InferenceSettings(Settings):

@@ -1,0 +1,82 @@
+"""A posterior as simple as the data call for: the densities that a training tries one after the other."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eorinfer.npe.density import ThetaDensity
+from eorinfer.settings.npe import AUTO, FlowSettings, TrainingSettings
+
+#: Length of the second stage, as a share of the first, and its learning rate.
+LENGTH, RATE = 1 / 3, 0.3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One fit of a network.
+
+    Attributes
+    ----------
+    name
+        Name of its folder of checkpoints.
+    flow
+        What follows the truncated normal.
+    training
+        Length and rate of the fit.
+    """
+
+    name: str
+    flow: FlowSettings
+    training: TrainingSettings
+
+
+def stages(flow: FlowSettings, training: TrainingSettings) -> tuple[Stage, ...]:
+    """List the fits of each network, which begin with the weights of the one before.
+
+    With ``kind = "auto"`` the truncated normal is trained alone. Then a flow joins it for a third of the steps, at a
+    lower rate. With few simulations a flow that is there from the beginning learns them by heart.
+    """
+    if flow.kind != "auto":
+        return (Stage("flow", flow, training),)
+    later = {
+        "steps": math.ceil(LENGTH * training.steps),
+        "epochs": math.ceil(LENGTH * training.epochs),
+        "learning_rate": RATE * training.learning_rate,
+    }
+    return (
+        Stage("normal", flow.model_copy(update={"kind": "none"}), training),
+        Stage("flow", flow.model_copy(update={"kind": AUTO}), training.model_copy(update=later)),
+    )
+
+
+def go_on_from(network: ThetaDensity, before: ThetaDensity) -> None:
+    """Give a network the weights of an earlier stage, as far as that has them."""
+    network.load_state_dict(before.state_dict(), strict=False)
+    network.embedding.unit = before.embedding.unit
+
+
+def pays(simple: Tensor, richer: Tensor) -> bool:
+    """Tell whether the richer network gains more than one standard error (Breiman et al. 1984, section 3.4.3).
+
+    Parameters
+    ----------
+    simple, richer
+        Losses (n,) of two networks on the same held-out rows.
+    """
+    nats, error = _gain(simple, richer)
+    return bool(torch.isfinite(richer).all()) and nats > error
+
+
+def comparison(simple: Tensor, richer: Tensor) -> str:
+    """Say which one is kept, and why; parameters as for `pays`."""
+    nats, error = _gain(simple, richer)
+    kept = "kept" if pays(simple, richer) else "left out: a truncated normal is enough"
+    return f"on {len(simple)} held-out rows the flow gains {nats:.3f} ± {error:.3f} nats and is {kept}"
+
+
+def _gain(simple: Tensor, richer: Tensor) -> tuple[float, float]:
+    """Nats that the richer one gains on average, and the standard error of that."""
+    difference = (simple - richer).double()
+    return float(difference.mean()), float(difference.std() / len(difference) ** 0.5) if len(difference) > 1 else 0.0
