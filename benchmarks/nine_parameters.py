@@ -2,8 +2,8 @@
 
 The bed: Gaussian modes of a box of 24³ cells of 8 Mpc at three redshifts in noise, seen through their power in 8 bands
 each. The logarithm of the power is a smooth nonlinear function of nine parameters (`Bands`); the likelihood is exact.
-Networks read the logarithms of the 24 observed powers. Nothing else differs from `eorinfer infer`: rows of a bank, fresh
-noise at each epoch, the trainer of this package.
+Networks read the logarithms of the 24 observed powers. All else is as in `eorinfer infer`: rows of a bank, fresh noise
+at each epoch, the trainer of this package.
 
     python -m benchmarks.nine_parameters --out DIR                   everything: an hour of one core
     python -m benchmarks.nine_parameters --out DIR --simulations 600 --branches new --seeds 1

@@ -64,7 +64,9 @@ def test_a_posterior_from_public_names_alone(tmp_path: Path) -> None:
     assert power(torch.from_numpy(bank.read("field", rows[:2]))).shape == (2, 1, 3)
     noise = WhiteNoise(sigma=0.3)
     architecture = Architecture(
-        EmbeddingSettings(width=4), FlowSettings(transforms=1, hidden=(8,)), PowerSpectrumSettings(bins=3)
+        EmbeddingSettings(width=4),
+        FlowSettings(kind="zuko_nsf", transforms=1, hidden=(8,)),
+        PowerSpectrumSettings(bins=3),
     )
     training = TrainingSettings(steps=4, batch_size=8, ensemble=1, validation_fraction=0.3)
     trainer = Trainer(prior, observable, noise, build_survey(noise, observable), architecture, training)

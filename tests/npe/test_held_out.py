@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eorinfer.core.prior import Prior
-from eorinfer.npe.held_out import HeldOutCoverage, after_training, held_out_coverage, too_few
+from eorinfer.npe.held_out import HeldOutCoverage, after_training, find_widening, held_out_coverage, too_few
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -9.0, 9.0, 0.0), Parameter("b", "b", -9.0, 9.0, 0.0)))
@@ -20,10 +20,14 @@ class Normal:
     low = torch.zeros(2)
 
     def __init__(self, width: float) -> None:
-        self.width = width
+        self.width, self.widening = width, 1.0
 
     def sample(self, n: int, read: torch.Tensor) -> torch.Tensor:
-        return read[None] + self.width * torch.randn(n, *read.shape, dtype=torch.float64)
+        return read[None] + self.width * self.widening * torch.randn(n, *read.shape, dtype=torch.float64)
+
+    def log_prob(self, theta: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+        width = self.width * self.widening
+        return (-0.5 * ((theta - read[None]) / width).square() - np.log(width)).sum(-1)
 
 
 class Held:
@@ -54,6 +58,20 @@ def test_coverage_of_a_known_posterior(width: float, expected: tuple[float, floa
         np.testing.assert_allclose(shares, expected, atol=0.09)
     assert coverage.line().startswith("250 held-out rows: the central 68% and 95% hold the truth in a ")
     assert "(± 3 and 1 points by chance)" in coverage.line()
+
+
+@pytest.mark.parametrize(("width", "expected"), [(0.5, 2.0), (0.8, 1.25), (1.0, 1.0), (1.6, 1.0)])
+def test_widths_that_are_too_small_are_widened_and_no_others(width: float, expected: float) -> None:
+    posterior: Any = SimpleNamespace(prior=PRIOR, networks=[Normal(width)], contains=PRIOR.contains, read=lambda x: [x])
+    survey: Any = lambda clean, generator: clean  # noqa: E731
+    held: Any = Held(600)
+    assert find_widening([(posterior, held)], survey, 1) == pytest.approx(expected, rel=0.06)
+    assert posterior.networks[0].widening == 1.0, "the posterior is left as it is"
+    few: Any = Held(9)
+    assert find_widening([(posterior, few)], survey, 1) == 1.0
+    _, lines = after_training([(posterior, held)], survey, 1, np.arange(200, dtype=np.uint64), True)
+    assert posterior.networks[0].widening == pytest.approx(expected, rel=0.06)
+    assert ("most probable with all widths times" in lines[0]) == (posterior.networks[0].widening > 1)
 
 
 def test_few_rows_say_nothing_and_only_rows_inside_count() -> None:

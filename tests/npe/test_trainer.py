@@ -48,7 +48,10 @@ def test_each_network_holds_out_another_fold_of_realisations(tmp_path: Path, mon
         bank, rows, folder=tmp_path / "checkpoints", seed=1
     )
     seed = {tuple(t): int(s) for t, s in zip(rows.theta, rows.seed, strict=True)}
-    assert len(sides) == 5
+    assert len(sides) == 10, "with the truncated normal alone, then with a flow"
+    for before, after in zip(sides[::2], sides[1::2], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    sides = sides[::2]
     for training, validation in sides:
         assert len(training) + len(validation) == len(rows) == 40
         assert len(training) > len(validation) > 0

@@ -1,0 +1,59 @@
+"""What a training tries: a flow joins the truncated normal, and stays where held-out rows prefer it."""
+
+import pytest
+import torch
+
+from eorinfer.npe.candidates import comparison, go_on_from, pays, stages
+from eorinfer.settings.npe import FlowSettings, TrainingSettings
+from tests.npe.test_network import network, observed
+
+
+def test_only_auto_tries_both_and_costs_a_third_more() -> None:
+    training = TrainingSettings(steps=900, epochs=30, learning_rate=0.01)
+    (only,) = stages(FlowSettings(kind="zuko_maf"), training)
+    assert (only.flow.kind, only.training) == ("zuko_maf", training)
+    simple, richer = stages(FlowSettings(hidden=(8,)), training)
+    assert (simple.flow.kind, richer.flow.kind) == ("none", "zuko_nsf")
+    assert simple.training == training
+    assert (richer.training.steps, richer.training.epochs) == (300, 10)
+    assert richer.training.learning_rate < 0.5 * training.learning_rate
+    assert richer.flow.hidden == (8,)
+
+
+@torch.no_grad()
+def test_the_flow_goes_on_from_the_truncated_normal() -> None:
+    simple, richer = network("none", shake=0.1), network("zuko_nsf", shake=0.2)
+    x = observed(3)
+    assert not torch.equal(simple.embedding(x), richer.embedding(x))
+    go_on_from(richer, simple)
+    assert torch.equal(simple.embedding(x), richer.embedding(x))
+    z = torch.randn(5, 3, 2)
+    features = simple.embedding(x)
+    assert torch.equal(simple.normal.inverse(z, features), richer.normal.inverse(z, features))
+
+
+def test_a_flow_pays_beyond_one_standard_error() -> None:
+    simple = torch.randn(400, generator=torch.Generator().manual_seed(1))
+    scatter = torch.randn(400, generator=torch.Generator().manual_seed(2))
+    scatter = (scatter - scatter.mean()) / scatter.std()
+    assert pays(simple, simple - 0.06 - scatter)
+    assert not pays(simple, simple - 0.04 - scatter)
+    assert not pays(simple, simple + 0.5)
+    assert not pays(simple, torch.where(torch.arange(400) == 7, torch.inf, simple - 1.0))
+    assert comparison(simple, simple - 0.06 - scatter) == (
+        "on 400 held-out rows the flow gains 0.060 ± 0.050 nats and is kept"
+    )
+    assert comparison(simple, simple - 0.04 - scatter).endswith("is left out: a truncated normal is enough")
+
+
+def test_effort_stands_for_steps_epochs_and_networks() -> None:
+    assert TrainingSettings(effort="default") == TrainingSettings()
+    quick, thorough = TrainingSettings(effort="quick"), TrainingSettings(effort="thorough", ensemble=4)
+    assert quick.steps < TrainingSettings().steps < thorough.steps
+    assert (quick.ensemble, thorough.ensemble) == (2, 4), "what is given counts"
+    # Files have what it stands for, and older ones mean what they did.
+    assert "effort" not in quick.model_dump()
+    assert TrainingSettings(**quick.model_dump()).steps == quick.steps
+    assert TrainingSettings(steps=5, epochs=7, ensemble=1).epochs == 7
+    with pytest.raises(ValueError, match="'quick', 'default' or 'thorough'"):
+        TrainingSettings(effort="much")  # type: ignore[arg-type]
