@@ -129,9 +129,9 @@ def log_spectra(
     unit = theta.copy()
     unit[:, [p.name for p in PARAMETERS].index("NU_X_THRESH")] /= 1000.0  # its limits are in keV
     limits = constants["limits"]
-    unit = torch.from_numpy(((unit - limits[:, 0]) / (limits[:, 1] - limits[:, 0])).astype(np.float32))
+    scaled = torch.from_numpy(((unit - limits[:, 0]) / (limits[:, 1] - limits[:, 0])).astype(np.float32))
     with torch.no_grad():
-        parts = [network(part)[:, SPECTRA].numpy() for part in unit.split(BATCH)]
+        parts = [network(part)[:, SPECTRA].numpy() for part in scaled.split(BATCH)]
     z, log_k = constants["zs"][:60], np.log(constants["ks"][1:-3])
     raw = np.concatenate(parts).astype(np.float64).reshape(len(theta), len(z), len(log_k))
     table = np.log(10.0) * (raw * constants["PS_std"] + constants["PS_mean"])
