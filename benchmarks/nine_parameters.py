@@ -177,14 +177,16 @@ class Branch:
     widen: bool = True
 
 
+THREE = {"ensemble": 3}
 BRANCHES = {
-    "old": Branch("zuko_nsf", folds=False, average=0.0, widen=False),
+    "old": Branch("zuko_nsf", THREE, folds=False, average=0.0, widen=False),
     "new": Branch(),
-    "normal": Branch("none"),
+    "new-three": Branch("auto", THREE),
     "not-widened": Branch("none", widen=False),
-    "flow": Branch("zuko_nsf"),
-    "mixture": Branch("mdn"),
-    "decay": Branch("none", {"weight_decay": 0.5}),
+    "normal": Branch("none", THREE),
+    "flow": Branch("zuko_nsf", THREE),
+    "mixture": Branch("mdn", THREE),
+    "decay": Branch("none", THREE | {"weight_decay": 0.5}),
     "thorough": Branch("auto", {"effort": "thorough"}),
     "quick": Branch("auto", {"effort": "quick"}),
 }

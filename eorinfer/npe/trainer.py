@@ -14,7 +14,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
 from eorinfer.npe.atomic import atomic_loss
-from eorinfer.npe.candidates import Stage, comparison, go_on_from, pays, stages
+from eorinfer.npe.candidates import Stage, comparison, go_on_from, network_count, pays, stages
 from eorinfer.npe.check import learn_reference
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.held_out import after_training
@@ -136,7 +136,7 @@ class Trainer:
         title, progress
             Name of what is trained; receives lines and bars.
         """
-        fraction, members = self.training.validation_fraction, self.training.ensemble
+        fraction, members = self.training.validation_fraction, network_count(self.training, len(rows))
         held = [split_rows(rows, fraction, member) for member in range(members)]
         cubes = Cubes(bank, self.observable.name, rows)
         say = (progress or Silent()).line

@@ -27,14 +27,14 @@ def training_line(context: RunContext) -> str | None:
     if not ahead:
         return None
     if there:
-        took = settings.ensemble * _steps(context, there[-1]["training_rows"])
-        each, source = there[-1]["seconds"] / took, f"as measured in round {there[-1]['round']}"
+        each = there[-1]["seconds"] / _steps(context, there[-1]["training_rows"])
+        source = f"as measured in round {there[-1]['round']}"
     else:
         each, source = _seconds_per_step(context), f"by a timing of {TIMED} steps on the CPU"
-    steps = settings.ensemble * sum(_steps(context, rows) for rows in ahead)
+    steps = sum(_steps(context, rows) for rows in ahead)
     return (
-        f"preflight: about {duration(each * steps)} of training, {settings.ensemble} network(s) in {len(ahead)} "
-        f"round(s), {steps} steps ({each:.2g} s each, {source})"
+        f"preflight: about {duration(each * steps)} of training, {_networks(context, ahead[-1])} network(s) in "
+        f"{len(ahead)} round(s), {steps} steps ({each:.2g} s each, {source})"
     )
 
 
@@ -82,14 +82,22 @@ def references_line(
     )
 
 
-def _steps(context: RunContext, rows: int) -> int:
-    """Count the optimiser steps of one network in all its stages, as `eorinfer.training.fit.fit` takes them."""
-    from eorinfer.npe.candidates import stages
+def _networks(context: RunContext, rows: int) -> int:
+    """Count the networks of a round of which each trains on these rows."""
+    from eorinfer.npe.candidates import network_count
 
     settings = context.config.tables.training
-    batches = max(1, rows // min(settings.batch_size, max(1, rows)))
-    each = [stage.training for stage in stages(context.config.tables.flow, settings)]
-    return sum(min(math.ceil(one.steps / batches), one.epochs) * batches for one in each)
+    return network_count(settings, round(rows / (1 - settings.validation_fraction)))
+
+
+def _steps(context: RunContext, rows: int) -> int:
+    """Count the optimiser steps of all networks in all stages, as `eorinfer.training.fit.fit` takes them."""
+    from eorinfer.npe.candidates import stages
+    from eorinfer.training.fit import planned
+
+    tables = context.config.tables
+    each = [math.prod(planned(one.training, rows)) for one in stages(tables.flow, tables.training)]
+    return _networks(context, rows) * sum(each)
 
 
 def _seconds_per_step(context: RunContext) -> float:

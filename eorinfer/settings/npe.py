@@ -3,7 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from eorinfer.settings.base import Settings
 from simulators.parts import is_own
@@ -18,11 +26,11 @@ SBI_FLOWS = (
 WITHOUT_SBI = ("auto", "none", "gaussian")
 #: Flow that ``"auto"`` tries.
 AUTO = "zuko_nsf"
-#: Steps, epochs and networks by ``[training] effort``.
+#: Steps, epochs and least number of networks by ``[training] effort``.
 EFFORTS: dict[str, dict[str, int]] = {
-    "quick": {"steps": 1000, "epochs": 60, "ensemble": 2},
-    "default": {"steps": 3000, "epochs": 120, "ensemble": 3},
-    "thorough": {"steps": 6000, "epochs": 240, "ensemble": 6},
+    "quick": {"steps": 1000, "epochs": 60, "networks": 2},
+    "default": {"steps": 3000, "epochs": 120, "networks": 3},
+    "thorough": {"steps": 6000, "epochs": 240, "networks": 6},
 }
 #: Summaries of this package by name, and what makes each of an observable and ``[power_spectrum]``.
 SUMMARIES = {
@@ -166,7 +174,8 @@ class TrainingSettings(Settings):
     Parameters
     ----------
     effort
-        ``"quick"``, ``"default"`` or ``"thorough"``: sets `steps`, `epochs` and `ensemble` where they are not given.
+        ``"quick"``, ``"default"`` or ``"thorough"``: sets `steps`, `epochs` and `ensemble` where they are not given;
+        see `EFFORTS`.
     steps
         Largest number of optimiser steps of one network.
     epochs
@@ -178,7 +187,8 @@ class TrainingSettings(Settings):
     weight_decay
         Weight decay of AdamW.
     ensemble
-        Number of networks, trained from different seeds; the posterior is their mean.
+        Number of networks, trained from different seeds; the posterior is their mean. By default two, three or six as
+        `effort` says, and up to ten where few simulations end each one's training early.
     validation_fraction
         Share of the realisations that each network holds out, another one each, so that all train some network.
     precision
@@ -191,14 +201,13 @@ class TrainingSettings(Settings):
     64
     """
 
-    #: Not written to files, which have what it stands for.
-    effort: Literal["quick", "default", "thorough"] = Field(default="default", exclude=True)
+    effort: Literal["quick", "default", "thorough"] = "default"
     steps: PositiveInt = EFFORTS["default"]["steps"]
     epochs: PositiveInt = EFFORTS["default"]["epochs"]
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-2
     weight_decay: float = Field(default=0.05, ge=0)
-    ensemble: PositiveInt = EFFORTS["default"]["ensemble"]
+    ensemble: PositiveInt | None = None
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.9)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
@@ -207,7 +216,14 @@ class TrainingSettings(Settings):
     def _of_effort(cls, keys: Any) -> Any:
         if not isinstance(keys, Mapping):
             return keys
-        return EFFORTS.get(str(keys.get("effort")), {}) | dict(keys)
+        of_effort = EFFORTS.get(str(keys.get("effort")), {})
+        return {name: of_effort[name] for name in ("steps", "epochs") if of_effort} | dict(keys)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Files and hashes of older versions have no such key.
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if (name, value) != ("effort", "default")}
 
 
 class InferenceSettings(Settings):

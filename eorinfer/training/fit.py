@@ -104,8 +104,7 @@ def fit(
     WorkError
         If the loss is not finite.
     """
-    batches = max(1, len(training) // min(settings.batch_size, len(training)))
-    epochs = min(math.ceil(settings.steps / batches), settings.epochs)
+    epochs, batches = planned(settings, len(training))
     runner = _Runner(module, settings, epochs * batches, seed, average)
     every = max(1, epochs // VALIDATIONS)
     run_trainer(
@@ -126,6 +125,12 @@ def fit(
     module.load_state_dict(runner.best)
     module.eval()
     return FitRecord(min(h["validation"] for h in runner.history), epochs, runner.history)
+
+
+def planned(settings: TrainingSettings, rows: int) -> tuple[int, int]:
+    """Count the epochs of a fit on some rows, and the steps of each; `steps` or `epochs` end it, whichever is first."""
+    batches = max(1, rows // min(settings.batch_size, max(1, rows)))
+    return min(math.ceil(settings.steps / batches), settings.epochs), batches
 
 
 class _Runner(LightningModule):

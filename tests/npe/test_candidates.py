@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eorinfer.npe.candidates import comparison, go_on_from, pays, stages
+from eorinfer.npe.candidates import comparison, go_on_from, network_count, pays, stages
 from eorinfer.settings.npe import FlowSettings, TrainingSettings
 from tests.npe.test_network import network, observed
 
@@ -46,14 +46,23 @@ def test_a_flow_pays_beyond_one_standard_error() -> None:
     assert comparison(simple, simple - 0.04 - scatter).endswith("is left out: a truncated normal is enough")
 
 
-def test_effort_stands_for_steps_epochs_and_networks() -> None:
+def test_effort_stands_for_steps_and_epochs() -> None:
     assert TrainingSettings(effort="default") == TrainingSettings()
-    quick, thorough = TrainingSettings(effort="quick"), TrainingSettings(effort="thorough", ensemble=4)
+    quick, thorough = TrainingSettings(effort="quick"), TrainingSettings(effort="thorough", epochs=7)
     assert quick.steps < TrainingSettings().steps < thorough.steps
-    assert (quick.ensemble, thorough.ensemble) == (2, 4), "what is given counts"
-    # Files have what it stands for, and older ones mean what they did.
-    assert "effort" not in quick.model_dump()
-    assert TrainingSettings(**quick.model_dump()).steps == quick.steps
-    assert TrainingSettings(steps=5, epochs=7, ensemble=1).epochs == 7
+    assert (quick.epochs, thorough.epochs) == (60, 7), "what is given counts"
+    for settings in (quick, thorough):
+        assert TrainingSettings(**settings.model_dump()) == settings
+    # Files and hashes of older versions have no such key.
+    assert "effort" not in TrainingSettings(ensemble=3).model_dump()
+    assert quick.model_dump()["effort"] == "quick"
     with pytest.raises(ValueError, match="'quick', 'default' or 'thorough'"):
         TrainingSettings(effort="much")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("rows", "networks"), [(40, 10), (600, 9), (1000, 5), (2000, 3), (100_000, 3)])
+def test_steps_that_few_rows_leave_make_more_networks(rows: int, networks: int) -> None:
+    assert network_count(TrainingSettings(), rows) == networks
+    assert network_count(TrainingSettings(ensemble=2), rows) == 2
+    assert network_count(TrainingSettings(steps=10), rows) == 3, "steps end each one's training"
+    assert network_count(TrainingSettings(effort="thorough"), rows) >= 6
