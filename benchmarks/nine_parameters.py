@@ -13,12 +13,12 @@ Truths (500) are scored alone; each training chooses by the rows that it holds o
 """
 
 import argparse
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmarks.record import record
 from eorinfer import Architecture, Bank, EmbeddingSettings, FlowSettings, Prior, Trainer, TrainingSettings
 from eorinfer.bank.rows import Plan
-from eorinfer.core.files import read_json, write_json
+from eorinfer.core.files import read_json, whole_folder, write_json
 from eorinfer.npe.batched import draw
 from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.posterior import Posterior
@@ -206,8 +206,9 @@ def as_before(branch: Branch) -> Iterator[None]:
                 yield
 
 
-def measure(branch: Branch, simulations: int, seed: int, out: Path) -> dict[str, Any]:
-    """Train once, and score the test observations."""
+def measure(name: str, simulations: int, seed: int, out: Path) -> dict[str, Any]:
+    """Train once, on from what a stopped call left, and score the test observations."""
+    branch = BRANCHES[name]
     simulator = Bands()
     prior = Prior(simulator.parameters)
     training = TrainingSettings(**(branch.training or {}))
@@ -216,17 +217,29 @@ def measure(branch: Branch, simulations: int, seed: int, out: Path) -> dict[str,
         flow = FlowSettings(kind="mdn", options={"num_components": 3})
     architecture = Architecture(EmbeddingSettings(), flow, PowerSpectrumSettings())
     trainer = Trainer(prior, simulator.observables[0], NoSurvey(), BandNoise(), architecture, training)
-    start = time.process_time()
-    with TemporaryDirectory(dir=out) as temporary, as_before(branch):
-        bank = Bank.create(Path(temporary) / "bank", simulator)
-        theta = prior.sample(simulations, np.random.default_rng([1, seed]))
-        seeds = np.random.default_rng([2, seed]).integers(0, 2**32, simulations, dtype=np.uint64)
+    start, folder = time.process_time(), out / f"training-{name}-{simulations}-{seed}"
+    bank = _bank(out / f"bank-{simulations}-{seed}", simulations, seed)
+    with as_before(branch):
+        posterior = trainer.train(bank, bank.rows().ok, folder=folder, seed=seed)
+    found = score(posterior, truths(out), seed) | {"cpu_seconds": time.process_time() - start}
+    shutil.rmtree(folder)
+    return found
+
+
+def _bank(path: Path, simulations: int, seed: int) -> Bank:
+    """Simulate, or open what is there."""
+    if path.exists():
+        return Bank.open(path)
+    simulator, rng = Bands(), np.random.default_rng([1, seed])
+    prior = Prior(simulator.parameters)
+    with whole_folder(path) as temporary:
+        bank = Bank.create(temporary, simulator)
+        theta, seeds = prior.sample(simulations, rng), rng.integers(0, 2**32, simulations, dtype=np.uint64)
         plan = bank.add(Plan("01-abc", 1, prior.hash(), simulations, theta, seeds))
-        rows = [simulator.simulate(t, int(s))["bands"] for t, s in zip(theta, seeds, strict=True)]
-        one = ["ok"] * simulations, [""] * simulations, [0.001] * simulations
-        bank.write_shard(plan, 0, status=one[0], message=one[1], seconds=one[2], arrays={"bands": np.stack(rows)})
-        posterior = trainer.train(bank, bank.rows().ok, folder=Path(temporary) / "checkpoints", seed=seed)
-    return score(posterior, truths(out), seed) | {"cpu_seconds": time.process_time() - start}
+        rows = np.stack([simulator.simulate(t, int(s))["bands"] for t, s in zip(theta, seeds, strict=True)])
+        status, message, seconds = (["ok"] * simulations, [""] * simulations, [0.001] * simulations)
+        bank.write_shard(plan, 0, status=status, message=message, seconds=seconds, arrays={"bands": rows})
+    return Bank.open(path)
 
 
 def score(posterior: Posterior, known: Truths, seed: int) -> dict[str, Any]:
@@ -270,7 +283,7 @@ def main() -> None:
             for name in arguments.branches:
                 path = arguments.out / f"{name}.{simulations}.{seed}.json"
                 if not path.exists():
-                    found = measure(BRANCHES[name], simulations, seed, arguments.out)
+                    found = measure(name, simulations, seed, arguments.out)
                     write_json(path, found)
                     print(path.stem, found, flush=True)
 
