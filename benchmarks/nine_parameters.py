@@ -47,6 +47,8 @@ TRUTHS, SAMPLES = 500, 500
 #: Draws from the prior by whose weights each exact posterior is known.
 LIBRARY = 150_000
 REDSHIFTS, BANDS = 3, 8
+#: How nonlinear log P is in theta: arguments of the 14 hyperbolic tangents scatter by this much over the prior.
+BEND = 0.6
 #: Power of the noise in each band, in units in which the signal's is about 200 at the middle band.
 NOISE = np.repeat(200 * np.exp(2.85) * np.array([1.0, 0.8, 0.65]), BANDS)
 
@@ -81,10 +83,10 @@ def known_spectrum() -> tuple[NDArray[np.float64], Any]:
     modes, log_k = np.tile(spectrum.counts.numpy(), REDSHIFTS), np.log(spectrum.k.numpy())
     x, z, rng = (log_k - log_k.mean())[None], np.array([-1.0, 0.0, 1.0])[:, None], np.random.default_rng(20)
     units = 14
-    weight, offset = rng.normal(size=(units, 9)) / np.sqrt(3), 0.5 * rng.normal(size=units)
+    weight, offset = BEND * rng.normal(size=(units, 9)) / np.sqrt(3), 0.5 * BEND * rng.normal(size=units)
     one = np.ones((REDSHIFTS, BANDS))
     basis = np.stack([one, one * x, one * z, x * z, one * x**2, one * z**2])
-    scale = 0.4 * np.array([1.0, 0.5, 0.6, 0.35, 0.25, 0.3])
+    scale = 0.31 / BEND * np.array([1.0, 0.5, 0.6, 0.35, 0.25, 0.3])
     amplitude = np.einsum("hb,bzk->hzk", rng.normal(size=(units, 6)) * scale, basis).reshape(units, -1)
     base = (np.log(200.0) - 2.6 * x * one).ravel()
 
