@@ -87,7 +87,7 @@ class TruncatedNormalMap(nn.Module):
             offsets.append(v.clamp(-E, E) - mean[..., i])
         return torch.stack(offsets, -1) + mean
 
-    def _shape(self, features: Tensor, widening: float) -> tuple[Tensor, Tensor, Tensor]:
+    def _shape(self, features: Tensor, widening: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
         """Means and log widths (..., P), slopes (..., P, P) strictly lower triangular; float64."""
         # Bounded from above, because a normal much wider than the box has no gradient that would make it narrower
         # again, and from below, because a thousandth of the prior's width is beyond what float32 features resolve.

@@ -155,7 +155,7 @@ def test_averaged_weights_are_validated_kept_and_resumed(tmp_path: Path) -> None
     plain, last = fitted(tmp_path / "plain")
     averaged, record = fitted(tmp_path / "averaged", average=0.9)
     jumps = [np.abs(np.diff([h["validation"] for h in made.history], 2)).mean() for made in (last, record)]
-    assert jumps[1] < 0.5 * jumps[0]
+    assert jumps[1] < 0.8 * jumps[0]
     assert not same(plain, averaged)
     noise = torch.Generator().manual_seed(stream_seed(7, WorkStream.VALIDATION_NOISE))
     with torch.no_grad():
