@@ -1,8 +1,8 @@
 """Gaussian fields with the power spectra of 21cmEMU: nine parameters, and a posterior that is known exactly."""
 
+import os
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,8 @@ from simulators.reionization.parameters import PARAMETERS
 
 #: Parameters that are evaluated at once.
 BATCH = 512
+#: Variable by which torch reads weights without unpickling anything else.
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 class EmulatedField(SimulatorSettings):
@@ -123,39 +125,27 @@ def log_spectra(
     log_k, log_delta
         (K,) ln k in 1/Mpc, and (n, C, K) ln Δ² in mK².
     """
-    import torch
-
-    network, constants = _emulator()
-    unit = theta.copy()
-    unit[:, [p.name for p in PARAMETERS].index("NU_X_THRESH")] /= 1000.0  # its limits are in keV
-    limits = constants["limits"]
-    scaled = torch.from_numpy(((unit - limits[:, 0]) / (limits[:, 1] - limits[:, 0])).astype(np.float32))
-    with torch.no_grad():
-        parts = [network(part)[:, SPECTRA].numpy() for part in scaled.split(BATCH)]
-    z, log_k = constants["zs"][:60], np.log(constants["ks"][1:-3])
-    raw = np.concatenate(parts).astype(np.float64).reshape(len(theta), len(z), len(log_k))
-    table = np.log(10.0) * (raw * constants["PS_std"] + constants["PS_mean"])
+    emulator = _emulator()
+    z, log_k = np.asarray(emulator.properties.PS_zs), np.log(emulator.properties.PS_ks)
+    parts = np.array_split(theta, -(-len(theta) // BATCH))
+    spectra = [np.reshape(emulator.predict(part)[1].PS, (len(part), len(z), len(log_k))) for part in parts]
+    table = np.log(np.concatenate(spectra).astype(np.float64))
     right = np.clip(np.searchsorted(z, redshifts), 1, len(z) - 1)
     share = ((np.array(redshifts) - z[right - 1]) / (z[right] - z[right - 1]))[:, None]
     return log_k, table[:, right - 1] * (1 - share) + table[:, right] * share
 
 
-#: Place of the 60 x 12 normalised log spectra in the network's output, after three histories of 84 and one number.
-SPECTRA = slice(3 * 84 + 1, 3 * 84 + 1 + 720)
-
-
 @cache
-def _emulator() -> tuple[Any, dict[str, NDArray[np.float64]]]:
-    """Load network and constants of 21cmEMU's version 1, without what its own loader would unpickle."""
-    import torch
-    from py21cmemu.models.acg.v1_pytorch import DefaultEmulatorV1
+def _emulator() -> Any:
+    """Load 21cmEMU's version 1, with nine parameters; its weights as tensors alone, whatever its loader would allow."""
+    from py21cmemu import Emulator
 
-    spec = find_spec("py21cmemu")
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent
-    saved = torch.load(folder / "models" / "acg" / "default_model.pt", map_location="cpu", weights_only=True)
-    network = DefaultEmulatorV1(negative_slope=saved["negative_slope"])
-    network.load_state_dict(saved["state_dict"])
-    with np.load(folder / "emulator_constants.npz", allow_pickle=False) as constants:
-        return network.eval(), {name: constants[name] for name in ("limits", "ks", "zs", "PS_mean", "PS_std")}
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
+    try:
+        return Emulator(emulator="acg")
+    finally:
+        if before is None:
+            del os.environ[WEIGHTS_ONLY]
+        else:
+            os.environ[WEIGHTS_ONLY] = before
