@@ -224,7 +224,7 @@ def fill(
     if missing := [*bank.missing(plan, rows), *again]:
         raise WorkError(
             f"{bank.path}: {len(missing)} shards of round {plan.id} could not be made "
-            f"({type(trouble).__name__}: {trouble}); the same command goes on from here"
+            f"({type(trouble).__name__}: {trouble}); the same command continues from here"
         )
     for shard, count in sorted(unreported.items()):
         report(ShardReport(shard, count, {}))

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     except CycloptsError as error:
         code = _end(2, f"{error} `eorinfer --help` shows what there is", debug)
     except KeyboardInterrupt:
-        code = _end(1, "stopped; what was computed is kept, and the same command goes on from there", debug)
+        code = _end(1, "stopped; what was computed is kept, and the same command continues from there", debug)
     except WorkError as error:
         code = _end(1, str(error), debug)
     except OSError as error:

@@ -15,7 +15,7 @@ class InputError(Exception):
 
 
 class WorkError(Exception):
-    """The input was right and the work failed all the same; what was computed is kept. Exit code 1.
+    """The input was right, but the work failed; what was computed is kept. Exit code 1.
 
     Examples
     --------

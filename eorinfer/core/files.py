@@ -91,7 +91,7 @@ def whole_hdf5(path: Path, *, first_wins: bool = False, **settings: Any) -> Iter
 
 def cannot_write(path: Path, error: OSError) -> WorkError:
     """Return the error to raise if the disk is full or cannot be written."""
-    room = "; make room, and the same command goes on" if error.errno in NO_ROOM else ""
+    room = "; make room, and the same command continues" if error.errno in NO_ROOM else ""
     return WorkError(f"{path}: cannot be written ({os.strerror(error.errno or 0)}); an existing file is kept{room}")
 
 

@@ -141,7 +141,7 @@ def _sky_header(observable: Observable) -> fits.Header:
 
 
 def _in_lengths(image: Image, observable: Observable) -> FileCube:
-    """Read an image whose cells are so many Mpc wide, as `write_cube` writes it; one channel may be left out."""
+    """Read an image whose cells have a width in Mpc, as `write_cube` writes it; one channel may be left out."""
     values, without_channel = image.values, image.values.ndim == len(observable.cells) and observable.shape[0] == 1
     dimension = values.ndim - (0 if without_channel else 1)
     kinds = [f"CTYPE{i + 1}" for i in range(values.ndim)]

@@ -242,7 +242,7 @@ def _p_value(held: NDArray[np.float64], n: int, far: NDArray[np.float64]) -> NDA
     """Estimate the share of simulations beyond `far` (B,), from log distances `held` (m,) of n realisations.
 
     The largest of three. A rank among the held-out ones needs no assumption, and says nothing
-    beyond the largest of them. There Student's t goes on, which heeds that they are few: with mean and spread of
+    beyond the largest of them. There Student's t continues, which heeds that they are few: with mean and spread of
     all, and with median and upper half alone, for distances whose upper tail is the longer one.
     """
     spread = max(float(held.std(ddof=1)), 0.1) * np.sqrt(1 + 1 / n)

@@ -128,7 +128,7 @@ def _seconds_per_move(context: RunContext) -> tuple[float, str]:
     if file.exists():
         facts = read_json(file)
         if facts.get("steps") and facts.get("seconds", {}).get("chain"):
-            source = "as measured in the chain that is here, which goes on if it is of this likelihood"
+            source = "as measured in the chain that is here, which continues if it is of this likelihood"
             return facts["seconds"]["chain"] / facts["steps"], source
     import torch
 

@@ -71,7 +71,7 @@ def as_begun(config: Config, out: Path) -> Config:
     before = ((_begun_with(out) or {}).get("survey") or {}).get("sefd", survey.sefd)
     if before not in get_args(SefdName) or before == survey.sefd:
         return config
-    note = f'{config.file}: [survey] sefd is not given; {out} was begun with "{before}" and goes on with it'
+    note = f'{config.file}: [survey] sefd is not given; {out} was begun with "{before}" and keeps it'
     return config.with_survey(survey.model_copy(update={"sefd": before}), note)
 
 

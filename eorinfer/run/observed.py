@@ -51,7 +51,7 @@ def read_observed(context: "RunContext") -> Observation:
 
 
 def refuse_changed(context: "RunContext") -> None:
-    """Refuse to go on where a file has changed since the observation was read from it.
+    """Refuse to continue where a file has changed since the observation was read from it.
 
     Raises
     ------

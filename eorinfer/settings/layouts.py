@@ -135,6 +135,6 @@ def from_lines(value: Any) -> Any:
 
 
 def lowest_sine(latitude: float, declination: float, hours: float) -> float:
-    """Compute the sine of the elevation at both ends of a track of so many hours, centred on transit."""
+    """Compute the sine of the elevation at both ends of a track of a length in hours, centred on transit."""
     delta, phi, turn = radians(declination), radians(latitude), radians(min(7.5 * hours, 180.0))
     return sin(phi) * sin(delta) + cos(phi) * cos(delta) * cos(turn)

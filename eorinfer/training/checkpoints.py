@@ -81,5 +81,5 @@ def newest_checkpoint(folder: Path, progress: Progress) -> Path | None:
             return path
         except BROKEN as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            progress.line(f"{path}: the checkpoint is broken ({reason}); the fit goes on from {next_try}")
+            progress.line(f"{path}: the checkpoint is broken ({reason}); the fit continues from {next_try}")
     return None

@@ -272,7 +272,7 @@ def test_a_stop_says_that_the_work_is_kept(tmp_path: Path, signum: signal.Signal
     process.send_signal(signum)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert errors == "eorinfer: stopped; what was computed is kept, and the same command goes on from there\n"
+    assert errors == "eorinfer: stopped; what was computed is kept, and the same command continues from there\n"
 
 
 @pytest.mark.parametrize("step", ["simulate", "observe"])

@@ -33,7 +33,7 @@ def test_times_are_measured_or_read(tmp_path: Path) -> None:
     assert "about 24 s of training, 1 network(s) in 1 round(s), 12 steps (2 s each, as measured in round 1)" in line
     assert "80 s to 160 s" not in chain_line(context)
     assert "80 s to 3 min for a chain" in chain_line(context)
-    assert "(2 s each, as measured in the chain that is here, which goes on" in chain_line(context)
+    assert "(2 s each, as measured in the chain that is here, which continues" in chain_line(context)
 
 
 def test_references_of_a_validation(tmp_path: Path) -> None:

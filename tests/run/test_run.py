@@ -208,7 +208,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     with monkeypatch.context() as patch:
         patch.setattr(training.EpochProgress, "on_train_epoch_end", interrupt)
         assert call("run", path, "--out", out) == 1
-    assert "stopped; what was computed is kept, and the same command goes on from there" in capsys.readouterr().err
+    assert "stopped; what was computed is kept, and the same command continues from there" in capsys.readouterr().err
     assert not (out / "summary.json").exists()
     assert call("infer", path, "--out", out) == 0
     assert call("mcmc", path, "--out", out) == 0
