@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from eorinfer.figures.style import subplots
 from simulators import Observable
+from simulators.lim.lines import line_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +42,8 @@ def lines_figure(
                 image.T, origin="lower", extent=(-half, half, -half, half), vmin=limits[0], vmax=max(limits[1], 1e-30)
             )
             figure.colorbar(picture, ax=axis, shrink=0.75)
-            axis.set_title(name if channels == 1 else f"{name}, {wavelength:.3f} um", fontsize=10)
+            label = line_label(name)
+            axis.set_title(label if channels == 1 else f"{label}, {wavelength:.3f} µm", fontsize=10)
             axis.set_xlabel("arcmin", fontsize=8)
             axis.tick_params(labelsize=7)
     figure.suptitle(f"{observable.unit}, {observable.axes[0]} {observable.channels[0]:g}", fontsize=10)

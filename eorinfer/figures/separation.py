@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.figures.style import subplots
+from simulators.lim.lines import line_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +130,7 @@ def separation_figure(
             picture = axis.imshow(
                 image.T, origin="lower", extent=extent, vmin=limits[0], vmax=limits[1], cmap="inferno"
             )
-            axis.set_title(f"{name}: {method}" if method != "observed" else "observed", fontsize=9)
+            axis.set_title(f"{line_label(name)}: {method}" if method != "observed" else "observed", fontsize=9)
             axis.tick_params(labelsize=7)
             if method in ("observed", list(panels)[-1]):
                 bar = figure.colorbar(picture, ax=axis, shrink=0.8)

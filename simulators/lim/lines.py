@@ -55,6 +55,18 @@ LINES = {
     )
 }
 
+
+def line_label(name: str) -> str:
+    """Write the name of a line as a figure does, ``oiii`` as [O III]; ``oiii_1`` says the channel too.
+
+    A name that is no line of `LINES` stays as it is.
+    """
+    base, _, channel = name.partition("_")
+    if base not in LINES:
+        return name
+    return f"${LINES[base].label}$" + (f", channel {channel}" if channel else "")
+
+
 _GONG = np.array(
     [
         [1.0, -7.90, 2.50, -2.18],

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulators.lim.lines import LINES, STAR_FORMATION, gong17, read_table, scattered
+from simulators.lim.lines import LINES, STAR_FORMATION, gong17, line_label, read_table, scattered
 
 MASSES = np.array([1e11, 3e11, 1e12, 3e12, 1e13])
 
@@ -73,3 +73,11 @@ def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_table(tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("ha", r"${\rm H}\alpha$"), ("oiii_1", r"$[{\rm O\,III}]$, channel 1"), ("total", "total")],
+)
+def test_lines_have_their_names_in_figures(name: str, label: str) -> None:
+    assert line_label(name) == label
