@@ -182,8 +182,10 @@ def _options(annotation: Any) -> Iterator[str]:
 
 
 def _class_in(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if hasattr(candidate, "model_fields") and isinstance(candidate, type) and issubclass(candidate, BaseModel):
+    """Return the class of a table, also of one that may be left out; none for a list or dict of tables."""
+    candidates = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    for candidate in candidates:
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
 
