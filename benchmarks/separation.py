@@ -42,7 +42,8 @@ from eorinfer.run.separation_scores import ScoreSettings, score_separators
 from eorinfer.separation.data import split
 from eorinfer.separation.model import Separator
 from eorinfer.separation.precision import precision
-from eorinfer.separation.training import STAGES, train
+from eorinfer.separation.regression import STAGES
+from eorinfer.separation.training import train
 from eorinfer.survey import build_survey
 from simulators import build
 
@@ -194,7 +195,7 @@ class Clock(Silent):
 def plain_step(trainer: Separation, steps: int, device: str) -> float:
     """Seconds of a step of pix2pix as it is usually written: the same networks, one layout, fp32, Adam."""
     spec, settings = trainer.spec, trainer.settings
-    size = {"width": settings.width, "widest": settings.widest}
+    size: dict[str, Any] = {"width": settings.width, "widest": settings.widest}
     inputs, outputs = spec.observable.shape[0], len(spec.targets)
     generator = UNet(inputs, outputs, spec.strides, spec.periodic, dropout=settings.dropout, **size)
     discriminator = Discriminator(inputs + outputs, spec.strides, spec.periodic, **size)

@@ -106,6 +106,8 @@ class WorkStream(IntEnum):
     VALIDATION_NOISE = 2
     SEPARATOR_SCALING = 3
     SEPARATION_SCORES = 4
+    SEPARATOR_RESIDUALS = 5
+    SEPARATOR_CORRECTION = 6
     CHECK_NOISE = 0x5EE
     HELD_OUT_NOISE = 0x5EEC
     #: Its root is the seed of a realisation: it decides whether that is trained on or held out.

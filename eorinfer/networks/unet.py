@@ -1,5 +1,6 @@
-"""A U-Net for maps and cubes: the generator of a conditional GAN."""
+"""A U-Net for maps and cubes: the generator of a conditional GAN, a posterior mean, the velocity of a flow."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from eorinfer.networks.padding import pad
 ALIKE = 1.5
 #: Number of levels of the published network.
 DEEPEST = 8
+#: Number of groups of a normalisation by groups, at most.
+GROUPS = 8
 
 Strides = tuple[tuple[int, ...], ...]
 
@@ -41,7 +44,13 @@ class UNet(nn.Module):
         Share of the values that each level of the decoder but the outermost drops if a generator is given. In the
         innermost three levels alone, as in pix2pix, it hardly changes the output.
     guess
-        Number of the first input channel that the link copies to the outputs at the start.
+        Number of the first input channel that the link copies to the outputs at the start; None for no such start.
+    conditions
+        Length of a vector that scales and shifts the features of every level (FiLM, Perez et al. 2018, arXiv
+        1709.07871), such as an embedding of the time of a flow; 0 for none.
+    grouped
+        Normalise groups of channels map by map (Wu & He 2018, arXiv 1803.08494) in place of the batch: maps at
+        different times of a flow have different statistics.
     """
 
     def __init__(
@@ -54,7 +63,9 @@ class UNet(nn.Module):
         width: int = 64,
         widest: int = 512,
         dropout: float = 0.2,
-        guess: int = 0,
+        guess: int | None = 0,
+        conditions: int = 0,
+        grouped: bool = False,
     ) -> None:
         super().__init__()
         widths = [min(width * 2**level, widest) for level in range(len(strides))]
@@ -63,22 +74,31 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList()
         for level, stride in enumerate(strides):
             before = widths[level - 1] if level else inputs
-            down = Down(before, widths[level], stride, periodic, normalised=0 < level < last)
+            inner = 0 < level < last
+            down = Down(before, widths[level], stride, periodic, normalised=inner, grouped=grouped)
             up = Up(
                 widths[level] * (1 if level == last else 2),
                 widths[level - 1] if level else 2 * outputs,
                 stride,
                 periodic,
                 normalised=level > 0,
+                grouped=grouped,
             )
             self.encoder.append(down)
             self.decoder.append(up)
         self.link = Down(inputs, outputs, (1,) * len(periodic), periodic, normalised=False)
         _begin_with_input(self.link.convolution, guess)
+        self.modulations = nn.ModuleList(_modulation(conditions, n) for n in widths) if conditions else None
         self._strides, self._dropout = strides, dropout
         self._layout = to_channels_last(self, len(periodic))
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        generator: torch.Generator | None = None,
+        draws: int = 1,
+        condition: Tensor | None = None,
+    ) -> Tensor:
         """Compute (draws * B, outputs, *cells), one draw of the whole batch after the other.
 
         Parameters
@@ -89,6 +109,8 @@ class UNet(nn.Module):
             Source of the dropout, in training and application: each call gives another draw. None for no dropout.
         draws
             Number of draws; the encoder, which drops nothing, runs once for all.
+        condition
+            (B, conditions) vector of each map, where the network takes one.
 
         Raises
         ------
@@ -99,7 +121,7 @@ class UNet(nn.Module):
         x = x.contiguous(memory_format=self._layout)
         maps, links = x, []
         for level, down in enumerate(self.encoder):
-            maps = down(F.leaky_relu(maps, 0.2) if level else maps)
+            maps = self._modulated(down(F.leaky_relu(maps, 0.2) if level else maps), level, condition)
             links.append(maps)
         maps = _repeated(maps, draws)
         for level in reversed(range(len(self.decoder))):
@@ -112,17 +134,31 @@ class UNet(nn.Module):
         out: Tensor = more + (1 + gain) * _repeated(self.link(x), draws)
         return out
 
+    def _modulated(self, maps: Tensor, level: int, condition: Tensor | None) -> Tensor:
+        """Scale and shift the features of a level of the encoder, which the decoder sees through its links."""
+        if self.modulations is None or condition is None:
+            return maps
+        scale, shift = self.modulations[level](condition)[(..., *(None,) * (maps.ndim - 2))].chunk(2, dim=1)
+        return maps * (1 + scale) + shift
+
 
 class Down(nn.Module):
-    """Convolution that halves some axes, with optional batch normalisation."""
+    """Convolution that halves some axes, with optional normalisation."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: tuple[int, ...], periodic: tuple[bool, ...], *, normalised: bool
+        self,
+        inputs: int,
+        outputs: int,
+        stride: tuple[int, ...],
+        periodic: tuple[bool, ...],
+        *,
+        normalised: bool,
+        grouped: bool = False,
     ) -> None:
         super().__init__()
         layer: Any = {2: nn.Conv2d, 3: nn.Conv3d}[len(stride)]
         self.convolution = layer(inputs, outputs, [2 + s for s in stride], stride, bias=not normalised)
-        self.normalisation = _normalisation(outputs, len(stride)) if normalised else nn.Identity()
+        self.normalisation = _normalisation(outputs, len(stride), grouped) if normalised else nn.Identity()
         self._periodic = periodic
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,17 +168,24 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Transposed convolution that doubles some axes, with optional batch normalisation."""
+    """Transposed convolution that doubles some axes, with optional normalisation."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: tuple[int, ...], periodic: tuple[bool, ...], *, normalised: bool
+        self,
+        inputs: int,
+        outputs: int,
+        stride: tuple[int, ...],
+        periodic: tuple[bool, ...],
+        *,
+        normalised: bool,
+        grouped: bool = False,
     ) -> None:
         super().__init__()
         layer: Any = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[len(stride)]
         # The layer's own padding cuts off the outputs of padded cells alone.
         beyond = [1 + s for s in stride]
         self.convolution = layer(inputs, outputs, [2 + s for s in stride], stride, beyond, bias=not normalised)
-        self.normalisation = _normalisation(outputs, len(stride)) if normalised else nn.Identity()
+        self.normalisation = _normalisation(outputs, len(stride), grouped) if normalised else nn.Identity()
         self._periodic = periodic
 
     def forward(self, x: Tensor) -> Tensor:
@@ -216,15 +259,27 @@ def _repeated(x: Tensor, times: int) -> Tensor:
     return torch.cat([x] * times) if times > 1 else x
 
 
-def _begin_with_input(layer: Any, first: int) -> None:
-    """Start a convolution as a copy: output i is the input `first` + i modulo their number."""
+def _begin_with_input(layer: Any, first: int | None) -> None:
+    """Start a convolution as a copy: output i is the input `first` + i modulo their number; as zero for None."""
     nn.init.zeros_(layer.bias)
     nn.init.zeros_(layer.weight)
+    if first is None:
+        return
     outputs, inputs, *kernel = layer.weight.shape
     with torch.no_grad():
         for i in range(outputs):
             layer.weight[(i, (first + i) % inputs, *(n // 2 for n in kernel))] = 1.0
 
 
-def _normalisation(channels: int, dimension: int) -> nn.Module:
+def _modulation(conditions: int, channels: int) -> nn.Linear:
+    """Build a layer that begins with neither scale nor shift."""
+    layer = nn.Linear(conditions, 2 * channels)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _normalisation(channels: int, dimension: int, grouped: bool) -> nn.Module:
+    if grouped:
+        return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
     return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dimension](channels)

@@ -1,7 +1,8 @@
-"""Apply a separator to one observed map of any size, with any number of draws."""
+"""Apply a separator to observed maps of any size: the posterior mean of the lines, and draws beside it."""
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eorinfer.core.errors import InputError
 from eorinfer.core.seeds import item_seed
 from eorinfer.separation.model import Separator
 
-#: Number of tiles separated at once.
-BATCH = 8
+#: Number of draws of a GAN whose mean is its posterior mean, at least.
+FEWEST = 8
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,11 @@ class Separated:
     Attributes
     ----------
     lines
-        (L, *cells) result without dropout, or the mean of the draws.
+        (L, *cells) posterior mean; for a GAN without draws its result without dropout.
     spread
         (L, *cells) standard deviation of the draws; None without draws.
     draws
-        (N, L, *cells) draws; N may be 0.
+        (N, L, *cells) draws, which with the noise add up to the observed map; N may be 0.
     """
 
     lines: NDArray[np.float32]
@@ -45,48 +47,142 @@ def separate(separator: Separator, observed: NDArray[np.float32], draws: int = 0
     observed
         (C, *cells) map in the unit and pixels of training.
     draws
-        Number of draws; 0 for the result without dropout.
+        Number of draws.
     seed
         Seed of the draws.
+
+    Raises
+    ------
+    InputError
+        If the separator makes no draws.
     """
-    source = torch.from_numpy(np.ascontiguousarray(observed, np.float32))
+    source = torch.from_numpy(np.ascontiguousarray(observed, np.float32))[None]
     if not draws:
-        lines = tiled(separator, source).numpy()
+        lines = estimate(separator, source)[0].numpy()
         return Separated(lines, None, np.empty((0, *lines.shape), np.float32))
-    made = np.stack([tiled(separator, source, item_seed(seed, i)).numpy() for i in range(draws)])
+    mean, several = posterior(separator, source, draws, seed)
+    made = several[:, 0].numpy()
     # The spread of one draw is unknown, not zero.
     spread = made.std(0, ddof=1) if draws > 1 else np.full(made.shape[1:], np.nan, np.float32)
-    return Separated(made.mean(0), spread, made)
+    return Separated(mean[0].numpy(), spread, made)
 
 
 @torch.no_grad()
-def tiled(separator: Separator, observed: Tensor, seed: int | None = None) -> Tensor:
-    """Separate a map (C, *cells) into (L, *cells), by tiles of the size of training that overlap by half and fade.
+def estimate(separator: Separator, observed: Tensor) -> Tensor:
+    """Estimate lines (B, L, *cells) in one pass of the network: the posterior mean, or a GAN without dropout."""
+    lines = tiled(separator, observed, separator.spec.observable.cells)
+    return lines if separator.spec.settings.kind == "cgan" else separator.correction.of_mean(observed, lines)
+
+
+@torch.no_grad()
+def posterior(separator: Separator, observed: Tensor, draws: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Compute posterior means (B, L, *cells) and draws (N, B, L, *cells) of lines in observed maps.
 
     Parameters
     ----------
     separator
         Trained separator.
     observed
-        (C, *cells) map, at least as large as in training across the line of sight.
+        (B, C, *cells) maps, at least as large as in training across the line of sight.
+    draws
+        Number N of draws of each map.
     seed
-        Seed of a draw; None for the result without dropout. All tiles of a draw drop the same features, so that they
-        agree where they overlap.
+        Seed of the draws; draw i does not depend on their number.
+
+    Raises
+    ------
+    InputError
+        If the separator makes no draws.
     """
-    size = separator.spec.observable.cells
-    starts = [_starts(n, s) for n, s in zip(observed.shape[1:3], size[:2], strict=True)]
-    weight = _weight(size)
-    total = observed.new_zeros((len(separator.spec.targets), *observed.shape[1:]))
-    norm = observed.new_zeros(observed.shape[1:])
-    places = list(itertools.product(*starts))
-    for first in range(0, len(places), BATCH if seed is None else 1):
-        batch = places[first : first + (BATCH if seed is None else 1)]
-        tiles = torch.stack([observed[:, x : x + size[0], y : y + size[1]] for x, y in batch])
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
-        for (x, y), made in zip(batch, separator(tiles, generator), strict=True):
-            total[:, x : x + size[0], y : y + size[1]] += weight * made
-            norm[x : x + size[0], y : y + size[1]] += weight
+    seeds = [item_seed(seed, i) for i in range(draws)]
+    if separator.spec.settings.kind == "cgan":
+        more = [item_seed(seed, i) for i in range(draws, FEWEST)]
+        raw = [gan_draw(separator, observed, one) for one in (*seeds, *more)]
+        mean = separator.correction.of_mean(observed, torch.stack(raw).mean(0))
+    else:
+        mean = estimate(separator, observed)
+        raw = [flow_draw(separator, observed, mean, one) for one in seeds]
+    made = [
+        separator.correction.of_draw(observed, mean, draw, _generator(observed, item_seed(one, 0)))
+        for draw, one in zip(raw, seeds, strict=False)
+    ]
+    return mean, torch.stack(made)
+
+
+@torch.no_grad()
+def gan_draw(separator: Separator, observed: Tensor, seed: int) -> Tensor:
+    """Make one draw (B, L, *cells) by dropout, without correction; parameters as for `posterior`."""
+
+    def drawn(tiles: Tensor) -> Tensor:
+        # All tiles drop the same features, so that they agree where they overlap.
+        made: Tensor = separator(tiles, _generator(observed, seed))
+        return made
+
+    return tiled(drawn, observed, separator.spec.observable.cells)
+
+
+@torch.no_grad()
+def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int) -> Tensor:
+    """Make one draw (B, L, *cells) by the flow about means (B, L, *cells), without correction.
+
+    The velocity is integrated by Euler's method. Of a map larger than those of training the
+    noise is drawn at once, and the velocities of its tiles are blended at every step.
+
+    Raises
+    ------
+    InputError
+        If the separator makes no draws.
+    """
+    flow, steps = separator.flow, separator.spec.settings.flow_steps
+    if flow is None:
+        raise InputError('a separator of [separation] kind = "mean" makes no draws; kind = "flow-matching" does')
+    context = separator.context(observed, mean)
+    channels = context.shape[1]
+
+    def velocity(y: Tensor, time: float) -> Tensor:
+        both = torch.cat([context, y], dim=1)
+        return tiled(
+            lambda tiles: flow.velocity(tiles[:, :channels], tiles[:, channels:], time),
+            both,
+            separator.spec.observable.cells,
+        )
+
+    y = flow.noise(tuple(mean.shape), _generator(observed, seed))
+    for step in range(steps):
+        y = y + velocity(y, step / steps) / steps
+    return mean + flow.residuals(y)
+
+
+def tiled(function: Callable[[Tensor], Tensor], maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Apply a function to maps (B, C, *cells), by tiles that overlap by half and fade where they are larger.
+
+    Parameters
+    ----------
+    function
+        Turns tiles (B, C, *size) into (B, L, *size).
+    maps
+        Maps at least as large as a tile across the line of sight.
+    size
+        Cells of a tile.
+    """
+    if tuple(maps.shape[2:]) == size:
+        return function(maps)
+    starts = [_starts(n, s) for n, s in zip(maps.shape[2:4], size[:2], strict=True)]
+    weight = _weight(size).to(maps)
+    norm = maps.new_zeros(maps.shape[2:])
+    total: Tensor | None = None
+    for x, y in itertools.product(*starts):
+        made = function(maps[:, :, x : x + size[0], y : y + size[1]])
+        if total is None:
+            total = maps.new_zeros((*made.shape[:2], *maps.shape[2:]))
+        total[:, :, x : x + size[0], y : y + size[1]] += weight * made
+        norm[x : x + size[0], y : y + size[1]] += weight
+    assert total is not None
     return total / norm
+
+
+def _generator(like: Tensor, seed: int) -> torch.Generator:
+    return torch.Generator(like.device).manual_seed(seed)
 
 
 def _starts(n: int, tile: int) -> list[int]:

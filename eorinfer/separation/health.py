@@ -1,4 +1,4 @@
-"""Diagnose what goes wrong with a GAN from the history of its training."""
+"""Diagnose what goes wrong with a separator, from the history of its training and from its draws."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +9,8 @@ STAGES = 3
 WON = 0.98
 #: Variance over that of the true maps, and spread of draws over their error, below which the output has collapsed.
 COLLAPSED, STILL = 0.05, 1e-3
+#: Spread of draws over that of a posterior below which they are too sure. With 256 maps its error is about 0.05.
+SURE = 0.8
 #: Rise of the validation error over its minimum that means overfitting, as a share of the minimum.
 RISE = 0.1
 
@@ -19,28 +21,45 @@ def diagnose(history: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> list
     Parameters
     ----------
     history
-        Entry of each stage: ``accuracy`` and ``gap`` of the discriminator, ``variance`` and ``spread`` of each line,
-        ``validation`` error, and whether there are a discriminator (``adversarial``) and ``draws``.
+        Entry of each stage: ``validation`` error, and the ``network`` that it trained where there are several. Of a GAN
+        also ``accuracy`` and ``gap`` of the discriminator, ``variance`` and ``spread`` of each line, and whether there
+        are a discriminator (``adversarial``) and ``draws``.
     lines
         Names of the lines.
     """
+    networks = dict.fromkeys(h.get("network") for h in history)
+    return [w for n in networks for w in _diagnose([h for h in history if h.get("network") == n], lines)]
+
+
+def too_sure(sureness: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Write a warning for each quantity of a line that draws are too sure of; see `calibration.sureness`."""
+    return [
+        f"draws of {line} are too sure of the {quantity}: they spread by {ratio:.2f} of what their distance from the "
+        "truth asks for; more [separation] steps or simulations, or another kind, may change that"
+        for line, ratios in sureness.items()
+        for quantity, ratio in ratios.items()
+        if ratio < SURE
+    ]
+
+
+def _diagnose(history: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> list[str]:
     warnings: list[str] = []
     last = history[-STAGES:]
     if len(last) < STAGES:
         return warnings
-    if all(h["adversarial"] and h["accuracy"] > WON for h in last):
+    if all(h.get("adversarial") and h["accuracy"] > WON for h in last):
         warnings.append(
             f"the discriminator has won: for {STAGES} stages it has told {last[-1]['accuracy']:.1%} of the pairs apart "
             f"(logits {last[-1]['gap']:.1f} apart), and teaches the generator little; the mean absolute error carries "
             "the training. A lower [separation] discriminator_rate or a smaller weight changes that"
         )
     for i, line in enumerate(lines):
-        if all(h["variance"][i] < COLLAPSED for h in last):
+        if all("variance" in h and h["variance"][i] < COLLAPSED for h in last):
             warnings.append(
                 f"the output of {line} has collapsed: its variance is {last[-1]['variance'][i]:.1%} of that of the "
                 "true maps; either the line cannot be seen in this noise, or the training failed"
             )
-        if all(h["draws"] and h["spread"][i] < STILL for h in last):
+        if all(h.get("draws") and h["spread"][i] < STILL for h in last):
             warnings.append(
                 f"draws of {line} do not vary: their spread is {last[-1]['spread'][i]:.1e} of their error; "
                 "a larger [separation] dropout makes them"

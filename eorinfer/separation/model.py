@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from eorinfer.core.errors import InputError
 from eorinfer.networks.scaling import AsinhScaling
 from eorinfer.networks.unet import Strides, UNet, halvings
+from eorinfer.separation.correction import Correction
 from eorinfer.separation.data import Target
+from eorinfer.separation.flow import ResidualFlow
+from eorinfer.separation.spectra import ModeBins
 from eorinfer.separation.wiener import WienerFilter
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.settings.survey import SurveySettings
@@ -20,6 +23,8 @@ from simulators import Observable
 
 #: Factor over the brightest pixel of training beyond which results are clipped; the faintest one is the lower limit.
 BRIGHTER = 2.0
+#: Softening of lines whose mean is learned: a mean must be one in physical units, so the scaling is linear.
+LINEAR = 1e4
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,9 @@ class Separator(nn.Module):
     """Turn observed maps (B, C, *cells) into the lines in them (B, L, *cells), both in physical units.
 
     The generator sees the observed map and its Wiener-filtered lines, and begins with the latter. So the best linear
-    answer, up to modes as long as the map is wide, need not be learned.
+    answer, up to modes as long as the map is wide, need not be learned. What it gives depends on the kind: a draw with
+    its dropout for ``"cgan"``, else the posterior mean. `eorinfer.separation.apply` makes draws of every kind, and
+    corrects them.
 
     Its weights are frozen and need no gradients.
 
@@ -99,16 +106,25 @@ class Separator(nn.Module):
         self.target_scaling = AsinhScaling(lines, dimension)
         self.register_buffer("floor", torch.full((lines, *(1,) * dimension), -torch.inf))
         self.register_buffer("ceiling", torch.full((lines, *(1,) * dimension), torch.inf))
+        size = {"width": settings.width, "widest": settings.widest}
+        adversarial = settings.kind == "cgan"
         self.generator = UNet(
             channels + lines,
             lines,
             spec.strides,
             spec.periodic,
-            width=settings.width,
-            widest=settings.widest,
-            dropout=settings.dropout,
+            **size,
+            dropout=settings.dropout if adversarial else 0.0,
             guess=channels,
+            grouped=not adversarial,
         )
+        bins = ModeBins(observable.cells, observable.cell_size)
+        self.flow = (
+            ResidualFlow(channels, lines, bins, spec.strides, spec.periodic, **size)
+            if settings.kind == "flow-matching"
+            else None
+        )
+        self.correction = Correction(bins, tuple(target.channel for target in spec.targets), channels)
         self.wiener = WienerFilter(channels, lines, observable.cells, observable.cell_size)
         self.requires_grad_(False)
         self.eval()
@@ -129,8 +145,9 @@ class Separator(nn.Module):
             Source of the dropout of a draw; None for the result without dropout.
         """
         scaled = self.generator(self.scaled(observed), generator)
-        # sinh of an extreme output is a huge number of either sign.
-        return self.target_scaling.inverse(scaled.float()).clamp(self.floor, self.ceiling)
+        lines = self.target_scaling.inverse(scaled.float())
+        # sinh of an extreme output is a huge number of either sign; a linear scaling has no such outputs.
+        return lines.clamp(self.floor, self.ceiling) if self.spec.settings.kind == "cgan" else lines
 
     def scaled(self, observed: Tensor) -> Tensor:
         """Scale observed maps (B, C, *cells) and their Wiener-filtered lines for the generator: (B, C + L, *cells)."""
@@ -138,10 +155,14 @@ class Separator(nn.Module):
             lines = self.target_scaling(self.wiener(observed))
             return torch.cat([self.source_scaling(observed), lines], dim=1)
 
+    def context(self, observed: Tensor, mean: Tensor) -> Tensor:
+        """Scale observed maps and means of their lines for the flow: (B, C + L, *cells)."""
+        return torch.cat([self.source_scaling(observed), self.target_scaling(mean)], dim=1)
+
     def fit_scalings(self, observed: Tensor, lines: Tensor) -> None:
         """Set scalings, floor and ceiling from observed maps (B, C, *cells) and lines (B, L, *cells)."""
         self.source_scaling.fit(observed, self.spec.settings.softening)
-        self.target_scaling.fit(lines, self.spec.settings.softening)
+        self.target_scaling.fit(lines, self.spec.settings.softening if self.spec.settings.kind == "cgan" else LINEAR)
         faintest, brightest = (x.view_as(self.ceiling) for x in lines.transpose(0, 1).flatten(1).aminmax(dim=1))
         self.floor.copy_(faintest)
         self.ceiling.copy_(BRIGHTER * brightest.clamp(min=torch.finfo(torch.float32).tiny))
@@ -182,6 +203,8 @@ class Separator(nn.Module):
             weights = bundle.weights
             with torch.random.fork_rng(devices=[]), no_larger_than(weights, {"separation": bundle["separation"]}):
                 separator = cls(spec)
+            if not any(name.startswith("correction.") for name in weights):  # written before there was one
+                weights |= {f"correction.{name}": x for name, x in separator.correction.state_dict().items()}
             separator.load_state_dict(weights)
             return separator
 

@@ -1,9 +1,8 @@
-"""Training of a separator by Lightning, with two optimisers that take turns."""
+"""Training of a separator of any kind; the GAN by two optimisers that take turns."""
 
 import json
 import math
 import re
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,20 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
 from eorinfer.networks.discriminator import Discriminator
+from eorinfer.separation.calibration import calibrate
 from eorinfer.separation.data import Lines, Pairs, Split
-from eorinfer.separation.health import diagnose
+from eorinfer.separation.health import diagnose, too_sure
 from eorinfer.separation.losses import PENALTY, distance, penalty
 from eorinfer.separation.model import Separator, SeparatorSpec
-from eorinfer.separation.precision import precision
+from eorinfer.separation.regression import Material, stages_of, train_flow, train_mean
 from eorinfer.survey.base import Survey
-from eorinfer.training.data import loader, named_rows
-from eorinfer.training.trainer import run_trainer
+from eorinfer.training.average import averaging
+from eorinfer.training.data import named_rows
 
-#: Number of stages of a training; each ends with a validation and a checkpoint.
-STAGES = 40
-#: Number of maps for the scalings, for the spectra of the Wiener filter, and for validation.
-SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS = 512, 1024, 128
+#: Number of maps for the scalings, for the spectra of the Wiener filter, for validation, and for the correction.
+SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS, CALIBRATION_ROWS = 512, 1024, 128, 256
+#: Share of the steps in which the posterior mean is trained, where a flow about it follows.
+MEAN_SHARE = 0.5
 
 
 def train(
@@ -82,23 +82,28 @@ def train(
             widest=settings.widest,
         )
     prepare(separator, training, pairs, seed)
-    stage = max(1, math.ceil(settings.steps / STAGES))
-    stages = math.ceil(settings.steps / stage)
-    runner = Adversaries(separator, discriminator, pairs, stages * stage, seed, progress)
-    run_trainer(
-        runner,
-        loader(training, settings.batch_size, shuffle_seed=seed, batches=stage),
-        loader(validation, settings.batch_size),
-        folder=folder,
-        epochs=stages,
-        title=f"separation, {stage} step(s) each",
-        progress=progress,
-        precision=precision(settings),
-    )
-    runner.cpu()
-    separator.generator.load_state_dict(runner.average.module.state_dict())
-    spec.facts.update(history=runner.history, warnings=diagnose(runner.history, spec.lines), steps=stages * stage)
+    material = Material(training, validation, pairs, folder, seed, progress)
+    if settings.kind == "cgan":
+        history = _train_gan(separator, discriminator, material)
+    else:
+        of_mean = settings.steps if settings.kind == "mean" else max(1, round(MEAN_SHARE * settings.steps))
+        history = train_mean(separator, material, of_mean)
+    if settings.kind == "flow-matching":
+        history = history + train_flow(separator, material, max(1, settings.steps - of_mean))
+    sureness = calibrate(separator, Lines(bank, rows.validation[:CALIBRATION_ROWS]), pairs, seed)
+    warnings = [*diagnose(history, spec.lines), *too_sure(sureness)]
+    spec.facts.update(history=history, warnings=warnings, sureness=sureness, steps=settings.steps)
     return separator
+
+
+def _train_gan(separator: Separator, discriminator: Discriminator, material: Material) -> list[dict[str, Any]]:
+    """Train the generator of a separator against a discriminator; return the history."""
+    settings = separator.spec.settings
+    stage, stages = stages_of(settings.steps)
+    runner = Adversaries(separator, discriminator, material.pairs, stages * stage, material.seed, material.progress)
+    material.run(runner, settings, stage, stages, material.folder, "separation")
+    separator.generator.load_state_dict(runner.average.module.state_dict())
+    return runner.history
 
 
 def prepare(separator: Separator, training: Lines, pairs: Pairs, seed: int) -> None:
@@ -152,7 +157,7 @@ class Adversaries(LightningModule):
         self.generator = deepcopy(separator.generator).requires_grad_(True)
         self.discriminator = discriminator
         self.average = AveragedModel(
-            self.generator, avg_fn=_averaging(separator.spec.settings.average), use_buffers=True
+            self.generator, avg_fn=averaging(separator.spec.settings.average), use_buffers=True
         )
         self.average.requires_grad_(False)
         self.separator, self.pairs = separator, pairs
@@ -316,18 +321,6 @@ class Adversaries(LightningModule):
             {"discriminator" if key == "judge" else key: value for key, value in stage.items()}
             for stage in json.loads(checkpoint["history"])
         ]
-
-
-def _averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Return an exponential average that begins with a short memory."""
-
-    def update(averaged: Tensor, current: Tensor, number: Tensor | int) -> Tensor:
-        if not averaged.is_floating_point():
-            return current
-        share = min(decay, (1 + float(number)) / (10 + float(number)))
-        return torch.lerp(current, averaged, share)
-
-    return update
 
 
 def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,25 @@
 """Settings of the line separation and of its use: the tables ``[separation]`` and ``[preprocessing]``."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from eorinfer.settings.base import Settings
 
+#: Keys that only a GAN has.
+_OF_GAN = frozenset({"loss", "draws", "instance_noise", "softening", "weight", "discriminator_rate", "dropout"})
+
 
 class SeparationSettings(Settings):
-    """``[separation]``: a conditional GAN that separates an observed map into its lines.
+    """``[separation]``: networks that separate an observed map into its lines.
 
     Parameters
     ----------
+    kind
+        ``"flow-matching"``: the posterior mean by a network of squared error, and draws about it by a flow;
+        ``"mean"``: the mean alone; ``"cgan"``: draws by a conditional GAN. A table without `kind` that has a key of
+        the GAN alone means ``"cgan"``.
     simulations
         Number of simulations, those for validation and test included.
     targets
@@ -50,6 +57,8 @@ class SeparationSettings(Settings):
         ``"periodic"`` or ``"reflect"``; by default what fits each axis of the simulator.
     average
         Decay of the exponential average of the generator's weights; the average is saved.
+    flow_steps
+        Steps in which the flow makes a draw.
     clip
         Largest norm of a network's gradient.
     validation_fraction, test_fraction
@@ -58,6 +67,7 @@ class SeparationSettings(Settings):
         Precision of training; by default ``"bf16-mixed"`` where the processor has it, else ``"32-true"``.
     """
 
+    kind: Literal["flow-matching", "mean", "cgan"] = "flow-matching"
     simulations: PositiveInt = 3000
     targets: tuple[str, ...] = ()
     mix: bool = False
@@ -76,10 +86,19 @@ class SeparationSettings(Settings):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     padding: Literal["auto", "periodic", "reflect"] = "auto"
     average: float = Field(default=0.999, ge=0, lt=1)
+    flow_steps: PositiveInt = 16
     clip: PositiveFloat = 1.0
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_old_tables(cls, table: Any) -> Any:
+        """Take a table without `kind` for what it was before there were kinds, if it sets up a GAN."""
+        if isinstance(table, dict) and "kind" not in table and not _OF_GAN.isdisjoint(table):
+            return table | {"kind": "cgan"}
+        return table
 
 
 class PreprocessingSettings(Settings):

@@ -1,0 +1,101 @@
+"""Fit the correction of a separator on validation maps, and measure whether its draws spread as they should."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
+from eorinfer.separation.apply import FEWEST, flow_draw, gan_draw, tiled
+from eorinfer.separation.data import Lines, Pairs
+from eorinfer.separation.model import Separator
+
+#: Number of maps that are made at least, of draws of each, and of maps at once.
+MAPS, DRAWS, BATCH = 256, 4, 32
+
+
+@torch.no_grad()
+def calibrate(separator: Separator, lines: Lines, pairs: Pairs, seed: int) -> dict[str, dict[str, float]]:
+    """Fit the correction of a separator on validation maps, and measure the sureness of its corrected draws.
+
+    Parameters
+    ----------
+    separator
+        Separator whose networks are trained.
+    lines
+        Clean lines that no network was trained on.
+    pairs
+        Makes observed maps of them.
+    seed
+        Seed of noise, symmetries and draws.
+
+    Returns
+    -------
+    dict
+        See `sureness`; empty for a separator that makes no draws.
+    """
+    seed = stream_seed(seed, WorkStream.SEPARATOR_CORRECTION)
+    generator = torch.Generator().manual_seed(seed)
+    correction, cells = separator.correction, separator.spec.observable.cells
+    kind = separator.spec.settings.kind
+    # With few maps lines are turned, and mixed if they are in training, to make more.
+    passes = math.ceil(MAPS / len(lines))
+    made = [
+        pairs(lines.__getitems__(list(range(start, min(start + BATCH, len(lines)))))[0], generator, training=passes > 1)
+        for _ in range(passes)
+        for start in range(0, len(lines), BATCH)
+    ]
+    observed, true = (torch.cat(x) for x in zip(*made, strict=True))
+    batches = observed.split(BATCH)
+    if kind == "cgan":
+        seeds = [item_seed(seed, i) for i in range(FEWEST)]
+        raw = torch.stack([torch.cat([gan_draw(separator, x, one) for x in batches]) for one in seeds])
+        mean = raw.mean(0)
+    else:
+        mean = torch.cat([tiled(separator, x, cells) for x in batches])
+    correction.fit_mean(observed, true, mean)
+    mean = correction.of_mean(observed, mean)
+    if kind == "mean":
+        return {}
+    if kind == "flow-matching":
+        both = list(zip(batches, mean.split(BATCH), strict=True))
+        seeds = [item_seed(seed, i) for i in range(DRAWS)]
+        raw = torch.stack([torch.cat([flow_draw(separator, x, m, one) for x, m in both]) for one in seeds])
+    correction.fit_draws(observed, true, mean, raw, generator)
+    draws = torch.stack([correction.of_draw(observed, mean, draw, generator) for draw in raw])
+    return sureness(true, draws, separator.spec.lines)
+
+
+def sureness(true: Tensor, draws: Tensor, lines: list[str]) -> dict[str, dict[str, float]]:
+    """Compare the spread of draws with what their distance from the truth asks for: 1 for those of a posterior.
+
+    Two draws of a posterior are as far apart as a draw and the truth, in the mean of squares.
+
+    Parameters
+    ----------
+    true
+        (B, L, *cells) lines.
+    draws
+        (D, B, L, *cells) two draws or more of each.
+    lines
+        Names of the lines.
+
+    Returns
+    -------
+    dict
+        For each line the ratio of each quantity: pixels, map mean, and standard deviation of the map.
+    """
+    cells = tuple(range(2, true.ndim))
+    quantities = {
+        "pixels": lambda maps: maps.flatten(2),
+        "map mean": lambda maps: maps.mean(cells)[..., None],
+        "standard deviation of the map": lambda maps: maps.std(cells)[..., None],
+    }
+    found: dict[str, dict[str, float]] = {line: {} for line in lines}
+    for name, quantity in quantities.items():
+        several, wanted = torch.stack([quantity(draw.double()) for draw in draws]), quantity(true.double())
+        apart = 2 * several.var(0).mean((0, 2))
+        off = (several - wanted).square().mean((0, 1, 3))
+        for line, ratio in zip(lines, (apart / off).sqrt().tolist(), strict=True):
+            found[line][name] = ratio
+    return found

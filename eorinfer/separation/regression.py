@@ -1,0 +1,254 @@
+"""Training of networks by a squared error: the posterior mean, and the velocity of a flow about it."""
+
+import json
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from eorinfer.core.errors import WorkError
+from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
+from eorinfer.separation.apply import estimate
+from eorinfer.separation.data import Lines, Pairs
+from eorinfer.separation.flow import ResidualFlow
+from eorinfer.separation.health import diagnose
+from eorinfer.separation.model import Separator
+from eorinfer.separation.precision import precision
+from eorinfer.settings.separation import SeparationSettings
+from eorinfer.training.average import averaging
+from eorinfer.training.data import loader, named_rows
+from eorinfer.training.trainer import Noting, run_trainer
+
+#: Number of stages of a training; each ends with a validation and a checkpoint.
+STAGES = 40
+#: Number of maps whose residuals give the noise that a flow begins with, and of maps at once.
+RESIDUAL_ROWS, BATCH = 512, 32
+
+#: Loss (B, L) of a network on observed maps (B, C, *cells) and lines (B, L, *cells).
+Loss = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training takes besides its networks.
+
+    Attributes
+    ----------
+    training, validation
+        Clean lines.
+    pairs
+        Makes observed maps and targets from them.
+    folder
+        Folder of the checkpoints.
+    seed
+        Seed of order, noise, symmetries, times and dropout.
+    progress
+        Receives lines, bars and warnings.
+    """
+
+    training: Lines
+    validation: Lines
+    pairs: Pairs
+    folder: Path
+    seed: int
+    progress: Progress
+
+    def run(
+        self, runner: "Runner", settings: SeparationSettings, stage: int, stages: int, folder: Path, title: str
+    ) -> None:
+        """Run `stages` stages of `stage` steps each, on from the last checkpoint in a folder."""
+        run_trainer(
+            runner,
+            loader(self.training, settings.batch_size, shuffle_seed=self.seed, batches=stage),
+            loader(self.validation, settings.batch_size),
+            folder=folder,
+            epochs=stages,
+            title=f"{title}, {stage} step(s) each",
+            progress=self.progress,
+            precision=precision(settings),
+            # A module of two optimisers clips by itself.
+            gradient_clip_val=None if settings.kind == "cgan" else settings.clip,
+        )
+        runner.cpu()
+
+
+class Runner(Noting, Protocol):
+    """A Lightning module that can leave an accelerator."""
+
+    def cpu(self) -> object:
+        """Move to the CPU."""
+
+
+def stages_of(steps: int) -> tuple[int, int]:
+    """Divide steps into stages: steps of one stage, and number of stages."""
+    stage = max(1, math.ceil(steps / STAGES))
+    return stage, math.ceil(steps / stage)
+
+
+def train_mean(separator: Separator, material: Material, steps: int) -> list[dict[str, Any]]:
+    """Train the generator of a separator to give the posterior mean; return the history.
+
+    Parameters
+    ----------
+    separator
+        Separator whose scalings and Wiener filter are set.
+    material
+        Maps, seed and folder.
+    steps
+        Number of steps.
+    """
+
+    def loss(network: nn.Module, observed: Tensor, true: Tensor, _: torch.Generator) -> Tensor:
+        made = network(separator.scaled(observed)).float()
+        return (made - separator.target_scaling(true)).square().flatten(2).mean(2)
+
+    average, history = _fit(separator, separator.generator, loss, material, steps, "mean")
+    separator.generator.load_state_dict(average)
+    return history
+
+
+def train_flow(separator: Separator, material: Material, steps: int) -> list[dict[str, Any]]:
+    """Train the flow of a separator about its posterior mean, and return the history; parameters as `train_mean`."""
+    flow = separator.flow
+    assert flow is not None
+    generator = torch.Generator().manual_seed(stream_seed(material.seed, WorkStream.SEPARATOR_RESIDUALS))
+    numbers = np.arange(min(RESIDUAL_ROWS, len(material.training)))
+    residuals = []
+    with torch.no_grad():
+        for rows in np.array_split(numbers, max(1, len(numbers) // BATCH)):
+            observed, true = material.pairs(material.training.__getitems__(rows.tolist())[0], generator, training=True)
+            residuals.append(true - estimate(separator, observed))
+    flow.fit(torch.cat(residuals))
+
+    def loss(network: nn.Module, observed: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
+        assert isinstance(network, ResidualFlow)
+        mean = estimate(separator, observed)
+        return network.losses(separator.context(observed, mean), network.white(true - mean), generator)
+
+    average, history = _fit(separator, flow, loss, material, steps, "flow")
+    flow.load_state_dict(average)
+    return history
+
+
+def _fit(
+    separator: Separator, network: nn.Module, loss: Loss, material: Material, steps: int, name: str
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Train a network of a separator: the state of its average, and the history with the network's name."""
+    stage, stages = stages_of(steps)
+    runner = Regression(separator, network, loss, material, stages * stage)
+    settings = separator.spec.settings
+    material.run(runner, settings, stage, stages, material.folder / name, f"separation, {name}")
+    return runner.average.module.state_dict(), [{"network": name} | entry for entry in runner.history]
+
+
+class Regression(LightningModule):
+    """Train one network, and keep a moving average of its weights.
+
+    Parameters
+    ----------
+    separator
+        Separator that the network is a part of.
+    network
+        Network to train; it is copied.
+    loss
+        Loss of each map and line.
+    material
+        Pairs of maps, seed, and where warnings go.
+    steps
+        Number of steps in all.
+    """
+
+    def __init__(self, separator: Separator, network: nn.Module, loss: Loss, material: Material, steps: int) -> None:
+        super().__init__()
+        self._settings, self._names = separator.spec.settings, separator.spec.lines
+        self.network = deepcopy(network).requires_grad_(True)
+        self.average = AveragedModel(self.network, avg_fn=averaging(self._settings.average), use_buffers=True)
+        self.average.requires_grad_(False)
+        # It moves to the device with this module.
+        self.separator, self.pairs = separator, material.pairs
+        self._loss, self._steps = loss, steps
+        self._seed, self._progress = material.seed, material.progress
+        self._training: list[Tensor] = []
+        self._validation: list[Tensor] = []
+        self._warned: set[str] = set()
+        self.history: list[dict[str, Any]] = []
+
+    def on_train_epoch_start(self) -> None:
+        # By epoch, so that a resumed training sees the same noise as one without a stop.
+        self._random = torch.Generator(self.device).manual_seed(second_item_seed(self._seed, self.current_epoch))
+        self._training = []
+
+    def training_step(self, batch: tuple[Tensor], _: int) -> Tensor:
+        observed, true = self.pairs(batch[0], self._random, training=True)
+        loss = self._loss(self.network, observed, true, self._random).mean()
+        if not torch.isfinite(loss):
+            step = self.current_epoch * self.trainer.num_training_batches + len(self._training) + 1
+            raise WorkError(
+                f"separation: the loss is not finite at step {step} of {self._steps}; the last checkpoint is kept. A "
+                "lower [separation] learning_rate usually cures it"
+            )
+        self._training.append(loss.detach())
+        return loss
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        super().optimizer_step(*arguments, **options)
+        self.average.update_parameters(self.network)
+
+    def configure_optimizers(self) -> Any:
+        rate = self._settings.learning_rate
+        optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=0.0, betas=(0.9, 0.99))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(self._steps, 6), pct_start=0.1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_validation_epoch_start(self) -> None:
+        self._fixed = torch.Generator(self.device).manual_seed(stream_seed(self._seed, WorkStream.VALIDATION_NOISE))
+        self._validation = []
+
+    def validation_step(self, batch: tuple[Tensor], _: int) -> None:
+        observed, true = self.pairs(batch[0], self._fixed)
+        self._validation.append(self._loss(self.average.module, observed, true, self._fixed))
+
+    def on_validation_epoch_end(self) -> None:
+        each = torch.cat(self._validation)
+        finite = torch.isfinite(each).all(1)
+        if not finite.all():
+            rows = torch.nonzero(~finite).flatten().tolist()
+            raise WorkError(
+                f"separation: {len(rows)} of {len(finite)} validation maps are not finite: "
+                f"{named_rows(self.trainer.val_dataloaders, rows)}. Look at their cubes (`eorinfer bank export`); if "
+                "they are right, lower [separation] learning_rate"
+            )
+        self.history.append(
+            {
+                "stage": self.current_epoch,
+                "error": torch.stack(self._training).mean().item(),
+                "validation": each.mean().item(),
+                "lines": each.mean(0).tolist(),
+            }
+        )
+        for warning in diagnose(self.history, self._names):
+            if warning.split(":")[0] not in self._warned:
+                self._warned.add(warning.split(":")[0])
+                done = (self.current_epoch + 1) * self.trainer.num_training_batches
+                self._progress.line(f"separation, step {done}: {warning}")
+
+    def note(self) -> str:
+        """Write the last figures for the progress bar."""
+        if not self.history:
+            return ""
+        return f"error {self.history[-1]['error']:.3f}, in validation {self.history[-1]['validation']:.3f}"
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = json.dumps(self.history)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = json.loads(checkpoint["history"])

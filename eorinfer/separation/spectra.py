@@ -1,0 +1,89 @@
+"""Spectra of maps by bins of their modes, and filters that are given by bins, on maps of any size."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simulators.fourier import frequencies, half_plane
+
+
+class ModeBins:
+    """Bins of the modes of `torch.fft.rfftn`: by k across the line of sight, and by mode along it.
+
+    Spectra are measured on maps of the size of training. Filters are interpolated in k, so that they also apply to
+    maps with more cells across the line of sight.
+
+    Parameters
+    ----------
+    cells, cell_size
+        Cells of the maps of training and their side; the line of sight of a cube is the last axis.
+    """
+
+    def __init__(self, cells: tuple[int, ...], cell_size: tuple[float, ...]) -> None:
+        self.cells = cells
+        self._axes = tuple(range(-len(cells), 0))
+        self._sizes = cell_size[:2] if all(cell_size[:2]) else (1.0, 1.0)
+        self._lowest = min(1 / (n * size) for n, size in zip(cells, self._sizes, strict=False))
+        self._along = half_plane(cells)[2] if len(cells) == 3 else 1
+        across = self._across(cells)
+        # The zero mode has a bin of its own.
+        rounded = torch.where(across > 0, torch.round(across).clamp(min=1), 0)
+        self._values, index = torch.unique(rounded, return_inverse=True)
+        self.number = self._numbers(index)
+        self.count = len(self._values) * self._along
+        self._places: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def modes(self, maps: Tensor) -> Tensor:
+        """Transform maps (B, L, *cells) to flattened modes (B, L, M), in the precision of the maps."""
+        return torch.fft.rfftn(maps, dim=self._axes).flatten(2)
+
+    def spectra(self, first: Tensor, second: Tensor) -> Tensor:
+        """Measure cross spectra (count, L, K) float64 of maps (B, L, *cells) and (B, K, *cells), of training's size.
+
+        White noise of unit variance has a spectrum of one.
+        """
+        a, b = self.modes(first.double()), self.modes(second.double())
+        sums = torch.zeros(self.count, a.shape[1], b.shape[1], dtype=torch.float64)
+        products = torch.einsum("bik,bjk->kij", a, b.conj()).real.cpu()
+        sums.index_add_(0, self.number, products)
+        modes = torch.bincount(self.number, minlength=self.count) * len(a) * math.prod(self.cells)
+        return sums / modes[:, None, None]
+
+    def filtered(self, maps: Tensor, table: Tensor) -> Tensor:
+        """Filter maps (B, L, *cells) by a real table: (count, L) for each line, or (count, K, L) for their mixtures."""
+        cells = tuple(maps.shape[2:])
+        with torch.autocast(maps.device.type, enabled=False):
+            gain = self._interpolated(table.to(maps.device, torch.float32), cells)
+            modes = self.modes(maps.float())
+            modes = gain.T * modes if table.ndim == 2 else torch.einsum("kij,bjk->bik", gain.to(modes.dtype), modes)
+            grid = modes.view(*modes.shape[:2], *half_plane(cells))
+            return torch.fft.irfftn(grid, s=cells, dim=self._axes)
+
+    def _interpolated(self, table: Tensor, cells: tuple[int, ...]) -> Tensor:
+        """Interpolate a table (count, ...) at the modes of a grid: (M, ...)."""
+        if cells not in self._places:
+            self._places[cells] = self._place(cells)
+        low, high, share = (x.to(table.device) for x in self._places[cells])
+        return torch.lerp(table[low], table[high], share[(..., *(None,) * (table.ndim - 1))])
+
+    def _place(self, cells: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Find for each mode of a grid the bins below and above it, and its share of the way between them."""
+        across = self._across(cells)
+        # No mode but the zero mode takes part in the bin of the zero mode.
+        at = torch.where(across > 0, across.clamp(min=1.0), 0.0).numpy()
+        place = torch.from_numpy(np.interp(at, self._values.numpy(), np.arange(len(self._values))))
+        low = place.floor().long()
+        high = (low + 1).clamp(max=len(self._values) - 1)
+        share = (place - low).float()[..., None].expand(*place.shape, self._along)
+        return self._numbers(low), self._numbers(high), share.flatten()
+
+    def _across(self, cells: tuple[int, ...]) -> Tensor:
+        """Compute k across the line of sight of each mode, in units of the lowest one of training."""
+        x, y = (torch.from_numpy(f) for f in frequencies(cells[:2], self._sizes, half=len(cells) == 2))
+        return torch.hypot(x[:, None], y) / self._lowest
+
+    def _numbers(self, across: Tensor) -> Tensor:
+        """Number the bins of all flattened modes from the bins across the line of sight."""
+        return (across[..., None] * self._along + torch.arange(self._along)).flatten()
