@@ -89,7 +89,7 @@ class Correction(nn.Module):
     def fit_draws(
         self, observed: Tensor, true: Tensor, mean: Tensor, draws: Tensor, generator: torch.Generator
     ) -> None:
-        """Fit the correction of draws (D, B, L, *cells) about corrected means, in turns: each part changes the other."""
+        """Fit the correction of draws (D, B, L, *cells) about corrected means; each part changes the other."""
         wanted = self._diagonal(true - mean, true - mean)
         rest = self._rest(observed, true)
         noise = self._diagonal(rest, rest)

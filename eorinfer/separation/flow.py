@@ -1,6 +1,7 @@
 """Flow matching of lines about their posterior mean: a velocity that carries coloured noise to residuals."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class ResidualFlow(nn.Module):
     source: Tensor
 
     def __init__(
-        self, channels: int, lines: int, bins: ModeBins, strides: Strides, periodic: tuple[bool, ...], **size: int
+        self, channels: int, lines: int, bins: ModeBins, strides: Strides, periodic: tuple[bool, ...], **size: Any
     ) -> None:
         super().__init__()
         self._bins, self._lines = bins, lines

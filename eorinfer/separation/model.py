@@ -106,7 +106,7 @@ class Separator(nn.Module):
         self.target_scaling = AsinhScaling(lines, dimension)
         self.register_buffer("floor", torch.full((lines, *(1,) * dimension), -torch.inf))
         self.register_buffer("ceiling", torch.full((lines, *(1,) * dimension), torch.inf))
-        size = {"width": settings.width, "widest": settings.widest}
+        size: dict[str, Any] = {"width": settings.width, "widest": settings.widest}
         adversarial = settings.kind == "cgan"
         self.generator = UNet(
             channels + lines,
