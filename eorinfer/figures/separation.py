@@ -24,7 +24,30 @@ def separation_table(scores: dict[str, Any]) -> str:
     scores
         Result of `eorinfer.separation.scores.score`.
     """
-    return "\n".join(row for name, line in scores["lines"].items() for row in _tables(scores, name, line))
+    rows = _of_draws(scores) if "of_draws" in scores else []
+    return "\n".join([*rows, *(row for name, line in scores["lines"].items() for row in _tables(scores, name, line))])
+
+
+def _of_draws(scores: dict[str, Any]) -> list[str]:
+    """Write the scores of draws as draws of a posterior, a row for each line."""
+    found = scores["of_draws"]
+    above = [k for k, inside in enumerate(found["above_beam"]) if inside]
+    rows = [
+        f"{found['draws']} draws of {scores['maps']} maps, beside the truth, in bins of k above the beam; "
+        "r and rmse are those of the posterior mean",
+        f"  {'':{WIDTH}s} P over true, by k   mean over true   r, by k       rmse/sigma   smallest p of a rank",
+    ]
+    for name, line in found["lines"].items():
+        power, r = ([line[key][k] for k in above] for key in ("power", "r"))
+        worst = min(line["p"], key=line["p"].__getitem__)
+        rows.append(
+            f"  {name:{WIDTH}s} {min(power):.2f} to {max(power):.2f}   {line['mean']:14.3f}   "
+            f"{max(r):.3f} to {min(r):.3f}   {line['rmse']:8.3f}   {line['p'][worst]:.2g} ({worst})"
+        )
+    uniform = "uniform" if found["p_holm"] > 0.01 else "NOT uniform"
+    rest = "no noise" if found["rest"] is None else f"rms of what is left over that of the noise {found['rest']:.3f}"
+    rows.append(f"  ranks are {uniform}: p = {found['p_holm']:.2g} with Holm's correction ({found['worst_rank']})")
+    return [*rows, f"  observed minus lines of a draw: {found['sum']:.2g} of the rms of the lines; {rest}"]
 
 
 def _tables(scores: dict[str, Any], name: str, line: dict[str, Any]) -> list[str]:

@@ -5,21 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, write_json
-from eorinfer.core.seeds import WorkStream, stream_seed
+from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.separation import separation_figure, separation_table
 from eorinfer.figures.style import write_figure
+from eorinfer.separation.apply import estimate, posterior
 from eorinfer.separation.data import Lines, Pairs
+from eorinfer.separation.draw_scores import Draws
 from eorinfer.separation.model import Separator
 from eorinfer.separation.scores import Maps, score
 from eorinfer.survey import SurveySettings, build_survey
 
-#: Maps at once, and draws that are averaged.
+#: Maps at once, and draws of each.
 BATCH, DRAWS = 32, 8
 
 
@@ -125,17 +128,26 @@ def _scored_maps(separators: dict[str, Separator], settings: ScoreSettings) -> M
             (clean,) = lines.__getitems__(list(range(start, min(start + BATCH, len(rows)))))
             observed, true = pairs(clean, generator)
             seen = observed.to(device)
-            made = {name: separator(seen).cpu() for name, separator in separators.items()}
-            if reference.spec.settings.dropout:
-                draws = [reference(seen, generator).cpu() for _ in range(DRAWS)]
-                made |= {
-                    "a draw": draws[0],
-                    "mean of draws": torch.stack(draws).mean(0),
-                    "draws": torch.stack(draws, 1),
-                }
+            made = {name: estimate(separator, seen).cpu() for name, separator in separators.items()}
+            if reference.spec.settings.kind != "mean":
+                mean, draws = (x.cpu() for x in posterior(reference, seen, DRAWS, item_seed(settings.seed, start)))
+                made |= {"a draw": draws[0], "mean of draws": draws.mean(0)}
+                made |= {"mean": mean, "draws": draws.transpose(0, 1)}
             made |= {"Wiener": reference.wiener(seen).cpu(), "observed": observed[:, channels]}
-            blocks.append({"true": true, "noise": observed - clean.sum(1), **made})
-    whole = {name: torch.cat([block[name] for block in blocks]).numpy() for name in blocks[0]}
-    mean = reference.wiener.mean_lines.flatten().double().cpu().numpy()
-    several = whole.pop("draws").swapaxes(0, 1) if "draws" in whole else None
-    return Maps(whole.pop("true"), whole, whole.pop("noise"), channels, mean, several)
+            blocks.append({"true": true, "noise": observed - clean.sum(1), "image": observed, **made})
+    whole = {key: torch.cat([block[key] for block in blocks]).numpy() for key in blocks[0]}
+    means = reference.wiener.mean_lines.flatten().double().cpu().numpy()
+    true, noise, image = whole.pop("true"), whole.pop("noise"), whole.pop("image")
+    if "draws" not in whole:
+        return Maps(true, whole, noise, channels, means)
+    mean, several = whole.pop("mean"), whole.pop("draws").swapaxes(0, 1)
+    rests = (_rest(image, true, channels), np.stack([_rest(image, draw, channels) for draw in several]))
+    return Maps(true, whole, noise, channels, means, Draws(mean, several, *rests))
+
+
+def _rest(image: NDArray[np.float32], lines: NDArray[np.float32], channels: tuple[int, ...]) -> NDArray[np.float32]:
+    """Take lines (N, L, *cells) from the channels of observed maps (N, C, *cells) that they are in."""
+    rest = image.copy()
+    for i, channel in enumerate(channels):
+        rest[:, channel] -= lines[:, i]
+    return rest

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
+from eorinfer.separation.draw_scores import Draws, score_draws
 from eorinfer.separation.peaks import Peaks, count, find_peaks
 from eorinfer.summaries.power import PowerSpectrum, default_edges
 from simulators import Observable
@@ -39,7 +40,7 @@ class Maps:
     training_mean
         (L,) mean intensities of the lines in training.
     draws
-        (D, N, L, *cells) draws of one method, whose mean P(k) is its estimate of P(k); None without draws.
+        Draws of the first method, whose mean P(k) is its estimate of P(k); None without draws.
     """
 
     true: NDArray[np.float32]
@@ -47,7 +48,7 @@ class Maps:
     noise: NDArray[np.float32]
     channels: tuple[int, ...]
     training_mean: NDArray[np.float64]
-    draws: NDArray[np.float32] | None = None
+    draws: Draws | None = None
 
 
 def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -> dict[str, Any]:
@@ -80,17 +81,22 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
     for i, name in enumerate(lines):
         true, noise = maps.true[:, i], maps.noise[:, maps.channels[i]]
         made = {method: array[:, i] for method, array in maps.made.items()}
-        draws = [] if maps.draws is None else [torch.from_numpy(draw[:, i]) for draw in maps.draws]
+        draws = [] if maps.draws is None else [torch.from_numpy(draw[:, i]) for draw in maps.draws.lines]
         by_line[name] = {
             "sigma_map": float(true.std()),
             "sigma_noise": float(noise.std()),
             "mean": float(true.mean(dtype=float)),
+            "rmse": {m: float((x - true).std(dtype=float) / true.std(dtype=float)) for m, x in made.items()},
             **_spectra(spectrum, true, noise, made, draws),
             **_peaks(true, noise, made, radius / pixel),
             **_brightness(true, made),
             "mean_error": _means(true, made | {"training mean": np.full_like(true, maps.training_mean[i])}),
         }
+    of_draws = (
+        {} if maps.draws is None else {"of_draws": score_draws(maps.true, maps.draws, observable, spectrum, lines)}
+    )
     return {
+        **of_draws,
         "maps": len(maps.true),
         "radius": radius,
         "unit": observable.unit,

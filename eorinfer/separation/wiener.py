@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from simulators.fourier import frequencies, half_plane
+from eorinfer.separation.spectra import ModeBins
+from simulators.fourier import half_plane
 
 #: Share of the mean power added to every channel's power, so that channels with the same data can be inverted.
 FLOOR = 1e-6
@@ -36,9 +37,9 @@ class WienerFilter(nn.Module):
         super().__init__()
         self._axes = tuple(range(-len(cells), 0))
         self._cells = cells
-        bins = _bins(cells, cell_size)
-        count = int(bins.max()) + 1
-        self.register_buffer("_bins", bins, persistent=False)
+        bins = ModeBins(cells, cell_size)
+        count = bins.count
+        self.register_buffer("_bins", bins.number, persistent=False)
         ones = (1,) * len(cells)
         self.register_buffer("mean_observed", torch.zeros(channels, *ones))
         self.register_buffer("mean_lines", torch.zeros(lines, *ones))
@@ -73,20 +74,6 @@ class WienerFilter(nn.Module):
 
     def _modes(self, maps: Tensor) -> Tensor:
         return torch.fft.rfftn(maps.double(), dim=self._axes).flatten(2)
-
-
-def _bins(cells: tuple[int, ...], cell_size: tuple[float, ...]) -> Tensor:
-    """Number the bins of the flattened modes of `rfftn`: by k across the line of sight, and by mode along it."""
-    sizes = cell_size[:2] if all(cell_size[:2]) else (1.0, 1.0)
-    lowest = min(1 / (n * size) for n, size in zip(cells, sizes, strict=False))
-    x, y = (torch.from_numpy(frequency) for frequency in frequencies(cells[:2], sizes, half=len(cells) == 2))
-    across = torch.hypot(x[:, None], y)
-    # The zero mode has a bin of its own.
-    bins = torch.where(across > 0, torch.round(across / lowest).clamp(min=1), 0).long()
-    if len(cells) == 3:
-        along = torch.arange(half_plane(cells)[2])
-        bins = bins[..., None] * len(along) + along
-    return torch.unique(bins.flatten(), return_inverse=True)[1]
 
 
 def _means(maps: Tensor) -> Tensor:
