@@ -56,6 +56,8 @@ def trained_posterior(setup: ContestSetup, name: MethodName, number: int = 1) ->
         view = VIEWS[name] if name == "npe-summaries" else {"summaries": None} | VIEWS[name]
         if name in SAME_BINS:
             view["bins"] = tables.power_spectrum.bins
+        if name == "npe-power" and context.preprocessing is not None and context.preprocessing.spectra == "lines":
+            view = {"convolution": False, "summaries": ("joint-power",)}
         flow = tables.flow.model_copy(update={"kind": "gaussian"}) if name == "regression" else tables.flow
         trainer = Trainer(
             context.config.prior,

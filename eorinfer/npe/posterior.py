@@ -389,7 +389,7 @@ class Posterior:
             "prior": self.prior.to_json(),
             "observable": asdict(self.observable),
             "survey": self.survey.model_dump(mode="json"),
-            "preprocessing": {"keep": self.preprocessing.keep} if self.preprocessing else None,
+            "preprocessing": self.preprocessing.choices if self.preprocessing else None,
             "embedding": self.architecture.embedding.model_dump(mode="json"),
             "flow": self.architecture.flow.model_dump(mode="json"),
             "power_spectrum": self.architecture.power_spectrum.model_dump(mode="json"),
@@ -451,7 +451,7 @@ class Posterior:
             )
             preprocessing = None
             if separation := bundle["preprocessing"]:
-                preprocessing = LineSeparation(Separator.load(bundle.folder / "preprocessing"), separation["keep"])
+                preprocessing = LineSeparation(Separator.load(bundle.folder / "preprocessing"), **separation)
             seen = preprocessing.observable(observable) if preprocessing else observable
             weights, networks = bundle.weights, []
             tables = {name: bundle[name] for name in ("embedding", "flow", "power_spectrum", "ensemble")}

@@ -19,6 +19,8 @@ from eorinfer.run.folder import as_begun, refuse_other_config
 from eorinfer.run.simulations import Simulations
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from eorinfer.separation.preprocessing import LineSeparation
     from eorinfer.survey.base import Survey
 
@@ -102,6 +104,17 @@ class RunContext:
         if self.config.tables.observation.mask is not None and kept.exists():
             return Observation.read_unchecked(kept).mask
         return find_mask(self.config)
+
+    def power_spectrum(self) -> "nn.Module":
+        """Build what the power-spectrum likelihoods see of observed maps (B, C, *cells): (B, ..., bins)."""
+        from eorinfer.summaries.power import build_joint_power_spectrum, build_power_spectrum
+
+        observable, settings = self.config.observable, self.config.tables.power_spectrum
+        if self.preprocessing is None or self.preprocessing.spectra == "observed":
+            return build_power_spectrum(observable, settings)
+        from eorinfer.separation.preprocessing import LineSpectra
+
+        return LineSpectra(self.preprocessing, build_joint_power_spectrum(observable, settings))
 
     def refuse_vectors(self, method: str) -> None:
         """Refuse a method that needs images where the simulator gives data vectors.

@@ -133,11 +133,10 @@ def _seconds_per_move(context: RunContext) -> tuple[float, str]:
     import torch
 
     from eorinfer.likelihood.emulator import Emulator
-    from eorinfer.summaries.power import build_power_spectrum
 
     prior, observable = context.config.prior, context.config.observable
-    bins = len(build_power_spectrum(observable, context.config.tables.power_spectrum).k) * observable.shape[0]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
+        bins = context.power_spectrum()(torch.zeros(1, *observable.shape)).numel()
         emulator = Emulator(len(prior.parameters), bins).eval()
         theta = torch.from_numpy(prior.sample(max(settings.walkers // 2, 1), np.random.default_rng(0)))
         each = _timed(lambda: emulator.log_likelihood(torch.zeros(bins, dtype=torch.float64), theta))

@@ -320,7 +320,6 @@ class Run:
     def likelihood(self, rows: Rows) -> "PowerSpectrumLikelihood":
         """Give the Gaussian likelihood of the power spectrum; its emulator is trained, or loaded where it is kept."""
         from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
-        from eorinfer.summaries.power import build_power_spectrum
 
         return PowerSpectrumLikelihood.from_bank(
             self.bank,
@@ -328,7 +327,7 @@ class Run:
             self.config.prior,
             self.config.observable,
             self.context.survey,
-            build_power_spectrum(self.config.observable, self.tables.power_spectrum),
+            self.context.power_spectrum(),
             draws=self.tables.mcmc.draws,
             folder=self.out / "emulator",
             seed=run_seed(self.tables.seed, RunStream.EMULATOR),

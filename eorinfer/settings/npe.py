@@ -35,6 +35,7 @@ EFFORTS: dict[str, dict[str, int]] = {
 #: Summaries of this package by name, and what makes each of an observable and ``[power_spectrum]``.
 SUMMARIES = {
     "power": "eorinfer.summaries.power:build_power_spectrum",
+    "joint-power": "eorinfer.summaries.power:build_joint_power_spectrum",
     "scattering": "eorinfer.summaries.scattering:build_scattering",
 }
 
@@ -53,7 +54,7 @@ class EmbeddingSettings(Settings):
         Keyword arguments of its constructor.
     summaries
         Summary statistics beside the image, in place of the two switches that follow: ``"power"``, ``"scattering"``,
-        or your own, ``"module:name"``.
+        ``"joint-power"``, P(k) of the channels and of the sums of any two, or your own, ``"module:name"``.
     power_spectrum
         Use the logarithm of P(k) beside it.
     scattering

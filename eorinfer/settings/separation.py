@@ -7,6 +7,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from eorinfer.settings.base import Settings
 
+Keep = Literal["lines", "both"]
+Estimate = Literal["mean", "draw", "both"]
+Data = Literal["observed", "lines"]
+
 #: Keys that only a GAN has.
 _OF_GAN = frozenset({"loss", "draws", "instance_noise", "softening", "weight", "discriminator_rate", "dropout"})
 
@@ -104,8 +108,6 @@ class SeparationSettings(Settings):
 class PreprocessingSettings(Settings):
     """``[preprocessing]``: a step between the observed maps and the networks of a posterior.
 
-    The power-spectrum MCMC sees the observed maps themselves.
-
     Parameters
     ----------
     kind
@@ -115,8 +117,15 @@ class PreprocessingSettings(Settings):
         simulations than the separator.
     keep
         ``"lines"``, or ``"both"``: the networks see the observed map beside them.
+    estimate
+        What is given of the lines: their posterior ``"mean"``, a ``"draw"``, always of the same noise, or ``"both"``.
+    power_spectrum
+        Data of the power-spectrum likelihoods, and of ``"npe-power"`` in a contest: P(k) of the ``"observed"`` map, or
+        of the ``"lines"``, posterior means, with their cross spectra (P(k) of each line, and of each sum of two).
     """
 
     kind: Literal["line-separation"] = "line-separation"
     model: Path
-    keep: Literal["lines", "both"] = "lines"
+    keep: Keep = "lines"
+    estimate: Estimate = "mean"
+    power_spectrum: Data = "observed"

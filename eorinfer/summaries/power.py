@@ -1,11 +1,12 @@
 """Power spectra of batches of cubes, averaged in shells or in rings of k, on torch."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.modes import BinnedSpectrum, mode_components
@@ -125,6 +126,31 @@ class CylindricalPowerSpectrum(BinnedSpectrum):
         self.register_buffer("k_par", self._mean(k[1]))
 
 
+class JointPowerSpectrum(nn.Module):
+    """P(k) of every channel of maps, and of the sum of every two channels.
+
+    P of a sum is P_1 + P_2 + 2 P_12. So these are the auto and cross spectra of the channels, in a linear combination
+    in which no value is negative.
+
+    Parameters
+    ----------
+    spectrum
+        Bins of P(k).
+    """
+
+    positive = True
+
+    def __init__(self, spectrum: PowerSpectrum) -> None:
+        super().__init__()
+        self.spectrum = spectrum
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Measure maps (B, C, *cells): (B, C (C + 1) / 2, n_bins), the channels first."""
+        sums = [maps[:, i] + maps[:, j] for i, j in itertools.combinations(range(maps.shape[1]), 2)]
+        power: Tensor = self.spectrum(torch.cat([maps, *(one[:, None] for one in sums)], dim=1))
+        return power
+
+
 def default_edges(
     cells: tuple[int, ...],
     box_length: tuple[float, ...],
@@ -188,3 +214,8 @@ def build_power_spectrum(observable: Observable, settings: PowerSpectrumSettings
     """Build the P(k) bins that a config describes, for an observable."""
     edges = default_edges(observable.cells, observable.box_length, settings.bins, settings.k_max, settings.k_min)
     return PowerSpectrum(observable.cells, observable.box_length, edges.tolist())
+
+
+def build_joint_power_spectrum(observable: Observable, settings: PowerSpectrumSettings) -> JointPowerSpectrum:
+    """Build the same bins for the auto spectra of channels and of their sums."""
+    return JointPowerSpectrum(build_power_spectrum(observable, settings))

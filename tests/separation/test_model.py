@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.separation.apply import separate, tiled
+from eorinfer.separation.apply import estimate, gan_draw, separate, tiled
 from eorinfer.separation.data import Lines, Pairs, Target, find_targets, seeds_of, share_channels, split
 from eorinfer.separation.health import diagnose
 from eorinfer.separation.model import Separator
@@ -243,7 +243,7 @@ def test_without_a_discriminator_and_draws_nothing_is_said_of_them() -> None:
 
 
 def test_a_separator_is_the_same_when_it_is_loaded(tmp_path: Path) -> None:
-    before = separator()
+    before = separator(kind="cgan")
     lines = Lines(mock_bank(), parts(mock_bank()).training)
     pairs = Pairs(WhiteNoiseSurvey(6e-3), ALL, lines.names, before.spec.targets)
     observed, true = pairs(lines.__getitems__(list(range(40)))[0], generator())
@@ -262,7 +262,7 @@ def test_a_separator_is_the_same_when_it_is_loaded(tmp_path: Path) -> None:
 
 
 def test_it_works_in_physical_units_above_a_floor_and_below_a_ceiling() -> None:
-    net = separator()
+    net = separator(kind="cgan")
     lines = torch.rand(8, 2, 32, 32) * torch.tensor([1e-3, 1.0])[:, None, None]
     net.fit_scalings(lines.sum(1, keepdim=True), lines)
     with torch.no_grad():
@@ -339,7 +339,7 @@ def test_tiles_agree_where_the_network_sees_little() -> None:
         # The filter is not fitted: it gives zero, here of a map that is larger than it takes.
         inputs = torch.cat([net.source_scaling(observed[None]), torch.zeros(1, 2, 64, 96)], dim=1)
         whole = net.target_scaling.inverse(net.generator(inputs))[0]
-    made = tiled(net, observed)
+    made = tiled(net, observed[None], (32, 32))[0]
     assert made.shape == whole.shape
     inside = (slice(None), slice(4, -4), slice(4, -4))
     # Half-transparent edges of tiles mirror what is beyond: a weight of sin^2 keeps that below a percent.
@@ -349,26 +349,62 @@ def test_tiles_agree_where_the_network_sees_little() -> None:
 def test_tiles_cover_a_map_smoothly() -> None:
     net = separator()
     observed = torch.randn(1, 32, 101)
-    made = tiled(net, observed)
+    made = tiled(net, observed[None], (32, 32))[0]
     assert made.isfinite().all()
     steps = (made[..., 1:] - made[..., :-1]).abs().mean((0, 1))
     assert steps.max() < 2 * steps.mean()
     # Of the size of training it is one tile.
     with torch.no_grad():
-        torch.testing.assert_close(tiled(net, observed[..., :32]), net(observed[None, ..., :32])[0])
+        torch.testing.assert_close(tiled(net, observed[None, ..., :32], (32, 32)), net(observed[None, ..., :32]))
 
 
-def test_draws_their_mean_and_spread() -> None:
-    net = separator()
+@pytest.mark.parametrize("kind", ["cgan", "flow-matching"])
+def test_draws_their_mean_and_spread(kind: str) -> None:
+    net = separator(kind=kind, flow_steps=2)
     observed = np.random.default_rng(1).normal(size=(1, 32, 48)).astype(np.float32)
     made, again, other = (separate(net, observed, 4, seed) for seed in (1, 1, 2))
     assert made.draws.shape == (4, 2, 32, 48)
     np.testing.assert_array_equal(made.draws, again.draws)
     assert np.std(made.draws - other.draws) > 0
-    np.testing.assert_allclose(made.lines, made.draws.mean(0))
+    # The mean is that of the posterior, whatever the number of draws.
+    assert made.lines.shape == (2, 32, 48)
+    np.testing.assert_array_equal(separate(net, observed, 2).draws, made.draws[:2])
     assert made.spread is not None
     assert (made.spread > 0).mean() > 0.9
     one = separate(net, observed, 1)
     assert one.spread is not None
     assert np.isnan(one.spread).all()
     assert separate(net, observed).spread is None
+    if kind == "flow-matching":
+        np.testing.assert_allclose(separate(net, observed).lines, made.lines, rtol=1e-5)
+
+
+def test_a_mean_alone_makes_no_draws() -> None:
+    with pytest.raises(InputError, match='kind = "mean" makes no draws'):
+        separate(separator(kind="mean"), np.zeros((1, 32, 32), np.float32), 2)
+
+
+def test_a_separator_from_before_there_was_a_correction(tmp_path: Path) -> None:
+    before = separator(kind="cgan")
+    before.save(tmp_path)
+    weights = load_file(tmp_path / "weights.safetensors")
+    save_file({k: v for k, v in weights.items() if "correction" not in k}, tmp_path / "weights.safetensors")
+    content = json.loads((tmp_path / "separator.json").read_text())
+    del content["separation"]["kind"], content["separation"]["flow_steps"]
+    (tmp_path / "separator.json").write_text(json.dumps(content))
+    after = Separator.load(tmp_path)
+    assert after.spec.settings.kind == "cgan"
+    observed = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(estimate(after, observed), before(observed))
+    drawn = gan_draw(after, observed, 3)
+    corrected = after.correction.of_draw(observed, drawn, drawn, generator())
+    torch.testing.assert_close(corrected, drawn)
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [({}, "flow-matching"), ({"loss": "l1"}, "cgan"), ({"dropout": 0.1}, "cgan"), ({"kind": "mean"}, "mean")],
+)
+def test_an_old_table_is_of_a_gan(table: dict[str, Any], kind: str) -> None:
+    assert SeparationSettings(**table).kind == kind
