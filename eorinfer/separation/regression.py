@@ -206,7 +206,9 @@ class Regression(LightningModule):
     def configure_optimizers(self) -> Any:
         rate = self._settings.learning_rate
         optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=0.0, betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(self._steps, 6), pct_start=0.1)
+        # Its rise of a tenth would end at step zero of ten, and divide by it.
+        steps = max(self._steps, 11)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_validation_epoch_start(self) -> None:

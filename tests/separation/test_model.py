@@ -16,6 +16,7 @@ from eorinfer.separation.data import Lines, Pairs, Target, find_targets, seeds_o
 from eorinfer.separation.health import diagnose
 from eorinfer.separation.model import Separator
 from eorinfer.separation.wiener import WienerFilter
+from eorinfer.settings.separation import SeparationSettings
 from eorinfer.survey.base import Identity
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
 from simulators import GaussianField, Symmetry, build

@@ -11,6 +11,7 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Silent
 from eorinfer.separation import health
 from eorinfer.separation import precision as precisions
+from eorinfer.separation.apply import posterior
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.losses import distance
 from eorinfer.separation.model import Separator
@@ -71,10 +72,10 @@ def test_losses(tmp_path: Path, loss: str) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights_after_a_stop_too(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "a", steps=41)
+    whole = trained(tmp_path / "a", steps=41, kind="cgan")
     torch.manual_seed(99)
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "b", steps=41, progress=StopsAt(11, KeyboardInterrupt))
+        trained(tmp_path / "b", steps=41, kind="cgan", progress=StopsAt(11, KeyboardInterrupt))
     steps = 0
     original = Adversaries.training_step
 
@@ -85,17 +86,55 @@ def test_the_same_seed_gives_the_same_weights_after_a_stop_too(tmp_path: Path) -
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Adversaries, "training_step", counted)
-        resumed = trained(tmp_path / "b", steps=41)
+        resumed = trained(tmp_path / "b", steps=41, kind="cgan")
     # Stages of two steps, and the tenth was the last to be kept.
     assert steps == 42 - 20
     assert same(whole, resumed)
     assert whole.spec.facts == resumed.spec.facts
 
 
-def test_a_training_stopped_under_the_old_names_is_resumed(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "a", steps=10)
+@pytest.mark.parametrize("stage", [3, 9])
+def test_a_flow_is_the_same_after_a_stop_in_either_of_its_trainings(tmp_path: Path, stage: int) -> None:
+    whole = trained(tmp_path / "a", steps=12)
+    history = whole.spec.facts["history"]
+    assert [entry["network"] for entry in history] == ["mean"] * 6 + ["flow"] * 6
+    torch.manual_seed(99)
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "b", steps=10, progress=StopsAt(6, KeyboardInterrupt))
+        trained(tmp_path / "b", steps=12, progress=StopsAt(stage, KeyboardInterrupt))
+    resumed = trained(tmp_path / "b", steps=12)
+    assert same(whole, resumed)
+    assert whole.spec.facts == resumed.spec.facts
+
+
+def test_a_mean_is_better_than_the_filter_and_draws_have_the_power_of_the_truth(tmp_path: Path) -> None:
+    net = trained(tmp_path, noise=1e-4, steps=300, learning_rate=2e-3, width=8, widest=16, mix=True, flow_steps=8)
+    bank = mock_bank()
+    lines = Lines(bank, parts(bank).test)
+    pairs = Pairs(
+        build_survey(net.spec.survey, net.spec.observable),
+        net.spec.observable.symmetry,
+        lines.names,
+        net.spec.targets,
+        mix=True,
+    )
+    rng = torch.Generator().manual_seed(1)
+    clean = lines.__getitems__(list(range(len(lines))))[0]
+    made = [pairs(clean, rng, training=True) for _ in range(8)]
+    observed, true = (torch.cat(x) for x in zip(*made, strict=True))
+    mean, draws = posterior(net, observed, 2, 1)
+    with torch.no_grad():
+        assert (mean - true).square().mean() < (net.wiener(observed) - true).square().mean()
+    for line in range(2):
+        ratio = (draws[:, :, line].var() / true[:, line].var()).item()
+        assert ratio == pytest.approx(1.0, abs=0.15)
+    assert (observed[:, 0] - draws.sum(2)).std().item() == pytest.approx(1e-4, rel=0.05)
+    assert set(net.spec.facts["sureness"]["ha"]) == {"pixels", "map mean", "standard deviation of the map"}
+
+
+def test_a_training_stopped_under_the_old_names_is_resumed(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "a", steps=10, kind="cgan")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", steps=10, kind="cgan", progress=StopsAt(6, KeyboardInterrupt))
     path = tmp_path / "b" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     weights = checkpoint["state_dict"]
@@ -104,7 +143,7 @@ def test_a_training_stopped_under_the_old_names_is_resumed(tmp_path: Path) -> No
     checkpoint["history"] = checkpoint["history"].replace('"discriminator"', '"judge"')
     assert '"judge"' in checkpoint["history"]
     torch.save(checkpoint, path)
-    resumed = trained(tmp_path / "b", steps=10)
+    resumed = trained(tmp_path / "b", steps=10, kind="cgan")
     assert same(whole, resumed)
     assert whole.spec.facts == resumed.spec.facts
 
@@ -151,7 +190,7 @@ def test_nan_stops_it_and_names_the_step(tmp_path: Path, monkeypatch: pytest.Mon
         r"the discriminator's loss is not finite at step 17 of 80; the last checkpoint, of step 16, is kept\. A lower"
     )
     with pytest.raises(WorkError, match=said):
-        trained(tmp_path, steps=80)
+        trained(tmp_path, steps=80, kind="cgan")
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 7
     assert all(value.isfinite().all() for value in kept["state_dict"].values())
