@@ -10,9 +10,11 @@ networks of the same size are trained on the same simulations, on
 raw      the observed map,
 lines    the separated maps,
 both     all three,
-oracle   the true map of each line, without noise: what no separation can beat.
+oracle   the true map of each line, without noise: what no separation can beat,
+power         P(k) of the observed map,
+power-lines   P(k) of the separated lines, with their cross spectrum.
 
-Beside them the Gaussian power-spectrum likelihood on a grid. All are asked about the same held-out truths, each in a
+Beside them the Gaussian power-spectrum likelihood on a grid, of the observed map and of the separated lines. All are asked about the same held-out truths, each in a
 volume of its own. What is there already is not made again.
 """
 
@@ -29,6 +31,7 @@ import tomli_w
 import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
+from torch import nn
 
 from eorinfer import Observation, Run
 from eorinfer.bank.rows import Rows
@@ -45,15 +48,17 @@ from eorinfer.npe.trainer import Trainer
 from eorinfer.run.config import Config, load_config
 from eorinfer.run.line_separation import Separation
 from eorinfer.separation.model import Separator
-from eorinfer.separation.preprocessing import LineSeparation
-from eorinfer.summaries.power import build_power_spectrum
+from eorinfer.separation.preprocessing import LineSeparation, LineSpectra
+from eorinfer.summaries.power import build_joint_power_spectrum, build_power_spectrum
 from eorinfer.survey import NoSurvey, build_survey
 from simulators import Observable
 from simulators.base import fingerprint_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "lim.toml"
 LINES = ("ha", "oiii")
-VARIANTS = ("raw", "lines", "both", "oracle")
+VARIANTS = ("raw", "lines", "both", "oracle", "power", "power-lines")
+#: Keys of ``[embedding]`` of NPE on P(k).
+POWER = {"convolution": False, "summaries": ("joint-power",)}
 #: Points of the power-spectrum grid along each parameter, samples of a posterior, maps at once.
 POINTS, SAMPLES, BATCH = 100, 1000, 50
 #: Standard deviation of SPHEREx's noise in the deep fields, in-band nW/m^2/sr in a pixel of an arcmin.
@@ -79,6 +84,7 @@ def main() -> None:
     parser.add_argument("--separation-steps", type=int, default=3000)
     parser.add_argument("--width", type=int, default=32, help="channels of the separator's first level")
     parser.add_argument("--ensemble", type=int, default=1)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--noise", type=float, help="white noise, over that of the deep fields, in place of SPHEREx")
     arguments = parser.parse_args()
     make_folder(arguments.out)
@@ -89,16 +95,20 @@ def main() -> None:
     run.preflight()
     rows = planned_rows(run.bank, run.simulate()).ok
     truths = simulated_truths(run, arguments.truths)
-    for variant in VARIANTS:
+    for variant in arguments.variants:
         file = arguments.out / f"{variant}.json"
         if not file.exists():
             posterior = trained(run, rows, variant, separator, arguments.out / "posteriors" / variant)
             write_json(file, asked(run, posterior, truths, variant))
         print(row(variant, read_json(file)), flush=True)
-    file = arguments.out / "power-spectrum.json"
-    if not file.exists():
-        write_json(file, power_spectrum(run, rows, truths, arguments.out / "emulator"))
-    print(row("P(k) grid", read_json(file)))
+    observable, bins = run.config.observable, run.config.tables.power_spectrum
+    joint = LineSpectra(LineSeparation(separator, "lines"), build_joint_power_spectrum(observable, bins))
+    data: dict[str, nn.Module] = {"power-spectrum": build_power_spectrum(observable, bins), "line-spectra": joint}
+    for name, module in data.items():
+        file = arguments.out / f"{name}.json"
+        if not file.exists():
+            write_json(file, power_spectrum(run, rows, truths, module, arguments.out / f"emulator-{name}"))
+        print(row(name, read_json(file)), flush=True)
 
 
 def content(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -163,13 +173,14 @@ def trained(run: Run, rows: Rows, variant: str, separator: Separator, folder: Pa
     oracle = variant == "oracle"
     observable = lines_of(config.observable) if oracle else config.observable
     survey = NoSurvey() if oracle else config.tables.survey
-    keep = {"lines": "lines", "both": "both"}.get(variant)
+    keep = {"lines": "lines", "both": "both", "power-lines": "lines"}.get(variant)
+    embedding = config.tables.embedding.model_copy(update=POWER if variant.startswith("power") else {})
     trainer = Trainer(
         config.prior,
         observable,
         survey,
         build_survey(survey, observable),
-        Architecture(config.tables.embedding, config.tables.flow, config.tables.power_spectrum),
+        Architecture(embedding, config.tables.flow, config.tables.power_spectrum),
         config.tables.training,
         LineSeparation(separator, keep) if keep else None,  # type: ignore[arg-type]
     )
@@ -207,8 +218,8 @@ def asked(run: Run, posterior: Posterior, truths: Rows, variant: str) -> dict[st
     return scored(run.config, truths.theta, np.concatenate(samples), np.concatenate(densities))
 
 
-def power_spectrum(run: Run, rows: Rows, truths: Rows, folder: Path) -> dict[str, Any]:
-    """The same for the Gaussian likelihood of the power spectrum, on a grid over the prior."""
+def power_spectrum(run: Run, rows: Rows, truths: Rows, spectrum: nn.Module, folder: Path) -> dict[str, Any]:
+    """The same for the Gaussian likelihood of a power spectrum, on a grid over the prior."""
     config = run.config
     likelihood = PowerSpectrumLikelihood.from_bank(
         run.bank,
@@ -216,7 +227,7 @@ def power_spectrum(run: Run, rows: Rows, truths: Rows, folder: Path) -> dict[str
         config.prior,
         config.observable,
         build_survey(config.tables.survey, config.observable),
-        build_power_spectrum(config.observable, config.tables.power_spectrum),
+        spectrum,
         draws=config.tables.mcmc.draws,
         folder=folder,
         seed=stream_seed(config.tables.seed, Stream.EMULATOR),
