@@ -14,8 +14,8 @@ oracle   the true map of each line, without noise: what no separation can beat,
 power         P(k) of the observed map,
 power-lines   P(k) of the separated lines, with their cross spectrum.
 
-Beside them the Gaussian power-spectrum likelihood on a grid, of the observed map and of the separated lines. All are asked about the same held-out truths, each in a
-volume of its own. What is there already is not made again.
+Beside them the Gaussian power-spectrum likelihood on a grid, of the observed map and of the separated lines. All are
+asked about the same held-out truths, each in a volume of its own. What is there already is not made again.
 """
 
 import argparse
