@@ -57,6 +57,6 @@ def parts(bank: Bank) -> Split:
 
 def separator_spec(bank: Bank, noise: float = NOISE, **settings: Any) -> SeparatorSpec:
     """A small separator of both lines."""
-    chosen = SeparationSettings(**({"width": 4, "widest": 8, "batch_size": 8, "steps": 40} | settings))
+    chosen = SeparationSettings(**({"width": 4, "widest": 8, "batch_size": 8, "steps": 40, "flow_steps": 4} | settings))
     survey = WhiteNoise(sigma=noise)
     return SeparatorSpec(bank.observables[0], find_targets(bank.observables, chosen.targets), survey, chosen, {})

@@ -109,7 +109,7 @@ class ResidualFlow(nn.Module):
 
     def residuals(self, white: Tensor) -> Tensor:
         """Undo `white`."""
-        return self._bins.filtered(white, 1 / self.whitening)
+        return self._bins.filtered(white, self.whitening, inverse=True)
 
     def _beyond(self, context: Tensor, y: Tensor, time: Tensor) -> Tensor:
         waves = math.pi * torch.arange(1, WAVES + 1, device=y.device) * time[:, None]

@@ -32,14 +32,15 @@ def diagnose(history: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> list
 
 
 def too_sure(sureness: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Write a warning for each quantity of a line that draws are too sure of; see `calibration.sureness`."""
-    return [
-        f"draws of {line} are too sure of the {quantity}: they spread by {ratio:.2f} of what their distance from the "
-        "truth asks for; more [separation] steps or simulations, or another kind, may change that"
-        for line, ratios in sureness.items()
-        for quantity, ratio in ratios.items()
-        if ratio < SURE
-    ]
+    """Write a warning for each line whose draws are too sure of some quantity; see `calibration.sureness`."""
+    warnings = []
+    for line, ratios in sureness.items():
+        if sure := ", ".join(f"{quantity} ({ratio:.2f})" for quantity, ratio in ratios.items() if not ratio >= SURE):
+            warnings.append(
+                f"draws of {line} are too sure: {sure}, their spread over that of a posterior; more [separation] steps "
+                "or simulations, or another kind, may change that"
+            )
+    return warnings
 
 
 def _diagnose(history: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> list[str]:

@@ -51,11 +51,22 @@ class ModeBins:
         modes = torch.bincount(self.number, minlength=self.count) * len(a) * math.prod(self.cells)
         return sums / modes[:, None, None]
 
-    def filtered(self, maps: Tensor, table: Tensor) -> Tensor:
-        """Filter maps (B, L, *cells) by a real table: (count, L) for each line, or (count, K, L) for their mixtures."""
+    def filtered(self, maps: Tensor, table: Tensor, *, inverse: bool = False) -> Tensor:
+        """Filter maps (B, L, *cells) by a real table.
+
+        Parameters
+        ----------
+        maps
+            Maps, as large as in training or larger across the line of sight.
+        table
+            (count, L) factors of the modes of each line, or (count, K, L) for mixtures of the lines.
+        inverse
+            Divide by the factors, which undoes the filter.
+        """
         cells = tuple(maps.shape[2:])
         with torch.autocast(maps.device.type, enabled=False):
             gain = self._interpolated(table.to(maps.device, torch.float32), cells)
+            gain = gain.reciprocal() if inverse else gain
             modes = self.modes(maps.float())
             modes = gain.T * modes if table.ndim == 2 else torch.einsum("kij,bjk->bik", gain.to(modes.dtype), modes)
             grid = modes.view(*modes.shape[:2], *half_plane(cells))
