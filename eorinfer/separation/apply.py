@@ -125,7 +125,7 @@ def gan_draw(separator: Separator, observed: Tensor, seed: int) -> Tensor:
 def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int) -> Tensor:
     """Make one draw (B, L, *cells) by the flow about means (B, L, *cells), without correction.
 
-    The velocity is integrated by Euler's method. Of a map larger than those of training the
+    Of a map larger than those of training the
     noise is drawn at once, and the velocities of its tiles are blended at every step.
 
     Raises
@@ -139,18 +139,15 @@ def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int) -
     context = separator.context(observed, mean)
     channels = context.shape[1]
 
-    def velocity(y: Tensor, time: float) -> Tensor:
-        both = torch.cat([context, y], dim=1)
+    def velocity(z: Tensor, time: Tensor) -> Tensor:
         return tiled(
             lambda tiles: flow.velocity(tiles[:, :channels], tiles[:, channels:], time),
-            both,
+            torch.cat([context, z], dim=1),
             separator.spec.observable.cells,
         )
 
-    y = flow.noise(tuple(mean.shape), _generator(observed, seed))
-    for step in range(steps):
-        y = y + velocity(y, step / steps) / steps
-    return mean + flow.residuals(y)
+    white = flow.integrated(velocity, flow.noise(tuple(mean.shape), _generator(observed, seed)), steps)
+    return mean + flow.residuals(white)
 
 
 def tiled(function: Callable[[Tensor], Tensor], maps: Tensor, size: tuple[int, ...]) -> Tensor:

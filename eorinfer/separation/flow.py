@@ -1,6 +1,7 @@
 """Flow matching of lines about their posterior mean: a velocity that carries coloured noise to residuals."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,11 +19,12 @@ FLOOR = 1e-3
 class ResidualFlow(nn.Module):
     """Draw residuals of lines, truth minus posterior mean, given the observed map and the mean.
 
-    Conditional flow matching (Lipman et al. 2023, arXiv 2210.02747): at time t a residual is y = (1 - t) y0 + t y1,
-    with y1 a true one and y0 Gaussian noise, and a network learns the mean velocity y1 - y0 at y. The noise has the
-    power and cross power of the residuals. So a Gaussian residual that knows nothing of the observed map has the
-    velocity c(t) y, with c = (2t - 1) / (t^2 + (1 - t)^2); the network learns what is beyond, in units of its standard
-    deviation (t^2 + (1 - t)^2)^(-1/2). Residuals are whitened, so that modes of little power count as much.
+    Conditional flow matching (Lipman et al. 2023, arXiv 2210.02747) along arcs (Albergo & Vanden-Eijnden 2023, arXiv
+    2209.15571, trigonometric interpolant): z = cos(a) y0 + sin(a) y1 at an angle a from 0 to pi / 2, with y1 a true
+    residual and y0 Gaussian noise, and a network learns the mean velocity, cos(a) y1 - sin(a) y0, at z. The noise has
+    the power and cross power of the residuals, so that of Gaussian residuals that know nothing of the observed map the
+    velocity is zero, and no step of an integration is in error. Residuals are whitened, so that modes of little power
+    count as much.
 
     Parameters
     ----------
@@ -73,7 +75,7 @@ class ResidualFlow(nn.Module):
         return self._bins.filtered(residuals, self.whitening)
 
     def losses(self, context: Tensor, white: Tensor, generator: torch.Generator) -> Tensor:
-        """Compute the squared error of the velocity (B, L), in units of its variance.
+        """Compute the squared error of the velocity (B, L).
 
         Parameters
         ----------
@@ -85,40 +87,57 @@ class ResidualFlow(nn.Module):
             Source of times and noise.
         """
         batch = len(white)
-        # Spread evenly over the batch: the loss depends on the time.
+        # Spread evenly over the batch: the loss depends on it.
         share = torch.rand((), generator=generator, device=generator.device).to(white)
         time = (torch.arange(batch, device=white.device) + share) / batch
         noise = self.noise(tuple(white.shape), generator).to(white)
-        t = time.view(-1, *(1,) * (white.ndim - 1))
-        y = (1 - t) * noise + t * white
-        slope, scale = _linear(t)
-        wanted = (white - noise - slope * y) / scale
-        return (self._beyond(context, y * scale, time).float() - wanted).square().flatten(2).mean(2)
+        sine, cosine = _directions(time.view(-1, *(1,) * (white.ndim - 1)))
+        z = cosine * noise + sine * white
+        return (self.velocity(context, z, time) - (cosine * white - sine * noise)).square().flatten(2).mean(2)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Draw whitened noise y0 of a shape (B, L, *cells), on the device of the flow."""
         white = torch.randn(shape, generator=generator, device=generator.device).to(self.source)
         return self._bins.filtered(white, self.source)
 
-    def velocity(self, context: Tensor, y: Tensor, time: float) -> Tensor:
-        """Compute the velocity (B, L, *cells) at one time; parameters as for `losses`."""
-        t = torch.full((len(y),), time, device=y.device)
-        slope, scale = _linear(t.view(-1, *(1,) * (y.ndim - 1)))
-        velocity: Tensor = slope * y + scale * self._beyond(context, y * scale, t).float()
+    def velocity(self, context: Tensor, z: Tensor, time: Tensor) -> Tensor:
+        """Compute the velocity (B, L, *cells) by angle.
+
+        Parameters
+        ----------
+        context, z
+            Maps as for `losses`, and the noisy residuals (B, L, *cells).
+        time
+            (B,) shares tan(a) / (1 + tan(a)) of the true residuals in z, from 0 to 1.
+        """
+        waves = math.pi * torch.arange(1, WAVES + 1, device=z.device) * time[:, None]
+        condition = self.time(torch.cat([waves.sin(), waves.cos()], dim=1))
+        velocity: Tensor = self.network(torch.cat([context, z], dim=1), condition=condition).float()
         return velocity
+
+    def integrated(self, velocity: Callable[[Tensor, Tensor], Tensor], z: Tensor, steps: int) -> Tensor:
+        """Carry noise (B, L, *cells) to whitened residuals by Euler's method, in steps of equal angle.
+
+        Parameters
+        ----------
+        velocity
+            Gives velocities from z and times (B,).
+        z
+            Noise, see `noise`.
+        steps
+            Number of steps.
+        """
+        for step in range(steps):
+            tangent = math.tan(0.5 * math.pi * step / steps)
+            z = z + 0.5 * math.pi / steps * velocity(z, z.new_full((len(z),), tangent / (1 + tangent)))
+        return z
 
     def residuals(self, white: Tensor) -> Tensor:
         """Undo `white`."""
         return self._bins.filtered(white, self.whitening, inverse=True)
 
-    def _beyond(self, context: Tensor, y: Tensor, time: Tensor) -> Tensor:
-        waves = math.pi * torch.arange(1, WAVES + 1, device=y.device) * time[:, None]
-        condition = self.time(torch.cat([waves.sin(), waves.cos()], dim=1))
-        found: Tensor = self.network(torch.cat([context, y], dim=1), condition=condition)
-        return found
 
-
-def _linear(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the factor of y in its velocity, and the standard deviation of the rest, for Gaussian residuals."""
-    variance = t.square() + (1 - t).square()
-    return (2 * t - 1) / variance, variance.rsqrt()
+def _directions(time: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute sine and cosine of the angle at which residuals have this share."""
+    length = torch.hypot(time, 1 - time)
+    return time / length, (1 - time) / length

@@ -70,22 +70,35 @@ def test_coloured_noise_has_the_power_and_cross_power_that_it_is_made_with() -> 
 
 
 def test_gaussian_residuals_need_no_network() -> None:
-    """With a network that gives zero, the velocity carries noise to noise of the same power."""
+    """A network that gives zero leaves the noise as it is, and what it is to learn has a variance of one."""
     bins = ModeBins((16, 16), (1.0, 1.0))
     flow = ResidualFlow(1, 1, bins, ((2, 2),), (True, True), width=4, widest=4)
     for parameter in flow.network.decoder[0].parameters():
         torch.nn.init.zeros_(parameter)
-    first = flow.noise((50, 1, 16, 16), generator())
-    context, y, steps = torch.zeros(50, 2, 16, 16), first, 40
+    noise = flow.noise((50, 1, 16, 16), generator())
+    context, white = torch.zeros(400, 2, 16, 16), torch.randn(400, 1, 16, 16, generator=generator(3))
     with torch.no_grad():
-        for step in range(steps):
-            y = y + flow.velocity(context, y, step / steps) / steps
-        # The loss is in units of the variance that is left: one.
-        losses = flow.losses(
-            torch.zeros(400, 2, 16, 16), torch.randn(400, 1, 16, 16, generator=generator(3)), generator()
-        )
-    assert (y.std() / first.std()).item() == pytest.approx(1.0, abs=0.03)
-    assert losses.mean().item() == pytest.approx(1.0, abs=0.05)
+        made = flow.integrated(lambda z, time: flow.velocity(context[:50], z, time), noise, 3)
+        losses = flow.losses(context, white, generator())
+    torch.testing.assert_close(made, noise)
+    assert losses.mean().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_known_residual_is_reached() -> None:
+    """Where the residual is known, the velocity at z is (y1 - sin(a) z) / cos(a), and leads to it."""
+    flow = ResidualFlow(1, 1, ModeBins((16, 16), (1.0, 1.0)), ((2, 2),), (True, True), width=4, widest=4)
+    wanted = torch.randn(3, 1, 16, 16, generator=generator())
+
+    def velocity(z: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        angle = torch.atan2(time, 1 - time)[:, None, None, None]
+        return (wanted - angle.sin() * z) / angle.cos()
+
+    errors = []
+    for steps in (10, 40):
+        made = flow.integrated(velocity, flow.noise((3, 1, 16, 16), generator(2)), steps)
+        errors.append((made - wanted).std().item())
+    assert errors[0] < 0.2
+    assert errors[1] < 0.3 * errors[0]
 
 
 # -- correction ------------------------------------------------------------------------------------
