@@ -71,7 +71,7 @@ def score_draws(
         intensity, ``r`` and ``rmse`` (in standard deviations of the line) of the posterior mean, and the p-values of
         the ranks, with ``p_holm`` the smallest of all after correction. ``above_beam`` tells which bins are not beyond
         the beam. ``rest`` is the rms of the rest of draws over that of the true one, None where there is none; ``sum``
-        is that of draws over the rms of the sum of all lines.
+        is that of draws over the root of the lines' summed variances.
     """
     rng = np.random.default_rng(seed)
     above = spectrum.k.numpy() <= beam_limit(observable)
@@ -100,7 +100,7 @@ def score_draws(
         }
     worst, p_holm = _holm(p_values)
     true_rest, drawn_rest = (float(rest.std(dtype=float)) for rest in (draws.true_rest, draws.rest))
-    signal = float(true.sum(1).std(dtype=float))
+    signal = float(np.sqrt(sum(true[:, i].var(dtype=float) for i in range(len(lines)))))
     found |= {"worst_rank": worst, "p_holm": p_holm, "sum": drawn_rest / signal}
     found["rest"] = drawn_rest / true_rest if true_rest > 1e-5 * signal else None
     return found

@@ -35,7 +35,7 @@ def lim_config(folder: Path, name: str, **tables: Any) -> Path:
 def separated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a separator, and a run behind it in the same bank."""
     folder = tmp_path_factory.mktemp("preprocessing")
-    settings = {"simulations": 32, "steps": 6, "width": 4, "widest": 8, "batch_size": 8}
+    settings = {"simulations": 32, "steps": 6, "width": 4, "widest": 8, "batch_size": 8, "flow_steps": 2}
     first = lim_config(folder, "separate.toml", separation=settings)
     assert call("separate", "train", first, "--out", folder / "sep") == 0
     path = lim_config(folder, "run.toml", preprocessing={"model": "sep/separator", "keep": "both"})

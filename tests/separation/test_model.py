@@ -334,7 +334,7 @@ def test_what_an_observed_map_must_be_like() -> None:
 
 def test_tiles_agree_where_the_network_sees_little() -> None:
     """A network of one level reaches two cells far: tiles give what the whole map gives, away from its edges."""
-    net = separator(depth=1)
+    net = separator(depth=1, kind="cgan")
     observed = torch.randn(1, 64, 96)
     with torch.no_grad():
         # The filter is not fitted: it gives zero, here of a map that is larger than it takes.
