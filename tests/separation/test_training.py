@@ -11,7 +11,6 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Silent
 from eorinfer.separation import health
 from eorinfer.separation import precision as precisions
-from eorinfer.separation.apply import posterior
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.losses import distance
 from eorinfer.separation.model import Separator
@@ -104,31 +103,6 @@ def test_a_flow_is_the_same_after_a_stop_in_either_of_its_trainings(tmp_path: Pa
     resumed = trained(tmp_path / "b", steps=12)
     assert same(whole, resumed)
     assert whole.spec.facts == resumed.spec.facts
-
-
-def test_a_mean_is_better_than_the_filter_and_draws_have_the_power_of_the_truth(tmp_path: Path) -> None:
-    net = trained(tmp_path, noise=1e-4, steps=300, learning_rate=2e-3, width=8, widest=16, mix=True, flow_steps=8)
-    bank = mock_bank()
-    lines = Lines(bank, parts(bank).test)
-    pairs = Pairs(
-        build_survey(net.spec.survey, net.spec.observable),
-        net.spec.observable.symmetry,
-        lines.names,
-        net.spec.targets,
-        mix=True,
-    )
-    rng = torch.Generator().manual_seed(1)
-    clean = lines.__getitems__(list(range(len(lines))))[0]
-    made = [pairs(clean, rng, training=True) for _ in range(8)]
-    observed, true = (torch.cat(x) for x in zip(*made, strict=True))
-    mean, draws = posterior(net, observed, 2, 1)
-    with torch.no_grad():
-        assert (mean - true).square().mean() < (net.wiener(observed) - true).square().mean()
-    for line in range(2):
-        ratio = (draws[:, :, line].var() / true[:, line].var()).item()
-        assert ratio == pytest.approx(1.0, abs=0.15)
-    assert (observed[:, 0] - draws.sum(2)).std().item() == pytest.approx(1e-4, rel=0.05)
-    assert set(net.spec.facts["sureness"]["ha"]) == {"pixels", "map mean", "standard deviation of the map"}
 
 
 def test_a_training_stopped_under_the_old_names_is_resumed(tmp_path: Path) -> None:
