@@ -137,12 +137,12 @@ def _scored_maps(separators: dict[str, Separator], settings: ScoreSettings) -> M
             blocks.append({"true": true, "noise": observed - clean.sum(1), "image": observed, **made})
     whole = {key: torch.cat([block[key] for block in blocks]).numpy() for key in blocks[0]}
     means = reference.wiener.mean_lines.flatten().double().cpu().numpy()
-    true, noise, image = whole.pop("true"), whole.pop("noise"), whole.pop("image")
+    true, noise, seen_maps = whole.pop("true"), whole.pop("noise"), whole.pop("image")
     if "draws" not in whole:
         return Maps(true, whole, noise, channels, means)
-    mean, several = whole.pop("mean"), whole.pop("draws").swapaxes(0, 1)
-    rests = (_rest(image, true, channels), np.stack([_rest(image, draw, channels) for draw in several]))
-    return Maps(true, whole, noise, channels, means, Draws(mean, several, *rests))
+    drawn = whole.pop("draws").swapaxes(0, 1)
+    rests = (_rest(seen_maps, true, channels), np.stack([_rest(seen_maps, draw, channels) for draw in drawn]))
+    return Maps(true, whole, noise, channels, means, Draws(whole.pop("mean"), drawn, *rests))
 
 
 def _rest(image: NDArray[np.float32], lines: NDArray[np.float32], channels: tuple[int, ...]) -> NDArray[np.float32]:

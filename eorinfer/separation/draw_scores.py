@@ -83,11 +83,13 @@ def score_draws(
         drawn = np.stack([_power(spectrum, draw) for draw in several])
         cells = tuple(range(1, x.ndim))
         level = float(x.mean(dtype=float)) + BRIGHT * float(x.std(dtype=float))
-        statistics = {f"P{b}": (own[:, b], drawn[:, :, b]) for b in np.flatnonzero(above)} | {
+        statistics: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
+            f"P{b}": (own[:, b], drawn[:, :, b]) for b in np.flatnonzero(above)
+        } | {
             "map mean": (x.mean(cells, dtype=float), several.mean(tuple(c + 1 for c in cells), dtype=float)),
             "bright pixels": ((x > level).sum(cells), (several > level).sum(tuple(c + 1 for c in cells))),
         }
-        p = {quantity: _uniformity(*both, rng) for quantity, both in statistics.items()}
+        p = {quantity: _uniformity(*values, rng=rng) for quantity, values in statistics.items()}
         p_values |= {f"{name} {quantity}": value for quantity, value in p.items()}
         a, b = torch.from_numpy(x), torch.from_numpy(mean)
         cross, power = spectrum.cross(a, b).numpy(), spectrum(b).numpy()
@@ -126,7 +128,7 @@ def _power(spectrum: PowerSpectrum, maps: NDArray[np.float32]) -> NDArray[np.flo
     return power
 
 
-def _uniformity(true: NDArray[Any], draws: NDArray[Any], rng: np.random.Generator) -> float:
+def _uniformity(true: NDArray[Any], draws: NDArray[Any], *, rng: np.random.Generator) -> float:
     """Test the ranks of true values (N,) among draws (D, N): the p-value of Kolmogorov and Smirnov.
 
     Equal values are put in random order, and steps between ranks are filled at random, so that the ranks of draws of
