@@ -55,6 +55,8 @@ class RunStream(IntEnum):
     LOOP_EMULATED_CHAIN = 27
     IMAGE_FLOW_VALIDATION = 28
     IMAGE_FLOW_CHECK = 29
+    LOCAL_SAMPLES = 30
+    LOCAL_CALIBRATION = 31
 
 
 @unique

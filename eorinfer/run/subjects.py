@@ -76,6 +76,9 @@ class Subject(Protocol):
     def check(self, context: RunContext, observation: Observation) -> Check | None:
         """Tell whether an observation is unlike the simulations; None where nothing can say."""
 
+    def observed(self, context: RunContext, observation: Observation, truths: Truths) -> NDArray[np.float64] | None:
+        """Give posterior samples (n, P) of the run's observation; None where they are not there."""
+
 
 @dataclass(frozen=True)
 class NpeSubject:
@@ -129,6 +132,12 @@ class NpeSubject:
     def check(self, context: RunContext, observation: Observation) -> Check | None:
         """Compare its statistics and its features with those of the simulations."""
         return check_observation(self.posterior, observation)
+
+    def observed(self, context: RunContext, observation: Observation, truths: Truths) -> NDArray[np.float64] | None:
+        """Draw from the posterior of the observation, as those of the truths are drawn."""
+        read = self.posterior.read(torch.from_numpy(observation.values[None]))
+        seed = run_seed(context.config.tables.seed, RunStream.LOCAL_SAMPLES)
+        return draw(self.posterior, read, OBSERVATION_SAMPLES, seed, truths.truncation).values[0]
 
 
 def _by_network(
@@ -195,6 +204,16 @@ class ImageFlowSubject:
     def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell whether theta (n, P) lies inside the range of training."""
         return self.prior.contains(theta)
+
+    def observed(self, context: RunContext, observation: Observation, truths: Truths) -> NDArray[np.float64] | None:
+        """Read the observation's chain, if it is of this flow."""
+        chains = context.folder / "chains"
+        facts = chains / "field-flow.json"
+        if not facts.exists() or read_json(facts).get("likelihood") != self.flow.key(observation):
+            return None
+        chain = Samples.read(chains / "field-flow")
+        seed = run_seed(context.config.tables.seed, RunStream.LOCAL_SAMPLES)
+        return chain.resample(OBSERVATION_SAMPLES, seed).values
 
     def check(self, context: RunContext, observation: Observation) -> Check | None:
         """Compare ln p by scale, at the mean of the observation's posterior: of its chain where there is one."""

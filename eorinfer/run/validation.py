@@ -29,7 +29,8 @@ from eorinfer.run.costs import references_line
 from eorinfer.run.subjects import Subject
 from eorinfer.run.truths import Truths
 from eorinfer.settings.contest import exact_noise
-from eorinfer.validation.calibration import calibrate, recovery
+from eorinfer.validation.calibration import Calibration, calibrate, recovery
+from eorinfer.validation.local import LocalCalibration, calibrate_near
 from eorinfer.validation.sharpness import RelativeWidths, mean_and_error, with_floor
 from eorinfer.validation.verdict import (
     calibration_content,
@@ -92,6 +93,7 @@ def validate(
         posteriors.at_samples,
         run_seed(context.config.tables.seed, RunStream.CALIBRATION),
     )
+    local = _near(context, subject, observation, truths, posteriors, calibration)
     tested = time.monotonic()
     widths = list(_widths(context, subject, truths, posteriors, likelihood))
     check = subject.check(context, observation)
@@ -105,6 +107,7 @@ def validate(
         "source": truths.source,
         "posterior": subject.key,
         **calibration_content(calibration),
+        "near_the_observation": local.content() if local else None,
         **_sharpness(prior, truths, posteriors),
         "widths_over": {w.label: w.content(prior.names) for w in widths},
         "misspecification": misspecification_content(check, truths.checks),
@@ -125,7 +128,7 @@ def validate(
     )
     with going_on("validation.png", context.progress.line):
         save_figure(calibration_figure(page), context.folder / "validation")
-    for line in (*effect_lines(calibration), *sharpness_lines(content)):
+    for line in (*effect_lines(calibration), *(local.lines() if local else ()), *sharpness_lines(content)):
         context.progress.line(line)
     if check is not None:
         context.progress.line(check.line())
@@ -135,6 +138,24 @@ def validate(
     if not calibration.calibrated:
         raise WorkError(verdict)
     context.progress.line(verdict)
+
+
+def _near(
+    context: RunContext,
+    subject: Subject,
+    observation: Observation,
+    truths: Truths,
+    posteriors: TruthPosteriors,
+    calibration: Calibration,
+) -> LocalCalibration | None:
+    """Test the posterior near the run's observation; None without its posterior."""
+    observed = subject.observed(context, observation, truths)
+    if observed is None or not np.isfinite(observed).all():
+        return None
+    theta, samples, at = (subject.prior.unit(x) for x in (truths.theta, posteriors.values, observed))
+    return calibrate_near(
+        theta, samples, at, calibration, run_seed(context.config.tables.seed, RunStream.LOCAL_CALIBRATION)
+    )
 
 
 def _sharpness(prior: Prior, truths: Truths, posteriors: TruthPosteriors) -> dict[str, Any]:

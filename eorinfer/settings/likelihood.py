@@ -17,7 +17,8 @@ class PowerSpectrumSettings(Settings):
     k_min
         Lower edge in 1/Mpc; by default the first mode that the survey measures.
     k_max
-        Upper edge in 1/Mpc; by default the Nyquist wavenumber.
+        Upper edge in 1/Mpc; by default the corner of Fourier space, √d times the Nyquist wavenumber in d dimensions, so
+        that no mode is left out.
 
     Examples
     --------
