@@ -146,6 +146,29 @@ def test_truths_can_be_added(held: Path, tmp_path: Path) -> None:
     assert after[0] == before[0]  # a whole part is kept
 
 
+def test_trainings_with_other_seeds_and_truths_for_choices(held: Path, tmp_path: Path) -> None:
+    shutil.copytree(held / "run", tmp_path / "run")
+    run = tmp_path / "run"
+    few = {"methods": ["ps-full", "npe-power", "npe-image"], "seeds": 2, "choice_truths": 30, "truths": 30}
+    before = [path.stat().st_mtime_ns for path in parts(run, "npe-power")][:1]
+    assert call("contest", config(tmp_path, **(TABLES | {"contest": CONTEST | few})), "--out", run) == 0
+    assert [path.stat().st_mtime_ns for path in parts(run, "npe-power")][:1] == before, "the first training is kept"
+    content = read_json(run / "contest.json")
+    assert "trainings" not in content["methods"]["ps-full"], "likelihoods have one"
+    found = content["methods"]["npe-power"]
+    assert found["truths"] == 30
+    first, second = (training["gain"] for training in found["trainings"])
+    assert first != second
+    assert found["gain"]["mean"] == pytest.approx((first + second) / 2)
+    assert found["gain"]["training_scatter"] == pytest.approx(abs(first - second) / 2**0.5)
+    tables = {table["title"]: table for table in content["tables"]}
+    assert [row[0] for row in tables["Truths for choices"]["rows"]] == [m["label"] for m in content["methods"].values()]
+    assert tables["Information"]["columns"][2] == "information gained, nats, on the same 24 truths"
+    assert tables["Calibration"]["rows"][1][3] in ("0 of 2", "1 of 2", "2 of 2")
+    posterior = {n: read_json(run / "contest" / n / "posterior/posterior.json") for n in ("npe-power", "npe-both")}
+    assert {p["embedding"]["bins"] for p in posterior.values()} == {8}, "those of the likelihood"
+
+
 @pytest.mark.parametrize(
     ("contest", "said"),
     [

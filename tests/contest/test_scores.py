@@ -11,12 +11,12 @@ from scipy.stats import norm
 
 from eorinfer.contest.contest import notes
 from eorinfer.contest.method import Method
-from eorinfer.contest.scores import Score, compare
+from eorinfer.contest.scores import Score, compare, mean_over_trainings
 from eorinfer.contest.tables import contest_tables, text_lines
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.settings.contest import ContestSettings, MethodName
-from eorinfer.validation.sharpness import NO_DENSITY
+from eorinfer.validation.sharpness import NO_DENSITY, mean_and_error
 from simulators import Parameter
 
 PRIOR = Prior((Parameter("a", "a", -50.0, 50.0, 0.0),))
@@ -101,6 +101,41 @@ def test_the_tables_have_a_line_for_each_and_numbers_to_sort_by() -> None:
     text = text_lines(tables[0])
     assert len({line.find("nats more") for line in text[1:2]}) == 1
     assert "NPE on the image" in text[-1]
+
+
+def test_columns_compare_the_same_truths() -> None:
+    """A method of fewer truths, which happen to be easy, does not look better in the column of gains."""
+    scores = [score("ps-full", 1.0), score("npe-power", 1.0)]
+    easy = scores[0].posteriors.at_truth > np.median(scores[0].posteriors.at_truth)
+    order = np.argsort(~easy, kind="stable")
+    sorted_ = [replace(s, posteriors=s.posteriors[order], theta=s.theta[order]) for s in scores]
+    few = replace(sorted_[0], posteriors=sorted_[0].posteriors[:200])
+    settings = ContestSettings(methods=("ps-full", "npe-power"), truths=400, sampled_truths=200)
+    table = contest_tables([few, sorted_[1]], settings, PRIOR, seed=1)[0]
+    assert table["columns"][2] == "information gained, nats, on the same 200 truths"
+    assert table["rows"][0][2] == table["rows"][1][2]
+    assert few.gain(PRIOR)["mean"] > sorted_[1].gain(PRIOR)["mean"] + 0.3, "over their own truths they differ"
+    shortest = replace(few, posteriors=few.posteriors[:50])
+    table = contest_tables([shortest, sorted_[1]], settings, PRIOR, seed=1)[0]
+    assert table["rows"][0][2] is None
+
+
+def test_errors_include_the_scatter_of_training() -> None:
+    rng = np.random.default_rng(1)
+    truths = rng.standard_normal(1000)
+    one = mean_over_trainings([truths])
+    assert one == mean_and_error(truths)
+    means = np.array(
+        [mean_over_trainings([truths + 0.3 * rng.standard_normal() for _ in range(3)])["mean"] for _ in range(300)]
+    )
+    said = [mean_over_trainings([truths + 0.3 * rng.standard_normal() for _ in range(3)]) for _ in range(300)]
+    of_training = np.sqrt(np.mean([found["error"] ** 2 for found in said]) - one["error"] ** 2)
+    assert of_training == pytest.approx(means.std(), rel=0.15)
+    a, b = score("npe-image", 1.0), score("npe-power", 1.0)
+    shifted = [replace(b, posteriors=replace(b.posteriors, at_truth=b.posteriors.at_truth + x)) for x in (0.4, -0.4)]
+    found = compare(a, replace(b, again=tuple(shifted)), seed=1)
+    assert found["training_scatter"] == pytest.approx(0.4)
+    assert found["gain_error"] == pytest.approx(0.4 / 3**0.5)
 
 
 def test_posteriors_are_read_only_with_their_key(tmp_path: Path) -> None:
