@@ -110,6 +110,14 @@ def _power(o: Observation, power: dict[str, Any]) -> Table:
     )
 
 
+def _size(validation: dict[str, Any], quantity: str) -> str:
+    """Say how large the error of a quantity is; a validation of an older version does not know."""
+    if quantity == "tarp" and "largest_deviation" in validation["tarp"]:
+        tarp = validation["tarp"]
+        return f"coverage off by {tarp['largest_deviation']:+.3f} at most; chance gives {tarp['chance_level']:.3f}"
+    return str(validation.get("effects", {}).get(quantity, {}).get("line", ""))
+
+
 def _calibration(run: RunFolder) -> Iterator[Block]:
     v = run.validation
     if not v:
@@ -135,10 +143,18 @@ def _calibration(run: RunFolder) -> Iterator[Block]:
             words(t["test"].replace("kolmogorov-smirnov", "Kolmogorov-Smirnov")),
             number(t["p"]),
             number(t["p_holm"]),
+            words(_size(v, t["quantity"])),
         ]
         for t in v["tests"]
     ]
-    yield Table(["quantity", "test", "p", "p after Holm"], tests, "Tests", f"It fails below {v['level']:g} after Holm.")
+    columns = ["quantity", "test", "p", "p after Holm", "size of the error"]
+    yield Table(columns, tests, "Tests", f"It fails below {v['level']:g} after Holm.")
+    if near := v.get("near_the_observation"):
+        errors = "; ".join(f"{quantity}: {effect['line']}" for quantity, effect in near["effects"].items())
+        yield Text(
+            f"Near the observation: l-C2ST p = {near['p']:.2g}. The {near['nearest']} truths with the nearest "
+            f"posteriors: {errors}."
+        )
     keys = {
         "rms error / prior": "rms_error_over_prior",
         "std / prior": "std_over_prior",
