@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--networks", type=int, default=2)
     parser.add_argument("--branch", choices=BRANCHES, default="default")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="compute nothing, print what is there")
     arguments = parser.parse_args()
@@ -51,7 +52,7 @@ def main() -> None:
     results = arguments.out / f"results-{name}-{arguments.simulations}-{arguments.seed}"
     results.mkdir(parents=True, exist_ok=True)
     for i in range(arguments.observations):
-        for method in METHODS:
+        for method in arguments.methods:
             path = results / f"{method}.{i}.json"
             if not path.exists() and not arguments.table:
                 start = time.perf_counter()
