@@ -313,10 +313,12 @@ def notes(scores: list[Score]) -> list[str]:
     """Warn of methods that are not calibrated, have no density at truths, or left truths out."""
     lines = []
     for score in scores:
-        if not score.calibration.calibrated:
-            worst = score.calibration.worst
+        failed = [training for training in score.trainings if not training.calibration.calibrated]
+        if failed:
+            worst = min((training.calibration.worst for training in failed), key=lambda test: test.p_holm)
+            of = f" in {len(failed)} of {len(score.trainings)} trainings" if score.again else ""
             lines.append(
-                f"{score.method.label} is not calibrated ({worst.quantity}, p = {worst.p_holm:.1g}): its volume and "
+                f"{score.method.label} is not calibrated{of} ({worst.quantity}, p = {worst.p_holm:.1g}): its volume and "
                 "widths are not to be compared."
             )
         if without := int((~np.isfinite(score.posteriors.at_truth[score.posteriors.good])).sum()):
