@@ -318,8 +318,8 @@ def notes(scores: list[Score]) -> list[str]:
             worst = min((training.calibration.worst for training in failed), key=lambda test: test.p_holm)
             of = f" in {len(failed)} of {len(score.trainings)} trainings" if score.again else ""
             lines.append(
-                f"{score.method.label} is not calibrated{of} ({worst.quantity}, p = {worst.p_holm:.1g}): its volume and "
-                "widths are not to be compared."
+                f"{score.method.label} is not calibrated{of} ({worst.quantity}, p = {worst.p_holm:.1g}): its volume "
+                "and widths are not to be compared."
             )
         if without := int((~np.isfinite(score.posteriors.at_truth[score.posteriors.good])).sum()):
             lines.append(
