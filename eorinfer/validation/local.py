@@ -76,7 +76,7 @@ def calibrate_near(
     calibration
         Calibration of these truths, whose ranks the nearest are taken from.
     seed
-        Seed of the permutations and of the sample that is drawn from each posterior.
+        Seed of the sample that is drawn from each posterior; sbi's permutations have fixed seeds.
     """
     rng = np.random.default_rng(seed)
     mean, std = samples.mean(1), np.maximum(samples.std(1, ddof=1), 1e-12)
@@ -92,7 +92,8 @@ def calibrate_near(
         z_score=True,
         num_trials_null=TRIALS,
     )
-    test.train_on_observed_data(verbosity=0).train_under_null_hypothesis(verbosity=0)
+    with torch.random.fork_rng(devices=[]):  # sbi seeds torch's own state for each permutation
+        test.train_on_observed_data(verbosity=0).train_under_null_hypothesis(verbosity=0)
     p = float(test.p_value(torch.from_numpy((observed - at) / at_std), torch.from_numpy(at)))
     scale = np.maximum(mean.std(0), 1e-12)
     nearest = np.argsort(np.linalg.norm((mean - at) / scale, axis=1))[: max(FEWEST, int(NEAREST * len(mean)))]
