@@ -111,7 +111,7 @@ class LocalQuadratic(LogisticRegression):
 
     def fit(self, X: NDArray[np.float64], y: NDArray[np.int64]) -> "LocalQuadratic":
         """Fit to rows X (n, 2 P) of classes y."""
-        return super().fit(self._features(X), y)  # type: ignore[no-any-return]
+        return super().fit(self._features(X), y)
 
     def predict_proba(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probabilities (n, 2) of the classes of rows X (n, 2 P)."""
