@@ -12,6 +12,7 @@ from simulators.base import Simulator, SimulatorSettings, fingerprint_of
 from simulators.function import FunctionSimulator
 from simulators.parts import UnknownPart, is_own, load_part, own_module_name
 from simulators.sources import OTHERS, digests, is_installed, sources, text_digest
+from simulators.worlds import WorldError, Worlds, split_table
 
 #: Module and class of each kind of simulator; imported only when needed.
 KINDS = {
@@ -43,9 +44,13 @@ def build(settings: Mapping[str, Any], beside: Path | None = None) -> Simulator:
     ------
     UnknownSimulator
         If `kind` is missing or names nothing that can be imported.
+    WorldError
+        If one of ``worlds`` cannot be made, or has other parameters or observables than the first.
     pydantic.ValidationError
         If another setting is wrong.
     """
+    if "worlds" in settings:
+        return _build_worlds(settings, beside)
     kind = settings.get("kind")
     part = _part(kind, beside)
     if isinstance(part, FunctionType):
@@ -61,6 +66,18 @@ def build(settings: Mapping[str, Any], beside: Path | None = None) -> Simulator:
         members = [name for name in vars(Simulator) if not name.startswith("_")]
         raise UnknownSimulator(_incomplete(kind, [name for name in members if not hasattr(simulator, name)]))
     return simulator
+
+
+def _build_worlds(settings: Mapping[str, Any], beside: Path | None) -> Worlds:
+    """Make the simulator of each world of a table."""
+    names, tables, trained = split_table(settings)
+    simulators = []
+    for number, table in enumerate(tables):
+        try:
+            simulators.append(build(table, beside))
+        except ValueError as error:
+            raise WorldError(number, str(error)) from error
+    return Worlds(tuple(names), tuple(simulators), tuple(trained))
 
 
 def _incomplete(kind: object, missing: list[str]) -> str:
@@ -104,8 +121,10 @@ def fingerprint(simulator: Simulator) -> str:
     """Return the simulator's fingerprint; for a user's own class it includes what its code does.
 
     An edit of the user's module, or of a module beside it that it imports, changes the numbers without changing any
-    setting, and a bank must never hold rows of both.
+    setting, and a bank must never hold rows of both. That of several worlds includes all of them and their order.
     """
+    if isinstance(simulator, Worlds):
+        return simulator.fingerprint_from([fingerprint(world) for world in simulator.simulators])
     if simulator.kind in KINDS:
         return simulator.fingerprint()
     return fingerprint_of({"own": simulator.fingerprint(), "code": digests(own_sources(simulator))})
@@ -113,6 +132,8 @@ def fingerprint(simulator: Simulator) -> str:
 
 def earlier_fingerprints(simulator: Simulator) -> tuple[str, ...]:
     """Return fingerprints that older versions gave to the same simulator; a user's own hashed the text of its file."""
+    if isinstance(simulator, Worlds):
+        return ()
     if simulator.kind in KINDS:
         return getattr(simulator, "earlier_fingerprints", ())
     if isinstance(simulator, FunctionSimulator):
@@ -129,6 +150,8 @@ def own_sources(simulator: Simulator) -> dict[str, Path]:
     dict
         Files by dotted name; empty for a simulator of this package.
     """
+    if isinstance(simulator, Worlds):
+        return {name: file for world in simulator.simulators for name, file in own_sources(world).items()}
     if simulator.kind in KINDS:
         return {}
     files: dict[str, Path] = {}

@@ -11,6 +11,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, whole_file
 from eorinfer.core.progress import Progress, Silent
+from simulators.worlds import world_names
 
 #: Bytes of arrays to copy at a time.
 PIECE = 64e6
@@ -21,7 +22,8 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
 
     Its datasets are ``theta`` (n, P), ``seed``, ``round``, ``seconds``, ``status`` and ``message`` (n,), and for each
     observable one of its name (n, C, *cells), with its unit, axes, cell size and channels as attributes. The names
-    of the parameters are an attribute of ``theta``, the simulator's settings one of the file, as JSON.
+    of the parameters are an attribute of ``theta``, the simulator's settings one of the file, as JSON. Of a simulator
+    with worlds ``world`` has the number of each row's, and their names as an attribute.
 
     Parameters
     ----------
@@ -65,6 +67,8 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
         theta = out.create_dataset("theta", data=rows.theta)
         theta.attrs["names"] = [p.name for p in bank.parameters]
         theta.attrs["units"] = [p.unit for p in bank.parameters]
+        if names := world_names(bank.description["simulator"]):
+            out.create_dataset("world", data=rows.world).attrs["names"] = list(names)
         for name in ("seed", "round", "seconds"):
             out.create_dataset(name, data=getattr(rows, name))
         for name in ("status", "message"):

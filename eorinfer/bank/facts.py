@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
+from simulators.worlds import world_names
 
 #: Number of reasons of failures to list, the most frequent first.
 REASONS = 8
@@ -38,6 +39,8 @@ class BankFacts:
         Simulation time of all rows together.
     reasons
         Status, message and number of rows of each kind of failure.
+    worlds
+        Rows of each world by status; empty for a simulator without worlds.
     """
 
     bank: Bank
@@ -46,6 +49,7 @@ class BankFacts:
     megabytes: float
     seconds: float
     reasons: tuple[tuple[str, str, int], ...]
+    worlds: dict[str, dict[str, int]]
 
     @classmethod
     def from_bank(cls, bank: Bank) -> "BankFacts":
@@ -61,6 +65,10 @@ class BankFacts:
             size / 1e6,
             float(everything.seconds.sum()),
             _reasons(everything),
+            {
+                name: everything[everything.world == number].counts()
+                for number, name in enumerate(world_names(bank.description["simulator"]))
+            },
         )
 
     def lines(self) -> Iterator[str]:
@@ -73,6 +81,8 @@ class BankFacts:
         for facts in self.rounds:
             counts = ", ".join(f"{n} {s}" for s, n in facts.counts.items()) or "none yet"
             yield f"round {facts.id}: {facts.planned} planned; {counts}"
+        for world, rows in self.worlds.items():
+            yield f"world {world}: " + (", ".join(f"{n} {s}" for s, n in rows.items()) or "no rows yet")
         for note in self.bank.description.get("notes", {}).values():
             yield from note["warnings"]
         if self.rows:

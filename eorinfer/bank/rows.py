@@ -1,7 +1,7 @@
 """Plans of the rounds of a bank, and its rows without their arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ class Plan:
         (n, P) float64.
     seed
         (n,) uint64; rows of one realisation share it.
+    world
+        (n,) int64 number of the world that makes each row; None for a simulator without worlds.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class Plan:
     shard_rows: int
     theta: NDArray[np.float64]
     seed: NDArray[np.uint64]
+    world: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.theta)
@@ -77,6 +80,8 @@ class Rows:
         (n,) file names in ``shards/``.
     index
         (n,) row in that shard.
+    world
+        (n,) int64 number of the world that made the row; 0 for a simulator without worlds.
     """
 
     theta: NDArray[np.float64]
@@ -87,6 +92,11 @@ class Rows:
     seconds: NDArray[np.float64]
     shard: NDArray[np.str_]
     index: NDArray[np.int64]
+    world: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.world) != len(self.theta):  # rows without worlds
+            object.__setattr__(self, "world", np.zeros(len(self.theta), np.int64))
 
     def __len__(self) -> int:
         return len(self.theta)

@@ -36,6 +36,8 @@ DAMAGE = (
 )
 #: Columns of a shard besides its arrays, each a dataset of one chunk.
 COLUMNS = ("theta", "seed", "round", "status", "message", "seconds")
+#: Column of plans and shards whose simulator has worlds.
+WORLD = "world"
 #: Attributes of a shard from which a lost plan is made again.
 OF_PLAN = ("number", "proposal", "shard_rows", "plan_rows")
 
@@ -43,23 +45,26 @@ OF_PLAN = ("number", "proposal", "shard_rows", "plan_rows")
 def write_plan(path: Path, plan: Plan) -> None:
     """Write a plan whole; an existing file is kept."""
     with whole_hdf5(path, first_wins=True, libver=LAYOUT) as file:
-        file.attrs.update(format=FORMAT, crc32=_crc32([plan.theta, plan.seed]), **_of_plan(plan))
-        file.create_dataset("theta", data=plan.theta, **CHECKED)
-        file.create_dataset("seed", data=plan.seed, **CHECKED)
+        columns = {"theta": plan.theta, "seed": plan.seed} | ({} if plan.world is None else {WORLD: plan.world})
+        file.attrs.update(format=FORMAT, crc32=_crc32(list(columns.values())), **_of_plan(plan))
+        for name, column in columns.items():
+            file.create_dataset(name, data=column, **CHECKED)
 
 
 def read_plan(path: Path) -> Plan:
     """Read a plan; whatever is wrong raises one of `DAMAGE`."""
     with _opened(path) as (file, size):
         theta, seed = (_column(file, name, size) for name in ("theta", "seed"))
+        world = _column(file, WORLD, size) if WORLD.encode() in file else None
         facts = {name: _attribute(file, name) for name in ("crc32", "number", "shard_rows", "proposal")}
-    if _crc32([theta, seed]) != facts["crc32"]:
+    if _crc32([theta, seed, *([] if world is None else [world])]) != facts["crc32"]:
         raise DamageError("theta or seeds have another checksum than when they were written")
-    if theta.ndim != 2 or seed.shape != theta.shape[:1] or facts["shard_rows"] < 1:
+    same = seed.shape == theta.shape[:1] and (world is None or world.shape == seed.shape)
+    if theta.ndim != 2 or not same or facts["shard_rows"] < 1:
         raise DamageError(
             f"theta {theta.shape}, seeds {seed.shape} and {facts['shard_rows']} rows in a shard are no plan"
         )
-    return Plan(path.stem, int(facts["number"]), str(facts["proposal"]), int(facts["shard_rows"]), theta, seed)
+    return Plan(path.stem, int(facts["number"]), str(facts["proposal"]), int(facts["shard_rows"]), theta, seed, world)
 
 
 def write_rows(
@@ -86,11 +91,13 @@ def write_rows(
         "message": _encoded(message),
         "seconds": np.asarray(seconds, np.float64),
     }
+    if plan.world is not None:
+        columns[WORLD] = plan.world[rows]
     with whole_hdf5(path, first_wins=not replace, libver=LAYOUT) as file:
         file.attrs.update(
             format=FORMAT,
             fingerprint=np.bytes_(fingerprint),
-            crc32=_crc32([columns[name] for name in COLUMNS]),
+            crc32=_crc32(list(columns.values())),
             # With these and the rows of its shards a damaged plan can be restored.
             plan_rows=len(plan),
             **_of_plan(plan),
@@ -104,9 +111,10 @@ def write_rows(
 
 
 def read_columns(path: Path) -> dict[str, NDArray[Any]]:
-    """All of `COLUMNS`; whatever is wrong raises one of `DAMAGE`."""
+    """All of `COLUMNS`, and the worlds where there are any; whatever is wrong raises one of `DAMAGE`."""
     with _opened(path) as (file, size):
-        columns = {name: _column(file, name, size) for name in COLUMNS}
+        names = (*COLUMNS, WORLD) if WORLD.encode() in file else COLUMNS
+        columns = {name: _column(file, name, size) for name in names}
         crc32 = _attribute(file, "crc32")
     if _crc32(list(columns.values())) != crc32:
         raise DamageError("its rows have another checksum than when they were written")

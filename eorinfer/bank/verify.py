@@ -14,6 +14,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, read_json
 from eorinfer.core.reading import refuse_foreign, refuse_surroundings
+from simulators.worlds import world_names
 
 #: Number of threads: one computes checksums while the other waits for the disk.
 THREADS = 2
@@ -149,7 +150,8 @@ def _damage(bank: Bank, path: Path, plans: dict[str, Plan]) -> str | None:
     if plan is not None:
         wanted = plan.rows(int(number))
         same_theta = np.array_equal(rows.theta, plan.theta[wanted])
-        if not (same_theta and np.array_equal(rows.seed, plan.seed[wanted])):
+        same_world = plan.world is None or np.array_equal(rows.world, plan.world[wanted])
+        if not (same_theta and same_world and np.array_equal(rows.seed, plan.seed[wanted])):
             return "theta or seeds differ from the plan of the round"
     return next((f"{name} has values that are not finite" for name, ok in finite.items() if not ok), None)
 
@@ -209,7 +211,8 @@ def _plan_again(bank: Bank, id: str, files: list[Path]) -> Plan | None:
         rows = Rows.concatenate([bank.read_rows(file) for file in files])
     except (*DAMAGE, InputError):
         return None
-    return Plan(id, number, proposal, shard_rows, rows.theta, rows.seed) if len(rows) == n else None
+    world = rows.world if world_names(bank.description["simulator"]) else None
+    return Plan(id, number, proposal, shard_rows, rows.theta, rows.seed, world) if len(rows) == n else None
 
 
 def _set_aside(bank: Path, problem: Problem) -> Problem:

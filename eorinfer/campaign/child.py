@@ -73,7 +73,7 @@ def main() -> None:
     for line in lines:
         request = json.loads(line)
         theta = np.array([float.fromhex(v) for v in request["theta"]])
-        result = run_row(simulator, theta, request["seed"], request["view"])
+        result = run_row(simulator, theta, request["seed"], request["view"], request.get("world"))
         if os.getpid() != process:
             os._exit(1)  # a fork that the simulator left behind must not answer in the place of its parent
         told = {"status": result.status, "message": result.message, "seconds": result.seconds}
@@ -87,10 +87,13 @@ def main() -> None:
             os.lseek(2, 0, os.SEEK_SET)
 
 
-def run_row(simulator: Simulator, theta: NDArray[np.float64], seed: int, view: int = 0) -> RowResult:
+def run_row(
+    simulator: Simulator, theta: NDArray[np.float64], seed: int, view: int = 0, world: int | None = None
+) -> RowResult:
     """Simulate one row in this process and check its arrays."""
     start = time.monotonic()
-    which = {"view": view} if view else {}  # a simulator without views need not know the word
+    # A simulator without views or worlds need not know the words.
+    which = ({"view": view} if view else {}) | ({} if world is None else {"world": world})
     try:
         made = simulator.simulate(theta, seed, **which)
         arrays = {o.name: _checked(o, made) for o in simulator.observables}

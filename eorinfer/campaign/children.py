@@ -102,7 +102,14 @@ class Child:
         """Whether the child can take another row."""
         return self._process.poll() is None
 
-    def row(self, theta: NDArray[np.float64], seed: int, seconds: float | None, view: int = 0) -> RowResult:
+    def row(
+        self,
+        theta: NDArray[np.float64],
+        seed: int,
+        seconds: float | None,
+        view: int = 0,
+        world: int | None = None,
+    ) -> RowResult:
         """Simulate one row; never raises for what the simulator does.
 
         Parameters
@@ -115,6 +122,8 @@ class Child:
             Time limit in seconds; None for no limit.
         view
             Number of the view, for a simulator that makes several of one run.
+        world
+            Number of the world, for a simulator that has several; by default the one that the seed draws.
         """
         self.rows += 1
         start = time.monotonic()
@@ -122,7 +131,8 @@ class Child:
         try:
             # What something else wrote into the pipe, or another row's answer, has no such word.
             word = secrets.token_hex(8)
-            self._send({"theta": [float(v).hex() for v in theta], "seed": int(seed), "view": view, "word": word})
+            which = {"view": view} | ({} if world is None else {"world": int(world)})
+            self._send({"theta": [float(v).hex() for v in theta], "seed": int(seed), "word": word} | which)
             answer = self._answer(deadline)
             if answer is not None and answer.get("word") != word:
                 raise _ForeignAnswerError

@@ -232,9 +232,14 @@ def fill(
 
 
 def simulate_one(
-    simulator: Simulator, theta: NDArray[np.float64], seed: int, beside: Path | None, limits: Limits
+    simulator: Simulator,
+    theta: NDArray[np.float64],
+    seed: int,
+    beside: Path | None,
+    limits: Limits,
+    world: int | None = None,
 ) -> RowResult:
-    """Run one simulation in a process of its own, without a bank.
+    """Run one simulation in a process of its own, without a bank; `world` as in `Child.row`.
 
     Raises
     ------
@@ -246,7 +251,7 @@ def simulate_one(
     except ChildStartError as error:
         raise InputError(f"[simulator] cannot be started: {error}") from error
     try:
-        return child.row(theta, seed, limits.seconds)
+        return child.row(theta, seed, limits.seconds, world=world)
     finally:
         child.kill()
 
@@ -283,7 +288,8 @@ def _simulate(bank: Bank, plan: Plan, task: ShardTask, before: Rows | None) -> S
     for i in np.flatnonzero(wanted).tolist():
         child = child_of_this_thread(task.simulator, task.beside, memory, bank.fingerprint, recycle=RECYCLE_ROWS)
         row = rows.start + i
-        result = child.row(plan.theta[row], int(plan.seed[row]), task.limits.seconds, row % task.views)
+        world = None if plan.world is None else int(plan.world[row])
+        result = child.row(plan.theta[row], int(plan.seed[row]), task.limits.seconds, row % task.views, world)
         if stopping():
             raise StoppedError
         for name, array in result.arrays.items():

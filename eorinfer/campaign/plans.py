@@ -1,6 +1,7 @@
 """Plans of rounds: theta and seeds to simulate. Loads no torch, so that simulating alone stays light."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import PRIOR_ROUND, realisation_seed, round_rng
 from simulators import Simulator
 from simulators.base import fingerprint_of
+from simulators.worlds import first_world, worlds_of
 
 #: Simulation time of a shard in seconds, and its largest number of rows: a stop loses little, files stay few.
 SHARD_SECONDS, SHARD_ROWS = 20.0, 256
@@ -29,6 +31,7 @@ def plan_round(
     seed: int,
     first_realisation: int = 0,
     share: int | None = None,
+    world: int | None = None,
 ) -> Plan:
     """Fix seeds and shards of a round; the same arguments give the same plan.
 
@@ -49,6 +52,8 @@ def plan_round(
         Number of the first realisation, for a round that is continued.
     share
         Number of rows that share a realisation; by default the simulator's.
+    world
+        Number of the world that makes all rows; by default each realisation draws its own, if there are worlds.
 
     Examples
     --------
@@ -66,13 +71,19 @@ def plan_round(
     at_most = min(SHARD_ROWS, max(1, SHARD_BYTES // sum(o.nbytes for o in simulator.observables)))
     rows = int(np.clip(SHARD_SECONDS / _seconds_per_row(simulator), 1, at_most))
     rows = -(-rows // share) * share
-    hash = fingerprint_of({"proposal": proposal, "theta": theta.tolist(), "seeds": seeds})
-    return Plan(f"{number:02d}-{hash[:12]}", number, proposal, rows, theta, np.array(seeds, np.uint64))
+    content: dict[str, Any] = {"proposal": proposal, "theta": theta.tolist(), "seeds": seeds}
+    of_rows = None
+    if (worlds := worlds_of(simulator)) is not None:
+        of_rows = np.array([worlds.world_of(own) if world is None else world for own in seeds], np.int64)
+        content["worlds"] = of_rows.tolist()
+    id = f"{number:02d}-{fingerprint_of(content)[:12]}"
+    return Plan(id, number, proposal, rows, theta, np.array(seeds, np.uint64), of_rows)
 
 
 def _seconds_per_row(simulator: Simulator) -> float:
     # A subclass inherits the estimate of its parent, which may be a thousand times quicker: a stop would cost hours.
-    own = simulator.kind in simulators.KINDS or "seconds_per_row" in vars(type(simulator))
+    first = first_world(simulator)
+    own = first.kind in simulators.KINDS or "seconds_per_row" in vars(type(first))
     return simulator.seconds_per_row if own else max(UNKNOWN_SECONDS, simulator.seconds_per_row)
 
 

@@ -91,8 +91,10 @@ def run_contest(run: Run) -> dict[str, Any]:
     run.read_observation()
     preflight(run)
     observation = run.observe()
-    rows = run.first_rows(observation)
-    truths = ContestTruths(context, simulated_truths(context, rows, settings.choice_truths + settings.truths))
+    rows, asked = run.first_rows(observation), run.config.held_out_world
+    wanted = settings.choice_truths + settings.truths
+    truths = ContestTruths(context, simulated_truths(context, rows, wanted, world=asked))
+    rows = rows if asked is None else rows[rows.world != asked]
     setup = ContestSetup(context, rows, run.training_key(rows), lambda: run.likelihood(rows))
     scores, chains, choices = [], [], []
     for name in settings.methods:
@@ -140,7 +142,7 @@ def _loop(setup: ContestSetup, chains: list[Samples], observation: Observation) 
 def preflight(run: Run) -> None:
     """Say how many simulations are ahead."""
     n = run.tables.contest.choice_truths + run.tables.contest.truths
-    plans = [*run.rounds.first(), *truth_plans(run.context, n)]
+    plans = [*run.rounds.first(), *truth_plans(run.context, n, world=run.config.held_out_world)]
     simulations = run.context.simulations
     planned = sum(k for _, k in plans)
     what = f"{planned - n} simulations to train on and {n} to test with"
@@ -260,7 +262,7 @@ def _write(
         "command": " ".join(["eorinfer", *sys.argv[1:]]),
         "tables": tables,
         "figures": [],
-        "notes": notes(scores),
+        "notes": [*_worlds_notes(run), *notes(scores)],
         "methods": {score.method.name: score.content(config.prior) for score in scores},
         "parameters": config.prior.names,
         "simulations": len(setup.rows),
@@ -307,6 +309,16 @@ def _figure(scores: list[Score], settings: ContestSettings, prior: Prior) -> "Fi
         [np.empty(0) if score is reference else log_volumes(score, reference) for score in scores],
         reference.method.label,
     )
+
+
+def _worlds_notes(run: Run) -> list[str]:
+    """Say which worlds all methods were trained on, and which one made the truths."""
+    worlds, held_out = run.config.worlds, run.config.held_out_world
+    if worlds is None:
+        return []
+    trained = [worlds.names[i] for i in worlds.trained if i != held_out]
+    asked = "draws from these" if held_out is None else f"of {worlds.names[held_out]}, which none has seen"
+    return [f"All methods are trained on {', '.join(trained)}; truths are {asked}."]
 
 
 def notes(scores: list[Score]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eorinfer.bank.rows import Rows
 from eorinfer.contest.method import ContestSetup, Method, stored_name
 from eorinfer.core.errors import InputError
 from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, item_seed, round_seed
@@ -20,6 +21,7 @@ from eorinfer.npe.posterior import Architecture, Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.contest import MethodName
 from eorinfer.training.kept import load_or_train
+from simulators.base import fingerprint_of
 
 #: Views that read the very bins of P(k) that the Gaussian likelihood reads, those of ``[power_spectrum]``.
 SAME_BINS: tuple[MethodName, ...] = ("npe-power", "npe-both")
@@ -36,7 +38,15 @@ VIEWS: dict[MethodName, dict[str, Any]] = {
 AGAIN = 1000
 
 
-def trained_posterior(setup: ContestSetup, name: MethodName, number: int = 1) -> Posterior:
+def trained_posterior(
+    setup: ContestSetup,
+    name: MethodName,
+    number: int = 1,
+    *,
+    rows: Rows | None = None,
+    alignment: float = 0.0,
+    place: str = "",
+) -> Posterior:
     """Train the posterior of one view on the first round, or load it where it is kept.
 
     Parameters
@@ -47,7 +57,14 @@ def trained_posterior(setup: ContestSetup, name: MethodName, number: int = 1) ->
         Name of the view.
     number
         Number of the training, from 1, each with a seed of its own.
+    rows
+        Rows to train on; by default those of the contest.
+    alignment
+        See `eorinfer.npe.trainer.Trainer`.
+    place
+        Folder of what is trained on other rows or with an alignment, below ``contest/``.
     """
+    chosen = setup.rows if rows is None else rows
     context, tables = setup.context, setup.context.config.tables
     if name == "npe-summaries" and not tables.embedding.all_summaries:
         raise InputError(f'{context.config.file}: [contest] methods: "{name}" needs [embedding] summaries = [...]')
@@ -68,27 +85,35 @@ def trained_posterior(setup: ContestSetup, name: MethodName, number: int = 1) ->
             tables.training,
             context.preprocessing,
             context.mask,
+            alignment,
         )
         # The same seed for all views: they see the same batches with the same noise.
         seed = round_seed(tables.seed, PRIOR_ROUND, RoundStream.TRAINING)
         posterior = trainer.train(
             context.bank,
-            setup.rows,
+            chosen,
             folder=checkpoints,
             seed=seed if number == 1 else item_seed(seed, AGAIN + number),
             title=stored,
             progress=context.progress,
         )
-        posterior.facts["simulations"] = len(setup.rows)
+        posterior.facts["simulations"] = len(chosen)
         return posterior
 
-    stored, more = stored_name(name, number), {}
+    stored, more = place or stored_name(name, number), {} if rows is None else {"rows": rows_key(rows)}
+    if alignment:
+        more |= {"alignment": alignment}
     if name == "npe-both" and tables.embedding.bins != tables.power_spectrum.bins:
-        more = {"bins": tables.power_spectrum.bins}  # older versions gave it those of the embedding
+        more |= {"bins": tables.power_spectrum.bins}  # older versions gave it those of the embedding
     if number > 1:
         more |= {"training": number}
     load = partial(Posterior.load, beside=context.config.modules, named=context.config.own_names)
     return load_or_train(Posterior, setup.folder(stored) / "posterior", setup.key_of(name, **more), train, load=load)
+
+
+def rows_key(rows: Rows) -> str:
+    """Hash the rows of a training."""
+    return fingerprint_of({"theta": rows.theta.tolist(), "seeds": rows.seed.tolist(), "world": rows.world.tolist()})
 
 
 def retrained(setup: ContestSetup, name: MethodName) -> Iterator[Method]:
@@ -100,7 +125,11 @@ def retrained(setup: ContestSetup, name: MethodName) -> Iterator[Method]:
 
 def network_method(setup: ContestSetup, name: MethodName, number: int = 1) -> Method:
     """Build NPE on one view, or regression."""
-    posterior = trained_posterior(setup, name, number)
+    return amortised(name, trained_posterior(setup, name, number), number)
+
+
+def amortised(name: MethodName, posterior: Posterior, number: int = 1) -> Method:
+    """Build the method of a trained posterior."""
 
     def evaluate(observed: Tensor, theta: NDArray[np.float64], n: int, seed: int) -> TruthPosteriors:
         start = time.monotonic()

@@ -1,19 +1,21 @@
 """Check of an observation against the simulations: where it is unlike them, no posterior can be trusted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import norm
 from torch import Tensor
 
 from eorinfer.core.seeds import WorkStream, stream_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.npe.batched import draw_untruncated
 from eorinfer.npe.density import Ensemble
-from eorinfer.npe.reference import ROWS, ImageStatistics, Reference, regression
+from eorinfer.npe.image_statistics import ImageStatistics
+from eorinfer.npe.reference import ROWS, Kernel, Reference, best_kernel, regression
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Part
 from eorinfer.validation.check import FEWEST, is_far, smallest_p, weak_line
@@ -25,7 +27,7 @@ TESTS = 2
 #: Draws from an image's posterior at the best of which it is compared with simulations.
 DRAWS = 256
 #: Noise draws of each held-out row, and rows that are used at most.
-NOISE_DRAWS, HELD_OUT = 2, 250
+NOISE_DRAWS, HELD_OUT = 2, 400
 #: Held-out realisations inside the truncated prior below which those outside of it are used too.
 FEW = 20
 #: Cubes at once.
@@ -71,7 +73,9 @@ class ObservationCheck:
     def line(self) -> str:
         """Say the result in plain words, on one line."""
         if not self.unlike:
-            like = f"the observation is like the simulations (p = {self.p:.2g})"
+            like = (
+                f"the observation is like the simulations (p = {self.p:.2g}, {self.realisations} realisations held out)"
+            )
             return weak_line(self.p, self.realisations, TESTS) if self.weak else like
         reasons = []
         if not np.isfinite([self.p_statistics, self.p_features]).all():
@@ -85,7 +89,11 @@ class ObservationCheck:
             reasons.append(", ".join(worst) or "its statistics do not go together")
         if TESTS * self.p_features < LEVEL:
             reasons.append("the networks read from it what they never read in training")
-        few = f", only {self.realisations} realisations held out" if self.weak else ""
+        few = (
+            f", only {self.realisations} realisations held out"
+            if self.weak
+            else f", by {self.realisations} realisations"
+        )
         return (
             f"WARNING: the observation is unlike the simulations (p = {max(self.p, 1e-9):.1g}{few}): "
             f"{'; '.join(reasons)}. "
@@ -124,62 +132,113 @@ def check_images(posterior: Ensemble, observed: Tensor, seed: int = 0) -> list[O
     """Compare images (B, C, *cells) with the simulations, each by itself; the posterior carries a reference."""
     reference = posterior.reference
     assert reference is not None
-    distances, deviations = _distances(posterior, reference, observed, seed)
-    names = _statistics(posterior).names
+    statistics = _statistics(posterior)
+    distances, deviations = _distances(posterior, reference, statistics, observed, seed)
+    names = statistics.names
     checks = []
-    for (statistics, read), off in zip(reference.p_values(distances).T, deviations, strict=True):
+    for (p_statistics, p_features), off in zip(reference.p_values(distances).T, deviations, strict=True):
         order = np.argsort(-np.abs(off))
         sorted_off = tuple((names[i], float(off[i])) for i in order)
-        checks.append(ObservationCheck(float(statistics), float(read), sorted_off, int(reference.realisations)))
+        checks.append(ObservationCheck(float(p_statistics), float(p_features), sorted_off, int(reference.realisations)))
     return checks
 
 
-def learn_reference(
-    posterior: Ensemble,
-    training: Part,
-    validation: Part,
-    realisations: NDArray[np.uint64],
-    survey: Survey,
-    seed: int,
-) -> Reference:
-    """Learn the reference of a posterior, what simulations look like, from its training rows.
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows that some networks of an ensemble have never seen.
 
-    Distances to compare with are those of the rows that training held out: the networks may
-    know the others too well. With a truncated prior only the rows inside it count.
+    Attributes
+    ----------
+    networks
+        Their numbers in the ensemble.
+    rows
+        The rows.
+    seeds
+        (m,) seeds of the realisations of these.
+    """
+
+    networks: tuple[int, ...]
+    rows: Part
+    seeds: NDArray[np.uint64]
+
+
+def check_together(checks: Sequence[ObservationCheck]) -> float:
+    """p-value of several observations of one instrument together, for example of its fields.
+
+    What all share adds up, where each alone is within the scatter: normal quantiles of the p-values are summed
+    (Stouffer). All are compared with the same n held-out realisations, whose own error does not average out:
+    the variance of the sum of B is B (1 + B / n). Twice the smaller of the two, of statistics and of features.
+    """
+    n = max(1, min(check.realisations for check in checks))
+    each = np.array([[check.p_statistics, check.p_features] for check in checks])
+    if not np.isfinite(each).all():
+        return 0.0
+    b = len(each)
+    z = norm.isf(np.clip(each, 1e-12, 1 - 1e-12)).sum(0) / np.sqrt(b * (1 + b / n))
+    return float(min(1.0, TESTS * norm.sf(z).min()))
+
+
+def learn_reference(
+    posterior: Ensemble, training: Part, folds: Sequence[HeldOut], survey: Survey, seed: int
+) -> Reference:
+    """Learn the reference of a posterior, what simulations look like, from the rows of its training.
+
+    Distances to compare with are those of all folds, each by the networks that held it out and without its rows in the
+    reference: the networks may know the others too well. With a truncated prior only the rows inside it count.
 
     Parameters
     ----------
     posterior
         Just trained.
-    training, validation
-        Rows of the training; those held out for validation have the seeds `realisations` (m,).
+    training
+        Rows that all networks were trained on; there may be none.
+    folds
+        The other rows.
     survey
         Observes them.
     seed
         Seed of the noise.
     """
     generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.CHECK_NOISE))
-    inside = np.flatnonzero(posterior.contains(training.theta.numpy()))
-    if len(inside) < FEW:
-        inside = np.arange(len(training))
-    rows = np.sort(np.random.default_rng(seed).permutation(inside)[:ROWS])
-    theta = torch.from_numpy(posterior.prior.unit(training.theta[rows].numpy()))
+    rng = np.random.default_rng(seed)
     statistics = _statistics(posterior)
-    numbers = []
-    for observed in observed_rows(training, rows, survey, generator):
-        numbers.append((statistics(observed), torch.cat(posterior.read(observed), dim=1).double()))
-    reference = regression(theta, *(torch.cat(column) for column in zip(*numbers, strict=True)))
-    held = np.flatnonzero(posterior.contains(validation.theta.numpy()))
-    if len(np.unique(realisations[held])) < FEW:
-        held = np.arange(len(validation))
-    held = np.random.default_rng(seed).permutation(held)[:HELD_OUT]
-    distances = [
-        _distances(posterior, reference, observed, seed)[0]
-        for _ in range(NOISE_DRAWS)
-        for observed in observed_rows(validation, held, survey, generator)
-    ]
+    parts = [training, *(fold.rows for fold in folds)]
+    inside = [np.flatnonzero(posterior.contains(part.theta.numpy())) for part in parts]
+    if len(inside[0]) < FEW:
+        inside[0] = np.arange(len(training))
+    if len(np.unique(np.concatenate([f.seeds[i] for f, i in zip(folds, inside[1:], strict=True)]))) < FEW:
+        inside[1:] = [np.arange(len(fold.rows)) for fold in folds]
+    several = len(folds) > 1  # one fold is only compared with, so that all that is trained on is in the regression
+    most = [ROWS - (HELD_OUT if several else 0), *(max(1, HELD_OUT // len(folds)),) * len(folds)]
+    chosen = [np.sort(rng.permutation(i)[:n]) for i, n in zip(inside, most, strict=True)]
+
+    def numbers(part: Part, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Theta in units of the prior's box, statistics and features of some rows."""
+        theta = torch.from_numpy(posterior.prior.unit(part.theta[rows].numpy()))
+        observed = list(observed_rows(part, rows, survey, generator))
+        features = [torch.cat(posterior.read(cubes), dim=1).double() for cubes in observed]
+        return theta, torch.cat([statistics(cubes) for cubes in observed]), torch.cat(features)
+
+    known = [numbers(part, rows) if len(rows) else None for part, rows in zip(parts, chosen, strict=True)]
+    if not several:
+        known = known[:1]
+
+    def without(fold: int | None, kernel: Kernel | None) -> tuple[Reference, Kernel]:
+        rows = [one for i, one in enumerate(known) if one is not None and i != fold]
+        theta, of_images, features = (torch.cat(column) for column in zip(*rows, strict=True))
+        kernel = kernel or best_kernel(theta, of_images)
+        return regression(theta, of_images, features, len(posterior.networks), kernel), kernel
+
+    reference, kernel = without(None, None)
+    distances, seeds = [], []
+    for number, (fold, rows) in enumerate(zip(folds, chosen[1:], strict=True), 1):
+        own = without(number, kernel)[0] if several else reference
+        for _ in range(NOISE_DRAWS):
+            for observed in observed_rows(fold.rows, rows, survey, generator):
+                distances.append(_distances(posterior, own, statistics, observed, seed, fold.networks)[0])
+        seeds.append(fold.seeds[rows])
     logs = torch.from_numpy(np.log(np.maximum(np.concatenate(distances, axis=1), 1e-30)))
-    count = torch.tensor(len(np.unique(realisations[held])))
+    count = torch.tensor(len(np.unique(np.concatenate(seeds))))
     return replace(reference, held_out=logs, realisations=count)
 
 
@@ -189,14 +248,21 @@ def _statistics(posterior: Ensemble) -> ImageStatistics:
 
 
 def _distances(
-    posterior: Ensemble, reference: Reference, observed: Tensor, seed: int
+    posterior: Ensemble,
+    reference: Reference,
+    statistics: ImageStatistics,
+    observed: Tensor,
+    seed: int,
+    networks: tuple[int, ...] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Squared distances (2, B) of images, and the deviations (B, S) of their statistics."""
+    """Squared distances (2, B) of images, and the deviations (B, S) of their statistics, by these networks or all."""
     read = posterior.read(observed)
+    asked = tuple(range(len(read))) if networks is None else networks
+    members = [posterior.networks[i] for i in asked]
     # Before truncation: where the best parameters are outside of it the image is all the same one of the simulator's.
-    theta = torch.from_numpy(posterior.prior.unit(draw_untruncated(posterior.networks, read, DRAWS, seed)))
-    distance, deviation = reference.residuals(_statistics(posterior)(observed), theta)
-    far = reference.feature_distances(torch.cat(read, dim=1).double())
+    drawn = draw_untruncated(members, [read[i] for i in asked], DRAWS, seed)
+    distance, deviation = reference.residuals(statistics(observed), torch.from_numpy(posterior.prior.unit(drawn)))
+    far = reference.feature_distances(torch.cat(read, dim=1).double(), networks)
     return torch.stack([distance, far]).numpy(), deviation.numpy()
 
 

@@ -6,12 +6,16 @@ training held out:
 
 - how far the image's statistics are from the ones that simulations have at the parameters which
   the posterior allows, at the best of them. Statistics that the network does not look at count too;
-- how far what the networks read from the image is from what they read in training, at the
+- how far what each network reads from the image is from what it read in training, at the
   `NEIGHBOUR`-th nearest of it (Schmitt et al. 2021, arXiv 2112.08719, compare distributions of
-  it for a whole set of observations; here there is one).
+  it for a whole set of observations; here there is one); of several networks the geometric mean.
+
+Each network of an ensemble holds out another fold of realisations. The distances to compare with are those of all
+folds: each by the network that never saw it, and by a regression without it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,82 +24,17 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from eorinfer.core.errors import WorkError
-from eorinfer.summaries.power import PowerSpectrum
-from simulators import Observable
 
-#: Bins of P(k), from the largest mode to the corner of Fourier space.
-BINS = 10
 #: Scatter below which a statistic counts as exact: means that a survey sets to zero, and rounding.
 FLOOR = 1e-3
-#: Power and variance below this share of the mean one count as none: empty boxes, modes without baselines.
-NOTHING = 1e-6
 #: Neighbour to which a distance is taken: near enough for the corners of a prior to be no outliers.
 NEIGHBOUR = 5
+#: Smallest spread of log distances, for held-out ones that are all the same.
+LEAST_SPREAD = 0.1
 #: Rows that the regression on theta is made of, at most.
 ROWS = 1000
 #: Length scales, in units of the diagonal of the prior's box, and noise that the regression chooses from.
 LENGTHS, NOISES = (0.25, 0.5, 1.0, 2.0, 4.0), (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-
-
-class ImageStatistics:
-    """Numbers that describe an image, whatever a network makes of it.
-
-    For each channel the mean in units of the standard deviation, the logarithm of the variance,
-    skewness, the logarithm of the kurtosis, and the logarithm of P(k) up to the corner of Fourier space.
-    Of a data vector its elements.
-
-    Parameters
-    ----------
-    observable
-        The image.
-    unit
-        Power of two that images are divided by first.
-
-    Attributes
-    ----------
-    names
-        Names of the S statistics, in plain words.
-    """
-
-    def __init__(self, observable: Observable, unit: float = 1.0) -> None:
-        self._unit = unit
-        self._of_vectors = len(observable.cells) == 1
-        if self._of_vectors:
-            places = [(c, i) for c in range(observable.shape[0]) for i in range(observable.shape[1])]
-            self.names = [f"element {i}" + (f" of channel {c}" if observable.shape[0] > 1 else "") for c, i in places]
-            return
-        self._power = PowerSpectrum(observable.cells, observable.box_length, n_bins=BINS)
-        self._volume = float(np.prod(observable.cell_size))
-        bins = [f"power at k = {k:.2g}/Mpc" for k in self._power.k.tolist()]
-        of_channel = ["mean", "variance", "skewness", "kurtosis", *bins]
-        several = len(observable.channels) > 1
-        name = "z" if observable.axes[0] == "redshift" else observable.axes[0]
-        self.names = [f"{s}{f' at {name} = {c:g}' if several else ''}" for c in observable.channels for s in of_channel]
-
-    @torch.no_grad()
-    def __call__(self, observed: Tensor) -> Tensor:
-        """Statistics (B, S) float64 of cubes (B, C, *cells)."""
-        observed = observed if self._unit == 1 else observed / self._unit
-        if self._of_vectors:
-            return observed.flatten(1).double()
-        cells = observed.flatten(2).double()
-        mean = cells.mean(-1, keepdim=True)
-        delta = cells - mean
-        # Empty images have no scale; a variance this small occurs in no other.
-        variance = delta.square().mean(-1, keepdim=True) + NOTHING * mean.square() + torch.finfo(torch.float32).tiny
-        delta = delta / variance.sqrt()
-        kurtosis = delta.pow(4).mean(-1, keepdim=True)
-        power = torch.log(self._power(observed) + NOTHING * self._volume * variance)
-        return torch.cat(
-            [
-                mean / variance.sqrt(),
-                variance.log(),
-                delta.pow(3).mean(-1, keepdim=True),
-                torch.log(kurtosis + NOTHING),
-                power,
-            ],
-            dim=-1,
-        ).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -117,13 +56,15 @@ class Reference:
     residual
         (S,) their standard deviations.
     features
-        (n, F) of all networks together, white.
+        (n, F) of all networks, those of each network white.
     feature_centre, feature_scale, feature_whiten
         (F,), (F,), (F, F): make features white.
     held_out
         (2, m) log distances of simulations that training held out: of statistics and of features.
     realisations
         () how many realisations these are of.
+    blocks
+        () number of networks, whose features are F / blocks each; older versions compare all together, as one.
     """
 
     theta: Tensor
@@ -139,6 +80,7 @@ class Reference:
     feature_whiten: Tensor
     held_out: Tensor
     realisations: Tensor
+    blocks: Tensor = field(default_factory=lambda: torch.tensor(1))
 
     def arrays(self) -> dict[str, Tensor]:
         """Give all arrays by name."""
@@ -173,23 +115,49 @@ class Reference:
             deviations.append(residual[best] / self.residual)
         return torch.stack(distances), torch.stack(deviations)
 
-    def feature_distances(self, features: Tensor) -> Tensor:
-        """Squared distances (B,) of features (B, F) from those of training."""
+    def feature_distances(self, features: Tensor, networks: Sequence[int] | None = None) -> Tensor:
+        """Squared distances (B,) of features (B, F) from those of training, of these networks or of all.
+
+        Only the columns of these networks are looked at.
+        """
         white = (features - self.feature_centre) / self.feature_scale @ self.feature_whiten.T
-        nearest = torch.cdist(white, self.features).kthvalue(min(NEIGHBOUR, len(self.features)), dim=1)
-        return nearest.values.square()
+        width = white.shape[1] // int(self.blocks)
+        logs = []
+        for network in range(int(self.blocks)) if networks is None else networks:
+            columns = slice(network * width, (network + 1) * width)
+            apart = torch.cdist(white[:, columns], self.features[:, columns])
+            logs.append(
+                apart.kthvalue(min(NEIGHBOUR, len(self.features)), dim=1).values.square().clamp_min(1e-30).log()
+            )
+        return torch.stack(logs).mean(0).exp()
 
     def p_values(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give the share of simulations (2, B) beyond squared distances (2, B) of statistics and features."""
         logs = np.log(np.maximum(distances, 1e-30))
-        n = max(4, int(self.realisations))
-        return np.stack([_p_value(held, n, far) for held, far in zip(self.held_out.numpy(), logs, strict=True)])
+        n = int(self.realisations)
+        return np.stack([tail_p(held, n, far) for held, far in zip(self.held_out.numpy(), logs, strict=True)])
 
 
-def regression(theta: Tensor, statistics: Tensor, features: Tensor) -> Reference:
+@dataclass(frozen=True)
+class Kernel:
+    """Length scale and noise of the regression.
+
+    Attributes
+    ----------
+    length
+        () in units of the prior's box.
+    noise
+        Variance over that of the kernel.
+    """
+
+    length: Tensor
+    noise: float
+
+
+def regression(
+    theta: Tensor, statistics: Tensor, features: Tensor, blocks: int = 1, kernel: Kernel | None = None
+) -> Reference:
     """Learn how statistics follow theta, from rows of simulations; `held_out` is still empty.
-
-    Kernel ridge regression, whose length scale and noise have the smallest leave-one-out error.
 
     Parameters
     ----------
@@ -199,32 +167,26 @@ def regression(theta: Tensor, statistics: Tensor, features: Tensor) -> Reference
         (n, S)
     features
         (n, F)
+    blocks
+        Number of networks, which have F / blocks features each.
+    kernel
+        Kernel of the regression; by default that of `best_kernel`.
     """
     theta, statistics, features = theta[:ROWS], statistics[:ROWS], features[:ROWS]
-    centre, scale = statistics.mean(0), statistics.std(0).clamp_min(FLOOR)
-    standard = (statistics - centre) / scale
-    best: tuple[float, Tensor, Tensor, Tensor] | None = None
-    for share in LENGTHS:
-        length = torch.tensor(share * theta.shape[1] ** 0.5, dtype=torch.float64)
-        values, vectors = torch.linalg.eigh(_kernel(theta, theta, length))
-        turned = vectors.T @ standard
-        for noise in NOISES:
-            inverse = 1 / (values.clamp_min(0) + noise)
-            weights = vectors @ (inverse[:, None] * turned)
-            left_out = weights / (vectors.square() @ inverse)[:, None]
-            error = float(left_out.square().mean(0).clamp_min(1e-12).log().mean())
-            if best is None or error < best[0]:
-                best = (error, length, weights, left_out)
-    assert best is not None
-    _, length, weights, left_out = best
+    centre, scale, standard = _standardised(statistics)
+    kernel = kernel or best_kernel(theta, statistics)
+    values, vectors = torch.linalg.eigh(_kernel(theta, theta, kernel.length))
+    weights, left_out = _ridge(values, vectors, standard, kernel.noise)
     feature_centre, feature_scale = features.mean(0), features.std(0).clamp_min(1e-6)
     standard_features = (features - feature_centre) / feature_scale
-    feature_whiten = _whitening(standard_features, torch.full_like(feature_scale, FLOOR))
+    width = features.shape[1] // blocks
+    each = [standard_features[:, i * width : (i + 1) * width] for i in range(blocks)]
+    feature_whiten = torch.block_diag(*(_whitening(one, torch.full_like(one[0], FLOOR)) for one in each))
     floor = (FLOOR / scale).clamp_max(1.0)
     return Reference(
         theta,
         weights,
-        length,
+        kernel.length,
         centre,
         scale,
         _whitening(left_out, floor),
@@ -235,23 +197,53 @@ def regression(theta: Tensor, statistics: Tensor, features: Tensor) -> Reference
         feature_whiten,
         torch.zeros(2, 0, dtype=torch.float64),
         torch.tensor(0),
+        torch.tensor(blocks),
     )
 
 
-def _p_value(held: NDArray[np.float64], n: int, far: NDArray[np.float64]) -> NDArray[np.float64]:
+def best_kernel(theta: Tensor, statistics: Tensor) -> Kernel:
+    """Choose the kernel whose leave-one-out error of statistics (n, S) at theta (n, P) is smallest."""
+    standard = _standardised(statistics)[2]
+    best: tuple[float, Kernel] | None = None
+    for share in LENGTHS:
+        length = torch.tensor(share * theta.shape[1] ** 0.5, dtype=torch.float64)
+        values, vectors = torch.linalg.eigh(_kernel(theta, theta, length))
+        for noise in NOISES:
+            left_out = _ridge(values, vectors, standard, noise)[1]
+            error = float(left_out.square().mean(0).clamp_min(1e-12).log().mean())
+            if best is None or error < best[0]:
+                best = (error, Kernel(length, noise))
+    assert best is not None
+    return best[1]
+
+
+def _standardised(statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre and scale (S,) of statistics (n, S), and these in units of them."""
+    centre, scale = statistics.mean(0), statistics.std(0).clamp_min(FLOOR)
+    return centre, scale, (statistics - centre) / scale
+
+
+def _ridge(values: Tensor, vectors: Tensor, standard: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+    """Weights and leave-one-out residuals (n, S) of kernel ridge regression, from the spectrum of the kernel."""
+    inverse = 1 / (values.clamp_min(0) + noise)
+    weights = vectors @ (inverse[:, None] * (vectors.T @ standard))
+    return weights, weights / (vectors.square() @ inverse)[:, None]
+
+
+def tail_p(held: NDArray[np.float64], n: int, far: NDArray[np.float64]) -> NDArray[np.float64]:
     """Estimate the share of simulations beyond `far` (B,), from log distances `held` (m,) of n realisations.
 
-    The largest of three. A rank among the held-out ones needs no assumption, and says nothing
-    beyond the largest of them. There Student's t continues, which heeds that they are few: with mean and spread of
-    all, and with median and upper half alone, for distances whose upper tail is the longer one.
+    A rank among the held-out ones, and beyond them Student's t around their median, with the spread of the upper half
+    alone: that half decides, and the lower one, long where a few images are like their neighbours, says nothing of it.
+    The n realisations leave the spread open as n / 2 values do. Log distances have lighter tails, so that it errs
+    towards fewer alarms.
     """
-    spread = max(float(held.std(ddof=1)), 0.1) * np.sqrt(1 + 1 / n)
-    p = student.sf((far - held.mean()) / spread, n - 1)
+    n = max(4, n)
     median = np.median(held)
-    upper = max(float(np.sqrt(np.mean((held[held >= median] - median) ** 2))), 0.1) * np.sqrt(1 + 2 / n)
-    p = np.maximum(p, student.sf((far - median) / upper, n / 2 - 1))
+    spread = max(float(np.sqrt(np.mean((held[held >= median] - median) ** 2))), LEAST_SPREAD) * np.sqrt(1 + 2 / n)
+    tail = student.sf((far - median) / spread, n / 2 - 1)
     above = (held >= far[:, None]).sum(1)
-    return np.asarray(np.where(above > 0, np.maximum(p, (1 + above) / (len(held) + 1)), p))
+    return np.asarray(np.where(above > 0, np.maximum(tail, (1 + above) / (len(held) + 1)), tail))
 
 
 def _kernel(a: Tensor, b: Tensor, length: Tensor) -> Tensor:

@@ -6,27 +6,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
-from eorinfer.npe.atomic import atomic_loss
+from eorinfer.npe.aligned import AlignedTask, Labelled
 from eorinfer.npe.candidates import Stage, comparison, go_on_from, network_count, pays, stages
-from eorinfer.npe.check import learn_reference
+from eorinfer.npe.check import HeldOut, learn_reference
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.held_out import after_training
 from eorinfer.npe.posterior import Architecture, Posterior, Region
+from eorinfer.npe.task import PosteriorTask
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
-from eorinfer.survey.symmetry import augment
-from eorinfer.training.data import Cubes, Part, fold_count, loader, split_rows
+from eorinfer.training.data import Batches, Cubes, Part, fold_count, loader, split_rows
 from eorinfer.training.fit import FitRecord, fit
-from simulators import Observable, Symmetry
+from simulators import Observable
 
 #: Cubes that the scalings of a network's inputs are taken from.
 SCALING_ROWS = 512
@@ -34,48 +34,6 @@ SCALING_ROWS = 512
 AVERAGE = 0.99
 #: Draws of noise, and rows at once, by which candidates are compared.
 DRAWS, BATCH = 4, 64
-
-
-class PosteriorTask(nn.Module):
-    """A posterior network with the survey and the symmetries that it is trained through.
-
-    With `atoms` the loss is the atomic one, for theta that is drawn from another distribution than the `prior`; without
-    one this is flat.
-    """
-
-    def __init__(
-        self,
-        network: ThetaDensity,
-        survey: Survey,
-        symmetry: Symmetry,
-        atoms: int | None = None,
-        preprocessing: LineSeparation | None = None,
-        prior: Prior | None = None,
-    ) -> None:
-        super().__init__()
-        self.network, self.survey, self.symmetry, self.atoms = network, survey, symmetry, atoms
-        self.preprocessing, self.prior = preprocessing, prior
-
-    def observe(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Transform clean cubes (B, C, *cells) and observe them with fresh noise."""
-        observed: Tensor = self.survey(augment(clean, self.symmetry, generator), generator)
-        return observed if self.preprocessing is None else self.preprocessing(observed)
-
-    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-        """`ThetaDensity.loss` or the atomic loss, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
-        theta, clean = batch
-        observed = self.observe(clean, generator)
-        if self.atoms is None:
-            return self.network.loss(theta, observed)
-        features = self.network.embedding(observed)
-        return atomic_loss(lambda t: self.network.log_prob(t, features), theta, self._log_prior, self.atoms, generator)
-
-    def _log_prior(self, theta: Tensor) -> Tensor:
-        """Log prior (M, B) of theta (M, B, P), up to a constant, which cancels among the candidates."""
-        if self.prior is None or self.prior.flat:
-            return theta.new_zeros(())
-        flat = theta.detach().cpu().flatten(0, 1).numpy()
-        return torch.from_numpy(self.prior.log_relative(flat)).view(theta.shape[:2]).to(theta)
 
 
 @dataclass(frozen=True)
@@ -106,6 +64,8 @@ class Trainer:
     training: TrainingSettings
     preprocessing: LineSeparation | None = None
     mask: NDArray[np.bool_] | None = None
+    #: Nats that features pay for telling worlds apart at the same theta, see `eorinfer.npe.aligned`; 0 for none.
+    alignment: float = 0.0
 
     def train(
         self,
@@ -147,7 +107,7 @@ class Trainer:
             fits.append(
                 self._train_member(
                     chosen,
-                    (Part(cubes, ~new), Part(cubes, new)),
+                    (self._side(cubes, rows, ~new), self._side(cubes, rows, new)),
                     folder / f"{member:02d}",
                     item_seed(seed, member),
                     atoms,
@@ -180,14 +140,20 @@ class Trainer:
             network.widening = facts["widening"]
         for line in lines:
             say(f"{title}: {line}")
-        new = held[0]
-        reference = learn_reference(posterior, Part(cubes, ~new), Part(cubes, new), rows.seed[new], self.survey, seed)
+        own = held[: fold_count(fraction, members)]
+        unseen = [HeldOut((member,), Part(cubes, new), rows.seed[new]) for member, new in enumerate(own)]
+        reference = learn_reference(posterior, Part(cubes, ~np.any(own, axis=0)), unseen, self.survey, seed)
         return replace(posterior, reference=reference)
+
+    def _side(self, cubes: Cubes, rows: Rows, chosen: NDArray[np.bool_]) -> Batches:
+        """Some of the rows, with their worlds where features are aligned across these."""
+        part = Part(cubes, chosen)
+        return Labelled(part, torch.from_numpy(rows.world[chosen])) if self.alignment else part
 
     def _train_member(
         self,
         chosen: tuple[Stage, ...],
-        sides: tuple[Part, Part],
+        sides: tuple[Batches, Batches],
         folder: Path,
         seed: int,
         atoms: int | None,
@@ -202,7 +168,9 @@ class Trainer:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 network = replace(self.architecture, flow=stage.flow).build(self.prior, seen)
-            task = PosteriorTask(network, self.survey, self.observable.symmetry, atoms, self.preprocessing, self.prior)
+            kind = AlignedTask if self.alignment else PosteriorTask
+            task = kind(network, self.survey, self.observable.symmetry, atoms, self.preprocessing, self.prior)
+            task.strength = self.alignment
             if fits:
                 go_on_from(network, fits[-1].network)
             else:
@@ -244,7 +212,7 @@ class Fit:
 
 
 @torch.no_grad()
-def row_losses(task: PosteriorTask, rows: Part, seed: int) -> Tensor:
+def row_losses(task: PosteriorTask, rows: Batches, seed: int) -> Tensor:
     """Loss (n,) of each row, the mean over `DRAWS` draws of noise that the seed fixes."""
     draws = []
     for draw in range(DRAWS):

@@ -19,6 +19,7 @@ from eorinfer.report.cells import (
     number,
     several,
     words,
+    yes_or_no,
 )
 from eorinfer.report.drawings import CHANNELS, channel_name, slices, training_curves
 from eorinfer.report.page import Block, Code, Facts, Picture, Pictures, Section, Table, Text, read_png
@@ -34,6 +35,7 @@ def sections(run: RunFolder) -> list[Section]:
         ("scores", SCORES, _scores),
         ("observation", "Observation", _observation),
         ("posterior", "Posterior", posterior_blocks),
+        ("worlds", "Which simulation it was trained on", _worlds),
         ("calibration", "Calibration", _calibration),
         ("check", "Is the observation like the simulations?", _check),
         ("predictive", "Posterior-predictive check", _predictive),
@@ -174,6 +176,41 @@ def _calibration(run: RunFolder) -> Iterator[Block]:
         yield Table(
             ["parameter", "reference", "median ratio of std", "observations"], widths, "Widths over a reference's"
         )
+
+
+def _worlds(run: RunFolder) -> Iterator[Block]:
+    """Say on which worlds the posterior was trained, and what it does on each: widths mean nothing without it."""
+    trained = run.rounds[-1].get("worlds") if run.rounds else None
+    if trained is None:
+        return
+    seen = ", ".join(f"{name} ({n} simulations)" for name, n in trained.items())
+    scores = run.validation.get("worlds") or []
+    yield Text(
+        f"The posterior was trained on {len(trained)} model(s), or worlds: {seen}. Its widths hold for observations of "
+        "these. " + ("" if scores else "What it does on each is not known: eorinfer validate tests it.")
+    )
+    if not scores:
+        return
+    names = list(scores[0]["bias"])
+    columns = ["world", "trained on", "nats gained", "rms [σ]: " + ", ".join(names), "inside 68%", "warned of"]
+    rows = [
+        [
+            words(score["name"]),
+            yes_or_no(score["trained"]),
+            measurement(score["gain"], score["gain_error"]),
+            words(", ".join(f"{score['rms'][name]:.2f}" for name in names)),
+            words(", ".join(f"{score['inside_68'][name]:.0%}" for name in names)),
+            words(", ".join(f"{share:.0%} of {n}" for n, share in score["warned"].items())),
+        ]
+        for score in scores
+    ]
+    yield Table(
+        columns,
+        rows,
+        "Worlds, one by one",
+        f"Of {scores[0]['truths']} test observations each. Right widths have an rms of 1 σ and 68% inside. Warned of: "
+        "single observations, and groups of several together.",
+    )
 
 
 def _check(run: RunFolder) -> Iterator[Block]:

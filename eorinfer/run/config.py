@@ -25,10 +25,12 @@ from eorinfer.settings.explain import explained, instead
 from eorinfer.settings.old_names import with_new_names
 from eorinfer.settings.survey import SurveySettings, survey_key
 from eorinfer.settings.tables import Tables
+from eorinfer.settings.worlds import WORLD_TARGET, check_worlds
 from simulators import Observable, Simulator
 from simulators.cell import folders as written_modules
 from simulators.parts import copy_sources, is_own, load_part
 from simulators.registry import own_sources, simulator_class
+from simulators.worlds import WorldError, Worlds, split_table, worlds_of
 
 if TYPE_CHECKING:
     from eorinfer.npe.posterior import Architecture
@@ -121,6 +123,28 @@ class Config:
     def observable(self) -> Observable:
         """Observable that is an image, the simulator's first."""
         return self.simulator.observables[0]
+
+    @property
+    def worlds(self) -> Worlds | None:
+        """The simulator where it has worlds, else None."""
+        return worlds_of(self.simulator)
+
+    @property
+    def world(self) -> int | None:
+        """Number of the world of the mock observation; None for the one that its seed draws."""
+        name = self.tables.observation.world
+        return None if name is None or self.worlds is None else self.worlds.number(name)
+
+    @property
+    def infers_world(self) -> bool:
+        """Whether the odds of worlds are wanted."""
+        return WORLD_TARGET in (self.tables.inference.targets or ())
+
+    @property
+    def held_out_world(self) -> int | None:
+        """Number of the world that a contest trains nothing on, and asks about; None for none."""
+        name = self.tables.contest.held_out_world
+        return None if name is None or self.worlds is None else self.worlds.number(name)
 
     def with_survey(self, settings: SurveySettings, note: str) -> "Config":
         """Give the same config with another survey, and a note that says so."""
@@ -238,6 +262,12 @@ def check_config(
     except ValidationError as error:
         cls = simulator_class(tables.simulator["kind"], beside)
         raise InputError(explained(path, error, "simulator", cls)) from error
+    except WorldError as error:
+        if not isinstance(cause := error.__cause__, ValidationError):
+            raise InputError(f"{path}: [simulator] {error}") from error
+        kind = split_table(tables.simulator)[1][error.number]["kind"]
+        text = explained(path, cause, "simulator", simulator_class(kind, beside))
+        raise InputError(text.replace("[simulator] ", f"[simulator] worlds[{error.number}].")) from error
     except ValueError as error:
         raise InputError(f"{path}: [simulator] {error}") from error
     check_sizes(path, simulator.observables)
@@ -251,7 +281,12 @@ def check_config(
     prior = build_prior(path, tables.prior, simulator.parameters, simulator.check)
     _refuse_impossible(path, tables, simulator)
     try:
-        targets = parse_targets(tables.inference.targets or (), simulator.parameters, simulator.observables)
+        check_worlds(tables, simulator)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    try:
+        names = [name for name in tables.inference.targets or () if name != WORLD_TARGET]
+        targets = parse_targets(names, simulator.parameters, simulator.observables)
     except ValueError as error:
         raise InputError(f"{path}: [inference] {error}") from error
     if tables.mcmc.walkers < 2 * len(prior.parameters):

@@ -104,7 +104,7 @@ def _seconds_per_step(context: RunContext) -> float:
     """Time steps of a fresh network on noise; those of a larger batch take longer in proportion."""
     import torch
 
-    from eorinfer.npe.trainer import PosteriorTask
+    from eorinfer.npe.task import PosteriorTask
 
     config = context.config
     observable, preprocessing = config.observable, context.preprocessing

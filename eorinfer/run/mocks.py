@@ -57,8 +57,9 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
                 theta = config.theta
                 if theta is None:
                     theta = config.prior.sample(1, np.random.default_rng([seed, i]))[0]
+                which = {} if config.world is None else {"world": config.world}
                 try:
-                    made = simulator.simulate(theta, own)
+                    made = simulator.simulate(theta, own, **which)
                 except SimulationError as error:
                     raise WorkError(f"mock {i}: {error}") from error
                 clean = torch.from_numpy(made[observable.name])[None]

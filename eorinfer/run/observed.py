@@ -20,6 +20,7 @@ from eorinfer.cubes.saved_21cmfast import SavedCube, is_21cmfast, read_21cmfast
 from eorinfer.run.config import Config
 from simulators import SimulationError
 from simulators.reionization.lightcone import LightCone
+from simulators.worlds import first_world
 
 if TYPE_CHECKING:
     from eorinfer.run.context import RunContext
@@ -215,10 +216,10 @@ def _boxes(config: Config, files: list[Path], cubes: list[SavedCube]) -> NDArray
 
 
 def _light_cone(config: Config, path: Path, cube: SavedCube) -> tuple[NDArray[np.float32], list[str]]:
-    if not isinstance(config.simulator, LightCone):
+    if not isinstance(simulator := first_world(config.simulator), LightCone):
         raise InputError(f'{path}: is a light-cone; the config needs [simulator] kind = "21cmfast-lightcone"')
     assert cube.distances is not None
     try:
-        return config.simulator.from_slices(cube.values, cube.distances, cube.cell)
+        return simulator.from_slices(cube.values, cube.distances, cube.cell)
     except SimulationError as error:
         raise InputError(f"{path}: {error}") from error

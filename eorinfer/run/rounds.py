@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -136,12 +136,13 @@ class Rounds:
         from eorinfer.npe.trainer import Trainer
         from eorinfer.training.kept import load_or_train
 
-        rows = self.training_rows(plans, observation)
+        rows = given = self.training_rows(plans, observation)
         key, prior = self.training_key(rows), self._config.prior
         if targets := self._config.targets:
             rows = target_rows(self._bank, rows, targets)
             prior = target_prior(rows, targets)
         truncated = self._config.tables.inference.proposal == "truncated"
+        seed = round_seed(self._config.tables.seed, number, RoundStream.TRAINING)
 
         def train(checkpoints: Path) -> Posterior:
             tables = self._config.tables
@@ -159,7 +160,7 @@ class Rounds:
                 self._bank,
                 rows,
                 folder=checkpoints,
-                seed=round_seed(self._config.tables.seed, number, RoundStream.TRAINING),
+                seed=seed,
                 regions=() if before is None or not truncated else self._regions(before, observation, number),
                 atoms=None if before is None or truncated else self._config.tables.inference.atoms,
                 title=f"round {number}",
@@ -180,7 +181,10 @@ class Rounds:
                 simulations=len(rows),
                 left_out=left_out,
                 conditional_on="a valid simulation" if left_out else "nothing else",
+                **({} if (worlds := self._config.worlds) is None else {"worlds": worlds.counts(rows.world)}),
             )
+            if self._config.infers_world:
+                posterior.facts["world_odds"] = self._odds(posterior, given, seed)
             return posterior
 
         load = partial(Posterior.load, beside=self._config.modules, named=self._config.own_names)
@@ -189,6 +193,15 @@ class Rounds:
         if posterior.prior != prior:  # labels alone can differ
             posterior = replace(posterior, prior=prior)
         return posterior
+
+    def _odds(self, posterior: "Posterior", rows: Rows, seed: int) -> dict[str, Any]:
+        """Learn the odds of worlds from the rows of a training, for the posterior's facts."""
+        from eorinfer.npe.world_odds import learn_odds
+        from eorinfer.training.data import Cubes, Part
+
+        assert self._config.worlds is not None
+        cubes = Part(Cubes(self._bank, self._config.observable.name, rows), np.ones(len(rows), bool))
+        return learn_odds(posterior, cubes, rows, self._config.worlds.names, self._context.survey, seed).content()
 
     def training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
         """Give the valid rows of the plans, without realisations of the observation or of the separator's training."""
@@ -210,6 +223,7 @@ class Rounds:
             | {"simulator": self._context.simulator_table}
             | {"bank": self._bank.fingerprint, "theta": rows.theta.tolist()}
             | {"seeds": rows.seed.tolist()}
+            | ({"worlds": rows.world.tolist()} if self._config.worlds else {})
             | ({"preprocessing": self._context.preprocessing.digest()} if self._context.preprocessing else {})
             | own_key(tables, self._config.modules)
             | ({} if self._context.mask is None else {"mask": mask_digest(self._context.mask)})

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -342,9 +342,19 @@ class Run:
         check = check_observation(posterior, observation)
         path = self.out / "chains" / "npe.json"
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {"misspecification": check.content() if check else None})
+        content: dict[str, Any] = {"misspecification": check.content() if check else None}
         if check:
             self.progress.line(f"round {posterior.facts['round']}: {check.line()}")
+        if (learned := posterior.facts.get("world_odds")) is not None:
+            import torch
+
+            from eorinfer.npe.world_odds import WorldOdds, odds_line
+
+            odds = WorldOdds.from_content(learned)
+            p = odds.probabilities(posterior, torch.from_numpy(observation.values[None]))[0]
+            content["world_odds"] = dict(zip(odds.names, p.tolist(), strict=True))
+            self.progress.line(odds_line(odds.names, p))
+        write_json(path, content)
 
     def _mock(self, theta: np.ndarray) -> Observation:
         """Simulate at theta with a seed that no row of the bank has, and observe it once."""
@@ -356,7 +366,7 @@ class Run:
         attempt = 0
         while (seed := run_seed(self.tables.seed, RunStream.OBSERVATION, attempt)) in taken:
             attempt += 1
-        result = self._simulations.one(theta, seed)
+        result = self._simulations.one(theta, seed, self.config.world)
         if result.status != "ok":
             raise WorkError(f"the mock observation could not be simulated: {result.status}, {result.message}")
         observable = self.config.observable

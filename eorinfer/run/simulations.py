@@ -80,10 +80,10 @@ class Simulations:
                 self._fill(plans, executor, advance)
         self._judge(plans, title)
 
-    def one(self, theta: NDArray[np.float64], seed: int) -> RowResult:
-        """One simulation outside of the bank."""
+    def one(self, theta: NDArray[np.float64], seed: int, world: int | None = None) -> RowResult:
+        """One simulation outside of the bank, by the world with this number or the one that the seed draws."""
         with self._naming_the_config():
-            return simulate_one(self.config.simulator, theta, seed, self.config.modules, self._limits())
+            return simulate_one(self.config.simulator, theta, seed, self.config.modules, self._limits(), world)
 
     def preflight(self, what: str, planned: int, there: int) -> str:
         """Estimate the simulations ahead, their seconds and disk, in one line.

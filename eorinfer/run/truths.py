@@ -160,35 +160,43 @@ def choose_truths(context: RunContext, rows: Rows, n: int, posterior: Posterior 
     return chosen, source
 
 
-def truth_plans(context: RunContext, n: int, posterior: Posterior | None = None) -> list[tuple[Plan, int]]:
+def truth_plans(
+    context: RunContext, n: int, posterior: Posterior | None = None, world: int | None = None
+) -> list[tuple[Plan, int]]:
     """Plan n truths from the prior, or from a posterior's truncated prior: plans, and the rows used of each.
 
     Plans come in blocks, so that fewer truths are the first of many. Their number is 0: no round trains on them.
+    With the number of a `world` that one makes them all, at the same theta and realisations as any other would.
     """
     seed, prior = context.config.tables.seed, context.config.prior
     regions = posterior.regions if posterior else ()
     key = posterior.facts.get("key") if posterior and regions else None
+    of_world = {} if world is None else {"world": world}
     plans: list[tuple[Plan, int]] = []
     for block in range(-(-n // BLOCK)):
         rng = run_rng(seed, RunStream.TRUTHS, block)
         theta, _ = draw_truncated(prior, regions, BLOCK, rng)
         plan = plan_round(
             0,
-            fingerprint_of({"validation": prior.hash(), "regions": key, "block": block}),
+            fingerprint_of({"validation": prior.hash(), "regions": key, "block": block} | of_world),
             theta,
             context.config.simulator,
             run_seed(seed, RunStream.TRUTHS),
             first_realisation=block * BLOCK,
             share=1,  # truths that share a realisation would err together
+            world=world,
         )
         plans.append((context.bank.add(plan), min(BLOCK, n - block * BLOCK)))
     return plans
 
 
-def simulated_truths(context: RunContext, rows: Rows, n: int, posterior: Posterior | None = None) -> Rows:
+def simulated_truths(
+    context: RunContext, rows: Rows, n: int, posterior: Posterior | None = None, world: int | None = None
+) -> Rows:
     """Simulate the truths of `truth_plans`; leave out any whose realisation is among `rows`."""
-    plans = truth_plans(context, n, posterior)
-    context.simulations.fill(plans, "truths")
+    plans = truth_plans(context, n, posterior, world)
+    of_world = "" if world is None or context.config.worlds is None else f" of {context.config.worlds.names[world]}"
+    context.simulations.fill(plans, f"truths{of_world}")
     simulated = planned_rows(context.bank, plans).ok
     return simulated[~np.isin(simulated.seed, rows.seed)]
 

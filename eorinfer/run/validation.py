@@ -26,8 +26,9 @@ from eorinfer.report.write import FILE as REPORT
 from eorinfer.report.write import write_report
 from eorinfer.run.context import RunContext
 from eorinfer.run.costs import references_line
-from eorinfer.run.subjects import Subject
+from eorinfer.run.subjects import NpeSubject, Subject
 from eorinfer.run.truths import Truths
+from eorinfer.run.worlds import score_odds, score_worlds, worlds_content
 from eorinfer.settings.contest import exact_noise
 from eorinfer.validation.calibration import Calibration, calibrate, recovery
 from eorinfer.validation.local import LocalCalibration, calibrate_near
@@ -115,6 +116,10 @@ def validate(
         | {"references": time.monotonic() - tested},
     }
     write_json(context.folder / "validation.json", content)
+    if isinstance(subject, NpeSubject) and (scores := score_worlds(context, subject.posterior, rows)):
+        content["worlds"] = worlds_content(scores)
+        content["world_odds"] = score_odds(context, subject.posterior, rows)
+        write_json(context.folder / "validation.json", content)
     page = CalibrationPage(
         prior.parameters,
         calibration,

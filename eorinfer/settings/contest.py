@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from eorinfer.settings.base import Settings
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import NoSurvey, SkaLow, SurveySettings, WhiteNoise
 from simulators import Simulator
 from simulators.parts import is_own
+from simulators.worlds import Worlds, worlds_of
 
 #: Name of a row of `METHODS`, or a user's ``"module:Class"``.
 MethodName = str
@@ -46,6 +47,7 @@ class MethodRow:
 
 _POWER, _EXACT = "eorinfer.contest.likelihoods:power_method", "eorinfer.contest.likelihoods:exact_method"
 _NETWORK = "eorinfer.contest.networks:network_method"
+_WORLDS = "eorinfer.contest.worlds:worlds_method"
 #: All methods of this package by name.
 METHODS: dict[MethodName, MethodRow] = {
     row.name: row
@@ -60,6 +62,9 @@ METHODS: dict[MethodName, MethodRow] = {
         MethodRow("npe-both", "NPE on image and P(k)", "truths", _NETWORK),
         MethodRow("npe-scattering", "NPE on scattering coefficients", "truths", _NETWORK),
         MethodRow("npe-summaries", "NPE on the summaries", "truths", _NETWORK),
+        MethodRow("npe-one-world", "NPE, trained on one world", "truths", _WORLDS),
+        MethodRow("npe-aligned", "NPE, features aligned across worlds", "truths", _WORLDS),
+        MethodRow("npe-error-model", "NPE, features with an error model", "truths", _WORLDS),
         MethodRow("regression", "CNN regression, Gaussian errors", "truths", _NETWORK),
         MethodRow("image-flow", "image flow", "image_flow_truths", "eorinfer.contest.likelihoods:image_flow_method"),
         MethodRow("exact", "exact likelihood", "sampled_truths", _EXACT),
@@ -68,6 +73,8 @@ METHODS: dict[MethodName, MethodRow] = {
 }
 #: Methods that exist for Gaussian fields only.
 EXACT: tuple[MethodName, ...] = ("exact", "exact-emcee")
+#: Methods that need several worlds to train on.
+OF_WORLDS: tuple[MethodName, ...] = ("npe-one-world", "npe-aligned", "npe-error-model")
 #: Methods whose samples the image flow may weight, the best first.
 PROPOSALS: tuple[MethodName, ...] = ("npe-both", "npe-image", "npe-power")
 
@@ -102,6 +109,14 @@ class ContestSettings(Settings):
         Steps of a chain with the simulator itself in emcee's loop, for the run's observation; 0 for none.
     loop_walkers
         Number of walkers of that chain, each of which costs a simulation a step.
+    held_out_world
+        World of ``[simulator] worlds`` that nothing is trained on, and that makes the test observations.
+    further_world
+        World of the others that `alignments` are compared on, left out of the trainings that do so.
+    alignments
+        Strengths of ``npe-aligned``, in nats; the best one on `further_world` is taken. A single one is taken as it is.
+    worlds_view
+        Method of NPE whose networks ``npe-one-world``, ``npe-aligned`` and ``npe-error-model`` have.
     """
 
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = (
@@ -125,6 +140,10 @@ class ContestSettings(Settings):
     cylindrical_bins: tuple[PositiveInt, PositiveInt] = (4, 4)
     loop_steps: Annotated[int, Field(ge=0)] = 0
     loop_walkers: Annotated[int, Field(ge=4, multiple_of=2)] = 8
+    held_out_world: str | None = None
+    further_world: str | None = None
+    alignments: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0, 10.0)
+    worlds_view: Literal["npe-power", "npe-image", "npe-both"] = "npe-both"
 
     @field_validator("methods")
     @classmethod
@@ -164,6 +183,7 @@ def check_contest(
             f"loop_walkers = {settings.loop_walkers}: emcee needs at least twice the number of parameters, "
             f"{2 * len(simulator.parameters)}"
         )
+    _check_worlds(settings, worlds_of(simulator))
     if "npe-scattering" in settings.methods and find_spec("kymatio") is None:
         raise ValueError("methods: \"npe-scattering\" needs kymatio: pip install 'eorinfer[scattering]'")
     if "image-flow" in settings.methods and (image_flow.image, image_flow.condition) != ("whole", "theta"):
@@ -190,9 +210,33 @@ def has_exact(simulator: Simulator, survey: SurveySettings) -> bool:
     return isinstance(survey, WhiteNoise | NoSurvey)
 
 
+def _check_worlds(settings: ContestSettings, worlds: Worlds | None) -> None:
+    """Refuse worlds that there are not, and methods of several worlds where one or none is left to train on."""
+    named = {"held_out_world": settings.held_out_world, "further_world": settings.further_world}
+    for key, name in named.items():
+        if name is not None:
+            if worlds is None:
+                raise ValueError(f'{key} = "{name}": [simulator] has no worlds')
+            try:
+                worlds.number(name)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+    if settings.further_world is not None and settings.further_world == settings.held_out_world:
+        raise ValueError("further_world: is the world held out; name another one")
+    wanted = [name for name in OF_WORLDS if name in settings.methods]
+    trained = set() if worlds is None else {worlds.names[i] for i in worlds.trained} - {settings.held_out_world}
+    if wanted and len(trained) < 2:
+        raise ValueError(f'methods: "{wanted[0]}" needs two worlds to train on, there are {len(trained)}')
+    if "npe-aligned" in wanted and len(settings.alignments) > 1:
+        if settings.further_world not in trained:
+            raise ValueError("further_world: alignments are compared on it; name one of the worlds that are trained on")
+        if len(trained) < 3:
+            raise ValueError(f"alignments: to compare them takes three worlds to train on, there are {len(trained)}")
+
+
 def exact_noise(simulator: Simulator, survey: SurveySettings) -> float | None:
     """Return the white noise per cell for which the exact posterior is known; None if it is not known."""
-    if simulator.kind != "gaussian-field":
+    if simulator.kind != "gaussian-field" or worlds_of(simulator) is not None:
         return None
     if isinstance(survey, WhiteNoise):
         return survey.sigma

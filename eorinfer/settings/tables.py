@@ -30,9 +30,12 @@ class ObservationSettings(Settings):
         Cube without noise, which ``[survey]`` observes; boxes of 21cmFAST at several redshifts are a list of files.
     mask
         File that is not 0 in cells that are left out, in simulations too; or ``"nan"`` for the NaN cells of `file`.
+    world
+        World of ``[simulator] worlds`` that makes the mock; by default its seed draws one.
     """
 
     theta: dict[str, float] | None = None
+    world: str | None = None
     file: Path | None = None
     clean: Path | tuple[Path, ...] | None = None
     mask: Path | None = None

@@ -24,6 +24,10 @@ class ValidationSettings(Settings):
     references
         Number of test observations whose posterior widths are compared with those of the power spectrum and of the
         exact posterior; 0 for none.
+    worlds
+        Worlds of ``[simulator] worlds`` to test one by one; by default all, where there are two or more.
+    world_truths
+        Number of test observations of each.
     """
 
     truths: Annotated[int, Field(ge=20)] = 200
@@ -31,3 +35,5 @@ class ValidationSettings(Settings):
     samples: Annotated[int, Field(ge=100)] = 1000
     simulate: bool = True
     references: Annotated[int, Field(ge=0)] = 20
+    worlds: tuple[str, ...] | None = None
+    world_truths: Annotated[int, Field(ge=20)] = 100

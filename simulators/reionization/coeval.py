@@ -63,6 +63,9 @@ class Coeval(Reionization):
         cost) and ``luminosity_function``.
     luminosity_redshifts
         Redshifts of the UV luminosity functions.
+    options
+        Options of 21cmFAST by its own names, for another model of the same parameters: ``SOURCE_MODEL``, ``HMF``,
+        ``PERTURB_ALGORITHM``, ``IONISE_ENTIRE_SPHERE``, ``USE_EXP_FILTER``, ``CELL_RECOMB``, ``R_BUBBLE_MAX`` (Mpc).
     """
 
     kind: str = "21cmfast-coeval"

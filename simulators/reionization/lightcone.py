@@ -70,7 +70,7 @@ class LightCone(Reionization):
         corner, the others from random cells. They have the same parameters, and the same realisation where rows are
         split; each is a row of the bank.
     cells, box_length, hires_factor, sources, parameters, fixed, spin_temperature, n_step_ts, observables, \
-luminosity_redshifts
+luminosity_redshifts, options
         As for `Coeval`.
     rsd
         Whether peculiar velocities displace the cells along the line of sight, as on the sky.

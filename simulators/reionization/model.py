@@ -24,6 +24,17 @@ Value = TypeVar("Value")
 #: Largest ionised bubble in Mpc: 21cmFAST's mean free path without and with local recombinations.
 _BUBBLE_MAX = {False: 15.0, True: 50.0}
 
+#: Options of 21cmFAST that make another model of the same parameters, by its own names, and what each may be.
+OPTIONS: dict[str, tuple[bool | str, ...] | None] = {
+    "SOURCE_MODEL": ("E-INTEGRAL", "L-INTEGRAL"),
+    "HMF": ("ST", "PS"),
+    "PERTURB_ALGORITHM": ("2LPT", "ZELDOVICH", "LINEAR"),
+    "IONISE_ENTIRE_SPHERE": (True, False),
+    "USE_EXP_FILTER": (True, False),
+    "CELL_RECOMB": (True, False),
+    "R_BUBBLE_MAX": None,
+}
+
 #: Cubes by name and the mean brightness temperature and neutral fraction by redshift.
 Made = tuple[dict[str, NDArray[np.float32]], Means]
 
@@ -45,6 +56,7 @@ class Reionization(SimulatorSettings):
         "luminosity_redshifts": [6.0, 7.0, 8.0, 10.0],
         "sources": "e-integral",
         "n_step_ts": COARSE_SHELLS,
+        "options": None,
     }
 
     #: What other nodes than the default ones go with, as before there was a choice.
@@ -66,6 +78,7 @@ class Reionization(SimulatorSettings):
     rows: int = Field(default=4, alias="rows_per_realisation", ge=1)
     wanted: tuple[ObservableName, ...] = Field(default=CUBES, alias="observables", min_length=1)
     luminosity_redshifts: tuple[PositiveFloat, ...] = Field(default=(6.0, 7.0, 8.0, 10.0), min_length=1)
+    options: dict[str, bool | float | str] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -115,6 +128,20 @@ class Reionization(SimulatorSettings):
             if problem := out_of_range(name, value):
                 raise ValueError(problem)
         return fixed
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options: dict[str, bool | float | str] | None) -> dict[str, bool | float | str] | None:
+        for name, value in (options or {}).items():
+            if name not in OPTIONS:
+                raise ValueError(f"{name} is not among those that may be set: {', '.join(OPTIONS)}")
+            allowed = OPTIONS[name]
+            if allowed is None:
+                if isinstance(value, bool | str) or not value > 0:
+                    raise ValueError(f"{name} = {value!r}: must be a length in Mpc")
+            elif not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+                raise ValueError(f"{name} = {value!r}: one of {', '.join(map(repr, allowed))}")
+        return options
 
     @field_validator("spin_temperature")
     @classmethod
@@ -280,6 +307,9 @@ class Reionization(SimulatorSettings):
     def _inputs(self, p21c: ModuleType, seed: int) -> "InputParameters":
         """Return 21cmFAST's inputs at its default parameters, on which the initial conditions depend."""
         nodes = self._thermal_nodes
+        # 21cmFAST refuses a bubble above a third of the box.
+        bubble = min(_BUBBLE_MAX[bool(self.spin_temperature)], self._largest_bubble)
+        options: dict[str, Any] = {"R_BUBBLE_MAX": bubble} | (self.options or {})
         return p21c.InputParameters.from_template(
             "Park19" if self.spin_temperature else "simple",
             random_seed=seed,
@@ -289,10 +319,9 @@ class Reionization(SimulatorSettings):
             HIRES_TO_LOWRES_FACTOR=self.hires_factor,
             # The number of threads changes 21cmFAST's random numbers.
             N_THREADS=1,
-            # 21cmFAST refuses a bubble above a third of the box.
-            R_BUBBLE_MAX=min(_BUBBLE_MAX[bool(self.spin_temperature)], self._largest_bubble),
             **({"Z_HEAT_MAX": nodes[0], "N_STEP_TS": self.n_step_ts} if nodes else {}),
             **({"SOURCE_MODEL": "CONST-ION-EFF", "M_MIN_in_Mass": False} if self.sources == "const-ion-eff" else {}),
+            **options,
             **self._options,
         )
 

@@ -16,9 +16,18 @@ from torch import Tensor
 from eorinfer.core.prior import Prior
 from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.check import ScaleCheck
-from eorinfer.npe.check import LEVEL, ObservationCheck, check_images, check_observation, learn_reference
+from eorinfer.npe.check import (
+    LEVEL,
+    HeldOut,
+    ObservationCheck,
+    check_images,
+    check_observation,
+    check_together,
+    learn_reference,
+)
+from eorinfer.npe.image_statistics import ImageStatistics
 from eorinfer.npe.posterior import Architecture, Posterior
-from eorinfer.npe.reference import ImageStatistics, regression
+from eorinfer.npe.reference import regression
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import WhiteNoise
@@ -47,6 +56,10 @@ class Rows:
         return self.theta[indices], self.clean[indices]
 
 
+def held_out(rows: Any) -> HeldOut:
+    return HeldOut((0,), rows, rows.seeds)
+
+
 def fields(theta: NDArray[np.float64], first_seed: int) -> NDArray[np.float32]:
     return np.stack([SIMULATOR.simulate(t, first_seed + i)["field"] for i, t in enumerate(theta)])
 
@@ -73,7 +86,9 @@ def posterior() -> Posterior:
     validation: Any = Rows(PRIOR.sample(80, rng), 10_000)
     network.embedding.fit_scaling(SURVEY(training.clean, torch.Generator().manual_seed(1)))
     bare = Posterior(PRIOR, OBSERVABLE, WhiteNoise(kind="white-noise", sigma=SIGMA), architecture, (network.eval(),))
-    return replace(bare, reference=learn_reference(bare, training, validation, validation.seeds, SURVEY, seed=1))
+    return replace(
+        bare, reference=learn_reference(bare, training, [HeldOut((0,), validation, validation.seeds)], SURVEY, seed=1)
+    )
 
 
 def mocks(theta: NDArray[np.float64], seed: int, noise: float = SIGMA) -> Tensor:
@@ -242,7 +257,9 @@ def test_few_held_out_realisations_cannot_call_an_observation_like_the_simulatio
     training: Any = Rows(PRIOR.sample(60, rng), 1)
     validation: Any = Rows(PRIOR.sample(6, rng), 10_000)
     bare = replace(posterior, reference=None)
-    weak = replace(bare, reference=learn_reference(bare, training, validation, validation.seeds, SURVEY, seed=1))
+    weak = replace(
+        bare, reference=learn_reference(bare, training, [HeldOut((0,), validation, validation.seeds)], SURVEY, seed=1)
+    )
     image = mocks(at(0.5, -1.5, 1), 5)
     (check,) = check_images(weak, image)
     assert check.weak
@@ -268,3 +285,32 @@ def test_of_the_image_flow_neither() -> None:
     assert ScaleCheck(("coarse", "fine"), (0.04, 0.5), (50.0, 0.0), 6).unlike
     many = ScaleCheck(("coarse", "fine"), (0.5, 0.5), (0.0, 0.0), 20)
     assert many.line() == "the observation is like the images that the flow was trained on (p = 1)"
+
+
+def test_several_observations_have_one_p_value() -> None:
+    same = [ObservationCheck(0.1, 0.5, (), 400)] * 20
+    assert check_together(same[:1]) == pytest.approx(0.2, rel=0.01)
+    assert check_together(same) < 1e-5, "twenty at 10% are no accident"
+    few = [ObservationCheck(0.1, 0.5, (), 20)] * 20
+    assert check_together(few) > 10 * check_together(same), "what they are compared with errs for all alike"
+    assert check_together([*same, ObservationCheck(np.nan, 0.5, (), 400)]) == 0.0
+    rng = np.random.default_rng(1)
+    p = [check_together([ObservationCheck(*pair, (), 10**6) for pair in rng.random((5, 2))]) for _ in range(400)]
+    assert 0.02 < np.mean(np.array(p) < 0.05) < 0.08
+
+
+def test_folds_are_held_out_by_their_own_network(posterior: Posterior) -> None:
+    """Distances of two folds come from two networks; a network that knows its rows too well would not show there."""
+    rng = np.random.default_rng(3)
+    two = replace(posterior, networks=posterior.networks * 2, reference=None)
+    training: Any = Rows(PRIOR.sample(200, rng), 1)
+    folds = [
+        HeldOut((i,), rows, rows.seeds) for i, rows in enumerate(Rows(PRIOR.sample(40, rng), s) for s in (500, 600))
+    ]
+    reference = learn_reference(two, training, folds, SURVEY, seed=1)
+    assert (int(reference.realisations), int(reference.blocks)) == (80, 2)
+    assert reference.held_out.shape == (2, 160)
+    assert len(reference.features) == 280, "all rows are in the reference that an observation is compared with"
+    checks = check_images(replace(two, reference=reference), mocks(at(0.5, -1.5, 30), 8))
+    assert np.mean([check.unlike for check in checks]) <= 0.1
+    assert warned(replace(two, reference=reference), mocks(at(0.5, -1.5), 8) + 10) == 1.0

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from eorinfer.npe.reference import NEIGHBOUR, Reference, regression
+from eorinfer.npe.reference import NEIGHBOUR, Reference, regression, tail_p
 
 
 def reference(held_out: NDArray[np.float64], realisations: int) -> Reference:
@@ -27,6 +27,20 @@ def test_far_ones_have_the_tail_of_students_t() -> None:
     assert p[0, 0] == pytest.approx(max(whole, student.sf(3 / upper, 101 / 2 - 1)))
     nearer = student.sf(2 / upper, 101 / 2 - 1)
     assert p[1, 0] == pytest.approx(nearer), "of features, whose distances are larger by one"
+
+
+@pytest.mark.parametrize("realisations", [20, 60, 300])
+@pytest.mark.parametrize("freedom", [3, 20])
+def test_p_values_are_right_on_average_over_references(realisations: int, freedom: int) -> None:
+    """Log distances as white residuals have them: of chi^2. Alarms at 1% and 0.5% come as often as they say."""
+    rng = np.random.default_rng(realisations + freedom)
+    alarms = []
+    for _ in range(400):
+        held, far = np.log(rng.chisquare(freedom, realisations)), np.log(rng.chisquare(freedom, 200))
+        alarms.append([(tail_p(held, realisations, far) < level).mean() for level in (0.05, 0.005)])
+    five, half = np.mean(alarms, axis=0)
+    assert 0.02 < five < 0.06
+    assert half < 0.008
 
 
 def test_near_ones_have_their_rank_at_least() -> None:
