@@ -100,7 +100,8 @@ def trained_posterior(
         posterior.facts["simulations"] = len(chosen)
         return posterior
 
-    stored, more = place or stored_name(name, number), {} if rows is None else {"rows": rows_key(rows)}
+    stored = place or stored_name(name, number)
+    more: dict[str, Any] = {} if rows is None else {"rows": rows_key(rows)}
     if alignment:
         more |= {"alignment": alignment}
     if name == "npe-both" and tables.embedding.bins != tables.power_spectrum.bins:
