@@ -48,7 +48,7 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "forward": {"observed": CUBES, "return": Float32[Tensor, "B features"]},
         "fit_scaling": {"observed": CUBES, "return": None},
     },
-    "eorinfer.networks.embedding:ImageScaling": {"forward": {"x": CUBES, "return": CUBES}},
+    "eorinfer.networks.scaling:ImageScaling": {"forward": {"x": CUBES, "return": CUBES}},
     "eorinfer.networks.embedding:ConvolutionalNetwork": {
         "forward": {"x": CUBES, "return": Float32[Tensor, "B features"]}
     },

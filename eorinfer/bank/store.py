@@ -12,29 +12,24 @@ as a whole where rows that failed are simulated again; its other rows stay the s
 """
 
 import itertools
-import json
 import math
 import os
-import platform
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import simulators
-from eorinfer.bank.chunks import Chunks, DamageError
+from eorinfer.bank import description
+from eorinfer.bank.chunks import Chunks
 from eorinfer.bank.claims import claim
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.shards import (
     DAMAGE,
     FORMAT,
-    attributes,
     first_line,
     read_columns,
     read_plan,
@@ -45,12 +40,8 @@ from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, read_versioned, remove_leftovers, write_json
 from eorinfer.core.reading import refuse_surroundings
 from simulators import Observable, Parameter, Simulator
-from simulators.registry import earlier_fingerprints, own_sources
-from simulators.sources import digests, root_of
 
 FOLDERS = ("shards", "rounds", "claims")
-#: Largest size of one array of a row in bytes.
-MOST_OF_A_ROW = 64e9
 
 
 class Bank:
@@ -91,17 +82,17 @@ class Bank:
         path = Path(path)
         if os.path.lexists(path / "bank.json"):
             bank = cls.open(path)
-            bank.refuse_other(simulator)
+            description.refuse_other(path, bank.description, simulator)
             if not bank.writable:
                 return bank
         for name in FOLDERS:
             make_folder(path / name)
         if not (path / "bank.json").exists():
-            content = _describe(simulator)
-            content["fingerprint"] = _fingerprint_of_shards(path, simulator)
+            content = description.describe(simulator)
+            content["fingerprint"] = description.fingerprint_of_shards(path, simulator)
             write_json(path / "bank.json", content, first_wins=True)
         bank = cls.open(path)
-        bank.refuse_other(simulator)
+        description.refuse_other(path, bank.description, simulator)
         for folder in (path, *(path / name for name in FOLDERS)):
             remove_leftovers(folder)
         return bank
@@ -127,31 +118,10 @@ class Bank:
                 raise InputError(f"{folder}: is not a folder")
         bank = cls(path, read_versioned(file, FORMAT, links=False))
         try:
-            bank.check_description()
+            description.check(bank.description)
         except DAMAGE as error:
             raise InputError(f"{file}: cannot be read as a bank's description ({first_line(error)})") from error
         return bank
-
-    def check_description(self) -> None:
-        """Make sure that the description has what a bank needs, and no name or size that is none.
-
-        Raises
-        ------
-        DamageError, and others of `DAMAGE`
-            If it does not.
-        """
-        if not (self.parameters and self.observables and self.fingerprint and isinstance(self.simulator_kind, str)):
-            raise DamageError("parameters, observables, simulator or fingerprint are missing")
-        for note in self.description.get("notes", {}).values():
-            texts = [note["proposal"], *note["warnings"]]
-            if not all(isinstance(text, str) and text.isprintable() for text in texts):
-                raise DamageError("a note of an import is no plain text")
-        for o in self.observables:
-            if not isinstance(o.name, str) or not o.name or "/" in o.name or o.name in (".", ".."):
-                raise DamageError(f"{o.name!r} is no name of an observable")
-            sizes = all(isinstance(n, int) and n > 0 for n in o.shape)
-            if len(o.shape) < 2 or not sizes or 4 * math.prod(o.shape) > MOST_OF_A_ROW:
-                raise DamageError(f"{o.name} of a row cannot have the shape {o.shape}")
 
     @property
     def simulator_kind(self) -> str:
@@ -162,12 +132,12 @@ class Bank:
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """The P parameters, in the order of theta."""
-        return tuple(Parameter(**p) for p in self.description["parameters"])
+        return description.parameters_of(self.description)
 
     @cached_property
     def observables(self) -> tuple[Observable, ...]:
         """The arrays of a row; the first one is the image."""
-        return tuple(observable_from_json(o) for o in self.description["observables"])
+        return description.observables_of(self.description)
 
     @property
     def fingerprint(self) -> str:
@@ -363,108 +333,3 @@ class Bank:
         return InputError(
             f"{file}: {problem} ({first_line(error)}); `eorinfer bank verify {self.path} --repair` sets it aside"
         )
-
-    def refuse_other(self, simulator: Simulator) -> None:
-        """Compare the simulator with the bank's.
-
-        Raises
-        ------
-        InputError
-            If it is another one; the message names the settings that differ.
-        """
-        ours = simulators.fingerprint(simulator)
-        if self.fingerprint in (ours, *earlier_fingerprints(simulator)) or self._differs_in_texts(simulator):
-            return
-        old, new = self.description["simulator"], json.loads(json.dumps(simulator.settings()))
-        # A setting that an old bank does not know, at the value that changes nothing, is no difference.
-        later = getattr(type(simulator), "later", {})
-        changed = [
-            f"{k}: bank {_brief(old.get(k))}, config {_brief(new.get(k))}"
-            for k in sorted({*old, *new})
-            if old.get(k, later.get(k)) != new.get(k)
-        ]
-        if "sources" in self.description:
-            files = own_sources(simulator)
-            before, now = self.description["sources"], digests(files)
-            edited = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-            changed += [f"{_shown(name, files.get(name))} has been edited" for name in edited]
-        remedy = simulator.remedy(old) if hasattr(simulator, "remedy") else ""
-        raise InputError(
-            f"{self.path}: holds the bank of another simulator (fingerprint {self.fingerprint}, "
-            f"yours {ours}; {'; '.join(changed) or 'same settings, other version or source'}); "
-            f"{remedy and remedy + '; else '}give another --out or [bank] path"
-        )
-
-    def _differs_in_texts(self, simulator: Simulator) -> bool:
-        """Tell whether an older version's bank of imported cubes has other labels or units alone."""
-        if simulator.kind != "imported" or self.description["simulator"].get("kind") != "imported":
-            return False
-        try:
-            return simulators.build(self.description["simulator"]).fingerprint() == simulator.fingerprint()
-        except ValueError:
-            return False
-
-
-def _shown(name: str, file: Path | None) -> str:
-    """Name a module by its file, from the folder that its imports start from."""
-    return name if file is None else str(file.relative_to(root_of(file, name)))
-
-
-def _brief(value: object) -> str:
-    """Write a setting; of a long list its length and ends."""
-    if isinstance(value, list) and len(value) > 8:
-        return f"{len(value)} values from {value[0]!r} to {value[-1]!r}"
-    return repr(value)
-
-
-def observable_from_json(content: dict[str, Any]) -> Observable:
-    """Make an observable from the JSON of its `dataclasses.asdict`."""
-    fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    symmetry = fixed.pop("symmetry")
-    return Observable(**fixed, symmetry=simulators.Symmetry(tuple(symmetry["periodic"]), symmetry["rotations"]))
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on."""
-    versions = {"python": platform.python_version()}
-    for name in ("eorinfer", "21cmFAST", "numpy", "scipy", "h5py", "torch", "sbi", "lightning", "emcee"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def _describe(simulator: Simulator) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "simulator": simulator.settings(),
-        "fingerprint": simulators.fingerprint(simulator),
-        "parameters": [asdict(p) for p in simulator.parameters],
-        "observables": [asdict(o) for o in simulator.observables],
-        "packages": package_versions(),
-    } | ({"sources": digests(files)} if (files := own_sources(simulator)) else {})
-
-
-def _fingerprint_of_shards(path: Path, simulator: Simulator) -> str:
-    """Return the fingerprint for a new description: that of the shards, where a bank has lost its own.
-
-    Raises
-    ------
-    InputError
-        If they are of another simulator.
-    """
-    ours = simulators.fingerprint(simulator)
-    for shard in sorted((path / "shards").glob("[!.]*.h5"))[:1]:
-        try:
-            theirs = str(attributes(shard)["fingerprint"])
-        except DAMAGE as error:
-            refuse_surroundings(shard, error)
-            theirs = f"not readable: {first_line(error)}"
-        if theirs not in (ours, *earlier_fingerprints(simulator)):
-            raise InputError(
-                f"{path}: bank.json is missing, and {shard.name} is of another simulator (fingerprint {theirs}, "
-                f"yours {ours}); give another --out or [bank] path"
-            )
-        return theirs
-    return ours

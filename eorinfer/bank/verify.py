@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eorinfer.bank.description import check
 from eorinfer.bank.rows import STATUSES, Plan, Rows
 from eorinfer.bank.shards import DAMAGE, FORMAT, attributes, first_line
 from eorinfer.bank.store import Bank
@@ -105,7 +106,7 @@ def _description_problem(path: Path) -> Problem | None:
         content = read_json(path / "bank.json", links=False)
         if content.get("format", FORMAT) != FORMAT:
             return None
-        Bank(path, content).check_description()
+        check(content)
         if "format" not in content:
             return Problem("bank.json", "cannot be read as a bank's description (no format)")
     except InputError as error:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from eorinfer.core.numbers import unit_of
 from eorinfer.networks.layout import to_channels_last
 from eorinfer.networks.padding import pad
-from eorinfer.networks.scaling import nonzero_deviation
+from eorinfer.networks.scaling import ImageScaling, LinearScaling, LogScaling, SignedScaling
 
 #: Cubes that pass at once where the scalings are taken from many.
 SCALING_BATCH = 32
@@ -139,60 +139,6 @@ class Embedding(nn.Module):
         return x.flatten(0, 1).unsqueeze(1) if self.volumes else x
 
 
-class ImageScaling(nn.Module):
-    """Shift and scale each channel by constants of the training set."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, channels: int, dimension: int) -> None:
-        super().__init__()
-        shape = (channels, *(1,) * dimension)
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("scale", torch.ones(shape))
-
-    def fit(self, x: Tensor) -> None:
-        """Fit mean and standard deviation of cubes (B, C, *cells); a constant channel keeps scale 1."""
-        axes = (0, *range(2, x.ndim))
-        self.mean.copy_(x.mean(axes).view_as(self.mean))
-        self.scale.copy_(nonzero_deviation(x, axes).view_as(self.scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Standardise cubes (B, C, *cells)."""
-        return (x - self.mean) / self.scale
-
-
-class LogScaling(nn.Module):
-    """Standardised logarithm of positive numbers that may be exactly zero.
-
-    log(x + floor), the floor at a thousandth of the training set's median:
-    an empty box has no power at all.
-    """
-
-    floor: Tensor
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("floor", torch.ones(shape))
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("scale", torch.ones(shape))
-
-    def fit(self, x: Tensor) -> None:
-        """Fit the constants to numbers (B, *shape)."""
-        positive = torch.where(x > 0, x, torch.full_like(x, torch.nan))
-        median = positive.nanmedian(dim=0).values
-        self.floor.copy_(torch.where(median.isfinite(), 1e-3 * median, torch.ones_like(median)))
-        logs = torch.log(x.to(self.floor) + self.floor)
-        self.mean.copy_(logs.mean(0))
-        self.scale.copy_(nonzero_deviation(logs, (0,)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Standardise the logarithm of numbers (B, *shape)."""
-        return (torch.log(x.to(self.floor) + self.floor) - self.mean) / self.scale
-
-
 class SummaryBranch(nn.Module):
     """A summary of cubes and the scaling of its values.
 
@@ -210,59 +156,12 @@ class SummaryBranch(nn.Module):
         self.length = summary(torch.zeros(1, *shape)).numel()
         positive, signed = (getattr(summary, name, False) for name in ("positive", "signed"))
         scaling = LogScaling if positive else SignedScaling if signed else LinearScaling
-        self.scaling: LogScaling | SignedScaling | LinearScaling = scaling((self.length,))
+        self.scaling = scaling((self.length,))
 
     def forward(self, observed: Tensor) -> Tensor:
         """(B, C, *cells) to (B, length)."""
         scaled: Tensor = self.scaling(self.summary(observed).flatten(1))
         return scaled
-
-
-class LinearScaling(nn.Module):
-    """Numbers of either sign, standardised."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("scale", torch.ones(shape))
-
-    def fit(self, x: Tensor) -> None:
-        """Take the constants from (B, *shape); a constant number keeps scale 1."""
-        self.mean.copy_(x.mean(0))
-        self.scale.copy_(nonzero_deviation(x, (0,)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) to the same."""
-        return (x.to(self.mean) - self.mean) / self.scale
-
-
-class SignedScaling(nn.Module):
-    """Standardised asinh of numbers of either sign, linear up to some three median sizes of the training set."""
-
-    unit: Tensor
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("unit", torch.ones(shape))
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("scale", torch.ones(shape))
-
-    def fit(self, x: Tensor) -> None:
-        """Take the constants from (B, *shape); a constant number keeps scale 1."""
-        median = x.abs().median(dim=0).values
-        self.unit.copy_(torch.where(median > 0, 3 * median, torch.ones_like(median)))
-        scaled = torch.asinh(x.to(self.unit) / self.unit)
-        self.mean.copy_(scaled.mean(0))
-        self.scale.copy_(nonzero_deviation(scaled, (0,)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) to the same."""
-        return (torch.asinh(x.to(self.unit) / self.unit) - self.mean) / self.scale
 
 
 class ConvolutionalNetwork(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import eorinfer
-from eorinfer.bank.store import package_versions
+from eorinfer.bank.description import package_versions
 from eorinfer.core.files import read_json
 from eorinfer.core.progress import duration
 from eorinfer.core.revision import commit

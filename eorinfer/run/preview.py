@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from eorinfer.bank.description import refuse_other
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.executors import worker_count
 from eorinfer.core.errors import InputError
@@ -52,7 +53,7 @@ def _lines(config: Config) -> Iterator[str]:
     there = 0
     if tables.bank.path is not None and (config.bank_path(Path()) / "bank.json").exists():
         bank = Bank.open(config.bank_path(Path()))
-        bank.refuse_other(simulator)
+        refuse_other(bank.path, bank.description, simulator)
         there = len(bank.rows())
         yield f"bank: {bank.path} has {there} rows"
     workers = worker_count(tables.executor) or 1

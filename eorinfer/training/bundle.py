@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from eorinfer.bank.store import observable_from_json, package_versions
+from eorinfer.bank.description import observable_from_json, package_versions
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_versioned, whole_folder, write_json
 from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings

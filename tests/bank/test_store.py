@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from eorinfer.bank.store import Bank, package_versions
+from eorinfer.bank.description import package_versions
+from eorinfer.bank.store import Bank
 from eorinfer.bank.verify import verify
 from eorinfer.campaign.fill import fill, local_executor
 from eorinfer.core.errors import InputError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eorinfer.bank.store import package_versions
+from eorinfer.bank.description import package_versions
 from eorinfer.core.errors import InputError
 from eorinfer.training.bundle import BundleKind
 
