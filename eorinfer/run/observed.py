@@ -1,4 +1,4 @@
-"""The observation of a run that comes from files: what a telescope saw, or a clean cube that the survey observes."""
+"""The observation of a run: what a telescope saw, a clean cube that the survey observes, or a mock."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.core.errors import InputError
+from eorinfer.bank.targets import write_true_targets
+from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.hdf5 import open_hdf5, read_array
 from eorinfer.core.seeds import RunStream, run_seed
@@ -49,6 +50,33 @@ def read_observed(context: "RunContext") -> Observation:
     else:
         observation = _observe_clean(context)
     return observation
+
+
+def mock_observation(context: "RunContext", theta: NDArray[np.float64]) -> Observation:
+    """Simulate at theta with a seed that no row of the bank has, and observe it once.
+
+    Raises
+    ------
+    WorkError
+        If it could not be simulated.
+    """
+    import torch
+
+    config, observable = context.config, context.config.observable
+    taken = {seed for plan in context.bank.plans() for seed in plan.seed.tolist()}
+    taken |= context.preprocessing.seeds() if context.preprocessing else set()
+    attempt = 0
+    while (seed := run_seed(config.tables.seed, RunStream.OBSERVATION, attempt)) in taken:
+        attempt += 1
+    result = context.simulations.one(theta, seed, config.world)
+    if result.status != "ok":
+        raise WorkError(f"the mock observation could not be simulated: {result.status}, {result.message}")
+    clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
+    generator = torch.Generator().manual_seed(run_seed(config.tables.seed, RunStream.OBSERVATION_NOISE))
+    observed = context.survey(clean, generator)[0].numpy()
+    if targets := config.targets:
+        write_true_targets(context.folder, targets, theta, result.arrays, config.simulator.observables)
+    return Observation.from_observable(observable, observed, theta, seed, context.mask)
 
 
 def refuse_changed(context: "RunContext") -> None:

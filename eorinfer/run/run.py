@@ -5,11 +5,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-
 from eorinfer.bank.rows import Plan, Rows
-from eorinfer.bank.targets import write_true_targets
-from eorinfer.core.errors import WorkError
 from eorinfer.core.files import read_json, remove_leftovers, write_json
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, for_python
@@ -20,9 +16,9 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.report.terminal import STEPS
 from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
-from eorinfer.run.observed import read_observed, record_files, refuse_changed
+from eorinfer.run.observed import mock_observation, read_observed, record_files, refuse_changed
+from eorinfer.run.predictive import imported, predict, predictive_plan
 from eorinfer.run.rounds import Rounds
-from simulators.base import fingerprint_of
 
 if TYPE_CHECKING:
     from eorinfer.imageflow.model import ImageFlow
@@ -124,8 +120,8 @@ class Run:
         rounds = self.tables.inference.rounds[: None if self.by_npe else 1]
         plans = [*self.rounds.first(), *(self.rounds.recorded_later() if self.by_npe else [])]
         lacking = self._simulations.lacking(plans) + sum(rounds) - sum(n for _, n in plans)
-        check = 0 if self._imported or not self.by_npe else self.tables.inference.predictive
-        drawn = self._predictive_plan()
+        check = 0 if imported(self.config) or not self.by_npe else self.tables.inference.predictive
+        drawn = predictive_plan(self.context)
         lacking += check if drawn is None else self._simulations.lacking([(drawn, len(drawn))])
         planned = sum(rounds) + check
         what = f"{sum(rounds)} simulations in {len(rounds)} round(s)"
@@ -168,7 +164,11 @@ class Run:
 
     @_alone
     def _new_observation(self, path: Path) -> Observation:
-        observation = read_observed(self.context) if self.config.theta is None else self._mock(self.config.theta)
+        if self.config.theta is None:
+            observation = read_observed(self.context)
+        else:
+            self.rounds.first()  # so that their seeds are known
+            observation = mock_observation(self.context, self.config.theta)
         record_files(self.context)
         observation.write(path)
         return observation
@@ -207,7 +207,7 @@ class Run:
             "NPE on images",
         )
         samples.write(self.out / "chains" / "npe")
-        self._predict(samples)
+        predict(self.context, samples)
         return samples
 
     @_alone
@@ -294,7 +294,7 @@ class Run:
         from eorinfer.run.results import write_results
 
         plans = [plan for plan, _ in (*self.rounds.recorded(1), *self.rounds.recorded_later())]
-        write_results(self.context, self.observe(), plans, self._predictive_plan(), close)
+        write_results(self.context, self.observe(), plans, predictive_plan(self.context), close)
 
     def report(self) -> None:
         """Write the page with all that is in the folder, ``report.html``."""
@@ -355,63 +355,6 @@ class Run:
             content["world_odds"] = dict(zip(odds.names, p.tolist(), strict=True))
             self.progress.line(odds_line(odds.names, p))
         write_json(path, content)
-
-    def _mock(self, theta: np.ndarray) -> Observation:
-        """Simulate at theta with a seed that no row of the bank has, and observe it once."""
-        import torch
-
-        self.rounds.first()  # so that their seeds are known
-        taken = {seed for plan in self.bank.plans() for seed in plan.seed.tolist()}
-        taken |= self.context.preprocessing.seeds() if self.context.preprocessing else set()
-        attempt = 0
-        while (seed := run_seed(self.tables.seed, RunStream.OBSERVATION, attempt)) in taken:
-            attempt += 1
-        result = self._simulations.one(theta, seed, self.config.world)
-        if result.status != "ok":
-            raise WorkError(f"the mock observation could not be simulated: {result.status}, {result.message}")
-        observable = self.config.observable
-        clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
-        generator = torch.Generator().manual_seed(run_seed(self.tables.seed, RunStream.OBSERVATION_NOISE))
-        observed = self.context.survey(clean, generator)[0].numpy()
-        if targets := self.config.targets:
-            write_true_targets(self.out, targets, theta, result.arrays, self.config.simulator.observables)
-        return Observation.from_observable(observable, observed, theta, seed, self.context.mask)
-
-    def _predict(self, samples: Samples) -> None:
-        """Simulate at draws from the posterior, for the predictive check."""
-        from eorinfer.campaign.plans import plan_round
-
-        n = self.tables.inference.predictive
-        path = self.out / "chains" / "predictive.json"
-        if not n or self._imported:
-            path.unlink(missing_ok=True)
-            if n:
-                self.progress.line("predictive check: left out, imported cubes cannot be simulated anew")
-            return
-        if not set(self.config.prior.names) <= set(samples.names):
-            path.unlink(missing_ok=True)
-            self.progress.line("predictive check: left out, the targets do not name all parameters of the simulator")
-            return
-        seed = run_seed(self.tables.seed, RunStream.PREDICTIVE)
-        theta = samples.only(self.config.prior.names).resample(n, seed).values
-        proposal = fingerprint_of({"predictive": theta.tolist()})
-        # Number 0: no round of any run trains on these rows.
-        plan = plan_round(0, proposal, theta, self.config.simulator, seed, share=1)
-        if not self.bank.writable and not self.bank.has(plan):
-            path.unlink(missing_ok=True)
-            self.progress.line(f"predictive check: left out, {self.bank.path} cannot be written")
-            return
-        plan = self.bank.add(plan)
-        self._simulations.fill([(plan, n)], "predictive check")
-        write_json(path, {"plan": plan.id})
-
-    def _predictive_plan(self) -> Plan | None:
-        path = self.out / "chains" / "predictive.json"
-        return self.bank.plan(read_json(path)["plan"]) if path.exists() else None
-
-    @property
-    def _imported(self) -> bool:
-        return self.config.simulator.kind == "imported"
 
 
 def _ranges(prior: Prior) -> str:
