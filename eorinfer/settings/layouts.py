@@ -35,8 +35,9 @@ class Array:
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
-#: HERA: DeBoer et al. 2017 (arXiv:1606.07473). LOFAR: van Haarlem et al. 2013 (arXiv:1305.3550), 384 dipoles of
-#: lambda^2 / 3 at 150 MHz. MWA: Tingay et al. 2013 (arXiv:1206.6945), at 150 MHz.
+#: HERA: DeBoer et al. 2017 (arXiv:1606.07473). LOFAR: a core field of van Haarlem et al. 2013 (arXiv:1305.3550), 24
+#: tiles of 16 dipoles of lambda^2 / 3, at 150 MHz; ASTRON's table of station areas says the same. MWA: Tingay et al.
+#: 2013 (arXiv:1206.6945), at 150 MHz.
 ARRAYS = {
     "AA4": Array(-26.8247, 38.0, 1134.0),
     "AA*": Array(-26.8247, 38.0, 1134.0),
