@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
-from eorinfer.core.progress import Silent
 from eorinfer.likelihood import chain_file, mcmc
 from eorinfer.likelihood.mcmc import START_DRAWS, Chain, moves, run_mcmc
 from eorinfer.settings.likelihood import McmcSettings
 from simulators import Parameter
+from tests.training.test_fit import Lines
 
 PRIOR = Prior((Parameter("a", "a", -5.0, 5.0, 0.0), Parameter("b", "b", 0.0, 20.0, 1.0)))
 MEAN = np.array([1.0, 8.0])
@@ -180,16 +180,8 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
-
-
 def test_a_chain_too_short_says_so(tmp_path: Path) -> None:
-    heard = Heard()
+    heard = Lines()
     chain, _ = run(tmp_path / "mcmc.h5", settings(steps=20, max_steps=45), progress=heard)
     assert not chain.converged
     assert chain.steps == 45
@@ -203,7 +195,7 @@ def test_a_file_that_a_kill_has_damaged_is_set_aside(tmp_path: Path) -> None:
     first, _ = run(tmp_path / "mcmc.h5", options)
     content = (tmp_path / "mcmc.h5").read_bytes()
     (tmp_path / "mcmc.h5").write_bytes(content[: len(content) // 3])
-    heard = Heard()
+    heard = Lines()
     again, likelihood = run(tmp_path / "mcmc.h5", options, progress=heard)
     assert likelihood.points > 0
     assert again.samples.values.tobytes() == first.samples.values.tobytes()
@@ -232,7 +224,7 @@ def _shorten(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_cut, _forget, _shorten])
 def test_a_chain_that_lost_a_part_is_begun_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    options, heard = settings(steps=20, max_steps=40), Heard()
+    options, heard = settings(steps=20, max_steps=40), Lines()
     first, _ = run(tmp_path / "mcmc.h5", options)
     damage(tmp_path / "mcmc.h5")
     again, _ = run(tmp_path / "mcmc.h5", options, progress=heard)
