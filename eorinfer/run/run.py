@@ -5,6 +5,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+import numpy as np
+
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.files import read_json, remove_leftovers, write_json
 from eorinfer.core.prior import Prior
