@@ -14,6 +14,7 @@ from eorinfer.core.hdf5 import open_hdf5, own_dataset
 from eorinfer.core.numbers import UnusableError, usable
 from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings
 from eorinfer.cubes.filecube import frequencies_of
+from eorinfer.cubes.formats import text_of
 from eorinfer.cubes.observation import Observation
 from simulators import Observable
 
@@ -87,7 +88,7 @@ def given_cubes(path: Path, observable: Observable, rows: int, unit: str | None 
         _refuse_unit(path, unit)
         with _opened(path) as file:
             data = _dataset(path, file, observable.name)
-            yield _of_array(path, data, observable, rows, str(data.attrs.get("unit", observable.unit)))
+            yield _of_array(path, data, observable, rows, text_of(data.attrs.get("unit", observable.unit)))
     else:
         yield _of_array(path, load_npy(path), observable, rows, observable.unit if unit is None else unit)
 

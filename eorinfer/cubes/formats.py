@@ -71,7 +71,7 @@ def from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> FileCube:
             raise MissingEntryError(f'has no dataset "observed", only {there}')
         data = own_dataset(file, "observed")
         attrs = data.attrs
-        channels = channel_key(tuple(map(_text, attrs["axes"])) if axes is None else axes)
+        channels = channel_key(tuple(map(text_of, attrs["axes"])) if axes is None else axes)
         wanted = ("unit", "axes", "cell_size", channels)
         if lacking := [name for name in wanted if name not in attrs]:
             raise MissingEntryError(
@@ -83,8 +83,8 @@ def from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> FileCube:
             beam = np.pi / (4 * np.log(2)) * float(np.radians(attrs["bmaj"]) * np.radians(attrs["bmin"]))
         return FileCube(
             np.asarray(data[()]),
-            _text(attrs["unit"]),
-            tuple(_text(a) for a in attrs["axes"]),
+            text_of(attrs["unit"]),
+            tuple(text_of(a) for a in attrs["axes"]),
             # one number stands for cubic cells
             tuple(float(v) for v in (np.repeat(size, max(data.ndim - 1, 1)) if size.size == 1 else size)),
             tuple(float(v) for v in np.atleast_1d(attrs[channels])),
@@ -102,7 +102,7 @@ def with_channel(values: NDArray[Any], observable: Observable) -> NDArray[Any]:
     return values[None] if observable.shape[0] == 1 and values.shape == observable.cells else values
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     """Return the text of an HDF5 attribute, which other programs may write as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 

@@ -15,6 +15,8 @@ from scipy.integrate import quad
 LIGHT = 299792.458
 #: Critical overdensity of collapse.
 COLLAPSE = 1.686
+#: Mean density of halos over that of matter.
+OVERDENSITY = 200.0
 #: Msun/Mpc^3 at h = 1: 3 H0^2 / (8 pi G).
 CRITICAL = 2.77536627e11
 
@@ -147,10 +149,10 @@ def _mass_function(cosmology: Cosmology, model: str) -> Any:
     )
 
 
-def tinker_bias(sigma: NDArray[np.float64], overdensity: float = 200.0) -> NDArray[np.float64]:
+def tinker_bias(sigma: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the linear bias of halos of variance sigma^2 (Tinker et al. 2010, arXiv:1001.3162, eq. 6, table 2)."""
     nu = COLLAPSE / sigma
-    y = np.log10(overdensity)
+    y = np.log10(OVERDENSITY)
     fade = np.exp(-((4 / y) ** 4))
     big_a, a = 1 + 0.24 * y * fade, 0.44 * y - 0.88
     big_c = 0.019 + 0.107 * y + 0.19 * fade
