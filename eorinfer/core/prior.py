@@ -20,8 +20,6 @@ from simulators.base import fingerprint_of
 BLOCK, DRAWS = 10_000, 20_000
 #: Share of draws inside a cut below which drawing gives up.
 HARDLY = 1e-6
-#: Points of a density that is drawn.
-POINTS = 500
 #: Name in a run folder.
 FILE = "prior.json"
 
@@ -302,32 +300,6 @@ class Prior:
         low, high = np.maximum(low, self.low), np.minimum(high, self.high)
         ranges = {name: (float(a), float(b)) for name, a, b in zip(self.names, low, high, strict=True)}
         return replace(self, parameters=Prior.from_ranges(self.parameters, ranges).parameters)
-
-    def line(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Points, and the density there of one parameter that is not flat, one at its highest; None for others."""
-        marginal = dict(zip(self.names, self.marginals, strict=False)).get(name)
-        if marginal is None:
-            return None
-        theta = np.linspace(marginal.low, marginal.high, POINTS)
-        log_p = marginal.log_pdf(theta)
-        return theta, np.exp(log_p - log_p.max())
-
-    def words(self, name: str) -> str:
-        """Say what the density of a parameter is."""
-        marginal = dict(zip(self.names, self.marginals, strict=False)).get(name)
-        joint = self.dependence is not None and self.names.index(name) in self.dependence.columns
-        return "flat" if marginal is None else marginal.words() + (", with others" if joint else "")
-
-    def beside(self, other: "Prior") -> "Prior":
-        """Join parameters and marginals of two priors for pictures; how parameters depend on each other is left out."""
-        new = [i for i, name in enumerate(other.names) if name not in self.names]
-        both = [
-            marginal
-            for prior, columns in ((self, range(len(self.parameters))), (other, new))
-            for marginal in (prior.marginals[i] if prior.marginals else None for i in columns)
-        ]
-        parameters = (*self.parameters, *(other.parameters[i] for i in new))
-        return Prior(parameters, tuple(both) if any(both) else ())
 
     def share(self, part: "Prior") -> float:
         """Share of the mass that lies in a `part`, from `within`, of parameters that are independent."""

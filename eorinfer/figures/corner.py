@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from eorinfer.core.digits import with_error
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
+from eorinfer.core.shown_prior import prior_line
 from eorinfer.figures.style import drawable, looks, without_tex
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def corner(
             marker_args={"color": "black", "lw": 1.0, "ls": "--"},
         )
     for i, name in enumerate(names):
-        if prior is not None and (line := prior.line(name)) is not None:
+        if prior is not None and (line := prior_line(prior, name)) is not None:
             plotter.subplots[i, i].plot(*line, color="0.6", lw=0.8, zorder=0)
         if len(samples) <= len(COLOURS):
             _write_above(plotter.subplots[i, i], order, colours, i)

@@ -11,6 +11,7 @@ from eorinfer.bank.description import package_versions
 from eorinfer.core.files import read_json
 from eorinfer.core.progress import duration
 from eorinfer.core.revision import commit
+from eorinfer.core.shown_prior import prior_words
 from eorinfer.cubes.observation import Observation
 from eorinfer.report.cells import (
     Cell,
@@ -357,7 +358,7 @@ def _bank(run: RunFolder) -> Iterator[Block]:
             [
                 words(p.name),
                 *(number(float(end)) for end in ranges.get(p.name, (p.low, p.high))),
-                *([words(run.prior.words(p.name))] if run.prior else []),
+                *([words(prior_words(run.prior, p.name))] if run.prior else []),
                 words(p.unit),
                 words(p.description),
             ]

@@ -8,6 +8,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.campaign.executors import worker_count
 from eorinfer.core.errors import InputError
 from eorinfer.core.progress import duration
+from eorinfer.core.shown_prior import prior_words
 from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config, load_config
 from eorinfer.run.context import find_mask, find_preprocessing
@@ -44,7 +45,7 @@ def _lines(config: Config) -> Iterator[str]:
     yield f"simulator: {simulator.kind}, {' x '.join(map(str, observable.shape))} in {observable.unit or 'no unit'}"
     for p in config.prior.parameters:
         unit = f" {p.unit}" if p.unit else ""
-        yield f"prior: {p.name} {config.prior.words(p.name)} from {p.low:g} to {p.high:g}{unit}"
+        yield f"prior: {p.name} {prior_words(config.prior, p.name)} from {p.low:g} to {p.high:g}{unit}"
     yield f"survey: {_survey(tables.survey)}"
     if find_preprocessing(config) is not None:
         yield "preprocessing: a separator for these maps"

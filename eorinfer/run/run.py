@@ -13,6 +13,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, for_python
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.core.shown_prior import joined
 from eorinfer.core.sole import sole_command
 from eorinfer.cubes.observation import Observation
 from eorinfer.report.terminal import STEPS
@@ -200,7 +201,7 @@ class Run:
         assert posterior is not None
         posterior.save(self.out / "posterior")
         if self.config.targets:
-            self.config.prior.beside(posterior.prior).write(self.out)
+            joined(self.config.prior, posterior.prior).write(self.out)
             self.progress.line(f"targets: the simulations give {_ranges(posterior.prior)} as their prior")
         samples = posterior.draw(
             observation,

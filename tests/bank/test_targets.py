@@ -9,6 +9,7 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.targets import parse_targets, target_prior
 from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
+from eorinfer.core.shown_prior import joined
 from simulators import GaussianField, Observable, Symmetry
 
 NOTHING = Symmetry((False,), "none")
@@ -63,7 +64,7 @@ def test_the_prior_is_what_simulations_give() -> None:
     np.testing.assert_allclose(drawn.mean(0), values.mean(0), atol=0.02)
     np.testing.assert_allclose(drawn.std(0), values.std(0), rtol=0.05)
     np.testing.assert_allclose(np.corrcoef(drawn.T)[0, 1], np.corrcoef(values.T)[0, 1], atol=0.03)
-    shown = Prior.from_ranges(PARAMETERS, {}).beside(prior)
+    shown = joined(Prior.from_ranges(PARAMETERS, {}), prior)
     assert shown.names == ["log_amplitude", "slope", "two_redshift7", "two_redshift8"]
     assert [shown.line(name) is None for name in shown.names] == [True, True, False, False]
     with pytest.raises(WorkError, match="two_redshift7 is 1 in all 50 simulations"):

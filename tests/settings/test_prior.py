@@ -10,6 +10,7 @@ from scipy import stats
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
+from eorinfer.core.shown_prior import prior_words
 from eorinfer.run.config import load_config
 from simulators import Parameter
 from tests.runs import config
@@ -40,8 +41,8 @@ def test_a_table_is_read_from_beside_the_config(tmp_path: Path) -> None:
     prior = load(tmp_path, {"log_amplitude": {"table": str(TABLE)}, "slope": [-2.0, -1.0]})
     drawn = prior.sample(20_000, np.random.default_rng(1))
     assert drawn[:, 0].mean() == pytest.approx(-2 + 5 / 3, abs=0.03)  # of a falling line
-    assert prior.words("log_amplitude") == "from a table"
-    assert prior.words("slope") == "flat"
+    assert prior_words(prior, "log_amplitude") == "from a table"
+    assert prior_words(prior, "slope") == "flat"
 
 
 def test_a_chain_gives_a_joint_density(tmp_path: Path) -> None:
