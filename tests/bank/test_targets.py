@@ -9,7 +9,7 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.targets import parse_targets, target_prior
 from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
-from eorinfer.core.shown_prior import joined
+from eorinfer.core.shown_prior import joined, prior_line
 from simulators import GaussianField, Observable, Symmetry
 
 NOTHING = Symmetry((False,), "none")
@@ -66,6 +66,6 @@ def test_the_prior_is_what_simulations_give() -> None:
     np.testing.assert_allclose(np.corrcoef(drawn.T)[0, 1], np.corrcoef(values.T)[0, 1], atol=0.03)
     shown = joined(Prior.from_ranges(PARAMETERS, {}), prior)
     assert shown.names == ["log_amplitude", "slope", "two_redshift7", "two_redshift8"]
-    assert [shown.line(name) is None for name in shown.names] == [True, True, False, False]
+    assert [prior_line(shown, name) is None for name in shown.names] == [True, True, False, False]
     with pytest.raises(WorkError, match="two_redshift7 is 1 in all 50 simulations"):
         target_prior(rows(np.ones((50, 2))), targets)
