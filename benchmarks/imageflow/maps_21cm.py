@@ -3,9 +3,8 @@
     python -m benchmarks.imageflow.maps_21cm --out DIR         an hour and more
 
 Boxes, survey and condition of examples/image_flow.toml: 21cmFAST at z = 9, slices of 32² cells of 4 Mpc, 1 mK of noise,
-conditioned on the neutral fraction of the slice; a fifth of the boxes is held out. Four flows are trained by the same
-code on the same maps: the multiscale flow; coupling layers after Glow, for a third of its time; the isotropic flow and
-a Gaussian field, which take less. Printed are
+conditioned on the neutral fraction of the slice; a fifth of the boxes is held out. Three flows are trained on the same
+maps: the multiscale flow, a diffusion, and the isotropic flow. Printed are
 
 bits        -log2 p(x | y) a cell on all slices of the held-out boxes; errors are those of a mean over boxes.
 statistics  in bins of the neutral fraction, of maps made at the very neutral fractions of as many real ones: the
@@ -39,7 +38,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-from benchmarks.imageflow import other_flows
 from benchmarks.imageflow.alarms import alarms
 from benchmarks.imageflow.neutral_fraction import posteriors
 from benchmarks.imageflow.slices import Maps, observed
@@ -48,7 +46,7 @@ from eorinfer.core.progress import for_terminal
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import subplots
 from eorinfer.imageflow.haar import join, split
-from eorinfer.imageflow.model import Build, ImageFlow, build_network
+from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
 from eorinfer.imageflow.training import ImageFlowTrainer
 from eorinfer.run.config import check_config
@@ -66,8 +64,8 @@ TRIANGLES = {"equilateral": ((0.2, 0.3), (0.2, 0.3)), "squeezed": ((0.04, 0.11),
 Array = NDArray[np.float64]
 
 
-def kinds(settings: ImageFlowSettings) -> dict[str, tuple[Build, ImageFlowSettings]]:
-    """List the flows to compare: how each is built, and its settings."""
+def kinds(settings: ImageFlowSettings) -> dict[str, ImageFlowSettings]:
+    """List the flows to compare, by their settings."""
     isotropic = {
         "kind": "isotropic",
         "batch_size": 64,
@@ -76,13 +74,11 @@ def kinds(settings: ImageFlowSettings) -> dict[str, tuple[Build, ImageFlowSettin
         "learning_rate": 5e-3,
         "steps": 1500,
     }
-    few = settings.model_copy(update={"steps": 200, "learning_rate": 2e-3})
-    glow = settings.model_copy(update={"steps": 1200, "learning_rate": 2e-3})
+    diffusion = ImageFlowSettings(kind="diffusion", condition=settings.condition, image=settings.image)
     return {
-        "multiscale": (build_network, settings),
-        "isotropic": (build_network, settings.model_copy(update=isotropic)),
-        "coupling": (other_flows.coupling, glow),
-        "gaussian": (other_flows.gaussian, few),
+        "multiscale": settings,
+        "diffusion": diffusion,
+        "isotropic": settings.model_copy(update=isotropic),
     }
 
 
@@ -95,7 +91,7 @@ def main() -> None:
     run = Run(check_config(CONFIG, tomllib.loads(CONFIG.read_text())), out, for_terminal())
     run.simulate()
     settings = run.config.tables.image_flow
-    flows = {kind: trained(run, out / kind, *how) for kind, how in kinds(settings).items()}
+    flows = {kind: trained(run, out / kind, of_kind) for kind, of_kind in kinds(settings).items()}
     held_out, everything = (observed(run, only=only) for only in (True, False))
     bits(flows, held_out)
     for name, real, some in (("held-out", held_out, ["multiscale"]), ("all", everything, list(flows))):
@@ -107,10 +103,10 @@ def main() -> None:
     posteriors(run, {kind: flows[kind] for kind in ("multiscale", "isotropic")}, held_out, out)
 
 
-def trained(run: Run, folder: Path, build: Build, settings: ImageFlowSettings) -> ImageFlow:
+def trained(run: Run, folder: Path, settings: ImageFlowSettings) -> ImageFlow:
     """A flow on the run's first round, from its folder where it is there."""
     if (folder / "field.json").exists():
-        return ImageFlow.load(folder, build)
+        return ImageFlow.load(folder)
     config, context = run.config, run.context
     rows = run.training_rows(run.observe())
     trainer = ImageFlowTrainer(
@@ -120,7 +116,6 @@ def trained(run: Run, folder: Path, build: Build, settings: ImageFlowSettings) -
         context.survey,
         settings,
         config.tables.training.validation_fraction,
-        build,
     )
     start = time.process_time()
     flow = trainer.train(context.bank, rows, folder=folder.with_suffix(".fit"), seed=1, progress=run.progress)

@@ -26,6 +26,13 @@ class Maps:
         return Maps(self.x[chosen], self.y[chosen], self.box[np.asarray(chosen)])
 
 
+def unseen(run: Run) -> tuple[Rows, Rows]:
+    """Rows that the run trains on, and the other whole rows of its bank."""
+    rows = run.training_rows(run.observe())
+    every = run.context.bank.rows().ok
+    return rows, every[~np.isin(every.seed, rows.seed)]
+
+
 def observed(run: Run, *, only: bool, noise: float | None = None) -> Maps:
     """All slices of the held-out boxes (`only`), or of all, with one fixed draw of noise, in mK."""
     rows = run.training_rows(run.observe())
@@ -34,11 +41,12 @@ def observed(run: Run, *, only: bool, noise: float | None = None) -> Maps:
     return observed_rows(run, rows, noise)
 
 
-def observed_rows(run: Run, rows: Rows, noise: float | None = None) -> Maps:
-    """All slices of rows of the run's bank."""
+def observed_rows(run: Run, rows: Rows, noise: float | None = None, axes: int = 1) -> Maps:
+    """All slices of rows of the run's bank, across its last axes."""
     config = run.config
-    y = row_conditions(run.context.bank, rows, config.prior, config.tables.image_flow)
-    clean = torch.from_numpy(run.context.bank.read(config.observable.name, rows)).movedim(-1, 1).flatten(0, 1)
+    y = row_conditions(run.context.bank, rows, config.prior, config.tables.image_flow, axes)
+    cubes = torch.from_numpy(run.context.bank.read(config.observable.name, rows))
+    clean = torch.cat([cubes.movedim(-1 - a, 1) for a in range(axes)], dim=1).flatten(0, 1)
     survey = config.tables.survey
     assert isinstance(survey, WhiteNoise)
     sigma = survey.sigma if noise is None else noise

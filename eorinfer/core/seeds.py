@@ -99,6 +99,7 @@ class ImageFlowStream(IntEnum):
     START = 1
     STAGE = 2
     KNOWN_IMAGES = 3
+    WEIGHTS = 4
 
 
 @unique

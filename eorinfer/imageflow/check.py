@@ -19,7 +19,7 @@ from eorinfer.validation.check import FEWEST, is_far, smallest_p, weak_line
 #: Chance of a false alarm; measured false alarms are about twice as frequent.
 LEVEL = 0.01
 #: Number of known images kept, at most, of a diffusion, whose density is slow, and of cubes observed at once.
-KNOWN, KNOWN_OF_DIFFUSION, BATCH = 2000, 500, 64
+KNOWN, KNOWN_OF_DIFFUSION, BATCH = 2000, 300, 64
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,24 @@ def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: R
     trainer, bank, rows
         Trainer of the flow, and the rows of a bank on which it was trained.
     seed
-        Seed of the noise, and of the choice where there are more than `KNOWN` images.
+        Seed of the noise, and of the choice where there are more images than are kept.
+    """
+    limit = KNOWN_OF_DIFFUSION if isinstance(flow.network, DiffusionFlow) else KNOWN
+    images, y, realisation = held_out_images(flow, trainer, bank, rows, seed, limit)
+    whole = KnownImages(log_prob_scales(flow, images, torch.from_numpy(y)), y, realisation)
+    # Outside the range of conditions in training the density means nothing.
+    return whole.select(flow.conditions.contains(whole.y))
+
+
+def held_out_images(
+    flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: Rows, seed: int, limit: int
+) -> tuple[torch.Tensor, NDArray[np.float64], NDArray[np.int64]]:
+    """Observe about `limit` images (n, C, *cells) at most that training held out.
+
+    Returns
+    -------
+    tuple
+        Images, their conditions (n, P), and numbers (n,) of their realisations. Other parameters as of `known_images`.
     """
     held = rows[validation_rows(rows.seed, trainer.validation_fraction)]
     y = row_conditions(bank, held, trainer.prior, flow.settings)
@@ -157,11 +174,10 @@ def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: R
     # A slice has a condition of its own only where that is a neutral fraction.
     y = y.expand(-1, slices, -1)
     box = np.unique(held.seed, return_inverse=True)[1]
-    limit = KNOWN_OF_DIFFUSION if isinstance(flow.network, DiffusionFlow) else KNOWN
     most = max(1, limit // len(held)) if sliced else 1
     held_numbers = np.random.default_rng(seed).permutation(len(held))[:limit]
     generator = torch.Generator().manual_seed(seed)
-    logs, conditions, realisations = [], [], []
+    found, conditions, realisations = [], [], []
     for start in range(0, len(held_numbers), BATCH):
         numbers = np.sort(held_numbers[start : start + BATCH])
         clean = torch.from_numpy(bank.read(trainer.observable.name, held[numbers]))
@@ -169,11 +185,7 @@ def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: R
             observed = trainer.survey(clean, generator)
         images = observed.movedim(-1, 1) if sliced else observed[:, None]
         places = torch.randperm(slices, generator=generator)[:most]
-        images = dequantised(images[:, places].flatten(0, 1), flow.dequantisation, generator)
-        own = y[torch.from_numpy(numbers)][:, places].flatten(0, 1)
-        logs.append(log_prob_scales(flow, images, own))
-        conditions.append(own.numpy())
+        found.append(dequantised(images[:, places].flatten(0, 1), flow.dequantisation, generator))
+        conditions.append(y[torch.from_numpy(numbers)][:, places].flatten(0, 1).numpy())
         realisations.append(np.repeat(box[numbers], len(places)))
-    whole = KnownImages(np.concatenate(logs), np.concatenate(conditions), np.concatenate(realisations))
-    # Outside the range of conditions in training the density means nothing.
-    return whole.select(flow.conditions.contains(whole.y))
+    return torch.cat(found), np.concatenate(conditions), np.concatenate(realisations)

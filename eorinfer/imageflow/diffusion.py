@@ -30,6 +30,7 @@ from eorinfer.imageflow.denoising_network import DenoisingNetwork
 from eorinfer.imageflow.density import ImageDensity, log_normal
 from eorinfer.imageflow.gaussian_part import GaussianPart
 from eorinfer.imageflow.isotropic_convolution import Modes
+from eorinfer.imageflow.whitening import Whitening
 
 #: Steps of Heun's method.
 STEPS = 18
@@ -57,6 +58,8 @@ class DiffusionFlow(ImageDensity):
         Knots of the power along k, and hidden layers of the small network from the condition to them.
     line_of_sight
         Whether the last axis differs from the others.
+    whitening
+        Makes the noise of maps white where it is not. ln p is then that of the modes it keeps, in units of their noise.
 
     Attributes
     ----------
@@ -80,14 +83,34 @@ class DiffusionFlow(ImageDensity):
         k_knots: int = 12,
         hidden: tuple[int, ...] = (64, 64),
         line_of_sight: bool = False,
+        whitening: Whitening | None = None,
     ) -> None:
         super().__init__(shape, low, high)
-        channels, *cells = shape
-        modes = Modes.from_grid(tuple(cells), cell_size, k_knots, line_of_sight)
-        self.gauss = GaussianPart(channels, tuple(cells), modes, len(low), hidden).requires_grad_(False)
-        self.network = DenoisingNetwork(2 * channels, channels, tuple(cells), len(low), width)
+        self.whitening = whitening
+        self._box = [n * size for n, size in zip(shape[1:], cell_size, strict=True)]
+        self._build: dict[str, Any] = {
+            "width": width,
+            "k_knots": k_knots,
+            "hidden": hidden,
+            "line_of_sight": line_of_sight,
+        }
+        self.keep(shape[1:])
         self.register_buffer("noise", torch.ones(()))
         self.register_buffer("largest", torch.ones(()))
+
+    def keep(self, cells: tuple[int, ...]) -> None:
+        """Build Gaussian part and network for a grid of so many cells, of the modes that the whitening is to keep."""
+        build, channels, p = self._build, self.shape[0], len(self.low)
+        if self.whitening is not None:
+            self.whitening.keep(cells)
+        size = tuple(side / n for side, n in zip(self._box, cells, strict=True))
+        modes = Modes.from_grid(cells, size, build["k_knots"], build["line_of_sight"])
+        self.gauss = GaussianPart(channels, cells, modes, p, build["hidden"]).requires_grad_(False)
+        self.network = DenoisingNetwork(2 * channels, channels, cells, p, build["width"])
+        self.inner = (channels, *cells)
+        if self.whitening is not None:
+            self.gauss.template.copy_(self.whitening.template)
+            self.gauss.partial = True
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -104,7 +127,7 @@ class DiffusionFlow(ImageDensity):
     def fit_start(self, x: Tensor, y: Tensor) -> None:
         """Start as the Gaussian field of maps x (n, C, *cells) without noise, of conditions y (n, P)."""
         u = self.unit(y, x.dtype)
-        self.gauss.fit(x / self.noise, u)
+        self.gauss.fit(self._signal(x), u)
         power = torch.stack([self.gauss(part)[1].amax() for part in u.split(64)]).amax()
         self.largest.copy_((MOST * (1 + power).sqrt()).clamp_min(4.0))
 
@@ -124,23 +147,23 @@ class DiffusionFlow(ImageDensity):
         network
             U-Net in place of the flow's own.
         """
+        s = self._signal(s)
         where = torch.arange(len(s)) + torch.rand(len(s), generator=generator)
         part = where[torch.randperm(len(s), generator=generator)].to(s) / len(s)
         sigma = self._wide(torch.exp(part * self.largest.log()))
         noise = torch.randn(s.shape, generator=generator, device=generator.device).to(s)
-        s = s / self.noise
         estimate, more, error = self._denoise(s + sigma * noise, sigma, self.unit(y, s.dtype), network)
         return (more - (s - estimate) / error).square().flatten(1).mean(1)
 
-    def log_prob_levels(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute ln p (B,) under the Gaussian field, and what each level of tau adds to it (B, `LEVELS`), in nats."""
-        x, u = x / self.noise, self.unit(y, x.dtype)
-        edges, added = self._log_edges(LEVELS), []
-        for i in range(LEVELS):
+    def log_prob_levels(self, x: Tensor, y: Tensor, levels: int = LEVELS) -> tuple[Tensor, Tensor]:
+        """Compute ln p (B,) under the Gaussian field, and what each level of tau adds to it (B, levels), in nats."""
+        x, u = self._data(x), self.unit(y, x.dtype)
+        edges, added = self._log_edges(levels), []
+        for i in range(levels):
             # The same for all maps and conditions; the level is somewhere in its interval.
             generator = torch.Generator().manual_seed(i)
             part = torch.rand((), generator=generator).to(x)
-            noise = torch.randn(self.shape, generator=generator, dtype=torch.float32).to(x)
+            noise = torch.randn(self.inner, generator=generator, dtype=torch.float32).to(x)
             tau = torch.exp(edges[i] + part * (edges[i + 1] - edges[i])).to(x)
             noise = tau * torch.stack([noise, -noise]).repeat_interleave(len(x), 0)
             seen, sigma = x.repeat(2, *(1,) * (x.ndim - 1)) + noise, torch.sqrt(1 + tau**2)
@@ -155,10 +178,20 @@ class DiffusionFlow(ImageDensity):
 
     def log_prob_gauss(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute ln p (B,) float64 in nats under the Gaussian field."""
-        return self._log_prob_gauss(x / self.noise, self.unit(y, x.dtype))
+        return self._log_prob_gauss(self._data(x), self.unit(y, x.dtype))
 
     def _log_prob_gauss(self, x: Tensor, u: Tensor) -> Tensor:
-        return self.gauss.log_prob(x, u) - math.prod(self.shape) * self.noise.double().log()
+        return self.gauss.log_prob(x, u) - math.prod(self.inner) * self.noise.double().log()
+
+    def _data(self, x: Tensor) -> Tensor:
+        """Give observed maps (B, C, *cells) white noise of unit variance: (B, `inner`)."""
+        x = x / self.noise
+        return x if self.whitening is None else self.whitening.data(x)
+
+    def _signal(self, s: Tensor) -> Tensor:
+        """Turn maps without noise as `_data` turns observed ones."""
+        s = s / self.noise
+        return s if self.whitening is None else self.whitening.signal(s)
 
     def log_prob_scales(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute ln p under the Gaussian field and what bands of tau add to it, in nats: (B, 1 + `BANDS`) float64."""
@@ -168,33 +201,36 @@ class DiffusionFlow(ImageDensity):
     @torch.no_grad()
     def inverse(self, z: Tensor, y: Tensor) -> Tensor:
         """Turn white noise z (B, C, *cells) into maps of conditions y (B, P)."""
-        v, u = self.gauss.fourier(z), self.unit(y, z.dtype)
+        white = z if self.whitening is None else self.whitening.cropped(z)
+        v, u = self.gauss.fourier(white), self.unit(y, z.dtype)
         mean, power = self.gauss(u)
         logs = torch.linspace(float(self.largest.log()), 0.0, STEPS + 1).tolist()
         for now, then in itertools.pairwise(logs):
             slope = self._slope(v, now, mean, power, u)
             ahead = self._slope(v + (then - now) * slope, then, mean, power, u)
             v = v + (then - now) * 0.5 * (slope + ahead)
-        return self.noise * (mean + self.gauss.back(v * (1 + power).sqrt()))
+        made = mean + self.gauss.back(v * (1 + power).sqrt())
+        return self.noise * (made if self.whitening is None else self.whitening.observed(made, z))
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Turn maps x (B, C, *cells) of conditions y (B, P) into white noise z, and return ln |dz/dx| (B,) float64.
 
-        The determinant is the integral of a trace, which is estimated by one random probe a step (Grathwohl et al.
-        2019, arXiv 1810.01367): a check of `log_prob`, with an error of some nats.
+        With a whitening z is that of the modes it keeps, on their grid. The determinant is the integral of a trace,
+        which is estimated by one random probe a step (Grathwohl et al. 2019, arXiv 1810.01367): a check of `log_prob`,
+        with an error of some nats.
         """
-        x, u, generator = x / self.noise, self.unit(y, x.dtype), torch.Generator().manual_seed(0)
+        x, u, generator = self._data(x), self.unit(y, x.dtype), torch.Generator().manual_seed(0)
         mean, power = self.gauss(u)
         v = self.gauss.fourier(x - mean) / (1 + power).sqrt()
         log_det = -0.5 * (self.gauss.count * (1 + power.double()).log()).flatten(1).sum(-1)
         logs = torch.linspace(0.0, float(self.largest.log()), STEPS + 1).tolist()
         for now, then in itertools.pairwise(logs):
-            probe = torch.randint(0, 2, self.shape, generator=generator).to(x) * 2 - 1
+            probe = torch.randint(0, 2, self.inner, generator=generator).to(x) * 2 - 1
             slope, trace = self._slope_and_trace(v, now, mean, power, u, probe)
             ahead, trace_ahead = self._slope_and_trace(v + (then - now) * slope, then, mean, power, u, probe)
             v = v + (then - now) * 0.5 * (slope + ahead)
             log_det = log_det + (then - now) * 0.5 * (trace + trace_ahead)
-        return self.gauss.back(v), log_det - math.prod(self.shape) * self.noise.double().log()
+        return self.gauss.back(v), log_det - math.prod(self.inner) * self.noise.double().log()
 
     def log_prob_by_flow(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute ln p (B,) float64 in nats by the probability flow: independent of `log_prob`, with more scatter."""
@@ -220,10 +256,11 @@ class DiffusionFlow(ImageDensity):
         mean, power = self.gauss(u)
         gain = power / (power + sigma**2)
         estimate = mean + self.gauss.back(gain * self.gauss.fourier(x - mean))
-        share = (gain * self.gauss.count.to(gain)).flatten(1).sum(1) / math.prod(self.shape)
+        share = (gain * self.gauss.count.to(gain)).flatten(1).sum(1) / math.prod(self.inner)
         error = sigma * self._wide(share.clamp_min(1e-12).sqrt())
         inputs = torch.cat([estimate / self.gauss.unit, (x - estimate) / sigma], dim=1)
-        return estimate, (network or self.network)(inputs, sigma.flatten().log(), u), error
+        more = (network or self.network)(inputs, sigma.flatten().log(), u)
+        return estimate, self.gauss.measured(more), error
 
     def _slope(self, v: Tensor, log_sigma: float, mean: Tensor, power: Tensor, u: Tensor) -> Tensor:
         """Compute dv / d ln sigma of the whitened modes v (B, C, *half plane)."""

@@ -45,6 +45,8 @@ class GaussianPart(nn.Module):
         self.register_buffer("template", torch.ones(channels, *half_plane(cells)))
         #: Standard deviation of all maps of the fit, in which means are given.
         self.register_buffer("unit", torch.ones(()))
+        #: Whether some modes are not measured.
+        self.partial = False
         self.conditioner = Conditioner(condition, channels * (1 + len(modes.basis)), hidden)
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,6 +63,10 @@ class GaussianPart(nn.Module):
     def back(self, modes: Tensor) -> Tensor:
         """Compute the maps (B, C, *cells) of modes."""
         return torch.fft.irfftn(modes, s=self.cells, dim=self._axes, norm="ortho")
+
+    def measured(self, x: Tensor) -> Tensor:
+        """Take the modes that are not measured out of maps (B, C, *cells)."""
+        return self.back(self.fourier(x) * (self.template > 0)) if self.partial else x
 
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
         """Compute ln p (B,) float64 in nats of maps x (B, C, *cells) with their noise of unit variance."""

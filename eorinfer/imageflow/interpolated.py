@@ -15,7 +15,7 @@ from torch import Tensor
 
 from eorinfer.core.arrays import as_theta
 from eorinfer.core.prior import Prior
-from eorinfer.imageflow.diffusion import DiffusionFlow
+from eorinfer.imageflow.diffusion import BANDS, LEVELS, DiffusionFlow
 
 #: Degree of the polynomial for each number of conditions, and points over its coefficients.
 DEGREES, SURPLUS = {1: 6, 2: 4, 3: 3, 4: 3}, 1.5
@@ -23,6 +23,8 @@ DEGREES, SURPLUS = {1: 6, 2: 4, 3: 3, 4: 3}, 1.5
 BOXES, SMALLER = 4, 0.5
 #: Trial points in a box, and nats below the largest ln p at which a point has no part in the posterior.
 TRIALS, DEPTH = 4096, 20.0
+#: Levels of noise in all boxes but the last.
+FEW = 8
 #: Share of a box's sides by which it reaches beyond the trial points inside it.
 MARGIN = 0.05
 #: Points that pass the flow at once, of all their levels.
@@ -34,26 +36,35 @@ Array = NDArray[np.float64]
 class Box:
     """A polynomial in a box of conditions.
 
-    Attributes
+    Parameters
     ----------
     low, high
         (P,) sides.
-    values
-        (n, `LEVELS`) what the network adds at the points of the fit, in nats.
+    points, values
+        (n, P) points of the fit, and (n, levels) what the network adds there at each level, in nats.
+    powers
+        (K, P) degrees of the polynomial's terms.
+
+    Attributes
+    ----------
     residual
         Rms difference of the polynomial and the points, over what the points in surplus leave free, in nats.
     """
 
     def __init__(self, low: Array, high: Array, points: Array, values: Array, powers: NDArray[np.int64]) -> None:
-        self.low, self.high, self.values, self._powers = low, high, values, powers
+        self.low, self.high, self._powers = low, high, powers
         design = self._design(points)
         self._coefficients = np.linalg.lstsq(design, values, rcond=None)[0]
         off = (values - design @ self._coefficients).sum(1)
         self.residual = float(np.sqrt(np.square(off).sum() / max(1, len(points) - len(powers))))
 
     def __call__(self, y: Array) -> Array:
-        """Evaluate the polynomial of each level at y (n, P): (n, `LEVELS`)."""
+        """Evaluate the polynomial of each level at y (n, P): (n, levels)."""
         return np.asarray(self._design(np.clip(y, self.low, self.high)) @ self._coefficients)
+
+    def bands(self, y: Array) -> Array:
+        """Sum the levels of each band at y (n, P): (n, `BANDS`)."""
+        return np.asarray(self(y).reshape(len(y), BANDS, -1).sum(2))
 
     def contains(self, y: Array) -> NDArray[np.bool_]:
         """Tell which y (n, P) are inside."""
@@ -68,6 +79,15 @@ class Box:
 class InterpolatedLikelihood:
     """Ln p(x | y) of one image x (1, C, *cells), as a function of y (n, P).
 
+    Parameters
+    ----------
+    flow, image, conditions
+        Diffusion, image, and range of the conditions.
+    weights
+        (1 + `BANDS`,) what each term of ln p counts for; by default one.
+    depth
+        Nats below the largest ln p beyond which the last box need not reach.
+
     Attributes
     ----------
     evaluations
@@ -79,34 +99,53 @@ class InterpolatedLikelihood:
         Rms error of the interpolation in nats.
     """
 
-    def __init__(self, flow: DiffusionFlow, image: Tensor, conditions: Prior) -> None:
+    def __init__(
+        self,
+        flow: DiffusionFlow,
+        image: Tensor,
+        conditions: Prior,
+        weights: Array | None = None,
+        depth: float = DEPTH,
+    ) -> None:
         self._flow, self._image = flow, image
+        self._weights = np.ones(1 + BANDS) if weights is None else weights
         self.evaluations = 0
         low, high = np.array(conditions.low, np.float64), np.array(conditions.high, np.float64)
-        self._boxes = [self._fit(low, high)]
-        for _ in range(BOXES):
+        self._boxes = [self._fit(low, high, FEW)]
+        for last in [*[False] * BOXES, True]:
+            before = self._boxes[-1]
             trial, log_p = self._trials()
-            inside = trial[log_p > log_p.max() - DEPTH - 4 * self._boxes[-1].residual]
-            before = self._boxes[-1].high - self._boxes[-1].low
-            first, last = inside.min(0) - MARGIN * before, inside.max(0) + MARGIN * before
-            first, last = np.maximum(first, self._boxes[-1].low), np.minimum(last, self._boxes[-1].high)
-            if np.prod((last - first) / before) > SMALLER:
+            inside = trial[log_p > log_p.max() - depth - 4 * before.residual]
+            side = before.high - before.low
+            low = np.maximum(inside.min(0) - MARGIN * side, before.low)
+            high = np.minimum(inside.max(0) + MARGIN * side, before.high)
+            last = last or bool(np.prod((high - low) / side) > SMALLER)
+            self._boxes.append(self._fit(low, high, LEVELS if last else FEW))
+            if last:
                 break
-            self._boxes.append(self._fit(first, last))
         self.residual = self._boxes[-1].residual
         self.error = self._error()
 
     def __call__(self, y: Array) -> Array:
-        """Ln p(x | y) in nats, (n,)."""
-        gauss = self._gauss(y)
-        found = gauss + self._boxes[0](y).sum(1)
+        """Ln p(x | y) in nats, each term by its weight: (n,)."""
+        return np.asarray(self.terms(y) @ self._weights)
+
+    def terms(self, y: Array) -> Array:
+        """Compute the terms of ln p(x | y) in nats, as `DiffusionFlow.log_prob_scales`: (n, 1 + `BANDS`)."""
+        bands = self._boxes[0].bands(y)
         for box in self._boxes[1:]:
             inside = box.contains(y)
             if inside.any():
-                found[inside] = gauss[inside] + box(y[inside]).sum(1)
-        return found
+                bands[inside] = box.bands(y[inside])
+        return np.concatenate([self._gauss(y)[:, None], bands], axis=1)
 
-    def _fit(self, low: Array, high: Array) -> Box:
+    def points(self, n: int) -> tuple[Array, float]:
+        """Spread n points (n, P) evenly over the last box, and return the log of the volume that each stands for."""
+        box = self._boxes[-1]
+        side = box.high - box.low
+        return box.low + side * qmc.Sobol(len(side), seed=1).random(n), float(np.log(side).sum() - np.log(n))
+
+    def _fit(self, low: Array, high: Array, levels: int) -> Box:
         """Evaluate the network at points of a box, and fit a polynomial."""
         p = len(low)
         degree = DEGREES.get(p, 2)
@@ -118,14 +157,12 @@ class InterpolatedLikelihood:
             # Near the sides polynomials are known least: more points there, as Chebyshev's are.
             v = np.cos(np.pi * qmc.Halton(p, seed=0).random(n))
         points = low + (high - low) * (v + 1) / 2
-        added = self._added(points)
-        return Box(low, high, points, added, powers)
+        return Box(low, high, points, self._added(points, levels), powers)
 
     def _trials(self) -> tuple[Array, Array]:
         """Draw points over the last box, and compute ln p there."""
-        box = self._boxes[-1]
-        trial = box.low + (box.high - box.low) * qmc.Sobol(len(box.low), seed=1).random(TRIALS)
-        return trial, self._gauss(trial) + box(trial).sum(1)
+        box, (trial, _) = self._boxes[-1], self.points(TRIALS)
+        return trial, self._gauss(trial) * self._weights[0] + box.bands(trial) @ self._weights[1:]
 
     def _error(self) -> float:
         """Compute `error`, the root of its mean square over the conditions."""
@@ -134,10 +171,11 @@ class InterpolatedLikelihood:
         mean = weight @ trial
         std = np.sqrt(weight @ (trial - mean) ** 2)
         box, squares = self._boxes[-1], []
+        counted = np.repeat(self._weights[1:], LEVELS // BANDS)
         for i, s in enumerate(std):
             apart = np.zeros(len(mean))
             apart[i] = s / 2
-            added = box(np.stack([mean + apart, mean - apart]))
+            added = counted * box(np.stack([mean + apart, mean - apart]))
             difference = added[0] - added[1]
             squares.append(np.square(difference[0::2] - difference[1::2]).sum())
         return float(np.sqrt(np.mean(squares)))
@@ -148,11 +186,13 @@ class InterpolatedLikelihood:
             parts = [self._flow.log_prob_gauss(self._images(part), part) for part in as_theta(y).split(BATCH)]
         return torch.cat(parts).numpy()
 
-    def _added(self, y: Array) -> Array:
-        """Compute what the network adds to it at each level of noise: (n, `LEVELS`)."""
+    def _added(self, y: Array, levels: int) -> Array:
+        """Compute what the network adds to it at each level of noise: (n, levels)."""
         self.evaluations += len(y)
         with torch.no_grad():
-            parts = [self._flow.log_prob_levels(self._images(part), part)[1] for part in as_theta(y).split(BATCH)]
+            parts = [
+                self._flow.log_prob_levels(self._images(part), part, levels)[1] for part in as_theta(y).split(BATCH)
+            ]
         return torch.cat(parts).double().numpy()
 
     def _images(self, y: Tensor) -> Tensor:

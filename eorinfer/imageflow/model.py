@@ -1,6 +1,5 @@
 """A trained image flow: p(image | condition) with all that is needed to use it again, as a folder without pickle."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,13 +21,14 @@ from eorinfer.imageflow.interpolated import InterpolatedLikelihood
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
 from eorinfer.imageflow.scaled import ScaledDensity
+from eorinfer.imageflow.whitening import whitening_of
 from eorinfer.settings.imageflow import ImageFlowSettings
-from eorinfer.settings.survey import SurveySettings
+from eorinfer.settings.survey import SkaLow, SurveySettings
+from eorinfer.survey import build_survey
 from eorinfer.training.bundle import BundleKind
 from eorinfer.training.declared import no_larger_than
 from simulators import Observable
 
-Build = Callable[[ImageFlowSettings, SurveySettings, Observable, Prior], ImageDensity]
 #: Number of cells, of all images together, that pass the flow at once.
 CELLS = 2**20
 
@@ -55,6 +55,8 @@ class ImageFlow:
         Free notes: bank fingerprint, losses.
     known
         Images with which observations are compared; None for flows saved by older versions.
+    weights
+        What each term of ln p counts for in posteriors, see `weights_of_images`; None: one.
 
     Examples
     --------
@@ -74,6 +76,7 @@ class ImageFlow:
     dequantisation: float
     facts: dict[str, Any] = field(default_factory=dict)
     known: KnownImages | None = None
+    weights: tuple[float, ...] | None = None
 
     def log_prob(self, observation: Observation, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Compute ln p(x | y) in nats of one image, for conditions y (n, P): (n,).
@@ -95,7 +98,8 @@ class ImageFlow:
     def likelihood_of(self, x: Tensor) -> LogLikelihood:
         """Return the `likelihood` of an image x (1, C, *cells) that has been prepared."""
         if isinstance(self.network, DiffusionFlow):
-            return InterpolatedLikelihood(self.network, x, self.conditions)
+            weights = None if self.weights is None else np.array(self.weights)
+            return InterpolatedLikelihood(self.network, x, self.conditions, weights)
         return self._direct(x)
 
     def _direct(self, x: Tensor) -> LogLikelihood:
@@ -147,14 +151,18 @@ class ImageFlow:
         }
         if isinstance(self.network, ScaledDensity):
             description["scale"] = self.network.scale
+        if isinstance(self.network, DiffusionFlow):
+            description["kept_cells"] = self.network.inner[1:]
+        if self.weights is not None:
+            description["weights"] = list(self.weights)
         known = None
         if self.known is not None:
             known = {f.name: torch.from_numpy(getattr(self.known, f.name)) for f in fields(self.known)}
         self.bundle.write(folder, description, self.network.state_dict(), known=known)
 
     @classmethod
-    def load(cls, folder: Path, build: "Build | None" = None) -> "ImageFlow":
-        """Read what `save` wrote, on the CPU; `build` makes the network where it is none of ``[image_flow] kind``.
+    def load(cls, folder: Path) -> "ImageFlow":
+        """Read what `save` wrote, on the CPU.
 
         Raises
         ------
@@ -166,7 +174,9 @@ class ImageFlow:
             observable, weights = bundle.observable, bundle.weights
             settings = ImageFlowSettings(**bundle["field"])
             with no_larger_than(weights, {"field": bundle["field"]}):
-                network = (build or build_network)(settings, bundle.survey, observable, conditions)
+                network = build_network(settings, bundle.survey, observable, conditions)
+                if "kept_cells" in bundle.description and isinstance(network, DiffusionFlow):
+                    network.keep(tuple(bundle["kept_cells"]))
             if "scale" in bundle.description:
                 network = ScaledDensity(network, bundle["scale"])
             network.load_state_dict(weights)
@@ -180,6 +190,7 @@ class ImageFlow:
                 bundle["dequantisation"],
                 bundle["facts"],
                 None if known is None else KnownImages(**{name: tensor.numpy() for name, tensor in known.items()}),
+                tuple(bundle["weights"]) if "weights" in bundle.description else None,
             )
 
 
@@ -198,11 +209,30 @@ def build_network(
     low, high = (torch.from_numpy(bound) for bound in (conditions.low, conditions.high))
     with torch.random.fork_rng(devices=[]):
         if settings.kind == "diffusion":
-            del isotropic["convolutions"], isotropic["knots"]
-            return DiffusionFlow(observable.shape, observable.cell_size, low, high, width=settings.width, **isotropic)
+            return _build_diffusion(settings, survey, observable, low, high)
         if settings.kind == "multiscale":
             return MultiscaleFlow(observable.shape, observable.cell_size, low, high, **multiscale, **isotropic)
         return IsotropicFlow(observable.shape, observable.cell_size, low, high, **isotropic)
+
+
+def _build_diffusion(
+    settings: ImageFlowSettings, survey: SurveySettings, observable: Observable, low: Tensor, high: Tensor
+) -> DiffusionFlow:
+    """Build a diffusion; where the image is a whole cube of SKA-Low, with a whitening of its noise."""
+    whitening = None
+    if isinstance(survey, SkaLow) and settings.image == "whole":
+        whitening = whitening_of(build_survey(survey, observable))
+    return DiffusionFlow(
+        observable.shape,
+        observable.cell_size,
+        low,
+        high,
+        width=settings.width,
+        k_knots=settings.k_knots,
+        hidden=settings.hidden,
+        line_of_sight=line_of_sight(settings, survey, observable),
+        whitening=whitening,
+    )
 
 
 def dequantised(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:

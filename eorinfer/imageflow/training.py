@@ -29,7 +29,7 @@ from eorinfer.imageflow.conditions import (
 from eorinfer.imageflow.density import ImageDensity
 from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.diffusion_training import DiffusionTask
-from eorinfer.imageflow.model import Build, ImageFlow, build_network, dequantised
+from eorinfer.imageflow.model import ImageFlow, build_network, dequantised
 from eorinfer.imageflow.scaled import ScaledDensity
 from eorinfer.imageflow.task import Conditioned, ImageFlowTask
 from eorinfer.networks.scaling import nonzero_deviation
@@ -66,8 +66,6 @@ class ImageFlowTrainer:
         ``[image_flow]``.
     validation_fraction
         Share of the realisations held out, from ``[training]``.
-    build
-        Builds the untrained flow.
     """
 
     prior: Prior
@@ -76,7 +74,6 @@ class ImageFlowTrainer:
     survey: Survey
     settings: ImageFlowSettings
     validation_fraction: float
-    build: Build = build_network
 
     def train(self, bank: Bank, rows: Rows, *, folder: Path, seed: int, progress: Progress | None = None) -> ImageFlow:
         """Train a flow on rows of a bank.
@@ -111,7 +108,7 @@ class ImageFlowTrainer:
         image = image_flow_observable(self.settings, self.observable)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = self.build(self.settings, self.survey_settings, image, conditions)
+            network = build_network(self.settings, self.survey_settings, image, conditions)
         task = self._start(network, training, stream_seed(seed, ImageFlowStream.START))
         fits: dict[str, Any] = {}
         stages = ("generative", "discriminative")[: 2 if self.settings.discriminative_steps else 1]
@@ -149,7 +146,7 @@ class ImageFlowTrainer:
         slices: dict[str, Any] = {"slice_first": first, "axes": self._axes}
         generator = torch.Generator().manual_seed(seed)
         if isinstance(network, DiffusionFlow):
-            return self._start_diffusion(network, training, symmetry, slices, generator)
+            return self._start_diffusion(network, training, symmetry, slices, seed)
         task = ImageFlowTask(network, self.survey, symmetry, 0.0, **slices)
         y, images = task.observe(training.__getitems__(list(range(self._start_rows(training)))), generator)
         spread = _spread(images)
@@ -175,16 +172,17 @@ class ImageFlowTrainer:
         training: Conditioned,
         symmetry: Symmetry,
         slices: dict[str, Any],
-        generator: torch.Generator,
+        seed: int,
     ) -> DiffusionTask:
         """Start a diffusion as the Gaussian field of images without noise; its noise is the survey's where it is white.
 
         Noise that is not white counts as part of the images, and the dequantisation is the noise.
         """
-        white = noise_of_cells(self.survey_settings)
+        white = noise_of_cells(self.survey_settings) if network.whitening is None else 1.0
         task = DiffusionTask(network, Identity() if white is not None else self.survey, symmetry, 0.0, **slices)
-        rows = list(range(self._start_rows(training)))
-        parts = [task.signals(training.__getitems__(rows), generator) for _ in range(max(1, DRAWS // len(rows)))]
+        rows, generator = list(range(self._start_rows(training))), torch.Generator().manual_seed(seed)
+        draws = max(1, min(DRAWS, START_CELLS // int(np.prod(network.shape))) // len(rows))
+        parts = [task.signals(training.__getitems__(rows), generator) for _ in range(draws)]
         y, images = (torch.cat(part) for part in zip(*parts, strict=True))
         sigma = self.settings.dequantisation
         if sigma is None:
@@ -192,10 +190,15 @@ class ImageFlowTrainer:
         noise = float(np.hypot(white or 0.0, sigma))
         if not noise:
             raise InputError("[image_flow] dequantisation = 0: a diffusion needs noise; leave dequantisation out")
-        network.set_noise(noise)
+        if network.whitening is None:
+            network.set_noise(noise)
+        else:
+            sigma = 0.0
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network.keep(network.whitening.enough(images))
         network.fit_start(images, y)
-        task.sigma = sigma
-        return task
+        return DiffusionTask(network, task.survey, symmetry, sigma, **slices)
 
     def _start_rows(self, training: Conditioned) -> int:
         return min(START_ROWS, max(16, START_CELLS // int(np.prod(self.observable.shape))), len(training))

@@ -15,10 +15,12 @@ from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import ImageFlowStream, RunStream, run_seed, stream_seed
 from eorinfer.cubes.observation import Observation
-from eorinfer.imageflow.check import check_observation, known_images
+from eorinfer.imageflow.check import check_observation, held_out_images, known_images
+from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.interpolated import InterpolatedLikelihood
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import ImageFlowTrainer
+from eorinfer.imageflow.weights import weights_of_images
 from eorinfer.likelihood.grid import GRID_POINTS, REFINEMENTS, grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.config import Config
@@ -53,6 +55,8 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     if config.tables.image_flow.kind == "isotropic":
         for name in NEWER:  # these keys were added later: flows saved by older versions have the hash without them
             del settings[name]
+    if not settings["weighing"]:  # a later key as well
+        del settings["weighing"]
     key = fingerprint_of(
         config.key_of("seed", "simulator", "prior", "survey")
         | {"field": settings}
@@ -93,10 +97,26 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         known = known_images(flow, trainer, context.bank, rows, own)
         flow = replace(flow, known=known)
         flow.save(folder)
-        if flow.settings.kind == "diffusion":
-            bits = -known.log_p.sum(1).mean() / np.log(2) / np.prod(flow.observable.shape)
+        if isinstance(flow.network, DiffusionFlow):
+            bits = -known.log_p.sum(1).mean() / np.log(2) / np.prod(flow.network.inner)
             progress.line(f"image flow: {bits:.4f} bits per cell of {len(known.y)} images that training held out")
+    if flow.settings.weighing and flow.weights is None:
+        flow = _weighed(flow, trainer, context, rows, stream_seed(seed, ImageFlowStream.WEIGHTS))
+        flow.save(folder)
     return flow
+
+
+def _weighed(flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, rows: Rows, seed: int) -> ImageFlow:
+    """Give a diffusion weights of its terms, from images that training held out."""
+    assert isinstance(flow.network, DiffusionFlow)
+    images, y, _ = held_out_images(flow, trainer, context.bank, rows, seed, flow.settings.weighing)
+    inside = np.flatnonzero(flow.conditions.contains(y))
+    weights = weights_of_images(flow.network, flow.conditions, images[inside], y[inside])
+    names = zip(flow.network.terms, weights, strict=True)
+    context.progress.line(
+        f"image flow: weights from {len(inside)} held-out images: {', '.join(f'{name} {w:.2f}' for name, w in names)}"
+    )
+    return replace(flow, weights=tuple(weights.tolist()))
 
 
 def image_flow_posterior(

@@ -274,7 +274,9 @@ class ImageFlowSubject:
     def _cost(self, context: RunContext, cubes: NDArray[np.float32]) -> str:
         """Say how long the validation will take, from a few evaluations on the first image."""
         rng = np.random.default_rng(0)
+        start = time.monotonic()
         log_l = self._likelihood(cubes[0])
+        interpolating = time.monotonic() - start
         log_l(self.prior.sample(2, rng))
         start = time.monotonic()
         log_l(self.prior.sample(TRIED, rng))
@@ -287,7 +289,7 @@ class ImageFlowSubject:
         if self.proposal is not None:
             low, high = PROPOSALS, PROPOSALS + high
         span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        ahead = [duration(each * n * len(cubes)) for n in (low, high)]
+        ahead = [duration((interpolating + each * n) * len(cubes)) for n in (low, high)]
         return (
             f"validation: nothing is amortised: a truth costs {span} evaluations of ln p(x | y), {1e3 * each:.2g} ms "
             f"each, all {len(cubes)} together about {ahead[0] if low == high else ' to '.join(ahead)}; those answered "

@@ -45,6 +45,8 @@ class ImageFlowSettings(Settings):
         survey draws noise in every cell, else a hundredth of the images' own standard deviation.
     steps, epochs, batch_size, learning_rate, weight_decay
         See ``[training]``. A diffusion has other defaults: 6000 steps, 3000 epochs, 32 images and a rate of 2e-3.
+    weighing
+        Held-out images on which a diffusion learns what each term of ln p counts for in posteriors; 0: each counts one.
     discriminative_steps
         Optimiser steps on -log p(y | x), after those on -log p(x | y).
     candidates
@@ -68,6 +70,7 @@ class ImageFlowSettings(Settings):
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 5e-3
     weight_decay: float = Field(default=0.0, ge=0)
+    weighing: Annotated[int, Field(ge=0)] = 0
     discriminative_steps: Annotated[int, Field(ge=0)] = 0
     candidates: Annotated[int, Field(ge=2)] = 8
 
@@ -83,6 +86,8 @@ class ImageFlowSettings(Settings):
     def _one_loss(self) -> "ImageFlowSettings":
         if self.kind == "diffusion" and self.discriminative_steps:
             raise ValueError('discriminative_steps: a flow of kind = "diffusion" has no such loss; leave it out')
+        if self.kind != "diffusion" and self.weighing:
+            raise ValueError('weighing: only a flow of kind = "diffusion" has such weights; leave it out')
         return self
 
     def training(self, validation_fraction: float, *, discriminative: bool = False) -> TrainingSettings:

@@ -140,6 +140,11 @@ class SkaLowSurvey(Survey):
         self._noise_cubes = noise_cubes
         self.rms = tuple(float(rms) for rms in np.sqrt((factor**2).mean(axis=(1, 2))))
 
+    @property
+    def thermal(self) -> bool:
+        """Tell whether all noise is thermal and the same along the line of sight."""
+        return self._noise_cubes is None and self.residual is None and self.taper is None
+
     def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """Observe clean cubes in mK, with shape (B, C, N, N, Nz).
 

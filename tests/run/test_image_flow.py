@@ -78,7 +78,7 @@ def test_beside_the_other_methods_in_one_folder(tmp_path: Path, capsys: pytest.C
     assert "[image_flow] knots = 6" in capsys.readouterr().err
 
 
-DIFFUSION = {"kind": "diffusion", "width": 8, "steps": 9}
+DIFFUSION = {"kind": "diffusion", "width": 8, "steps": 9, "weighing": 3}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,7 @@ def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
     assert [p.name for p in samples.parameters] == ["slope"]
     assert len(samples) == 300
     flow = ImageFlow.load(out / "field")
+    assert (flow.weights is not None) == ("weighing" in kind)
     assert ((samples.values >= flow.conditions.low) & (samples.values <= flow.conditions.high)).all()
     assert call("plot", path, "--out", out) == 0
     assert (out / "corner-field-flow.png").exists()

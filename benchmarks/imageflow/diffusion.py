@@ -1,0 +1,237 @@
+"""How well does a diffusion do on 21cm maps that nothing was trained on?
+
+    eorinfer image-flow train CONFIG --out RUN            a diffusion on slices, conditioned on their neutral fraction
+    python -m benchmarks.imageflow.diffusion RUN --part generation|posterior|npe
+
+The bank has more boxes of the run's prior than the run trains on: the others are the fresh truth. Parts:
+
+generation  in bins of the neutral fraction: P(k), cells, bispectra and mean free path of made maps over those of fresh
+            ones, beside the floor, the maps of training at the same neutral fractions; errors from a bootstrap over
+            boxes and made maps. Bits a cell of fresh maps.
+posterior   of the neutral fraction of fresh maps: as the density is, with one weight for ln p or one for each term of
+            it (learned on maps that training held out).
+npe         the same maps by NPE that was trained on the same boxes.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import ks_2samp
+
+from benchmarks.imageflow.maps_21cm import EDGES, TRIANGLES, bispectrum, mean_free_path
+from benchmarks.imageflow.neutral_fraction import OnGrid, regression, spread_evenly
+from benchmarks.imageflow.slices import Maps, observed_rows, unseen
+from benchmarks.record import record
+from eorinfer import Run
+from eorinfer.bank.rows import Rows
+from eorinfer.imageflow.diffusion import DiffusionFlow
+from eorinfer.imageflow.interpolated import InterpolatedLikelihood
+from eorinfer.imageflow.model import ImageFlow
+from eorinfer.imageflow.weights import learn_weights
+from eorinfer.run.config import load_config
+from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.summaries.power import build_power_spectrum
+from eorinfer.training.data import validation_rows
+
+Array = NDArray[np.float64]
+#: Maps made in each bin, draws of a bootstrap, maps whose bits and mean free paths are computed.
+MADE, DRAWS, BITS, PATHS = 160, 200, 200, 30
+#: Points of a posterior's grid, and nats below the peak that it reaches.
+POINTS, DEPTH = 512, 60.0
+
+
+def main() -> None:
+    """Measure one part, print it line by line, and record it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--part", choices=("generation", "posterior", "npe"), required=True)
+    parser.add_argument("--maps", type=int, default=150, help="fresh maps of the posterior, and half as many held-out")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    run, start = Run(load_config(options.run / "config.toml"), options.run), time.monotonic()
+    flow = ImageFlow.load(options.run / "field")
+    rows, fresh = unseen(run)
+    print(f"{len(rows)} boxes of training, {len(fresh)} fresh ones", flush=True)
+    if options.part == "generation":
+        found = generation(run, flow, rows, fresh)
+    elif options.part == "npe":
+        found = npe(run, flow, fresh, options.maps, options.run)
+    else:
+        found = posterior(run, flow, rows, fresh, options.maps, options.run)
+    record(f"diffusion_{options.part}", found, seconds=time.monotonic() - start)
+
+
+def generation(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows) -> dict[str, Any]:
+    """Compare made maps, and those of training, with fresh ones."""
+    real, seen = observed_rows(run, fresh, axes=3), observed_rows(run, rows, axes=3)
+    spectrum = build_power_spectrum(flow.observable, PowerSpectrumSettings(bins=8, k_min=0.1))
+    order = np.argsort(seen.y[:, 0].numpy())
+    table: list[dict[str, Any]] = []
+    for low, high in pairwise(EDGES):
+        rng = np.random.default_rng(11)
+        y = real.y[:, 0].numpy()
+        inside = np.flatnonzero((y >= low) & (y < high))
+        inside = inside[np.argsort(y[inside], kind="stable")]
+        chosen = inside[np.linspace(0, len(inside) - 1, MADE).round().astype(int)]
+        began = time.process_time()
+        made = flow.sample(np.clip(y[chosen], flow.conditions.low, flow.conditions.high)[:, None], seed=12)
+        seconds = (time.process_time() - began) / MADE
+        # Maps of training near the same neutral fractions: what a flow that knows them by heart would make.
+        near = np.searchsorted(seen.y[order, 0].numpy(), y[inside]) + rng.integers(-30, 31, len(inside))
+        floor = seen[order[np.clip(near, 0, len(order) - 1)]]
+        maps = {
+            "diffusion": Maps(torch.from_numpy(made), real.y[chosen], np.arange(MADE)),
+            "floor": floor,
+        }
+        truth = real[inside]
+        row: dict[str, Any] = {"x_HI": [low, high], "real maps": len(inside), "boxes": len(np.unique(truth.box))}
+        for name, these in maps.items():
+            row[name] = compare(these, truth, spectrum, rng)
+        row["diffusion"]["seconds a map"] = seconds
+        table.append(row)
+        print(row, flush=True)
+    some = spread_evenly(real.y[:, 0].numpy(), BITS)
+    inside = flow.conditions.contains(real.y[some].numpy())
+    few = real[some[inside]]
+    assert isinstance(flow.network, DiffusionFlow)
+    began = time.process_time()
+    with torch.no_grad():
+        terms = torch.cat(
+            [flow.network.log_prob_scales(x, y) for x, y in zip(few.x.split(64), few.y.split(64), strict=False)]
+        )
+    seconds = (time.process_time() - began) / len(few.x)
+    cell = np.log(2) * few.x[0].numel()
+    bits = {"diffusion": float(-terms.sum(1).mean() / cell), "Gaussian field": float(-terms[:, 0].mean() / cell)}
+    print(bits, seconds, flush=True)
+    return {"bins": table, "bits a cell": bits, "seconds a ln p": seconds, "training": flow.facts}
+
+
+def compare(made: Maps, real: Maps, spectrum: Any, rng: np.random.Generator) -> dict[str, Any]:
+    """Ratios of what made and real maps are on average, less one, and their sampling errors."""
+    found: dict[str, Any] = {}
+    measures: dict[str, Callable[[torch.Tensor], Array]] = {
+        "P(k)": lambda x: spectrum(x)[:, 0].numpy(),
+        **{name: _bispectrum(name) for name in TRIANGLES},
+    }
+    for name, measure in measures.items():
+        mine, theirs = measure(made.x), measure(real.x)
+        off = mine.mean(0) / theirs.mean(0) - 1
+        error = ratio_error(mine, made.box, theirs, real.box, rng)
+        found[name] = {"off": off.tolist(), "error": error.tolist()}
+    mine, theirs = np.log(measures["P(k)"](made.x)), np.log(measures["P(k)"](real.x))
+    found["worst P(k)"] = float(np.abs(found["P(k)"]["off"]).max())
+    found["scatter of P(k)"] = (mine.std(0) / theirs.std(0) - 1).tolist()
+    found["cells"] = float(ks_2samp(made.x.numpy().ravel(), real.x.numpy().ravel()[::7]).statistic)
+    paths = [
+        np.array([mean_free_path(one[0], 400) for one in m.x[np.linspace(0, len(m.x) - 1, PATHS).astype(int)].numpy()])
+        for m in (made, real)
+    ]
+    found["mean free path"] = {
+        "off": float(np.nanmean(paths[0]) / np.nanmean(paths[1]) - 1),
+        "error": float(np.hypot(*[np.nanstd(p) / np.nanmean(p) / np.sqrt(np.isfinite(p).sum()) for p in paths])),
+    }
+    return found
+
+
+def _bispectrum(name: str) -> Callable[[torch.Tensor], Array]:
+    return lambda x: bispectrum(x[:, 0].numpy(), *TRIANGLES[name])[:, None]
+
+
+def ratio_error(
+    mine: Array, box: NDArray[np.int64], theirs: Array, other_box: NDArray[np.int64], rng: np.random.Generator
+) -> Array:
+    """Standard deviation of the ratio of means under a bootstrap over the boxes of both."""
+    sums = []
+    for values, boxes in ((mine, box), (theirs, other_box)):
+        _, index, count = np.unique(boxes, return_inverse=True, return_counts=True)
+        total = np.zeros((len(count), values.shape[1]))
+        np.add.at(total, index, values)
+        sums.append((total, count))
+    ratios = []
+    for _ in range(DRAWS):
+        means = []
+        for total, count in sums:
+            some = rng.integers(len(count), size=len(count))
+            means.append(total[some].sum(0) / count[some].sum())
+        ratios.append(means[0] / means[1])
+    return np.array(ratios).std(0)
+
+
+def posterior(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows, n: int, out: Path) -> dict[str, Any]:
+    """Posteriors of the neutral fraction of fresh maps."""
+    assert isinstance(flow.network, DiffusionFlow)
+    held = rows[validation_rows(rows.seed, run.config.tables.training.validation_fraction)]
+    grids: dict[str, tuple[Array, Array, Array]] = {}
+    found: dict[str, Any] = {}
+    for name, these, count in (("held-out", held, n // 2), ("fresh", fresh, n)):
+        maps = fresh_maps(run, flow, these, count)
+        points: list[Array] = []
+        terms: list[Array] = []
+        asked: list[InterpolatedLikelihood] = []
+        began = time.process_time()
+        for x in maps.x.split(1):
+            asked.append(InterpolatedLikelihood(flow.network, x, flow.conditions, depth=DEPTH))
+            points.append(np.sort(asked[-1].points(POINTS)[0][:, 0]))
+            terms.append(asked[-1].terms(points[-1][:, None]))
+        cost: dict[str, Any] = {
+            "seconds a map": (time.process_time() - began) / len(asked),
+            "evaluations a map": float(np.mean([a.evaluations for a in asked])),
+            "rms error of ln p differences": float(np.sqrt(np.mean([a.error**2 for a in asked]))),
+            "rms interpolation error": float(np.sqrt(np.mean([a.residual**2 for a in asked]))),
+        }
+        print(name, len(maps.x), cost, flush=True)
+        found[name] = cost | {"maps": len(maps.x)}
+        grids[name] = np.array(points), np.array(terms), maps.y[:, 0].numpy()
+        np.savez(out / f"diffusion-{name}.npz", points=points, terms=terms, y=grids[name][2], box=maps.box)
+    grid, held_terms, truth = grids["held-out"]
+    at_truth = np.array([[np.interp(t, p, c) for c in m.T] for t, p, m in zip(truth, grid, held_terms, strict=True)])
+    cells = np.log((grid[:, -1] - grid[:, 0]) / (POINTS - 1))
+    ones = np.ones(held_terms.shape[2])
+    whole = learn_weights(held_terms.sum(2, keepdims=True), at_truth.sum(1, keepdims=True), cells)
+    weights = {
+        "as it is": ones,
+        "Gaussian field alone": np.eye(len(ones))[0],
+        "one weight": whole[0] * ones,
+        "a weight for each term": learn_weights(held_terms, at_truth, cells),
+    }
+    grid, fresh_terms, truth = grids["fresh"]
+    for name, w in weights.items():
+        text = OnGrid.of(grid, fresh_terms @ w).line(truth)
+        print(f"{name:24s} {text}; weights {w.round(2)}", flush=True)
+        found[name] = {"scores": text, "weights": w.tolist()}
+    return found
+
+
+def npe(run: Run, flow: ImageFlow, fresh: Rows, n: int, out: Path) -> dict[str, Any]:
+    """Score NPE, trained on the boxes that the flow was trained on, on the fresh maps of `posterior`."""
+    maps = fresh_maps(run, flow, fresh, n)
+    network = regression(run, flow, "NPE", out)
+    grid = np.linspace(flow.conditions.low[0], flow.conditions.high[0], 2001)
+    with torch.no_grad():
+        features = network.embedding(maps.x)
+        y = torch.from_numpy(grid)[:, None, None].expand(-1, len(maps.x), 1)
+        log_q = network.log_prob(y, features).double().numpy().T
+    text = OnGrid.of(np.tile(grid, (len(maps.x), 1)), log_q).line(maps.y[:, 0].numpy())
+    print(f"{'NPE':24s} {text}", flush=True)
+    return {"NPE": {"scores": text}, "maps": len(maps.x)}
+
+
+def fresh_maps(run: Run, flow: ImageFlow, rows: Rows, n: int) -> Maps:
+    """Observed maps of rows, n at most, spread evenly over the neutral fractions that training saw."""
+    maps = observed_rows(run, rows, axes=3)
+    maps = maps[spread_evenly(maps.y[:, 0].numpy(), n)]
+    return maps[np.flatnonzero(flow.conditions.contains(maps.y.numpy()))]
+
+
+if __name__ == "__main__":
+    main()
