@@ -22,6 +22,7 @@ where x_G and x_D estimate x from x + tau n by the Wiener filter and by D. The n
 
 import itertools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
