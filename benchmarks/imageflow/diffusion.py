@@ -101,8 +101,7 @@ def generation(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows) -> dict[str, 
         table.append(row)
         print(row, flush=True)
     some = spread_evenly(real.y[:, 0].numpy(), BITS)
-    inside = flow.conditions.contains(real.y[some].numpy())
-    few = real[some[inside]]
+    few = real[some[flow.conditions.contains(real.y[some].numpy())]]
     assert isinstance(flow.network, DiffusionFlow)
     began = time.process_time()
     with torch.no_grad():

@@ -70,7 +70,8 @@ class Whitening(nn.Module):
     def cropped(self, white: Tensor) -> Tensor:
         """Take the modes of white noise (B, C, N, N, Nz) that the kept grid has; its others are white noise as well."""
         inside = self._cropped(torch.fft.fftn(white, dim=ALL, norm="ortho"))
-        first = white[..., *(slice(n) for n in self.kept)]
+        a, b, c = self.kept
+        first = white[..., :a, :b, :c]
         held = self._cropped(torch.ones_like(self.noise)[:1])
         return self._cube(inside + torch.fft.fftn(first, dim=ALL, norm="ortho") * (1 - held))
 
