@@ -59,7 +59,7 @@ def test_noise_is_white_and_what_is_not_measured_is_noise(wedge: bool) -> None:
         inside = made.mask[0] > 0
         assert inside.any()
         assert not inside.all()
-        torch.testing.assert_close(modes[inside].mean(), torch.tensor(1.0), rtol=0.02, atol=0)
+        torch.testing.assert_close(modes[inside].mean(), torch.tensor(1.0), rtol=0.05, atol=0)
         assert (modes[inside] - 1).abs().max() < 0.6
         # What is filled in is always the same: it tells nothing.
         rest = torch.fft.fftn(data, dim=(-3, -2, -1))[:, 0][:, ~inside]
