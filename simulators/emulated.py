@@ -128,7 +128,7 @@ def log_spectra(
     emulator = _emulator()
     z, log_k = np.asarray(emulator.properties.PS_zs), np.log(emulator.properties.PS_ks)
     parts = np.array_split(theta, -(-len(theta) // BATCH))
-    spectra = [np.reshape(emulator.predict(part)[1].PS, (len(part), len(z), len(log_k))) for part in parts]
+    spectra = [np.reshape(emulator.predict(part)[1].PS.value, (len(part), len(z), len(log_k))) for part in parts]
     table = np.log(np.concatenate(spectra).astype(np.float64))
     right = np.clip(np.searchsorted(z, redshifts), 1, len(z) - 1)
     share = ((np.array(redshifts) - z[right - 1]) / (z[right] - z[right - 1]))[:, None]

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from eorinfer.npe.density import ThetaDensity
@@ -75,26 +74,34 @@ def go_on_from(network: ThetaDensity, before: ThetaDensity) -> None:
     network.embedding.unit = before.embedding.unit
 
 
-def pays(simple: Tensor, richer: Tensor) -> bool:
-    """Tell whether the richer network gains more than one standard error (Breiman et al. 1984, section 3.4.3).
+@dataclass(frozen=True)
+class Comparison:
+    """Losses of a network with a flow beside those without, on rows that neither was trained on.
 
-    Parameters
+    Attributes
     ----------
-    simple, richer
-        Losses (n,) of two networks on the same held-out rows.
+    rows
+        Number of held-out rows.
+    nats, error
+        Nats that the flow gains on average, and the standard error of that.
     """
-    nats, error = _gain(simple, richer)
-    return bool(torch.isfinite(richer).all()) and nats > error
 
+    rows: int
+    nats: float
+    error: float
 
-def comparison(simple: Tensor, richer: Tensor) -> str:
-    """Say which one is kept, and why; parameters as for `pays`."""
-    nats, error = _gain(simple, richer)
-    kept = "kept" if pays(simple, richer) else "left out: a truncated normal is enough"
-    return f"on {len(simple)} held-out rows the flow gains {nats:.3f} ± {error:.3f} nats and is {kept}"
+    @classmethod
+    def from_losses(cls, simple: Tensor, richer: Tensor) -> "Comparison":
+        """Compare losses (n,) without and with the flow, row by row."""
+        gains = (simple - richer).double()
+        return cls(len(gains), float(gains.mean()), float(gains.std() / len(gains) ** 0.5) if len(gains) > 1 else 0.0)
 
+    @property
+    def pays(self) -> bool:
+        """True if the flow gains more than one standard error (Breiman et al. 1984, section 3.4.3)."""
+        return math.isfinite(self.nats) and self.nats > self.error
 
-def _gain(simple: Tensor, richer: Tensor) -> tuple[float, float]:
-    """Nats that the richer one gains on average, and the standard error of that."""
-    difference = (simple - richer).double()
-    return float(difference.mean()), float(difference.std() / len(difference) ** 0.5) if len(difference) > 1 else 0.0
+    def line(self) -> str:
+        """Say whether the flow is kept, and why."""
+        kept = "kept" if self.pays else "left out: a truncated normal is enough"
+        return f"on {self.rows} held-out rows the flow gains {self.nats:.3f} ± {self.error:.3f} nats and is {kept}"

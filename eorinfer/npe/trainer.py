@@ -14,7 +14,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
 from eorinfer.npe.aligned import AlignedTask, Labelled
-from eorinfer.npe.candidates import Stage, comparison, go_on_from, network_count, pays, stages
+from eorinfer.npe.candidates import Comparison, Stage, go_on_from, network_count, stages
 from eorinfer.npe.check import HeldOut, learn_reference
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.held_out import after_training
@@ -115,11 +115,11 @@ class Trainer:
                     progress,
                 )
             )
-        best = 0
+        compared = None
         if len(chosen) > 1:
-            simple, richer = (torch.cat([of_member[stage].losses for of_member in fits]) for stage in (0, 1))
-            best = int(pays(simple, richer))
-            say(f"{title}: {comparison(simple, richer)}")
+            compared = Comparison.from_losses(*(torch.cat([one[stage].losses for one in fits]) for stage in (0, 1)))
+            say(f"{title}: {compared.line()}")
+        best = int(compared is not None and compared.pays)
         posterior = Posterior(
             self.prior,
             self.observable,
@@ -129,7 +129,8 @@ class Trainer:
             regions,
             {"bank": bank.fingerprint, "training_rows": int((~held[0]).sum()), "validation_rows": int(held[0].sum())}
             | {"folds": {"fraction": fraction, "networks": fold_count(fraction, members)}}
-            | {"fits": [asdict(of_member[best].record) for of_member in fits]},
+            | {"fits": [asdict(of_member[best].record) for of_member in fits]}
+            | {"flow_gain": None if compared is None else asdict(compared)},
             preprocessing=self.preprocessing,
             mask=self.mask,
         )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eorinfer.npe.candidates import comparison, go_on_from, network_count, pays, stages
+from eorinfer.npe.candidates import Comparison, go_on_from, network_count, stages
 from eorinfer.settings.npe import FlowSettings, TrainingSettings
 from tests.npe.test_network import network, observed
 
@@ -37,14 +37,15 @@ def test_a_flow_pays_beyond_one_standard_error() -> None:
     simple = torch.randn(400, generator=torch.Generator().manual_seed(1))
     scatter = torch.randn(400, generator=torch.Generator().manual_seed(2))
     scatter = (scatter - scatter.mean()) / scatter.std()
-    assert pays(simple, simple - 0.06 - scatter)
-    assert not pays(simple, simple - 0.04 - scatter)
-    assert not pays(simple, simple + 0.5)
-    assert not pays(simple, torch.where(torch.arange(400) == 7, torch.inf, simple - 1.0))
-    assert comparison(simple, simple - 0.06 - scatter) == (
-        "on 400 held-out rows the flow gains 0.060 ± 0.050 nats and is kept"
-    )
-    assert comparison(simple, simple - 0.04 - scatter).endswith("is left out: a truncated normal is enough")
+    kept = Comparison.from_losses(simple, simple - 0.06 - scatter)
+    assert kept.pays
+    assert kept.line() == "on 400 held-out rows the flow gains 0.060 ± 0.050 nats and is kept"
+    left = Comparison.from_losses(simple, simple - 0.04 - scatter)
+    assert not left.pays
+    assert left.line().endswith("is left out: a truncated normal is enough")
+    assert not Comparison.from_losses(simple, simple + 0.5).pays
+    assert not Comparison.from_losses(simple, torch.where(torch.arange(400) == 7, torch.inf, simple - 1.0)).pays
+    assert not Comparison.from_losses(simple, torch.where(torch.arange(400) == 7, -torch.inf, simple)).pays
 
 
 def test_effort_stands_for_steps_and_epochs() -> None:
