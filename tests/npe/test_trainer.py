@@ -22,6 +22,7 @@ from simulators import GaussianField
 from tests.banks import write
 
 
+@pytest.mark.job
 def test_each_network_holds_out_another_fold_of_realisations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     simulator, noise = GaussianField(cells=8), WhiteNoise(sigma=0.3)
     prior, observable = Prior(simulator.parameters), simulator.observables[0]
