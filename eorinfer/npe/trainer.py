@@ -196,7 +196,7 @@ class Trainer:
 
 
 def _first_folds(held: list[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
-    """Take folds (n,) as long as most rows are in none of them: the reference of an observation is learned from these."""
+    """Take folds (n,) as long as most rows are in none of them: these the reference of an observation is learned from."""
     own = held[:1]
     for fold in held[1:]:
         if np.any([*own, fold], axis=0).mean() <= REFERENCE_SHARE:
