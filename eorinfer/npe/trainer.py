@@ -196,7 +196,7 @@ class Trainer:
 
 
 def _first_folds(held: list[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
-    """Take folds (n,) as long as most rows are in none of them: these the reference of an observation is learned from."""
+    """Take folds (n,) as long as most rows are in none of them, from which the reference is learned."""
     own = held[:1]
     for fold in held[1:]:
         if np.any([*own, fold], axis=0).mean() <= REFERENCE_SHARE:
