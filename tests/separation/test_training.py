@@ -11,6 +11,7 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Silent
 from eorinfer.separation import health
 from eorinfer.separation import precision as precisions
+from eorinfer.separation.apply import posterior
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.losses import distance
 from eorinfer.separation.model import Separator
@@ -105,6 +106,33 @@ def test_a_flow_is_the_same_after_a_stop_in_either_of_its_trainings(tmp_path: Pa
     assert whole.spec.facts == resumed.spec.facts
 
 
+def test_a_mean_is_better_than_the_filter_and_draws_have_the_power_of_the_truth(tmp_path: Path) -> None:
+    net = trained(tmp_path, noise=1e-4, steps=160, learning_rate=2e-3, width=8, widest=16, mix=True, flow_steps=8)
+    bank = mock_bank()
+    lines = Lines(bank, parts(bank).test)
+    pairs = Pairs(
+        build_survey(net.spec.survey, net.spec.observable),
+        net.spec.observable.symmetry,
+        lines.names,
+        net.spec.targets,
+        mix=True,
+    )
+    rng = torch.Generator().manual_seed(1)
+    clean = lines.__getitems__(list(range(len(lines))))[0]
+    made = [pairs(clean, rng, training=True) for _ in range(8)]
+    observed, true = (torch.cat(x) for x in zip(*made, strict=True))
+    mean, draws = posterior(net, observed, 2, 1)
+    with torch.no_grad():
+        assert (mean - true).square().mean() < (net.wiener(observed) - true).square().mean()
+    for line in range(2):
+        # There are few test maps, and a few bright pixels have most of the variance.
+        wanted = true[:, line].var().item()
+        assert mean[:, line].var().item() < 0.9 * draws[:, :, line].var().item()
+        assert draws[:, :, line].var().item() == pytest.approx(wanted, rel=0.4)
+    assert (observed[:, 0] - draws.sum(2)).std().item() == pytest.approx(1e-4, rel=0.05)
+    assert set(net.spec.facts["sureness"]["ha"]) == {"pixels", "map mean", "standard deviation of the map"}
+
+
 def test_a_training_stopped_under_the_old_names_is_resumed(tmp_path: Path) -> None:
     whole = trained(tmp_path / "a", steps=10, kind="cgan")
     with pytest.raises(KeyboardInterrupt):
@@ -145,6 +173,10 @@ def test_draws_have_the_right_spread_at_the_minimum(number: int) -> None:
 
 def test_checkpoints_hold_no_pickled_objects(tmp_path: Path) -> None:
     trained(tmp_path, steps=2)
+    for network in ("mean", "flow"):
+        assert sorted(p.name for p in (tmp_path / network).glob("*.ckpt")) == ["last.ckpt"]
+        assert "state_dict" in torch.load(tmp_path / network / "last.ckpt", weights_only=True)
+    trained(tmp_path, steps=2, kind="cgan")
     assert sorted(p.name for p in tmp_path.glob("*.ckpt")) == ["before.ckpt", "last.ckpt"]
     assert "state_dict" in torch.load(tmp_path / "last.ckpt", weights_only=True)
 
