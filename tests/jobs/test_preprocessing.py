@@ -9,13 +9,16 @@ import pytest
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
 from eorinfer.cubes.observation import Observation
+from eorinfer.likelihood.emulator import Emulator
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.config import load_config
 from eorinfer.separation.model import Separator
+from eorinfer.summaries.power import build_power_spectrum
 from tests.mocks import SLAB
 from tests.runs import call, config, quick_emulator
 
 SURVEY = {"kind": "spherex", "sigma": None}
+SEEN = {"model": "sep/separator", "keep": "both", "estimate": "both", "power_spectrum": "lines"}
 MAPS = {"cells": None} | SLAB | {"rows_per_realisation": 4}
 
 
@@ -38,7 +41,7 @@ def separated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"simulations": 32, "steps": 6, "width": 4, "widest": 8, "batch_size": 8, "flow_steps": 2}
     first = lim_config(folder, "separate.toml", separation=settings)
     assert call("separate", "train", first, "--out", folder / "sep") == 0
-    path = lim_config(folder, "run.toml", preprocessing={"model": "sep/separator", "keep": "both"})
+    path = lim_config(folder, "run.toml", preprocessing=SEEN)
     with pytest.MonkeyPatch.context() as patch:
         quick_emulator(patch)
         assert call("run", path, "--out", folder / "run") == 0
@@ -49,7 +52,7 @@ def test_the_posterior_carries_its_separator(separated: Path) -> None:
     posterior = Posterior.load(separated / "run/posterior")
     assert posterior.preprocessing is not None
     assert posterior.preprocessing.keep == "both"
-    assert posterior.networks[0].embedding.scaling.mean.shape[0] == 3
+    assert posterior.networks[0].embedding.scaling.mean.shape[0] == 5
     own, kept = (Separator.load(separated / path) for path in ("sep/separator", "run/posterior/preprocessing"))
     for name, value in own.state_dict().items():
         np.testing.assert_array_equal(value, kept.state_dict()[name], err_msg=f"{name}: training changed it")
@@ -61,6 +64,12 @@ def test_the_posterior_carries_its_separator(separated: Path) -> None:
     blind = posterior.preprocessing.separator
     blind.target_scaling.softening.mul_(2)
     assert not np.allclose(posterior.sample(observation, 50, 1).values, there)
+
+
+def test_the_likelihood_sees_spectra_of_lines_and_of_their_sum(separated: Path) -> None:
+    config = load_config(separated / "run.toml")
+    bins = len(build_power_spectrum(config.observable, config.tables.power_spectrum).k)
+    assert Emulator.load(separated / "run/emulator").bins == 3 * bins
 
 
 def test_an_observation_is_separated_when_the_posterior_is_used_again(separated: Path) -> None:
