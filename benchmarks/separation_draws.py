@@ -52,22 +52,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=900, help="of the cGAN; the others take as long")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
     if "draws" in arguments.parts:
-        record("separation_draws", draws(arguments), seconds=time.monotonic() - start)
+        draws(arguments)
     if "speed" in arguments.parts:
         start = time.monotonic()
         record("separation_speed", speed(arguments), seconds=time.monotonic() - start)
 
 
-def draws(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train and score every kind; return the figures of all that is there."""
+def draws(arguments: argparse.Namespace) -> None:
+    """Train and score every kind, and record all that is there after each."""
+    start = time.monotonic()
     for survey in arguments.surveys:
         for seed in arguments.seeds:
             for kind in arguments.kinds:
                 one(arguments, survey, kind, seed)
-    found = {path.parent.name: read_json(path) for path in sorted(arguments.out.glob("*/figures.json"))}
-    return {"pixels": 64, "pixel_arcmin": 0.8, "simulations": arguments.maps, "runs": found}
+                runs = {path.parent.name: read_json(path) for path in sorted(arguments.out.glob("*/figures.json"))}
+                figures = {"pixels": 64, "pixel_arcmin": 0.8, "simulations": arguments.maps, "runs": runs}
+                record("separation_draws", figures, seconds=time.monotonic() - start)
 
 
 def one(arguments: argparse.Namespace, survey: str, kind: str, seed: int) -> None:
@@ -75,9 +76,10 @@ def one(arguments: argparse.Namespace, survey: str, kind: str, seed: int) -> Non
     folder = arguments.out / f"{survey}-{kind}-{seed}"
     if (folder / "figures.json").exists():
         return
-    used = time.process_time()
     step = Separation(load_config(config(arguments, survey, kind, seed), "separation"), folder, Lines())
     step.simulate()
+    # What a stopped training had taken is not known.
+    resumed = any(folder.glob("checkpoints-*"))
     used = time.process_time()
     separator = step.train()
     training = time.process_time() - used
@@ -91,7 +93,7 @@ def one(arguments: argparse.Namespace, survey: str, kind: str, seed: int) -> Non
     write_json(
         folder / "figures.json",
         {
-            "training_cpu_seconds": round(training),
+            "training_cpu_seconds": None if resumed else round(training),
             "scoring_cpu_seconds": round(time.process_time() - used),
             "steps": separator.spec.settings.steps,
             "sureness": separator.spec.facts["sureness"],
