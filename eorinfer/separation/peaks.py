@@ -10,6 +10,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import KDTree
 
+#: Number of thresholds among which the best is chosen.
+LEVELS = 60
+
 
 @dataclass(frozen=True)
 class Peaks:
@@ -99,6 +102,34 @@ def count(
         a, b = true_peaks.above(true_above), found_peaks.above(found_above)
         totals += (len(a), len(b), *matches(a, b, radius))
     return Counts(*totals.tolist())
+
+
+def best_threshold(true: Sequence[Peaks], found: Sequence[Peaks], radius: float, true_above: float) -> float:
+    """Find the threshold of reconstructions at which precision and recall by pairs have the largest harmonic mean.
+
+    Parameters
+    ----------
+    true, found
+        Peaks of each map, and of its reconstruction; of maps on which nothing is scored.
+    radius
+        Distance in pixels below which two peaks match.
+    true_above
+        Height of the true peaks sought.
+
+    Returns
+    -------
+    float
+        One of `LEVELS` quantiles of the heights of found peaks; infinite without any.
+    """
+    heights = np.concatenate([peaks.height for peaks in found])
+    best, threshold = -1.0, float("inf")
+    for level in np.quantile(heights, np.linspace(0, 1, LEVELS, endpoint=False)) if len(heights) else []:
+        counts = count(true, found, radius, true_above, level)
+        # Harmonic mean of pairs / found and pairs / true.
+        mean = _ratio(2 * counts.pairs, counts.found + counts.true)
+        if mean > best:
+            best, threshold = mean, float(level)
+    return threshold
 
 
 def matches(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> tuple[int, int]:

@@ -30,6 +30,10 @@ from eorinfer.survey.base import Survey
 from eorinfer.training.average import averaging
 from eorinfer.training.data import named_rows
 
+#: Steps between two validations of a GAN, and how many there are at least.
+VALIDATION_STEPS, VALIDATIONS = 200, 10
+#: Size of a logit beyond which the discriminator's gradient vanishes in single precision.
+CONFIDENT = 60.0
 #: Number of maps for the scalings, for the spectra of the Wiener filter, for validation, and for the correction.
 SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS, CALIBRATION_ROWS = 512, 1024, 128, 256
 #: Share of the steps in which the posterior mean is trained, where a flow about it follows.
@@ -120,7 +124,7 @@ def prepare(separator: Separator, training: Lines, pairs: Pairs, seed: int) -> N
 
 
 class Adversaries(LightningModule):
-    """Train generator and discriminator in turns, a step each for every batch.
+    """Train generator and discriminator, a step each for every batch, by one pass of the discriminator.
 
     Losses as in the talk (Moriwaki & Yoshida 2021, ApJL 923 L7; Isola et al. 2017, arXiv 1611.07004): the
     discriminator's is the cross entropy, -log D(x, y) - log[1 - D(x, G(x))], the generator's the non-saturating
@@ -183,38 +187,48 @@ class Adversaries(LightningModule):
         generator_optimizer, discriminator_optimizer = self.optimizers()
         observed, true = self.pairs(batch[0], self._random, training=True)
         inputs, target = self.separator.scaled(observed), self.separator.target_scaling(true)
-        made = self.generator(inputs, self._random, self._draws)
-        source = inputs[:, : self._channels]
-        several = torch.cat([source] * self._draws)
+        draws = self.generator(inputs, self._random, self._draws).float().unflatten(0, (self._draws, -1))
         figures = torch.zeros(3, device=self.device)
-        if self._settings.loss != "l1":
-            loss, figures = self._discriminator_loss((source, target), (several, made.detach()))
-            self._step(discriminator_optimizer, loss, self.discriminator, "discriminator")
-        error = distance(made.float().unflatten(0, (self._draws, -1)), target)
+        error = distance(draws, target)
         loss = error
         if self._settings.loss != "l1":
-            self.discriminator.requires_grad_(False)
-            logits = self.discriminator(several, self._blurred(made)).float()
-            adversarial = F.softplus(-logits) if self._settings.loss == "talk" else -logits
-            loss = error + adversarial.mean() / self._settings.weight
+            # Draws are alike, so that one of them is enough to judge.
+            judged = draws[0].detach().requires_grad_(True)
+            against, figures, logits = self._discriminator_loss(inputs[:, : self._channels], target, judged)
+            self._step(discriminator_optimizer, against, self.discriminator, "discriminator")
+            pull = self._pull(judged, logits)
+            loss = error + (draws[0] * pull).sum() / self._settings.weight
         self._step(generator_optimizer, loss, self.generator, "generator")
-        self.discriminator.requires_grad_(True)
         self.average.update_parameters(self.generator)
         for schedule in self.lr_schedulers()[: 1 if self._settings.loss == "l1" else 2]:
             schedule.step()
         self._training.append(torch.cat([error.detach()[None], figures]))
 
-    def _discriminator_loss(self, true: tuple[Tensor, Tensor], drawn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Compute the discriminator's loss on pairs of source and lines, and its accuracy, logit gap and loss (3,)."""
-        target, made = self._blurred(true[1]), self._blurred(drawn[1])
-        real, fake = self.discriminator(true[0], target).float(), self.discriminator(drawn[0], made).float()
+    def _discriminator_loss(self, source: Tensor, target: Tensor, made: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the discriminator's loss; accuracy, logit gap and loss (3,); and the logits (B,) of made lines."""
+        real = self.discriminator(source, blurred := self._blurred(target)).float()
+        fake = self.discriminator(source, drawn := self._blurred(made)).float()
         accuracy = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
         gap = real.mean() - fake.mean()
         if self._settings.loss == "talk":
             loss = (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
         else:
-            loss = -gap + PENALTY * penalty(self.discriminator, true[0], target, made[: len(target)], self._random)
-        return loss, torch.stack([accuracy, gap, loss]).detach()
+            loss = -gap + PENALTY * penalty(self.discriminator, source, blurred, drawn.detach(), self._random)
+        return loss, torch.stack([accuracy, gap, loss]).detach(), fake.detach()
+
+    def _pull(self, judged: Tensor, logits: Tensor) -> Tensor:
+        """Compute the gradient of the generator's adversarial loss by its lines from that of the discriminator's.
+
+        Each map has one logit f, and both losses depend on the map by it alone: softplus(f) / 2 for the one and
+        softplus(-f) for the other, whose derivatives by f have the ratio -2 exp(-f); -f and f for a critic, with the
+        ratio -1. So the discriminator runs once for both.
+        """
+        assert judged.grad is not None
+        if self._settings.loss == "talk":
+            ratio = -2 * torch.exp(-logits.clamp(min=-CONFIDENT))
+        else:
+            ratio = -torch.ones_like(logits)
+        return judged.grad * ratio.view(-1, *(1,) * (judged.ndim - 1))
 
     def _blurred(self, lines: Tensor) -> Tensor:
         """Add instance noise (Soenderby et al. 2017, arXiv 1610.04490), in single precision."""
@@ -248,11 +262,20 @@ class Adversaries(LightningModule):
 
     # -- validation ------------------------------------------------------------------------------
 
+    @property
+    def _due(self) -> bool:
+        """Whether this stage ends with a validation: the last one does."""
+        stages, done = self.trainer.max_epochs or 1, self.current_epoch + 1
+        every = min(math.ceil(VALIDATION_STEPS / self.trainer.num_training_batches), max(1, stages // VALIDATIONS))
+        return done % every == 0 or done == stages
+
     def on_validation_epoch_start(self) -> None:
         self._fixed = torch.Generator(self.device).manual_seed(stream_seed(self._seed, WorkStream.VALIDATION_NOISE))
         self._validation, self._finite = [], []
 
     def validation_step(self, batch: tuple[Tensor], _: int) -> None:
+        if not self._due:
+            return
         observed, true = self.pairs(batch[0], self._fixed)
         source, target = self.separator.scaled(observed), self.separator.target_scaling(true)
         first, second = (self.average(source, self._fixed).float() for _ in range(2))
@@ -268,6 +291,8 @@ class Adversaries(LightningModule):
         self._validation.append(torch.stack([x.transpose(0, 1).flatten(1).mean(1) for x in each]))
 
     def on_validation_epoch_end(self) -> None:
+        if not self._due:
+            return
         finite = torch.cat(self._finite)
         if not finite.all():
             rows = torch.nonzero(~finite).flatten().tolist()

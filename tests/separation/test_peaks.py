@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from eorinfer.separation.peaks import Counts, Peaks, count, find_peaks, matches
+from eorinfer.separation.peaks import Counts, Peaks, best_threshold, count, find_peaks, matches
 from eorinfer.separation.scores import Maps, score
 from simulators import Observable, Symmetry
 
@@ -83,6 +83,18 @@ def test_one_to_one_and_the_authors_pairs() -> None:
     assert counts.rates() == {"precision": 1 / 3, "recall": 0.5, "legacy_precision": 1.0, "legacy_recall": 1.5}
     assert count([true], [found], 10.0, 4.5, 8.5) == Counts(1, 1, 1, 1)
     assert np.isnan(count([true], [found], 10.0, 9.0, 3.0).rates()["recall"])
+
+
+def test_the_best_threshold_divides_right_peaks_from_wrong_ones() -> None:
+    rng = np.random.default_rng(5)
+    places = np.stack(np.meshgrid(np.arange(0, 200, 20), np.arange(0, 200, 20)), -1).reshape(-1, 2).astype(float)
+    true = Peaks(places[:40], np.full(40, 5.0))
+    # Those at the true places are higher than 2, the other ones lower.
+    height = np.where(np.arange(100) < 40, 2.0, 0.0) + rng.uniform(0.1, 1.9, 100)
+    order = np.argsort(-height)
+    threshold = best_threshold([true], [Peaks(places[order], height[order])], 5.0, 3.0)
+    assert np.sort(height[40:])[-3] < threshold < np.sort(height[:40])[2]
+    assert best_threshold([true], [Peaks(np.empty((0, 2)), np.empty(0))], 5.0, 3.0) == np.inf
 
 
 def known(cells: tuple[int, ...] = (32, 32)) -> tuple[dict[str, Any], Maps]:

@@ -9,6 +9,7 @@ import torch
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Silent
+from eorinfer.networks.discriminator import Discriminator
 from eorinfer.separation import health
 from eorinfer.separation import precision as precisions
 from eorinfer.separation.apply import posterior
@@ -148,6 +149,32 @@ def test_a_training_stopped_under_the_old_names_is_resumed(tmp_path: Path) -> No
     resumed = trained(tmp_path / "b", steps=10, kind="cgan")
     assert same(whole, resumed)
     assert whole.spec.facts == resumed.spec.facts
+
+
+@pytest.mark.parametrize("loss", ["talk", "wasserstein"])
+def test_the_generator_is_pulled_as_by_its_own_loss(loss: str) -> None:
+    """The gradient that one pass of the discriminator gives, against that of the generator's loss by autograd."""
+    bank = mock_bank()
+    spec = separator_spec(bank, 1e-3, loss=loss, instance_noise=0.0)
+    survey = build_survey(spec.survey, spec.observable)
+    pairs = Pairs(survey, spec.observable.symmetry, Lines(bank, parts(bank).test).names, spec.targets)
+    discriminator = Discriminator(1 + len(spec.targets), spec.strides, spec.periodic, width=4, widest=8)
+    runner = Adversaries(Separator(spec), discriminator, pairs, 10, 1, Silent())
+    runner._random = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(2)
+    source, target, made = (torch.randn(6, n, *spec.observable.cells, generator=rng) for n in (1, 2, 2))
+    # Logits of both signs, up to 40: the ratio of the losses' gradients spans many powers of ten.
+    discriminator.last.convolution.weight.data *= 2000
+    judged = made.clone().requires_grad_(True)
+    against, _, logits = runner._discriminator_loss(source, target, judged)
+    against.backward()
+    direct = made.clone().requires_grad_(True)
+    own = discriminator(source, direct)
+    (torch.nn.functional.softplus(-own) if loss == "talk" else -own).mean().backward()
+    assert logits.min() < -10
+    assert logits.max() > 10
+    scale = direct.grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)  # type: ignore[union-attr]
+    torch.testing.assert_close(runner._pull(judged, logits) / scale, direct.grad / scale, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("number", [2, 4])
