@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 import tomli_w
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from benchmarks.record import record
+from benchmarks.separation_tables import HEIGHT, RADIUS, MapsByMethod, line_figures, peaks_of, printed
 from eorinfer.core.progress import Advance, Silent
 from eorinfer.core.progress import Lines as Told
 from eorinfer.core.seeds import WorkStream, stream_seed
@@ -44,15 +44,14 @@ from eorinfer.run.line_separation import Separation
 from eorinfer.separation.apply import estimate, posterior
 from eorinfer.separation.data import Lines, Pairs, split
 from eorinfer.separation.model import Separator
-from eorinfer.separation.peaks import Peaks, best_threshold, count, find_peaks
-from eorinfer.separation.regression import STAGES
-from eorinfer.separation.training import train
+from eorinfer.separation.peaks import count
+from eorinfer.separation.training import STAGES, train
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey import build_survey
 
-#: Side of the maps in arcmin, radius of peaks in arcmin, and height of the true peaks in standard deviations.
-SIDE, RADIUS, HEIGHT = 102.4, 4.0, 3.0
-#: Wavenumbers per arcmin of the published P(k), and width of the bins about them.
+#: Side of the maps in arcmin.
+SIDE = 102.4
+#: Wavenumbers per arcmin of the published P(k), and factor from the middle of the bins about them to the edge.
 WAVENUMBERS, HALF = np.array([0.1, 0.16, 0.25, 0.4, 0.63, 1.0, 1.6]), 1.2
 #: k^2 P / (2 pi mean^2) of the published maps, read to a tenth, and the brightness of their one public total over its
 #: mean: from the notebooks of github.com/knmoriwaki/IM2IM.
@@ -69,7 +68,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 #: Maps at once, and draws of a map.
 BATCH, DRAWS = 16, 8
-METHODS = dict[str, NDArray[np.float32]]
 
 
 def main() -> None:
@@ -99,7 +97,9 @@ def setting(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     step = separation(arguments, "noise-free", "setting")
     rows = step.simulate()
     rows = rows[: min(len(rows), 320)]
-    spectrum = power_spectrum(arguments.pixels)
+    edges = np.stack([WAVENUMBERS / HALF, WAVENUMBERS * HALF], 1).ravel().tolist()
+    cells, radius = (arguments.pixels, arguments.pixels), RADIUS * arguments.pixels / SIDE
+    spectrum = PowerSpectrum(cells, (SIDE, SIDE), edges)
     total = step.bank.read("total", rows)[:, 0].astype(float)
     of_mean = total / total.mean((1, 2), keepdims=True)
     off = of_mean - 1
@@ -117,10 +117,10 @@ def setting(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         mean = float(maps.mean(dtype=float))
         own = spectrum(torch.from_numpy(maps))[:, ::2].numpy().mean(0) / mean**2
         dimensionless = WAVENUMBERS**2 * own / (2 * np.pi)
-        threshold, peaks = HEIGHT * float(maps.std()), found_peaks(maps)
+        threshold, peaks = HEIGHT * float(maps.std()), peaks_of(maps, radius)
         # Every map beside one of another realisation.
         other = np.roll(np.arange(len(rows)), step.config.simulator.rows_per_realisation)
-        chance = count(peaks, [peaks[i] for i in other], pixels_of(arguments.pixels), threshold, threshold)
+        chance = count(peaks, [peaks[i] for i in other], radius, threshold, threshold)
         figures[name] = {
             "mean_nW_m2_sr": mean,
             "sd_over_mean": round(float(maps.std()) / mean, 3),
@@ -158,23 +158,16 @@ def table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "steps": arguments.steps,
         "training_cpu_seconds": seconds,
         "maps": {"training": len(parts.training), "thresholds": len(parts.validation), "scored": len(parts.test)},
-        "k_per_arcmin": WAVENUMBERS.tolist(),
     }
+    pixel, shift = SIDE / arguments.pixels, step.config.simulator.rows_per_realisation
     for i, name in enumerate(("ha", "oiii")):
-        figures[name] = line_figures(
-            {method: maps[:, i] for method, maps in chosen.items()},
-            {method: maps[:, i] for method, maps in scored.items()},
-            step.config.simulator.rows_per_realisation,
-            arguments.pixels,
-        )
-        print(f"\n{name}: precision, recall (published count; one to one) at its own threshold; at the same 3 sd; "
-              f"mean off; r, P over true at k = {', '.join(f'{k:g}' for k in WAVENUMBERS)}")  # fmt: skip
-        for method, row in figures[name]["methods"].items():
-            print(f"  {method:22s}", *(f"{key} {value}" for key, value in row.items()))
+        maps = ({method: made[:, i] for method, made in some.items()} for some in (chosen, scored))
+        figures[name] = line_figures(*maps, pixel, shift)
+        print(printed(name, figures[name]))
     return f"separation_2d_{arguments.case.replace('-', '_')}", figures
 
 
-def apply(networks: dict[str, Separator], pairs: Pairs, lines: Lines, seed: int) -> METHODS:
+def apply(networks: dict[str, Separator], pairs: Pairs, lines: Lines, seed: int) -> MapsByMethod:
     """Observe maps and apply every method to them: true lines and estimates (N, L, nx, ny) by name."""
     generator = torch.Generator().manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -196,71 +189,6 @@ def apply(networks: dict[str, Separator], pairs: Pairs, lines: Lines, seed: int)
             made["observed"] = observed.expand_as(true)
             parts.append({name: maps.cpu() for name, maps in made.items()})
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
-
-
-def line_figures(chosen: METHODS, scored: METHODS, shift: int, pixels: int) -> dict[str, Any]:
-    """Score every method on one line (N, nx, ny), with thresholds chosen on other maps."""
-    radius, spectrum = pixels_of(pixels), power_spectrum(pixels)
-    sought = HEIGHT * float(chosen["true"].std())
-    before, true = found_peaks(chosen["true"]), found_peaks(scored["true"])
-    x = torch.from_numpy(scored["true"])
-    own = spectrum(x)[:, ::2].numpy()
-    means = scored["true"].mean((1, 2), dtype=float)
-    methods: dict[str, Any] = {}
-    for method in [name for name in scored if name != "true"]:
-        found = found_peaks(scored[method])
-        threshold = best_threshold(before, found_peaks(chosen[method]), radius, sought)
-        y = torch.from_numpy(scored[method])
-        power, cross = spectrum(y)[:, ::2].numpy(), spectrum.cross(x, y)[:, ::2].numpy()
-        off = scored[method].mean((1, 2), dtype=float) / means - 1
-        methods[method] = {
-            "threshold_over_3sd": round(threshold / sought, 2),
-            **peak_figures(true, found, radius, sought, threshold),
-            "same_3sd": list(peak_figures(true, found, radius, sought, sought)["published_count"]),
-            "mean_off_68": round(float(np.quantile(np.abs(off), 0.68)), 3),
-            "rmse_over_sd": round(
-                float(np.sqrt(np.mean((scored[method] - scored["true"]) ** 2)) / scored["true"].std()), 2
-            ),
-            "one_point_off": round(one_point(scored["true"], scored[method]), 3),
-            "r": np.round((cross / np.sqrt(own * power)).mean(0), 2).tolist(),
-            "power": np.round(power.mean(0) / own.mean(0), 2).tolist(),
-        }
-        if len(methods) == 1:
-            others = found[shift:] + found[:shift]
-            methods["chance"] = peak_figures(true, others, radius, sought, threshold)
-    return {"sd": sought / HEIGHT, "true_peaks_a_map": round(sum(len(p.above(sought)) for p in true) / len(true), 1),
-            "methods": methods}  # fmt: skip
-
-
-def peak_figures(true: list[Peaks], found: list[Peaks], radius: float, sought: float, above: float) -> dict[str, Any]:
-    """Give precision and recall of the published count of pairs, and one to one."""
-    rates = count(true, found, radius, sought, above).rates()
-    return {
-        "published_count": [round(rates["legacy_precision"], 3), round(rates["legacy_recall"], 3)],
-        "one_to_one": [round(rates["precision"], 3), round(rates["recall"], 3)],
-    }
-
-
-def one_point(true: NDArray[np.float32], made: NDArray[np.float32]) -> float:
-    """Compute the mean distance of the quantiles of two sets of maps over the standard deviation of the first."""
-    levels = (np.arange(2000) + 0.5) / 2000
-    return float(np.abs(np.quantile(true, levels) - np.quantile(made, levels)).mean() / true.std())
-
-
-def found_peaks(maps: NDArray[np.float32]) -> list[Peaks]:
-    """Find the peaks of maps (N, nx, ny)."""
-    return [find_peaks(image, pixels_of(maps.shape[-1])) for image in maps]
-
-
-def pixels_of(pixels: int) -> float:
-    """Return the radius of peaks in pixels."""
-    return RADIUS * pixels / SIDE
-
-
-def power_spectrum(pixels: int) -> PowerSpectrum:
-    """Make P(k) per arcmin in narrow bins about the published wavenumbers, which are every second bin."""
-    edges = np.stack([WAVENUMBERS / HALF, WAVENUMBERS * HALF], 1).ravel()
-    return PowerSpectrum((pixels, pixels), (SIDE, SIDE), edges.tolist())
 
 
 def separation(arguments: argparse.Namespace, case: str, kind: str) -> Separation:
@@ -334,7 +262,7 @@ class Clock(Silent):
 def plain_step(trainer: Separation, steps: int, device: str) -> float:
     """Seconds of a step of pix2pix as it is usually written: the same networks, one layout, fp32, Adam."""
     spec, settings = trainer.spec, trainer.settings
-    size: dict[str, Any] = {"width": settings.width, "widest": settings.widest}
+    size = {"width": settings.width, "widest": settings.widest}
     inputs, outputs = spec.observable.shape[0], len(spec.targets)
     generator = UNet(inputs, outputs, spec.strides, spec.periodic, dropout=settings.dropout, **size)
     discriminator = Discriminator(inputs + outputs, spec.strides, spec.periodic, **size)

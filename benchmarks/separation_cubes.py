@@ -1,16 +1,18 @@
 """Does the third dimension help to separate lines? Cubes against their single channels, on the same mocks.
 
-    python -m benchmarks.separation_cubes --out DIR                        two to three hours of one core
-    python -m benchmarks.separation_cubes --out DIR --realisations 60 --steps 300 --slice-steps 1200
+    python -m benchmarks.separation_cubes --out DIR                        three hours of one core
+    python -m benchmarks.separation_cubes --out DIR --case all-sky --realisations 60 --steps 300 --slice-steps 1200
 
 Light-cones with a cube A in which Halpha is at z = 1.3 and a cube B in which [OIII] is at the same redshifts: one
 structure, in two lines, each among interlopers. The 3D network takes both cubes and finds Halpha of A and [OIII] of
-B. Two networks of maps take single channels of A, and of B, as one who has images alone. Lines ten times as bright
-as the luminosity functions allow, in the noise of SPHEREx's deep fields. What is there already is not made again.
+B. Two networks of maps take single channels of A, and of B, as one who has images alone. Lines 20 times as bright as
+published luminosity functions allow, smoothed by 1.2 arcmin, as in benchmarks.separation; thresholds of peaks are
+chosen on validation cubes. What is there already is not made again.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -22,28 +24,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.record import record
+from benchmarks.separation import CASES
+from benchmarks.separation_tables import MapsByMethod, line_figures, printed
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.core.files import write_json
 from eorinfer.core.progress import Lines as Told
 from eorinfer.core.seeds import stream_seed
-from eorinfer.figures.separation import separation_figure, separation_table
+from eorinfer.figures.separation import separation_figure
 from eorinfer.figures.style import write_figure
 from eorinfer.run.config import load_config
 from eorinfer.run.line_separation import Separation
+from eorinfer.separation.apply import estimate
 from eorinfer.separation.data import Lines, Pairs, Split, Target, line_names, split
 from eorinfer.separation.model import Separator, SeparatorSpec
-from eorinfer.separation.scores import Maps, score
 from eorinfer.separation.training import train
 from eorinfer.survey import build_survey
 from simulators import Observable, Symmetry
 
-#: Standard deviation of the deep fields' noise, in-band nW/m^2/sr in a pixel of an arcmin.
-DEEP = 1.9122 / 41 * 6.2 / 60
 #: Lines of cube A and cube B at one redshift.
 FOUND = ("ha", "oiii")
-#: Cubes at once, and radius of a peak in arcmin.
-BATCH, RADIUS = 8, 8.0
+#: Cubes at once.
+BATCH = 8
 SEED = 1
 
 
@@ -62,26 +64,36 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--pixel", type=float, default=0.8, help="arcmin")
     parser.add_argument("--channels", type=int, default=8)
-    parser.add_argument("--noise", type=float, default=0.1, help="over that of the deep fields")
+    parser.add_argument("--case", choices=CASES, default="noise-free")
     parser.add_argument("--steps", type=int, default=1000, help="of the network of cubes, in batches of 4")
     parser.add_argument("--slice-steps", type=int, default=3000, help="of each network of maps, in batches of 16")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
     step = Separation(load_config(config(arguments), "separation"), arguments.out / "cubes", Told())
     cubes = timed("cubes", step.train)
     parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
     maps = [timed(f"channels of cube {'AB'[i]}", sliced, arguments, step, parts, i) for i in range(len(FOUND))]
-    found = compared(cubes, maps, step.bank, parts.test)
-    scores = score(found, step.config.observable, cubes.spec.lines, RADIUS)
-    write_json(arguments.out / "scores.json", scores | {"format": 1})
-    shown = {name: made[0] for name, made in found.made.items() if name not in ("observed", "Wiener 2D")}
-    side = 60 * step.config.observable.field_of_view
-    unit, lines = step.config.observable.unit, cubes.spec.lines
-    figure = separation_figure(found.made["observed"][0], found.true[0], shown, lines, side=side, unit=unit)
-    write_figure(figure, arguments.out / "scores.png")
-    print(separation_table(scores))
+    chosen, scored = (compared(cubes, maps, step.bank, rows) for rows in (parts.validation, parts.test))
+    figures: dict[str, Any] = {
+        "case": arguments.case,
+        "cubes": {"training": len(parts.training), "thresholds": len(parts.validation), "scored": len(parts.test)},
+    }
+    for i, name in enumerate(FOUND):
+        sliced_maps = (
+            {method: as_maps(made[:, i])[:, 0] for method, made in some.items()} for some in (chosen, scored)
+        )
+        figures[name] = line_figures(*sliced_maps, arguments.pixel, arguments.channels)
+        print(printed(name, figures[name]))
+    record(f"separation_3d_{arguments.case.replace('-', '_')}", figures, seconds=time.monotonic() - start)
+    observed, true = (scored.pop(name)[0] for name in ("observed", "true"))
+    side, unit = 60 * step.config.observable.field_of_view, step.config.observable.unit
+    shown = {name: made[0] for name, made in scored.items()}
+    write_figure(
+        separation_figure(observed, true, shown, cubes.spec.lines, side=side, unit=unit), arguments.out / "scores.png"
+    )
 
 
 def config(arguments: argparse.Namespace) -> Path:
@@ -94,12 +106,16 @@ def config(arguments: argparse.Namespace) -> Path:
             "pixels": arguments.pixels,
             "pixel": arguments.pixel,
             "channels": arguments.channels,
+            "smoothing_sigma": 1.2,
+            "amplitude": 20.0,
+            "fixed": {"B_HA": 0.2},
             "mass_min": 11.0,
             "rows_per_realisation": 1,
         },
         "prior": {"A_HA": [-0.01, 0.01], "A_OIII": [-0.01, 0.01]},
-        "survey": {"kind": "white-noise", "sigma": arguments.noise * DEEP / arguments.pixel},
+        "survey": CASES[arguments.case],
         "separation": {
+            "kind": "mean",
             "simulations": arguments.realisations,
             "test_fraction": 0.2,
             "mix": True,
@@ -207,18 +223,18 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
     return separator
 
 
-def compared(cubes: Separator, maps: list[Separator], bank: Bank, rows: Rows) -> Maps:
-    """Apply each network to the same observed cubes; the networks of maps channel by channel."""
+def compared(cubes: Separator, maps: list[Separator], bank: Bank, rows: Rows) -> MapsByMethod:
+    """Apply each network to the same observed cubes, the networks of maps channel by channel: (N, L, *cells)."""
     lines = Lines(bank, rows)
     image = bank.observables[0]
     pairs = Pairs(build_survey(cubes.spec.survey, image), image.symmetry, lines.names, cubes.spec.targets)
     generator = torch.Generator().manual_seed(stream_seed(SEED, Stream.NOISE))
     parts: list[dict[str, Tensor]] = []
 
-    def by_channel(observed: Tensor, of: Any) -> Tensor:
+    def by_channel(observed: Tensor, of: Callable[[Separator, Tensor], Tensor]) -> Tensor:
         found = []
         for i, (separator, name) in enumerate(zip(maps, FOUND, strict=True)):
-            made = of(separator)(as_maps(observed[:, i]))[:, separator.spec.lines.index(name)]
+            made = of(separator, as_maps(observed[:, i]))[:, separator.spec.lines.index(name)]
             found.append(as_cubes(made, image.shape[-1]))
         return torch.stack(found, 1)
 
@@ -229,19 +245,14 @@ def compared(cubes: Separator, maps: list[Separator], bank: Bank, rows: Rows) ->
             parts.append(
                 {
                     "true": true,
-                    "noise": observed - clean.sum(1),
-                    "3D": cubes(observed),
-                    "2D": by_channel(observed, lambda separator: separator),
-                    "3D, a draw": cubes(observed, generator),
-                    "2D, a draw": by_channel(observed, lambda separator: lambda x: separator(x, generator)),
+                    "3D": estimate(cubes, observed),
+                    "2D": by_channel(observed, estimate),
                     "Wiener 3D": cubes.wiener(observed),
-                    "Wiener 2D": by_channel(observed, lambda separator: separator.wiener),
+                    "Wiener 2D": by_channel(observed, lambda separator, x: separator.wiener(x)),
                     "observed": observed[:, [0, 1]],
                 }
             )
-    whole = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
-    mean = cubes.wiener.mean_lines.flatten().double().numpy()
-    return Maps(whole.pop("true"), whole, whole.pop("noise"), (0, 1), mean)
+    return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
 
 if __name__ == "__main__":
