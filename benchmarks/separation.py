@@ -12,6 +12,7 @@ Slabs of 102.4 arcmin with lines 20 times as bright as published luminosity func
 setting    Peaks, chance, P(k) and brightness of the mocks beside the published ones.
 table      Trains each kind of network on the same maps and scores all methods on held-out realisations. Each method
            has one threshold for each line, the best on validation maps, which no score uses.
+continuum  What galaxies without lines and their removal do to a Wiener filter in the noise of the deep fields.
 
 What is there already is not made again. `our_step` and `plain_step` time a training step.
 """
@@ -19,9 +20,10 @@ What is there already is not made again. `our_step` and `plain_step` time a trai
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ from eorinfer.separation.data import Lines, Pairs, split
 from eorinfer.separation.model import Separator
 from eorinfer.separation.peaks import count
 from eorinfer.separation.training import STAGES, train
+from eorinfer.separation.wiener import WienerFilter
+from eorinfer.settings.survey import SphereX
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey import build_survey
 
@@ -66,8 +70,12 @@ CASES: dict[str, dict[str, Any]] = {
     "deep": {"kind": "spherex", "field": "deep"},
     "all-sky": {"kind": "spherex", "field": "all-sky"},
 }
-#: Maps at once, and draws of a map.
-BATCH, DRAWS = 16, 8
+#: Maps at once, draws of a map, and maps of one realisation.
+BATCH, DRAWS, ROWS = 16, 8, 16
+#: Name of the estimate of each kind of network.
+NAMES = {"mean": "posterior mean", "cgan": "cGAN, no dropout", "flow-matching": "flow, mean"}
+#: Function from observed maps and a seed to estimates of the lines by name.
+Methods = Callable[[Tensor, int], dict[str, Tensor]]
 
 
 def main() -> None:
@@ -76,7 +84,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--case", choices=CASES, default="noise-free")
-    parser.add_argument("--kinds", nargs="+", choices=("mean", "cgan", "flow-matching"), default=["mean", "cgan"])
+    parser.add_argument("--kinds", nargs="+", choices=NAMES, default=["mean", "cgan"])
     parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--maps", type=int, default=1600)
     parser.add_argument("--steps", type=int, default=5000)
@@ -119,7 +127,7 @@ def setting(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         dimensionless = WAVENUMBERS**2 * own / (2 * np.pi)
         threshold, peaks = HEIGHT * float(maps.std()), peaks_of(maps, radius)
         # Every map beside one of another realisation.
-        other = np.roll(np.arange(len(rows)), step.config.simulator.rows_per_realisation)
+        other = np.roll(np.arange(len(rows)), ROWS)
         chance = count(peaks, [peaks[i] for i in other], radius, threshold, threshold)
         figures[name] = {
             "mean_nW_m2_sr": mean,
@@ -149,7 +157,9 @@ def table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     pairs = Pairs(build_survey(step.config.tables.survey, step.config.observable), step.config.observable.symmetry,
                   ["ha", "oiii"], step.spec.targets)  # fmt: skip
     chosen, scored = (
-        apply(networks, pairs, Lines(step.bank, some), stream_seed(1, WorkStream.SEPARATION_SCORES, i))
+        apply(
+            partial(estimates, networks), pairs, Lines(step.bank, some), stream_seed(1, WorkStream.SEPARATION_SCORES, i)
+        )
         for i, some in enumerate((parts.validation, parts.test))
     )
     figures: dict[str, Any] = {
@@ -159,36 +169,65 @@ def table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "training_cpu_seconds": seconds,
         "maps": {"training": len(parts.training), "thresholds": len(parts.validation), "scored": len(parts.test)},
     }
-    pixel, shift = SIDE / arguments.pixels, step.config.simulator.rows_per_realisation
     for i, name in enumerate(("ha", "oiii")):
         maps = ({method: made[:, i] for method, made in some.items()} for some in (chosen, scored))
-        figures[name] = line_figures(*maps, pixel, shift)
+        figures[name] = line_figures(*maps, SIDE / arguments.pixels, ROWS)
         print(printed(name, figures[name]))
     return f"separation_2d_{arguments.case.replace('-', '_')}", figures
 
 
-def apply(networks: dict[str, Separator], pairs: Pairs, lines: Lines, seed: int) -> MapsByMethod:
-    """Observe maps and apply every method to them: true lines and estimates (N, L, nx, ny) by name."""
+def continuum(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Score the Wiener filter with and without galaxies' continuum, of which a fit of each order is subtracted."""
+    step = separation(arguments, "deep", "setting")
+    parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
+    image = step.config.observable
+    figures: dict[str, Any] = {}
+    for name, table in {"none": None, **{f"order {n}": {"order": n} for n in (0, 1, 2)}}.items():
+        survey = build_survey(SphereX(field="deep", continuum=table), image)
+        pairs = Pairs(survey, image.symmetry, ["ha", "oiii"], step.spec.targets, mix=True)
+        training, generator = Lines(step.bank, parts.training), torch.Generator().manual_seed(1)
+        numbers = np.arange(min(1024, len(training)))
+        wiener = WienerFilter(1, 2, image.cells, image.cell_size)
+        wiener.fit(pairs(training.__getitems__(some.tolist())[0], generator, training=True)
+                   for some in np.array_split(numbers, len(numbers) // BATCH))  # fmt: skip
+
+        def filtered(observed: Tensor, _: int, wiener: WienerFilter = wiener) -> dict[str, Tensor]:
+            return {"Wiener": wiener(observed)}
+
+        chosen, scored = (apply(filtered, pairs, Lines(step.bank, some), 1) for some in (parts.validation, parts.test))
+        left = survey(torch.zeros(BATCH, *image.shape), generator)
+        figures[name] = {"rms_of_noise_and_residual": float(left.std(dim=(2, 3)).mean())}
+        for i, line in enumerate(("ha", "oiii")):
+            maps = ({method: made[:, i] for method, made in some.items()} for some in (chosen, scored))
+            figures[name][line] = line_figures(*maps, SIDE / arguments.pixels, ROWS)
+            print(name, printed(line, figures[name][line]))
+    return "separation_continuum", figures
+
+
+def apply(methods: Methods, pairs: Pairs, lines: Lines, seed: int) -> MapsByMethod:
+    """Observe maps and apply methods to them: true lines and estimates (N, L, nx, ny) by name."""
     generator = torch.Generator().manual_seed(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     parts: list[dict[str, Tensor]] = []
     with torch.no_grad():
         for start in range(0, len(lines), BATCH):
             (clean,) = lines.__getitems__(list(range(start, min(start + BATCH, len(lines)))))
             observed, true = pairs(clean, generator)
-            made = {"true": true}
-            for kind, network in networks.items():
-                network.to(device)
-                made[{"mean": "posterior mean", "cgan": "cGAN, no dropout"}.get(kind, f"{kind}, mean")] = estimate(
-                    network, observed.to(device)
-                )
-                if kind != "mean":
-                    mean, draws = posterior(network, observed.to(device), DRAWS, seed + start)
-                    made |= {f"{kind}, a draw": draws[0]} | ({"cGAN, mean of draws": mean} if kind == "cgan" else {})
-            made["Wiener"] = network.wiener(observed.to(device))
-            made["observed"] = observed.expand_as(true)
-            parts.append({name: maps.cpu() for name, maps in made.items()})
+            parts.append({"true": true, **methods(observed, seed + start), "observed": observed.expand_as(true)})
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+
+def estimates(networks: dict[str, Separator], observed: Tensor, seed: int) -> dict[str, Tensor]:
+    """Give what each network makes of observed maps: its mean, and a draw where it makes draws; and a Wiener filter."""
+    observed = observed.to("cuda" if torch.cuda.is_available() else "cpu")
+    made: dict[str, Tensor] = {}
+    for kind, network in networks.items():
+        network.to(observed.device)
+        made[NAMES[kind]] = estimate(network, observed)
+        if kind != "mean":
+            mean, draws = posterior(network, observed, DRAWS, seed)
+            made |= {f"{kind}, a draw": draws[0]} | ({"cGAN, mean of draws": mean} if kind == "cgan" else {})
+    made["Wiener"] = network.wiener(observed)
+    return {name: maps.cpu() for name, maps in made.items()}
 
 
 def separation(arguments: argparse.Namespace, case: str, kind: str) -> Separation:
@@ -205,13 +244,13 @@ def separation(arguments: argparse.Namespace, case: str, kind: str) -> Separatio
             "fixed": {"B_HA": 0.2},
             "box_length": 320.0,
             "cell": 3.0,
-            "rows_per_realisation": 16,
+            "rows_per_realisation": ROWS,
         },
         # As good as fixed: the published networks know one relation. The rest makes every row a slab of its own.
         "prior": {"A_HA": [-0.01, 0.01], "A_OIII": [-0.01, 0.01]},
         "survey": CASES[case],
         "separation": {
-            "kind": kind if kind in ("mean", "cgan", "flow-matching") else "mean",
+            "kind": kind if kind in NAMES else "mean",
             "simulations": arguments.maps,
             "mix": True,
             "steps": arguments.steps,
@@ -295,7 +334,7 @@ def plain_step(trainer: Separation, steps: int, device: str) -> float:
     return float(np.median(np.diff(times)))
 
 
-PARTS = {"setting": setting, "table": table}
+PARTS = {"setting": setting, "table": table, "continuum": continuum}
 
 if __name__ == "__main__":
     main()

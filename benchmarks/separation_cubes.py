@@ -2,12 +2,14 @@
 
     python -m benchmarks.separation_cubes --out DIR                        three hours of one core
     python -m benchmarks.separation_cubes --out DIR --case all-sky --realisations 60 --steps 300 --slice-steps 1200
+    python -m benchmarks.separation_cubes --out DIR --realisations 40 --steps 0 --slice-steps 0      without networks
 
 Light-cones with a cube A in which Halpha is at z = 1.3 and a cube B in which [OIII] is at the same redshifts: one
 structure, in two lines, each among interlopers. The 3D network takes both cubes and finds Halpha of A and [OIII] of
 B. Two networks of maps take single channels of A, and of B, as one who has images alone. Lines 20 times as bright as
 published luminosity functions allow, smoothed by 1.2 arcmin, as in benchmarks.separation; thresholds of peaks are
-chosen on validation cubes. What is there already is not made again.
+chosen on validation cubes. Beside them a Wiener filter of cubes, one of channels, and a sparse fit of templates.
+What is there already is not made again.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ import numpy as np
 import tomli_w
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 from torch import Tensor
 
 from benchmarks.record import record
@@ -38,7 +42,7 @@ from eorinfer.run.line_separation import Separation
 from eorinfer.separation.apply import estimate
 from eorinfer.separation.data import Lines, Pairs, Split, Target, line_names, split
 from eorinfer.separation.model import Separator, SeparatorSpec
-from eorinfer.separation.training import train
+from eorinfer.separation.training import prepare, train
 from eorinfer.survey import build_survey
 from simulators import Observable, Symmetry
 
@@ -63,20 +67,20 @@ def main() -> None:
     parser.add_argument("--realisations", type=int, default=120)
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--pixel", type=float, default=0.8, help="arcmin")
-    parser.add_argument("--channels", type=int, default=8)
+    parser.add_argument("--channels", type=int, default=11)
     parser.add_argument("--case", choices=CASES, default="noise-free")
-    parser.add_argument("--steps", type=int, default=1000, help="of the network of cubes, in batches of 4")
-    parser.add_argument("--slice-steps", type=int, default=3000, help="of each network of maps, in batches of 16")
+    parser.add_argument("--steps", type=int, default=1000, help="of the network of cubes, in batches of 4; 0 for none")
+    parser.add_argument("--slice-steps", type=int, default=3000, help="of each of maps, in batches of 16; 0 for none")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     step = Separation(load_config(config(arguments), "separation"), arguments.out / "cubes", Told())
-    cubes = timed("cubes", step.train)
     parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
+    cubes = timed("cubes", step.train if arguments.steps else partial(untrained, step.spec, step.bank, parts))
     maps = [timed(f"channels of cube {'AB'[i]}", sliced, arguments, step, parts, i) for i in range(len(FOUND))]
-    chosen, scored = (compared(cubes, maps, step.bank, rows) for rows in (parts.validation, parts.test))
+    chosen, scored = (compared(cubes, maps, step, rows) for rows in (parts.validation, parts.test))
     figures: dict[str, Any] = {
         "case": arguments.case,
         "cubes": {"training": len(parts.training), "thresholds": len(parts.validation), "scored": len(parts.test)},
@@ -119,7 +123,7 @@ def config(arguments: argparse.Namespace) -> Path:
             "simulations": arguments.realisations,
             "test_fraction": 0.2,
             "mix": True,
-            "steps": arguments.steps,
+            "steps": arguments.steps or 1,
             "batch_size": 4,
             "width": arguments.width,
             "widest": 8 * arguments.width,
@@ -207,13 +211,16 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
     validation = replace(validation, index=validation.index + len(training))
     # Those that are looked at in training are the first ones: of all realisations.
     order = np.random.default_rng(1).permutation(len(validation))
-    settings = step.settings.model_copy(update={"steps": arguments.slice_steps, "batch_size": 16})
+    settings = step.settings.model_copy(update={"steps": arguments.slice_steps or 1, "batch_size": 16})
     names = line_names(bank)  # type: ignore[arg-type]
     spec = SeparatorSpec(bank.observables[0], tuple(Target(n, 0) for n in names), step.config.tables.survey, settings)
+    rows = Split(training, validation[order], parts.test)
+    if not arguments.slice_steps:
+        return untrained(spec, bank, rows)  # type: ignore[arg-type]
     separator = train(
         spec,
         bank,  # type: ignore[arg-type]
-        Split(training, validation[order], parts.test),
+        rows,
         build_survey(step.config.tables.survey, bank.observables[0]),
         folder=folder.with_name(f"{folder.name}-checkpoints"),
         seed=stream_seed(SEED, Stream.TRAINING, cube),
@@ -223,12 +230,21 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
     return separator
 
 
-def compared(cubes: Separator, maps: list[Separator], bank: Bank, rows: Rows) -> MapsByMethod:
-    """Apply each network to the same observed cubes, the networks of maps channel by channel: (N, L, *cells)."""
-    lines = Lines(bank, rows)
-    image = bank.observables[0]
+def untrained(spec: SeparatorSpec, bank: Bank, parts: Split) -> Separator:
+    """Make a separator of which only the Wiener filter is used."""
+    separator, lines = Separator(spec), Lines(bank, parts.training)
+    survey = build_survey(spec.survey, spec.observable)
+    pairs = Pairs(survey, spec.observable.symmetry, lines.names, spec.targets, spec.settings.mix)
+    prepare(separator, lines, pairs, SEED)
+    return separator
+
+
+def compared(cubes: Separator, maps: list[Separator], step: Separation, rows: Rows) -> MapsByMethod:
+    """Apply each method to the same observed cubes, those of maps channel by channel: lines (N, L, *cells) by name."""
+    lines, image = Lines(step.bank, rows), step.bank.observables[0]
     pairs = Pairs(build_survey(cubes.spec.survey, image), image.symmetry, lines.names, cubes.spec.targets)
     generator = torch.Generator().manual_seed(stream_seed(SEED, Stream.NOISE))
+    ratio = float(cubes.wiener.mean_lines[1].mean() / cubes.wiener.mean_lines[0].mean())
     parts: list[dict[str, Tensor]] = []
 
     def by_channel(observed: Tensor, of: Callable[[Separator, Tensor], Tensor]) -> Tensor:
@@ -242,17 +258,43 @@ def compared(cubes: Separator, maps: list[Separator], bank: Bank, rows: Rows) ->
         for start in range(0, len(rows), BATCH):
             (clean,) = lines.__getitems__(list(range(start, min(start + BATCH, len(rows)))))
             observed, true = pairs(clean, generator)
-            parts.append(
-                {
-                    "true": true,
-                    "3D": estimate(cubes, observed),
-                    "2D": by_channel(observed, estimate),
-                    "Wiener 3D": cubes.wiener(observed),
-                    "Wiener 2D": by_channel(observed, lambda separator, x: separator.wiener(x)),
-                    "observed": observed[:, [0, 1]],
-                }
-            )
+            made = {"true": true}
+            if "history" in cubes.facts:
+                made["3D"] = estimate(cubes, observed)
+            if all("history" in separator.facts for separator in maps):
+                made["2D"] = by_channel(observed, estimate)
+            made |= {
+                "Wiener 3D": cubes.wiener(observed),
+                "Wiener 2D": by_channel(observed, lambda separator, x: separator.wiener(x)),
+                "templates": by_templates(observed, step.config.simulator.offset, ratio),
+                "observed": observed[:, [0, 1]],
+            }
+            parts.append(made)
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+
+def by_templates(observed: Tensor, offset: int, ratio: float) -> Tensor:
+    """Fit the spectrum of every pixel by galaxies of each redshift, as few as there are, as Cheng et al. 2020 do.
+
+    A template (arXiv 2005.05341) has Halpha in the channel of its redshift and [OIII] `offset` channels before, in the
+    mean ratio of the lines. Amplitudes are the non-negative ones of least squares, most of which are zero.
+
+    Parameters
+    ----------
+    observed
+        (B, 2, nx, ny, S) cubes A and B of one instrument, B the first `offset` <= S channels and more.
+    offset
+        Channels by which B begins before A.
+    ratio
+        Mean intensity of [OIII] over that of Halpha.
+    """
+    spectra = torch.cat([observed[:, 1, ..., :offset], observed[:, 0]], -1).double().numpy()
+    channels = spectra.shape[-1]
+    design = np.eye(channels, channels + offset) + ratio * np.eye(channels, channels + offset, offset)
+    flat = spectra.reshape(-1, channels)
+    found = np.stack([nnls(design, one)[0] for one in flat])[:, offset:channels]
+    halpha = torch.from_numpy(found.reshape(*spectra.shape[:-1], -1)).to(observed)
+    return torch.stack([halpha, ratio * halpha], 1)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.figures.style import subplots
-from simulators.lim.lines import line_label
+from simulators.lim.lines import LINES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,30 +24,7 @@ def separation_table(scores: dict[str, Any]) -> str:
     scores
         Result of `eorinfer.separation.scores.score`.
     """
-    rows = _of_draws(scores) if "of_draws" in scores else []
-    return "\n".join([*rows, *(row for name, line in scores["lines"].items() for row in _tables(scores, name, line))])
-
-
-def _of_draws(scores: dict[str, Any]) -> list[str]:
-    """Write the scores of draws as draws of a posterior, a row for each line."""
-    found = scores["of_draws"]
-    above = [k for k, inside in enumerate(found["above_beam"]) if inside]
-    rows = [
-        f"{found['draws']} draws of {scores['maps']} maps, beside the truth, in bins of k above the beam; "
-        "r and rmse are those of the posterior mean",
-        f"  {'':{WIDTH}s} P over true, by k   mean over true   r, by k       rmse/sigma   smallest p of a rank",
-    ]
-    for name, line in found["lines"].items():
-        power, r = ([line[key][k] for k in above] for key in ("power", "r"))
-        worst = min(line["p"], key=line["p"].__getitem__)
-        rows.append(
-            f"  {name:{WIDTH}s} {min(power):.2f} to {max(power):.2f}   {line['mean']:14.3f}   "
-            f"{max(r):.3f} to {min(r):.3f}   {line['rmse']:8.3f}   {line['p'][worst]:.2g} ({worst})"
-        )
-    uniform = "uniform" if found["p_holm"] > 0.01 else "NOT uniform"
-    rest = "no noise" if found["rest"] is None else f"rms of what is left over that of the noise {found['rest']:.3f}"
-    rows.append(f"  ranks are {uniform}: p = {found['p_holm']:.2g} with Holm's correction ({found['worst_rank']})")
-    return [*rows, f"  observed minus lines of a draw: {found['sum']:.2g} of the rms of the lines; {rest}"]
+    return "\n".join(row for name, line in scores["lines"].items() for row in _tables(scores, name, line))
 
 
 def _tables(scores: dict[str, Any], name: str, line: dict[str, Any]) -> list[str]:
@@ -139,30 +116,34 @@ def separation_figure(
     figure, axes = subplots(
         len(lines),
         len(panels),
-        figsize=(2.5 * len(panels) + 0.9, 2.6 * len(lines)),
+        figsize=(2.6 * len(panels) + 1.1, 2.7 * len(lines)),
         squeeze=False,
         layout="constrained",
     )
+    # One scale, that of the true lines: a method that is too bright or too faint is seen to be.
+    high = max(float(np.percentile(_image(maps), 99.8)) for maps in true) or 1.0
     for row, name in enumerate(lines):
-        # Limits of the true line, so that a method that is too bright or too faint is seen to be.
-        low, high = 0.0, float(np.percentile(_image(true[row]), 99.7)) or 1.0
         for axis, (method, maps) in zip(axes[row], panels.items(), strict=True):
+            if method == "observed" and row and np.array_equal(observed[row], observed[0]):
+                axis.set_axis_off()
+                continue
             image = _image(maps[row])
             extent = (0, side, 0, side * image.shape[1] / image.shape[0]) if side else None
-            limits = (low, high) if method != "observed" else tuple(np.percentile(image, [1, 99.7]).tolist())
-            picture = axis.imshow(
-                image.T, origin="lower", extent=extent, vmin=limits[0], vmax=limits[1], cmap="inferno"
-            )
-            axis.set_title(f"{line_label(name)}: {method}" if method != "observed" else "observed", fontsize=9)
+            picture = axis.imshow(image.T, origin="lower", extent=extent, vmin=0.0, vmax=high, cmap="inferno")
+            axis.set_title(f"{_label(name)}, {method}" if method != "observed" else "observed", fontsize=10)
             axis.tick_params(labelsize=7)
-            if method in ("observed", list(panels)[-1]):
-                bar = figure.colorbar(picture, ax=axis, shrink=0.8)
-                bar.ax.tick_params(labelsize=7)
-                bar.ax.ticklabel_format(axis="y", scilimits=(-2, 2))
-                bar.ax.yaxis.get_offset_text().set_fontsize(7)
-        axes[row, 0].set_ylabel("arcmin" if side else "pixels", fontsize=8)
-    figure.supxlabel(f"{'arcmin' if side else 'pixels'}; {unit}", fontsize=8)
+        axes[row, 1].set_ylabel("arcmin" if side else "pixels", fontsize=8)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.8, extend="both")
+    bar.set_label(unit.replace("nW/m^2/sr", "nW m$^{-2}$ sr$^{-1}$"), fontsize=9)
+    bar.ax.tick_params(labelsize=7)
+    figure.supxlabel("arcmin" if side else "pixels", fontsize=8)
     return figure
+
+
+def _label(name: str) -> str:
+    """Write the name of a line as it is read; other names stay."""
+    line, _, channel = name.partition("_")
+    return f"${LINES[line].label}${f', channel {channel}' if channel else ''}" if line in LINES else name
 
 
 def _image(maps: NDArray[np.float32]) -> NDArray[np.float32]:
