@@ -104,7 +104,6 @@ def setting(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Compare the mocks with what is known of the published maps."""
     step = separation(arguments, "noise-free", "setting")
     rows = step.simulate()
-    rows = rows[: min(len(rows), 320)]
     edges = np.stack([WAVENUMBERS / HALF, WAVENUMBERS * HALF], 1).ravel().tolist()
     cells, radius = (arguments.pixels, arguments.pixels), RADIUS * arguments.pixels / SIDE
     spectrum = PowerSpectrum(cells, (SIDE, SIDE), edges)
