@@ -48,6 +48,8 @@ from simulators import Observable, Symmetry
 
 #: Lines of cube A and cube B at one redshift.
 FOUND = ("ha", "oiii")
+#: Precision of the two lines for which the recall is asked.
+WANTED = (0.88, 0.75)
 #: Cubes at once.
 BATCH = 8
 SEED = 1
@@ -89,7 +91,7 @@ def main() -> None:
         sliced_maps = (
             {method: as_maps(made[:, i])[:, 0] for method, made in some.items()} for some in (chosen, scored)
         )
-        figures[name] = line_figures(*sliced_maps, arguments.pixel, arguments.channels)
+        figures[name] = line_figures(*sliced_maps, arguments.pixel, arguments.channels, WANTED[i])
         print(printed(name, figures[name]))
     record(f"separation_3d_{arguments.case.replace('-', '_')}", figures, seconds=time.monotonic() - start)
     observed, true = (scored.pop(name)[0] for name in ("observed", "true"))

@@ -18,7 +18,9 @@ EDGES = 10 ** np.arange(-1.1, 0.31, 0.2)
 MapsByMethod = dict[str, NDArray[np.float32]]
 
 
-def line_figures(chosen: MapsByMethod, scored: MapsByMethod, pixel: float, shift: int) -> dict[str, Any]:
+def line_figures(
+    chosen: MapsByMethod, scored: MapsByMethod, pixel: float, shift: int, precision: float
+) -> dict[str, Any]:
     """Score every method on maps of one line.
 
     Parameters
@@ -30,6 +32,8 @@ def line_figures(chosen: MapsByMethod, scored: MapsByMethod, pixel: float, shift
         Side of a pixel, arcmin.
     shift
         Number of successive maps of one realisation: chance compares maps further apart.
+    precision
+        Precision at which the recall is asked for.
     """
     radius, spectrum = RADIUS / pixel, power_spectrum(scored["true"].shape[-1], pixel)
     sought = HEIGHT * float(chosen["true"].std())
@@ -39,12 +43,15 @@ def line_figures(chosen: MapsByMethod, scored: MapsByMethod, pixel: float, shift
     methods: dict[str, Any] = {}
     for method in [name for name in scored if name != "true"]:
         maps, found = scored[method], peaks_of(scored[method], radius)
-        threshold = best_threshold(before, peaks_of(chosen[method], radius), radius, sought)
+        first = peaks_of(chosen[method], radius)
+        threshold = best_threshold(before, first, radius, sought)
+        strict = best_threshold(before, first, radius, sought, precision)
         y = torch.from_numpy(maps)
         power, cross = spectrum(y).numpy(), spectrum.cross(x, y).numpy()
         methods[method] = {
-            "threshold_over_sought": round(threshold / sought, 2),
+            "threshold_over_sought": [round(threshold / sought, 2), round(strict / sought, 2)],
             **peak_figures(true, found, radius, sought, threshold),
+            f"for_precision_{precision:g}": peak_figures(true, found, radius, sought, strict)["published_count"],
             "at_the_true_threshold": peak_figures(true, found, radius, sought, sought)["published_count"],
             "mean_off_68": round(float(np.quantile(np.abs(maps.mean((1, 2), dtype=float) / means - 1), 0.68)), 3),
             "rmse_over_sd": round(float(np.sqrt(np.mean(np.square(maps - scored["true"])))) / sd, 2),

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import KDTree
 
 #: Number of thresholds among which the best is chosen.
-LEVELS = 60
+LEVELS = 100
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,13 @@ def count(
     return Counts(*totals.tolist())
 
 
-def best_threshold(true: Sequence[Peaks], found: Sequence[Peaks], radius: float, true_above: float) -> float:
+def best_threshold(
+    true: Sequence[Peaks],
+    found: Sequence[Peaks],
+    radius: float,
+    true_above: float,
+    precision: float | None = None,
+) -> float:
     """Find the threshold of reconstructions at which precision and recall by pairs have the largest harmonic mean.
 
     Parameters
@@ -115,20 +121,24 @@ def best_threshold(true: Sequence[Peaks], found: Sequence[Peaks], radius: float,
         Distance in pixels below which two peaks match.
     true_above
         Height of the true peaks sought.
+    precision
+        If given, the recall is to be the largest with at least this precision.
 
     Returns
     -------
     float
-        One of `LEVELS` quantiles of the heights of found peaks; infinite without any.
+        One of `LEVELS` quantiles of the heights of found peaks; infinite if none will do.
     """
     heights = np.concatenate([peaks.height for peaks in found])
     best, threshold = -1.0, float("inf")
     for level in np.quantile(heights, np.linspace(0, 1, LEVELS, endpoint=False)) if len(heights) else []:
         counts = count(true, found, radius, true_above, level)
-        # Harmonic mean of pairs / found and pairs / true.
-        mean = _ratio(2 * counts.pairs, counts.found + counts.true)
-        if mean > best:
-            best, threshold = mean, float(level)
+        if precision is None:
+            merit = _ratio(2 * counts.pairs, counts.found + counts.true)
+        else:
+            merit = counts.pairs if counts.pairs >= precision * counts.found > 0 else -1
+        if merit > best:
+            best, threshold = merit, float(level)
     return threshold
 
 

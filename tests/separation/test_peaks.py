@@ -95,6 +95,18 @@ def test_the_best_threshold_divides_right_peaks_from_wrong_ones() -> None:
     threshold = best_threshold([true], [Peaks(places[order], height[order])], 5.0, 3.0)
     assert np.sort(height[40:])[-3] < threshold < np.sort(height[:40])[2]
     assert best_threshold([true], [Peaks(np.empty((0, 2)), np.empty(0))], 5.0, 3.0) == np.inf
+    found = Peaks(places[order], height[order])
+    # Of eighty peaks half are right.
+    at_half = best_threshold([true], [found], 5.0, 3.0, precision=0.5)
+    assert count([true], [found], 5.0, 3.0, at_half).rates() == pytest.approx(
+        {
+            name: 0.5 if "precision" in name else 1.0
+            for name in ("precision", "recall", "legacy_precision", "legacy_recall")
+        },
+        abs=0.01,
+    )
+    wrong = Peaks(np.array([[500.0, 500.0]]), np.array([9.0]))
+    assert best_threshold([true], [wrong], 5.0, 3.0, precision=0.5) == np.inf
 
 
 def known(cells: tuple[int, ...] = (32, 32)) -> tuple[dict[str, Any], Maps]:
