@@ -48,7 +48,8 @@ from eorinfer.separation.apply import estimate, posterior
 from eorinfer.separation.data import Lines, Pairs, split
 from eorinfer.separation.model import Separator
 from eorinfer.separation.peaks import count
-from eorinfer.separation.training import STAGES, train
+from eorinfer.separation.regression import STAGES
+from eorinfer.separation.training import train
 from eorinfer.separation.wiener import WienerFilter
 from eorinfer.settings.survey import SphereX
 from eorinfer.summaries.power import PowerSpectrum
@@ -172,8 +173,8 @@ def table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         "maps": {"training": len(parts.training), "thresholds": len(parts.validation), "scored": len(parts.test)},
     }
     for i, name in enumerate(("ha", "oiii")):
-        maps = ({method: made[:, i] for method, made in some.items()} for some in (chosen, scored))
-        figures[name] = line_figures(*maps, SIDE / arguments.pixels, ROWS, WANTED[i])
+        first, held_out = ({method: made[:, i] for method, made in some.items()} for some in (chosen, scored))
+        figures[name] = line_figures(first, held_out, SIDE / arguments.pixels, ROWS, WANTED[i])
         print(printed(name, figures[name]))
     return f"separation_2d_{arguments.case.replace('-', '_')}", figures
 
@@ -200,8 +201,8 @@ def continuum(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         left = survey(torch.zeros(BATCH, *image.shape), generator)
         figures[name] = {"rms_of_noise_and_residual": float(left.std(dim=(2, 3)).mean())}
         for i, line in enumerate(("ha", "oiii")):
-            maps = ({method: made[:, i] for method, made in some.items()} for some in (chosen, scored))
-            figures[name][line] = line_figures(*maps, SIDE / arguments.pixels, ROWS, WANTED[i])
+            first, held_out = ({method: made[:, i] for method, made in some.items()} for some in (chosen, scored))
+            figures[name][line] = line_figures(first, held_out, SIDE / arguments.pixels, ROWS, WANTED[i])
             print(name, printed(line, figures[name][line]))
     return "separation_continuum", figures
 
@@ -308,7 +309,7 @@ def seconds() -> float:
 def plain_step(trainer: Separation, steps: int, device: str) -> float:
     """Seconds of a step of pix2pix as it is usually written: the same networks, one layout, fp32, Adam."""
     spec, settings = trainer.spec, trainer.settings
-    size = {"width": settings.width, "widest": settings.widest}
+    size: dict[str, Any] = {"width": settings.width, "widest": settings.widest}
     inputs, outputs = spec.observable.shape[0], len(spec.targets)
     generator = UNet(inputs, outputs, spec.strides, spec.periodic, dropout=settings.dropout, **size)
     discriminator = Discriminator(inputs + outputs, spec.strides, spec.periodic, **size)

@@ -45,6 +45,7 @@ from eorinfer.separation.model import Separator, SeparatorSpec
 from eorinfer.separation.training import prepare, train
 from eorinfer.survey import build_survey
 from simulators import Observable, Symmetry
+from simulators.lim.mock import LimMock
 
 #: Lines of cube A and cube B at one redshift.
 FOUND = ("ha", "oiii")
@@ -88,10 +89,10 @@ def main() -> None:
         "cubes": {"training": len(parts.training), "thresholds": len(parts.validation), "scored": len(parts.test)},
     }
     for i, name in enumerate(FOUND):
-        sliced_maps = (
+        first, held_out = (
             {method: as_maps(made[:, i])[:, 0] for method, made in some.items()} for some in (chosen, scored)
         )
-        figures[name] = line_figures(*sliced_maps, arguments.pixel, arguments.channels, WANTED[i])
+        figures[name] = line_figures(first, held_out, arguments.pixel, arguments.channels, WANTED[i])
         print(printed(name, figures[name]))
     record(f"separation_3d_{arguments.case.replace('-', '_')}", figures, seconds=time.monotonic() - start)
     observed, true = (scored.pop(name)[0] for name in ("observed", "true"))
@@ -246,6 +247,8 @@ def compared(cubes: Separator, maps: list[Separator], step: Separation, rows: Ro
     lines, image = Lines(step.bank, rows), step.bank.observables[0]
     pairs = Pairs(build_survey(cubes.spec.survey, image), image.symmetry, lines.names, cubes.spec.targets)
     generator = torch.Generator().manual_seed(stream_seed(SEED, Stream.NOISE))
+    simulator = step.config.simulator
+    assert isinstance(simulator, LimMock)
     ratio = float(cubes.wiener.mean_lines[1].mean() / cubes.wiener.mean_lines[0].mean())
     parts: list[dict[str, Tensor]] = []
 
@@ -268,7 +271,7 @@ def compared(cubes: Separator, maps: list[Separator], step: Separation, rows: Ro
             made |= {
                 "Wiener 3D": cubes.wiener(observed),
                 "Wiener 2D": by_channel(observed, lambda separator, x: separator.wiener(x)),
-                "templates": by_templates(observed, step.config.simulator.offset, ratio),
+                "templates": by_templates(observed, simulator.offset, ratio),
                 "observed": observed[:, [0, 1]],
             }
             parts.append(made)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.figures.style import subplots
-from simulators.lim.lines import LINES
+from simulators.lim.lines import line_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,30 @@ def separation_table(scores: dict[str, Any]) -> str:
     scores
         Result of `eorinfer.separation.scores.score`.
     """
-    return "\n".join(row for name, line in scores["lines"].items() for row in _tables(scores, name, line))
+    rows = _of_draws(scores) if "of_draws" in scores else []
+    return "\n".join([*rows, *(row for name, line in scores["lines"].items() for row in _tables(scores, name, line))])
+
+
+def _of_draws(scores: dict[str, Any]) -> list[str]:
+    """Write the scores of draws as draws of a posterior, a row for each line."""
+    found = scores["of_draws"]
+    above = [k for k, inside in enumerate(found["above_beam"]) if inside]
+    rows = [
+        f"{found['draws']} draws of {scores['maps']} maps, beside the truth, in bins of k above the beam; "
+        "r and rmse are those of the posterior mean",
+        f"  {'':{WIDTH}s} P over true, by k   mean over true   r, by k       rmse/sigma   smallest p of a rank",
+    ]
+    for name, line in found["lines"].items():
+        power, r = ([line[key][k] for k in above] for key in ("power", "r"))
+        worst = min(line["p"], key=line["p"].__getitem__)
+        rows.append(
+            f"  {name:{WIDTH}s} {min(power):.2f} to {max(power):.2f}   {line['mean']:14.3f}   "
+            f"{max(r):.3f} to {min(r):.3f}   {line['rmse']:8.3f}   {line['p'][worst]:.2g} ({worst})"
+        )
+    uniform = "uniform" if found["p_holm"] > 0.01 else "NOT uniform"
+    rest = "no noise" if found["rest"] is None else f"rms of what is left over that of the noise {found['rest']:.3f}"
+    rows.append(f"  ranks are {uniform}: p = {found['p_holm']:.2g} with Holm's correction ({found['worst_rank']})")
+    return [*rows, f"  observed minus lines of a draw: {found['sum']:.2g} of the rms of the lines; {rest}"]
 
 
 def _tables(scores: dict[str, Any], name: str, line: dict[str, Any]) -> list[str]:
@@ -130,7 +153,7 @@ def separation_figure(
             image = _image(maps[row])
             extent = (0, side, 0, side * image.shape[1] / image.shape[0]) if side else None
             picture = axis.imshow(image.T, origin="lower", extent=extent, vmin=0.0, vmax=high, cmap="inferno")
-            axis.set_title(f"{_label(name)}, {method}" if method != "observed" else "observed", fontsize=10)
+            axis.set_title(f"{line_label(name)}, {method}" if method != "observed" else "observed", fontsize=10)
             axis.tick_params(labelsize=7)
         axes[row, 1].set_ylabel("arcmin" if side else "pixels", fontsize=8)
     bar = figure.colorbar(picture, ax=axes, shrink=0.8, extend="both")
@@ -138,12 +161,6 @@ def separation_figure(
     bar.ax.tick_params(labelsize=7)
     figure.supxlabel("arcmin" if side else "pixels", fontsize=8)
     return figure
-
-
-def _label(name: str) -> str:
-    """Write the name of a line as it is read; other names stay."""
-    line, _, channel = name.partition("_")
-    return f"${LINES[line].label}${f', channel {channel}' if channel else ''}" if line in LINES else name
 
 
 def _image(maps: NDArray[np.float32]) -> NDArray[np.float32]:
