@@ -229,7 +229,7 @@ def estimates(networks: dict[str, Separator], observed: Tensor, seed: int) -> di
         if kind != "mean":
             mean, draws = posterior(network, observed, DRAWS, seed)
             made |= {f"{kind}, a draw": draws[0]} | ({"cGAN, mean of draws": mean} if kind == "cgan" else {})
-    made["Wiener"] = network.wiener(observed)
+    made["Wiener"] = next(iter(networks.values())).wiener(observed)
     return {name: maps.cpu() for name, maps in made.items()}
 
 

@@ -10,9 +10,6 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import KDTree
 
-#: Number of thresholds among which the best is chosen.
-LEVELS = 100
-
 
 @dataclass(frozen=True)
 class Peaks:
@@ -127,19 +124,29 @@ def best_threshold(
     Returns
     -------
     float
-        One of `LEVELS` quantiles of the heights of found peaks; infinite if none will do.
+        Half-way between the heights of two found peaks; infinite if none will do.
     """
+    sought = [peaks.above(true_above) for peaks in true]
+    pairs = [_near(a, peaks.position, radius) for a, peaks in zip(sought, found, strict=True)]
     heights = np.concatenate([peaks.height for peaks in found])
-    best, threshold = -1.0, float("inf")
-    for level in np.quantile(heights, np.linspace(0, 1, LEVELS, endpoint=False)) if len(heights) else []:
-        counts = count(true, found, radius, true_above, level)
-        if precision is None:
-            merit = _ratio(2 * counts.pairs, counts.found + counts.true)
-        else:
-            merit = counts.pairs if counts.pairs >= precision * counts.found > 0 else -1
-        if merit > best:
-            best, threshold = merit, float(level)
-    return threshold
+    order = np.argsort(-heights, kind="stable")
+    right, number = np.cumsum(np.concatenate(pairs)[order]), np.arange(1, len(order) + 1)
+    if precision is None:
+        merit = 2 * right / (number + sum(map(len, sought)))
+    else:
+        merit = np.where(right >= precision * number, right, 0)
+    if not merit.any():
+        return float("inf")
+    last = int(merit.argmax())
+    lower = heights[order[min(last + 1, len(order) - 1)]]
+    return float(np.nextafter((heights[order[last]] + lower) / 2, -np.inf))
+
+
+def _near(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> NDArray[np.int64]:
+    """Count the points (n, 2) closer than `radius` to each of the points (m, 2): (m,)."""
+    if not len(a) or not len(b):
+        return np.zeros(len(b), np.int64)
+    return np.asarray(KDTree(a).query_ball_point(b, np.nextafter(radius, 0), return_length=True), np.int64)
 
 
 def matches(a: NDArray[np.float64], b: NDArray[np.float64], radius: float) -> tuple[int, int]:
