@@ -184,11 +184,11 @@ def continuum(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
     image = step.config.observable
     figures: dict[str, Any] = {}
-    for name, table in {"none": None, **{f"order {n}": {"order": n} for n in (0, 1, 2)}}.items():
+    for name, table in {"none": None, **{f"order {n}": {"order": n} for n in (0, 1)}}.items():
         survey = build_survey(SphereX(field="deep", continuum=table), image)
         pairs = Pairs(survey, image.symmetry, ["ha", "oiii"], step.spec.targets, mix=True)
         training, generator = Lines(step.bank, parts.training), torch.Generator().manual_seed(1)
-        numbers = np.arange(min(1024, len(training)))
+        numbers = np.arange(min(512, len(training)))
         wiener = WienerFilter(1, 2, image.cells, image.cell_size)
         wiener.fit(pairs(training.__getitems__(some.tolist())[0], generator, training=True)
                    for some in np.array_split(numbers, len(numbers) // BATCH))  # fmt: skip
