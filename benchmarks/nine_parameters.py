@@ -183,8 +183,8 @@ THREE = {"ensemble": 3}
 BRANCHES = {
     "old": Branch("zuko_nsf", THREE, folds=False, average=0.0, widen=False),
     "new": Branch(),
-    "new-three": Branch("auto", THREE),
-    "not-widened": Branch("none", widen=False),
+    "nine-networks": Branch("auto", {"ensemble": 9}),
+    "not-widened": Branch("none", THREE, widen=False),
     "normal": Branch("none", THREE),
     "flow": Branch("zuko_nsf", THREE),
     "mixture": Branch("mdn", THREE),

@@ -7,11 +7,8 @@ from torch import Tensor
 
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.settings.npe import AUTO, EFFORTS, FlowSettings, TrainingSettings
-from eorinfer.training.data import fold_count
 from eorinfer.training.fit import planned
 
-#: Networks of an ensemble whose number is not given, at most.
-MOST = 10
 #: Length of the second stage, as a share of the first, and its learning rate.
 LENGTH, RATE = 1 / 3, 0.3
 
@@ -55,17 +52,16 @@ def stages(flow: FlowSettings, training: TrainingSettings) -> tuple[Stage, ...]:
 
 
 def network_count(training: TrainingSettings, rows: int) -> int:
-    """Count the networks of an ensemble: as given, or as many as `effort` has steps for, up to one for each fold.
+    """Count the networks of an ensemble: as given, or as `effort` says.
 
-    Epochs end the fit of few rows early. The steps that are left make more networks: their mean loses less, and each
-    holds out another fold.
+    Epochs end the fit of few rows early. A thorough training makes more networks of the steps that are left: their mean
+    loses less, and each holds out another fold.
     """
     if training.ensemble is not None:
         return training.ensemble
     epochs, batches = planned(training, round(rows * (1 - training.validation_fraction)))
-    least = EFFORTS[training.effort]["networks"]
-    most = max(least, fold_count(training.validation_fraction, MOST))
-    return min(most, max(least, least * training.steps // (epochs * batches)))
+    effort = EFFORTS[training.effort]
+    return min(effort["most"], max(effort["networks"], effort["networks"] * training.steps // (epochs * batches)))
 
 
 def go_on_from(network: ThetaDensity, before: ThetaDensity) -> None:

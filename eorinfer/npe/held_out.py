@@ -188,7 +188,7 @@ def too_few(realisations: int, parameters: int) -> str | None:
         return None
     return (
         f"WARNING: {realisations} realisations for {parameters} parameter(s) are fewer than {REALISATIONS} each; "
-        "posteriors of so few are often wrong: give more simulations, and validate"
+        'posteriors of so few are often wrong: give more simulations, or [training] effort = "thorough", and validate'
     )
 
 

@@ -32,8 +32,6 @@ from simulators import Observable
 SCALING_ROWS = 512
 #: Share of the averaged weights that a step keeps.
 AVERAGE = 0.99
-#: Share of the rows, at most, whose distances an observation's is compared with.
-REFERENCE_SHARE = 0.4
 #: Draws of noise, and rows at once, by which candidates are compared.
 DRAWS, BATCH = 4, 64
 
@@ -143,7 +141,7 @@ class Trainer:
             network.widening = facts["widening"]
         for line in lines:
             say(f"{title}: {line}")
-        own = _first_folds(held[: fold_count(fraction, members)])
+        own = held[: fold_count(fraction, members)]
         unseen = [HeldOut((member,), Part(cubes, new), rows.seed[new]) for member, new in enumerate(own)]
         reference = learn_reference(posterior, Part(cubes, ~np.any(own, axis=0)), unseen, self.survey, seed)
         return replace(posterior, reference=reference)
@@ -193,15 +191,6 @@ class Trainer:
             )
             fits.append(Fit(network, record, row_losses(task, validation, seed)))
         return fits
-
-
-def _first_folds(held: list[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
-    """Take folds (n,) as long as most rows are in none of them, from which the reference is learned."""
-    own = held[:1]
-    for fold in held[1:]:
-        if np.any([*own, fold], axis=0).mean() <= REFERENCE_SHARE:
-            own.append(fold)
-    return own
 
 
 @dataclass(frozen=True)

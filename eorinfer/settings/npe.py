@@ -26,11 +26,11 @@ SBI_FLOWS = (
 WITHOUT_SBI = ("auto", "none", "gaussian")
 #: Flow that ``"auto"`` tries.
 AUTO = "zuko_nsf"
-#: Steps, epochs and least number of networks by ``[training] effort``.
+#: Steps, epochs, and least and greatest number of networks by ``[training] effort``.
 EFFORTS: dict[str, dict[str, int]] = {
-    "quick": {"steps": 1000, "epochs": 60, "networks": 2},
-    "default": {"steps": 3000, "epochs": 120, "networks": 3},
-    "thorough": {"steps": 6000, "epochs": 240, "networks": 6},
+    "quick": {"steps": 1000, "epochs": 60, "networks": 2, "most": 2},
+    "default": {"steps": 3000, "epochs": 120, "networks": 3, "most": 3},
+    "thorough": {"steps": 6000, "epochs": 120, "networks": 6, "most": 10},
 }
 #: Summaries of this package by name, and what makes each of an observable and ``[power_spectrum]``.
 SUMMARIES = {
@@ -188,8 +188,8 @@ class TrainingSettings(Settings):
     weight_decay
         Weight decay of AdamW.
     ensemble
-        Number of networks, trained from different seeds; the posterior is their mean. By default two, three or six as
-        `effort` says, and up to ten where few simulations end each one's training early.
+        Number of networks, trained from different seeds; the posterior is their mean. By default two or three, as
+        `effort` says; with ``"thorough"`` six, and up to ten where few simulations end each one early.
     validation_fraction
         Share of the realisations that each network holds out, another one each, so that all train some network.
     precision
