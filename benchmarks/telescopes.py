@@ -24,6 +24,7 @@ from eorinfer import Run, Samples, corner
 from eorinfer.core.progress import Lines
 from eorinfer.core.toml import read_toml
 from eorinfer.figures.style import write_figure
+from eorinfer.report.run_folder import read_rounds
 from eorinfer.run.config import check_config
 
 #: Antennas of the user's own layout, their spread in m, and the seed of their places.
@@ -45,13 +46,13 @@ def write_antennas(path: Path) -> None:
 
 
 def infer(tables: dict[str, Any], label: str, folder: Path) -> tuple[Samples, float]:
-    """Train on the bank in `folder` through one telescope; the samples of the observation, and the seconds."""
+    """Train on the bank in `folder` through one telescope; the samples of the observation, and the seconds of training."""
     survey = {"kind": "ska-low", "hours": HOURS, **LAYOUTS[label]}
-    start = time.perf_counter()
     config = check_config(folder / "config.toml", tables | {"survey": survey})
     run = Run(config, folder / label.replace(" ", "-").lower(), Lines())
     samples = run.infer()
-    return Samples(samples.values, samples.weights, samples.parameters, label), time.perf_counter() - start
+    seconds = read_rounds(run.out)[-1]["seconds"]
+    return Samples(samples.values, samples.weights, samples.parameters, label), seconds
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def main() -> None:
                 **{f"mean_{p}": round(float(m), 3) for p, m in zip(samples.names, samples.mean, strict=True)},
                 **{f"std_{p}": round(float(s), 3) for p, s in zip(samples.names, samples.std, strict=True)},
                 "area": round(float(np.sqrt(np.linalg.det(samples.covariance))), 5),
-                "seconds": round(seconds),
+                "training_seconds": round(seconds),
             }
             print(label, figures[label], flush=True)
         truth = begun["observation"]["theta"]
