@@ -46,7 +46,7 @@ def write_antennas(path: Path) -> None:
 
 
 def infer(tables: dict[str, Any], label: str, folder: Path) -> tuple[Samples, float]:
-    """Train on the bank in `folder` through one telescope; the samples of the observation, and the seconds of training."""
+    """Train on the bank in `folder` through one telescope; give samples of the observation, and seconds of training."""
     survey = {"kind": "ska-low", "hours": HOURS, **LAYOUTS[label]}
     config = check_config(folder / "config.toml", tables | {"survey": survey})
     run = Run(config, folder / label.replace(" ", "-").lower(), Lines())
