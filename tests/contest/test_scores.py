@@ -109,13 +109,13 @@ def test_columns_compare_the_same_truths() -> None:
     easy = scores[0].posteriors.at_truth > np.median(scores[0].posteriors.at_truth)
     order = np.argsort(~easy, kind="stable")
     sorted_ = [replace(s, posteriors=s.posteriors[order], theta=s.theta[order]) for s in scores]
-    few = replace(sorted_[0], posteriors=sorted_[0].posteriors[:200])
+    few = replace(sorted_[0], posteriors=sorted_[0].posteriors[:200], theta=sorted_[0].theta[:200])
     settings = ContestSettings(methods=("ps-full", "npe-power"), truths=400, sampled_truths=200)
     table = contest_tables([few, sorted_[1]], settings, PRIOR, seed=1)[0]
     assert table["columns"][2] == "information gained, nats, on the same 200 truths"
     assert table["rows"][0][2] == table["rows"][1][2]
     assert few.gain(PRIOR)["mean"] > sorted_[1].gain(PRIOR)["mean"] + 0.3, "over their own truths they differ"
-    shortest = replace(few, posteriors=few.posteriors[:50])
+    shortest = replace(few, posteriors=few.posteriors[:50], theta=few.theta[:50])
     table = contest_tables([shortest, sorted_[1]], settings, PRIOR, seed=1)[0]
     assert table["rows"][0][2] is None
 
