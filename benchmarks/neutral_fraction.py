@@ -1,7 +1,7 @@
 """How well is the mean neutral fraction inferred in place of the parameters? Scored on simulations outside of training.
 
 The run folder of a config of 21cm cubes is read, for example that of ``eorinfer simulate examples/contest.toml``.
-Networks are trained for `[inference] targets = ["global_neutral_fraction"]` on its first rows; the last 200 rows, which
+Networks are trained for `[inference] targets = ["neutral_fraction"]` on its first rows; the last 200 rows, which
 share no realisation with them, are the truths. The information gained is the mean log density at the truth over that of
 the prior which the simulations give the target.
 
@@ -31,7 +31,7 @@ from eorinfer.run.config import check_config
 from eorinfer.validation.calibration import COVERAGE, calibrate, interval_coverage, recovery
 from eorinfer.validation.sharpness import mean_and_error, with_floor
 
-TARGET = "global_neutral_fraction"
+TARGET = "neutral_fraction"
 BRANCHES: dict[str, dict[str, bool]] = {
     "image": {"convolution": True, "power_spectrum": True},
     "power": {"convolution": False, "power_spectrum": True},
