@@ -115,8 +115,8 @@ def _power(o: Observation, power: dict[str, Any]) -> Table:
 
 def _size(validation: dict[str, Any], quantity: str) -> str:
     """Say how large the error of a quantity is; a validation of an older version does not know."""
-    if quantity == "tarp" and "largest_deviation" in validation["tarp"]:
-        tarp = validation["tarp"]
+    tarp = validation.get("tarp", {})
+    if quantity == "tarp" and "largest_deviation" in tarp:
         return f"coverage off by {tarp['largest_deviation']:+.3f} at most; chance gives {tarp['chance_level']:.3f}"
     return str(validation.get("effects", {}).get(quantity, {}).get("line", ""))
 
