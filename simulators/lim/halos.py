@@ -86,6 +86,7 @@ def box_halos(
     cells: int,
     mass: tuple[float, float],
     seed: int,
+    model: str = "Watson_FoF",
 ) -> Halos:
     """Simulate the halos of a periodic box at one redshift.
 
@@ -101,10 +102,12 @@ def box_halos(
         Lowest and highest mass, Msun.
     seed
         Seed of the initial conditions and of the halos.
+    model
+        Mass function, by its name in `hmf`.
     """
     rng = np.random.default_rng(seed)
     field = _Field(cosmology, (cells,) * 3, box / cells, rng)
-    return _moved(field, *_sampled(field, [(slice(None), z)], mass, rng), lambda q: np.full(len(q), z), rng)
+    return _moved(field, *_sampled(field, [(slice(None), z)], mass, model, rng), lambda q: np.full(len(q), z), rng)
 
 
 def cone_halos(
@@ -114,6 +117,7 @@ def cone_halos(
     cell: float,
     mass: tuple[float, float],
     seed: int,
+    model: str = "Watson_FoF",
 ) -> Halos:
     """Simulate the halos of a light-cone; growth, mass function and bias vary with distance along the last axis.
 
@@ -127,7 +131,7 @@ def cone_halos(
         Transverse size in Mpc; periodic.
     cell
         Side of a cell, Mpc.
-    mass, seed
+    mass, seed, model
         See `box_halos`.
     """
     near, far = (float(cosmology.distance(v)) for v in z)
@@ -141,7 +145,7 @@ def cone_halos(
     for first in range(0, along, per_step):
         last = min(along, first + per_step)
         steps.append((slice(first, last), float(cosmology.redshift(start + field.cell * (first + last) / 2))))
-    halos = _moved(field, *_sampled(field, steps, mass, rng), lambda q: cosmology.redshift(start + q[:, 2]), rng)
+    halos = _moved(field, *_sampled(field, steps, mass, model, rng), lambda q: cosmology.redshift(start + q[:, 2]), rng)
     position = halos.position
     position[:, :2] -= np.float32(side / 2)
     position[:, 2] += np.float32(start)
@@ -198,14 +202,14 @@ class _Field:
 
 
 def _sampled(
-    field: _Field, steps: list[tuple[slice, float]], mass: tuple[float, float], rng: np.random.Generator
+    field: _Field, steps: list[tuple[slice, float]], mass: tuple[float, float], model: str, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Draw masses (n,) and flat cells (n,) of halos in sections of the last axis, each at its own redshift."""
     cosmology = field.cosmology
     low, high = np.log(mass[0]), np.log(min(mass[1], HIGHEST))
     bins = int(np.ceil((high - low) / BIN))
     fine = np.linspace(low, high, FINE * bins + 1)
-    tables = [_table(cosmology, z, fine) for _, z in steps]
+    tables = [_table(cosmology, z, fine, model) for _, z in steps]
     masses, cells = [np.zeros(0)], [np.zeros(0, np.int64)]
     for inside in (slice(FINE * i, FINE * (i + 1) + 1) for i in range(bins)):
         # Within a bin the mass function is exact; bias and smoothing are those of its mean halo.
@@ -265,9 +269,9 @@ def _accepted(
     return cell[-rng.standard_exponential(tries) < law.log_chance(np.float32(growth) * linear.ravel()[cell]) - highest]
 
 
-def _table(cosmology: Cosmology, z: float, log_mass: NDArray[np.float64]) -> NDArray[np.float64]:
+def _table(cosmology: Cosmology, z: float, log_mass: NDArray[np.float64], model: str) -> NDArray[np.float64]:
     """Tabulate dn/dlnM in Mpc^-3, linear bias and the number of lighter halos in Mpc^-3, (3, n), at ln M (n,)."""
-    m, dn_dlnm, sigma = cosmology.mass_function(z)
+    m, dn_dlnm, sigma = cosmology.mass_function(z, model)
     density = np.exp(np.interp(log_mass, np.log(m), np.log(np.maximum(dn_dlnm, 1e-300))))
     bias = np.interp(log_mass, np.log(m), tinker_bias(sigma))
     steps = np.diff(log_mass) * (density[1:] + density[:-1]) / 2
