@@ -1,20 +1,24 @@
-"""Trained on one simulator, asked about another: the four worlds of ``examples/worlds.toml``.
+"""Trained on one simulator, asked about another: the four worlds of ``examples/worlds.toml`` through SKA-Low.
 
-    python -m benchmarks.worlds simulate --bank BANK --out DIR --held-out spheres
-    python -m benchmarks.worlds ask --out DIR --held-out spheres --view npe-both
+    python -m benchmarks.worlds --source BANK --bank WORLDS --out DIR
 
-``--bank`` is a bank of the first world alone, the one of ``examples/contest.toml``. Its first rows are trained on,
-others are test observations of the first world. The other worlds are simulated at the same theta and realisations:
-`TRAINED` rows each to train on, `ASKED` test observations of the world held out. What is there is not made again.
+``--source`` is a bank of the first world alone, the one of ``examples/contest.toml``. Its rows are copied into the bank
+``WORLDS``, and the other worlds are simulated at the same theta and realisations. Without it the bank is taken as is.
+
+Each world in turn is left out of all trainings and asked about. Networks read summaries of the observed cube, once P(k)
+and once P(k) with moments of the smoothed cube, which stand for an image here: they cost a thousandth of a CNN's time.
+What is there already is not made again.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.record import record
 from eorinfer import Run
@@ -24,130 +28,178 @@ from eorinfer.campaign.plans import planned_rows
 from eorinfer.contest.contest import build_method
 from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.contest.networks import trained_posterior
-from eorinfer.core.files import write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.core.toml import read_toml
 from eorinfer.npe.check import check_images
 from eorinfer.run.config import check_config
 from eorinfer.run.truths import observed_rows
 from eorinfer.run.worlds import TOGETHER, warned_of
+from eorinfer.summaries.power import PowerSpectrum
+from eorinfer.survey import build_survey
 from eorinfer.validation.sharpness import NO_DENSITY
 
 CONFIG = Path(__file__).parents[1] / "examples" / "worlds.toml"
-#: Rows of the first world to train on and to test with, and of each other world to train on and to test with.
-FIRST, KNOWN, TRAINED, ASKED = 1200, 600, 120, 120
-#: Rows in a shard of the other worlds, a multiple of those of a realisation.
-SHARD = 20
-#: Steps of a training, by view.
-STEPS = {"npe-power": 1500, "npe-both": 600, "npe-image": 600}
-METHODS = ("npe-one-world", "mixed", "npe-aligned", "npe-error-model")
-SAMPLES = 1000
+#: Rows of the first world to train on and to test with, rows of each other world, and rows in a shard of these.
+FIRST, KNOWN, OTHERS, SHARD = 1200, 600, 120, 20
+#: Draws of noise of each row: those of the other worlds stand for as many as the first one has.
+DRAWS = {"first": 1, "others": 8}
+#: Widths of the Gaussians by which a cube is smoothed, in cells, and quantiles of it.
+WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
+BINS, BATCH, STEPS, SAMPLES = 8, 64, 400, 500
+VIEWS = {"power": "P(k)", "moments": "P(k) and moments of the smoothed cube"}
+METHODS = {
+    "npe-one-world": "one world",
+    "npe-power": "mixed",
+    "npe-aligned": "aligned",
+    "npe-error-model": "error model",
+}
 
 
-def opened(out: Path, held_out: str, view: str) -> Run:
-    """Open the run of one question, on the bank that all share."""
-    content = read_toml(CONFIG)
-    further = next(world["name"] for world in content["simulator"]["worlds"][1:] if world["name"] != held_out)
-    content["bank"] = {"path": str((out / "bank").resolve())}
-    content["observation"] = {"theta": content["observation"]["theta"], "world": held_out}
-    content["training"] |= {"steps": STEPS[view], "ensemble": 2}
-    content["executor"] = {"workers": 1}
-    content["contest"] = {
-        "methods": [view, *(name for name in METHODS if name != "mixed")],
-        "reference": view,
-        "baseline": view,
-        "held_out_world": held_out,
-        "further_world": further,
-        "worlds_view": view,
-        "alignments": [1.0, 10.0] if view == "npe-power" else [3.0],
+def simulate(source: Bank, out: Path, worlds: Path) -> None:
+    """Copy the first world's rows, and simulate those of the other worlds."""
+    content = read_toml(CONFIG) | {"bank": {"path": str(worlds.resolve())}}
+    run = Run(check_config(CONFIG, content), out / "simulate", for_terminal())
+    assert run.config.worlds is not None
+    of = source.plans()[0]
+    for number, name in enumerate(run.config.worlds.names):
+        first = FIRST if name == "spheres" else 0
+        n = FIRST + KNOWN if number == 0 else OTHERS
+        rows, size = slice(first, first + n), of.shard_rows if number == 0 else SHARD
+        plan = Plan(f"01-{number:02d}", 1, "worlds", size, of.theta[rows], of.seed[rows], np.full(n, number, np.int64))
+        plan = run.bank.add(plan)
+        if number > 0:
+            run.context.simulations.fill([(plan, n)], name)
+            continue
+        there = planned_rows(source, [(of, n)])
+        for shard in run.bank.missing(plan):
+            part = there[plan.rows(shard)]
+            run.bank.write_shard(
+                plan,
+                shard,
+                status=part.status.tolist(),
+                message=part.message.tolist(),
+                seconds=part.seconds.tolist(),
+                arrays={o.name: source.read(o.name, part) for o in run.bank.observables},
+            )
+
+
+def summaries(bank: Bank, out: Path) -> tuple[Rows, NDArray[np.float32]]:
+    """Rows of all worlds, repeated for each draw of noise, and their summaries (n, S): P(k) first."""
+    rows = bank.rows().ok
+    rows = rows[np.lexsort((rows.index, rows.shard))]
+    draws = np.where(rows.world == 0, DRAWS["first"], DRAWS["others"])
+    repeated = rows[np.repeat(np.arange(len(rows)), draws)]
+    path = out / "summaries.npy"
+    if path.exists():
+        return repeated, np.load(path)
+    tables = check_config(CONFIG, read_toml(CONFIG)).tables
+    observable = bank.observables[0]
+    survey = build_survey(tables.survey, observable)
+    power = PowerSpectrum(observable.cells, observable.box_length, n_bins=BINS)
+    generator = torch.Generator().manual_seed(1)
+    blocks = []
+    for start in range(0, len(repeated), BATCH):
+        clean = torch.from_numpy(bank.read(observable.name, repeated[start : start + BATCH]))
+        with torch.no_grad():
+            observed = survey(clean, generator)
+            blocks.append(torch.cat([torch.log(power(observed) + 1e-6).flatten(1), _moments(observed)], 1))
+    values = torch.cat(blocks).float().numpy()
+    np.save(path, values)
+    return repeated, values
+
+
+def _moments(cubes: Tensor) -> Tensor:
+    """Log spread, skewness, kurtosis and quantiles (B, M) of cubes (B, 1, *cells), smoothed by each of `WIDTHS`."""
+    cells = cubes.shape[2:]
+    axes = [torch.fft.fftfreq(cells[0]), torch.fft.fftfreq(cells[1]), torch.fft.rfftfreq(cells[2])]
+    k2 = torch.stack([axis.square() for axis in torch.meshgrid(*axes, indexing="ij")]).sum(0) * (2 * np.pi) ** 2
+    modes = torch.fft.rfftn(cubes[:, 0], dim=(1, 2, 3))
+    columns = []
+    for width in WIDTHS:
+        smooth = torch.fft.irfftn(modes * torch.exp(-0.5 * k2 * width**2), s=cells, dim=(1, 2, 3)).flatten(1)
+        spread = smooth.std(1, keepdim=True) + 1e-6
+        standard = (smooth - smooth.mean(1, keepdim=True)) / spread
+        shape = [standard.pow(3).mean(1, keepdim=True), standard.pow(4).mean(1, keepdim=True).log()]
+        columns += [spread.log(), *shape, torch.quantile(standard, torch.tensor(QUANTILES), dim=1).T]
+    return torch.cat(columns, 1)
+
+
+def opened(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str, view: str) -> Run:
+    """Open the run of one question, on a bank of summaries."""
+    further = next(name for name in names[1:] if name != held_out)
+    prior = {"F_ESC10": {"low": -2.0, "high": 0.0}, "ALPHA_ESC": {"low": -1.0, "high": 0.5}}
+    content: dict[str, Any] = {
+        "seed": 1,
+        "simulator": {"kind": "imported", "ranges": prior, "shape": [1, values.shape[1]]}
+        | {"worlds": [{"name": name} for name in names]},
+        "observation": {"file": "none.h5"},
+        "inference": {"rounds": [1]},
+        "bank": {"path": str((out / f"bank-{view}").resolve())},
+        "flow": {"kind": "zuko_nsf"},
+        "training": {"steps": STEPS, "ensemble": 2, "batch_size": 64, "learning_rate": 4e-3},
+        "contest": {"methods": list(METHODS), "reference": "npe-power", "baseline": "npe-power"}
+        | {"held_out_world": held_out, "further_world": further, "worlds_view": "npe-power", "alignments": [3.0]},
     }
-    return Run(check_config(CONFIG, content), out / f"{held_out}-{view}", for_terminal())
-
-
-def plans(run: Run, source: Bank | None = None) -> dict[tuple[str, str], tuple[Plan, int]]:
-    """Plan the rows of each world, to ``train`` on and to ``ask`` about; with the source bank they are added."""
-    worlds, bank = run.config.worlds, run.bank
-    assert worlds is not None
-    wanted: dict[tuple[str, str], tuple[Plan, int]] = {}
-    for number, name in enumerate(worlds.names):
-        sizes = {"train": FIRST, "ask": KNOWN} if number == 0 else {"train": TRAINED, "ask": ASKED}
-        for what, n in sizes.items():
-            id = f"{'01' if what == 'train' else '00'}-{number:02d}{what}{n}"
-            if source is not None:
-                of = source.plans()[0]
-                rows = slice(0, n) if what == "train" else slice(FIRST, FIRST + n)
-                size = of.shard_rows if number == 0 else SHARD
-                world = np.full(n, number, np.int64)
-                bank.add(Plan(id, int(id[:2]), "worlds", size, of.theta[rows], of.seed[rows], world))
-            wanted[name, what] = bank.plan(id), n
-    return wanted
-
-
-def simulate(run: Run, source: Bank, held_out: str) -> None:
-    """Copy the first world's rows, and simulate those of the others that this question needs."""
-    all_plans = plans(run, source)
-    for (name, what), (plan, n) in all_plans.items():
-        if name == run.config.worlds.names[0]:  # type: ignore[union-attr]
-            _copy(source, FIRST * (what == "ask"), run.bank, plan)
-        elif what == ("ask" if name == held_out else "train"):
-            start = time.monotonic()
-            run.context.simulations.fill([(plan, n)], f"{name}, {what}")
-            print(f"{name}, {what}: {n} rows in {time.monotonic() - start:.0f} s", flush=True)
-
-
-def _copy(source: Bank, first: int, bank: Bank, own: Plan) -> None:
-    missing = bank.missing(own)
-    if not missing:
-        return
-    rows = planned_rows(source, [(source.plans()[0], first + len(own))])[first:]
-    for shard in missing:
-        part = rows[own.rows(shard)]
-        bank.write_shard(
-            own,
-            shard,
-            status=part.status.tolist(),
-            message=part.message.tolist(),
-            seconds=part.seconds.tolist(),
-            arrays={o.name: source.read(o.name, part) for o in bank.observables},
+    run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-{view}", for_terminal())
+    plan = run.bank.add(Plan("01-all", 1, "worlds", len(rows), rows.theta, rows.seed, rows.world))
+    if run.bank.missing(plan):
+        n = len(rows)
+        run.bank.write_shard(
+            plan,
+            0,
+            status=["ok"] * n,
+            message=[""] * n,
+            seconds=[0.0] * n,
+            arrays={"image": values[:, None]},
         )
+    return run
 
 
-def ask(run: Run, held_out: str, view: str, out: Path) -> dict[str, Any]:
-    """Score each method on the known world and on the one held out, and the warning of the mixed one."""
-    worlds, start = run.config.worlds, time.monotonic()
+def ask(run: Run, held_out: str) -> dict[str, Any]:
+    """Score each method on worlds of its training and on the one held out, and the warnings."""
+    worlds = run.config.worlds
     assert worlds is not None
-    wanted = plans(run)
-    rows = planned_rows(run.bank, [wanted[name, "train"] for name in worlds.names if name != held_out]).ok
-    truths = {name: planned_rows(run.bank, [wanted[name, "ask"]]).ok for name in (worlds.names[0], held_out)}
+    every, number = run.bank.rows(), worlds.number(held_out)
+    own = np.unique(every.seed[every.world == number])
+    # Realisations that are asked about: no world trains on them.
+    known = np.unique(every.seed[every.world == 0])[::3]
+    asked = np.union1d(known, own if number == 0 else own[::2])
+    inside = np.isin(every.seed, asked)
+    rows = every[~inside & (every.world != number)]
+    truths = {"held out": _once(every[inside & (every.world == number)])}
+    if number:
+        truths["known"] = _once(every[inside & (every.world == 0)])
     setup = ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))
-    path = out / f"{held_out}-{view}.json"
-    content: dict[str, Any] = {"held_out": held_out, "view": view, "rows": worlds.counts(rows.world), "methods": {}}
-    for name in METHODS:
-        began = time.monotonic()
-        method = build_method(setup, view if name == "mixed" else name)
-        content["methods"][name] = {world: scores(run, method, asked) for world, asked in truths.items()} | {
-            "seconds": time.monotonic() - began
-        }
-        if name == "mixed":
-            content["warned"] = warnings(run, setup, view, truths)
-        write_json(path, content | {"seconds": time.monotonic() - start})
-        print(name, json.dumps(content["methods"][name]), flush=True)
-    print(json.dumps(content["warned"]), flush=True)
+    content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}}
+    for name, label in METHODS.items():
+        start = time.monotonic()
+        method = build_method(setup, name)
+        content["methods"][label] = {what: scores(run, method, of) for what, of in truths.items()}
+        content["methods"][label]["seconds"] = round(time.monotonic() - start)
+        print(held_out, label, content["methods"][label], flush=True)
+    content["warned"] = warnings(run, setup, truths)
+    print(held_out, content["warned"], flush=True)
     return content
+
+
+def _once(rows: Rows) -> Rows:
+    """Rows of one draw of noise each."""
+    key = np.stack([rows.theta[:, 0], rows.theta[:, 1], rows.seed.astype(float)], 1)
+    return rows[np.sort(np.unique(key, axis=0, return_index=True)[1])]
 
 
 def scores(run: Run, method: Method, truths: Rows) -> dict[str, Any]:
     """Nats gained, bias and rms in sigma, and coverage; errors by realisation, since its rows err together."""
-    values, at_truth = [], []
-    for i, observed in enumerate(observed_rows(run.context, truths)):
-        theta = truths.theta[64 * i : 64 * i + len(observed)]
-        posteriors = method.evaluate(observed, theta, SAMPLES, 1)
-        values.append(posteriors.values)
+    drawn, at_truth, start = [], [], 0
+    for observed in observed_rows(run.context, truths):
+        posteriors = method.evaluate(observed, truths.theta[start : start + len(observed)], SAMPLES, 1)
+        drawn.append(posteriors.values)
         at_truth.append(posteriors.at_truth)
-    drawn = np.concatenate(values)
+        start += len(observed)
+    values, names = np.concatenate(drawn), run.config.prior.names
     gain = np.maximum(np.concatenate(at_truth), NO_DENSITY) - run.config.prior.log_prob(truths.theta)
-    pull = (drawn.mean(1) - truths.theta) / drawn.std(1)
-    low, high = np.quantile(drawn, [0.16, 0.84], axis=1)
+    pull = (values.mean(1) - truths.theta) / values.std(1)
+    low, high = np.quantile(values, [0.16, 0.84], axis=1)
     inside = (truths.theta >= low) & (truths.theta <= high)
     each = np.array([gain[truths.seed == seed].mean() for seed in np.unique(truths.seed)])
     return {
@@ -156,55 +208,55 @@ def scores(run: Run, method: Method, truths: Rows) -> dict[str, Any]:
         "gain": float(gain.mean()),
         "gain_error": float(each.std(ddof=1) / len(each) ** 0.5),
         "median_gain": float(np.median(gain)),
-        "bias": dict(zip(run.config.prior.names, pull.mean(0).tolist(), strict=True)),
-        "rms": dict(zip(run.config.prior.names, np.sqrt((pull**2).mean(0)).tolist(), strict=True)),
-        "inside_68": dict(zip(run.config.prior.names, inside.mean(0).tolist(), strict=True)),
+        "bias": dict(zip(names, pull.mean(0).tolist(), strict=True)),
+        "rms": dict(zip(names, np.sqrt((pull**2).mean(0)).tolist(), strict=True)),
+        "inside_68": dict(zip(names, inside.mean(0).tolist(), strict=True)),
         "off_by_2_sigma": float((np.abs(pull) > 2).any(1).mean()),
     }
 
 
-def warnings(run: Run, setup: ContestSetup, view: str, truths: dict[str, Rows]) -> dict[str, Any]:
+def warnings(run: Run, setup: ContestSetup, truths: dict[str, Rows]) -> dict[str, Any]:
     """Shares that are warned of by the mixed posterior and by that of one world: single ones, and several together."""
-    found: dict[str, Any] = {}
     first = setup.rows[setup.rows.world == setup.rows.world.min()]
     posteriors = {
-        "mixed": trained_posterior(setup, view),
-        "one world": trained_posterior(setup, view, rows=first, place="npe-one-world"),
+        "mixed": trained_posterior(setup, "npe-power"),
+        "one world": trained_posterior(setup, "npe-power", rows=first, place="npe-one-world"),
     }
+    found: dict[str, Any] = {}
     for name, posterior in posteriors.items():
         assert posterior.reference is not None
         found[name] = {"realisations": int(posterior.reference.realisations)}
-        for world, asked in truths.items():
-            checks = [
-                check for observed in observed_rows(run.context, asked) for check in check_images(posterior, observed)
-            ]
-            p = np.array([[check.p_statistics, check.p_features] for check in checks])
-            found[name][world] = {
+        for what, asked in truths.items():
+            checks = [check for seen in observed_rows(run.context, asked) for check in check_images(posterior, seen)]
+            found[name][what] = {
                 "observations": len(checks),
                 "warned": {str(n): warned_of(checks, n, 1) for n in TOGETHER},
-                "p_below": {str(level): (p < level).mean(0).tolist() for level in (0.005, 0.05, 0.5)},
             }
     return found
 
 
 def main() -> None:
-    """Run one step."""
+    """Simulate if asked to, then leave out each world in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["simulate", "ask", "all"])
-    parser.add_argument("--bank", type=Path)
+    parser.add_argument("--source", type=Path)
+    parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--held-out", nargs="+", default=["spheres"])
-    parser.add_argument("--view", nargs="+", default=["npe-power", "npe-both"])
     arguments = parser.parse_args()
-    for held_out in arguments.held_out:
-        for view in arguments.view:
-            run = opened(arguments.out, held_out, view)
-            if arguments.step != "ask":
-                simulate(run, Bank.open(arguments.bank), held_out)
-            if arguments.step != "simulate":
-                start = time.monotonic()
-                content = ask(run, held_out, view, arguments.out)
-                record(f"worlds_{held_out}_{view}", content, seconds=time.monotonic() - start)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.source is not None:
+        simulate(Bank.open(arguments.source), arguments.out, arguments.bank)
+    worlds = check_config(CONFIG, read_toml(CONFIG)).worlds
+    assert worlds is not None
+    start = time.monotonic()
+    rows, values = summaries(Bank.open(arguments.bank), arguments.out)
+    print(f"{len(rows)} summaries in {time.monotonic() - start:.0f} s", flush=True)
+    figures: dict[str, Any] = {}
+    for held_out in ("spheres", "press-schechter", "l-integral", "e-integral"):
+        for view in ("moments", "power"):
+            seen = values if view == "moments" else values[:, :BINS]
+            run = opened(rows, seen, worlds.names, arguments.out, held_out, view)
+            figures.setdefault(held_out, {})[view] = ask(run, held_out)
+            record("worlds", figures, seconds=time.monotonic() - start)
 
 
 if __name__ == "__main__":

@@ -215,9 +215,12 @@ def learn_reference(
     def numbers(part: Part, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         """Theta in units of the prior's box, statistics and features of some rows."""
         theta = torch.from_numpy(posterior.prior.unit(part.theta[rows].numpy()))
-        observed = list(observed_rows(part, rows, survey, generator))
-        features = [torch.cat(posterior.read(cubes), dim=1).double() for cubes in observed]
-        return theta, torch.cat([statistics(cubes) for cubes in observed]), torch.cat(features)
+        blocks = [
+            (statistics(observed), torch.cat(posterior.read(observed), dim=1).double())
+            for observed in observed_rows(part, rows, survey, generator)
+        ]
+        of_images, features = (torch.cat(column) for column in zip(*blocks, strict=True))
+        return theta, of_images, features
 
     known = [numbers(part, rows) if len(rows) else None for part, rows in zip(parts, chosen, strict=True)]
     if not several:
