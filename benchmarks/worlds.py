@@ -28,6 +28,7 @@ from eorinfer.campaign.plans import planned_rows
 from eorinfer.contest.contest import build_method
 from eorinfer.contest.method import ContestSetup, Method
 from eorinfer.contest.networks import trained_posterior
+from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.core.toml import read_toml
 from eorinfer.npe.check import check_images
@@ -46,7 +47,7 @@ DRAWS = {"first": 1, "others": 8}
 #: Widths of the Gaussians by which a cube is smoothed, in cells, and quantiles of it.
 WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
 BINS, BATCH, STEPS, SAMPLES = 8, 64, 400, 500
-VIEWS = {"power": "P(k)", "moments": "P(k) and moments of the smoothed cube"}
+VIEWS = ("moments", "power")
 METHODS = {
     "npe-one-world": "one world",
     "npe-power": "mixed",
@@ -250,13 +251,19 @@ def main() -> None:
     start = time.monotonic()
     rows, values = summaries(Bank.open(arguments.bank), arguments.out)
     print(f"{len(rows)} summaries in {time.monotonic() - start:.0f} s", flush=True)
-    figures: dict[str, Any] = {}
-    for held_out in ("spheres", "press-schechter", "l-integral", "e-integral"):
-        for view in ("moments", "power"):
+    kept = arguments.out / "figures.json"
+    figures: dict[str, Any] = read_json(kept) if kept.exists() else {}
+    for view in VIEWS:
+        for held_out in ("spheres", "press-schechter", "l-integral", "e-integral"):
+            if view in figures.setdefault(held_out, {}):
+                continue
             seen = values if view == "moments" else values[:, :BINS]
             run = opened(rows, seen, worlds.names, arguments.out, held_out, view)
-            figures.setdefault(held_out, {})[view] = ask(run, held_out)
-            record("worlds", figures, seconds=time.monotonic() - start)
+            figures[held_out][view] = ask(run, held_out) | {"seconds": round(time.monotonic() - start)}
+            write_json(kept, figures)
+            done = {name: views for name, views in figures.items() if views}
+            record("worlds", done, seconds=sum(of["seconds"] for views in done.values() for of in views.values()))
+            start = time.monotonic()
 
 
 if __name__ == "__main__":
