@@ -49,7 +49,7 @@ def line_figures(
         y = torch.from_numpy(maps)
         power, cross = spectrum(y).numpy(), spectrum.cross(x, y).numpy()
         methods[method] = {
-            "threshold_over_sought": [round(threshold / sought, 2), round(strict / sought, 2)],
+            "threshold_over_sought": [_rounded(threshold / sought), _rounded(strict / sought)],
             **peak_figures(true, found, radius, sought, threshold),
             f"for_precision_{precision:g}": peak_figures(true, found, radius, sought, strict)["published_count"],
             "at_the_true_threshold": peak_figures(true, found, radius, sought, sought)["published_count"],
@@ -74,9 +74,14 @@ def peak_figures(true: list[Peaks], found: list[Peaks], radius: float, sought: f
     """Give precision and recall by the published count of pairs, and one to one."""
     rates = count(true, found, radius, sought, above).rates()
     return {
-        "published_count": [round(rates["legacy_precision"], 3), round(rates["legacy_recall"], 3)],
-        "one_to_one": [round(rates["precision"], 3), round(rates["recall"], 3)],
+        "published_count": [_rounded(rates["legacy_precision"]), _rounded(rates["legacy_recall"])],
+        "one_to_one": [_rounded(rates["precision"]), _rounded(rates["recall"])],
     }
+
+
+def _rounded(value: float) -> float | None:
+    """Round a number for a file; None where there is none, as for the precision of no peaks."""
+    return round(value, 3) if np.isfinite(value) else None
 
 
 def peaks_of(maps: NDArray[np.float32], radius: float) -> list[Peaks]:
