@@ -77,7 +77,7 @@ def test_a_table_of_keys_says_default_limits_and_meaning(made: ModuleType) -> No
     (row,) = [row for row in rows if row.startswith("| `validation_fraction`")]
     assert "`0.1`" in row
     assert "above 0, below 0.9" in row
-    assert "held out" in row
+    assert "realisations" in row
 
 
 def test_the_site_has_the_command_line_and_the_keys(site: Path) -> None:

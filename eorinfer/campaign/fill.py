@@ -184,8 +184,7 @@ def fill(
     >>> prior = Prior.from_ranges(simulator.parameters, {})
     >>> bank = Bank.create("runs/fields", simulator)
     >>> theta = prior.sample(6, np.random.default_rng(1))
-    >>> plan = plan_round(1, prior.hash, theta, simulator, seed=1)
-    >>> bank.add(plan)
+    >>> plan = bank.add(plan_round(1, prior.hash(), theta, simulator, seed=1))
     >>> with local_executor(1) as executor:
     ...     fill(bank, plan, simulator, executor)
     Counter({'ok': 6})

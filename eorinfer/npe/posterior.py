@@ -59,8 +59,8 @@ class Architecture:
     --------
     >>> from eorinfer import Architecture, EmbeddingSettings, FlowSettings, PowerSpectrumSettings
     >>> small = Architecture(EmbeddingSettings(width=4), FlowSettings(transforms=1), PowerSpectrumSettings(bins=3))
-    >>> small.flow.kind
-    'zuko_nsf'
+    >>> small.embedding.width
+    4
     """
 
     embedding: EmbeddingSettings
