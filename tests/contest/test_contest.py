@@ -166,7 +166,7 @@ def test_trainings_with_other_seeds_and_truths_for_choices(held: Path, tmp_path:
     assert tables["Information"]["columns"][2] == "information gained, nats, on the same 24 truths"
     assert tables["Calibration"]["rows"][1][3] in ("0 of 2", "1 of 2", "2 of 2")
     posterior = {n: read_json(run / "contest" / n / "posterior/posterior.json") for n in ("npe-power", "npe-both")}
-    assert {p["embedding"]["bins"] for p in posterior.values()} == {8}, "those of the likelihood"
+    assert {p["embedding"]["bins"] for p in posterior.values()} == {3}, "those of the likelihood"
 
 
 @pytest.mark.parametrize(
