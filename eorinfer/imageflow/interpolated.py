@@ -42,21 +42,30 @@ class Box:
         (P,) sides.
     points, values
         (n, P) points of the fit, and (n, levels) what the network adds there at each level, in nats.
+    log_p
+        (n,) ln p(x | y) there, up to a constant.
     powers
         (K, P) degrees of the polynomial's terms.
 
     Attributes
     ----------
+    peak
+        Largest ln p of the points.
     residual
-        Rms difference of the polynomial and the points, over what the points in surplus leave free, in nats.
+        Rms difference of the polynomial and the points where ln p is large, in nats.
     """
 
-    def __init__(self, low: Array, high: Array, points: Array, values: Array, powers: NDArray[np.int64]) -> None:
-        self.low, self.high, self._powers = low, high, powers
+    def __init__(
+        self, low: Array, high: Array, points: Array, values: Array, log_p: Array, powers: NDArray[np.int64]
+    ) -> None:
+        self.low, self.high, self.peak, self._powers = low, high, float(log_p.max()), powers
+        # Thousands of nats below the peak an error matters less: the polynomial is for where ln p is large.
+        weight = 1 / (1 + (log_p.max() - log_p) / DEPTH)
         design = self._design(points)
-        self._coefficients = np.linalg.lstsq(design, values, rcond=None)[0]
-        off = (values - design @ self._coefficients).sum(1)
-        self.residual = float(np.sqrt(np.square(off).sum() / max(1, len(points) - len(powers))))
+        self._coefficients = np.linalg.lstsq(design * weight[:, None], values * weight[:, None], rcond=None)[0]
+        off = weight * (values - design @ self._coefficients).sum(1)
+        free = max(1.0, np.square(weight).sum() * (1 - len(powers) / len(points)))
+        self.residual = float(np.sqrt(np.square(off).sum() / free))
 
     def __call__(self, y: Array) -> Array:
         """Evaluate the polynomial of each level at y (n, P): (n, levels)."""
@@ -115,7 +124,9 @@ class InterpolatedLikelihood:
         for last in [*[False] * BOXES, True]:
             before = self._boxes[-1]
             trial, log_p = self._trials()
-            inside = trial[log_p > log_p.max() - depth - 4 * before.residual]
+            # Between its points a polynomial may be far too high: it must not hide where the points say ln p is.
+            peak = min(log_p.max(), before.peak + depth / 2)
+            inside = trial[log_p > peak - depth - 2 * before.residual]
             side = before.high - before.low
             low = np.maximum(inside.min(0) - MARGIN * side, before.low)
             high = np.minimum(inside.max(0) + MARGIN * side, before.high)
@@ -157,7 +168,10 @@ class InterpolatedLikelihood:
             # Near the sides polynomials are known least: more points there, as Chebyshev's are.
             v = np.cos(np.pi * qmc.Halton(p, seed=0).random(n))
         points = low + (high - low) * (v + 1) / 2
-        return Box(low, high, points, self._added(points, levels), powers)
+        added = self._added(points, levels)
+        bands = added.reshape(n, BANDS, -1).sum(2)
+        log_p = self._gauss(points) * self._weights[0] + bands @ self._weights[1:]
+        return Box(low, high, points, added, log_p, powers)
 
     def _trials(self) -> tuple[Array, Array]:
         """Draw points over the last box, and compute ln p there."""
