@@ -149,16 +149,18 @@ class DiffusionFlow(ImageDensity):
             U-Net in place of the flow's own.
         """
         s = self._signal(s)
-        where = torch.arange(len(s)) + torch.rand(len(s), generator=generator)
-        part = where[torch.randperm(len(s), generator=generator)].to(s) / len(s)
+        device = generator.device
+        where = torch.arange(len(s), device=device) + torch.rand(len(s), generator=generator, device=device)
+        part = where[torch.randperm(len(s), generator=generator, device=device)].to(s) / len(s)
         sigma = self._wide(torch.exp(part * self.largest.log()))
-        noise = torch.randn(s.shape, generator=generator, device=generator.device).to(s)
+        noise = torch.randn(s.shape, generator=generator, device=device).to(s)
         estimate, more, error = self._denoise(s + sigma * noise, sigma, self.unit(y, s.dtype), network)
         return (more - (s - estimate) / error).square().flatten(1).mean(1)
 
     def log_prob_levels(self, x: Tensor, y: Tensor, levels: int = LEVELS) -> tuple[Tensor, Tensor]:
         """Compute ln p (B,) under the Gaussian field, and what each level of tau adds to it (B, levels), in nats."""
         x, u = self._data(x), self.unit(y, x.dtype)
+        twice = x.repeat(2, *(1,) * (x.ndim - 1))
         edges, added = self._log_edges(levels), []
         for i in range(levels):
             # The same for all maps and conditions; the level is somewhere in its interval.
@@ -167,11 +169,11 @@ class DiffusionFlow(ImageDensity):
             noise = torch.randn(self.inner, generator=generator, dtype=torch.float32).to(x)
             tau = torch.exp(edges[i] + part * (edges[i + 1] - edges[i])).to(x)
             noise = tau * torch.stack([noise, -noise]).repeat_interleave(len(x), 0)
-            seen, sigma = x.repeat(2, *(1,) * (x.ndim - 1)) + noise, torch.sqrt(1 + tau**2)
+            seen, sigma = twice + noise, torch.sqrt(1 + tau**2)
             estimate, more, error = self._denoise(seen, self._wide(sigma.expand(len(seen))), u.repeat(2, 1))
             # x is estimated by what is seen and by the estimate of s, of which the first has noise in common with x.
             rest = tau**2 / sigma**2
-            off = x.repeat(2, *(1,) * (x.ndim - 1)) - rest * estimate - (1 - rest) * seen
+            off = twice - rest * estimate - (1 - rest) * seen
             change = rest * error * more
             gain = (2 * off * change - change.square()).flatten(1).sum(1, dtype=torch.float64) / tau.double() ** 2
             added.append(gain.view(2, -1).mean(0) * (edges[i + 1] - edges[i]))

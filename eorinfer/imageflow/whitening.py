@@ -115,7 +115,8 @@ class Whitening(nn.Module):
 
     @property
     def _places(self) -> list["Place"]:
-        return [Place.between(n, m) for n, m in zip(self.cells, self.kept, strict=True)]
+        device = self.noise.device
+        return [Place.between(n, m, device) for n, m in zip(self.cells, self.kept, strict=True)]
 
     def _modes(self, clean: Tensor) -> Tensor:
         """Compute the modes (B, C, *cells) of what is measured of clean cubes, over their noise."""
@@ -141,11 +142,11 @@ class Place:
     small: Tensor
 
     @classmethod
-    def between(cls, large: int, small: int) -> "Place":
+    def between(cls, large: int, small: int, device: torch.device) -> "Place":
         """Match all frequencies of equal sides, else those below the Nyquist frequency of the smaller side."""
         if large == small:
-            return cls(torch.arange(large), torch.arange(large))
-        number = torch.arange(-(small // 2) + 1, small // 2)
+            return cls(torch.arange(large, device=device), torch.arange(large, device=device))
+        number = torch.arange(-(small // 2) + 1, small // 2, device=device)
         return cls(number % large, number % small)
 
 
