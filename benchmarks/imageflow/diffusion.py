@@ -37,7 +37,7 @@ from eorinfer.bank.rows import Rows
 from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.interpolated import InterpolatedLikelihood
 from eorinfer.imageflow.model import ImageFlow
-from eorinfer.imageflow.weights import learn_weights
+from eorinfer.imageflow.weights import learn_one_weight, learn_weights
 from eorinfer.run.config import load_config
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
@@ -196,11 +196,10 @@ def posterior(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows, n: int, out: P
     at_truth = np.array([[np.interp(t, p, c) for c in m.T] for t, p, m in zip(truth, grid, held_terms, strict=True)])
     cells = np.log((grid[:, -1] - grid[:, 0]) / (POINTS - 1))
     ones = np.ones(held_terms.shape[2])
-    whole = learn_weights(held_terms.sum(2, keepdims=True), at_truth.sum(1, keepdims=True), cells)
     weights = {
         "as it is": ones,
         "Gaussian field alone": np.eye(len(ones))[0],
-        "one weight": whole[0] * ones,
+        "one weight": learn_one_weight(held_terms, at_truth, cells),
         "a weight for each term": learn_weights(held_terms, at_truth, cells),
     }
     grid, fresh_terms, truth = grids["fresh"]

@@ -46,7 +46,8 @@ class ImageFlowSettings(Settings):
     steps, epochs, batch_size, learning_rate, weight_decay
         See ``[training]``. A diffusion has other defaults: 6000 steps, 3000 epochs, 32 images and a rate of 2e-3.
     weighing
-        Held-out images on which a diffusion learns what each term of ln p counts for in posteriors; 0: each counts one.
+        Held-out images on which a diffusion learns what ln p counts for in posteriors, one number for all of its terms,
+        or from 100 images on one for each. 0: all count one.
     discriminative_steps
         Optimiser steps on -log p(y | x), after those on -log p(x | y).
     candidates

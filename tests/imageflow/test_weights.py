@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from eorinfer.imageflow.weights import learn_weights, log_density
+from eorinfer.imageflow.weights import learn_one_weight, learn_weights, log_density
 
 Array = NDArray[np.float64]
 
@@ -30,3 +30,12 @@ def test_a_term_that_says_too_much_counts_for_less() -> None:
     assert gain.mean() > 1
     right = log_density(np.array([1.0, 1 / 16]), *fresh)
     assert (right - log_density(weights, *fresh)).mean() < 0.02
+
+
+def test_one_weight_for_all_terms_lies_between() -> None:
+    weights = learn_one_weight(*images(60, 1))
+    assert weights.shape == (2,)
+    assert weights[0] == weights[1]
+    assert (0.3 / 1.2) ** 2 < weights[0] < 0.5
+    fresh = images(400, 2)
+    assert (log_density(weights, *fresh) - log_density(np.ones(2), *fresh)).mean() > 0.5
