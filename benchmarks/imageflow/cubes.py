@@ -65,7 +65,7 @@ def main() -> None:
     if flow.weights is not None:
         weights["weights"] = np.array(flow.weights)
     box = float(np.log(np.subtract(flow.conditions.high, flow.conditions.low)).sum())
-    found: dict[str, Any] = {"kept cells": flow.network.inner[1:], "truths": len(rows), "training": flow.facts}
+    found: dict[str, Any] = {"kept cells": flow.network.inner[1:], "truths": len(rows)}
     found |= {"seconds a truth": seconds, "rms error of ln p differences": float(np.sqrt(np.mean(np.square(errors))))}
     arrays = np.array(points), np.array(terms), np.array(at_truth), np.array(cells)
     for name, w in weights.items():

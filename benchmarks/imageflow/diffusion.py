@@ -112,7 +112,10 @@ def generation(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows) -> dict[str, 
     cell = np.log(2) * few.x[0].numel()
     bits = {"diffusion": float(-terms.sum(1).mean() / cell), "Gaussian field": float(-terms[:, 0].mean() / cell)}
     print(bits, seconds, flush=True)
-    return {"bins": table, "bits a cell": bits, "seconds a ln p": seconds, "training": flow.facts}
+    fit = flow.facts["fits"]["generative"]
+    training = {name: flow.facts[name] for name in ("training_rows", "validation_rows", "seconds")}
+    training |= {name: fit[name] for name in ("epochs", "validation_loss")}
+    return {"bins": table, "bits a cell": bits, "seconds a ln p": seconds, "training": training}
 
 
 def compare(made: Maps, real: Maps, spectrum: Any, rng: np.random.Generator) -> dict[str, Any]:
