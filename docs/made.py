@@ -57,22 +57,21 @@ def keys(table: str) -> str:
     """
     cls = settings_classes()[table]
     texts = meanings(cls)
-    rows: dict[str, list[tuple[str, str, str]]] = {}
+    rows: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
     for name, field in cls.model_fields.items():
         key = field.alias or name
         if key != "kind" or ":" not in table or "." in table:
             text = texts.get(key, texts.get(name, ""))
-            # What is told elsewhere is found by the key's own name.
-            rows.setdefault(text + "\0" * (len(rows) if text.startswith("As for") else 0), []).append(
-                (f"`{key}`", _default(field), _values(field.annotation, field))
-            )
+            # A text that only points elsewhere stands once for each key.
+            shared = (text, key if text.startswith("As for") else "")
+            rows.setdefault(shared, []).append((f"`{key}`", _default(field), _values(field.annotation, field)))
     if not rows:
         return "No keys."
     lines = ["| key | default | values | meaning |", "|---|---|---|---|"]
-    for text, same in rows.items():
+    for (text, _), same in rows.items():
         names, defaults, values = zip(*same, strict=True)
         shown = ", ".join(default or "–" for default in defaults) if any(defaults) else ""
-        lines.append(f"| {', '.join(names)} | {shown} | {'; '.join(dict.fromkeys(values))} | {text.rstrip(chr(0))} |")
+        lines.append(f"| {', '.join(names)} | {shown} | {'; '.join(dict.fromkeys(values))} | {text} |")
     return "\n".join(lines)
 
 
