@@ -182,9 +182,14 @@ def test_ranks_tell_draws_that_are_too_sure_or_too_wide(spread: float, uniform: 
     assert (abs(power - 1) < 0.05).all() == uniform
     assert found["rest"] is None
     assert found["sum"] == 0
-    said = too_sure(sureness(torch.from_numpy(true), torch.from_numpy(draws.lines), ["a", "b"]))
-    assert len(said) == (2 if spread < 1 else 0)
-    if said:
+    sure = sureness(torch.from_numpy(true), torch.from_numpy(draws.lines), ["a", "b"])
+    for quantity in ("pixels", "map mean"):
+        assert sure["a"][quantity] == pytest.approx((2 * spread**2 / (1 + spread**2)) ** 0.5, rel=0.06)
+    said = too_sure(sure)
+    if spread == 1:
+        assert said == []
+    if spread < 1:
+        assert len(said) == 2
         assert said[0].startswith("draws of a are too sure: pixels (0.")
         assert "map mean (0." in said[0]
 
