@@ -183,8 +183,9 @@ def test_ranks_tell_draws_that_are_too_sure_or_too_wide(spread: float, uniform: 
     assert found["rest"] is None
     assert found["sum"] == 0
     sure = sureness(torch.from_numpy(true), torch.from_numpy(draws.lines), ["a", "b"])
-    for quantity in ("pixels", "map mean"):
-        assert sure["a"][quantity] == pytest.approx((2 * spread**2 / (1 + spread**2)) ** 0.5, rel=0.06)
+    # Of 200 means of maps the ratio is known to about 5%.
+    for quantity, error in [("pixels", 0.05), ("map mean", 0.15)]:
+        assert sure["a"][quantity] == pytest.approx((2 * spread**2 / (1 + spread**2)) ** 0.5, rel=error)
     said = too_sure(sure)
     if spread == 1:
         assert said == []
