@@ -56,7 +56,7 @@ class Reionization(SimulatorSettings):
         "luminosity_redshifts": [6.0, 7.0, 8.0, 10.0],
         "sources": "e-integral",
         "n_step_ts": COARSE_SHELLS,
-        "options": None,
+        "options": {},
     }
 
     #: What other nodes than the default ones go with, as before there was a choice.
@@ -78,7 +78,7 @@ class Reionization(SimulatorSettings):
     rows: int = Field(default=4, alias="rows_per_realisation", ge=1)
     wanted: tuple[ObservableName, ...] = Field(default=CUBES, alias="observables", min_length=1)
     luminosity_redshifts: tuple[PositiveFloat, ...] = Field(default=(6.0, 7.0, 8.0, 10.0), min_length=1)
-    options: dict[str, bool | float | str] | None = None
+    options: dict[str, bool | float | str] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
@@ -129,10 +129,15 @@ class Reionization(SimulatorSettings):
                 raise ValueError(problem)
         return fixed
 
+    @field_validator("options", mode="before")
+    @classmethod
+    def _without_options(cls, options: Any) -> Any:
+        return {} if options is None else options  # as banks may have it; TOML has no such value
+
     @field_validator("options")
     @classmethod
-    def _check_options(cls, options: dict[str, bool | float | str] | None) -> dict[str, bool | float | str] | None:
-        for name, value in (options or {}).items():
+    def _check_options(cls, options: dict[str, bool | float | str]) -> dict[str, bool | float | str]:
+        for name, value in options.items():
             if name not in OPTIONS:
                 raise ValueError(f"{name} is not among those that may be set: {', '.join(OPTIONS)}")
             allowed = OPTIONS[name]
@@ -309,7 +314,7 @@ class Reionization(SimulatorSettings):
         nodes = self._thermal_nodes
         # 21cmFAST refuses a bubble above a third of the box.
         bubble = min(_BUBBLE_MAX[bool(self.spin_temperature)], self._largest_bubble)
-        options: dict[str, Any] = {"R_BUBBLE_MAX": bubble} | (self.options or {})
+        options: dict[str, Any] = {"R_BUBBLE_MAX": bubble} | self.options
         return p21c.InputParameters.from_template(
             "Park19" if self.spin_temperature else "simple",
             random_seed=seed,
