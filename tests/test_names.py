@@ -14,12 +14,15 @@ OF_SEVERAL = {"jobs", "laws", "doors"}
 SIDES = {
     "bank/test_hostile.py",
     "bank/test_surroundings.py",
+    "bank/test_worlds.py",
     "cli/test_sole.py",
     "core/test_simulators_name.py",
     "likelihood/test_priors.py",
+    "npe/test_worlds.py",
     "report/test_received.py",
     "run/test_old_names.py",
     "run/test_read_only.py",
+    "separation/test_draws.py",
     "survey/test_ska_lightcone.py",
 }
 FILES = sorted(path.relative_to(TESTS) for path in TESTS.glob("*/**/test_*.py"))
