@@ -132,9 +132,7 @@ class DiffusionFlow(ImageDensity):
         power = torch.stack([self.gauss(part)[1].amax() for part in u.split(64)]).amax()
         self.largest.copy_((MOST * (1 + power).sqrt()).clamp_min(4.0))
 
-    def losses(
-        self, s: Tensor, y: Tensor, generator: torch.Generator, network: DenoisingNetwork | None = None
-    ) -> Tensor:
+    def losses(self, s: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Compute the error of the denoiser over that of the Wiener filter, (B,): one where the network says nothing.
 
         Parameters
@@ -145,8 +143,6 @@ class DiffusionFlow(ImageDensity):
             (B, P) conditions.
         generator
             Source of noise and levels; the levels are spread evenly over the batch.
-        network
-            U-Net in place of the flow's own.
         """
         s = self._signal(s)
         device = generator.device
@@ -154,7 +150,7 @@ class DiffusionFlow(ImageDensity):
         part = where[torch.randperm(len(s), generator=generator, device=device)].to(s) / len(s)
         sigma = self._wide(torch.exp(part * self.largest.log()))
         noise = torch.randn(s.shape, generator=generator, device=device).to(s)
-        estimate, more, error = self._denoise(s + sigma * noise, sigma, self.unit(y, s.dtype), network)
+        estimate, more, error = self._denoise(s + sigma * noise, sigma, self.unit(y, s.dtype))
         return (more - (s - estimate) / error).square().flatten(1).mean(1)
 
     def log_prob_levels(self, x: Tensor, y: Tensor, levels: int = LEVELS) -> tuple[Tensor, Tensor]:
@@ -240,9 +236,7 @@ class DiffusionFlow(ImageDensity):
         z, log_det = self(x, y)
         return log_normal(z) + log_det
 
-    def _denoise(
-        self, x: Tensor, sigma: Tensor, u: Tensor, network: DenoisingNetwork | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _denoise(self, x: Tensor, sigma: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the Wiener estimate of s from x, the network's output, and the rms error (B, 1, ...) of the former.
 
         Parameters
@@ -253,8 +247,6 @@ class DiffusionFlow(ImageDensity):
             (B, 1, ...) noise level.
         u
             (B, P) scaled conditions.
-        network
-            U-Net in place of the flow's own.
         """
         mean, power = self.gauss(u)
         gain = power / (power + sigma**2)
@@ -262,7 +254,7 @@ class DiffusionFlow(ImageDensity):
         share = (gain * self.gauss.count.to(gain)).flatten(1).sum(1) / math.prod(self.inner)
         error = sigma * self._wide(share.clamp_min(1e-12).sqrt())
         inputs = torch.cat([estimate / self.gauss.unit, (x - estimate) / sigma], dim=1)
-        more = (network or self.network)(inputs, sigma.flatten().log(), u)
+        more = self.network(inputs, sigma.flatten().log(), u)
         return estimate, self.gauss.measured(more), error
 
     def _slope(self, v: Tensor, log_sigma: float, mean: Tensor, power: Tensor, u: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from eorinfer.core.arrays import white_noise
 from eorinfer.imageflow.density import ImageDensity
+from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.model import dequantised
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
@@ -120,6 +121,18 @@ class ImageFlowTask(nn.Module):
         repeated = images.repeat_interleave(self.candidates, dim=0)
         log_p = self.flow.log_prob(repeated, candidates.flatten(0, 1)).view(len(y), -1)
         return (torch.logsumexp(log_p.masked_fill(~inside, -torch.inf), dim=1) - log_p[:, 0]).float()
+
+
+class DiffusionTask(ImageFlowTask):
+    """Training of a diffusion's denoiser on images without noise; parameters as of `ImageFlowTask`."""
+
+    title = "error over the Wiener filter's"
+    flow: DiffusionFlow
+
+    def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        """Compute the errors of the denoiser over those of the Wiener filter (B,)."""
+        y, images = self.signals(batch, generator)
+        return self.flow.losses(images, y, generator)
 
 
 def near_candidates(y: Tensor, low: Tensor, high: Tensor, n: int, generator: torch.Generator) -> Tensor:

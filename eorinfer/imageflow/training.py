@@ -28,10 +28,9 @@ from eorinfer.imageflow.conditions import (
 )
 from eorinfer.imageflow.density import ImageDensity
 from eorinfer.imageflow.diffusion import DiffusionFlow
-from eorinfer.imageflow.diffusion_training import DiffusionTask
 from eorinfer.imageflow.model import ImageFlow, build_network, dequantised
 from eorinfer.imageflow.scaled import ScaledDensity
-from eorinfer.imageflow.task import Conditioned, ImageFlowTask
+from eorinfer.imageflow.task import Conditioned, DiffusionTask, ImageFlowTask
 from eorinfer.networks.scaling import nonzero_deviation
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import SurveySettings
@@ -46,6 +45,8 @@ START_ROWS, START_CELLS = 1024, 2**24
 DEQUANTISATION = 0.01
 #: Number of images from which a diffusion is started.
 DRAWS = 4096
+#: Share of a denoiser's averaged weights that a step keeps: single steps have far more noise.
+AVERAGE = 0.999
 #: Number of rows whose neutral fraction is read at once.
 BATCH = 64
 
@@ -124,10 +125,9 @@ class ImageFlowTrainer:
                 seed=stream_seed(seed, ImageFlowStream.STAGE, len(fits)),
                 title=f"image flow, {'-ln p(y|x)' if discriminative else task.title}",
                 progress=progress,
+                average=AVERAGE if isinstance(task, DiffusionTask) else 0.0,
             )
             fits[stage] = asdict(record)
-        if isinstance(task, DiffusionTask):
-            task.finish()
         counts = {"training_rows": len(training), "validation_rows": len(validation)}
         facts = {"bank": bank.fingerprint, **counts, "fits": fits}
         return ImageFlow(conditions, image, self.survey_settings, self.settings, task.flow, task.sigma, facts)

@@ -18,7 +18,11 @@ def averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     def update(averaged: Tensor, current: Tensor, number: Tensor | int) -> Tensor:
         if not averaged.is_floating_point():
             return current
-        share = min(decay, (1 + float(number)) / (10 + float(number)))
-        return torch.lerp(current, averaged, share)
+        return torch.lerp(current, averaged, kept_share(decay, float(number)))
 
     return update
+
+
+def kept_share(decay: float, number: float) -> float:
+    """Share of the average that step `number` keeps: little at first, so that the very first weights are forgotten."""
+    return min(decay, (1 + number) / (10 + number))

@@ -17,6 +17,7 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
 from eorinfer.settings.npe import TrainingSettings
+from eorinfer.training.average import kept_share
 from eorinfer.training.data import Batches, loader, named_rows
 from eorinfer.training.trainer import run_trainer
 
@@ -184,9 +185,7 @@ class _Runner(LightningModule):
         if not self._averaged:
             self._averaged = [w.clone() for w in weights]
             return
-        # A mean of few steps at first: the very first weights would else weigh for hundreds of steps.
-        share = min(self._share, (1 + self.global_step) / (10 + self.global_step))
-        torch._foreach_lerp_(self._averaged, weights, 1 - share)
+        torch._foreach_lerp_(self._averaged, weights, 1 - kept_share(self._share, self.global_step))
 
     @contextmanager
     def _with_averaged_weights(self) -> Iterator[None]:
