@@ -57,6 +57,8 @@ from eorinfer.survey import build_survey
 
 #: Side of the maps in arcmin.
 SIDE = 102.4
+#: Seed of the noise of scored maps.
+SCORES_SEED = 1
 #: Wavenumbers per arcmin of the published P(k), and factor from the middle of the bins about them to the edge.
 WAVENUMBERS, HALF = np.array([0.1, 0.16, 0.25, 0.4, 0.63, 1.0, 1.6]), 1.2
 #: k^2 P / (2 pi mean^2) of the published maps, read to a tenth, and the brightness of their one public total over its
@@ -160,7 +162,10 @@ def table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
                   ["ha", "oiii"], step.spec.targets)  # fmt: skip
     chosen, scored = (
         apply(
-            partial(estimates, networks), pairs, Lines(step.bank, some), stream_seed(1, WorkStream.SEPARATION_SCORES, i)
+            partial(estimates, networks),
+            pairs,
+            Lines(step.bank, some),
+            stream_seed(SCORES_SEED, WorkStream.SEPARATION_SCORES, i),
         )
         for i, some in enumerate((parts.validation, parts.test))
     )

@@ -60,6 +60,7 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
         "forward": {
             "v": Float64[Tensor, "*batch P"],
             "features": Float[Tensor, "*#batch F"],
+            "widening": float,
             "return": tuple[Float32[Tensor, "*batch P"], Float32[Tensor, "*batch"]],
         },
     },

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.core.errors import InputError
-from eorinfer.core.seeds import item_seed
+from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
 from eorinfer.separation.model import Separator
 
 #: Number of draws of a GAN whose mean is its posterior mean, at least.
@@ -103,7 +103,9 @@ def posterior(separator: Separator, observed: Tensor, draws: int, seed: int) -> 
         mean = estimate(separator, observed)
         raw = [flow_draw(separator, observed, mean, one) for one in seeds]
     made = [
-        separator.correction.of_draw(observed, mean, draw, _generator(observed, item_seed(one, 0)))
+        separator.correction.of_draw(
+            observed, mean, draw, _generator(observed, stream_seed(one, WorkStream.DRAW_CORRECTION))
+        )
         for draw, one in zip(raw, seeds, strict=False)
     ]
     return mean, torch.stack(made)

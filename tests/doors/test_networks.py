@@ -117,7 +117,10 @@ def test_a_bundle_says_what_to_give(tmp_path: Path) -> None:
         ({"embedding": EMBEDDING | {"options": {"depth": 4}}}, "unexpected keyword argument 'depth'"),
         ({"embedding": {"options": {"depth": 4}}}, "options: only with network"),
         ({"embedding": EMBEDDING | {"width": 4}}, "width and redshifts are the built-in CNN's"),
-        ({"embedding": {"summaries": ["bispectrum"]}}, '"bispectrum" is not known: one of "power", "scattering", or'),
+        (
+            {"embedding": {"summaries": ["bispectrum"]}},
+            '"bispectrum" is not known: one of "power", "joint-power", "scattering", or',
+        ),
         ({"embedding": {"summaries": ["power"], "scattering": True}}, "summaries says it already"),
         ({"embedding": {"summaries": ["wrong:total"]}}, r'"wrong:total" makes of \(3, 1, 8, 8\) \(\), not \(3, ...\)'),
         ({"flow": {"kind": "zuko_xyz"}}, '"zuko_xyz" is not known: one of "zuko_nsf", .* or "module:function"'),

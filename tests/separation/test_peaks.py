@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from eorinfer.separation.draw_scores import Draws
 from eorinfer.separation.peaks import Counts, Peaks, best_threshold, count, find_peaks, matches
 from eorinfer.separation.scores import Maps, score
 from simulators import Observable, Symmetry
@@ -184,7 +185,7 @@ def test_power_of_draws_is_the_mean_of_theirs() -> None:
     scores, maps = known()
     assert "power_of_draws" not in scores["lines"]["ha"]
     # Powers of 1 and 9 times the true one.
-    draws = np.stack([maps.true, 3 * maps.true])
+    draws = Draws(maps.true, np.stack([maps.true, 3 * maps.true]), maps.noise, np.stack(2 * [maps.noise]))
     with_draws = Maps(maps.true, {"itself": maps.true}, maps.noise, (0,), np.ones(1), draws)
     found = score(with_draws, IMAGE, ["ha"], 3.0)["lines"]["ha"]["power_of_draws"]
     np.testing.assert_allclose(found["ratio"], 5.0, rtol=1e-5)

@@ -28,7 +28,9 @@ def posterior(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simulator = GaussianField(cells=8, box_length=8.0)
     prior, observable = Prior(simulator.parameters), simulator.observables[0]
     architecture = Architecture(
-        EmbeddingSettings(width=4), FlowSettings(transforms=1, hidden=(8,)), PowerSpectrumSettings(bins=3)
+        EmbeddingSettings(width=4),
+        FlowSettings(kind="zuko_nsf", transforms=1, hidden=(8,)),
+        PowerSpectrumSettings(bins=3),
     )
     folder = tmp_path_factory.mktemp("made") / "posterior"
     networks = (architecture.build(prior, observable).eval(),)
