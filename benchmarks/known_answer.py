@@ -9,6 +9,7 @@ posterior is held against NPE on the power spectrum.
     python -m benchmarks.known_answer --out DIR                      everything: hours
     python -m benchmarks.known_answer --out DIR 2d-32-1000 --branches default --seeds 1
     python -m benchmarks.known_answer --out DIR --table              only the tables, of what is there
+    python -m benchmarks.known_answer --out DIR --table --record     the same, kept in benchmarks/results
 
 Each network ensemble that is done is kept in DIR, so that a rerun continues, and several
 processes may share the work by naming different cases, branches or seeds.
@@ -29,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from sbi.utils.metrics import c2st
 
+from benchmarks.record import record
 from eorinfer import Observation, Run, Samples
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
@@ -111,6 +113,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--out", type=Path, required=True, help="folder of banks, runs and results")
     parser.add_argument("--table", action="store_true", help="compute nothing, print what is there")
+    parser.add_argument("--record", action="store_true", help="write the medians to benchmarks/results")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - CASES.keys():
         parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
@@ -123,7 +126,9 @@ def main() -> None:
                     if not path.exists():
                         path.parent.mkdir(parents=True, exist_ok=True)
                         write_json(path, measure(name, branch, seed, arguments.out))
-    print_tables(arguments.out / "results")
+    medians = print_tables(arguments.out / "results")
+    if arguments.record:
+        record("known_answer", medians, seconds=sum(row["cpu_seconds"] for row in medians.values()))
 
 
 def measure(name: str, branch: str, seed: int, out: Path) -> dict[str, Any]:
@@ -215,8 +220,9 @@ def check_calibration(simulator: GaussianField, posterior: Posterior, seed: int)
     return {"p": found.worst.p_holm, "worst": found.worst.quantity, "truths": TRUTHS}
 
 
-def print_tables(folder: Path) -> None:
-    """Medians over observations and seeds of everything that is there."""
+def print_tables(folder: Path) -> dict[str, dict[str, Any]]:
+    """Print and return medians over observations and seeds of everything that is there."""
+    medians: dict[str, dict[str, Any]] = {}
     print("\nmedian (90th percentile, worst) over observations and seeds; width and std: ln A, slope")
     print(f"{'case':18s} {'branch':14s} {'n':>3s}  {'C2ST':22s} {'width':12s} {'std':12s} {'std, 90th pct':14s} CPU s")
     for name, case in CASES.items():
@@ -229,12 +235,22 @@ def print_tables(folder: Path) -> None:
             width, std = np.array([s["width"] for s in scores]), np.array([s["std"] for s in scores])
             tell = f"{np.median(c):.3f} ({np.quantile(c, 0.9):.3f}, {c.max():.3f})"
             seconds = np.median([r["cpu_seconds"] for r in results])
+            medians[f"{name}, {branch}"] = {
+                "seeds": len(results),
+                "observations": len(scores),
+                "c2st": round(float(np.median(c)), 3),
+                "c2st_worst": round(float(c.max()), 3),
+                "width_over_exact": np.median(width, 0).round(3).tolist(),
+                "std_over_exact": np.median(std, 0).round(3).tolist(),
+                "cpu_seconds": round(float(seconds)),
+            }
             print(
                 f"{name:18s} {branch:14s} {len(scores):3d}  {tell:22s} {_pair(np.median(width, 0))}   "
                 f"{_pair(np.median(std, 0))}   {_pair(np.quantile(std, 0.9, axis=0))}     {seconds:.0f}"
             )
         if case.kind != "gaussian-field":
             _print_against_power(folder, name)
+    return medians
 
 
 def _print_against_power(folder: Path, name: str) -> None:

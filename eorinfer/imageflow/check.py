@@ -68,7 +68,7 @@ class ScaleCheck:
         """Write the result in words, on one line."""
         if not self.unlike:
             like = f"the observation is like the images that the flow was trained on (p = {self.p:.2g})"
-            return weak_line(self.p, self.realisations, len(self.names)) if self.weak else like
+            return weak_line(self.realisations, len(self.names)) if self.weak else like
         wrong = [
             f"{name} {abs(sigma):.1f} sigma too {'high' if sigma > 0 else 'low'}"
             for name, sigma in self.deviations

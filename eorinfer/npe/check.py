@@ -76,7 +76,7 @@ class ObservationCheck:
             like = (
                 f"the observation is like the simulations (p = {self.p:.2g}, {self.realisations} realisations held out)"
             )
-            return weak_line(self.p, self.realisations, TESTS) if self.weak else like
+            return weak_line(self.realisations, TESTS) if self.weak else like
         reasons = []
         if not np.isfinite([self.p_statistics, self.p_features]).all():
             reasons.append("its statistics are not numbers")

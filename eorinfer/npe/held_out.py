@@ -171,9 +171,7 @@ def after_training(
         coverage = None
         lines.append(f"WARNING: the coverage on held-out rows is not known: {error}")
     if facts["widening"] > 1:
-        lines.append(
-            f"held-out rows are most probable with all widths times {facts['widening']:.2f}, which they are now"
-        )
+        lines.append(f"all widths are multiplied by {facts['widening']:.2f}: so held-out rows are most probable")
     if coverage is not None:
         facts["held_out"] = coverage.content()
         lines.append(coverage.line())

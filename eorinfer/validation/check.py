@@ -44,10 +44,10 @@ def is_far(p: float, deviations: tuple[tuple[str, float], ...]) -> bool:
     return p < HARDLY and any(abs(sigma) > FAR for _, sigma in deviations)
 
 
-def weak_line(p: float, realisations: int, tests: int) -> str:
+def weak_line(realisations: int, tests: int) -> str:
     """Say that too few realisations were held out, and what p they could give."""
     return (
         f"CANNOT TELL whether the observation is like the simulations: {realisations} realisations were held out, "
-        f"with which p is {smallest_p(realisations, tests):.2g} at best, without a model of its tail (p = {p:.2g} with "
-        f"one). At least {FEWEST} are needed: give more simulations, or a larger [training] validation_fraction"
+        f"with which p is {smallest_p(realisations, tests):.2g} at best. "
+        f"At least {FEWEST} are needed: give more simulations, or a larger [training] validation_fraction"
     )
