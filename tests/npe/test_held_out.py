@@ -71,7 +71,7 @@ def test_widths_that_are_too_small_are_widened_and_no_others(width: float, expec
     assert find_widening([(posterior, few)], survey, 1) == 1.0
     _, lines = after_training([(posterior, held)], survey, 1, np.arange(200, dtype=np.uint64), True)
     assert posterior.networks[0].widening == pytest.approx(expected, rel=0.06)
-    assert ("most probable with all widths times" in lines[0]) == (posterior.networks[0].widening > 1)
+    assert ("all widths are multiplied by" in lines[0]) == (posterior.networks[0].widening > 1)
 
 
 def test_few_rows_say_nothing_and_only_rows_inside_count() -> None:
