@@ -9,6 +9,7 @@ from eorinfer.campaign.executors import worker_count
 from eorinfer.core.errors import InputError
 from eorinfer.core.progress import duration
 from eorinfer.core.shown_prior import prior_words
+from eorinfer.core.toml import read_toml
 from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config, load_config
 from eorinfer.run.context import find_mask, find_preprocessing
@@ -30,11 +31,48 @@ def preview(file: Path) -> list[str]:
     InputError
         If the config, the observed file, the separator or the bank is wrong, or the simulator is not installed.
     """
-    config = load_config(file)
-    return list(_lines(config))
+    content = read_toml(file)
+    if "separation" in content and "inference" not in content:
+        return list(_separation_lines(load_config(file, "separation")))
+    return list(_lines(load_config(file)))
 
 
 def _lines(config: Config) -> Iterator[str]:
+    tables, simulator = config.tables, config.simulator
+    yield from _simulator_lines(config)
+    if find_preprocessing(config) is not None:
+        yield "preprocessing: a separator for these maps"
+    yield from _observation(config)
+    rows = sum(tables.inference.rounds) + tables.inference.predictive
+    if tables.bank.path is not None and (config.bank_path(Path()) / "bank.json").exists():
+        bank = Bank.open(config.bank_path(Path()))
+        refuse_other(bank.path, bank.description, simulator)
+        yield f"bank: {bank.path} has {len(bank.rows())} rows"
+    yield _cost(config, rows, f"{rows} in {len(tables.inference.rounds)} round(s)")
+    yield f"{config.file}: nothing is wrong; next: eorinfer run {config.file} --out DIR"
+
+
+def _separation_lines(config: Config) -> Iterator[str]:
+    """Say what `eorinfer separate train` would do."""
+    settings = config.tables.separation
+    yield from _simulator_lines(config)
+    yield f"separation: {settings.kind}, {settings.steps} steps"
+    yield _cost(config, settings.simulations, f"{settings.simulations}")
+    yield f"{config.file}: nothing is wrong; next: eorinfer separate train {config.file} --out DIR"
+
+
+def _cost(config: Config, rows: int, words: str) -> str:
+    """Say what simulations cost in time and on disk."""
+    workers = worker_count(config.tables.executor) or 1
+    megabytes = sum(o.nbytes for o in config.simulator.observables) * rows / 1e6
+    return (
+        f"simulations: {words}, about {duration(rows * config.simulator.seconds_per_row / workers)} on {workers} "
+        f"process(es) by the simulator's own estimate, {max(1, round(megabytes))} MB of disk"
+    )
+
+
+def _simulator_lines(config: Config) -> Iterator[str]:
+    """Say what is simulated, and through which survey."""
     tables, simulator, observable = config.tables, config.simulator, config.observable
     yield from config.notes
     if hasattr(simulator, "check_available"):
@@ -47,24 +85,6 @@ def _lines(config: Config) -> Iterator[str]:
         unit = f" {p.unit}" if p.unit else ""
         yield f"prior: {p.name} {prior_words(config.prior, p.name)} from {p.low:g} to {p.high:g}{unit}"
     yield f"survey: {_survey(tables.survey)}"
-    if find_preprocessing(config) is not None:
-        yield "preprocessing: a separator for these maps"
-    yield from _observation(config)
-    rows = sum(tables.inference.rounds) + tables.inference.predictive
-    there = 0
-    if tables.bank.path is not None and (config.bank_path(Path()) / "bank.json").exists():
-        bank = Bank.open(config.bank_path(Path()))
-        refuse_other(bank.path, bank.description, simulator)
-        there = len(bank.rows())
-        yield f"bank: {bank.path} has {there} rows"
-    workers = worker_count(tables.executor) or 1
-    megabytes = sum(o.nbytes for o in simulator.observables) * rows / 1e6
-    yield (
-        f"simulations: {rows} in {len(tables.inference.rounds)} round(s), about "
-        f"{duration(rows * simulator.seconds_per_row / workers)} on {workers} process(es) by the simulator's own "
-        f"estimate, {max(1, round(megabytes))} MB of disk"
-    )
-    yield f"{config.file}: nothing is wrong; next: eorinfer run {config.file} --out DIR"
 
 
 def _survey(settings: SurveySettings) -> str:

@@ -50,6 +50,14 @@ def test_a_check_reads_the_observed_file(tmp_path: Path, capsys: pytest.CaptureF
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.toml", "sky.npy"], "nothing is written"
 
 
+def test_a_check_of_a_separation_says_how_it_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parents[2] / "examples" / "separation.toml"
+    assert command("check", str(path)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3] == "separation: flow-matching, 4000 steps"
+    assert lines[-1] == f"{path}: nothing is wrong; next: eorinfer separate train {path} --out DIR"
+
+
 def test_a_check_reads_clean_cubes_masks_and_priors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prior = {"log_amplitude": {"normal": [0.5, 0.4]}, "slope": [-3.0, 0.0]}
     path = config(tmp_path, observation={"theta": None, "clean": "sky.npy", "mask": "mask.npy"}, prior=prior)
