@@ -15,9 +15,11 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.sole import sole_worker
 
 HOLDS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from eorinfer.core.sole import sole_worker
+# A shell starts background jobs deaf to it, and so would be what these start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with sole_worker(Path(sys.argv[1])):
     print("at work", flush=True)
     time.sleep(600)

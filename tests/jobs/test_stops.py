@@ -257,7 +257,7 @@ def test_a_folder_that_has_become_read_only(
 
 def test_campaigns_of_one_process_share_the_work(tmp_path: Path) -> None:
     """Claims keep two campaigns apart also where each looks at every shard."""
-    simulator = GaussianField(cells=8)
+    simulator = GaussianField(cells=256)  # slow beside the start of a thread
     bank = Bank.create(tmp_path, simulator)
     plan = bank.add(a_plan(60, 1))
 
