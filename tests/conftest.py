@@ -16,7 +16,12 @@ JOBS = {
     *(f"simulators/reionization/test_{name}.py" for name in ("coeval", "galaxies", "lightcone", "versions")),
     *(f"campaign/test_{name}.py" for name in ("executors", "fill")),
     *("cli/test_app.py", "contest/test_contest.py", "report/test_write.py"),
-    *("imageflow/test_model.py", "likelihood/test_emulator.py", "likelihood/test_neural.py"),
+    *(
+        "imageflow/test_diffusion.py",
+        "imageflow/test_model.py",
+        "likelihood/test_emulator.py",
+        "likelihood/test_neural.py",
+    ),
     *("separation/test_training.py", "training/test_fit.py"),
 }
 #: Steps of training that a quick test may take.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
 from eorinfer.bank.export import export_rows
 from eorinfer.bank.facts import BankFacts
@@ -16,6 +17,7 @@ from simulators.worlds import Worlds
 from tests.banks import a_bank
 
 
+@pytest.mark.job
 def test_rows_keep_their_world(tmp_path: Path) -> None:
     simulator = build(
         {"kind": "gaussian-field", "cells": 8, "worlds": [{}, {"name": "other", "kind": "lognormal-field"}]}

@@ -30,6 +30,7 @@ def test_the_discrepancy_is_that_of_worlds_and_not_of_theta() -> None:
     assert joint_discrepancy(features, theta, torch.zeros(400)) == 0
 
 
+@pytest.mark.job
 def test_the_penalty_takes_weight_from_what_worlds_do_not_share() -> None:
     """Two measurements of theta, of which the better one is shifted in one world."""
     generator = torch.Generator().manual_seed(1)
