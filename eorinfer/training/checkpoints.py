@@ -34,7 +34,7 @@ class WholeCheckpoints(CheckpointIO):
         new = path.with_name(f"new-{path.name}")
         try:
             with whole_file(new) as temporary:
-                temporary.write_bytes(buffer.getbuffer())
+                temporary.write_bytes(buffer.getvalue())  # a view that an error keeps alive crashes Python 3.12.1
         except WorkError as error:
             raise WorkError(str(error).replace(str(new), str(path))) from error
         if path.name == LAST and path.exists():
