@@ -1,11 +1,12 @@
 """Pages of the site that are made of the package: keys of a config, the command line, and the Python API.
 
 MkDocs calls `on_page_markdown` (`hooks` in mkdocs.yml). In a page, a line ``<!-- made: keys embedding -->`` becomes the
-table of that settings class, ``<!-- made: commands -->`` the command line, and ``<!-- made: api Run corner -->`` the
-reference of those names of `eorinfer`.
+table of that settings class, ``<!-- made: commands -->`` the command line, ``<!-- made: api Run corner -->`` the
+reference of those names of `eorinfer`, and ``<!-- made: results -->`` the list of the files of results.
 """
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 MARK = re.compile(r"^<!-- made: (\w+) ?(.*) -->$", re.MULTILINE)
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 _TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path", dict: "table"}
@@ -103,7 +105,17 @@ def api(names: str) -> str:
     return "\n\n".join(f"::: {where[name]}.{name}" for name in names.split())
 
 
-MADE: dict[str, Callable[[str], str]] = {"keys": keys, "commands": commands, "api": api}
+def results(_: str = "") -> str:
+    """Every file of results: when, at which commit and by which command it was measured, and how long that took."""
+    lines = ["| file | date | commit | seconds | command |", "|---|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        seconds = f"{kept['seconds']:,}" if "seconds" in kept else "–"  # older than these files
+        lines.append(f"| `{path.stem}` | {kept['date']} | {kept['commit'][:7]} | {seconds} | `{kept['command']}` |")
+    return "\n".join(lines)
+
+
+MADE: dict[str, Callable[[str], str]] = {"keys": keys, "commands": commands, "api": api, "results": results}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

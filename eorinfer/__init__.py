@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of _WHERE, which a
     from eorinfer.survey import build_survey as build_survey
     from simulators.function import simulator as simulator
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def _import_simulators() -> None:

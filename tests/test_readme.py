@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import eorinfer
 from eorinfer.core.files import read_json
 from eorinfer.run.config import load_config
 from tests.runs import config, quick_emulator
@@ -42,6 +43,11 @@ def test_the_python_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_readme_is_short() -> None:
     """At most 700 words: what has a letter or a digit, not the bars of tables."""
     assert sum(bool(re.search(r"\w", word)) for word in README.split()) <= 700
+
+
+def test_one_version_is_told_everywhere() -> None:
+    assert f"\nversion: {eorinfer.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == eorinfer.__version__  # type: ignore[index]
 
 
 def test_figures_of_the_readme_are_measured() -> None:

@@ -80,11 +80,13 @@ def test_a_table_of_keys_says_default_limits_and_meaning(made: ModuleType) -> No
     assert "realisations" in row
 
 
-def test_the_site_has_the_command_line_and_the_keys(site: Path) -> None:
+def test_the_site_has_the_command_line_the_keys_and_the_results(site: Path) -> None:
     assert "eorinfer image-flow beyond-power" in (site / "reference/commands/index.html").read_text(encoding="utf-8")
     config = (site / "reference/config/index.html").read_text(encoding="utf-8")
     assert "<code>validation_fraction</code>" in config
     assert "made: " not in config
+    overview = (site / "results/overview/index.html").read_text(encoding="utf-8")
+    assert all(f"<code>{path.stem}</code>" in overview for path in (ROOT / "benchmarks/results").glob("*.json"))
     assert "Return the ends" in (site / "reference/python/index.html").read_text(encoding="utf-8")
 
 
