@@ -28,8 +28,9 @@ from eorinfer.npe.batched import draw
 from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.config import check_config
-from eorinfer.validation.calibration import COVERAGE, calibrate, interval_coverage, recovery
+from eorinfer.validation.calibration import calibrate, interval_coverage, recovery
 from eorinfer.validation.sharpness import mean_and_error, with_floor
+from eorinfer.validation.uniformity import COVERAGE
 
 TARGET = "neutral_fraction"
 BRANCHES: dict[str, dict[str, bool]] = {

@@ -27,7 +27,12 @@ NOTHING_OF_RUNS = ("eorinfer.survey", "eorinfer.summaries", "eorinfer.networks")
 OF_RUNS = ("eorinfer.bank", "eorinfer.core.files", "eorinfer.cubes.observation")
 #: Packages that only some modules may touch.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "sbi": ("eorinfer.networks.density", "eorinfer.validation.calibration", "eorinfer.validation.local"),
+    "sbi": (
+        "eorinfer.networks.density",
+        "eorinfer.validation.calibration",
+        "eorinfer.validation.local",
+        "eorinfer.validation.uniformity",
+    ),
     "lightning": ("eorinfer.training", "eorinfer.separation", "eorinfer.npe", "eorinfer.imageflow"),
     "emcee": ("eorinfer.likelihood.mcmc", "eorinfer.likelihood.chain_file", "eorinfer.figures.chain"),
     "torch": (

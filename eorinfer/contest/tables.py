@@ -12,7 +12,8 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.likelihood.convergence import LONG_ENOUGH
 from eorinfer.settings.contest import ContestSettings
-from eorinfer.validation.calibration import COVERAGE, recovery
+from eorinfer.validation.calibration import recovery
+from eorinfer.validation.uniformity import COVERAGE
 
 Table = dict[str, Any]
 

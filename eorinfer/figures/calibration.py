@@ -10,9 +10,10 @@ from scipy.stats import kstwo
 
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import looks, settle, subplots
-from eorinfer.validation.calibration import COVERAGE, LEVEL, TARP, Calibration
+from eorinfer.validation.calibration import Calibration
 from eorinfer.validation.check import Check
 from eorinfer.validation.sharpness import RelativeWidths
+from eorinfer.validation.uniformity import COVERAGE, LEVEL, TARP
 from simulators import Parameter
 
 if TYPE_CHECKING:

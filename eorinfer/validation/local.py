@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from sbi.diagnostics.lc2st import LC2ST
 from sklearn.linear_model import LogisticRegression
 
-from eorinfer.validation.calibration import LEVEL, TARP, Calibration, Effect, effects
+from eorinfer.validation.calibration import Calibration
+from eorinfer.validation.uniformity import LEVEL, TARP, Effect, effects
 
 #: Trainings of the classifier under the null hypothesis, by permutation.
 TRIALS = 200

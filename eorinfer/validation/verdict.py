@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from eorinfer.validation.calibration import COVERAGE, LEVEL, POWER, TARP, Calibration, symptom
+from eorinfer.validation.calibration import Calibration
 from eorinfer.validation.check import Check
 from eorinfer.validation.sharpness import NO_DENSITY
+from eorinfer.validation.uniformity import COVERAGE, LEVEL, POWER, TARP, symptom
 
 
 def verdict_line(calibration: Calibration) -> str:

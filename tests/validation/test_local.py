@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from eorinfer.validation.calibration import LEVEL, calibrate
+from eorinfer.validation.calibration import calibrate
 from eorinfer.validation.local import LocalCalibration, calibrate_near
+from eorinfer.validation.uniformity import LEVEL
 
 
 def near(place: float, width: float, seed: int = 1, truths: int = 300) -> LocalCalibration:
