@@ -15,7 +15,7 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.npe.batched import draw_untruncated
 from eorinfer.npe.density import Ensemble
 from eorinfer.npe.image_statistics import ImageStatistics
-from eorinfer.npe.reference import ROWS, Kernel, Reference, best_kernel, regression
+from eorinfer.npe.reference import ROWS, Reference, as_unseen, best_kernel, regression
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Part
 from eorinfer.validation.check import FEWEST, is_far, smallest_p, weak_line
@@ -47,18 +47,21 @@ class ObservationCheck:
         parameters that the posterior allows; the largest first.
     realisations
         Number of realisations that training held out.
+    tests
+        Number of independent p-values that the two are worth, see `Reference.tests`.
     """
 
     p_statistics: float
     p_features: float
     deviations: tuple[tuple[str, float], ...]
     realisations: int
+    tests: float = float(TESTS)
 
     @property
     def p(self) -> float:
-        """p-value of the two together (Bonferroni); 0 where one is not a number, which is an alarm."""
+        """p-value of the two together; 0 where one is not a number, which is an alarm."""
         both = np.array([self.p_statistics, self.p_features])
-        return float(min(1.0, TESTS * both.min())) if np.isfinite(both).all() else 0.0
+        return of_smallest(both.min(), self.tests) if np.isfinite(both).all() else 0.0
 
     @property
     def unlike(self) -> bool:
@@ -80,14 +83,14 @@ class ObservationCheck:
         reasons = []
         if not np.isfinite([self.p_statistics, self.p_features]).all():
             reasons.append("its statistics are not numbers")
-        if TESTS * self.p_statistics < LEVEL or self.p >= LEVEL:
+        if of_smallest(self.p_statistics, self.tests) < LEVEL or self.p >= LEVEL:
             worst = [
                 f"{name} {abs(sigma):.1f} sigma too {'high' if sigma > 0 else 'low'}"
                 for name, sigma in self.deviations[:3]
                 if abs(sigma) > 2
             ]
             reasons.append(", ".join(worst) or "its statistics do not go together")
-        if TESTS * self.p_features < LEVEL:
+        if of_smallest(self.p_features, self.tests) < LEVEL:
             reasons.append("the networks read from it what they never read in training")
         few = (
             f", only {self.realisations} realisations held out"
@@ -133,13 +136,15 @@ def check_images(posterior: Ensemble, observed: Tensor, seed: int = 0) -> list[O
     reference = posterior.reference
     assert reference is not None
     statistics = _statistics(posterior)
-    distances, deviations = _distances(posterior, reference, statistics, observed, seed)
-    names = statistics.names
+    seen = _seen(posterior, statistics, observed, seed)
+    distance, deviations = reference.residuals(seen.statistics, seen.theta)
+    distances = torch.stack([distance, reference.feature_logs(seen.features).mean(1).exp()]).numpy()
+    names, n, tests = statistics.names, int(reference.realisations), reference.tests()
     checks = []
-    for (p_statistics, p_features), off in zip(reference.p_values(distances).T, deviations, strict=True):
+    for (p_statistics, p_features), off in zip(reference.p_values(distances).T, deviations.numpy(), strict=True):
         order = np.argsort(-np.abs(off))
         sorted_off = tuple((names[i], float(off[i])) for i in order)
-        checks.append(ObservationCheck(float(p_statistics), float(p_features), sorted_off, int(reference.realisations)))
+        checks.append(ObservationCheck(float(p_statistics), float(p_features), sorted_off, n, tests))
     return checks
 
 
@@ -167,7 +172,8 @@ def check_together(checks: Sequence[ObservationCheck]) -> float:
 
     What all share adds up, where each alone is within the scatter: normal quantiles of the p-values are summed
     (Stouffer). All are compared with the same n held-out realisations, whose own error does not average out:
-    the variance of the sum of B is B (1 + B / n). Twice the smaller of the two, of statistics and of features.
+    the variance of the sum of B is B (1 + B / n). The smaller of the two, of statistics and of features, counts as the
+    smaller of as many p-values as for one observation.
     """
     n = max(1, min(check.realisations for check in checks))
     each = np.array([[check.p_statistics, check.p_features] for check in checks])
@@ -175,7 +181,12 @@ def check_together(checks: Sequence[ObservationCheck]) -> float:
         return 0.0
     b = len(each)
     z = norm.isf(np.clip(each, 1e-12, 1 - 1e-12)).sum(0) / np.sqrt(b * (1 + b / n))
-    return float(min(1.0, TESTS * norm.sf(z).min()))
+    return of_smallest(norm.sf(z).min(), max(check.tests for check in checks))
+
+
+def of_smallest(p: float, tests: float) -> float:
+    """Chance that the smallest of so many independent p-values is as small."""
+    return float(-np.expm1(tests * np.log1p(-min(p, 1.0)))) if p < 1 else 1.0
 
 
 def learn_reference(
@@ -183,8 +194,8 @@ def learn_reference(
 ) -> Reference:
     """Learn the reference of a posterior, what simulations look like, from the rows of its training.
 
-    Distances to compare with are those of all folds, each by the networks that held it out and without its rows in the
-    reference: the networks may know the others too well. With a truncated prior only the rows inside it count.
+    Distances to compare with are those of all folds, each without its realisation in the reference, at parameters of
+    the networks that held it out; see `eorinfer.npe.reference`. With a truncated prior only the rows inside it count.
 
     Parameters
     ----------
@@ -208,8 +219,7 @@ def learn_reference(
         inside[0] = np.arange(len(training))
     if len(np.unique(np.concatenate([f.seeds[i] for f, i in zip(folds, inside[1:], strict=True)]))) < FEW:
         inside[1:] = [np.arange(len(fold.rows)) for fold in folds]
-    several = len(folds) > 1  # one fold is only compared with, so that all that is trained on is in the regression
-    most = [ROWS - (HELD_OUT if several else 0), *(max(1, HELD_OUT // len(folds)),) * len(folds)]
+    most = [ROWS - HELD_OUT, *(max(1, HELD_OUT // len(folds)),) * len(folds)]
     chosen = [np.sort(rng.permutation(i)[:n]) for i, n in zip(inside, most, strict=True)]
 
     def numbers(part: Part, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
@@ -222,27 +232,28 @@ def learn_reference(
         of_images, features = (torch.cat(column) for column in zip(*blocks, strict=True))
         return theta, of_images, features
 
-    known = [numbers(part, rows) if len(rows) else None for part, rows in zip(parts, chosen, strict=True)]
-    if not several:
-        known = known[:1]
+    known = [numbers(part, rows) for part, rows in zip(parts, chosen, strict=True) if len(rows)]
+    theta, of_images, features = (torch.cat(column) for column in zip(*known, strict=True))
+    kernel = best_kernel(theta, of_images)
+    reference = regression(theta, of_images, features, len(posterior.networks), kernel)
 
-    def without(fold: int | None, kernel: Kernel | None) -> tuple[Reference, Kernel]:
-        rows = [one for i, one in enumerate(known) if one is not None and i != fold]
-        theta, of_images, features = (torch.cat(column) for column in zip(*rows, strict=True))
-        kernel = kernel or best_kernel(theta, of_images)
-        return regression(theta, of_images, features, len(posterior.networks), kernel), kernel
-
-    reference, kernel = without(None, None)
-    distances, seeds = [], []
-    for number, (fold, rows) in enumerate(zip(folds, chosen[1:], strict=True), 1):
-        own = without(number, kernel)[0] if several else reference
-        for _ in range(NOISE_DRAWS):
+    seeds = np.concatenate([fold.seeds[rows] for fold, rows in zip(folds, chosen[1:], strict=True)])
+    realisations, number = np.unique(seeds, return_inverse=True)
+    seen: list[Seen] = []
+    for _ in range(NOISE_DRAWS):
+        for fold, rows in zip(folds, chosen[1:], strict=True):
             for observed in observed_rows(fold.rows, rows, survey, generator):
-                distances.append(_distances(posterior, own, statistics, observed, seed, fold.networks)[0])
-        seeds.append(fold.seeds[rows])
-    logs = torch.from_numpy(np.log(np.maximum(np.concatenate(distances, axis=1), 1e-30)))
-    count = torch.tensor(len(np.unique(np.concatenate(seeds))))
-    return replace(reference, held_out=logs, realisations=count)
+                seen.append(_seen(posterior, statistics, observed, seed, fold.networks))
+    images, draws, read, unseen = (torch.cat([getattr(one, name) for one in seen]) for name in Seen.__annotations__)
+    group = torch.from_numpy(np.tile(number, NOISE_DRAWS))
+    in_reference = torch.cat([torch.full((len(theta) - len(number),), -1), torch.from_numpy(number)])
+    distances, logs = images.new_empty(len(images)), images.new_empty(unseen.shape)
+    for realisation, without in enumerate(reference.without(in_reference, kernel.noise)):
+        own = group == realisation
+        distances[own] = without.residuals(images[own], draws[own])[0]
+        logs[own] = without.feature_logs(read[own])
+    held_out = torch.stack([distances.clamp_min(1e-30).log(), as_unseen(logs, unseen)])
+    return replace(reference, held_out=held_out, realisations=torch.tensor(len(realisations)))
 
 
 def _statistics(posterior: Ensemble) -> ImageStatistics:
@@ -250,23 +261,43 @@ def _statistics(posterior: Ensemble) -> ImageStatistics:
     return ImageStatistics(posterior.observable, posterior.networks[0].embedding.unit)
 
 
-def _distances(
+@dataclass(frozen=True)
+class Seen:
+    """What the check looks at in B images.
+
+    Attributes
+    ----------
+    statistics
+        (B, S)
+    theta
+        (B, n, P) draws from the posteriors, in units of the prior's box.
+    features
+        (B, F) of all networks.
+    unseen
+        (B, K) whether each network is among those whose posteriors these are.
+    """
+
+    statistics: Tensor
+    theta: Tensor
+    features: Tensor
+    unseen: Tensor
+
+
+def _seen(
     posterior: Ensemble,
-    reference: Reference,
     statistics: ImageStatistics,
     observed: Tensor,
     seed: int,
     networks: tuple[int, ...] | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Squared distances (2, B) of images, and the deviations (B, S) of their statistics, by these networks or all."""
+) -> Seen:
+    """Look at images, with the posteriors of these networks or of all."""
     read = posterior.read(observed)
     asked = tuple(range(len(read))) if networks is None else networks
-    members = [posterior.networks[i] for i in asked]
     # Before truncation: where the best parameters are outside of it the image is all the same one of the simulator's.
-    drawn = draw_untruncated(members, [read[i] for i in asked], DRAWS, seed)
-    distance, deviation = reference.residuals(statistics(observed), torch.from_numpy(posterior.prior.unit(drawn)))
-    far = reference.feature_distances(torch.cat(read, dim=1).double(), networks)
-    return torch.stack([distance, far]).numpy(), deviation.numpy()
+    drawn = draw_untruncated([posterior.networks[i] for i in asked], [read[i] for i in asked], DRAWS, seed)
+    theta = torch.from_numpy(posterior.prior.unit(drawn))
+    unseen = torch.tensor([[i in asked for i in range(len(read))]]).expand(len(observed), -1)
+    return Seen(statistics(observed), theta, torch.cat(read, dim=1).double(), unseen)
 
 
 def observed_rows(cubes: Part, rows: NDArray[np.int64], survey: Survey, generator: torch.Generator) -> Iterator[Tensor]:

@@ -11,11 +11,13 @@ training held out:
   it for a whole set of observations; here there is one); of several networks the geometric mean.
 
 Each network of an ensemble holds out another fold of realisations. The distances to compare with are those of all
-folds: each by the network that never saw it, and by a regression without it.
+folds, as an observation would have them: from the regression and the features without the row's realisation, at
+parameters that the network allows which never saw it. The networks that saw the row know it too well: what they read
+is moved to the median and the spread of what the others read.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -29,6 +31,9 @@ from eorinfer.core.errors import WorkError
 FLOOR = 1e-3
 #: Neighbour to which a distance is taken: near enough for the corners of a prior to be no outliers.
 NEIGHBOUR = 5
+#: Power of a squared distance that is nearly normal: 1/3 is right for chi^2 (Wilson & Hilferty 1931), whose tail is
+#: lighter than that of images whose scatter changes with theta; a logarithm has too light a tail itself.
+POWER = 0.2
 #: Smallest spread of log distances, for held-out ones that are all the same.
 LEAST_SPREAD = 0.1
 #: Rows that the regression on theta is made of, at most.
@@ -115,27 +120,53 @@ class Reference:
             deviations.append(residual[best] / self.residual)
         return torch.stack(distances), torch.stack(deviations)
 
-    def feature_distances(self, features: Tensor, networks: Sequence[int] | None = None) -> Tensor:
-        """Squared distances (B,) of features (B, F) from those of training, of these networks or of all.
-
-        Only the columns of these networks are looked at.
-        """
+    def feature_logs(self, features: Tensor) -> Tensor:
+        """Log squared distances (B, K) of features (B, F) from those of training, for each of K networks."""
         white = (features - self.feature_centre) / self.feature_scale @ self.feature_whiten.T
         width = white.shape[1] // int(self.blocks)
         logs = []
-        for network in range(int(self.blocks)) if networks is None else networks:
+        for network in range(int(self.blocks)):
             columns = slice(network * width, (network + 1) * width)
             apart = torch.cdist(white[:, columns], self.features[:, columns])
             logs.append(
                 apart.kthvalue(min(NEIGHBOUR, len(self.features)), dim=1).values.square().clamp_min(1e-30).log()
             )
-        return torch.stack(logs).mean(0).exp()
+        return torch.stack(logs, dim=1)
+
+    def without(self, left_out: Tensor, noise: float) -> Iterator["Reference"]:
+        """Give the reference without each of several groups of rows, by the identity of a block left out.
+
+        Parameters
+        ----------
+        left_out
+            (n,) number of the group, from 0, of each row; -1 for rows that stay.
+        noise
+            That of the regression's kernel.
+        """
+        matrix = _kernel(self.theta, self.theta, self.length)
+        inverse = torch.linalg.inv(matrix + noise * torch.eye(len(matrix), dtype=matrix.dtype))
+        for group in range(int(left_out.max()) + 1):
+            rows = left_out == group
+            change = inverse[:, rows] @ torch.linalg.solve(inverse[rows][:, rows], self.weights[rows])
+            yield replace(self, weights=self.weights - change, features=self.features[~rows])
 
     def p_values(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give the share of simulations (2, B) beyond squared distances (2, B) of statistics and features."""
         logs = np.log(np.maximum(distances, 1e-30))
         n = int(self.realisations)
         return np.stack([tail_p(held, n, far) for held, far in zip(self.held_out.numpy(), logs, strict=True)])
+
+    def tests(self) -> float:
+        """Count how many independent p-values the two are worth, from 1 to 2.
+
+        The smallest of c independent p-values is below p with a chance of 1 - (1 - p)^c. The held-out simulations
+        say which c: it is the one under which theirs are most probable.
+        """
+        m = self.held_out.shape[1]
+        if m == 0:
+            return 2.0
+        ranks = 1 - (self.held_out.argsort(dim=1).argsort(dim=1).double() + 0.5) / m
+        return float((m / -torch.log1p(-ranks.min(0).values).sum()).clamp(1.0, 2.0))
 
 
 @dataclass(frozen=True)
@@ -233,17 +264,34 @@ def _ridge(values: Tensor, vectors: Tensor, standard: Tensor, noise: float) -> t
 def tail_p(held: NDArray[np.float64], n: int, far: NDArray[np.float64]) -> NDArray[np.float64]:
     """Estimate the share of simulations beyond `far` (B,), from log distances `held` (m,) of n realisations.
 
-    A rank among the held-out ones, and beyond them Student's t around their median, with the spread of the upper half
-    alone: that half decides, and the lower one, long where a few images are like their neighbours, says nothing of it.
-    The n realisations leave the spread open as n / 2 values do. Log distances have lighter tails, so that it errs
-    towards fewer alarms.
+    Nearer than the median it is a rank. Farther it is Student's t of the distances' `POWER`, with the spread of the
+    upper half alone: that half decides, and the lower one, long where a few images are like their neighbours, says
+    nothing of it. The n realisations leave the spread open as n / 2 values do.
     """
     n = max(4, n)
-    median = np.median(held)
-    spread = max(float(np.sqrt(np.mean((held[held >= median] - median) ** 2))), LEAST_SPREAD) * np.sqrt(1 + 2 / n)
-    tail = student.sf((far - median) / spread, n / 2 - 1)
-    above = (held >= far[:, None]).sum(1)
-    return np.asarray(np.where(above > 0, np.maximum(tail, (1 + above) / (len(held) + 1)), tail))
+    own, asked = np.sort(np.exp(POWER * held)), np.exp(POWER * far)
+    median = np.median(own)
+    spread = float(np.sqrt(np.mean((own[own >= median] - median) ** 2)))
+    spread = max(spread, POWER * LEAST_SPREAD * float(median)) * np.sqrt(1 + 2 / n)
+    rank = np.interp(asked, own, 1 - (np.arange(len(own)) + 0.5) / len(own), left=1.0)
+    return np.where(asked < median, rank, student.sf((asked - median) / spread, n / 2))
+
+
+def as_unseen(logs: Tensor, unseen: Tensor) -> Tensor:
+    """Mean over networks (m,) of log distances (m, K), of which each network has seen the rows that are not `unseen`.
+
+    Those are moved to the median of the unseen ones, and stretched to the spread of their upper half.
+    """
+
+    def upper(values: Tensor) -> tuple[Tensor, Tensor]:
+        median = values.median()
+        return median, (values[values >= median] - median).square().mean().sqrt()
+
+    if unseen.all():
+        return logs.mean(1)
+    (of_new, new_spread), (of_seen, seen_spread) = upper(logs[unseen]), upper(logs[~unseen])
+    moved = of_new + (logs - of_seen) * (new_spread / seen_spread.clamp_min(1e-12))
+    return torch.where(unseen, logs, moved).mean(1)
 
 
 def _kernel(a: Tensor, b: Tensor, length: Tensor) -> Tensor:
