@@ -179,10 +179,11 @@ class Branch:
     widen: bool = True
 
 
-THREE = {"ensemble": 3}
+THREE = {"ensemble": 3, "emulate": False}
 BRANCHES = {
     "old": Branch("zuko_nsf", THREE, folds=False, average=0.0, widen=False),
     "new": Branch(),
+    "simulations-alone": Branch("auto", {"emulate": False}),
     "nine-networks": Branch("auto", {"ensemble": 9}),
     "not-widened": Branch("none", THREE, widen=False),
     "normal": Branch("none", THREE),
@@ -204,7 +205,10 @@ def as_before(branch: Branch) -> Iterator[None]:
         if branch.folds:
             yield
         else:
-            with patch("eorinfer.npe.trainer.split_rows", lambda rows, fraction, fold: split_rows(rows, fraction)):
+            with (
+                patch("eorinfer.npe.trainer.split_rows", lambda rows, fraction, fold: split_rows(rows, fraction)),
+                patch("eorinfer.npe.trainer.choosing_rows", lambda seed, held: held),
+            ):
                 yield
 
 
@@ -262,6 +266,8 @@ def score(posterior: Posterior, known: Truths, seed: int) -> dict[str, Any]:
         "width_over_exact": float(np.exp(log_ratio.mean())),
         "widening": posterior.networks[0].widening,
         "flow": posterior.architecture.flow.kind,
+        "emulated": posterior.facts["emulated"],
+        "gains": posterior.facts["gains"],
         "out_of_fold_loss": float(np.mean([fit["validation_loss"] for fit in posterior.facts["fits"]])),
     }
 
@@ -312,6 +318,7 @@ def write_table(out: Path) -> None:
                     "width_over_exact": round(float(np.mean([one["width_over_exact"] for one in found])), 3),
                     "widening": [round(one["widening"], 2) for one in found],
                     "flow": [one["flow"] for one in found],
+                    "emulated": [one.get("emulated", False) for one in found],
                     "cpu_seconds": round(float(np.mean([one["cpu_seconds"] for one in found]))),
                 }
             )

@@ -1,7 +1,8 @@
 """A posterior as simple as the data call for: the densities that a training tries one after the other."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -25,30 +26,48 @@ class Stage:
         What follows the truncated normal.
     training
         Length and rate of the fit.
+    after
+        Place of the stage whose weights it begins with; None for fresh ones.
+    emulated
+        Whether it trains on rows of an emulator, see `eorinfer.npe.emulated`.
     """
 
     name: str
     flow: FlowSettings
     training: TrainingSettings
+    after: int | None = None
+    emulated: bool = False
+
+    @property
+    def what(self) -> str:
+        """Say in words what it has beside a truncated normal that is trained on simulations."""
+        return " with ".join(["training on emulated rows"] * self.emulated + ["a flow"] * (self.flow.kind != "none"))
 
 
-def stages(flow: FlowSettings, training: TrainingSettings) -> tuple[Stage, ...]:
-    """List the fits of each network, which begin with the weights of the one before.
+def stages(flow: FlowSettings, training: TrainingSettings, emulate: bool = False) -> tuple[Stage, ...]:
+    """List the fits of each network, of which held-out rows choose one.
 
     With ``kind = "auto"`` the truncated normal is trained alone. Then a flow joins it for a third of the steps, at a
-    lower rate. With few simulations a flow that is there from the beginning learns them by heart.
+    lower rate. With few simulations a flow that is there from the beginning learns them by heart. To `emulate` is to
+    do the same once more with rows of an emulator.
     """
     if flow.kind != "auto":
-        return (Stage("flow", flow, training),)
-    later = {
-        "steps": math.ceil(LENGTH * training.steps),
-        "epochs": math.ceil(LENGTH * training.epochs),
-        "learning_rate": RATE * training.learning_rate,
-    }
-    return (
-        Stage("normal", flow.model_copy(update={"kind": "none"}), training),
-        Stage("flow", flow.model_copy(update={"kind": AUTO}), training.model_copy(update=later)),
-    )
+        plain: tuple[Stage, ...] = (Stage("flow", flow, training),)
+    else:
+        later = {
+            "steps": math.ceil(LENGTH * training.steps),
+            "epochs": math.ceil(LENGTH * training.epochs),
+            "learning_rate": RATE * training.learning_rate,
+        }
+        plain = (
+            Stage("normal", flow.model_copy(update={"kind": "none"}), training),
+            Stage("flow", flow.model_copy(update={"kind": AUTO}), training.model_copy(update=later), 0),
+        )
+    again = [
+        replace(one, name=f"emulated-{one.name}", after=None if one.after is None else len(plain), emulated=True)
+        for one in plain
+    ]
+    return (*plain, *again) if emulate else plain
 
 
 def network_count(training: TrainingSettings, rows: int) -> int:
@@ -72,14 +91,14 @@ def go_on_from(network: ThetaDensity, before: ThetaDensity) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Losses of a network with a flow beside those without, on rows that neither was trained on.
+    """Losses of one candidate beside those of a simpler one, on rows that neither was trained on.
 
     Attributes
     ----------
     rows
         Number of held-out rows.
     nats, error
-        Nats that the flow gains on average, and the standard error of that.
+        Nats that the candidate gains on average, and the standard error of that.
     """
 
     rows: int
@@ -88,16 +107,42 @@ class Comparison:
 
     @classmethod
     def from_losses(cls, simple: Tensor, richer: Tensor) -> "Comparison":
-        """Compare losses (n,) without and with the flow, row by row."""
+        """Compare losses (n,) of the two, row by row."""
         gains = (simple - richer).double()
         return cls(len(gains), float(gains.mean()), float(gains.std() / len(gains) ** 0.5) if len(gains) > 1 else 0.0)
 
     @property
     def pays(self) -> bool:
-        """True if the flow gains more than one standard error (Breiman et al. 1984, section 3.4.3)."""
+        """True if the gain is more than one standard error (Breiman et al. 1984, section 3.4.3)."""
         return math.isfinite(self.nats) and self.nats > self.error
 
-    def line(self) -> str:
-        """Say whether the flow is kept, and why."""
-        kept = "kept" if self.pays else "left out: a truncated normal is enough"
-        return f"on {self.rows} held-out rows the flow gains {self.nats:.3f} ± {self.error:.3f} nats and is {kept}"
+    def line(self, what: str, instead: str) -> str:
+        """Say whether the candidate is kept, and what is enough where it is not."""
+        kept = "kept" if self.pays else f"left out: {instead} is enough"
+        return f"on {self.rows} held-out rows {what} gains {self.nats:.3f} ± {self.error:.3f} nats and is {kept}"
+
+
+def choose(candidates: Sequence[Stage], losses: Sequence[Tensor]) -> tuple[int, dict[str, Comparison], list[str]]:
+    """Choose a candidate: each in its turn takes the place of the best before it where that pays.
+
+    Parameters
+    ----------
+    candidates
+        The stages, the simplest one first.
+    losses
+        (n,) of each, for the same held-out rows.
+
+    Returns
+    -------
+    best, found, lines
+        Place of the best, comparisons by name of the stage, and what they say in words.
+    """
+    best, found, lines = 0, {}, []
+    for place, stage in enumerate(candidates[1:], start=1):
+        found[stage.name] = one = Comparison.from_losses(losses[best], losses[place])
+        before = candidates[best].what or (
+            "a truncated normal" if stage.after is not None else "training on simulations"
+        )
+        lines.append(one.line(f"training with {stage.what}", before))
+        best = place if one.pays else best
+    return best, found, lines

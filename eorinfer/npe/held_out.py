@@ -50,7 +50,7 @@ class HeldOutCoverage:
         shares = "; ".join(f"{name} {low:.0%} and {high:.0%}" for name, (low, high) in self.inside.items())
         chance = " and ".join(f"{100 * (level * (1 - level) / self.rows) ** 0.5:.0f}" for level in LEVELS)
         return (
-            f"{self.rows} held-out rows: the central 68% and 95% hold the truth in {shares} "
+            f"{self.rows} held-out rows that chose nothing: the central 68% and 95% hold the truth in {shares} "
             f"(± {chance} points by chance); eorinfer validate tests it on fresh truths"
         )
 
@@ -140,13 +140,20 @@ def _shares_below(posterior: Ensemble, held: Part, survey: Survey, most: int, se
 
 
 def after_training(
-    folds: Sequence[tuple[Ensemble, Part]], survey: Survey, seed: int, seeds: NDArray[np.uint64], of_prior: bool
+    folds: Sequence[tuple[Ensemble, Part, Part]],
+    survey: Survey,
+    seed: int,
+    seeds: NDArray[np.uint64],
+    of_prior: bool,
 ) -> tuple[dict[str, Any], list[str]]:
     """Say how good a posterior looks at no cost: its coverage on held-out rows, and a warning of too few simulations.
 
     Parameters
     ----------
-    folds, survey, seed
+    folds
+        Posteriors just trained, rows that each held out and that chose its weights and form, and rows that it held out
+        and that chose nothing: the first choose the widening too, the second are counted.
+    survey, seed
         As for `held_out_coverage`.
     seeds
         Seed of the realisation of each row, those held out included.
@@ -160,15 +167,15 @@ def after_training(
     """
     realisations, lines = len(np.unique(seeds)), []
     facts: dict[str, Any] = {"realisations": realisations, "held_out": None, "widening": 1.0}
+    coverage = None
     try:
         if of_prior:
-            facts["widening"] = find_widening(folds, survey, seed)
-            for posterior, _ in folds:
+            facts["widening"] = find_widening([(one, chooses) for one, chooses, _ in folds], survey, seed)
+            for posterior, *_ in folds:
                 for network in posterior.networks:
                     network.widening = facts["widening"]
-        coverage = held_out_coverage(folds, survey, seed) if of_prior else None
+            coverage = held_out_coverage([(one, judges) for one, _, judges in folds], survey, seed)
     except WorkError as error:  # the training is done, and is kept
-        coverage = None
         lines.append(f"WARNING: the coverage on held-out rows is not known: {error}")
     if facts["widening"] > 1:
         lines.append(f"all widths are multiplied by {facts['widening']:.2f}: so held-out rows are most probable")

@@ -1,5 +1,6 @@
 """Training of one round: an ensemble of posterior networks on rows of a bank."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,17 +15,18 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
 from eorinfer.npe.aligned import AlignedTask, Labelled
-from eorinfer.npe.candidates import Comparison, Stage, go_on_from, network_count, stages
+from eorinfer.npe.candidates import Stage, choose, go_on_from, network_count, stages
 from eorinfer.npe.check import HeldOut, learn_reference
 from eorinfer.npe.density import ThetaDensity
+from eorinfer.npe.emulated import emulated_rows
 from eorinfer.npe.held_out import after_training
-from eorinfer.npe.posterior import Architecture, Posterior, Region
+from eorinfer.npe.posterior import Architecture, Posterior, Region, draw_truncated
 from eorinfer.npe.task import PosteriorTask
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
-from eorinfer.training.data import Batches, Cubes, Part, fold_count, loader, split_rows
+from eorinfer.training.data import Batches, Cubes, Part, choosing_rows, fold_count, loader, split_rows
 from eorinfer.training.fit import FitRecord, fit
 from simulators import Observable
 
@@ -102,24 +104,30 @@ class Trainer:
         say = (progress or Silent()).line
         if progress is not None and (text := cubes.warning()):
             say(f"{title}: {text}")
-        chosen, fits = stages(self.architecture.flow, self.training), []
+        # Half of the rows that a network holds out choose, the others say how good the choice is.
+        choosing = [new & choosing_rows(rows.seed, new) for new in held]
+        vectors = len(self.observable.cells) == 1
+        emulate = self.training.emulate and vectors and atoms is None and not self.alignment
+        chosen, fits = stages(self.architecture.flow, self.training, emulate), []
+
+        def new_theta(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+            return draw_truncated(self.prior, regions, n, rng)[0]
+
         for member, new in enumerate(held):
-            fits.append(
-                self._train_member(
-                    chosen,
-                    (self._side(cubes, rows, ~new), self._side(cubes, rows, new)),
-                    folder / f"{member:02d}",
-                    item_seed(seed, member),
-                    atoms,
-                    f"{title}, network {member + 1} of {members}",
-                    progress,
-                )
+            one = Member(
+                Part(cubes, ~new),
+                rows[~new],
+                self._side(cubes, rows, ~new),
+                self._side(cubes, rows, choosing[member]),
+                folder / f"{member:02d}",
+                item_seed(seed, member),
+                f"{title}, network {member + 1} of {members}",
             )
-        compared = None
-        if len(chosen) > 1:
-            compared = Comparison.from_losses(*(torch.cat([one[stage].losses for one in fits]) for stage in (0, 1)))
-            say(f"{title}: {compared.line()}")
-        best = int(compared is not None and compared.pays)
+            fits.append(self._train_member(chosen, one, atoms, new_theta, progress))
+        losses = [torch.cat([one[stage].losses for one in fits]) for stage in range(len(chosen))]
+        best, compared, lines = choose(chosen, losses)
+        for line in lines:
+            say(f"{title}: {line}")
         posterior = Posterior(
             self.prior,
             self.observable,
@@ -130,11 +138,14 @@ class Trainer:
             {"bank": bank.fingerprint, "training_rows": int((~held[0]).sum()), "validation_rows": int(held[0].sum())}
             | {"folds": {"fraction": fraction, "networks": fold_count(fraction, members)}}
             | {"fits": [asdict(of_member[best].record) for of_member in fits]}
-            | {"flow_gain": None if compared is None else asdict(compared)},
+            | {"gains": {name: asdict(one) for name, one in compared.items()}, "emulated": chosen[best].emulated},
             preprocessing=self.preprocessing,
             mask=self.mask,
         )
-        folds = [(one, Part(cubes, held_by_it)) for one, held_by_it in posterior.folds(rows.seed)]
+        folds = [
+            (one, Part(cubes, held_by_it & chooses), Part(cubes, held_by_it & ~chooses))
+            for (one, held_by_it), chooses in zip(posterior.folds(rows.seed), choosing, strict=False)
+        ]
         facts, lines = after_training(folds, self.survey, seed, rows.seed, atoms is None)
         posterior.facts.update(facts)
         for network in posterior.networks:
@@ -154,43 +165,76 @@ class Trainer:
     def _train_member(
         self,
         chosen: tuple[Stage, ...],
-        sides: tuple[Batches, Batches],
-        folder: Path,
-        seed: int,
+        member: "Member",
         atoms: int | None,
-        title: str,
+        new_theta: Callable[[int, np.random.Generator], NDArray[np.float64]],
         progress: Progress | None,
     ) -> list["Fit"]:
         """Train one network through all stages on one part of the rows, and validate it on the other."""
-        training, validation = sides
         seen = self.preprocessing.observable(self.observable) if self.preprocessing else self.observable
         fits: list[Fit] = []
+        made: Batches | None = None
         for stage in chosen:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torch.manual_seed(member.seed)
                 network = replace(self.architecture, flow=stage.flow).build(self.prior, seen)
             kind = AlignedTask if self.alignment else PosteriorTask
             task = kind(network, self.survey, self.observable.symmetry, atoms, self.preprocessing, self.prior)
             task.strength = self.alignment
-            if fits:
-                go_on_from(network, fits[-1].network)
+            if stage.after is not None:
+                go_on_from(network, fits[stage.after].network)
             else:
-                generator = torch.Generator().manual_seed(seed)
-                first = list(range(min(SCALING_ROWS, len(training))))
-                network.embedding.fit_scaling(task.observe(training.__getitems__(first)[1], generator))
+                generator = torch.Generator().manual_seed(member.seed)
+                first = list(range(min(SCALING_ROWS, len(member.training))))
+                network.embedding.fit_scaling(task.observe(member.training.__getitems__(first)[1], generator))
+            title = member.title if len(chosen) == 1 else f"{member.title}, {stage.name}"
+            if stage.emulated and made is None:
+                made = emulated_rows(
+                    member.simulations,
+                    member.rows.seed,
+                    network,
+                    new_theta,
+                    folder=member.folder / "emulator",
+                    seed=member.seed,
+                    title=f"{member.title}, emulator",
+                    progress=progress,
+                )
             record = fit(
                 task,
-                training,
-                validation,
+                made if stage.emulated and made is not None else member.training,
+                member.validation,
                 stage.training,
-                folder=folder / stage.name,
-                seed=seed,
-                title=title if len(chosen) == 1 else f"{title}, {stage.name}",
+                folder=member.folder / stage.name,
+                seed=member.seed,
+                title=title,
                 progress=progress,
                 average=AVERAGE,
             )
-            fits.append(Fit(network, record, row_losses(task, validation, seed)))
+            fits.append(Fit(network, record, row_losses(task, member.validation, member.seed)))
         return fits
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one network of an ensemble is trained on, and where.
+
+    Attributes
+    ----------
+    simulations, rows
+        Its training rows as cubes, and as rows of the bank.
+    training, validation
+        Batches that it trains on, and those that choose its weights and its stage.
+    folder, seed, title
+        Folder of checkpoints, seed, and name in progress bars.
+    """
+
+    simulations: Part
+    rows: Rows
+    training: Batches
+    validation: Batches
+    folder: Path
+    seed: int
+    title: str
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,12 @@ def _networks(context: RunContext, rows: int) -> int:
 def _steps(context: RunContext, rows: int) -> int:
     """Count the optimiser steps of all networks in all stages, as `eorinfer.training.fit.fit` takes them."""
     from eorinfer.npe.candidates import stages
+    from eorinfer.npe.emulated import ROWS
     from eorinfer.training.fit import planned
 
-    tables = context.config.tables
-    each = [math.prod(planned(one.training, rows)) for one in stages(tables.flow, tables.training)]
+    tables, vectors = context.config.tables, len(context.config.observable.cells) == 1
+    tried = stages(tables.flow, tables.training, tables.training.emulate and vectors)
+    each = [math.prod(planned(one.training, ROWS if one.emulated else rows)) for one in tried]
     return _networks(context, rows) * sum(each)
 
 

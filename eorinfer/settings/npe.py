@@ -191,9 +191,13 @@ class TrainingSettings(Settings):
         Number of networks, trained from different seeds; the posterior is their mean. By default two or three, as
         `effort` says; with ``"thorough"`` six, and up to ten where few simulations end each one early.
     validation_fraction
-        Share of the realisations that each network holds out, another one each, so that all train some network.
+        Share of the realisations that each network holds out, another one each, so that all train some network. Half of
+        these choose its weights and its form, the others say how often its intervals hold the truth.
     precision
         Lightning's name for the floating-point precision, e.g. ``"bf16-mixed"`` on a GPU.
+    emulate
+        Of data vectors: train once more on rows that an emulator makes of the simulations, where the rows that
+        training holds out prefer it. With few simulations of many parameters it gains much.
 
     Examples
     --------
@@ -211,6 +215,7 @@ class TrainingSettings(Settings):
     ensemble: PositiveInt | None = None
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.9)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    emulate: bool = True
 
     @model_validator(mode="before")
     @classmethod
@@ -222,9 +227,10 @@ class TrainingSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Files and hashes of older versions have no such key.
+        # Files and hashes of older versions have no such keys.
         content: dict[str, Any] = handler(self)
-        return {name: value for name, value in content.items() if (name, value) != ("effort", "default")}
+        newer = (("effort", "default"), ("emulate", True))
+        return {name: value for name, value in content.items() if (name, value) not in newer}
 
 
 class InferenceSettings(Settings):

@@ -75,6 +75,26 @@ def split_rows(rows: Rows, fraction: float, fold: int = 0) -> NDArray[np.bool_]:
     return validate
 
 
+def choosing_rows(seed: NDArray[np.uint64], held: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Choose half of the realisations that a network holds out, by which choices are made; the others judge these.
+
+    Parameters
+    ----------
+    seed
+        (n,) seeds of all rows.
+    held
+        (n,) whether a network holds a row out.
+
+    Returns
+    -------
+    NDArray
+        (n,) of bool, all of the rows in `held` where they are one realisation.
+    """
+    unique = np.unique(seed[held])
+    order = np.argsort(realisation_ranks(unique))
+    return np.asarray(held & np.isin(seed, unique[order[: -(-len(unique) // 2)]]))
+
+
 def fold_count(fraction: float, networks: int) -> int:
     """Count the networks, the first ones, that hold out folds without a common row."""
     return min(networks, max(1, int(1 / fraction + 1e-9)))
