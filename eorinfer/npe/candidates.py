@@ -12,6 +12,8 @@ from eorinfer.training.fit import planned
 
 #: Length of the second stage, as a share of the first, and its learning rate.
 LENGTH, RATE = 1 / 3, 0.3
+#: Least size of a batch of emulated rows.
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,23 @@ def stages(flow: FlowSettings, training: TrainingSettings, emulate: bool = False
             Stage("normal", flow.model_copy(update={"kind": "none"}), training),
             Stage("flow", flow.model_copy(update={"kind": AUTO}), training.model_copy(update=later), 0),
         )
+    if not emulate:
+        return plain
+    # There are as many rows as one likes: larger batches, and a flow has nothing to learn by heart.
+    larger = training.model_copy(update={"batch_size": max(BATCH, training.batch_size)})
     again = [
-        replace(one, name=f"emulated-{one.name}", after=None if one.after is None else len(plain), emulated=True)
+        replace(
+            one,
+            name=f"emulated-{one.name}",
+            training=larger
+            if one.after is None
+            else larger.model_copy(update={"learning_rate": one.training.learning_rate}),
+            after=None if one.after is None else len(plain),
+            emulated=True,
+        )
         for one in plain
     ]
-    return (*plain, *again) if emulate else plain
+    return (*plain, *again)
 
 
 def network_count(training: TrainingSettings, rows: int) -> int:
@@ -140,9 +154,6 @@ def choose(candidates: Sequence[Stage], losses: Sequence[Tensor]) -> tuple[int, 
     best, found, lines = 0, {}, []
     for place, stage in enumerate(candidates[1:], start=1):
         found[stage.name] = one = Comparison.from_losses(losses[best], losses[place])
-        before = candidates[best].what or (
-            "a truncated normal" if stage.after is not None else "training on simulations"
-        )
-        lines.append(one.line(f"training with {stage.what}", before))
+        lines.append(one.line(stage.what, candidates[best].what or "a truncated normal"))
         best = place if one.pays else best
     return best, found, lines

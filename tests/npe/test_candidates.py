@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eorinfer.npe.candidates import Comparison, go_on_from, network_count, stages
+from eorinfer.npe.candidates import Comparison, choose, go_on_from, network_count, stages
 from eorinfer.settings.npe import FlowSettings, TrainingSettings
 from tests.npe.test_network import network, observed
 
@@ -39,13 +39,35 @@ def test_a_flow_pays_beyond_one_standard_error() -> None:
     scatter = (scatter - scatter.mean()) / scatter.std()
     kept = Comparison.from_losses(simple, simple - 0.06 - scatter)
     assert kept.pays
-    assert kept.line() == "on 400 held-out rows the flow gains 0.060 ± 0.050 nats and is kept"
+    assert kept.line("a flow", "it") == "on 400 held-out rows a flow gains 0.060 ± 0.050 nats and is kept"
     left = Comparison.from_losses(simple, simple - 0.04 - scatter)
     assert not left.pays
-    assert left.line().endswith("is left out: a truncated normal is enough")
+    assert left.line("a flow", "a truncated normal").endswith("is left out: a truncated normal is enough")
     assert not Comparison.from_losses(simple, simple + 0.5).pays
     assert not Comparison.from_losses(simple, torch.where(torch.arange(400) == 7, torch.inf, simple - 1.0)).pays
     assert not Comparison.from_losses(simple, torch.where(torch.arange(400) == 7, -torch.inf, simple)).pays
+
+
+def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept() -> None:
+    tried = stages(FlowSettings(), TrainingSettings(), emulate=True)
+    assert [(one.name, one.after, one.emulated) for one in tried] == [
+        ("normal", None, False),
+        ("flow", 0, False),
+        ("emulated-normal", None, True),
+        ("emulated-flow", 2, True),
+    ]
+    assert [one.flow.kind for one in tried] == ["none", "zuko_nsf"] * 2
+    noise = torch.randn(4, 300, generator=torch.Generator().manual_seed(3)) * 0.1
+    best, found, lines = choose(tried, list(noise + torch.tensor([0.0, 0.5, -0.5, -0.4])[:, None]))
+    assert best == 2
+    assert [found[one.name].pays for one in tried[1:]] == [False, True, False]
+    assert [line.split("nats")[0].split("gains")[0] for line in lines] == [
+        "on 300 held-out rows a flow ",
+        "on 300 held-out rows training on emulated rows ",
+        "on 300 held-out rows training on emulated rows with a flow ",
+    ]
+    assert lines[2].endswith("is left out: training on emulated rows is enough")
+    assert choose(tried[:1], [noise[0]]) == (0, {}, [])
 
 
 def test_effort_stands_for_steps_and_epochs() -> None:

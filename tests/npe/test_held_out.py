@@ -56,7 +56,9 @@ def test_coverage_of_a_known_posterior(width: float, expected: tuple[float, floa
     assert coverage.rows == 250
     for shares in coverage.inside.values():
         np.testing.assert_allclose(shares, expected, atol=0.09)
-    assert coverage.line().startswith("250 held-out rows: the central 68% and 95% hold the truth in a ")
+    assert coverage.line().startswith(
+        "250 held-out rows that chose nothing: the central 68% and 95% hold the truth in a "
+    )
     assert "(± 3 and 1 points by chance)" in coverage.line()
 
 
@@ -69,7 +71,7 @@ def test_widths_that_are_too_small_are_widened_and_no_others(width: float, expec
     assert posterior.networks[0].widening == 1.0, "the posterior is left as it is"
     few: Any = Held(9)
     assert find_widening([(posterior, few)], survey, 1) == 1.0
-    _, lines = after_training([(posterior, held)], survey, 1, np.arange(200, dtype=np.uint64), True)
+    _, lines = after_training([(posterior, held, held)], survey, 1, np.arange(200, dtype=np.uint64), True)
     assert posterior.networks[0].widening == pytest.approx(expected, rel=0.06)
     assert ("all widths are multiplied by" in lines[0]) == (posterior.networks[0].widening > 1)
 
@@ -86,15 +88,15 @@ def test_what_is_said_after_a_training() -> None:
     posterior: Any = SimpleNamespace(prior=PRIOR, networks=[Normal(1.0)], contains=PRIOR.contains, read=lambda x: [x])
     held: Any = Held(50)
     survey: Any = lambda clean, generator: clean  # noqa: E731
-    facts, lines = after_training([(posterior, held)], survey, 1, np.arange(60, dtype=np.uint64), True)
+    facts, lines = after_training([(posterior, held, held)], survey, 1, np.arange(60, dtype=np.uint64), True)
     assert facts["realisations"] == 60
     assert facts["held_out"]["rows"] == 50
     assert [line.split()[0] for line in lines] == ["50", "WARNING:"]
     posterior.networks = [Normal(float("nan"))]
-    facts, lines = after_training([(posterior, held)], survey, 1, np.arange(200, dtype=np.uint64), True)
+    facts, lines = after_training([(posterior, held, held)], survey, 1, np.arange(200, dtype=np.uint64), True)
     assert facts["held_out"] is None
     assert "not known: the networks draw parameters that are not numbers" in lines[0]
-    facts, lines = after_training([(posterior, held)], survey, 1, np.arange(200, dtype=np.uint64), False)
+    facts, lines = after_training([(posterior, held, held)], survey, 1, np.arange(200, dtype=np.uint64), False)
     assert (facts["held_out"], lines) == (None, [])
 
 

@@ -1,0 +1,95 @@
+"""Rows of an emulator: their mean and their scatter are those of the simulations, and folds are of realisations."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eorinfer.core.prior import Prior
+from eorinfer.npe import emulated
+from eorinfer.npe.emulated import FOLDS, VectorEmulator, emulated_rows
+from eorinfer.settings.npe import TrainingSettings
+from simulators import Parameter
+
+PRIOR = Prior((Parameter("a", "a", -2.0, 2.0, 0.0), Parameter("b", "b", 0.0, 1.0, 0.5)))
+ROWS = 300
+
+
+class Network:
+    @staticmethod
+    def to_box(theta: torch.Tensor) -> torch.Tensor:
+        return (theta - torch.tensor([0.0, 0.5])) * torch.tensor([0.5, 2.0]) * 3**0.5
+
+
+class Simulations:
+    """exp(mean(theta) + scatter), of three elements and one channel; or the exponent itself."""
+
+    def __init__(self, positive: bool) -> None:
+        rng = np.random.default_rng(1)
+        self.theta = torch.from_numpy(PRIOR.sample(ROWS, np.random.default_rng(7)))
+        shared = rng.standard_normal((ROWS, 1)) * 0.3 + 0.05 * rng.standard_normal((ROWS, 3))
+        seen = mean(self.theta) + torch.from_numpy(shared)
+        self.vectors = (seen.exp() if positive else seen).float()[:, None]
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def __getitems__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.theta[rows], self.vectors[rows]
+
+
+def mean(theta: torch.Tensor) -> torch.Tensor:
+    a, b = theta.double().T
+    return torch.stack([a, a * b + 3, torch.sin(a) - b], dim=1)
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_rows_have_the_mean_and_the_scatter_of_the_simulations(
+    positive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emulated, "ROWS", 4000)
+    monkeypatch.setattr(emulated, "FIT", emulated.FIT.model_copy(update={"steps": 300}))
+    simulations: Any = Simulations(positive)
+    network: Any = Network()
+    made = emulated_rows(
+        simulations,
+        np.arange(ROWS, dtype=np.uint64),
+        network,
+        PRIOR.sample,
+        folder=tmp_path,
+        seed=1,
+        title="emulator",
+    )
+    theta, vectors = made.__getitems__(list(range(4000)))
+    assert vectors.shape == (4000, 1, 3)
+    assert PRIOR.contains(theta.numpy()).all()
+    assert not set(theta[:, 0].tolist()) & set(simulations.theta[:, 0].tolist()), "theta are new"
+    seen = (vectors.log() if positive else vectors)[:, 0].double()
+    left = seen - mean(theta)
+    # Without the emulator they would scatter by 1.1; the simulations do by 0.3, together in all elements.
+    assert left.mean(0).abs().max() < 0.06
+    assert ((left.std(0) > 0.28) & (left.std(0) < 0.38)).all()
+    assert np.corrcoef(left.T.numpy()).min() > 0.85
+
+
+def test_a_row_is_new_to_the_network_of_its_fold() -> None:
+    torch.manual_seed(1)
+    emulator = VectorEmulator(torch.rand(50, 3) + 1, 2)
+    batch = torch.randn(10, 2), torch.randn(10, 3), torch.full((10,), 2)
+    generator = torch.Generator().manual_seed(1)
+    emulator.train()
+    emulator.losses(batch, generator).sum().backward()
+    learns = [bool(emulator.linear.weight.grad[fold].any()) for fold in range(FOLDS)]  # type: ignore[index]
+    assert learns == [True, True, False, True, True]
+    emulator.zero_grad()
+    emulator.eval()
+    emulator.losses(batch, generator).sum().backward()
+    learns = [bool(emulator.linear.weight.grad[fold].any()) for fold in range(FOLDS)]  # type: ignore[index]
+    assert learns == [False, False, True, False, False], "validation is by the network that did not see it"
+
+
+def test_older_settings_have_no_such_key() -> None:
+    assert "emulate" not in TrainingSettings().model_dump()
+    assert TrainingSettings(emulate=False).model_dump()["emulate"] is False
