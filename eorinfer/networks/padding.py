@@ -20,8 +20,13 @@ def pad(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
     if any(mirrored):
         # F.pad counts from the last axis, and keeps the layout when it mirrors.
         x = F.pad(x, [width for mirror in reversed(mirrored) for width in (int(mirror),) * 2], mode="reflect")
-    for axis, mirror in enumerate(mirrored, start=2):
-        if not mirror:
+    return wrap(x, tuple(not mirror for mirror in mirrored))
+
+
+def wrap(x: Tensor, axes: tuple[bool, ...]) -> Tensor:
+    """Add one cell of the other side at both ends of some cell axes of a cube (B, C, *cells)."""
+    for axis, wraps in enumerate(axes, start=2):
+        if wraps:
             n = x.shape[axis]
             # Faster than `F.pad`, which loses the layout when it wraps, above all in the backward pass.
             x = torch.cat([x.narrow(axis, n - 1, 1), x, x.narrow(axis, 0, 1)], dim=axis)

@@ -16,13 +16,16 @@ class AsinhScaling(nn.Module):
     ----------
     channels, dimension
         Number of channels C and of cell axes of the maps (B, C, *cells).
+    linear
+        Divide by `softening` and `scale` alone: for maps so far below the softening that no more is left of it.
     """
 
     softening: Tensor
     scale: Tensor
 
-    def __init__(self, channels: int, dimension: int) -> None:
+    def __init__(self, channels: int, dimension: int, *, linear: bool = False) -> None:
         super().__init__()
+        self._linear = linear
         shape = (channels, *(1,) * dimension)
         self.register_buffer("softening", torch.ones(shape))
         self.register_buffer("scale", torch.ones(shape))
@@ -35,11 +38,11 @@ class AsinhScaling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale maps (B, C, *cells) in physical units."""
-        return torch.asinh(x / self.softening) / self.scale
+        return x / (self.softening * self.scale) if self._linear else torch.asinh(x / self.softening) / self.scale
 
     def inverse(self, y: Tensor) -> Tensor:
         """Undo `forward`."""
-        return self.softening * torch.sinh(y * self.scale)
+        return y * (self.softening * self.scale) if self._linear else self.softening * torch.sinh(y * self.scale)
 
 
 class ImageScaling(nn.Module):

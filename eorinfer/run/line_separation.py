@@ -139,9 +139,15 @@ class Separation:
             "seeds": {name: seeds_of(getattr(splits, name)) for name in ("training", "validation", "test")},
         }
 
+        # What was begun before means and flows had networks of their own goes on with those that it has.
+        spec, key = replace(self.spec, facts=facts), self._key(rows)
+        if self.settings.kind != "cgan":
+            spec = replace(spec, earlier=self._begun(key))
+            key = key if spec.earlier else fingerprint_of({"key": key, "network": "subpixel"})
+
         def train_on(checkpoints: Path) -> Separator:
             return train(
-                replace(self.spec, facts=facts),
+                spec,
                 self.bank,
                 splits,
                 build_survey(self.config.tables.survey, self.config.observable),
@@ -150,7 +156,15 @@ class Separation:
                 progress=self.progress,
             )
 
-        return load_or_train(Separator, self.out / "separator", self._key(rows), train_on)
+        return load_or_train(Separator, self.out / "separator", key, train_on)
+
+    def _begun(self, key: str) -> bool:
+        """Tell whether a separator was trained under this key, or begun to be."""
+        from eorinfer.separation.model import Separator
+
+        folder, kind = self.out / "separator", Separator.bundle
+        kept = kind.is_in(folder) and kind.facts(folder).get("key") == key
+        return kept or (self.out / f"checkpoints-{key}").exists()
 
     def _plans(self) -> list[tuple[Plan, int]]:
         """Plan what to simulate; the plans stay the same, whatever others add to a shared bank."""

@@ -2,18 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from eorinfer.networks.unet import Strides, UNet
-from eorinfer.separation.spectra import ModeBins
+from eorinfer.separation.spectra import ModeBins, whitening
 
 #: Numbers that describe a time, and length of the vector that the network sees of them.
 WAVES, CONDITIONS = 8, 32
-#: Power below this share of a line's largest is not whitened: beyond the beam there is nothing to learn.
-FLOOR = 1e-3
 
 
 class ResidualFlow(nn.Module):
@@ -28,46 +24,30 @@ class ResidualFlow(nn.Module):
 
     Parameters
     ----------
-    channels, lines
-        Number of channels C of observed maps, and of lines L.
+    network
+        Module from maps (B, C + 2 L, *cells) and a condition (B, CONDITIONS) to velocities (B, L, *cells).
+    lines
+        Number of lines L.
     bins
         Bins of the modes of a map.
-    strides, periodic
-        See `UNet`.
-    width, widest
-        Channels of the first level of the network, doubled at each one up to `widest`.
     """
 
     whitening: Tensor
     source: Tensor
 
-    def __init__(
-        self, channels: int, lines: int, bins: ModeBins, strides: Strides, periodic: tuple[bool, ...], **size: Any
-    ) -> None:
+    def __init__(self, network: nn.Module, lines: int, bins: ModeBins) -> None:
         super().__init__()
-        self._bins, self._lines = bins, lines
+        self._bins, self.network = bins, network
         self.register_buffer("whitening", torch.ones(bins.count, lines))
         self.register_buffer("source", torch.eye(lines).repeat(bins.count, 1, 1))
-        self.network = UNet(
-            channels + 2 * lines,
-            lines,
-            strides,
-            periodic,
-            **size,
-            dropout=0.0,
-            guess=None,
-            conditions=CONDITIONS,
-            grouped=True,
-        )
         self.time = nn.Sequential(nn.Linear(2 * WAVES, CONDITIONS), nn.SiLU())
 
     def fit(self, residuals: Tensor) -> None:
         """Set whitening and noise from residuals (B, L, *cells) in physical units."""
         spectra = self._bins.spectra(residuals, residuals)
-        power = spectra.diagonal(dim1=1, dim2=2)
-        whitening = (power + FLOOR * power.amax(0)).rsqrt()
-        values, vectors = torch.linalg.eigh(whitening[:, :, None] * spectra * whitening[:, None])
-        self.whitening.copy_(whitening)
+        factors = whitening(spectra)
+        values, vectors = torch.linalg.eigh(factors[:, :, None] * spectra * factors[:, None])
+        self.whitening.copy_(factors)
         self.source.copy_((vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.mT)
 
     def white(self, residuals: Tensor) -> Tensor:

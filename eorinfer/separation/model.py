@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from eorinfer.core.errors import InputError
 from eorinfer.networks.scaling import AsinhScaling
+from eorinfer.networks.subpixel import SubpixelUNet, shallow
 from eorinfer.networks.unet import Strides, UNet, halvings
 from eorinfer.separation.correction import Correction
 from eorinfer.separation.data import Target
-from eorinfer.separation.flow import ResidualFlow
-from eorinfer.separation.spectra import ModeBins
+from eorinfer.separation.flow import CONDITIONS, ResidualFlow
+from eorinfer.separation.spectra import ModeBins, whitening
 from eorinfer.separation.wiener import WienerFilter
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.settings.survey import SurveySettings
@@ -43,6 +44,8 @@ class SeparatorSpec:
         Settings of its networks and their training.
     facts
         Free notes: simulator and its fingerprint, seeds of the realisations, history of the training.
+    earlier
+        Whether it is a separator from before means and flows had networks of their own: theirs are the GAN's.
     """
 
     observable: Observable
@@ -50,6 +53,12 @@ class SeparatorSpec:
     survey: SurveySettings
     settings: SeparationSettings
     facts: dict[str, Any] = field(default_factory=dict)
+    earlier: bool = False
+
+    @property
+    def subpixel(self) -> bool:
+        """Tell whether the networks are `SubpixelUNet`s, which see sharpened maps too."""
+        return self.settings.kind != "cgan" and not self.earlier
 
     @property
     def lines(self) -> list[str]:
@@ -60,7 +69,9 @@ class SeparatorSpec:
     @property
     def strides(self) -> Strides:
         """Return the axes that each level of the networks halves."""
-        return halvings(self.observable.cells, self.observable.cell_size, self.settings.depth)
+        cells, depth = self.observable.cells, self.settings.depth
+        strides = halvings(cells, self.observable.cell_size, depth)
+        return shallow(cells, strides) if self.subpixel and not depth else strides
 
     @property
     def periodic(self) -> tuple[bool, ...]:
@@ -96,6 +107,7 @@ class Separator(nn.Module):
 
     floor: Tensor
     ceiling: Tensor
+    sharpening: Tensor
 
     def __init__(self, spec: SeparatorSpec) -> None:
         super().__init__()
@@ -103,27 +115,14 @@ class Separator(nn.Module):
         observable, settings = spec.observable, spec.settings
         channels, lines, dimension = observable.shape[0], len(spec.targets), len(observable.cells)
         self.source_scaling = AsinhScaling(channels, dimension)
-        self.target_scaling = AsinhScaling(lines, dimension)
+        self.target_scaling = AsinhScaling(lines, dimension, linear=settings.kind != "cgan")
         self.register_buffer("floor", torch.full((lines, *(1,) * dimension), -torch.inf))
         self.register_buffer("ceiling", torch.full((lines, *(1,) * dimension), torch.inf))
-        size: dict[str, Any] = {"width": settings.width, "widest": settings.widest}
-        adversarial = settings.kind == "cgan"
-        self.generator = UNet(
-            channels + lines,
-            lines,
-            spec.strides,
-            spec.periodic,
-            **size,
-            dropout=settings.dropout if adversarial else 0.0,
-            guess=channels,
-            grouped=not adversarial,
-        )
-        bins = ModeBins(observable.cells, observable.cell_size)
-        self.flow = (
-            ResidualFlow(channels, lines, bins, spec.strides, spec.periodic, **size)
-            if settings.kind == "flow-matching"
-            else None
-        )
+        self.generator = _generator(spec)
+        bins = self._bins = ModeBins(observable.cells, observable.cell_size)
+        if spec.subpixel:
+            self.register_buffer("sharpening", torch.ones(bins.count, channels))
+        self.flow = ResidualFlow(_velocity(spec), lines, bins) if settings.kind == "flow-matching" else None
         self.correction = Correction(bins, tuple(target.channel for target in spec.targets), channels)
         self.wiener = WienerFilter(channels, lines, observable.cells, observable.cell_size)
         self.requires_grad_(False)
@@ -150,20 +149,33 @@ class Separator(nn.Module):
         return lines.clamp(self.floor, self.ceiling) if self.spec.settings.kind == "cgan" else lines
 
     def scaled(self, observed: Tensor) -> Tensor:
-        """Scale observed maps (B, C, *cells) and their Wiener-filtered lines for the generator: (B, C + L, *cells)."""
+        """Scale observed maps (B, C, *cells) and their Wiener-filtered lines for the generator: (B, inputs, *cells)."""
         with torch.autocast(observed.device.type, enabled=False):
             lines = self.target_scaling(self.wiener(observed))
-            return torch.cat([self.source_scaling(observed), lines], dim=1)
+            return torch.cat([self.source_scaling(observed), lines, *self._sharpened(observed)], dim=1)
 
     def context(self, observed: Tensor, mean: Tensor) -> Tensor:
-        """Scale observed maps and means of their lines for the flow: (B, C + L, *cells)."""
-        return torch.cat([self.source_scaling(observed), self.target_scaling(mean)], dim=1)
+        """Scale observed maps and means of their lines for the flow: (B, inputs, *cells)."""
+        assert self.flow is not None
+        maps = [self.source_scaling(observed), self.target_scaling(mean)]
+        if self.spec.subpixel:
+            maps += [*self._sharpened(observed), self.flow.white(mean - self.wiener.mean_lines)]
+        return torch.cat(maps, dim=1)
+
+    def _sharpened(self, observed: Tensor) -> list[Tensor]:
+        """Give all modes of observed maps the same power, so that what a beam has blurred need not be learned."""
+        return (
+            [self._bins.filtered(observed - self.wiener.mean_observed, self.sharpening)] if self.spec.subpixel else []
+        )
 
     def fit_scalings(self, observed: Tensor, lines: Tensor) -> None:
         """Set scalings, floor and ceiling from observed maps (B, C, *cells) and lines (B, L, *cells)."""
         self.source_scaling.fit(observed, self.spec.settings.softening)
         self.target_scaling.fit(lines, self.spec.settings.softening if self.spec.settings.kind == "cgan" else LINEAR)
         faintest, brightest = (x.view_as(self.ceiling) for x in lines.transpose(0, 1).flatten(1).aminmax(dim=1))
+        if self.spec.subpixel:
+            deviation = observed - observed.mean((0, *range(2, observed.ndim)), keepdim=True)
+            self.sharpening.copy_(whitening(self._bins.spectra(deviation, deviation)))
         self.floor.copy_(faintest)
         self.ceiling.copy_(BRIGHTER * brightest.clamp(min=torch.finfo(torch.float32).tiny))
 
@@ -193,6 +205,7 @@ class Separator(nn.Module):
             If the folder has no separator of this format.
         """
         with cls.bundle.reading(folder) as bundle:
+            weights = bundle.weights
             spec = SeparatorSpec(
                 bundle.observable,
                 tuple(Target(**target) for target in bundle["targets"]),
@@ -200,7 +213,8 @@ class Separator(nn.Module):
                 SeparationSettings(**bundle["separation"]),
                 bundle["facts"],
             )
-            weights = bundle.weights
+            if spec.subpixel and "sharpening" not in weights:
+                spec = replace(spec, earlier=True)
             with torch.random.fork_rng(devices=[]), no_larger_than(weights, {"separation": bundle["separation"]}):
                 separator = cls(spec)
             if not any(name.startswith("correction.") for name in weights):  # written before there was one
@@ -225,3 +239,26 @@ class Separator(nn.Module):
             )
         view = trained.field_of_view * shape[1] / trained.shape[1]
         return replace(trained, shape=shape, field_of_view=view)
+
+
+def _generator(spec: SeparatorSpec) -> nn.Module:
+    """Build the network that turns an observed map and its Wiener-filtered lines into lines, from the latter on."""
+    settings, channels, lines = spec.settings, spec.observable.shape[0], len(spec.targets)
+    size: dict[str, Any] = {"width": settings.width, "widest": settings.widest}
+    if spec.subpixel:
+        inputs = 2 * channels + lines
+        return SubpixelUNet(inputs, lines, spec.strides, spec.periodic, shared=channels, start=1.0, **size)
+    adversarial = settings.kind == "cgan"
+    more: dict[str, Any] = {"dropout": settings.dropout if adversarial else 0.0, "grouped": not adversarial}
+    return UNet(channels + lines, lines, spec.strides, spec.periodic, guess=channels, **more, **size)
+
+
+def _velocity(spec: SeparatorSpec) -> nn.Module:
+    """Build the network that turns an observed map, means and residuals into the velocity of the latter."""
+    settings, channels, lines = spec.settings, spec.observable.shape[0], len(spec.targets)
+    size: dict[str, Any] = {"width": settings.width, "widest": settings.widest, "conditions": CONDITIONS}
+    if spec.subpixel:
+        known = 2 * (channels + lines)
+        return SubpixelUNet(known + lines, lines, spec.strides, spec.periodic, shared=known, **size)
+    more: dict[str, Any] = {"dropout": 0.0, "guess": None, "grouped": True}
+    return UNet(channels + 2 * lines, lines, spec.strides, spec.periodic, **more, **size)

@@ -75,8 +75,6 @@ class Material:
             title=f"{title}, {stage} step(s) each",
             progress=self.progress,
             precision=precision(settings),
-            # A module of two optimisers clips by itself.
-            gradient_clip_val=None if settings.kind == "cgan" else settings.clip,
         )
         runner.cpu()
 
@@ -171,7 +169,7 @@ class Regression(LightningModule):
         super().__init__()
         self._settings, self._names = separator.spec.settings, separator.spec.lines
         self.network = deepcopy(network).requires_grad_(True)
-        self.average = AveragedModel(self.network, avg_fn=averaging(self._settings.average), use_buffers=True)
+        self.average = AveragedModel(self.network, multi_avg_fn=averaging(self._settings.average), use_buffers=True)
         self.average.requires_grad_(False)
         # It moves to the device with this module.
         self.separator, self.pairs = separator, material.pairs
@@ -203,9 +201,13 @@ class Regression(LightningModule):
         super().optimizer_step(*arguments, **options)
         self.average.update_parameters(self.network)
 
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        # Lightning refuses to clip beside a fused optimiser, lest it scales gradients: without a scaler it does not.
+        nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.clip)
+
     def configure_optimizers(self) -> Any:
         rate = self._settings.learning_rate
-        optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=0.0, betas=(0.9, 0.99))
+        optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=0.0, betas=(0.9, 0.99), fused=True)
         # Its rise of a tenth would end at step zero of ten, and divide by it.
         steps = max(self._steps, 11)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)

@@ -8,6 +8,15 @@ from torch import Tensor
 
 from simulators.fourier import frequencies, half_plane
 
+#: Power below this share of the largest is not whitened: beyond the beam there is nothing to learn.
+FLOOR = 1e-3
+
+
+def whitening(spectra: Tensor) -> Tensor:
+    """Compute factors (count, L) that give all modes of maps with these spectra (count, L, L) about the same power."""
+    power = spectra.diagonal(dim1=1, dim2=2)
+    return (power + FLOOR * power.amax(0)).rsqrt()
+
 
 class ModeBins:
     """Bins of the modes of `torch.fft.rfftn`: by k across the line of sight, and by mode along it.

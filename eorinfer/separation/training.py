@@ -78,16 +78,20 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         separator = Separator(spec)
-        discriminator = Discriminator(
-            spec.observable.shape[0] + len(spec.targets),
-            spec.strides,
-            spec.periodic,
-            width=settings.width,
-            widest=settings.widest,
+        discriminator = (
+            Discriminator(
+                spec.observable.shape[0] + len(spec.targets),
+                spec.strides,
+                spec.periodic,
+                width=settings.width,
+                widest=settings.widest,
+            )
+            if settings.kind == "cgan"
+            else None
         )
     prepare(separator, training, pairs, seed)
     material = Material(training, validation, pairs, folder, seed, progress)
-    if settings.kind == "cgan":
+    if discriminator is not None:
         history = _train_gan(separator, discriminator, material)
     else:
         of_mean = settings.steps if settings.kind == "mean" else max(1, round(MEAN_SHARE * settings.steps))
@@ -161,7 +165,7 @@ class Adversaries(LightningModule):
         self.generator = deepcopy(separator.generator).requires_grad_(True)
         self.discriminator = discriminator
         self.average = AveragedModel(
-            self.generator, avg_fn=averaging(separator.spec.settings.average), use_buffers=True
+            self.generator, multi_avg_fn=averaging(separator.spec.settings.average), use_buffers=True
         )
         self.average.requires_grad_(False)
         self.separator, self.pairs = separator, pairs

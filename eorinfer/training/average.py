@@ -5,9 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
-def averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Return an exponential average for `torch.optim.swa_utils.AveragedModel` that begins with a short memory.
+
+def averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """Return the ``multi_avg_fn`` of `torch.optim.swa_utils.AveragedModel`: an average that begins with a short memory.
 
     Parameters
     ----------
@@ -15,10 +17,12 @@ def averaging(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
         Share of the average that stays at each step, in the end.
     """
 
-    def update(averaged: Tensor, current: Tensor, number: Tensor | int) -> Tensor:
-        if not averaged.is_floating_point():
-            return current
-        return torch.lerp(current, averaged, kept_share(decay, float(number)))
+    @torch.no_grad()
+    def update(averaged: Tensors, current: Tensors, number: Tensor | int) -> None:
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - kept_share(decay, float(number)))
+        else:
+            torch._foreach_copy_(averaged, current)
 
     return update
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from eorinfer.run.config import load_config
+from eorinfer.run.line_separation import Separation
 from eorinfer.separation import calibration
 from eorinfer.separation.model import Separator
 from tests.mocks import SLAB
@@ -61,6 +63,19 @@ def test_a_separator_is_trained_once(trained: Path, capsys: pytest.CaptureFixtur
     assert call("separate", "train", trained / "separate.toml", "--out", trained / "out") == 0
     assert (trained / "out/separator/weights.safetensors").stat().st_mtime_ns == before
     assert "32 simulations, all of them in the bank" in capsys.readouterr().out
+
+
+def test_a_training_begun_with_the_networks_of_before_goes_on(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "out", tmp_path / "out")
+    path = separate_config(tmp_path)
+    step = Separation(load_config(path, "separation"), tmp_path / "out")
+    key = step._key(step.simulate())
+    assert not step.train().spec.earlier
+    shutil.rmtree(tmp_path / "out/separator")
+    (tmp_path / f"out/checkpoints-{key}").mkdir()
+    assert step.train().spec.earlier
+    assert Separator.load(tmp_path / "out/separator").spec.earlier
+    assert step.train().facts["key"] == key
 
 
 @pytest.mark.parametrize(

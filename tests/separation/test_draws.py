@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from eorinfer.networks.subpixel import SubpixelUNet
 from eorinfer.separation.calibration import sureness
 from eorinfer.separation.correction import Correction
 from eorinfer.separation.draw_scores import Draws, beam_limit, score_draws
-from eorinfer.separation.flow import ResidualFlow
+from eorinfer.separation.flow import CONDITIONS, ResidualFlow
 from eorinfer.separation.health import too_sure
 from eorinfer.separation.spectra import ModeBins
 from eorinfer.settings.likelihood import PowerSpectrumSettings
@@ -27,6 +28,12 @@ def red(n: int, lines: int, cells: tuple[int, ...], seed: int, slope: float = -1
     k = torch.stack(torch.meshgrid(*[torch.fft.fftfreq(c) * c for c in cells], indexing="ij")).square().sum(0).sqrt()
     white = torch.randn(n, lines, *cells, generator=generator(seed))
     return torch.fft.ifftn(torch.fft.fftn(white, dim=axes) * (1 + k) ** (slope / 2), dim=axes).real
+
+
+def velocity_network(lines: int) -> SubpixelUNet:
+    """Network for one observed channel and the means of lines."""
+    size = {"width": 4, "widest": 4}
+    return SubpixelUNet(1 + 2 * lines, lines, ((2, 2),), (True, True), shared=1 + lines, conditions=CONDITIONS, **size)
 
 
 # -- spectra ---------------------------------------------------------------------------------------
@@ -60,7 +67,7 @@ def test_coloured_noise_has_the_power_and_cross_power_that_it_is_made_with() -> 
     lines = red(400, 1, (16, 16), 1)
     residuals = torch.cat([lines, -0.5 * lines], 1)
     bins = ModeBins((16, 16), (1.0, 1.0))
-    flow = ResidualFlow(1, 2, bins, ((2, 2),), (True, True), width=4, widest=4)
+    flow = ResidualFlow(velocity_network(2), 2, bins)
     flow.fit(residuals)
     noise = flow.residuals(flow.noise((400, 2, 16, 16), generator(2)))
     torch.testing.assert_close(noise[:, 1], -0.5 * noise[:, 0], atol=1e-3, rtol=1e-3)
@@ -70,11 +77,9 @@ def test_coloured_noise_has_the_power_and_cross_power_that_it_is_made_with() -> 
 
 
 def test_gaussian_residuals_need_no_network() -> None:
-    """A network that gives zero leaves the noise as it is, and what it is to learn has a variance of one."""
+    """A network gives zero at first, leaves the noise as it is, and what it is to learn has a variance of one."""
     bins = ModeBins((16, 16), (1.0, 1.0))
-    flow = ResidualFlow(1, 1, bins, ((2, 2),), (True, True), width=4, widest=4)
-    for parameter in flow.network.decoder[0].parameters():
-        torch.nn.init.zeros_(parameter)
+    flow = ResidualFlow(velocity_network(1), 1, bins)
     noise = flow.noise((50, 1, 16, 16), generator())
     context, white = torch.zeros(400, 2, 16, 16), torch.randn(400, 1, 16, 16, generator=generator(3))
     with torch.no_grad():
@@ -86,7 +91,7 @@ def test_gaussian_residuals_need_no_network() -> None:
 
 def test_a_known_residual_is_reached() -> None:
     """Where the residual is known, the velocity at z is (y1 - sin(a) z) / cos(a), and leads to it."""
-    flow = ResidualFlow(1, 1, ModeBins((16, 16), (1.0, 1.0)), ((2, 2),), (True, True), width=4, widest=4)
+    flow = ResidualFlow(velocity_network(1), 1, ModeBins((16, 16), (1.0, 1.0)))
     wanted = torch.randn(3, 1, 16, 16, generator=generator())
 
     def velocity(z: torch.Tensor, time: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.separation.apply import estimate, gan_draw, separate, tiled
+from eorinfer.separation.apply import estimate, flow_draw, gan_draw, separate, tiled
 from eorinfer.separation.data import Lines, Pairs, Target, find_targets, seeds_of, share_channels, split
 from eorinfer.separation.health import diagnose
 from eorinfer.separation.model import Separator
@@ -349,6 +349,7 @@ def test_tiles_agree_where_the_network_sees_little() -> None:
 
 def test_tiles_cover_a_map_smoothly() -> None:
     net = separator()
+    torch.nn.init.normal_(net.generator.last.convolution.weight, std=0.1)
     observed = torch.randn(1, 32, 101)
     made = tiled(net, observed[None], (32, 32))[0]
     assert made.isfinite().all()
@@ -383,6 +384,20 @@ def test_draws_their_mean_and_spread(kind: str) -> None:
 def test_a_mean_alone_makes_no_draws() -> None:
     with pytest.raises(InputError, match='kind = "mean" makes no draws'):
         separate(separator(kind="mean"), np.zeros((1, 32, 32), np.float32), 2)
+
+
+@pytest.mark.parametrize("kind", ["mean", "flow-matching"])
+def test_a_separator_from_before_there_was_a_network_of_half_resolution(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    before = Separator(replace(separator_spec(mock_bank(), kind=kind), earlier=True))
+    before.save(tmp_path)
+    after = Separator.load(tmp_path)
+    assert after.spec == before.spec
+    observed = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(estimate(after, observed), estimate(before, observed))
+    if kind == "flow-matching":
+        made, drawn = (flow_draw(net, observed, estimate(net, observed), 3) for net in (after, before))
+        torch.testing.assert_close(made, drawn)
 
 
 def test_a_separator_from_before_there_was_a_correction(tmp_path: Path) -> None:
