@@ -3,12 +3,15 @@
     python -m benchmarks.separated_inference --out DIR                          the deep fields: hours of one core
     python -m benchmarks.separated_inference --out DIR --noise 0.1              a tenth of that noise
     python -m benchmarks.separated_inference --out DIR --simulations 1200 --separation-simulations 1200 --steps 1000
+    python -m benchmarks.separated_inference --out DIR --published --noise 0 --simulations 300 --truths 200
 
-Maps of examples/lim.toml with two parameters. A separator is trained on realisations that no posterior sees; then
+Maps of examples/lim.toml with two parameters, or in the setting of the papers (`--published`: smoothed and 20 times as
+bright, pixels of 0.8 arcmin). A separator is trained on realisations that no posterior sees; then
 networks of the same size are trained on the same simulations, on
 
 raw      the observed map,
 lines    the separated maps,
+draws    a draw of the lines in place of their mean,
 both     all three,
 oracle   the true map of each line, without noise: what no separation can beat,
 power         P(k) of the observed map,
@@ -19,6 +22,7 @@ asked about the same held-out truths, each in a volume of its own. What is there
 """
 
 import argparse
+import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,6 +37,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import nn
 
+from benchmarks.record import record
 from eorinfer import Observation, Run
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
@@ -56,7 +61,16 @@ from simulators.base import fingerprint_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "lim.toml"
 LINES = ("ha", "oiii")
-VARIANTS = ("raw", "lines", "both", "oracle", "power", "power-lines")
+VARIANTS = ("raw", "lines", "draws", "both", "oracle", "power", "power-lines")
+#: Maps of the papers, a quarter of their field.
+PUBLISHED = {
+    "pixel": 0.8,
+    "smoothing_sigma": 1.2,
+    "amplitude": 20.0,
+    "fixed": {"B_HA": 0.2},
+    "box_length": 240.0,
+    "cell": 4.0,
+}
 #: Keys of ``[embedding]`` of NPE on P(k).
 POWER = {"convolution": False, "summaries": ("joint-power",)}
 #: Points of the power-spectrum grid along each parameter, samples of a posterior, maps at once.
@@ -85,8 +99,10 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32, help="channels of the separator's first level")
     parser.add_argument("--ensemble", type=int, default=1)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--published", action="store_true", help="maps in the setting of Moriwaki & Yoshida 2021")
     parser.add_argument("--noise", type=float, help="white noise, over that of the deep fields, in place of SPHEREx")
     arguments = parser.parse_args()
+    start = time.monotonic()
     make_folder(arguments.out)
     path = arguments.out / "config.toml"
     path.write_bytes(tomli_w.dumps(content(arguments)).encode())
@@ -109,12 +125,20 @@ def main() -> None:
         if not file.exists():
             write_json(file, power_spectrum(run, rows, truths, module, arguments.out / f"emulator-{name}"))
         print(row(name, read_json(file)), flush=True)
+    files = {name: arguments.out / f"{name}.json" for name in (*VARIANTS, *data)}
+    found = {name: read_json(file) for name, file in files.items() if file.exists()}
+    record("separated_inference", {"sizes": sizes(arguments), "networks see": found}, seconds=time.monotonic() - start)
+
+
+def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """List the options that a figure depends on."""
+    return {name: value for name, value in vars(arguments).items() if name not in ("out", "variants")}
 
 
 def content(arguments: argparse.Namespace) -> dict[str, Any]:
     """The example's config, with two parameters and the sizes asked for."""
     tables = tomllib.loads(EXAMPLE.read_text())
-    tables["simulator"] |= {"parameters": ["A_HA", "A_OIII"]}
+    tables["simulator"] |= {"parameters": ["A_HA", "A_OIII"]} | (PUBLISHED if arguments.published else {})
     tables["observation"] = {"theta": {"A_HA": 0.0, "A_OIII": 0.0}}
     tables["inference"] = {"rounds": [arguments.simulations]}
     tables["training"] = {"ensemble": arguments.ensemble, "steps": arguments.steps}
@@ -173,7 +197,7 @@ def trained(run: Run, rows: Rows, variant: str, separator: Separator, folder: Pa
     oracle = variant == "oracle"
     observable = lines_of(config.observable) if oracle else config.observable
     survey = NoSurvey() if oracle else config.tables.survey
-    keep = {"lines": "lines", "both": "both", "power-lines": "lines"}.get(variant)
+    keep = {"lines": "lines", "draws": "lines", "both": "both", "power-lines": "lines"}.get(variant)
     embedding = config.tables.embedding.model_copy(update=POWER if variant.startswith("power") else {})
     trainer = Trainer(
         config.prior,
@@ -182,7 +206,7 @@ def trained(run: Run, rows: Rows, variant: str, separator: Separator, folder: Pa
         build_survey(survey, observable),
         Architecture(embedding, config.tables.flow, config.tables.power_spectrum),
         config.tables.training,
-        LineSeparation(separator, keep) if keep else None,  # type: ignore[arg-type]
+        LineSeparation(separator, keep, "draw" if variant == "draws" else "mean") if keep else None,  # type: ignore[arg-type]
     )
     posterior = trainer.train(
         TrueLines(bank) if oracle else bank,  # type: ignore[arg-type]

@@ -52,7 +52,8 @@ class SeparationSettings(Settings):
     learning_rate, discriminator_rate
         Learning rates of generator and discriminator; they fall to zero in the second half of the steps.
     depth
-        Levels of the U-Net; by default as many as the cells allow, at most 8.
+        Levels of the U-Net; by default as many as the cells allow, at most 8. Those of mean and flow stop where the
+        longest axis has four cells.
     width, widest
         Channels of the first level of both networks; they double at each level up to `widest`.
     dropout
