@@ -34,9 +34,13 @@ class DenoisingNetwork(nn.Module):
         Length P of the condition.
     width
         Channels of the first level; the others have half as many again.
+    known
+        Length K of what is known of the whole map, if any.
     """
 
-    def __init__(self, inputs: int, outputs: int, cells: tuple[int, ...], condition: int, width: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, cells: tuple[int, ...], condition: int, width: int, known: int = 0
+    ) -> None:
         super().__init__()
         strides = [_stride(cells)]
         left = [n // s for n, s in zip(cells, strides[0], strict=True)]
@@ -48,7 +52,7 @@ class DenoisingNetwork(nn.Module):
         convolution: Any = {2: nn.Conv2d, 3: nn.Conv3d}[len(cells)]
         transposed: Any = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[len(cells)]
         self.embed = nn.Sequential(
-            nn.Linear(2 * WAVES * (condition + 1) + condition + 1, embedding),
+            nn.Linear(2 * WAVES * (condition + 1) + condition + 1 + known, embedding),
             nn.SiLU(),
             nn.Linear(embedding, embedding),
             nn.SiLU(),
@@ -69,7 +73,7 @@ class DenoisingNetwork(nn.Module):
             nn.init.zeros_(parameter)
         self._layout = to_channels_last(self, len(cells))
 
-    def forward(self, x: Tensor, log_sigma: Tensor, u: Tensor) -> Tensor:
+    def forward(self, x: Tensor, log_sigma: Tensor, u: Tensor, of_map: Tensor) -> Tensor:
         """Compute (B, outputs, *cells).
 
         Parameters
@@ -80,10 +84,12 @@ class DenoisingNetwork(nn.Module):
             (B,) logarithm of the noise level.
         u
             (B, P) conditions in [-1, 1].
+        of_map
+            (B, K) what is known of the whole map.
         """
         known = torch.cat([log_sigma[:, None] / 4, u], dim=1).to(x.dtype)
         angles = known[..., None] * (math.pi / 2 * 2.0 ** torch.arange(WAVES, device=x.device, dtype=x.dtype))
-        e = self.embed(torch.cat([known, angles.sin().flatten(1), angles.cos().flatten(1)], dim=1))
+        e = self.embed(torch.cat([known, angles.sin().flatten(1), angles.cos().flatten(1), of_map.to(x.dtype)], dim=1))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.float32):
             maps, links = x.contiguous(memory_format=self._layout), []
             for shrink, block in zip(self.shrink, self.down, strict=True):

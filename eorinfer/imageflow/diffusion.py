@@ -5,19 +5,21 @@ sigma = 1, in units of n: exact zeros of ionised cells need no dequantisation, a
 1 up. The denoiser (Karras et al. 2022, arXiv 2206.00364) is the Wiener filter of the mean m(y) and the power P(k, y),
 plus its rms error times a U-Net:
 
-    D(x; sigma, y) = m + F^-1 [P / (P + sigma^2)] F (x - m) + e(sigma, y) U(x; sigma, y).
+    D(x; sigma, y) = m + F^-1 [Q / (Q + sigma^2)] F (x - m) + e(sigma, y) U(x; sigma, y).
 
-An untrained U-Net is zero. Then samples and density are exactly those of the Gaussian field.
+Q is P(k, y), corrected by what the map's own power says (`MapPower`). An untrained denoiser has Q = P and U = 0. Then
+samples and density are exactly those of the Gaussian field.
 
 Samples: Heun's method on the probability-flow equation for the whitened field v = (P + sigma^2)^-1/2 F (x - m), which
-stands still where the field is Gaussian: dv / d ln sigma = -(P + sigma^2)^-1/2 F e U.
+stands still where the field is Gaussian: dv / d ln sigma = -(P + sigma^2)^-1/2 F (D - x_G).
 
 Density: by the pointwise relation of information and mean squared error (Kong et al. 2023, arXiv 2302.03792),
 with the Gaussian field in place of their Gaussian distribution,
 
     ln p(x | y) = ln p_G(x | y) + int d ln tau  tau^-2  E_n [|x - x_G|^2 - |x - x_D|^2],
 
-where x_G and x_D estimate x from x + tau n by the Wiener filter and by D. The noise n is the same for all x and y.
+where x_G and x_D estimate x from x + tau n by the Wiener filter of P and by D. The noise n is the same for all x and y, and
+comes with its negative. What its draws say of E |x - x_G|^2 is off by a known amount, see `excess_levels`.
 """
 
 import itertools
@@ -31,6 +33,7 @@ from eorinfer.imageflow.denoising_network import DenoisingNetwork
 from eorinfer.imageflow.density import ImageDensity, log_normal
 from eorinfer.imageflow.gaussian_part import GaussianPart
 from eorinfer.imageflow.isotropic_convolution import Modes
+from eorinfer.imageflow.map_power import MapPower
 from eorinfer.imageflow.whitening import Whitening
 
 #: Steps of Heun's method.
@@ -99,15 +102,20 @@ class DiffusionFlow(ImageDensity):
         self.register_buffer("noise", torch.ones(()))
         self.register_buffer("largest", torch.ones(()))
 
-    def keep(self, cells: tuple[int, ...]) -> None:
-        """Build Gaussian part and network for a grid of so many cells, of the modes that the whitening is to keep."""
+    def keep(self, cells: tuple[int, ...], *, own_power: bool = True) -> None:
+        """Build Gaussian part and network for a grid of so many cells, of the modes that the whitening is to keep.
+
+        Flows of the first version did without the power of the map (`own_power`).
+        """
         build, channels, p = self._build, self.shape[0], len(self.low)
         if self.whitening is not None:
             self.whitening.keep(cells)
         size = tuple(side / n for side, n in zip(self._box, cells, strict=True))
         modes = Modes.from_grid(cells, size, build["k_knots"], build["line_of_sight"])
         self.gauss = GaussianPart(channels, cells, modes, p, build["hidden"]).requires_grad_(False)
-        self.network = DenoisingNetwork(2 * channels, channels, cells, p, build["width"])
+        self.map_power = MapPower(channels, modes.basis, self.gauss.count, p) if own_power else None
+        known = self.map_power.size if self.map_power is not None else 0
+        self.network = DenoisingNetwork(2 * channels, channels, cells, p, build["width"], known)
         self.inner = (channels, *cells)
         if self.whitening is not None:
             self.gauss.template.copy_(self.whitening.template)
@@ -159,11 +167,7 @@ class DiffusionFlow(ImageDensity):
         twice = x.repeat(2, *(1,) * (x.ndim - 1))
         edges, added = self._log_edges(levels), []
         for i in range(levels):
-            # The same for all maps and conditions; the level is somewhere in its interval.
-            generator = torch.Generator().manual_seed(i)
-            part = torch.rand((), generator=generator).to(x)
-            noise = torch.randn(self.inner, generator=generator, dtype=torch.float32).to(x)
-            tau = torch.exp(edges[i] + part * (edges[i + 1] - edges[i])).to(x)
+            tau, noise = self._level(i, edges, x)
             noise = tau * torch.stack([noise, -noise]).repeat_interleave(len(x), 0)
             seen, sigma = twice + noise, torch.sqrt(1 + tau**2)
             estimate, more, error = self._denoise(seen, self._wide(sigma.expand(len(seen))), u.repeat(2, 1))
@@ -174,6 +178,28 @@ class DiffusionFlow(ImageDensity):
             gain = (2 * off * change - change.square()).flatten(1).sum(1, dtype=torch.float64) / tau.double() ** 2
             added.append(gain.view(2, -1).mean(0) * (edges[i + 1] - edges[i]))
         return self._log_prob_gauss(x, u), torch.stack(added, dim=1)
+
+    def excess_levels(self, y: Tensor, levels: int = LEVELS) -> Tensor:
+        """Compute by how much the noise of each level makes E |x - x_G|^2 too large, as a part of ln p: (B, levels).
+
+        It is sum_k h_k^2 (|n_k|^2 - 1), with h x + (1 - h) m the filter of x_G, for whatever x. On average it is zero.
+        """
+        mean, power = self.gauss(self.unit(y, torch.float32))
+        edges, found = self._log_edges(levels), []
+        for i in range(levels):
+            tau, noise = self._level(i, edges, mean)
+            rest = tau**2 / (1 + tau**2)
+            kept = 1 - rest + rest * power / (power + 1 + tau**2)
+            excess = self.gauss.count * (self.gauss.fourier(noise[None]).abs().square() - 1)
+            found.append((excess * kept.square()).flatten(1).sum(1, dtype=torch.float64) * (edges[i + 1] - edges[i]))
+        return torch.stack(found, dim=1)
+
+    def _level(self, i: int, edges: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw tau of a level, somewhere in its interval, and its noise (`inner`): the same for all maps and y."""
+        generator = torch.Generator().manual_seed(i)
+        part = torch.rand((), generator=generator).to(like)
+        noise = torch.randn(self.inner, generator=generator, dtype=torch.float32).to(like)
+        return torch.exp(edges[i] + part * (edges[i + 1] - edges[i])).to(like), noise
 
     def log_prob_gauss(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute ln p (B,) float64 in nats under the Gaussian field."""
@@ -237,7 +263,7 @@ class DiffusionFlow(ImageDensity):
         return log_normal(z) + log_det
 
     def _denoise(self, x: Tensor, sigma: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the Wiener estimate of s from x, the network's output, and the rms error (B, 1, ...) of the former.
+        """Compute the Wiener estimate of s from x, what D adds to it over its rms error, and that error (B, 1, ...).
 
         Parameters
         ----------
@@ -249,13 +275,19 @@ class DiffusionFlow(ImageDensity):
             (B, P) scaled conditions.
         """
         mean, power = self.gauss(u)
+        modes, log_sigma = self.gauss.fourier(x - mean), sigma.flatten().log()
         gain = power / (power + sigma**2)
-        estimate = mean + self.gauss.back(gain * self.gauss.fourier(x - mean))
+        estimate = mean + self.gauss.back(gain * modes)
         share = (gain * self.gauss.count.to(gain)).flatten(1).sum(1) / math.prod(self.inner)
         error = sigma * self._wide(share.clamp_min(1e-12).sqrt())
-        inputs = torch.cat([estimate / self.gauss.unit, (x - estimate) / sigma], dim=1)
-        more = self.network(inputs, sigma.flatten().log(), u)
-        return estimate, self.gauss.measured(more), error
+        better, of_map = estimate, x.new_zeros(len(x), 0)
+        if self.map_power is not None:
+            of_map, change = self.map_power(modes / (power + sigma**2).sqrt(), log_sigma, u)
+            own = power * change.exp()
+            better = mean + self.gauss.back(own / (own + sigma**2) * modes)
+        inputs = torch.cat([better / self.gauss.unit, (x - better) / sigma], dim=1)
+        more = self.network(inputs, log_sigma, u, of_map)
+        return estimate, self.gauss.measured(more) + (better - estimate) / error, error
 
     def _slope(self, v: Tensor, log_sigma: float, mean: Tensor, power: Tensor, u: Tensor) -> Tensor:
         """Compute dv / d ln sigma of the whitened modes v (B, C, *half plane)."""

@@ -102,8 +102,8 @@ class InterpolatedLikelihood:
     evaluations
         Number of y at which the network was evaluated.
     error
-        Rms error of ln p(y) - ln p(y') in nats, with y and y' one standard deviation of the posterior apart, from the
-        scatter of neighbouring levels of noise. It is an upper limit where these differ by more than their noise.
+        Rms error of ln p(y) - ln p(y') in nats, with y and y' one standard deviation of the posterior apart, from what
+        levels of noise differ by from the line through their neighbours. It is an upper limit where levels are few.
     residual
         Rms error of the interpolation in nats.
     """
@@ -119,6 +119,7 @@ class InterpolatedLikelihood:
         self._flow, self._image = flow, image
         self._weights = np.ones(1 + BANDS) if weights is None else weights
         self.evaluations = 0
+        self._middle = as_theta((np.array(conditions.low) + np.array(conditions.high))[None] / 2)
         low, high = np.array(conditions.low, np.float64), np.array(conditions.high, np.float64)
         self._boxes = [self._fit(low, high, FEW)]
         for last in [*[False] * BOXES, True]:
@@ -191,7 +192,8 @@ class InterpolatedLikelihood:
             apart[i] = s / 2
             added = counted * box(np.stack([mean + apart, mean - apart]))
             difference = added[0] - added[1]
-            squares.append(np.square(difference[0::2] - difference[1::2]).sum())
+            # Independent errors of three levels add up to six times their square.
+            squares.append(np.square(np.diff(difference, 2)).mean() * len(difference) / 6)
         return float(np.sqrt(np.mean(squares)))
 
     def _gauss(self, y: Array) -> Array:
@@ -207,7 +209,12 @@ class InterpolatedLikelihood:
             parts = [
                 self._flow.log_prob_levels(self._images(part), part, levels)[1] for part in as_theta(y).split(BATCH)
             ]
-        return torch.cat(parts).double().numpy()
+            # How much of their noise is that of the Gaussian field's error, which is known: by regression on it. It is
+            # told apart from what is smooth over the levels, and from what is the same for all y, by differences.
+            known = (self._flow.excess_levels(as_theta(y), levels) - self._flow.excess_levels(self._middle, levels)).numpy()
+        added = torch.cat(parts).double().numpy()
+        rough, known_rough = (np.diff(part - part.mean(0), 2) for part in (added, known))
+        return added - known * (known_rough * rough).sum() / max(np.square(known_rough).sum(), 1e-30)
 
     def _images(self, y: Tensor) -> Tensor:
         return self._image.expand(len(y), *self._image.shape[1:])

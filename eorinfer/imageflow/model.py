@@ -153,6 +153,7 @@ class ImageFlow:
             description["scale"] = self.network.scale
         if isinstance(self.network, DiffusionFlow):
             description["kept_cells"] = self.network.inner[1:]
+            description["own_power"] = self.network.map_power is not None
         if self.weights is not None:
             description["weights"] = list(self.weights)
         known = None
@@ -176,7 +177,7 @@ class ImageFlow:
             with no_larger_than(weights, {"field": bundle["field"]}):
                 network = build_network(settings, bundle.survey, observable, conditions)
                 if "kept_cells" in bundle.description and isinstance(network, DiffusionFlow):
-                    network.keep(tuple(bundle["kept_cells"]))
+                    network.keep(tuple(bundle["kept_cells"]), own_power=bundle.description.get("own_power", False))
             if "scale" in bundle.description:
                 network = ScaledDensity(network, bundle["scale"])
             network.load_state_dict(weights)

@@ -43,8 +43,8 @@ from simulators import Observable, Symmetry
 START_ROWS, START_CELLS = 1024, 2**24
 #: Dequantisation in standard deviations of the images, where the survey draws no noise of its own.
 DEQUANTISATION = 0.01
-#: Number of images from which a diffusion is started.
-DRAWS = 4096
+#: Number of images from which a diffusion is started: there are few of each condition, and their power scatters.
+DRAWS = 16384
 #: Share of a denoiser's averaged weights that a step keeps: single steps have far more noise.
 AVERAGE = 0.999
 #: Number of rows whose neutral fraction is read at once.

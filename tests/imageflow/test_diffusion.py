@@ -97,7 +97,7 @@ class TwoValued(nn.Module):
         super().__init__()
         self._gauss, self._a = flow.gauss, a / NOISE
 
-    def forward(self, inputs: Tensor, log_sigma: Tensor, u: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, log_sigma: Tensor, u: Tensor, of_map: Tensor) -> Tensor:
         sigma = log_sigma.exp().view(-1, 1, 1, 1)
         _, power = self._gauss(u)
         gain = power / (power + sigma**2)
@@ -127,6 +127,26 @@ def test_a_known_denoiser_gives_the_exact_density(monkeypatch: pytest.MonkeyPatc
     assert abs((by_levels - exact).mean()) < 0.5
     made = flow.sample(conditions(200), torch.Generator().manual_seed(1))
     assert (made.abs() - a).square().mean() == pytest.approx(NOISE**2, rel=0.15), "one of the two, and noise"
+
+
+@torch.no_grad()
+def test_differences_of_the_density_have_little_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The denoiser does not know y, so that ln p is the same for all y, whatever the Gaussian field says.
+    shape, a = (1, 8, 8), 1.0
+    flow = untrained(shape)
+    sign = torch.randint(0, 2, (400, *shape), generator=torch.Generator().manual_seed(4)) * 2.0 - 1
+    flow.fit_start(a * sign, conditions(400))
+    flow.gauss.conditioner.linear.weight.add_(torch.tensor([0.4, 0.0]))
+    monkeypatch.setattr(flow, "network", TwoValued(flow, a))
+    x = a * sign[:60] + NOISE * torch.randn(60, *shape, generator=torch.Generator().manual_seed(6))
+    left, right = torch.tensor([-0.5, 3.0]).double().expand(60, 2), torch.tensor([0.5, 3.0]).double().expand(60, 2)
+    gauss = flow.log_prob_gauss(x, left) - flow.log_prob_gauss(x, right)
+    assert gauss.square().mean().sqrt() > 2, "else there would be nothing to correct"
+    for levels in (8, 12, 16, LEVELS):
+        added = flow.log_prob_levels(x, left, levels)[1] - flow.log_prob_levels(x, right, levels)[1]
+        apart = gauss + added.sum(1)
+        assert apart.square().mean().sqrt() < 0.6
+        assert abs(apart.mean()) < 0.06, "the noise is the same for all x"
 
 
 @torch.no_grad()
