@@ -18,8 +18,8 @@ with the Gaussian field in place of their Gaussian distribution,
 
     ln p(x | y) = ln p_G(x | y) + int d ln tau  tau^-2  E_n [|x - x_G|^2 - |x - x_D|^2],
 
-where x_G and x_D estimate x from x + tau n by the Wiener filter of P and by D. The noise n is the same for all x and y, and
-comes with its negative. What its draws say of E |x - x_G|^2 is off by a known amount, see `excess_levels`.
+where x_G and x_D estimate x from x + tau n by the Wiener filter of P and by D. The noise n is the same for all x and y,
+and comes with its negative. What its draws say of E |x - x_G|^2 is off by a known amount, see `excess_levels`.
 """
 
 import itertools

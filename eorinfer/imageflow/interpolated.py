@@ -209,12 +209,17 @@ class InterpolatedLikelihood:
             parts = [
                 self._flow.log_prob_levels(self._images(part), part, levels)[1] for part in as_theta(y).split(BATCH)
             ]
-            # How much of their noise is that of the Gaussian field's error, which is known: by regression on it. It is
-            # told apart from what is smooth over the levels, and from what is the same for all y, by differences.
-            known = (self._flow.excess_levels(as_theta(y), levels) - self._flow.excess_levels(self._middle, levels)).numpy()
-        added = torch.cat(parts).double().numpy()
-        rough, known_rough = (np.diff(part - part.mean(0), 2) for part in (added, known))
-        return added - known * (known_rough * rough).sum() / max(np.square(known_rough).sum(), 1e-30)
+            known = self._flow.excess_levels(as_theta(y), levels) - self._flow.excess_levels(self._middle, levels)
+        return _less_noise(torch.cat(parts).double().numpy(), known.numpy())
 
     def _images(self, y: Tensor) -> Tensor:
         return self._image.expand(len(y), *self._image.shape[1:])
+
+
+def _less_noise(added: Array, known: Array) -> Array:
+    """Take the part out of `added` (n, levels) that goes with a `known` error of the same shape: a control variate.
+
+    Its coefficient is that of a regression of what is rough over the levels and differs between the n points.
+    """
+    rough, known_rough = (np.diff(part - part.mean(0), 2) for part in (added, known))
+    return np.asarray(added - known * (known_rough * rough).sum() / max(np.square(known_rough).sum(), 1e-30))
