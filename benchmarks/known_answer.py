@@ -87,6 +87,7 @@ class Case:
 NORMAL = {"log_amplitude": {"normal": [0.5, 0.7]}, "slope": {"normal": [-1.5, 0.4], "range": [-3.0, 0.0]}}
 LOG_UNIFORM = {"log_amplitude": {"log_uniform": [0.1, 3.0]}, "slope": [-3.0, 0.0]}
 CASES = {
+    "2d-32-500": Case(2, 32, 500),
     "2d-32-1000": Case(2, 32, 1000),
     "2d-32-2000": Case(2, 32, 2000),
     "2d-64-2000": Case(2, 64, 2000),

@@ -26,7 +26,8 @@ def sequential_posterior(run: Run) -> tuple[Samples, dict[str, Any]]:
         Simulations and seconds of all rounds.
     """
     samples = run.infer()
-    numbers = range(1, len(run.tables.inference.rounds) + 1)
+    last = Posterior.load(run.out / "posterior", run.config.modules, run.config.own_names).facts["round"]
+    numbers = range(1, last + 1)
     posteriors = [
         Posterior.load(run.out / "rounds" / f"{number:02d}" / "posterior", run.config.modules, run.config.own_names)
         for number in numbers
@@ -34,6 +35,6 @@ def sequential_posterior(run: Run) -> tuple[Samples, dict[str, Any]]:
     label = f"sequential NPE, {len(posteriors)} rounds"
     return replace(samples, label=label), {
         "label": label,
-        "simulations": sum(run.tables.inference.rounds),
+        "simulations": sum(run.tables.inference.rounds[:last]),
         "training_seconds": sum(posterior.facts["seconds"] for posterior in posteriors),
     }

@@ -11,7 +11,10 @@ from eorinfer.settings.old_names import with_new_names, with_old_defaults
 from eorinfer.settings.survey import SefdName, SkaLow
 
 #: Tables and keys of a config that may change between two calls with the same folder.
-FREE = ("executor", "mcmc", "validation", "contest", "inference.method", "inference.samples", "inference.predictive")
+FREE = (
+    *("executor", "mcmc", "validation", "contest"),
+    *("inference.method", "inference.samples", "inference.predictive", "inference.stop_at"),
+)
 #: Tables that may change until the first file or folder is there that depends on them.
 FREE_BEFORE = {
     "observation": "observation.h5",

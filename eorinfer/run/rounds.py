@@ -85,7 +85,13 @@ class Rounds:
         return [*self.simulate(), *later]
 
     def propose(self, number: int, posterior: "Posterior", observation: Observation) -> list[tuple[Plan, int]]:
-        """Draw theta from the prior truncated by the last posterior, or from that posterior, and simulate."""
+        """Draw theta from the prior truncated by the last posterior, or from that posterior, and simulate.
+
+        Returns
+        -------
+        list
+            Plans, and the rows used of each; empty where the truncated prior is as large as in the round before.
+        """
         from eorinfer.campaign.plans import plan_round
         from eorinfer.npe.posterior import draw_truncated
 
@@ -105,6 +111,8 @@ class Rounds:
                 regions = self._regions(posterior, observation, number)
                 rng = round_rng(self._config.tables.seed, number)
                 theta, volume = draw_truncated(self._config.prior, regions, n, rng)
+                if self._stops(number, volume):
+                    return []
             else:
                 theta = posterior.draw(
                     observation, n, round_seed(self._config.tables.seed, number, RoundStream.PROPOSAL)
@@ -118,6 +126,20 @@ class Rounds:
             self._progress.line(f"round {number}: the truncated prior has {volume:.3g} of the prior's volume")
         self._simulations.fill(plans, f"round {number}")
         return plans
+
+    def _stops(self, number: int, volume: float) -> bool:
+        """Tell whether a truncated prior of this volume is not worth a round, and say so."""
+        # The second round is the first truncation: there is none before it that it could fall behind.
+        if number == 2:
+            return False
+        before, share = read_json(self._round_file(number - 1))["volume"], self._config.tables.inference.stop_at
+        if volume <= share * before:
+            return False
+        self._progress.line(
+            f"round {number} and later ones are left out: the truncated prior has {volume / before:.0%} of round "
+            f"{number - 1}'s volume, more than [inference] stop_at = {share:g}"
+        )
+        return True
 
     def _regions(self, posterior: "Posterior", observation: Observation, number: int) -> "tuple[Region, ...]":
         region = posterior.region(

@@ -195,7 +195,9 @@ class Run:
         plans = self.simulate()
         for number in range(1, len(self.tables.inference.rounds) + 1):
             if posterior is not None:
-                plans = [*plans, *self.rounds.propose(number, posterior, observation)]
+                if not (proposed := self.rounds.propose(number, posterior, observation)):
+                    break
+                plans = [*plans, *proposed]
             posterior = self.rounds.train(number, plans, posterior, observation)
             self._check(posterior, observation)
         assert posterior is not None

@@ -250,6 +250,9 @@ class InferenceSettings(Settings):
         Number of candidates in the atomic loss.
     truncation
         Posterior mass that a truncation leaves out.
+    stop_at
+        A truncated round from the third on, and all after it, is left out where its share of the prior would be more
+        than this share of the round's before: its truncation no longer falls. 1 for never.
     samples
         Number of posterior samples to write.
     predictive
@@ -265,6 +268,7 @@ class InferenceSettings(Settings):
     proposal: Literal["truncated", "posterior"] = "truncated"
     atoms: int = Field(default=10, ge=2)
     truncation: float = Field(default=1e-3, gt=0, lt=0.1)
+    stop_at: float = Field(default=0.9, gt=0, le=1)
     samples: PositiveInt = 10000
     predictive: int = Field(default=32, ge=0)
     targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None

@@ -75,3 +75,24 @@ def test_failed_simulations_are_left_out_counted_and_said(tmp_path: Path, capsys
     assert facts["left_out"] == {"failed": counts["failed"]}
     assert facts["training_rows"] + facts["validation_rows"] == counts["ok"]
     assert facts["conditional_on"] == "a valid simulation"
+
+
+def test_a_round_whose_truncation_no_longer_falls_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds, out = {"rounds": [48, 24, 24], "predictive": 0}, tmp_path / "run"
+    path = config(tmp_path, inference=rounds | {"stop_at": 1e-6})
+    for _ in range(2):
+        assert call("infer", path, "--out", out) == 0
+        assert "round 3 and later ones are left out: the truncated prior has" in capsys.readouterr().out
+        assert not (out / "rounds/03").exists()
+    assert Posterior.load(out / "posterior").facts["round"] == 2
+    second = (out / "rounds/02/posterior/weights.safetensors").read_bytes()
+    assert sum(Bank.open(out / "bank").rows().counts().values()) == 72
+    assert call("infer", config(tmp_path, inference=rounds | {"stop_at": 1.0}), "--out", out) == 0
+    assert "later ones are left out" not in capsys.readouterr().out
+    assert Posterior.load(out / "posterior").facts["round"] == 3
+    assert (out / "rounds/02/posterior/weights.safetensors").read_bytes() == second
+    volumes = [read_json(out / f"rounds/0{number}/round.json")["volume"] for number in (1, 2, 3)]
+    assert volumes[0] == 1
+    assert volumes[2] <= volumes[1] <= 1
