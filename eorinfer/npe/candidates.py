@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -67,21 +67,18 @@ def stages(flow: FlowSettings, training: TrainingSettings, emulate: bool = False
         )
     if not emulate:
         return plain
-    # There are as many rows as one likes: larger batches, and a flow has nothing to learn by heart.
-    larger = training.model_copy(update={"batch_size": max(BATCH, training.batch_size)})
-    again = [
-        replace(
-            one,
-            name=f"emulated-{one.name}",
-            training=larger
-            if one.after is None
-            else larger.model_copy(update={"learning_rate": one.training.learning_rate}),
-            after=None if one.after is None else len(plain),
-            emulated=True,
-        )
-        for one in plain
-    ]
-    return (*plain, *again)
+    # There are as many rows as one likes: batches are larger, and a flow, which has nothing to learn by heart, takes all
+    # of the steps and the truncated normal before it a third of them.
+    many = training.model_copy(update={"batch_size": max(BATCH, training.batch_size)})
+    short = many.model_copy(update={"steps": math.ceil(LENGTH * training.steps)})
+    slow = many.model_copy(update={"learning_rate": RATE * training.learning_rate})
+    if flow.kind != "auto":
+        return (*plain, Stage("emulated-flow", flow, many, emulated=True))
+    return (
+        *plain,
+        Stage("emulated-normal", plain[0].flow, short, emulated=True),
+        Stage("emulated-flow", plain[1].flow, slow, len(plain), emulated=True),
+    )
 
 
 def network_count(training: TrainingSettings, rows: int) -> int:
