@@ -67,7 +67,7 @@ def stages(flow: FlowSettings, training: TrainingSettings, emulate: bool = False
         )
     if not emulate:
         return plain
-    # There are as many rows as one likes: batches are larger, and a flow, which has nothing to learn by heart, takes all
+    # There are as many rows as one likes. Batches are larger; a flow has nothing to learn by heart, and takes all
     # of the steps and the truncated normal before it a third of them.
     many = training.model_copy(update={"batch_size": max(BATCH, training.batch_size)})
     short = many.model_copy(update={"steps": math.ceil(LENGTH * training.steps)})
