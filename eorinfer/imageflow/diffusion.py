@@ -41,6 +41,8 @@ STEPS = 18
 #: Levels tau of the integral, each in an interval of its own with noise and its negative; and terms of ln p beyond the
 #: Gaussian one, which are the integral over as many bands of tau.
 LEVELS, BANDS = 24, 4
+#: Steps of the fit of the map's own power, maps and cells of each at most, and the largest rate of its optimiser.
+FIT_STEPS, FIT_BATCH, FIT_CELLS, FIT_RATE = 500, 256, 2**18, 5e-3
 #: Least tau, and largest sigma over the root of the largest power, above which the network is not asked.
 LEAST, MOST = 0.1, 2.0
 
@@ -139,6 +141,37 @@ class DiffusionFlow(ImageDensity):
         self.gauss.fit(self._signal(x), u)
         power = torch.stack([self.gauss(part)[1].amax() for part in u.split(64)]).amax()
         self.largest.copy_((MOST * (1 + power).sqrt()).clamp_min(4.0))
+
+    @torch.enable_grad()
+    def fit_map_power(self, s: Tensor, y: Tensor) -> None:
+        """Fit what the map's own power says to maps s (n, C, *cells) without noise, of conditions y (n, P).
+
+        It is the loss of `losses` without a U-Net, mode by mode, so that a step costs next to nothing.
+        """
+        assert self.map_power is not None
+        parameters, generator = list(self.map_power.parameters()), torch.Generator().manual_seed(0)
+        optimizer = torch.optim.Adam(parameters, FIT_RATE)
+        n = min(FIT_BATCH, max(16, FIT_CELLS // math.prod(self.inner)))
+        signal, u = self.gauss.fourier(self._signal(s)), self.unit(y, s.dtype)
+        for step in range(FIT_STEPS):
+            optimizer.param_groups[0]["lr"] = FIT_RATE * 0.5 * (1 + math.cos(math.pi * step / FIT_STEPS))
+            some = torch.randint(len(s), (n,), generator=generator)
+            part = (torch.arange(n) + torch.rand(n, generator=generator)) / n
+            sigma = self._wide(torch.exp(part * self.largest.log()))
+            mean, power = self.gauss(u[some])
+            about_mean = signal[some] - self.gauss.fourier(mean.expand(-1, *self.inner))
+            seen = about_mean + sigma * self.gauss.fourier(torch.randn(n, *self.inner, generator=generator))
+            change = self.map_power(seen / (power + sigma**2).sqrt(), sigma.flatten().log(), u[some])[1]
+            own = power * change.exp()
+            off = (own / (own + sigma**2) * seen - about_mean).abs().square()
+            of_wiener = power * sigma**2 / (power + sigma**2)
+            loss = (
+                (self.gauss.count * off).flatten(1).sum(1) / (self.gauss.count * of_wiener).flatten(1).sum(1)
+            ).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
 
     def losses(self, s: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Compute the error of the denoiser over that of the Wiener filter, (B,): one where the network says nothing.

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from eorinfer.imageflow.isotropic_convolution import Conditioner, Modes
 from simulators.fourier import half_plane
 
-#: Steps of the fit, maps of each, and the largest rate of its optimiser. 300 steps left the power of 21cm slices wrong
-#: by up to 28% at some neutral fractions, which no training of the denoiser undid.
-STEPS, BATCH, RATE = 1000, 256, 2e-2
+#: Steps of the fit, maps and cells of each at most, and the largest rate of its optimiser. 300 steps left the power of
+#: 21cm slices wrong by up to 28% at some neutral fractions, which no training of the denoiser undid.
+STEPS, BATCH, CELLS, RATE = 1000, 256, 2**20, 2e-2
 
 
 class GaussianPart(nn.Module):
@@ -105,9 +105,10 @@ class GaussianPart(nn.Module):
         optimizer = torch.optim.Adam(parameters, RATE)
         generator = torch.Generator().manual_seed(0)
         cells = math.prod(self.cells)
+        batch = min(len(u), BATCH, max(32, CELLS // (self.channels * cells)))
         for step in range(STEPS):
             optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / STEPS))
-            some = torch.randint(len(u), (min(BATCH, len(u)),), generator=generator)
+            some = torch.randint(len(u), (batch,), generator=generator)
             mean, model = self(u[some])
             about_mean = power[some].contiguous()
             about_mean.flatten(2)[..., 0] = (sums[some] - cells * mean.flatten(1)).square() / cells

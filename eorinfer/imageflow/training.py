@@ -198,6 +198,7 @@ class ImageFlowTrainer:
                 torch.manual_seed(seed)
                 network.keep(network.whitening.enough(images))
         network.fit_start(images, y)
+        network.fit_map_power(images, y)
         return DiffusionTask(network, task.survey, symmetry, sigma, **slices)
 
     def _start_rows(self, training: Conditioned) -> int:
