@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.record import record
+from benchmarks.worlds_seen import checks, odds, of_checks
 from eorinfer import Run
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
@@ -31,10 +32,9 @@ from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.core.toml import read_toml
-from eorinfer.npe.check import check_images
+from eorinfer.npe.check import ObservationCheck
 from eorinfer.run.config import check_config
 from eorinfer.run.truths import observed_rows
-from eorinfer.run.worlds import TOGETHER, warned_of
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey import build_survey
 from eorinfer.validation.sharpness import NO_DENSITY
@@ -47,12 +47,16 @@ DRAWS = {"first": 1, "others": 8}
 #: Widths of the Gaussians by which a cube is smoothed, in cells, and quantiles of it.
 WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
 BINS, BATCH, STEPS, SAMPLES = 8, 64, 400, 500
-VIEWS = ("moments", "power")
+#: Factors on the errors of the error model, one of which is chosen on a further world.
+STRENGTHS = (0.7, 1.0, 1.5)
+#: The world left out, in turn, and the odds of worlds.
+PARTS = ("spheres", "press-schechter", "l-integral", "e-integral", "odds")
 METHODS = {
     "npe-one-world": "one world",
     "npe-power": "mixed",
     "npe-aligned": "aligned",
     "npe-error-model": "error model",
+    "npe-hedged": "hedged",
 }
 
 
@@ -125,7 +129,7 @@ def _moments(cubes: Tensor) -> Tensor:
     return torch.cat(columns, 1)
 
 
-def opened(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str, view: str) -> Run:
+def opened(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str) -> Run:
     """Open the run of one question, on a bank of summaries."""
     further = next(name for name in names[1:] if name != held_out)
     prior = {"F_ESC10": {"low": -2.0, "high": 0.0}, "ALPHA_ESC": {"low": -1.0, "high": 0.5}}
@@ -135,13 +139,19 @@ def opened(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out:
         | {"worlds": [{"name": name} for name in names]},
         "observation": {"file": "none.h5"},
         "inference": {"rounds": [1]},
-        "bank": {"path": str((out / f"bank-{view}").resolve())},
+        "bank": {"path": str((out / "bank-moments").resolve())},
         "flow": {"kind": "zuko_nsf"},
         "training": {"steps": STEPS, "ensemble": 2, "batch_size": 64, "learning_rate": 4e-3},
         "contest": {"methods": list(METHODS), "reference": "npe-power", "baseline": "npe-power"}
-        | {"held_out_world": held_out, "further_world": further, "worlds_view": "npe-power", "alignments": [3.0]},
+        | {
+            "held_out_world": held_out,
+            "further_world": further,
+            "worlds_view": "npe-power",
+            "alignments": [3.0],
+            "error_strengths": list(STRENGTHS),
+        },
     }
-    run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-{view}", for_terminal())
+    run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-moments", for_terminal())
     plan = run.bank.add(Plan("01-all", 1, "worlds", len(rows), rows.theta, rows.seed, rows.world))
     if run.bank.missing(plan):
         n = len(rows)
@@ -161,26 +171,37 @@ def ask(run: Run, held_out: str) -> dict[str, Any]:
     worlds = run.config.worlds
     assert worlds is not None
     every, number = run.bank.rows(), worlds.number(held_out)
-    own = np.unique(every.seed[every.world == number])
     # Realisations that are asked about: no world trains on them.
-    known = np.unique(every.seed[every.world == 0])[::3]
-    asked = known if number == 0 else np.union1d(known, own[::2])
-    inside = np.isin(every.seed, asked)
-    rows = every[~inside & (every.world != number)]
-    truths = {"held out": _once(every[inside & (every.world == number)])}
-    if number:
-        truths["known"] = _once(every[inside & (every.world == 0)])
+    rows, asked = question(every, number)
+    inside, first = np.isin(every.seed, asked), int(rows.world.min())
+    truths = {
+        "held out": _once(every[inside & (every.world == number)]),
+        "known": _once(every[inside & (every.world == first)]),
+    }
     setup = ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))
-    content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}}
+    trained = {"mixed": trained_posterior(setup, "npe-power")}
+    of_first = rows[rows.world == first]
+    trained["one world"] = trained_posterior(setup, "npe-power", rows=of_first, place="npe-one-world")
+    content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}, "warned": {}}
+    checked = {name: checks(run, trained[name], of, truths) for name, of in (("mixed", rows), ("one world", of_first))}
+    for name, of_posterior in checked.items():
+        content["warned"][name] = {what: of_checks(each) for what, each in of_posterior.items()}
+        print(held_out, name, content["warned"][name], flush=True)
     for name, label in METHODS.items():
         start = time.monotonic()
         method = build_method(setup, name)
-        content["methods"][label] = {what: scores(run, method, of) for what, of in truths.items()}
+        by = checked.get(label, checked["mixed"])
+        content["methods"][label] = {what: scores(run, method, of, by[what]) for what, of in truths.items()}
         content["methods"][label]["seconds"] = round(time.monotonic() - start)
         print(held_out, label, content["methods"][label], flush=True)
-    content["warned"] = warnings(run, setup, truths)
-    print(held_out, content["warned"], flush=True)
     return content
+
+
+def question(every: Rows, number: int) -> tuple[Rows, NDArray[np.uint64]]:
+    """Rows to train on where a world is left out, and seeds of the realisations that are asked about."""
+    known = np.unique(every.seed[every.world == 0])[::3]
+    asked = known if number == 0 else np.union1d(known, np.unique(every.seed[every.world == number])[::2])
+    return every[~np.isin(every.seed, asked) & (every.world != number)], asked
 
 
 def _once(rows: Rows) -> Rows:
@@ -189,8 +210,11 @@ def _once(rows: Rows) -> Rows:
     return rows[np.sort(np.unique(key, axis=0, return_index=True)[1])]
 
 
-def scores(run: Run, method: Method, truths: Rows) -> dict[str, Any]:
-    """Nats gained, bias and rms in sigma, and coverage; errors by realisation, since its rows err together."""
+def scores(run: Run, method: Method, truths: Rows, checks: list[ObservationCheck]) -> dict[str, Any]:
+    """Nats gained, bias and rms in sigma, and coverage, of all and of those without a warning.
+
+    Errors are by realisation, since its rows err together.
+    """
     drawn, at_truth, start = [], [], 0
     for observed in observed_rows(run.context, truths):
         posteriors = method.evaluate(observed, truths.theta[start : start + len(observed)], SAMPLES, 1)
@@ -202,38 +226,22 @@ def scores(run: Run, method: Method, truths: Rows) -> dict[str, Any]:
     pull = (values.mean(1) - truths.theta) / values.std(1)
     low, high = np.quantile(values, [0.16, 0.84], axis=1)
     inside = (truths.theta >= low) & (truths.theta <= high)
-    each = np.array([gain[truths.seed == seed].mean() for seed in np.unique(truths.seed)])
-    return {
-        "truths": len(truths),
-        "realisations": len(each),
-        "gain": float(gain.mean()),
-        "gain_error": float(each.std(ddof=1) / len(each) ** 0.5),
-        "median_gain": float(np.median(gain)),
-        "bias": dict(zip(names, pull.mean(0).tolist(), strict=True)),
-        "rms": dict(zip(names, np.sqrt((pull**2).mean(0)).tolist(), strict=True)),
-        "inside_68": dict(zip(names, inside.mean(0).tolist(), strict=True)),
-        "off_by_2_sigma": float((np.abs(pull) > 2).any(1).mean()),
-    }
+    off, warned = (np.abs(pull) > 2).any(1), np.array([check.unlike for check in checks])
 
+    def of(which: NDArray[np.bool_]) -> dict[str, Any]:
+        each = np.array([gain[which & (truths.seed == seed)].mean() for seed in np.unique(truths.seed[which])])
+        return {
+            "truths": int(which.sum()),
+            "realisations": len(each),
+            "gain": float(gain[which].mean()),
+            "gain_error": float(each.std(ddof=1) / len(each) ** 0.5),
+            "bias": dict(zip(names, pull[which].mean(0).tolist(), strict=True)),
+            "rms": dict(zip(names, np.sqrt((pull[which] ** 2).mean(0)).tolist(), strict=True)),
+            "inside_68": dict(zip(names, inside[which].mean(0).tolist(), strict=True)),
+            "off_by_2_sigma": int(off[which].sum()),
+        }
 
-def warnings(run: Run, setup: ContestSetup, truths: dict[str, Rows]) -> dict[str, Any]:
-    """Shares that are warned of by the mixed posterior and by that of one world: single ones, and several together."""
-    first = setup.rows[setup.rows.world == setup.rows.world.min()]
-    posteriors = {
-        "mixed": trained_posterior(setup, "npe-power"),
-        "one world": trained_posterior(setup, "npe-power", rows=first, place="npe-one-world"),
-    }
-    found: dict[str, Any] = {}
-    for name, posterior in posteriors.items():
-        assert posterior.reference is not None
-        found[name] = {"realisations": int(posterior.reference.realisations)}
-        for what, asked in truths.items():
-            checks = [check for seen in observed_rows(run.context, asked) for check in check_images(posterior, seen)]
-            found[name][what] = {
-                "observations": len(checks),
-                "warned": {str(n): warned_of(checks, n, 1) for n in TOGETHER},
-            }
-    return found
+    return of(np.ones(len(gain), bool)) | {"not warned of": of(~warned), "warned_and_off": int((warned & off).sum())}
 
 
 def main() -> None:
@@ -242,6 +250,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--parts", nargs="*", default=PARTS)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.source is not None:
@@ -253,17 +262,16 @@ def main() -> None:
     print(f"{len(rows)} summaries in {time.monotonic() - start:.0f} s", flush=True)
     kept = arguments.out / "figures.json"
     figures: dict[str, Any] = read_json(kept) if kept.exists() else {}
-    for view in VIEWS:
-        for held_out in ("spheres", "press-schechter", "l-integral", "e-integral"):
-            if view in figures.setdefault(held_out, {}):
-                continue
-            seen = values if view == "moments" else values[:, :BINS]
-            run = opened(rows, seen, worlds.names, arguments.out, held_out, view)
-            figures[held_out][view] = ask(run, held_out) | {"seconds": round(time.monotonic() - start)}
-            write_json(kept, figures)
-            done = {name: views for name, views in figures.items() if views}
-            record("worlds", done, seconds=sum(of["seconds"] for views in done.values() for of in views.values()))
-            start = time.monotonic()
+    for name in arguments.parts:
+        if name in figures:
+            continue
+        start = time.monotonic()
+        run = opened(rows, values, worlds.names, arguments.out, "spheres" if name == "odds" else name)
+        figures[name] = (odds(run, *question(run.bank.rows(), 2)) if name == "odds" else ask(run, name)) | {
+            "seconds": round(time.monotonic() - start)
+        }
+        write_json(kept, figures)
+    record("worlds", figures, seconds=sum(of["seconds"] for of in figures.values()))
 
 
 if __name__ == "__main__":

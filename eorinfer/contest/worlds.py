@@ -1,8 +1,10 @@
-"""Methods for an observation of a world that training did not have: one world, aligned features, an error model.
+"""Methods for an observation of a world that training did not have: one world, aligned features, an error model, both.
 
 All worlds mixed is what every other method of the contest does with rows of several worlds.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,26 +23,48 @@ from eorinfer.run.truths import observed_rows
 from eorinfer.settings.contest import MethodName
 from eorinfer.training.data import Cubes
 from eorinfer.training.kept import load_or_train
+from eorinfer.validation.sharpness import NO_DENSITY
 
 
 def worlds_method(setup: ContestSetup, name: MethodName) -> Method:
     """Build one of the methods of `eorinfer.settings.contest.OF_WORLDS`."""
-    view = setup.settings.worlds_view
+    view, settings = setup.settings.worlds_view, setup.settings
     if name == "npe-one-world":
         first = setup.rows[setup.rows.world == setup.rows.world.min()]
         return amortised(name, trained_posterior(setup, view, rows=first, place=name))
     if name == "npe-aligned":
-        strength = best_alignment(setup)
-        place = f"{name}-{strength:g}"
-        return amortised(name, trained_posterior(setup, view, rows=setup.rows, alignment=strength, place=place))
-    return amortised(name, _error_model(setup, name))
+
+        def aligned(strength: float, rows: Rows, suffix: str = "") -> Posterior:
+            place = f"npe-aligned-{strength:g}{suffix}"
+            return trained_posterior(setup, view, rows=rows, alignment=strength, place=place)
+
+        return amortised(name, aligned(_best(setup, name, settings.alignments, aligned), setup.rows))
+
+    def with_errors(strength: float, rows: Rows, suffix: str = "") -> Posterior:
+        mixed = trained_posterior(setup, view, rows=rows if suffix else None, place=f"npe-mixed{suffix}" * bool(suffix))
+        return _error_model(setup, mixed, rows, strength, suffix)
+
+    errors = with_errors(_best(setup, "npe-error-model", settings.error_strengths, with_errors), setup.rows)
+    return amortised(name, hedged(trained_posterior(setup, view), errors) if name == "npe-hedged" else errors)
 
 
-def best_alignment(setup: ContestSetup) -> float:
+def hedged(mixed: Posterior, errors: Posterior) -> Posterior:
+    """Mix the posteriors without and with an error model, half and half.
+
+    Whichever is right, the mixture is at most ln 2 = 0.69 nats worse than it: the sky may be like the worlds of the
+    training, or not.
+    """
+    facts = mixed.facts | {"seconds": mixed.facts["seconds"] + errors.facts["seconds"], "key": errors.facts["key"]}
+    return replace(mixed, networks=mixed.networks + errors.networks, reference=None, facts=facts)
+
+
+def _best(
+    setup: ContestSetup, name: MethodName, strengths: Sequence[float], train: Callable[[float, Rows, str], Posterior]
+) -> float:
     """Choose the strength with the most nats on a further world, which the trainings that are compared leave out."""
     settings, context = setup.settings, setup.context
-    if len(settings.alignments) == 1:
-        return settings.alignments[0]
+    if len(strengths) == 1:
+        return strengths[0]
     assert context.config.worlds is not None
     assert settings.further_world is not None
     further = setup.rows.world == context.config.worlds.number(settings.further_world)
@@ -50,14 +74,14 @@ def best_alignment(setup: ContestSetup) -> float:
     rows = rows[~np.isin(rows.seed, held := _half(asked))]
     asked = asked[np.isin(asked.seed, held)]
     gains = []
-    for strength in settings.alignments:
-        place = f"npe-aligned-{strength:g}-without-{settings.further_world}"
-        posterior = trained_posterior(setup, settings.worlds_view, rows=rows, alignment=strength, place=place)
+    for strength in strengths:
+        posterior = train(strength, rows, f"-without-{settings.further_world}")
         blocks = [posterior.read(observed) for observed in observed_rows(context, asked)]
         features = [torch.cat(of_network) for of_network in zip(*blocks, strict=True)]
-        gains.append(float(log_density(posterior.networks, asked.theta[:, None], features).mean()))
-        context.progress.line(f"npe-aligned: strength {strength:g}: ln p {gains[-1]:.2f} on {settings.further_world}")
-    return settings.alignments[int(np.argmax(gains))]
+        at_truth = log_density(posterior.networks, asked.theta[:, None], features)
+        gains.append(float(np.maximum(at_truth, NO_DENSITY).mean()))
+        context.progress.line(f"{name}: strength {strength:g}: ln p {gains[-1]:.2f} on {settings.further_world}")
+    return strengths[int(np.argmax(gains))]
 
 
 def _half(rows: Rows) -> NDArray[np.uint64]:
@@ -65,25 +89,26 @@ def _half(rows: Rows) -> NDArray[np.uint64]:
     return np.unique(rows.seed)[::2]
 
 
-def _error_model(setup: ContestSetup, name: MethodName) -> Posterior:
-    """Train the flow of the mixed posterior once more, on features with errors."""
+def _error_model(setup: ContestSetup, mixed: Posterior, rows: Rows, strength: float, suffix: str) -> Posterior:
+    """Train the flow of a mixed posterior once more, on features with errors."""
     context, tables = setup.context, setup.context.config.tables
-    mixed = trained_posterior(setup, setup.settings.worlds_view)
 
     def train(checkpoints: Path) -> Posterior:
-        cubes = Cubes(context.bank, context.config.observable.name, setup.rows)
         seed = round_seed(tables.seed, PRIOR_ROUND, RoundStream.TRAINING)
         return with_error_model(
             mixed,
-            cubes,
-            setup.rows,
+            Cubes(context.bank, context.config.observable.name, rows),
+            rows,
             context.survey,
             tables.training,
+            strength=strength,
             folder=checkpoints,
             seed=seed,
             progress=context.progress,
         )
 
     load = partial(Posterior.load, beside=context.config.modules, named=context.config.own_names)
-    key = setup.key_of(name, of=mixed.facts["key"], rows=rows_key(setup.rows))
-    return load_or_train(Posterior, setup.folder(name) / "posterior", key, train, load=load)
+    more = {} if strength == 1 else {"strength": strength}
+    key = setup.key_of("npe-error-model", of=mixed.facts["key"], rows=rows_key(rows), **more)
+    place = f"npe-error-model{suffix}" + (f"-{strength:g}" if more else "")
+    return load_or_train(Posterior, setup.folder(place) / "posterior", key, train, load=load)

@@ -14,7 +14,7 @@ from eorinfer.core.seeds import WorkStream, stream_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.npe.batched import draw_untruncated
 from eorinfer.npe.density import Ensemble
-from eorinfer.npe.image_statistics import ImageStatistics
+from eorinfer.npe.image_statistics import ImageStatistics, Statistics
 from eorinfer.npe.reference import ROWS, Reference, as_unseen, best_kernel, regression
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Part
@@ -131,11 +131,16 @@ def check_observation(posterior: Ensemble, observation: Observation) -> Observat
     return check_images(posterior, torch.from_numpy(observation.values[None]))[0] if posterior.reference else None
 
 
-def check_images(posterior: Ensemble, observed: Tensor, seed: int = 0) -> list[ObservationCheck]:
-    """Compare images (B, C, *cells) with the simulations, each by itself; the posterior carries a reference."""
+def check_images(
+    posterior: Ensemble, observed: Tensor, seed: int = 0, statistics: Statistics | None = None
+) -> list[ObservationCheck]:
+    """Compare images (B, C, *cells) with the simulations, each by itself.
+
+    The posterior carries a reference, learned with the same statistics.
+    """
     reference = posterior.reference
     assert reference is not None
-    statistics = _statistics(posterior)
+    statistics = statistics or _statistics(posterior)
     seen = _seen(posterior, statistics, observed, seed)
     distance, deviations = reference.residuals(seen.statistics, seen.theta)
     distances = torch.stack([distance, reference.feature_logs(seen.features).mean(1).exp()]).numpy()
@@ -190,7 +195,12 @@ def of_smallest(p: float, tests: float) -> float:
 
 
 def learn_reference(
-    posterior: Ensemble, training: Part, folds: Sequence[HeldOut], survey: Survey, seed: int
+    posterior: Ensemble,
+    training: Part,
+    folds: Sequence[HeldOut],
+    survey: Survey,
+    seed: int,
+    statistics: Statistics | None = None,
 ) -> Reference:
     """Learn the reference of a posterior, what simulations look like, from the rows of its training.
 
@@ -209,10 +219,12 @@ def learn_reference(
         Observes them.
     seed
         Seed of the noise.
+    statistics
+        Of observed cubes; by default `ImageStatistics`.
     """
     generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.CHECK_NOISE))
     rng = np.random.default_rng(seed)
-    statistics = _statistics(posterior)
+    statistics = statistics or _statistics(posterior)
     parts = [training, *(fold.rows for fold in folds)]
     inside = [np.flatnonzero(posterior.contains(part.theta.numpy())) for part in parts]
     if len(inside[0]) < FEW:
@@ -285,7 +297,7 @@ class Seen:
 
 def _seen(
     posterior: Ensemble,
-    statistics: ImageStatistics,
+    statistics: Statistics,
     observed: Tensor,
     seed: int,
     networks: tuple[int, ...] | None = None,

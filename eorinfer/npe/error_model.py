@@ -82,6 +82,7 @@ def with_error_model(
     survey: Survey,
     settings: TrainingSettings,
     *,
+    strength: float = 1.0,
     folder: Path,
     seed: int,
     progress: Progress | None = None,
@@ -98,6 +99,8 @@ def with_error_model(
         Observes them.
     settings
         Those of its training; `STEPS` of its steps are taken.
+    strength
+        Factor on the errors.
     folder
         Folder of checkpoints.
     seed
@@ -114,7 +117,8 @@ def with_error_model(
         task = ErrorModelTask(network, survey, posterior.observable.symmetry, None, posterior.preprocessing)
         # A square root of the covariance, which has no full rank where worlds are few.
         values, vectors = np.linalg.eigh(spread)
-        task.register_buffer("factor", torch.from_numpy(vectors * np.sqrt(np.maximum(values, 0))), persistent=False)
+        factor = strength * vectors * np.sqrt(np.maximum(values, 0))
+        task.register_buffer("factor", torch.from_numpy(factor), persistent=False)
         network.embedding.requires_grad_(False)
         network.widening = 1.0
         validate = split_rows(rows, settings.validation_fraction, member)

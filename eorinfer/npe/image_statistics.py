@@ -1,5 +1,7 @@
 """Numbers that describe an image, whatever a network makes of it."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,15 @@ from simulators import Observable
 BINS = 10
 #: Power and variance below this share of the mean one count as none: empty boxes, modes without baselines.
 NOTHING = 1e-6
+
+
+class Statistics(Protocol):
+    """Numbers that describe an image, with their names."""
+
+    names: list[str]
+
+    def __call__(self, observed: Tensor) -> Tensor:
+        """Statistics (B, S) float64 of cubes (B, C, *cells)."""
 
 
 class ImageStatistics:

@@ -65,6 +65,7 @@ METHODS: dict[MethodName, MethodRow] = {
         MethodRow("npe-one-world", "NPE, trained on one world", "truths", _WORLDS),
         MethodRow("npe-aligned", "NPE, features aligned across worlds", "truths", _WORLDS),
         MethodRow("npe-error-model", "NPE, features with an error model", "truths", _WORLDS),
+        MethodRow("npe-hedged", "NPE, half with and half without an error model", "truths", _WORLDS),
         MethodRow("regression", "CNN regression, Gaussian errors", "truths", _NETWORK),
         MethodRow("image-flow", "image flow", "image_flow_truths", "eorinfer.contest.likelihoods:image_flow_method"),
         MethodRow("exact", "exact likelihood", "sampled_truths", _EXACT),
@@ -74,7 +75,7 @@ METHODS: dict[MethodName, MethodRow] = {
 #: Methods that exist for Gaussian fields only.
 EXACT: tuple[MethodName, ...] = ("exact", "exact-emcee")
 #: Methods that need several worlds to train on.
-OF_WORLDS: tuple[MethodName, ...] = ("npe-one-world", "npe-aligned", "npe-error-model")
+OF_WORLDS: tuple[MethodName, ...] = ("npe-one-world", "npe-aligned", "npe-error-model", "npe-hedged")
 #: Methods whose samples the image flow may weight, the best first.
 PROPOSALS: tuple[MethodName, ...] = ("npe-both", "npe-image", "npe-power")
 
@@ -112,11 +113,14 @@ class ContestSettings(Settings):
     held_out_world
         World of ``[simulator] worlds`` that nothing is trained on, and that makes the test observations.
     further_world
-        World of the others that `alignments` are compared on, left out of the trainings that do so.
+        World of the others that strengths are compared on, left out of the trainings that do so.
     alignments
         Strengths of ``npe-aligned``, in nats; the best one on `further_world` is taken. A single one is taken as it is.
+    error_strengths
+        Factors on the errors of ``npe-error-model`` and ``npe-hedged``; the best one on `further_world` is taken. A
+        single one is taken as it is.
     worlds_view
-        Method of NPE whose networks ``npe-one-world``, ``npe-aligned`` and ``npe-error-model`` have.
+        Method of NPE whose networks the methods of several worlds have.
     """
 
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1)] = (
@@ -143,6 +147,7 @@ class ContestSettings(Settings):
     held_out_world: str | None = None
     further_world: str | None = None
     alignments: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0, 10.0)
+    error_strengths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
     worlds_view: Literal["npe-power", "npe-image", "npe-both"] = "npe-both"
 
     @field_validator("methods")
@@ -227,11 +232,16 @@ def _check_worlds(settings: ContestSettings, worlds: Worlds | None) -> None:
     trained = set() if worlds is None else {worlds.names[i] for i in worlds.trained} - {settings.held_out_world}
     if wanted and len(trained) < 2:
         raise ValueError(f'methods: "{wanted[0]}" needs two worlds to train on, there are {len(trained)}')
-    if "npe-aligned" in wanted and len(settings.alignments) > 1:
+    compared = {
+        "alignments": "npe-aligned" in wanted and len(settings.alignments) > 1,
+        "error_strengths": bool({"npe-error-model", "npe-hedged"} & set(wanted)) and len(settings.error_strengths) > 1,
+    }
+    for key in (key for key, several in compared.items() if several):
         if settings.further_world not in trained:
-            raise ValueError("further_world: alignments are compared on it; name one of the worlds that are trained on")
+            raise ValueError(f"further_world: {key} are compared on it; name one of the worlds that are trained on")
+        # Errors are learned from the spread between the two worlds, at least, that are left without it.
         if len(trained) < 3:
-            raise ValueError(f"alignments: to compare them takes three worlds to train on, there are {len(trained)}")
+            raise ValueError(f"{key}: to compare them takes three worlds to train on, there are {len(trained)}")
 
 
 def exact_noise(simulator: Simulator, survey: SurveySettings) -> float | None:

@@ -1,0 +1,105 @@
+"""Whether another world is seen, for `benchmarks.worlds`: the warning, and the odds of worlds."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kstest, kstwo
+from torch import Tensor
+
+from eorinfer import Run
+from eorinfer.bank.rows import Rows
+from eorinfer.contest.method import ContestSetup
+from eorinfer.contest.networks import trained_posterior
+from eorinfer.npe.check import HeldOut, ObservationCheck, check_images, learn_reference
+from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.world_odds import calibration, learn_odds
+from eorinfer.run.truths import observed_rows
+from eorinfer.run.worlds import TOGETHER, warned_of
+from eorinfer.training.data import Cubes, Part, fold_count, split_rows
+
+#: Elements of the summaries that describe an image as `ImageStatistics` does: P(k), spread, skewness and kurtosis.
+OF_IMAGE = 11
+#: Parts of the realisations by which odds are tested, each on the others; truths of each world.
+PARTS, TRUTHS = 4, 120
+
+
+class FirstElements:
+    """The statistics of an image, which the vector of summaries begins with."""
+
+    def __init__(self) -> None:
+        self.names = [f"element {i}" for i in range(OF_IMAGE)]
+
+    def __call__(self, observed: Tensor) -> Tensor:
+        """Elements (B, 11) of vectors (B, 1, S)."""
+        return observed[:, 0, :OF_IMAGE].double()
+
+
+def checks(run: Run, posterior: Posterior, rows: Rows, truths: dict[str, Rows]) -> dict[str, list[ObservationCheck]]:
+    """Check truths against the rows of a posterior's training, by the statistics of an image."""
+    noted, members = posterior.facts["folds"], len(posterior.networks)
+    held = [split_rows(rows, noted["fraction"], member) for member in range(fold_count(noted["fraction"], members))]
+    cubes, statistics = Cubes(run.bank, "image", rows), FirstElements()
+    folds = [HeldOut((member,), Part(cubes, new), rows.seed[new]) for member, new in enumerate(held)]
+    rest = Part(cubes, ~np.any(held, axis=0))
+    posterior = replace(posterior, reference=learn_reference(posterior, rest, folds, run.context.survey, 1, statistics))
+    return {
+        what: [
+            check for seen in observed_rows(run.context, of) for check in check_images(posterior, seen, 0, statistics)
+        ]
+        for what, of in truths.items()
+    }
+
+
+def of_checks(found: list[ObservationCheck]) -> dict[str, Any]:
+    """Shares that are warned of, alone and together, and whether p-values are spread evenly."""
+    p = np.array([check.p for check in found])
+    distance = float(kstest(p, "uniform").statistic)
+    n = found[0].realisations
+    return {
+        "observations": len(found),
+        "realisations": n,
+        "tests": found[0].tests,
+        "warned": {str(together): warned_of(found, together, 1) for together in TOGETHER},
+        "kolmogorov_smirnov": distance,
+        # What they are compared with errs too: as two samples, of the held-out realisations and of these.
+        "p_uniform": float(kstwo.sf(distance, max(1, round(1 / (1 / n + 1 / len(found)))))),
+        "below": {str(level): float((p < level).mean()) for level in (0.5, 0.1, 0.05, 0.02, 0.01)},
+    }
+
+
+def odds(run: Run, rows: Rows, asked: NDArray[np.uint64]) -> dict[str, Any]:
+    """Test odds of worlds, all as likely: each part of the realisations by a regression on the others.
+
+    The features are those of a posterior of the first world alone, which has seen none of the truths.
+    """
+    worlds = run.config.worlds
+    assert worlds is not None
+    setup = ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))
+    first = rows[rows.world == 0]
+    posterior = trained_posterior(setup, "npe-power", rows=first, place="npe-one-world")
+    every = run.bank.rows()
+    part = np.full(len(every), -1)
+    small = np.unique(every.seed[every.world > 0])
+    part[every.world > 0] = np.searchsorted(small, every.seed[every.world > 0]) % PARTS
+    unseen = np.flatnonzero((every.world == 0) & np.isin(every.seed, asked))
+    unseen = unseen[np.linspace(0, len(unseen) - 1, TRUTHS).astype(int)]
+    part[unseen] = np.arange(TRUTHS) % PARTS
+    key = np.stack([every.theta[:, 0], every.theta[:, 1], every.seed.astype(float), every.world], 1)
+    once = np.zeros(len(every), bool)
+    once[np.unique(key, axis=0, return_index=True)[1]] = True
+    found, truth = [], []
+    for number in range(PARTS):
+        own = every[(part == number) & once]
+        of_first = np.flatnonzero((every.world == 0) & ~np.isin(every.seed, np.union1d(asked, own.seed)))
+        others = np.flatnonzero((every.world > 0) & (part != number) & ~np.isin(every.seed, own.seed))
+        learned = every[np.union1d(of_first[:: max(1, 3 * len(of_first) // len(others))], others)]
+        cubes = Part(Cubes(run.bank, "image", learned), np.ones(len(learned), bool))
+        model = learn_odds(posterior, cubes, learned, worlds.names, run.context.survey, number)
+        found += [model.probabilities(posterior, seen) for seen in observed_rows(run.context, own)]
+        truth.append(own.world)
+    probabilities, numbers = np.concatenate(found), np.concatenate(truth)
+    right = probabilities.argmax(1) == numbers
+    each = {name: float(right[numbers == i].mean()) for i, name in enumerate(worlds.names)}
+    return {"truths": len(numbers), "right": each, **calibration(probabilities, numbers)}
