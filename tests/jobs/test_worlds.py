@@ -26,7 +26,7 @@ CONTENT: dict[str, Any] = {
     "training": {"steps": 30, "ensemble": 1},
     "validation": {"truths": 20, "world_truths": 20, "references": 0, "samples": 100},
     "contest": {
-        "methods": ["npe-power", "npe-one-world", "npe-aligned", "npe-error-model"],
+        "methods": ["npe-power", "npe-one-world", "npe-aligned", "npe-error-model", "npe-hedged"],
         "reference": "npe-power",
         "baseline": "npe-power",
         "truths": 20,
@@ -92,6 +92,10 @@ def test_a_contest_asks_about_a_world_that_nothing_was_trained_on(tmp_path: Path
         ({"validation": {"worlds": ["other"]}}, r'\[validation\] worlds: "other" is no world'),
         ({"contest": {"held_out_world": "other"}}, r'\[contest\] held_out_world: "other" is no world'),
         ({"contest": {"further_world": "lognormal"}}, r"\[contest\] further_world: is the world held out"),
+        (
+            {"contest": {"error_strengths": [1.0, 2.0]}},
+            r"\[contest\] further_world: error_strengths are compared on it",
+        ),
         ({"contest": {"alignments": [1.0, 2.0]}}, r"\[contest\] further_world: alignments are compared on it"),
         (
             {"contest": {"alignments": [1.0, 2.0], "further_world": "pivot"}},
