@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.record import record
-from benchmarks.worlds_seen import checks, odds, of_checks
+from benchmarks.worlds_seen import checks, odds, of_checks, over_references, with_reference
 from eorinfer import Run
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
@@ -47,6 +47,8 @@ DRAWS = {"first": 1, "others": 8}
 #: Widths of the Gaussians by which a cube is smoothed, in cells, and quantiles of it.
 WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
 BINS, BATCH, STEPS, SAMPLES = 8, 64, 400, 500
+#: Truths of the known world that tell how false alarms depend on the realisations that are compared with.
+MANY = 300
 #: Factors on the errors of the error model, one of which is chosen on a further world.
 STRENGTHS = (0.7, 1.0, 1.5)
 #: The world left out, in turn, and the odds of worlds.
@@ -179,13 +181,19 @@ def ask(run: Run, held_out: str) -> dict[str, Any]:
         "known": _once(every[inside & (every.world == first)]),
     }
     setup = ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))
-    trained = {"mixed": trained_posterior(setup, "npe-power")}
     of_first = rows[rows.world == first]
-    trained["one world"] = trained_posterior(setup, "npe-power", rows=of_first, place="npe-one-world")
+    trained = {
+        "mixed": with_reference(run, trained_posterior(setup, "npe-power"), rows),
+        "one world": with_reference(
+            run, trained_posterior(setup, "npe-power", rows=of_first, place="npe-one-world"), of_first
+        ),
+    }
     content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}, "warned": {}}
-    checked = {name: checks(run, trained[name], of, truths) for name, of in (("mixed", rows), ("one world", of_first))}
+    checked = {name: {what: checks(run, one, of) for what, of in truths.items()} for name, one in trained.items()}
     for name, of_posterior in checked.items():
         content["warned"][name] = {what: of_checks(each) for what, each in of_posterior.items()}
+        if len(truths["known"]) > MANY:
+            content["warned"][name]["known, over references"] = over_references(run, trained[name], truths["known"])
         print(held_out, name, content["warned"][name], flush=True)
     for name, label in METHODS.items():
         start = time.monotonic()

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import kstest, kstwo
 from torch import Tensor
@@ -12,7 +13,7 @@ from eorinfer import Run
 from eorinfer.bank.rows import Rows
 from eorinfer.contest.method import ContestSetup
 from eorinfer.contest.networks import trained_posterior
-from eorinfer.npe.check import HeldOut, ObservationCheck, check_images, learn_reference
+from eorinfer.npe.check import HeldOut, ObservationCheck, check_images, image_distances, learn_reference, of_smallest
 from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.world_odds import calibration, learn_odds
 from eorinfer.run.truths import observed_rows
@@ -21,6 +22,8 @@ from eorinfer.training.data import Cubes, Part, fold_count, split_rows
 
 #: Elements of the summaries that describe an image as `ImageStatistics` does: P(k), spread, skewness and kurtosis.
 OF_IMAGE = 11
+#: P-values below which shares are counted, and choices of realisations to compare with.
+LEVELS, REFERENCES = (0.5, 0.1, 0.05, 0.02, 0.01), 200
 #: Parts of the realisations by which odds are tested, each on the others; truths of each world.
 PARTS, TRUTHS = 4, 120
 
@@ -36,20 +39,40 @@ class FirstElements:
         return observed[:, 0, :OF_IMAGE].double()
 
 
-def checks(run: Run, posterior: Posterior, rows: Rows, truths: dict[str, Rows]) -> dict[str, list[ObservationCheck]]:
-    """Check truths against the rows of a posterior's training, by the statistics of an image."""
+def with_reference(run: Run, posterior: Posterior, rows: Rows) -> Posterior:
+    """Give a posterior the reference of the rows of its training, by the statistics of an image."""
     noted, members = posterior.facts["folds"], len(posterior.networks)
     held = [split_rows(rows, noted["fraction"], member) for member in range(fold_count(noted["fraction"], members))]
-    cubes, statistics = Cubes(run.bank, "image", rows), FirstElements()
+    cubes = Cubes(run.bank, "image", rows)
     folds = [HeldOut((member,), Part(cubes, new), rows.seed[new]) for member, new in enumerate(held)]
     rest = Part(cubes, ~np.any(held, axis=0))
-    posterior = replace(posterior, reference=learn_reference(posterior, rest, folds, run.context.survey, 1, statistics))
-    return {
-        what: [
-            check for seen in observed_rows(run.context, of) for check in check_images(posterior, seen, 0, statistics)
-        ]
-        for what, of in truths.items()
-    }
+    reference = learn_reference(posterior, rest, folds, run.context.survey, 1, FirstElements())
+    return replace(posterior, reference=reference)
+
+
+def checks(run: Run, posterior: Posterior, truths: Rows) -> list[ObservationCheck]:
+    """Check truths by the statistics of an image."""
+    seen = observed_rows(run.context, truths)
+    return [check for observed in seen for check in check_images(posterior, observed, 0, FirstElements())]
+
+
+def over_references(run: Run, posterior: Posterior, truths: Rows) -> dict[str, float]:
+    """Shares of truths below p-values, on average over which of their realisations they are compared with."""
+    reference = posterior.reference
+    assert reference is not None
+    blocks = [
+        image_distances(posterior, reference, observed, 0, FirstElements())[0]
+        for observed in observed_rows(run.context, truths)
+    ]
+    distances = np.concatenate(blocks, axis=1)
+    n, rng = int(reference.realisations), np.random.default_rng(1)
+    shares = []
+    for _ in range(REFERENCES):
+        known = np.isin(truths.seed, rng.permutation(np.unique(truths.seed))[:n])
+        own = replace(reference, held_out=torch.from_numpy(np.log(distances[:, known])))
+        p = np.array([of_smallest(one, own.tests()) for one in own.p_values(distances[:, ~known]).min(0)])
+        shares.append([(p < level).mean() for level in LEVELS])
+    return {str(level): float(share) for level, share in zip(LEVELS, np.mean(shares, axis=0), strict=True)}
 
 
 def of_checks(found: list[ObservationCheck]) -> dict[str, Any]:
@@ -65,7 +88,7 @@ def of_checks(found: list[ObservationCheck]) -> dict[str, Any]:
         "kolmogorov_smirnov": distance,
         # What they are compared with errs too: as two samples, of the held-out realisations and of these.
         "p_uniform": float(kstwo.sf(distance, max(1, round(1 / (1 / n + 1 / len(found)))))),
-        "below": {str(level): float((p < level).mean()) for level in (0.5, 0.1, 0.05, 0.02, 0.01)},
+        "below": {str(level): float((p < level).mean()) for level in LEVELS},
     }
 
 

@@ -141,16 +141,23 @@ def check_images(
     reference = posterior.reference
     assert reference is not None
     statistics = statistics or _statistics(posterior)
-    seen = _seen(posterior, statistics, observed, seed)
-    distance, deviations = reference.residuals(seen.statistics, seen.theta)
-    distances = torch.stack([distance, reference.feature_logs(seen.features).mean(1).exp()]).numpy()
+    distances, deviations = image_distances(posterior, reference, observed, seed, statistics)
     names, n, tests = statistics.names, int(reference.realisations), reference.tests()
     checks = []
-    for (p_statistics, p_features), off in zip(reference.p_values(distances).T, deviations.numpy(), strict=True):
+    for (p_statistics, p_features), off in zip(reference.p_values(distances).T, deviations, strict=True):
         order = np.argsort(-np.abs(off))
         sorted_off = tuple((names[i], float(off[i])) for i in order)
         checks.append(ObservationCheck(float(p_statistics), float(p_features), sorted_off, n, tests))
     return checks
+
+
+def image_distances(
+    posterior: Ensemble, reference: Reference, observed: Tensor, seed: int, statistics: Statistics
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Squared distances (2, B) of images, of statistics and of features, and the deviations (B, S) of statistics."""
+    seen = _seen(posterior, statistics, observed, seed)
+    distance, deviations = reference.residuals(seen.statistics, seen.theta)
+    return torch.stack([distance, reference.feature_logs(seen.features).mean(1).exp()]).numpy(), deviations.numpy()
 
 
 @dataclass(frozen=True)

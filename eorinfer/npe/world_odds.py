@@ -1,8 +1,8 @@
 """Posterior odds of worlds: which simulator an observation looks like, marginalised over theta.
 
-A softmax regression on what the networks read and on the statistics of the image, whose ridge is chosen on realisations
-that it did not see. Trained on the rows of a bank, it gives p(world | observation) under worlds that are as likely as
-their share of the rows. It says nothing of worlds that are not among these.
+A softmax regression on what the networks read and on the statistics of the image, whose ridge and temperature are
+chosen on realisations that it did not see. Trained on the rows of a bank, it gives p(world | observation) under worlds
+that are as likely as their share of the rows. It says nothing of worlds that are not among these.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import norm
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from eorinfer.bank.rows import Rows
 from eorinfer.npe.check import observed_rows
@@ -26,6 +27,8 @@ from eorinfer.training.data import Part, realisation_ranks
 ROWS, NOISE_DRAWS = 3000, 2
 #: Strengths of the ridge, and folds of realisations to choose among them.
 RIDGES, FOLDS = (1e-4, 1e-3, 1e-2, 1e-1), 4
+#: Factors on the log odds: regressions on few realisations are too sure (Guo et al. 2017, arXiv 1706.04599).
+TEMPERS = np.geomspace(0.2, 1.5, 30).tolist()
 #: Steps of L-BFGS.
 STEPS = 60
 
@@ -105,17 +108,17 @@ def learn_odds(
     rank = np.tile(realisation_ranks(rows.seed[chosen]), NOISE_DRAWS)
     centre, scale = inputs.mean(0), inputs.std(0).clamp_min(1e-6)
     standard = _with_one((inputs - centre) / scale)
-    losses = []
+    out = [torch.from_numpy((rank * FOLDS).astype(int) == fold) for fold in range(FOLDS)]
+    out = [rows for rows in out if rows.any() and not rows.all()]
+    best = (np.inf, RIDGES[-1], 1.0)
     for ridge in RIDGES:
-        loss = 0.0
-        for fold in range(FOLDS):
-            out = torch.from_numpy((rank * FOLDS).astype(int) == fold)
-            if out.any() and not out.all():
-                weights = _fit(standard[~out], label[~out], len(there), ridge)
-                loss += float(torch.nn.functional.cross_entropy(standard[out] @ weights.T, label[out], reduction="sum"))
-        losses.append(loss)
-    weights = _fit(standard, label, len(there), RIDGES[int(np.argmin(losses))])
-    return WorldOdds(tuple(names[i] for i in there), centre, scale, weights)
+        logits = [standard[rows] @ _fit(standard[~rows], label[~rows], len(there), ridge).T for rows in out]
+        for temper in TEMPERS if out else []:
+            tempered = [temper * of_fold for of_fold in logits]
+            losses = [cross_entropy(x, label[rows], reduction="sum") for x, rows in zip(tempered, out, strict=True)]
+            best = min(best, (float(sum(losses)), ridge, temper))
+    _, ridge, temper = best
+    return WorldOdds(tuple(names[i] for i in there), centre, scale, temper * _fit(standard, label, len(there), ridge))
 
 
 def calibration(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, float]:
@@ -153,7 +156,7 @@ def _fit(inputs: Tensor, label: Tensor, worlds: int, ridge: float) -> Tensor:
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(inputs @ weights.T, label)
+        loss = cross_entropy(inputs @ weights.T, label)
         loss = loss + 0.5 * ridge * weights[:, :-1].square().sum()
         loss.backward()
         return loss
