@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 from sbi.utils.metrics import c2st
 
 from benchmarks.record import record
-from eorinfer import Observation, Run, Samples
+from eorinfer import Observation, Prior, Run, Samples
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.likelihood.emulator import Emulator
-from eorinfer.likelihood.exact import grid_posterior
+from eorinfer.likelihood.exact import ModePower, grid_posterior, log_likelihood
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.npe.batched import draw
@@ -78,6 +78,7 @@ class Case:
             "survey": {"kind": "white-noise", "sigma": SIGMA},
             "observation": {"theta": {"log_amplitude": 0.5 if self.prior else 0.0, "slope": -1.5}},
             "embedding": BRANCHES[branch],
+            "training": {"emulate": "always" if branch == "emulated" else "vectors"},
             "bank": {"path": str((out / "banks" / f"{name}-{seed}").resolve())},
             "inference": {"rounds": [self.simulations], "predictive": 0},
         }
@@ -101,6 +102,7 @@ BRANCHES: dict[str, dict[str, bool]] = {
     "default": {},
     "cnn": {"power_spectrum": False},
     "power": {"convolution": False},
+    "emulated": {},
 }
 #: Beside the networks: the Gaussian power-spectrum likelihood of the same simulations.
 BASELINE = "ps-likelihood"
@@ -171,7 +173,7 @@ def measure(name: str, branch: str, seed: int, out: Path) -> dict[str, Any]:
             score |= compare(samples, grid_posterior(simulator, SIGMA, field, prior, SAMPLES, one))
         result["observations"].append(score)
         print(name, branch, seed, i, {k: np.round(v, 3).tolist() for k, v in score.items()}, flush=True)
-    if case.kind != "gaussian-field" and posterior is not None:
+    if posterior is not None:
         result["calibration"] = check_calibration(simulator, posterior, seed)
     return result
 
@@ -203,22 +205,44 @@ def compare(samples: Samples, exact: Samples) -> dict[str, Any]:
 
 
 def check_calibration(simulator: GaussianField, posterior: Posterior, seed: int) -> dict[str, Any]:
-    """The smallest corrected p-value of `TRUTHS` truths from the prior."""
+    """The smallest corrected p-value of `TRUTHS` truths from the prior; of a flat one and Gaussian fields also nats."""
     rng = np.random.default_rng([78, seed])
     theta = posterior.prior.sample(TRUTHS, rng)
     cubes = np.stack([simulator.simulate(t, int(rng.integers(2**32)))["field"] for t in theta])
     observed = torch.from_numpy(cubes + SIGMA * rng.standard_normal(cubes.shape).astype(np.float32))
     read = posterior.read(observed)
     draws = draw(posterior, read, 1000, seed).values
-    found = calibrate(
-        posterior.prior.names,
-        posterior.prior.unit(theta),
-        posterior.prior.unit(draws),
-        log_density(posterior.networks, theta[:, None], read)[:, 0],
-        log_density(posterior.networks, draws, read),
-        seed,
-    )
-    return {"p": found.worst.p_holm, "worst": found.worst.quantity, "truths": TRUTHS}
+    at = log_density(posterior.networks, theta[:, None], read)[:, 0]
+    of_draws = log_density(posterior.networks, draws, read)
+    unit = posterior.prior.unit
+    found = calibrate(posterior.prior.names, unit(theta), unit(draws), at, of_draws, seed)
+    inside = (of_draws > at[:, None]).mean(1)
+    result = {"p": found.worst.p_holm, "worst": found.worst.quantity, "truths": TRUTHS}
+    result["inside_50_68_95"] = [float((inside <= level).mean()) for level in (0.5, 0.68, 0.95)]
+    if simulator.kind == "gaussian-field" and posterior.prior.flat:
+        exact = [
+            exact_log_density(simulator, posterior.prior, x[0], t) for x, t in zip(observed.numpy(), theta, strict=True)
+        ]
+        below = np.array(exact) - at
+        result |= {"nats_below_exact": float(below.mean()), "error": float(below.std(ddof=1) / len(below) ** 0.5)}
+    return result
+
+
+def exact_log_density(
+    simulator: GaussianField, prior: Prior, field: NDArray[np.float32], theta: NDArray[np.float64], points: int = 120
+) -> float:
+    """Log of the exact posterior density at theta (2,) under a flat prior, by two grids, the second around the mass."""
+    modes = ModePower.from_field(field.astype(np.float64), simulator.box_length)
+    low, high = prior.low, prior.high
+    for _ in range(2):
+        step = (high - low) / points
+        axes = [a + s * (np.arange(points) + 0.5) for a, s in zip(low, step, strict=True)]
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+        log_l = log_likelihood(simulator, SIGMA, modes, grid)
+        near = grid[log_l > log_l.max() - 20]
+        log_z = np.log(np.exp(log_l - log_l.max()).sum()) + log_l.max() + np.log(step).sum()
+        low, high = np.maximum(low, near.min(0) - 2 * step), np.minimum(high, near.max(0) + 2 * step)
+    return float(log_likelihood(simulator, SIGMA, modes, theta[None])[0] - log_z)
 
 
 def print_tables(folder: Path) -> dict[str, dict[str, Any]]:
@@ -236,7 +260,14 @@ def print_tables(folder: Path) -> dict[str, dict[str, Any]]:
             width, std = np.array([s["width"] for s in scores]), np.array([s["std"] for s in scores])
             tell = f"{np.median(c):.3f} ({np.quantile(c, 0.9):.3f}, {c.max():.3f})"
             seconds = np.median([r["cpu_seconds"] for r in results])
+            judged = [r["calibration"] for r in results if "calibration" in r]
             medians[f"{name}, {branch}"] = {
+                **{
+                    key: [round(one[key], 4) for one in judged]
+                    for key in ("nats_below_exact", "error", "p")
+                    if judged and key in judged[0]
+                },
+                "inside_50_68_95": [one["inside_50_68_95"] for one in judged],
                 "seeds": len(results),
                 "observations": len(scores),
                 "c2st": round(float(np.median(c)), 3),

@@ -179,11 +179,11 @@ class Branch:
     widen: bool = True
 
 
-THREE = {"ensemble": 3, "emulate": False}
+THREE = {"ensemble": 3, "emulate": "never"}
 BRANCHES = {
     "old": Branch("zuko_nsf", THREE, folds=False, average=0.0, widen=False),
     "new": Branch(),
-    "simulations-alone": Branch("auto", {"emulate": False}),
+    "simulations-alone": Branch("auto", {"emulate": "never"}),
     "nine-networks": Branch("auto", {"ensemble": 9}),
     "not-widened": Branch("none", THREE, widen=False),
     "normal": Branch("none", THREE),

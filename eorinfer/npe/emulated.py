@@ -1,14 +1,17 @@
-"""Training rows that an emulator makes: as many data vectors as a network wants, where simulations are few.
+"""Training rows that an emulator makes: as many as a network wants, where simulations are few.
 
 A network learns p(theta | x) from pairs that are scattered over all of the prior; with many parameters a few hundred
-are thin. The mean vector is a smooth function of theta that the same pairs determine better than the posterior: each of
-its elements is a regression in theta alone. So an emulator learns that mean, and a new row is the mean at a new theta
-and what a random simulation differs by from a mean that has not seen it: sample variance, and the emulator's own error.
-Noise is the survey's, as always. Whether the rows are good enough, held-out simulations decide.
+are thin. The mean of a data vector, or of the logarithm of a spectrum, is a smooth function of theta that the same
+pairs determine better than the posterior: each of its elements is a regression in theta alone. So an emulator learns
+that mean. A new row is a simulation that is moved by the difference of two means: from its own theta, by a network that
+has not seen it, to a new theta. What it differs by from its mean it keeps: sample variance, the emulator's own error,
+and of a cube all phases. Noise is the survey's, as always. Whether such rows are good enough, held-out simulations
+decide: cubes have the right spectrum at the new theta, and beyond it the shapes of the old one.
 """
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,13 +21,17 @@ from torch import Tensor, nn
 from eorinfer.core.progress import Progress
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.settings.npe import TrainingSettings
+from eorinfer.summaries.surrogates import shells
 from eorinfer.training.data import Part, Tensors, validation_rows
 from eorinfer.training.fit import fit
+from simulators import Observable
 
 #: Networks of the mean, each of which a fold of realisations is new to.
 FOLDS = 5
 #: Rows that are made, at most, and numbers in them all.
 ROWS, NUMBERS = 32768, 50_000_000
+#: Rows that are made at once.
+PIECE = 1024
 #: Width of a network's two hidden layers.
 HIDDEN = 64
 FIT = TrainingSettings(steps=1000, epochs=1000, batch_size=256, learning_rate=1e-2, weight_decay=0.05)
@@ -51,15 +58,82 @@ class Layers(nn.Module):
         return x @ self.weight + self.bias
 
 
-class VectorEmulator(nn.Module):
-    """Means of data vectors against theta, by one network for each fold, which does not learn from it.
+class Movable(Protocol):
+    """What an emulator learns of clean arrays, and how these are moved."""
 
-    Vectors whose elements are all positive are seen through their logarithm.
+    def numbers(self, clean: Tensor) -> Tensor:
+        """Give numbers (n, D) of clean arrays (n, C, *cells)."""
+
+    def moved(self, clean: Tensor, shift: Tensor) -> Tensor:
+        """Move clean arrays (n, C, *cells) so that their numbers rise by `shift` (n, D)."""
+
+
+class MovableVectors:
+    """The elements of data vectors; their logarithms where all are positive.
 
     Parameters
     ----------
-    vectors
-        (n, D) of the simulations, by which elements are scaled.
+    clean
+        (n, C, m) simulations.
+    """
+
+    def __init__(self, clean: Tensor) -> None:
+        self._positive = bool((clean > 0).all())
+
+    def numbers(self, clean: Tensor) -> Tensor:
+        """Give numbers (n, D)."""
+        return (clean.log() if self._positive else clean).flatten(1)
+
+    def moved(self, clean: Tensor, shift: Tensor) -> Tensor:
+        """Move vectors (n, C, m) by `shift` (n, D)."""
+        shift = shift.view(clean.shape)
+        return clean * shift.exp() if self._positive else clean + shift
+
+
+class MovableCubes:
+    """The logarithms of power in shells of k of each channel; cubes are moved mode by mode.
+
+    Parameters
+    ----------
+    clean
+        (n, C, *cells) simulations.
+    observable
+        What they are.
+    """
+
+    def __init__(self, clean: Tensor, observable: Observable) -> None:
+        self._shell = shells(observable.cells, observable.cell_size)
+        self._axes = tuple(range(2, clean.ndim))
+        power = self._power(clean)
+        #: Far below what a shell usually has: some cubes are empty.
+        self._floor = 1e-4 * power.median(0).values.clamp_min(torch.finfo(torch.float32).tiny)
+
+    def numbers(self, clean: Tensor) -> Tensor:
+        """Give numbers (n, D)."""
+        return torch.maximum(self._power(clean), self._floor).log()
+
+    def moved(self, clean: Tensor, shift: Tensor) -> Tensor:
+        """Move cubes (n, C, *cells) by `shift` (n, D)."""
+        factor = (0.5 * shift).exp().view(*clean.shape[:2], -1)[..., self._shell]
+        modes = torch.fft.rfftn(clean, dim=self._axes) * factor
+        return torch.fft.irfftn(modes, s=clean.shape[2:], dim=self._axes)
+
+    def _power(self, clean: Tensor) -> Tensor:
+        """Mean of |modes|² in each shell, (n, D)."""
+        squares = torch.fft.rfftn(clean, dim=self._axes).abs().square().flatten(2)
+        shell = self._shell.flatten()
+        count = torch.bincount(shell)
+        sums = squares.new_zeros(*squares.shape[:2], len(count)).index_add_(2, shell, squares)
+        return (sums / count).flatten(1)
+
+
+class MeanEmulator(nn.Module):
+    """Means of numbers against theta, by one network for each fold, which does not learn from it.
+
+    Parameters
+    ----------
+    numbers
+        (n, D) of the simulations, by which they are scaled.
     parameters
         Number P of parameters.
     """
@@ -67,13 +141,11 @@ class VectorEmulator(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, vectors: Tensor, parameters: int) -> None:
+    def __init__(self, numbers: Tensor, parameters: int) -> None:
         super().__init__()
-        size = vectors.shape[1]
-        self.positive = bool((vectors > 0).all())
-        seen = vectors.log() if self.positive else vectors
-        self.register_buffer("centre", seen.mean(0))
-        self.register_buffer("spread", seen.std(0).clamp_min(1e-12))
+        size = numbers.shape[1]
+        self.register_buffer("centre", numbers.mean(0))
+        self.register_buffer("spread", numbers.std(0).clamp_min(1e-12))
         self.linear = Layers(FOLDS, parameters, size)
         self.hidden = nn.Sequential(
             *(Layers(FOLDS, parameters, HIDDEN), nn.SiLU(), Layers(FOLDS, HIDDEN, HIDDEN), nn.SiLU()),
@@ -87,7 +159,7 @@ class VectorEmulator(nn.Module):
         return means
 
     def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-        """Gaussian losses (B,) of scaled vectors (B, D) at v (B, P), of folds (B,).
+        """Gaussian losses (B,) of scaled numbers (B, D) at v (B, P), of folds (B,).
 
         In training they are those of the networks that learn from a row, in validation that of the one that does not.
         """
@@ -99,19 +171,11 @@ class VectorEmulator(nn.Module):
         loss: Tensor = (each * counts).sum(0) / counts.sum(0)
         return loss
 
-    def scaled(self, vectors: Tensor) -> Tensor:
-        """Standardise vectors (n, D), or their logarithm."""
-        return ((vectors.log() if self.positive else vectors) - self.centre) / self.spread
-
-    def unscaled(self, scaled: Tensor) -> Tensor:
-        """Undo `scaled`."""
-        seen = scaled * self.spread + self.centre
-        return seen.exp() if self.positive else seen
-
 
 def emulated_rows(
     rows: Part,
     realisation: NDArray[np.uint64],
+    observable: Observable,
     network: ThetaDensity,
     draw: Callable[[int, np.random.Generator], NDArray[np.float64]],
     *,
@@ -125,9 +189,11 @@ def emulated_rows(
     Parameters
     ----------
     rows
-        Simulations to learn from, (B, C, n) each.
+        Simulations to learn from.
     realisation
         (n,) seeds of their realisations; rows of one share a fold.
+    observable
+        What they are, vectors or cubes.
     network
         Posterior network, for its scaling of theta.
     draw
@@ -142,24 +208,25 @@ def emulated_rows(
     Returns
     -------
     Tensors
-        Theta (m, P) and clean vectors (m, C, n).
+        Theta (m, P) and clean arrays (m, C, *cells).
     """
     theta, clean = rows.__getitems__(list(range(len(rows))))
-    vectors = clean.flatten(1).float()
+    movable: Movable = MovableVectors(clean) if len(observable.cells) == 1 else MovableCubes(clean, observable)
+    numbers = movable.numbers(clean)
     fold = torch.zeros(len(theta), dtype=torch.long)
     for number in range(1, FOLDS):
         fold[torch.from_numpy(validation_rows(realisation, 1 / FOLDS, number))] = number
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        emulator = VectorEmulator(vectors, theta.shape[1])
-    v, scaled = network.to_box(theta).float(), emulator.scaled(vectors)
-    known = Tensors(v, scaled, fold)
+        emulator = MeanEmulator(numbers, theta.shape[1])
+    v = network.to_box(theta).float()
+    known = Tensors(v, (numbers - emulator.centre) / emulator.spread, fold)
     fit(emulator, known, known, FIT, folder=folder, seed=seed, title=title, progress=progress, average=AVERAGE)
+    rng, count = np.random.default_rng(seed), max(1, min(ROWS, NUMBERS // clean[0].numel()))
+    new, old = torch.from_numpy(draw(count, rng)), torch.from_numpy(rng.integers(len(clean), size=count))
     with torch.no_grad():
-        left = scaled - emulator(v)[fold, torch.arange(len(fold))]
-        rng = np.random.default_rng(seed)
-        count = max(1, min(ROWS, NUMBERS // vectors.shape[1]))
-        new = torch.from_numpy(draw(count, rng))
-        means = emulator(network.to_box(new).float()).mean(0)
-        made = emulator.unscaled(means + left[torch.from_numpy(rng.integers(len(left), size=count))])
-    return Tensors(new, made.reshape(count, *clean.shape[1:]))
+        shift = (
+            emulator(network.to_box(new).float()).mean(0) - emulator(v)[fold, torch.arange(len(v))][old]
+        ) * emulator.spread
+        made = [movable.moved(clean[i], by) for i, by in zip(old.split(PIECE), shift.split(PIECE), strict=True)]
+    return Tensors(new, torch.cat(made))

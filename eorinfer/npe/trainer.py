@@ -106,9 +106,8 @@ class Trainer:
             say(f"{title}: {text}")
         # Half of the rows that a network holds out choose, the others say how good the choice is.
         choosing = [new & choosing_rows(rows.seed, new) for new in held]
-        vectors = len(self.observable.cells) == 1
-        emulate = self.training.emulate and vectors and atoms is None and not self.alignment
-        chosen, fits = stages(self.architecture.flow, self.training, emulate), []
+        emulated = atoms is None and not self.alignment and self.training.emulates(self.observable)
+        chosen, fits = stages(self.architecture.flow, self.training, emulated), []
 
         def new_theta(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
             return draw_truncated(self.prior, regions, n, rng)[0]
@@ -192,6 +191,7 @@ class Trainer:
                 made = emulated_rows(
                     member.simulations,
                     member.rows.seed,
+                    self.observable,
                     network,
                     new_theta,
                     folder=member.folder / "emulator",

@@ -96,8 +96,8 @@ def _steps(context: RunContext, rows: int) -> int:
     from eorinfer.npe.emulated import ROWS
     from eorinfer.training.fit import planned
 
-    tables, vectors = context.config.tables, len(context.config.observable.cells) == 1
-    tried = stages(tables.flow, tables.training, tables.training.emulate and vectors)
+    tables = context.config.tables
+    tried = stages(tables.flow, tables.training, tables.training.emulates(context.config.observable))
     each = [math.prod(planned(one.training, ROWS if one.emulated else rows)) for one in tried]
     return _networks(context, rows) * sum(each)
 

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from eorinfer.settings.base import Settings
+from simulators import Observable
 from simulators.parts import is_own
 
 #: Estimators that sbi's `posterior_nn` builds by name and that are densities on the whole of R^P: not ``zuko_ncsf``,
@@ -196,8 +197,10 @@ class TrainingSettings(Settings):
     precision
         Lightning's name for the floating-point precision, e.g. ``"bf16-mixed"`` on a GPU.
     emulate
-        Of data vectors: train once more on rows that an emulator makes of the simulations, where the rows that
-        training holds out prefer it. With few simulations of many parameters it gains much.
+        Train once more on rows that an emulator makes of the simulations, and keep that where the rows that training
+        holds out prefer it. With few simulations of many parameters it gains much. ``"vectors"``: of data vectors
+        alone, where it costs little; ``"always"``: of cubes too, which are moved to the spectrum of another theta;
+        ``"never"``.
 
     Examples
     --------
@@ -215,7 +218,7 @@ class TrainingSettings(Settings):
     ensemble: PositiveInt | None = None
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.9)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    emulate: bool = True
+    emulate: Literal["vectors", "always", "never"] = "vectors"
 
     @model_validator(mode="before")
     @classmethod
@@ -225,11 +228,15 @@ class TrainingSettings(Settings):
         of_effort = EFFORTS.get(str(keys.get("effort")), {})
         return {name: of_effort[name] for name in ("steps", "epochs") if of_effort} | dict(keys)
 
+    def emulates(self, observable: Observable) -> bool:
+        """Tell whether rows of an emulator are tried."""
+        return self.emulate == "always" or (self.emulate == "vectors" and len(observable.cells) == 1)
+
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Files and hashes of older versions have no such keys.
         content: dict[str, Any] = handler(self)
-        newer = (("effort", "default"), ("emulate", True))
+        newer = (("effort", "default"), ("emulate", "vectors"))
         return {name: value for name, value in content.items() if (name, value) not in newer}
 
 
