@@ -12,8 +12,6 @@ from eorinfer.training.fit import planned
 
 #: Length of the second stage, as a share of the first, and its learning rate.
 LENGTH, RATE = 1 / 3, 0.3
-#: Least size of a batch of emulated rows.
-BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,12 @@ class Stage:
         return " with ".join(["training on emulated rows"] * self.emulated + ["a flow"] * (self.flow.kind != "none"))
 
 
-def stages(flow: FlowSettings, training: TrainingSettings, emulate: bool = False) -> tuple[Stage, ...]:
+def stages(flow: FlowSettings, training: TrainingSettings, emulated_batch: int = 0) -> tuple[Stage, ...]:
     """List the fits of each network, of which held-out rows choose one.
 
     With ``kind = "auto"`` the truncated normal is trained alone. Then a flow joins it for a third of the steps, at a
-    lower rate. With few simulations a flow that is there from the beginning learns them by heart. To `emulate` is to
-    do the same once more with rows of an emulator.
+    lower rate. With few simulations a flow that is there from the beginning learns them by heart. The same is tried
+    once more with rows of an emulator, in batches of at least `emulated_batch`; with none if that is 0.
     """
     if flow.kind != "auto":
         plain: tuple[Stage, ...] = (Stage("flow", flow, training),)
@@ -65,11 +63,11 @@ def stages(flow: FlowSettings, training: TrainingSettings, emulate: bool = False
             Stage("normal", flow.model_copy(update={"kind": "none"}), training),
             Stage("flow", flow.model_copy(update={"kind": AUTO}), training.model_copy(update=later), 0),
         )
-    if not emulate:
+    if not emulated_batch:
         return plain
-    # There are as many rows as one likes. Batches are larger; a flow has nothing to learn by heart, and takes all
-    # of the steps and the truncated normal before it a third of them.
-    many = training.model_copy(update={"batch_size": max(BATCH, training.batch_size)})
+    # There are as many rows as one likes: a flow has nothing to learn by heart, and takes all of the steps and the
+    # truncated normal before it a third of them.
+    many = training.model_copy(update={"batch_size": max(emulated_batch, training.batch_size)})
     short = many.model_copy(update={"steps": math.ceil(LENGTH * training.steps)})
     slow = many.model_copy(update={"learning_rate": RATE * training.learning_rate})
     if flow.kind != "auto":

@@ -106,8 +106,9 @@ class Trainer:
             say(f"{title}: {text}")
         # Half of the rows that a network holds out choose, the others say how good the choice is.
         choosing = [new & choosing_rows(rows.seed, new) for new in held]
-        emulated = atoms is None and not self.alignment and self.training.emulates(self.observable)
-        chosen, fits = stages(self.architecture.flow, self.training, emulated), []
+        of_prior = atoms is None and not self.alignment
+        batch = self.training.emulated_batch(self.observable) if of_prior else 0
+        chosen, fits = stages(self.architecture.flow, self.training, batch), []
 
         def new_theta(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
             return draw_truncated(self.prior, regions, n, rng)[0]

@@ -97,7 +97,7 @@ def _steps(context: RunContext, rows: int) -> int:
     from eorinfer.training.fit import planned
 
     tables = context.config.tables
-    tried = stages(tables.flow, tables.training, tables.training.emulates(context.config.observable))
+    tried = stages(tables.flow, tables.training, tables.training.emulated_batch(context.config.observable))
     each = [math.prod(planned(one.training, ROWS if one.emulated else rows)) for one in tried]
     return _networks(context, rows) * sum(each)
 

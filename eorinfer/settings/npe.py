@@ -33,6 +33,8 @@ EFFORTS: dict[str, dict[str, int]] = {
     "default": {"steps": 3000, "epochs": 120, "networks": 3, "most": 3},
     "thorough": {"steps": 6000, "epochs": 120, "networks": 6, "most": 10},
 }
+#: Least size of a batch of data vectors that an emulator makes: they cost next to nothing.
+VECTOR_BATCH = 256
 #: Summaries of this package by name, and what makes each of an observable and ``[power_spectrum]``.
 SUMMARIES = {
     "power": "eorinfer.summaries.power:build_power_spectrum",
@@ -228,9 +230,12 @@ class TrainingSettings(Settings):
         of_effort = EFFORTS.get(str(keys.get("effort")), {})
         return {name: of_effort[name] for name in ("steps", "epochs") if of_effort} | dict(keys)
 
-    def emulates(self, observable: Observable) -> bool:
-        """Tell whether rows of an emulator are tried."""
-        return self.emulate == "always" or (self.emulate == "vectors" and len(observable.cells) == 1)
+    def emulated_batch(self, observable: Observable) -> int:
+        """Give the least size of a batch of emulated rows; 0 where none are tried."""
+        vectors = len(observable.cells) == 1
+        if self.emulate == "never" or not (vectors or self.emulate == "always"):
+            return 0
+        return VECTOR_BATCH if vectors else 1
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def test_a_flow_pays_beyond_one_standard_error() -> None:
 
 
 def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept() -> None:
-    tried = stages(FlowSettings(), TrainingSettings(), emulate=True)
+    tried = stages(FlowSettings(), TrainingSettings(), emulated_batch=256)
+    assert [one.training.batch_size for one in tried] == [64, 64, 256, 256]
     assert [(one.name, one.after, one.emulated) for one in tried] == [
         ("normal", None, False),
         ("flow", 0, False),
