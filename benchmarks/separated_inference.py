@@ -46,9 +46,10 @@ from eorinfer.core.files import make_folder, read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_seed, stream_seed
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.batched import draw
 from eorinfer.npe.ensemble import log_density
-from eorinfer.npe.posterior import Architecture, Posterior
+from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.run.config import Config, load_config
 from eorinfer.run.line_separation import Separation

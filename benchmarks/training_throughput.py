@@ -53,10 +53,10 @@ from eorinfer import Bank, Observation
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Advance, Silent
+from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.batched import draw
 from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.network import PosteriorNetwork
-from eorinfer.npe.posterior import Architecture
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings, TrainingSettings

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of _WHERE, which a
     from eorinfer.cubes.observation import Observation as Observation
     from eorinfer.figures.corner import corner as corner
     from eorinfer.imageflow.model import ImageFlow as ImageFlow
-    from eorinfer.npe.posterior import Architecture as Architecture
+    from eorinfer.npe.architecture import Architecture as Architecture
     from eorinfer.npe.posterior import Posterior as Posterior
     from eorinfer.npe.trainer import Trainer as Trainer
     from eorinfer.run import Run as Run
@@ -73,7 +73,7 @@ def _import_simulators() -> None:
 _import_simulators()
 
 _WHERE = {
-    "Architecture": "eorinfer.npe.posterior",
+    "Architecture": "eorinfer.npe.architecture",
     "Bank": "eorinfer.bank.store",
     "Config": "eorinfer.run.config",
     "EmbeddingSettings": "eorinfer.settings.npe",

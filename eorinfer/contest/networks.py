@@ -15,9 +15,10 @@ from eorinfer.contest.method import ContestSetup, Method, stored_name
 from eorinfer.core.errors import InputError
 from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, item_seed, round_seed
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
+from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.batched import draw
 from eorinfer.npe.ensemble import log_density
-from eorinfer.npe.posterior import Architecture, Posterior
+from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.contest import MethodName
 from eorinfer.training.kept import load_or_train

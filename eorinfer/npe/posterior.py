@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.own import check_recorded, own_digests
+from eorinfer.core.own import check_recorded
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import fresh_seed, item_seed
 from eorinfer.cubes.observation import Observation, as_observation
 from eorinfer.npe import ensemble
+from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.density import ThetaDensity
-from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.reference import Reference
-from eorinfer.npe.regression import RegressionNetwork
+from eorinfer.npe.region import BATCH, Region
 from eorinfer.npe.reweighted import Reweighted, reweighted
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
@@ -40,73 +40,6 @@ OUTSIDE_SHARE = 0.02
 TRIED, INSIDE_SHARE = 200_000, 1e-3
 #: A region's box is larger than the span of a posterior's samples by this share on each side.
 MARGIN = 0.1
-#: Draws at once in sampling by rejection, and draws that a region is made from.
-BATCH = 10000
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Settings that a network is built from, apart from prior and observable.
-
-    Attributes
-    ----------
-    embedding, flow, power_spectrum
-        Tables of the config.
-    beside
-        Folder of a user's own modules that they name; without it these are on ``sys.path``.
-
-    Examples
-    --------
-    >>> from eorinfer import Architecture, EmbeddingSettings, FlowSettings, PowerSpectrumSettings
-    >>> small = Architecture(EmbeddingSettings(width=4), FlowSettings(transforms=1), PowerSpectrumSettings(bins=3))
-    >>> small.embedding.width
-    4
-    """
-
-    embedding: EmbeddingSettings
-    flow: FlowSettings
-    power_spectrum: PowerSpectrumSettings
-    beside: Path | None = field(default=None, compare=False)
-
-    def build(self, prior: Prior, observable: Observable) -> ThetaDensity:
-        """Build a fresh network; its weights come from torch's global random state."""
-        if self.flow.kind == "gaussian":
-            return RegressionNetwork(prior, observable, self.embedding, self.power_spectrum, self.beside)
-        return PosteriorNetwork(prior, observable, self.embedding, self.flow, self.power_spectrum, self.beside)
-
-    def own_digests(self) -> dict[str, str]:
-        """Hash of the source of each of the user's own parts, by ``"module:name"``."""
-        tables = {"embedding": self.embedding.model_dump(), "flow": self.flow.model_dump()}
-        return own_digests(tables, self.beside, ("embedding", "flow"))
-
-
-@dataclass(frozen=True)
-class Region:
-    """Region with the mass of one posterior for one observation: density above a threshold, inside a box.
-
-    Attributes
-    ----------
-    posterior
-        Posterior of the round that the region truncates after.
-    observation
-        Observation that it was made for.
-    threshold
-        Log density that all but a small share of the posterior's mass exceeds.
-    box
-        Part of the prior that spans this mass; draws start from it.
-    """
-
-    posterior: "Posterior"
-    observation: Observation
-    threshold: float
-    box: Prior
-
-    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell for each theta (n, P) whether it is inside: (n,)."""
-        inside = self.box.contains(theta)
-        if inside.any():
-            inside[inside] = self.posterior.log_density(theta[inside], self.observation) > self.threshold
-        return inside
 
 
 @dataclass(frozen=True)
@@ -510,31 +443,3 @@ class Posterior:
         """Features (1, F) that each network reads from one observation."""
         observation = self._taken(observation)
         return self.read(torch.from_numpy(observation.values[None]))
-
-
-def draw_truncated(
-    prior: Prior, regions: Sequence[Region], n: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], float]:
-    """N draws (n, P) from the prior inside all regions, by rejection, and the share of the prior they leave.
-
-    Truncated proposals: Deistler, Goncalves & Macke 2022 (arXiv 2210.04815).
-
-    Raises
-    ------
-    WorkError
-        If the region is less than a millionth of its box.
-    """
-    # Parameters that depend on each other are drawn from all of the prior: its share in a box is not known.
-    box = regions[-1].box if regions and prior.dependence is None else prior
-    share = prior.share(box)
-    kept: list[NDArray[np.float64]] = []
-    accepted = tried = 0
-    while accepted < n:
-        theta = box.sample(BATCH, rng)
-        for region in regions:
-            theta = theta[region.contains(theta)] if len(theta) else theta
-        kept.append(theta)
-        accepted, tried = accepted + len(theta), tried + BATCH
-        if accepted < tried * 1e-6 - 10:
-            raise WorkError("the truncated prior is less than a millionth of the box around it; use fewer rounds")
-    return np.concatenate(kept)[:n], accepted / tried * share

@@ -15,12 +15,14 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
 from eorinfer.npe.aligned import AlignedTask, Labelled
+from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.candidates import Stage, choose, go_on_from, network_count, stages
 from eorinfer.npe.check import HeldOut, learn_reference
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.emulated import emulated_rows
 from eorinfer.npe.held_out import after_training
-from eorinfer.npe.posterior import Architecture, Posterior, Region, draw_truncated
+from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.region import Region, draw_truncated
 from eorinfer.npe.task import PosteriorTask
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.npe import TrainingSettings

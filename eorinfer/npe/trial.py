@@ -5,8 +5,8 @@ from torch import Tensor
 
 from eorinfer.core.prior import Prior
 from eorinfer.networks.density import build_flow
+from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.network import build_embedding
-from eorinfer.npe.posterior import Architecture
 from eorinfer.summaries import build_summary
 from simulators import Observable
 from simulators.parts import is_own

@@ -33,7 +33,7 @@ from simulators.registry import own_sources, simulator_class
 from simulators.worlds import WorldError, Worlds, split_table, worlds_of
 
 if TYPE_CHECKING:
-    from eorinfer.npe.posterior import Architecture
+    from eorinfer.npe.architecture import Architecture
 
 Task = Literal["run", "mocks", "separation"]
 #: Tables that the training of a separator uses; a file may have the tables of a run too.
@@ -110,7 +110,7 @@ class Config:
     @property
     def architecture(self) -> "Architecture":
         """Settings that posterior networks are built from."""
-        from eorinfer.npe.posterior import Architecture
+        from eorinfer.npe.architecture import Architecture
 
         return Architecture(self.tables.embedding, self.tables.flow, self.tables.power_spectrum, self.modules)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from eorinfer.core.prior import Prior
 from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.check import ScaleCheck
+from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.check import (
     LEVEL,
     HeldOut,
@@ -27,7 +28,7 @@ from eorinfer.npe.check import (
     learn_reference,
 )
 from eorinfer.npe.image_statistics import ImageStatistics
-from eorinfer.npe.posterior import Architecture, Posterior
+from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.reference import regression
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings

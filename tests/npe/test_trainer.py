@@ -12,7 +12,8 @@ from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.core.prior import Prior
 from eorinfer.npe import trainer
-from eorinfer.npe.posterior import Architecture, Posterior
+from eorinfer.npe.architecture import Architecture
+from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings, TrainingSettings

@@ -14,7 +14,8 @@ from torch import nn
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
-from eorinfer.npe.posterior import Architecture, Posterior
+from eorinfer.npe.architecture import Architecture
+from eorinfer.npe.posterior import Posterior
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import NoSurvey
