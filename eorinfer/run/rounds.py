@@ -19,8 +19,7 @@ from eorinfer.run.context import RunContext
 from simulators.base import fingerprint_of
 
 if TYPE_CHECKING:
-    from eorinfer.npe.posterior import Posterior
-    from eorinfer.npe.region import Region
+    from eorinfer.npe.posterior import Posterior, Region
 
 
 class Rounds:
@@ -94,7 +93,7 @@ class Rounds:
             Plans, and the rows used of each; empty where the truncated prior is as large as in the round before.
         """
         from eorinfer.campaign.plans import plan_round
-        from eorinfer.npe.region import draw_truncated
+        from eorinfer.npe.posterior import draw_truncated
 
         n = self._config.tables.inference.rounds[number - 1]
         truncated = self._config.tables.inference.proposal == "truncated"
