@@ -65,6 +65,7 @@ def _tables(scores: dict[str, Any], name: str, line: dict[str, Any]) -> list[str
         f"  {'':{WIDTH}s} precision at recall {recalls} of peaks above {scores['sought']:g} sigma of the map, "
         "each method above its own threshold (legacy precision, recall where both are above that)",
         *(f"  {method:{WIDTH}s} {_peaks(scores, line, method)}" for method in line["at_recall"]),
+        *_at_thresholds(line, scores["unit"]),
         *([] if equal is None else [f"  signal and noise are equal at k = {scores['k'][equal]:.2g} 1/Mpc"]),
     ]
 
@@ -96,6 +97,18 @@ def _peaks(scores: dict[str, Any], line: dict[str, Any], method: str) -> str:
     at = "  ".join("   -" if p is None else f"{p:4.0%}" for p in line["at_recall"][method]["precision"])
     legacy = next(p for p in line["peaks"][method] if p["of"] == "map" and p["sigmas"] == scores["sought"])
     return f"{at}  ({_percent(legacy['legacy_precision'])}, {_percent(legacy['legacy_recall'])})"
+
+
+def _at_thresholds(line: dict[str, Any], unit: str) -> list[str]:
+    """Write precision and recall of the first method above the thresholds that were chosen on validation maps."""
+    method = next(iter(line["at_recall"]))
+    words = {"best": "best balance", "precise": "for a precision of 60%"}
+    return [
+        f"  {method} above {found['threshold']:.3g} {unit}, chosen on validation maps ({words[name]}): precision "
+        f"{_percent(found['legacy_precision'])}, recall {_percent(found['legacy_recall'])} by pairs; "
+        f"{_percent(found['precision'])}, {_percent(found['recall'])} one to one"
+        for name, found in line.get("at_threshold", {}).items()
+    ]
 
 
 def _shown(scores: dict[str, Any], equal: int | None) -> list[int]:

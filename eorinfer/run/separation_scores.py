@@ -16,6 +16,7 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.figures.separation import separation_figure, separation_table
 from eorinfer.figures.style import write_figure
 from eorinfer.separation.apply import estimate, posterior
+from eorinfer.separation.calibration import RADIUS
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.draw_scores import Draws
 from eorinfer.separation.model import Separator
@@ -47,7 +48,7 @@ class ScoreSettings:
     bank: Bank
     survey: SurveySettings
     maps: int = 300
-    radius: float = 4.0
+    radius: float = RADIUS
     seed: int = 1
 
 
@@ -138,11 +139,13 @@ def _scored_maps(separators: dict[str, Separator], settings: ScoreSettings) -> M
     whole = {key: torch.cat([block[key] for block in blocks]).numpy() for key in blocks[0]}
     means = reference.wiener.mean_lines.flatten().double().cpu().numpy()
     true, noise, seen_maps = whole.pop("true"), whole.pop("noise"), whole.pop("image")
+    # Chosen on maps that are not scored, for peaks of this radius.
+    chosen = next(iter(separators.values())).spec.facts.get("thresholds", {}) if settings.radius == RADIUS else {}
     if "draws" not in whole:
-        return Maps(true, whole, noise, channels, means)
+        return Maps(true, whole, noise, channels, means, thresholds=chosen)
     drawn = whole.pop("draws").swapaxes(0, 1)
     rests = (_rest(seen_maps, true, channels), np.stack([_rest(seen_maps, draw, channels) for draw in drawn]))
-    return Maps(true, whole, noise, channels, means, Draws(whole.pop("mean"), drawn, *rests))
+    return Maps(true, whole, noise, channels, means, Draws(whole.pop("mean"), drawn, *rests), chosen)
 
 
 def _rest(image: NDArray[np.float32], lines: NDArray[np.float32], channels: tuple[int, ...]) -> NDArray[np.float32]:

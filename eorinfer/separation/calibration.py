@@ -1,7 +1,9 @@
-"""Fit the correction of a separator on validation maps, and measure whether its draws spread as they should."""
+"""Fit the correction of a separator on validation maps, measure whether its draws spread, and choose thresholds."""
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,14 +11,18 @@ from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
 from eorinfer.separation.apply import FEWEST, flow_draw, gan_draw, tiled
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.model import Separator
+from eorinfer.separation.peaks import best_threshold, find_peaks, flat
+from simulators import Observable
 
 #: Number of maps that are made at least, of draws of each, and of maps at once.
 MAPS, DRAWS, BATCH = 256, 4, 32
+#: Height of the true peaks sought, in standard deviations of the true maps; radius of peaks in arcmin; and precision.
+SOUGHT, RADIUS, PRECISION = 3.0, 4.0, 0.6
 
 
 @torch.no_grad()
-def calibrate(separator: Separator, lines: Lines, pairs: Pairs, seed: int) -> dict[str, dict[str, float]]:
-    """Fit the correction of a separator on validation maps, and measure the sureness of its corrected draws.
+def calibrate(separator: Separator, lines: Lines, pairs: Pairs, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
+    """Fit the correction of a separator on validation maps, and note in its facts what they tell of its results.
 
     Parameters
     ----------
@@ -32,7 +38,7 @@ def calibrate(separator: Separator, lines: Lines, pairs: Pairs, seed: int) -> di
     Returns
     -------
     dict
-        See `sureness`; empty for a separator that makes no draws.
+        ``sureness``, empty for a separator that makes no draws; and ``thresholds``, empty for a GAN.
     """
     seed = stream_seed(seed, WorkStream.SEPARATOR_CORRECTION)
     generator = torch.Generator().manual_seed(seed)
@@ -55,15 +61,16 @@ def calibrate(separator: Separator, lines: Lines, pairs: Pairs, seed: int) -> di
         mean = torch.cat([tiled(separator, x, cells) for x in batches])
     correction.fit_mean(observed, true, mean)
     mean = correction.of_mean(observed, mean)
+    thresholds = {} if kind == "cgan" else peak_thresholds(true, mean, separator.spec.lines, separator.spec.observable)
     if kind == "mean":
-        return {}
+        return {"sureness": {}, "thresholds": thresholds}
     if kind == "flow-matching":
         both = list(zip(batches, mean.split(BATCH), strict=True))
         seeds = [item_seed(seed, i) for i in range(DRAWS)]
         raw = torch.stack([torch.cat([flow_draw(separator, x, m, one) for x, m in both]) for one in seeds])
     correction.fit_draws(observed, true, mean, raw, generator)
     draws = torch.stack([correction.of_draw(observed, mean, draw, generator) for draw in raw])
-    return sureness(true, draws, separator.spec.lines)
+    return {"sureness": sureness(true, draws, separator.spec.lines), "thresholds": thresholds}
 
 
 def sureness(true: Tensor, draws: Tensor, lines: list[str]) -> dict[str, dict[str, float]]:
@@ -98,4 +105,35 @@ def sureness(true: Tensor, draws: Tensor, lines: list[str]) -> dict[str, dict[st
         off = (several - wanted).square().mean((0, 1, 3))
         for line, ratio in zip(lines, (apart / off).sqrt().tolist(), strict=True):
             found[line][name] = ratio
+    return found
+
+
+def peak_thresholds(true: Tensor, mean: Tensor, lines: list[str], observable: Observable) -> dict[str, dict[str, Any]]:
+    """Choose the thresholds above which peaks of a posterior mean are counted: it shrinks faint peaks.
+
+    Parameters
+    ----------
+    true, mean
+        (B, L, *cells) lines and their means.
+    lines
+        Names of the lines.
+    observable
+        Observable of the image, for the pixel.
+
+    Returns
+    -------
+    dict
+        For each line the height of true peaks that is ``sought``, the threshold of the largest harmonic mean of
+        precision and recall (``best``), and that of the largest recall at a precision of `PRECISION` (``precise``),
+        both by pairs and in the unit of the maps; None where no threshold will do.
+    """
+    radius = max(1.0, RADIUS / (60 * observable.field_of_view / observable.cells[0] or 1.0))
+    found: dict[str, dict[str, Any]] = {}
+    for i, line in enumerate(lines):
+        maps = [flat(x[:, i].numpy()) for x in (true, mean)]
+        sought = SOUGHT * float(true[:, i].std())
+        first, second = ([find_peaks(image, radius) for image in x] for x in maps)
+        levels = (best_threshold(first, second, radius, sought, least) for least in (None, PRECISION))
+        best, precise = (level if np.isfinite(level) else None for level in levels)
+        found[line] = {"sought": sought, "best": best, "precise": precise}
     return found

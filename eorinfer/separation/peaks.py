@@ -80,6 +80,11 @@ def find_peaks(image: NDArray[np.floating], radius: float) -> Peaks:
     return Peaks(position[order].astype(np.float64), height[order])
 
 
+def flat(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return maps (N, nx, ny) as they are, and slices of cubes (N, nx, ny, nz) as (N * nz, nx, ny)."""
+    return maps if maps.ndim == 3 else np.moveaxis(maps, -1, 1).reshape(-1, *maps.shape[1:3])
+
+
 def count(
     true: Sequence[Peaks], found: Sequence[Peaks], radius: float, true_above: float, found_above: float
 ) -> Counts:

@@ -1,6 +1,7 @@
 """Score the separation of lines: peaks, power, correlation, brightness distribution and mean."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
 from eorinfer.separation.draw_scores import Draws, score_draws
-from eorinfer.separation.peaks import Peaks, count, find_peaks
+from eorinfer.separation.peaks import Peaks, count, find_peaks, flat
 from eorinfer.summaries.power import PowerSpectrum, default_edges
 from simulators import Observable
 
@@ -41,6 +42,8 @@ class Maps:
         (L,) mean intensities of the lines in training.
     draws
         Draws of the first method, whose mean P(k) is its estimate of P(k); None without draws.
+    thresholds
+        Of each line the thresholds of the first method's peaks, see `eorinfer.separation.calibration.peak_thresholds`.
     """
 
     true: NDArray[np.float32]
@@ -49,6 +52,7 @@ class Maps:
     channels: tuple[int, ...]
     training_mean: NDArray[np.float64]
     draws: Draws | None = None
+    thresholds: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
 def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -
             "mean": float(true.mean(dtype=float)),
             "rmse": {m: float((x - true).std(dtype=float) / true.std(dtype=float)) for m, x in made.items()},
             **_spectra(spectrum, true, noise, made, draws),
-            **_peaks(true, noise, made, radius / pixel),
+            **_peaks(true, noise, made, radius / pixel, maps.thresholds.get(name, {})),
             **_brightness(true, made),
             "mean_error": _means(true, made | {"training mean": np.full_like(true, maps.training_mean[i])}),
         }
@@ -145,17 +149,16 @@ def _spectra(
     return out
 
 
-def _slices(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return maps (N, nx, ny) as they are, and slices of cubes (N, nx, ny, nz) as (N * nz, nx, ny)."""
-    return maps if maps.ndim == 3 else np.moveaxis(maps, -1, 1).reshape(-1, *maps.shape[1:3])
-
-
 def _peaks(
-    true: NDArray[np.float32], noise: NDArray[np.float32], made: dict[str, NDArray[np.float32]], radius: float
+    true: NDArray[np.float32],
+    noise: NDArray[np.float32],
+    made: dict[str, NDArray[np.float32]],
+    radius: float,
+    thresholds: Mapping[str, float | None],
 ) -> dict[str, Any]:
-    """Compute precision and recall at one threshold for both maps, and at any threshold of a method."""
-    true_peaks = [find_peaks(image, radius) for image in _slices(true)]
-    found = {method: [find_peaks(image, radius) for image in _slices(array)] for method, array in made.items()}
+    """Compute precision and recall at one threshold for both maps, at any threshold of a method, and at chosen ones."""
+    true_peaks = [find_peaks(image, radius) for image in flat(true)]
+    found = {method: [find_peaks(image, radius) for image in flat(array)] for method, array in made.items()}
     # Matches by chance: the peaks of one map's reconstruction compared with those of another map.
     first = next(iter(made))
     found["chance"] = found[first][1:] + found[first][:1]
@@ -171,6 +174,11 @@ def _peaks(
             for c in [count(true_peaks, peaks, radius, n * sigma, n * sigma)]
         ]
         out["at_recall"][method] = _at_recalls(true_peaks, peaks, radius, SOUGHT * float(true.std()))
+    out["at_threshold"] = {
+        name: {"threshold": level} | count(true_peaks, found[first], radius, thresholds["sought"] or 0.0, level).rates()
+        for name in ("best", "precise")
+        if (level := thresholds.get(name)) is not None
+    }
     return out
 
 

@@ -98,9 +98,9 @@ def train(
         history = train_mean(separator, material, of_mean)
     if settings.kind == "flow-matching":
         history = history + train_flow(separator, material, max(1, settings.steps - of_mean))
-    sureness = calibrate(separator, Lines(bank, rows.validation[:CALIBRATION_ROWS]), pairs, seed)
-    warnings = [*diagnose(history, spec.lines), *too_sure(sureness)]
-    spec.facts.update(history=history, warnings=warnings, sureness=sureness, steps=settings.steps)
+    calibrated = calibrate(separator, Lines(bank, rows.validation[:CALIBRATION_ROWS]), pairs, seed)
+    warnings = [*diagnose(history, spec.lines), *too_sure(calibrated["sureness"])]
+    spec.facts.update(calibrated, history=history, warnings=warnings, steps=settings.steps)
     return separator
 
 

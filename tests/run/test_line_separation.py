@@ -221,6 +221,13 @@ def test_scores_beside_the_baselines(trained: Path, capsys: pytest.CaptureFixtur
         assert found["spectra"]["GAN"] == found["spectra"]["L1 alone"]
         assert len(found["power_of_draws"]["off"]) == len(scores["k"])
     assert table.count("draws, mean P") == 2
+    # Of peaks too, above thresholds that were chosen on validation maps, which are not scored.
+    chosen = Separator.load(model).spec.facts["thresholds"]
+    for name, line in scores["lines"].items():
+        assert {k: v["threshold"] for k, v in line["at_threshold"].items()} == {
+            k: chosen[name][k] for k in ("best", "precise") if chosen[name][k] is not None
+        }
+    assert table.count("chosen on validation maps") == sum(len(x["at_threshold"]) for x in scores["lines"].values())
     # Draws are scored first.
     assert table.index(f"8 draws of {scores['maps']} maps, beside the truth") < table.index("ha: ")
     assert scores["of_draws"]["p_holm"] <= 1

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from eorinfer.separation.calibration import peak_thresholds
 from eorinfer.separation.draw_scores import Draws
 from eorinfer.separation.peaks import Counts, Peaks, best_threshold, count, find_peaks, matches
 from eorinfer.separation.scores import Maps, score
@@ -108,6 +110,27 @@ def test_the_best_threshold_divides_right_peaks_from_wrong_ones() -> None:
     assert chosen["legacy_precision"] >= 0.8
     wrong = Peaks(np.array([[500.0, 500.0]]), np.array([9.0]))
     assert best_threshold([true], [wrong], 5.0, 3.0, precision=0.5) == np.inf
+
+
+def test_the_threshold_of_a_mean_is_lower_where_it_shrinks_and_is_what_is_scored() -> None:
+    rng = np.random.default_rng(4)
+    true = np.zeros((30, 1, 32, 32), np.float32)
+    for image in true[:, 0]:
+        image[rng.integers(4, 28, 3), rng.integers(4, 28, 3)] = rng.uniform(1, 2, 3)
+    image = replace(IMAGE, field_of_view=32 * 2.0 / 60)
+    shrunk = 0.3 * true + 0.001 * rng.random(true.shape, np.float32)
+    chosen = peak_thresholds(torch.from_numpy(true), torch.from_numpy(shrunk), ["ha"], image)
+    found = chosen["ha"]
+    assert found["sought"] == pytest.approx(3 * true.std(), rel=1e-4)
+    assert 0.001 < found["best"] < 0.3 < found["sought"] * 3
+    maps = Maps(true, {"mean": shrunk, "itself": true}, 0 * true, (0,), np.ones(1), thresholds=chosen)
+    scored = score(maps, image, ["ha"], 4.0)["lines"]["ha"]
+    assert scored["at_threshold"]["best"]["legacy_precision"] == 1.0
+    assert scored["at_threshold"]["best"]["recall"] == 1.0
+    # At a precision of 60% more peaks than the true ones are found.
+    assert 0.6 <= scored["at_threshold"]["precise"]["legacy_precision"] < 1.0
+    nothing = peak_thresholds(torch.from_numpy(true), torch.zeros(true.shape), ["ha"], image)
+    assert nothing["ha"]["best"] is None
 
 
 def known(cells: tuple[int, ...] = (32, 32)) -> tuple[dict[str, Any], Maps]:
