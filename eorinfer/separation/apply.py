@@ -135,7 +135,7 @@ def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int) -
     InputError
         If the separator makes no draws.
     """
-    flow, steps = separator.flow, separator.spec.settings.flow_steps
+    flow = separator.flow
     if flow is None:
         raise InputError('a separator of [separation] kind = "mean" makes no draws; kind = "flow-matching" does')
     context = separator.context(observed, mean)
@@ -148,7 +148,7 @@ def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int) -
             separator.spec.observable.cells,
         )
 
-    white = flow.integrated(velocity, flow.noise(tuple(mean.shape), _generator(observed, seed)), steps)
+    white = flow.integrated(velocity, flow.noise(tuple(mean.shape), _generator(observed, seed)))
     return mean + flow.residuals(white)
 
 

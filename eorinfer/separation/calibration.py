@@ -65,12 +65,26 @@ def calibrate(separator: Separator, lines: Lines, pairs: Pairs, seed: int) -> di
     if kind == "mean":
         return {"sureness": {}, "thresholds": thresholds}
     if kind == "flow-matching":
+        _fit_steps(separator, observed, mean, generator)
         both = list(zip(batches, mean.split(BATCH), strict=True))
         seeds = [item_seed(seed, i) for i in range(DRAWS)]
         raw = torch.stack([torch.cat([flow_draw(separator, x, m, one) for x, m in both]) for one in seeds])
     correction.fit_draws(observed, true, mean, raw, generator)
     draws = torch.stack([correction.of_draw(observed, mean, draw, generator) for draw in raw])
     return {"sureness": sureness(true, draws, separator.spec.lines), "thresholds": thresholds}
+
+
+def _fit_steps(separator: Separator, observed: Tensor, mean: Tensor, generator: torch.Generator) -> None:
+    """Fit what the steps of a flow are corrected by, on observed maps (B, C, *cells) and means (B, L, *cells)."""
+    flow = separator.flow
+    assert flow is not None
+    context = separator.context(observed, mean).split(BATCH)
+
+    def velocity(z: Tensor, time: Tensor) -> Tensor:
+        parts = zip(context, z.split(BATCH), time.split(BATCH), strict=True)
+        return torch.cat([flow.velocity(known, some, times) for known, some, times in parts])
+
+    flow.integrated(velocity, flow.noise(tuple(mean.shape), generator), fit=True)
 
 
 def sureness(true: Tensor, draws: Tensor, lines: list[str]) -> dict[str, dict[str, float]]:

@@ -10,6 +10,11 @@ from eorinfer.separation.spectra import ModeBins, whitening
 
 #: Numbers that describe a time, and length of the vector that the network sees of them.
 WAVES, CONDITIONS = 8, 32
+#: Factor by which the power of a bin may be changed after a step, at most; and power that counts as none.
+MOST, TINY = 2.0, 1e-12
+
+#: Gives velocities (B, L, *cells) from z (B, L, *cells) and times (B,).
+Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 class ResidualFlow(nn.Module):
@@ -30,16 +35,20 @@ class ResidualFlow(nn.Module):
         Number of lines L.
     bins
         Bins of the modes of a map.
+    steps
+        Steps of an integration.
     """
 
     whitening: Tensor
     source: Tensor
+    kept: Tensor
 
-    def __init__(self, network: nn.Module, lines: int, bins: ModeBins) -> None:
+    def __init__(self, network: nn.Module, lines: int, bins: ModeBins, steps: int) -> None:
         super().__init__()
         self._bins, self.network = bins, network
         self.register_buffer("whitening", torch.ones(bins.count, lines))
         self.register_buffer("source", torch.eye(lines).repeat(bins.count, 1, 1))
+        self.register_buffer("kept", torch.ones(steps, bins.count, lines))
         self.time = nn.Sequential(nn.Linear(2 * WAVES, CONDITIONS), nn.SiLU())
 
     def fit(self, residuals: Tensor) -> None:
@@ -95,8 +104,11 @@ class ResidualFlow(nn.Module):
         velocity: Tensor = self.network(torch.cat([context, z], dim=1), condition=condition).float()
         return velocity
 
-    def integrated(self, velocity: Callable[[Tensor, Tensor], Tensor], z: Tensor, steps: int) -> Tensor:
+    def integrated(self, velocity: Velocity, z: Tensor, *, fit: bool = False) -> Tensor:
         """Carry noise (B, L, *cells) to whitened residuals by Euler's method, in steps of equal angle.
+
+        Along an arc from noise to residuals of the same power that power stays the same. What a step of a velocity that
+        is learned changes of it is undone, by a factor for each step, line and bin of k: otherwise errors add up.
 
         Parameters
         ----------
@@ -104,12 +116,18 @@ class ResidualFlow(nn.Module):
             Gives velocities from z and times (B,).
         z
             Noise, see `noise`.
-        steps
-            Number of steps.
+        fit
+            Measure these factors first, from the z of many maps.
         """
+        steps, wanted = len(self.kept), self._bins.spectra(z, z).diagonal(dim1=1, dim2=2) if fit else None
         for step in range(steps):
             tangent = math.tan(0.5 * math.pi * step / steps)
             z = z + 0.5 * math.pi / steps * velocity(z, z.new_full((len(z),), tangent / (1 + tangent)))
+            if wanted is not None:
+                found = self._bins.spectra(z, z).diagonal(dim1=1, dim2=2)
+                self.kept[step] = (wanted / found.clamp(min=TINY)).sqrt().clamp(1 / MOST, MOST)
+            if bool((self.kept[step] != 1).any()):
+                z = self._bins.filtered(z, self.kept[step])
         return z
 
     def residuals(self, white: Tensor) -> Tensor:

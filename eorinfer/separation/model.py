@@ -24,6 +24,8 @@ from simulators import Observable
 
 #: Factor over the brightest pixel of training beyond which results are clipped; the faintest one is the lower limit.
 BRIGHTER = 2.0
+#: Buffers that older separators have not.
+LATER = ("correction.", "flow.kept")
 #: Softening of lines whose mean is learned: a mean must be one in physical units, so the scaling is linear.
 LINEAR = 1e4
 
@@ -122,7 +124,7 @@ class Separator(nn.Module):
         bins = self._bins = ModeBins(observable.cells, observable.cell_size)
         if spec.subpixel:
             self.register_buffer("sharpening", torch.ones(bins.count, channels))
-        self.flow = ResidualFlow(_velocity(spec), lines, bins) if settings.kind == "flow-matching" else None
+        self.flow = _flow(spec) if settings.kind == "flow-matching" else None
         self.correction = Correction(bins, tuple(target.channel for target in spec.targets), channels)
         self.wiener = WienerFilter(channels, lines, observable.cells, observable.cell_size)
         self.requires_grad_(False)
@@ -217,8 +219,9 @@ class Separator(nn.Module):
                 spec = replace(spec, earlier=True)
             with torch.random.fork_rng(devices=[]), no_larger_than(weights, {"separation": bundle["separation"]}):
                 separator = cls(spec)
-            if not any(name.startswith("correction.") for name in weights):  # written before there was one
-                weights |= {f"correction.{name}": x for name, x in separator.correction.state_dict().items()}
+            # Of before there was a correction, or one of the steps of a flow.
+            later = {name: x for name, x in separator.state_dict().items() if name.startswith(LATER)}
+            weights = later | weights
             separator.load_state_dict(weights)
             return separator
 
@@ -253,12 +256,17 @@ def _generator(spec: SeparatorSpec) -> nn.Module:
     return UNet(channels + lines, lines, spec.strides, spec.periodic, guess=channels, **more, **size)
 
 
-def _velocity(spec: SeparatorSpec) -> nn.Module:
-    """Build the network that turns an observed map, means and residuals into the velocity of the latter."""
-    settings, channels, lines = spec.settings, spec.observable.shape[0], len(spec.targets)
+def _flow(spec: SeparatorSpec) -> ResidualFlow:
+    """Build the flow, whose network turns an observed map, means and residuals into the velocity of the latter."""
+    settings, image = spec.settings, spec.observable
+    channels, lines = image.shape[0], len(spec.targets)
     size: dict[str, Any] = {"width": settings.width, "widest": settings.widest, "conditions": CONDITIONS}
+    known = 2 * (channels + lines)
+    network: nn.Module
     if spec.subpixel:
-        known = 2 * (channels + lines)
-        return SubpixelUNet(known + lines, lines, spec.strides, spec.periodic, shared=known, **size)
-    more: dict[str, Any] = {"dropout": 0.0, "guess": None, "grouped": True}
-    return UNet(channels + 2 * lines, lines, spec.strides, spec.periodic, **more, **size)
+        network = SubpixelUNet(known + lines, lines, spec.strides, spec.periodic, shared=known, **size)
+    else:
+        more: dict[str, Any] = {"dropout": 0.0, "guess": None, "grouped": True}
+        network = UNet(channels + 2 * lines, lines, spec.strides, spec.periodic, **more, **size)
+    mirrored = spec.subpixel and not any(image.symmetry.periodic)
+    return ResidualFlow(network, lines, ModeBins(image.cells, image.cell_size, mirrored=mirrored), settings.flow_steps)

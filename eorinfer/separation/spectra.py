@@ -1,6 +1,7 @@
 """Spectra of maps by bins of their modes, and filters that are given by bins, on maps of any size."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ def whitening(spectra: Tensor) -> Tensor:
 
 
 class ModeBins:
-    """Bins of the modes of `torch.fft.rfftn`: by k across the line of sight, and by mode along it.
+    """Bins of the modes of `torch.fft.rfftn`, or of cosine transforms: by k across the sky, and by mode along it.
 
     Spectra are measured on maps of the size of training. Filters are interpolated in k, so that they also apply to
     maps with more cells across the line of sight.
@@ -28,14 +29,17 @@ class ModeBins:
     ----------
     cells, cell_size
         Cells of the maps of training and their side; the line of sight of a cube is the last axis.
+    mirrored
+        Continue maps by their mirror images, in place of their other side. Of maps that are not periodic the other
+        side is a step at the edge, whose power a filter that sharpens makes the largest of all.
     """
 
-    def __init__(self, cells: tuple[int, ...], cell_size: tuple[float, ...]) -> None:
-        self.cells = cells
+    def __init__(self, cells: tuple[int, ...], cell_size: tuple[float, ...], *, mirrored: bool = False) -> None:
+        self.cells, self._mirrored = cells, mirrored
         self._axes = tuple(range(-len(cells), 0))
         self._sizes = cell_size[:2] if all(cell_size[:2]) else (1.0, 1.0)
-        self._lowest = min(1 / (n * size) for n, size in zip(cells, self._sizes, strict=False))
-        self._along = half_plane(cells)[2] if len(cells) == 3 else 1
+        self._lowest = min(1 / (n * size) for n, size in zip(cells, self._sizes, strict=False)) / (1 + mirrored)
+        self._along = self._grid(cells)[2] if len(cells) == 3 else 1
         across = self._across(cells)
         # The zero mode has a bin of its own.
         rounded = torch.where(across > 0, torch.round(across).clamp(min=1), 0)
@@ -46,7 +50,11 @@ class ModeBins:
 
     def modes(self, maps: Tensor) -> Tensor:
         """Transform maps (B, L, *cells) to flattened modes (B, L, M), in the precision of the maps."""
-        return torch.fft.rfftn(maps, dim=self._axes).flatten(2)
+        if not self._mirrored:
+            return torch.fft.rfftn(maps, dim=self._axes).flatten(2)
+        for axis in self._axes:
+            maps = maps.movedim(axis, -1).matmul(_cosines(maps.shape[axis]).to(maps)).movedim(-1, axis)
+        return maps.flatten(2)
 
     def spectra(self, first: Tensor, second: Tensor) -> Tensor:
         """Measure cross spectra (count, L, K) float64 of maps (B, L, *cells) and (B, K, *cells), of training's size.
@@ -78,8 +86,13 @@ class ModeBins:
             gain = gain.reciprocal() if inverse else gain
             modes = self.modes(maps.float())
             modes = gain.T * modes if table.ndim == 2 else torch.einsum("kij,bjk->bik", gain.to(modes.dtype), modes)
-            grid = modes.view(*modes.shape[:2], *half_plane(cells))
-            return torch.fft.irfftn(grid, s=cells, dim=self._axes)
+            grid = modes.reshape(*modes.shape[:2], *self._grid(cells))
+            if not self._mirrored:
+                return torch.fft.irfftn(grid, s=cells, dim=self._axes)
+            for axis in self._axes:
+                n = grid.shape[axis]
+                grid = grid.movedim(axis, -1).matmul(_cosines(n).to(grid).T / n).movedim(-1, axis)
+            return grid
 
     def _interpolated(self, table: Tensor, cells: tuple[int, ...]) -> Tensor:
         """Interpolate a table (count, ...) at the modes of a grid: (M, ...)."""
@@ -101,9 +114,24 @@ class ModeBins:
 
     def _across(self, cells: tuple[int, ...]) -> Tensor:
         """Compute k across the line of sight of each mode, in units of the lowest one of training."""
-        x, y = (torch.from_numpy(f) for f in frequencies(cells[:2], self._sizes, half=len(cells) == 2))
+        if self._mirrored:
+            x, y = (torch.arange(n) / (2 * n * size) for n, size in zip(cells[:2], self._sizes, strict=True))
+        else:
+            x, y = (torch.from_numpy(f) for f in frequencies(cells[:2], self._sizes, half=len(cells) == 2))
         return torch.hypot(x[:, None], y) / self._lowest
+
+    def _grid(self, cells: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the modes of a grid."""
+        return cells if self._mirrored else half_plane(cells)
 
     def _numbers(self, across: Tensor) -> Tensor:
         """Number the bins of all flattened modes from the bins across the line of sight."""
         return (across[..., None] * self._along + torch.arange(self._along)).flatten()
+
+
+@lru_cache(maxsize=8)
+def _cosines(n: int) -> Tensor:
+    """Compute the waves (cells, modes) of a cosine transform (DCT-II), each with a mean square of one."""
+    place, mode = torch.arange(n, dtype=torch.float64) + 0.5, torch.arange(n, dtype=torch.float64)
+    waves = torch.cos(math.pi / n * place[:, None] * mode)
+    return torch.where(mode > 0, math.sqrt(2) * waves, waves)
