@@ -19,6 +19,9 @@ from eorinfer.imageflow.diffusion import BANDS, LEVELS, DiffusionFlow
 
 #: Degree of the polynomial for each number of conditions, and points over its coefficients.
 DEGREES, SURPLUS = {1: 6, 2: 4, 3: 3, 4: 3}, 1.5
+#: Rms difference of polynomial and points in the last box, in nats, above which it is made again with a degree higher
+#: by two; and by four.
+ROUGH, ROUGHER = 0.5, 3.0
 #: Boxes after the whole range, at most, and share of a box's volume above which a smaller one is not worth it.
 BOXES, SMALLER = 4, 0.5
 #: Trial points in a box, and nats below the largest ln p at which a point has no part in the posterior.
@@ -135,6 +138,8 @@ class InterpolatedLikelihood:
             self._boxes.append(self._fit(low, high, LEVELS if last else FEW))
             if last:
                 break
+        if (rough := self._boxes[-1].residual) > ROUGH:
+            self._boxes[-1] = self._fit(low, high, LEVELS, 2 if rough < ROUGHER else 4)
         self.residual = self._boxes[-1].residual
         self.error = self._error()
 
@@ -157,10 +162,10 @@ class InterpolatedLikelihood:
         side = box.high - box.low
         return box.low + side * qmc.Sobol(len(side), seed=1).random(n), float(np.log(side).sum() - np.log(n))
 
-    def _fit(self, low: Array, high: Array, levels: int) -> Box:
-        """Evaluate the network at points of a box, and fit a polynomial."""
+    def _fit(self, low: Array, high: Array, levels: int, more: int = 0) -> Box:
+        """Evaluate the network at points of a box, and fit a polynomial whose degree is higher by `more`."""
         p = len(low)
-        degree = DEGREES.get(p, 2)
+        degree = DEGREES.get(p, 2) + more
         powers = np.array([n for n in np.ndindex(*(degree + 1,) * p) if sum(n) <= degree])
         n = math.ceil(SURPLUS * len(powers)) + 1
         if p == 1:
