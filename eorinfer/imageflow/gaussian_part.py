@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from eorinfer.imageflow.isotropic_convolution import Conditioner, Modes
 from simulators.fourier import half_plane
 
-#: Steps of the fit, maps and cells of each at most, and the largest rate of its optimiser. 300 steps left the power of
-#: 21cm slices wrong by up to 28% at some neutral fractions, which no training of the denoiser undid.
-STEPS, BATCH, CELLS, RATE = 1000, 256, 2**20, 2e-2
+#: Steps of the fit, at most and a fifth of the maps, but not fewer than `FEWEST`; maps and numbers of each step, at
+#: most, and the largest rate of its optimiser. 300 steps left the power of 21cm slices wrong by up to 28% at some
+#: neutral fractions, which no training of the denoiser undid.
+STEPS, FEWEST, BATCH, NUMBERS, RATE = 3000, 500, 512, 2**18, 2e-2
 
 
 class GaussianPart(nn.Module):
@@ -105,15 +106,24 @@ class GaussianPart(nn.Module):
         optimizer = torch.optim.Adam(parameters, RATE)
         generator = torch.Generator().manual_seed(0)
         cells = math.prod(self.cells)
-        batch = min(len(u), BATCH, max(32, CELLS // (self.channels * cells)))
-        for step in range(STEPS):
-            optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+        # Modes of one |k| have one model: their mean power says all. The zero mode is the first one and stays alone.
+        of_mode = torch.cat([self._basis, self.template.flatten(1)]).T
+        alike, index = torch.unique(of_mode, dim=0, return_inverse=True)
+        of_each = self.count.flatten().to(power)
+        count = power.new_zeros(len(alike)).index_add_(0, index, of_each)
+        weighted = power.flatten(2) * of_each
+        mean_power = power.new_zeros(*power.shape[:2], len(alike)).index_add_(2, index, weighted) / count
+        basis, template = alike[:, : len(self._basis)].T, alike[:, len(self._basis) :].T
+        batch = min(len(u), BATCH, max(32, NUMBERS // (self.channels * len(alike))))
+        steps = min(STEPS, max(FEWEST, len(u) // 5))
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
             some = torch.randint(len(u), (batch,), generator=generator)
-            mean, model = self(u[some])
-            about_mean = power[some].contiguous()
-            about_mean.flatten(2)[..., 0] = (sums[some] - cells * mean.flatten(1)).square() / cells
-            total = 1 + model
-            loss = (self.count * ((1 + about_mean) / total + total.log())).flatten(1).sum(-1).mean() / cells
+            numbers = self.conditioner(u[some]).view(batch, self.channels, -1)
+            total = 1 + torch.exp(numbers[..., 1:] @ basis) * template
+            about_mean = mean_power[some]
+            about_mean[..., index[0]] = (sums[some] - cells * self.unit * numbers[..., 0]).square() / cells
+            loss = (count * ((1 + about_mean) / total + total.log())).flatten(1).sum(-1).mean() / cells
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
