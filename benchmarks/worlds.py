@@ -49,8 +49,6 @@ WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
 BINS, BATCH, STEPS, SAMPLES = 8, 64, 400, 500
 #: Truths of the known world that tell how false alarms depend on the realisations that are compared with.
 MANY = 300
-#: Factors on the errors of the error model, one of which is chosen on a further world.
-STRENGTHS = (0.7, 1.0, 1.5)
 #: The world left out, in turn, and the odds of worlds.
 PARTS = ("spheres", "press-schechter", "l-integral", "e-integral", "odds")
 METHODS = {
@@ -131,7 +129,9 @@ def _moments(cubes: Tensor) -> Tensor:
     return torch.cat(columns, 1)
 
 
-def opened(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str) -> Run:
+def opened(
+    rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str, strengths: list[float]
+) -> Run:
     """Open the run of one question, on a bank of summaries."""
     further = next(name for name in names[1:] if name != held_out)
     prior = {"F_ESC10": {"low": -2.0, "high": 0.0}, "ALPHA_ESC": {"low": -1.0, "high": 0.5}}
@@ -150,7 +150,7 @@ def opened(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out:
             "further_world": further,
             "worlds_view": "npe-power",
             "alignments": [3.0],
-            "error_strengths": list(STRENGTHS),
+            "error_strengths": strengths,
         },
     }
     run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-moments", for_terminal())
@@ -259,6 +259,7 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", nargs="*", default=PARTS)
+    parser.add_argument("--strengths", nargs="+", type=float, default=[1.0], help="of the error model, to choose from")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.source is not None:
@@ -274,7 +275,8 @@ def main() -> None:
         if name in figures:
             continue
         start = time.monotonic()
-        run = opened(rows, values, worlds.names, arguments.out, "spheres" if name == "odds" else name)
+        held_out = "spheres" if name == "odds" else name
+        run = opened(rows, values, worlds.names, arguments.out, held_out, arguments.strengths)
         figures[name] = (odds(run, *question(run.bank.rows(), 2)) if name == "odds" else ask(run, name)) | {
             "seconds": round(time.monotonic() - start)
         }
