@@ -184,6 +184,7 @@ BRANCHES = {
     "old": Branch("zuko_nsf", THREE, folds=False, average=0.0, widen=False),
     "new": Branch(),
     "simulations-alone": Branch("auto", {"emulate": "never"}),
+    "one-network": Branch("auto", {"ensemble": 1}),
     "nine-networks": Branch("auto", {"ensemble": 9}),
     "not-widened": Branch("none", THREE, widen=False),
     "normal": Branch("none", THREE),
