@@ -53,7 +53,7 @@ class ModeBins:
         if not self._mirrored:
             return torch.fft.rfftn(maps, dim=self._axes).flatten(2)
         for axis in self._axes:
-            maps = maps.movedim(axis, -1).matmul(_cosines(maps.shape[axis]).to(maps)).movedim(-1, axis)
+            maps = _along(axis, maps, _cosines(maps.shape[axis]).to(maps))
         return maps.flatten(2)
 
     def spectra(self, first: Tensor, second: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class ModeBins:
                 return torch.fft.irfftn(grid, s=cells, dim=self._axes)
             for axis in self._axes:
                 n = grid.shape[axis]
-                grid = grid.movedim(axis, -1).matmul(_cosines(n).to(grid).T / n).movedim(-1, axis)
+                grid = _along(axis, grid, _cosines(n).to(grid).T / n)
             return grid
 
     def _interpolated(self, table: Tensor, cells: tuple[int, ...]) -> Tensor:
@@ -127,6 +127,13 @@ class ModeBins:
     def _numbers(self, across: Tensor) -> Tensor:
         """Number the bins of all flattened modes from the bins across the line of sight."""
         return (across[..., None] * self._along + torch.arange(self._along)).flatten()
+
+
+def _along(axis: int, maps: Tensor, matrix: Tensor) -> Tensor:
+    """Multiply an axis of maps by a matrix (before, after)."""
+    if axis == -1:
+        return maps @ matrix
+    return matrix.T @ maps if axis == -2 else (maps.movedim(axis, -1) @ matrix).movedim(-1, axis)
 
 
 @lru_cache(maxsize=8)
