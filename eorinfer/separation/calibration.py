@@ -22,7 +22,7 @@ SOUGHT, RADIUS, PRECISION = 3.0, 4.0, 0.6
 
 @torch.no_grad()
 def calibrate(separator: Separator, lines: Lines, pairs: Pairs, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """Fit the correction of a separator on validation maps, and note in its facts what they tell of its results.
+    """Fit the correction of a separator on validation maps, and tell what they say of its results.
 
     Parameters
     ----------

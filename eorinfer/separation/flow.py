@@ -30,7 +30,7 @@ class ResidualFlow(nn.Module):
     Parameters
     ----------
     network
-        Module from maps (B, C + 2 L, *cells) and a condition (B, CONDITIONS) to velocities (B, L, *cells).
+        Module from contexts and z (B, inputs + L, *cells) and a condition (B, CONDITIONS) to velocities (B, L, *cells).
     lines
         Number of lines L.
     bins
