@@ -92,11 +92,11 @@ def test_the_site_has_the_command_line_the_keys_and_the_results(site: Path) -> N
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT / "docs").as_posix())
 def test_a_page_can_be_read(path: Path) -> None:
-    """Tables have at most six columns, and lines of prose at most 140 characters."""
+    """Tables have at most six columns, and lines of prose at most 120 characters."""
     code = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         code ^= line.lstrip().startswith("```")
         if line.startswith("|"):
             assert line.replace(r"\|", "").count("|") <= 7, f"line {number}: a table of more than six columns"
         elif not code and not line.startswith("    "):
-            assert len(line) <= 140, f"line {number}: {len(line)} characters"
+            assert len(line) <= 120, f"line {number}: {len(line)} characters"
