@@ -61,6 +61,7 @@ LOOKS = {
     "NPE, trained on one world": Look("#4c78a8", True),
     "NPE, features aligned": Look("#9467bd", True),
     "NPE, features with an error": Look("#2ca089", True),
+    "NPE, half with and half without": Look("#b8860b", True),
     "simulator in emcee's loop": Look("#e377c2", False),
     "exact likelihood, by": Look("#777777", False),
     "exact": Look("#222222", False),
