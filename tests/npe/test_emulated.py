@@ -46,6 +46,7 @@ def mean(theta: torch.Tensor) -> torch.Tensor:
     return torch.stack([a, a * b + 3, torch.sin(a) - b], dim=1)
 
 
+@pytest.mark.job
 @pytest.mark.parametrize("positive", [True, False])
 def test_rows_have_the_mean_and_the_scatter_of_the_simulations(
     positive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
