@@ -179,7 +179,7 @@ class TrainingSettings(Settings):
     ----------
     effort
         ``"quick"``, ``"default"`` or ``"thorough"``: sets `steps`, `epochs` and `ensemble` where they are not given;
-        see `EFFORTS`.
+        see `EFFORTS`. ``"quick"`` also leaves emulated rows out.
     steps
         Largest number of optimiser steps of one network.
     epochs
@@ -227,8 +227,10 @@ class TrainingSettings(Settings):
     def _of_effort(cls, keys: Any) -> Any:
         if not isinstance(keys, Mapping):
             return keys
-        of_effort = EFFORTS.get(str(keys.get("effort")), {})
-        return {name: of_effort[name] for name in ("steps", "epochs") if of_effort} | dict(keys)
+        effort = str(keys.get("effort"))
+        of_effort = EFFORTS.get(effort, {})
+        quick = {"emulate": "never"} if effort == "quick" else {}
+        return {name: of_effort[name] for name in ("steps", "epochs") if of_effort} | quick | dict(keys)
 
     def emulated_batch(self, observable: Observable) -> int:
         """Give the least size of a batch of emulated rows; 0 where none are tried."""
@@ -241,7 +243,7 @@ class TrainingSettings(Settings):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Files and hashes of older versions have no such keys.
         content: dict[str, Any] = handler(self)
-        newer = (("effort", "default"), ("emulate", "vectors"))
+        newer = [("effort", "default")] + [("emulate", "vectors")] * (self.effort != "quick")
         return {name: value for name, value in content.items() if (name, value) not in newer}
 
 

@@ -81,6 +81,9 @@ def test_effort_stands_for_steps_and_epochs() -> None:
     # Files and hashes of older versions have no such key.
     assert "effort" not in TrainingSettings(ensemble=3).model_dump()
     assert quick.model_dump()["effort"] == "quick"
+    assert (quick.emulate, thorough.emulate) == ("never", "vectors")
+    own = TrainingSettings(effort="quick", emulate="vectors")
+    assert TrainingSettings(**own.model_dump()) == own
     with pytest.raises(ValueError, match="'quick', 'default' or 'thorough'"):
         TrainingSettings(effort="much")  # type: ignore[arg-type]
 
