@@ -62,6 +62,7 @@ class Box:
         self, low: Array, high: Array, points: Array, values: Array, log_p: Array, powers: NDArray[np.int64]
     ) -> None:
         self.low, self.high, self.peak, self._powers = low, high, float(log_p.max()), powers
+        self._points, self._log_p = points, log_p
         # Thousands of nats below the peak an error matters less: the polynomial is for where ln p is large.
         weight = 1 / (1 + (log_p.max() - log_p) / DEPTH)
         design = self._design(points)
@@ -77,6 +78,11 @@ class Box:
     def bands(self, y: Array) -> Array:
         """Sum the levels of each band at y (n, P): (n, `BANDS`)."""
         return np.asarray(self(y).reshape(len(y), BANDS, -1).sum(2))
+
+    def best(self) -> Array:
+        """Give the point of the largest ln p, and its 2 P nearest: a smaller box must not leave them out."""
+        apart = (self._points - self._points[self._log_p.argmax()]) / (self.high - self.low)
+        return np.asarray(self._points[np.square(apart).sum(1).argsort()[: 2 * self._points.shape[1] + 1]])
 
     def contains(self, y: Array) -> NDArray[np.bool_]:
         """Tell which y (n, P) are inside."""
@@ -130,8 +136,8 @@ class InterpolatedLikelihood:
             trial, log_p = self._trials()
             # Between its points a polynomial may be far too high: it must not hide where the points say ln p is.
             peak = min(log_p.max(), before.peak + depth / 2)
-            inside = trial[log_p > peak - depth - 2 * before.residual]
             side = before.high - before.low
+            inside = np.concatenate([trial[log_p > peak - depth - 2 * before.residual], before.best()])
             low = np.maximum(inside.min(0) - MARGIN * side, before.low)
             high = np.minimum(inside.max(0) + MARGIN * side, before.high)
             last = last or bool(np.prod((high - low) / side) > SMALLER)
@@ -214,8 +220,11 @@ class InterpolatedLikelihood:
             parts = [
                 self._flow.log_prob_levels(self._images(part), part, levels)[1] for part in as_theta(y).split(BATCH)
             ]
+            added = torch.cat(parts).double().numpy()
+            if levels < LEVELS:  # a wide box: what the network adds there varies more with y than the noise does
+                return added
             known = self._flow.excess_levels(as_theta(y), levels) - self._flow.excess_levels(self._middle, levels)
-        return _less_noise(torch.cat(parts).double().numpy(), known.numpy())
+        return _less_noise(added, known.numpy())
 
     def _images(self, y: Tensor) -> Tensor:
         return self._image.expand(len(y), *self._image.shape[1:])
