@@ -180,7 +180,7 @@ class HeldOut:
 
 
 def check_together(checks: Sequence[ObservationCheck]) -> float:
-    """p-value of several observations of one instrument together, for example of its fields.
+    """Compute the p-value of several observations of one instrument together, for example of its fields.
 
     What all share adds up, where each alone is within the scatter: normal quantiles of the p-values are summed
     (Stouffer). All are compared with the same n held-out realisations, whose own error does not average out:

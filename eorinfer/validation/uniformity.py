@@ -139,12 +139,12 @@ def effects(fractions: dict[str, NDArray[np.float64]], parameters: int, samples:
 
 
 def kolmogorov_smirnov(u: NDArray[np.float64]) -> float:
-    """p-value of u (B,) being uniform in [0, 1], by sbi: any difference, best seen in the middle."""
+    """Compute the p-value of u (B,) being uniform in [0, 1], by sbi: any difference, best seen in the middle."""
     return float(check_uniformity_frequentist(torch.from_numpy(u.copy())[:, None], 1)[0])
 
 
 def mean_and_spread(u: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p-value (...) of u (..., B) being uniform, against another mean and another spread.
+    """Compute the p-value (...) of u (..., B) being uniform, against another mean and another spread.
 
     Neyman's smooth test of order two (Neyman 1937; Rayner & Best 1989): the means of the first two
     Legendre polynomials, each standard normal. A posterior that is off, too narrow or too wide moves
