@@ -36,6 +36,8 @@ class Table:
         Cells, each row as long as `columns`; the first cell names the row.
     title, caption
         Lines above it; may be empty.
+    folded
+        Whether only the title is seen until a reader opens it: for tables that are long and seldom read.
     """
 
     kind: ClassVar[str] = "table"
@@ -43,6 +45,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     title: str = ""
     caption: str = ""
+    folded: bool = False
 
     @property
     def numeric(self) -> list[bool]:

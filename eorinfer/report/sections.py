@@ -5,6 +5,7 @@ from shlex import quote
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import eorinfer
 from eorinfer.bank.description import package_versions
@@ -34,8 +35,8 @@ def sections(run: RunFolder) -> list[Section]:
     """Make all sections that have something to show, in order."""
     every: list[tuple[str, str, Callable[[RunFolder], Iterable[Block]]]] = [
         ("scores", SCORES, _scores),
-        ("observation", "Observation", _observation),
         ("posterior", "Posterior", posterior_blocks),
+        ("observation", "Observation", _observation),
         ("worlds", "Which simulation it was trained on", _worlds),
         ("calibration", "Calibration", _calibration),
         ("check", "Is the observation like the simulations?", _check),
@@ -87,13 +88,23 @@ def _observation(run: RunFolder) -> Iterator[Block]:
     yield Table(
         ["channel", "mean", "standard deviation", "smallest", "largest"],
         [
-            [words(channel_name(o, c)), *(number(float(f(cube))) for f in (np.mean, np.std, np.min, np.max))]
+            [
+                words(channel_name(o, c)),
+                number(_mean(cube)),
+                *(number(float(f(cube))) for f in (np.std, np.min, np.max)),
+            ]
             for c, cube in enumerate(o.values)
         ],
         caption=f"Values{f' in {o.unit}' if o.unit else ''}, over all cells of each channel.",
     )
     if power := run.summary.get("power"):
         yield _power(o, power)
+
+
+def _mean(cube: NDArray[Any]) -> float:
+    """Take the mean; where only round-off of a mean taken off before is left of it, it is 0."""
+    mean = float(np.mean(cube))
+    return mean if abs(mean) > 1e-6 * float(np.std(cube)) else 0.0
 
 
 def _power(o: Observation, power: dict[str, Any]) -> Table:
@@ -110,6 +121,7 @@ def _power(o: Observation, power: dict[str, Any]) -> Table:
         "Power spectrum",
         "Of the observation, noise included, and the mean of the survey's noise alone. Modes: independent ones in the "
         "bin; the power of a Gaussian field scatters by its value over their square root.",
+        folded=True,
     )
 
 

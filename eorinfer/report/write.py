@@ -111,7 +111,7 @@ def _warnings(run: RunFolder) -> Iterator[str]:
     if run.config and _chain(run) in run.chains and not (run.out / "validation.json").exists():
         yield validation_line(run.out)
     for check in (run.check, run.alarm):
-        if check and check["unlike"]:
+        if check and (check["unlike"] or (check.get("weak") and "line" in check)):
             yield str(check.get("line", "The observation is unlike the simulations.")).removeprefix("WARNING: ")
     if run.validation and not run.validation["calibrated"]:
         yield f"The posterior is {run.validation['verdict']}"

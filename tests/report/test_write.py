@@ -1,5 +1,6 @@
 """`eorinfer report` on a tiny run and on a contest, seen in a real browser."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import eorinfer
@@ -33,7 +35,7 @@ needs_browser = pytest.mark.skipif(
     executable() is None, reason="there is no Chromium to look at the page with (apt-get install chromium)"
 )
 
-SECTIONS = ["observation", "posterior", "calibration", "check", "predictive", "training", "bank", "config", "versions"]
+SECTIONS = ["posterior", "observation", "calibration", "check", "predictive", "training", "bank", "config", "versions"]
 #: Would give the page another title, if anything in it ran.
 EVIL = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\">"
 EVIL_NAME = "<img src=x onerror=document.title='owned'>"
@@ -139,7 +141,7 @@ def test_a_posterior_that_was_used_again(whole: Path, tmp_path: Path) -> None:
     own = ("infer", "--posterior", whole / "posterior", "--observation", whole / "observation.h5", "--samples", 100)
     assert call(*own, "--out", tmp_path / "again") == 0
     page = write_report(tmp_path / "again").read_text()
-    assert re.findall(r'<section id="(.*?)"', page) == ["observation", "posterior", "check", "versions"]
+    assert re.findall(r'<section id="(.*?)"', page) == ["posterior", "observation", "check", "versions"]
     assert "bias [σ]" in page
 
 
@@ -189,7 +191,29 @@ def test_warnings_come_first(run: Path, tmp_path: Path) -> None:
         assert warning in page.warnings
         assert warning not in before.warnings
     text = render(page)
-    assert text.index("NOT calibrated") < text.index('id="observation"')
+    assert text.index("NOT calibrated") < text.index('id="posterior"')
+
+
+def test_a_check_that_cannot_tell_is_said_first(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    chain = json.loads((out / "chains/npe.json").read_text())
+    line = "CANNOT TELL whether the observation is like the simulations"
+    chain["misspecification"] |= {"unlike": False, "weak": True, "line": line}
+    (out / "chains/npe.json").write_text(json.dumps(chain))
+    assert line in page_of(RunFolder.read(out)).warnings
+
+
+def test_round_off_of_a_mean_is_no_number(run: Path) -> None:
+    folder = RunFolder.read(run)
+    assert folder.observation is not None
+    cube = np.random.default_rng(1).normal(size=folder.observation.values.shape).astype(np.float32)
+    folder = dataclasses.replace(folder, observation=dataclasses.replace(folder.observation, values=cube - cube.mean()))
+    (observation,) = [section for section in page_of(folder).sections if section.id == "observation"]
+    moments, power = (block for block in observation.blocks if isinstance(block, Table))
+    assert [row[1].text for row in moments.rows] == ["0"] * len(cube)
+    assert power.folded
+    assert "<details>" in render(page_of(folder))
 
 
 @needs_browser
