@@ -5,9 +5,10 @@
 ``--source`` is a bank of the first world alone, the one of ``examples/contest.toml``. Its rows are copied into the bank
 ``WORLDS``, and the other worlds are simulated at the same theta and realisations. Without it the bank is taken as is.
 
-Each world in turn is left out of all trainings and asked about. Networks read summaries of the observed cube, once P(k)
-and once P(k) with moments of the smoothed cube, which stand for an image here: they cost a thousandth of a CNN's time.
-What is there already is not made again.
+Each world in turn is left out of all trainings and asked about. Networks read P(k) and moments of the smoothed cube,
+which cost a thousandth of a CNN's time; where two of the worlds are left out they also read P(k) alone, the cube, or
+both. Each part is kept in ``DIR/figures.json`` as it is done, and what is there already is not made again. The record
+is written when all parts are there.
 """
 
 import argparse
@@ -21,23 +22,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.record import record
-from benchmarks.worlds_seen import checks, odds, of_checks, over_references, with_reference
+from benchmarks.worlds_scores import once, question, scores
+from benchmarks.worlds_seen import FirstElements, checks, odds, of_checks, over_references, with_reference
+from benchmarks.worlds_targets import TARGET, ask_target
 from eorinfer import Run
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
+from eorinfer.bank.targets import parse_targets, target_values
 from eorinfer.campaign.plans import planned_rows
 from eorinfer.contest.contest import build_method
-from eorinfer.contest.method import ContestSetup, Method
+from eorinfer.contest.method import ContestSetup
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
+from eorinfer.core.revision import commit
 from eorinfer.core.toml import read_toml
 from eorinfer.npe.check import ObservationCheck
+from eorinfer.npe.image_statistics import Statistics
 from eorinfer.run.config import check_config
-from eorinfer.run.truths import observed_rows
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey import build_survey
-from eorinfer.validation.sharpness import NO_DENSITY
 
 CONFIG = Path(__file__).parents[1] / "examples" / "worlds.toml"
 #: Rows of the first world to train on and to test with, rows of each other world, and rows in a shard of these.
@@ -46,11 +50,20 @@ FIRST, KNOWN, OTHERS, SHARD = 1200, 600, 120, 20
 DRAWS = {"first": 1, "others": 8}
 #: Widths of the Gaussians by which a cube is smoothed, in cells, and quantiles of it.
 WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
-BINS, BATCH, STEPS, SAMPLES = 8, 64, 400, 500
+BINS, BATCH, STEPS = 8, 64, 400
 #: Truths of the known world that tell how false alarms depend on the realisations that are compared with.
 MANY = 300
-#: The world left out, in turn, and the odds of worlds.
-PARTS = ("spheres", "press-schechter", "l-integral", "e-integral", "odds")
+#: Factors on the errors of the error model, where they are compared; 1 elsewhere.
+STRENGTHS = {"e-integral": [0.7, 1.0, 1.5]}
+#: What networks read of cubes, and their training: one network, which sees new noise at each step.
+VIEWS = ("npe-both", "npe-image", "npe-power")
+ON_CUBES = {"steps": 1500, "ensemble": 1, "batch_size": 32, "learning_rate": 4e-3}
+#: The world left out, in turn, the odds of worlds, and the questions to networks that read cubes.
+PARTS = (
+    *("spheres", "press-schechter", "l-integral", "e-integral", "odds"),
+    *(f"{held_out} {view}" for held_out in ("press-schechter", "spheres") for view in VIEWS),
+    *(f"{held_out} {TARGET}" for held_out in ("spheres", "press-schechter", "l-integral", "e-integral")),
+)
 METHODS = {
     "npe-one-world": "one world",
     "npe-power": "mixed",
@@ -58,6 +71,8 @@ METHODS = {
     "npe-error-model": "error model",
     "npe-hedged": "hedged",
 }
+#: Those of them that are trained on several worlds, and differ in what is seen.
+MIXED = ("npe-power", "npe-error-model", "npe-hedged")
 
 
 def simulate(source: Bank, out: Path, worlds: Path) -> None:
@@ -129,9 +144,20 @@ def _moments(cubes: Tensor) -> Tensor:
     return torch.cat(columns, 1)
 
 
-def opened(
-    rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str, strengths: list[float]
-) -> Run:
+def opened_cubes(bank: Path, out: Path, held_out: str, view: str) -> Run:
+    """Open the run of one question to one view, on the bank of cubes."""
+    content = read_toml(CONFIG) | {
+        "bank": {"path": str(bank.resolve())},
+        "flow": {"kind": "zuko_nsf"},
+        "power_spectrum": {"bins": BINS},
+        "training": ON_CUBES,
+        "contest": {"methods": [view], "reference": view, "baseline": view, "worlds_view": view}
+        | {"held_out_world": held_out},
+    }
+    return Run(check_config(CONFIG, content), out / f"{held_out}-{view}", for_terminal())
+
+
+def opened(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str) -> Run:
     """Open the run of one question, on a bank of summaries."""
     further = next(name for name in names[1:] if name != held_out)
     prior = {"F_ESC10": {"low": -2.0, "high": 0.0}, "ALPHA_ESC": {"low": -1.0, "high": 0.5}}
@@ -143,14 +169,14 @@ def opened(
         "inference": {"rounds": [1]},
         "bank": {"path": str((out / "bank-moments").resolve())},
         "flow": {"kind": "zuko_nsf"},
-        "training": {"steps": STEPS, "ensemble": 2, "batch_size": 64, "learning_rate": 4e-3},
+        "training": {"steps": STEPS, "ensemble": 2, "batch_size": 64, "learning_rate": 4e-3, "emulate": "never"},
         "contest": {"methods": list(METHODS), "reference": "npe-power", "baseline": "npe-power"}
         | {
             "held_out_world": held_out,
             "further_world": further,
             "worlds_view": "npe-power",
             "alignments": [3.0],
-            "error_strengths": strengths,
+            "error_strengths": STRENGTHS.get(held_out, [1.0]),
         },
     }
     run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-moments", for_terminal())
@@ -168,88 +194,60 @@ def opened(
     return run
 
 
-def ask(run: Run, held_out: str) -> dict[str, Any]:
-    """Score each method on worlds of its training and on the one held out, and the warnings."""
-    worlds = run.config.worlds
+def ask(run: Run, held_out: str, statistics: Statistics | None = None, draws: int = 1) -> dict[str, Any]:
+    """Score each method on worlds of its training and on the one held out, and the warnings.
+
+    Parameters
+    ----------
+    run
+        Opened by `opened` or `opened_cubes`.
+    held_out
+        Name of the world left out.
+    statistics
+        Of vectors, for the check of an observation; None for those of an image.
+    draws
+        Times that rows of the other worlds are given to a training, each with noise of its own.
+    """
+    worlds, view = run.config.worlds, run.tables.contest.worlds_view
     assert worlds is not None
-    every, number = run.bank.rows(), worlds.number(held_out)
+    every, number = run.bank.rows().ok, worlds.number(held_out)
     # Realisations that are asked about: no world trains on them.
     rows, asked = question(every, number)
+    rows = rows[np.repeat(np.arange(len(rows)), np.where(rows.world == 0, 1, draws))]
     inside, first = np.isin(every.seed, asked), int(rows.world.min())
     truths = {
-        "held out": _once(every[inside & (every.world == number)]),
-        "known": _once(every[inside & (every.world == first)]),
+        "held out": once(every[inside & (every.world == number)]),
+        "known": once(every[inside & (every.world == first)]),
     }
     setup = ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))
-    of_first = rows[rows.world == first]
-    trained = {
-        "mixed": with_reference(run, trained_posterior(setup, "npe-power"), rows),
-        "one world": with_reference(
-            run, trained_posterior(setup, "npe-power", rows=of_first, place="npe-one-world"), of_first
-        ),
-    }
+    trained, training, methods = {"mixed": trained_posterior(setup, view)}, {"mixed": rows}, METHODS
+    if statistics is None:  # a CNN's time is spent on what is compared
+        methods = {name: METHODS[name] for name in MIXED}
+        truths["known"] = truths["known"][np.unique(truths["known"].seed, return_index=True)[1]]
+    else:
+        training["one world"] = rows[rows.world == first]
+        trained["one world"] = trained_posterior(setup, view, rows=training["one world"], place="npe-one-world")
     content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}, "warned": {}}
-    checked = {name: {what: checks(run, one, of) for what, of in truths.items()} for name, one in trained.items()}
-    for name, of_posterior in checked.items():
-        content["warned"][name] = {what: of_checks(each) for what, each in of_posterior.items()}
-        if len(truths["known"]) > MANY:
-            content["warned"][name]["known, over references"] = over_references(run, trained[name], truths["known"])
-        print(held_out, name, content["warned"][name], flush=True)
-    for name, label in METHODS.items():
+    checked: dict[str, dict[str, list[ObservationCheck]]] = {}
+    for name, one in trained.items():
+        if statistics is not None:
+            one = with_reference(run, one, training[name], statistics)
+        checked[name] = {what: checks(run, one, of, statistics) for what, of in truths.items()}
+        content["warned"][name] = {what: of_checks(each) for what, each in checked[name].items()}
+        if statistics is not None and len(truths["known"]) > MANY:
+            shares = over_references(run, one, truths["known"], statistics)
+            content["warned"][name]["known, over references"] = shares
+        print(held_out, view, name, content["warned"][name], flush=True)
+    for name, label in methods.items():
         start = time.monotonic()
-        method = build_method(setup, name)
+        method = build_method(setup, view if name == "npe-power" else name)
         by = checked.get(label, checked["mixed"])
-        content["methods"][label] = {what: scores(run, method, of, by[what]) for what, of in truths.items()}
-        content["methods"][label]["seconds"] = round(time.monotonic() - start)
-        print(held_out, label, content["methods"][label], flush=True)
-    return content
-
-
-def question(every: Rows, number: int) -> tuple[Rows, NDArray[np.uint64]]:
-    """Rows to train on where a world is left out, and seeds of the realisations that are asked about."""
-    known = np.unique(every.seed[every.world == 0])[::3]
-    asked = known if number == 0 else np.union1d(known, np.unique(every.seed[every.world == number])[::2])
-    return every[~np.isin(every.seed, asked) & (every.world != number)], asked
-
-
-def _once(rows: Rows) -> Rows:
-    """Rows of one draw of noise each."""
-    key = np.stack([rows.theta[:, 0], rows.theta[:, 1], rows.seed.astype(float)], 1)
-    return rows[np.sort(np.unique(key, axis=0, return_index=True)[1])]
-
-
-def scores(run: Run, method: Method, truths: Rows, checks: list[ObservationCheck]) -> dict[str, Any]:
-    """Nats gained, bias and rms in sigma, and coverage, of all and of those without a warning.
-
-    Errors are by realisation, since its rows err together.
-    """
-    drawn, at_truth, start = [], [], 0
-    for observed in observed_rows(run.context, truths):
-        posteriors = method.evaluate(observed, truths.theta[start : start + len(observed)], SAMPLES, 1)
-        drawn.append(posteriors.values)
-        at_truth.append(posteriors.at_truth)
-        start += len(observed)
-    values, names = np.concatenate(drawn), run.config.prior.names
-    gain = np.maximum(np.concatenate(at_truth), NO_DENSITY) - run.config.prior.log_prob(truths.theta)
-    pull = (values.mean(1) - truths.theta) / values.std(1)
-    low, high = np.quantile(values, [0.16, 0.84], axis=1)
-    inside = (truths.theta >= low) & (truths.theta <= high)
-    off, warned = (np.abs(pull) > 2).any(1), np.array([check.unlike for check in checks])
-
-    def of(which: NDArray[np.bool_]) -> dict[str, Any]:
-        each = np.array([gain[which & (truths.seed == seed)].mean() for seed in np.unique(truths.seed[which])])
-        return {
-            "truths": int(which.sum()),
-            "realisations": len(each),
-            "gain": float(gain[which].mean()),
-            "gain_error": float(each.std(ddof=1) / len(each) ** 0.5),
-            "bias": dict(zip(names, pull[which].mean(0).tolist(), strict=True)),
-            "rms": dict(zip(names, np.sqrt((pull[which] ** 2).mean(0)).tolist(), strict=True)),
-            "inside_68": dict(zip(names, inside[which].mean(0).tolist(), strict=True)),
-            "off_by_2_sigma": int(off[which].sum()),
+        content["methods"][label] = {
+            what: scores(run, method, of, by[what], run.config.prior) for what, of in truths.items()
         }
-
-    return of(np.ones(len(gain), bool)) | {"not warned of": of(~warned), "warned_and_off": int((warned & off).sum())}
+        content["methods"][label]["seconds"] = round(time.monotonic() - start)
+        print(held_out, view, label, content["methods"][label], flush=True)
+    return content
 
 
 def main() -> None:
@@ -258,30 +256,37 @@ def main() -> None:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--parts", nargs="*", default=PARTS)
-    parser.add_argument("--strengths", nargs="+", type=float, default=[1.0], help="of the error model, to choose from")
+    parser.add_argument("--parts", nargs="*", default=PARTS, help="those to make now")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.source is not None:
         simulate(Bank.open(arguments.source), arguments.out, arguments.bank)
     worlds = check_config(CONFIG, read_toml(CONFIG)).worlds
     assert worlds is not None
-    start = time.monotonic()
-    rows, values = summaries(Bank.open(arguments.bank), arguments.out)
-    print(f"{len(rows)} summaries in {time.monotonic() - start:.0f} s", flush=True)
+    bank = Bank.open(arguments.bank)
+    rows, values = summaries(bank, arguments.out)
     kept = arguments.out / "figures.json"
     figures: dict[str, Any] = read_json(kept) if kept.exists() else {}
     for name in arguments.parts:
         if name in figures:
             continue
         start = time.monotonic()
-        held_out = "spheres" if name == "odds" else name
-        run = opened(rows, values, worlds.names, arguments.out, held_out, arguments.strengths)
-        figures[name] = (odds(run, *question(run.bank.rows(), 2)) if name == "odds" else ask(run, name)) | {
-            "seconds": round(time.monotonic() - start)
-        }
+        held_out, _, view = name.partition(" ")
+        if view == TARGET:
+            run = opened(rows, values, worlds.names, arguments.out, held_out)
+            targets = parse_targets([TARGET], (), bank.observables)
+            made = ask_target(run, held_out, targets, target_values(bank, rows, targets))
+        elif view:
+            made = ask(opened_cubes(arguments.bank, arguments.out, held_out, view), held_out, draws=DRAWS["others"])
+        elif name == "odds":
+            run = opened(rows, values, worlds.names, arguments.out, "spheres")
+            made = odds(run, *question(run.bank.rows(), 2))
+        else:
+            made = ask(opened(rows, values, worlds.names, arguments.out, name), name, FirstElements())
+        figures[name] = made | {"seconds": round(time.monotonic() - start), "commit": commit()}
         write_json(kept, figures)
-    record("worlds", figures, seconds=sum(of["seconds"] for of in figures.values()))
+    if set(PARTS) <= set(figures):
+        record("worlds", {name: figures[name] for name in PARTS}, seconds=sum(of["seconds"] for of in figures.values()))
 
 
 if __name__ == "__main__":

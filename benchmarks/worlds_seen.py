@@ -14,6 +14,7 @@ from eorinfer.bank.rows import Rows
 from eorinfer.contest.method import ContestSetup
 from eorinfer.contest.networks import trained_posterior
 from eorinfer.npe.check import HeldOut, ObservationCheck, check_images, image_distances, learn_reference, of_smallest
+from eorinfer.npe.image_statistics import Statistics
 from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.world_odds import calibration, learn_odds
 from eorinfer.run.truths import observed_rows
@@ -39,29 +40,31 @@ class FirstElements:
         return observed[:, 0, :OF_IMAGE].double()
 
 
-def with_reference(run: Run, posterior: Posterior, rows: Rows) -> Posterior:
-    """Give a posterior the reference of the rows of its training, by the statistics of an image."""
+def with_reference(run: Run, posterior: Posterior, rows: Rows, statistics: Statistics) -> Posterior:
+    """Give a posterior the reference of the rows of its training, by statistics of vectors."""
     noted, members = posterior.facts["folds"], len(posterior.networks)
     held = [split_rows(rows, noted["fraction"], member) for member in range(fold_count(noted["fraction"], members))]
     cubes = Cubes(run.bank, "image", rows)
     folds = [HeldOut((member,), Part(cubes, new), rows.seed[new]) for member, new in enumerate(held)]
     rest = Part(cubes, ~np.any(held, axis=0))
-    reference = learn_reference(posterior, rest, folds, run.context.survey, 1, FirstElements())
+    reference = learn_reference(posterior, rest, folds, run.context.survey, 1, statistics)
     return replace(posterior, reference=reference)
 
 
-def checks(run: Run, posterior: Posterior, truths: Rows) -> list[ObservationCheck]:
-    """Check truths by the statistics of an image."""
+def checks(
+    run: Run, posterior: Posterior, truths: Rows, statistics: Statistics | None = None
+) -> list[ObservationCheck]:
+    """Check truths by statistics of vectors, or those of an image."""
     seen = observed_rows(run.context, truths)
-    return [check for observed in seen for check in check_images(posterior, observed, 0, FirstElements())]
+    return [check for observed in seen for check in check_images(posterior, observed, 0, statistics)]
 
 
-def over_references(run: Run, posterior: Posterior, truths: Rows) -> dict[str, float]:
+def over_references(run: Run, posterior: Posterior, truths: Rows, statistics: Statistics) -> dict[str, float]:
     """Shares of truths below p-values, on average over which of their realisations they are compared with."""
     reference = posterior.reference
     assert reference is not None
     blocks = [
-        image_distances(posterior, reference, observed, 0, FirstElements())[0]
+        image_distances(posterior, reference, observed, 0, statistics)[0]
         for observed in observed_rows(run.context, truths)
     ]
     distances = np.concatenate(blocks, axis=1)

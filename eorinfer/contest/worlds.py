@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
 from eorinfer.contest.method import ContestSetup, Method
@@ -71,7 +70,7 @@ def _best(
     # Realisations that other worlds share with the further one would not be new.
     asked = setup.rows[further]
     rows = setup.rows[~further]
-    rows = rows[~np.isin(rows.seed, held := _half(asked))]
+    rows = rows[~np.isin(rows.seed, held := np.unique(asked.seed)[::2])]
     asked = asked[np.isin(asked.seed, held)]
     gains = []
     for strength in strengths:
@@ -82,11 +81,6 @@ def _best(
         gains.append(float(np.maximum(at_truth, NO_DENSITY).mean()))
         context.progress.line(f"{name}: strength {strength:g}: ln p {gains[-1]:.2f} on {settings.further_world}")
     return strengths[int(np.argmax(gains))]
-
-
-def _half(rows: Rows) -> NDArray[np.uint64]:
-    """Seeds of every second realisation."""
-    return np.unique(rows.seed)[::2]
 
 
 def _error_model(setup: ContestSetup, mixed: Posterior, rows: Rows, strength: float, suffix: str) -> Posterior:

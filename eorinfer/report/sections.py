@@ -217,12 +217,14 @@ def _worlds(run: RunFolder) -> Iterator[Block]:
         ]
         for score in scores
     ]
+    beyond = sum(score.get("left_out", 0) for score in scores)  # older files have none
+    left_out = f", but for {beyond} in all whose targets are beyond those of the training" if beyond else ""
     yield Table(
         columns,
         rows,
         "Worlds, one by one",
-        f"Of {scores[0]['truths']} test observations each. Right widths have an rms of 1 σ and 68% inside. Warned of: "
-        "single observations, and groups of several together.",
+        f"Of {scores[0]['truths'] + scores[0].get('left_out', 0)} test observations each{left_out}. Right widths have "
+        "an rms of 1 σ and 68% inside. Warned of: single observations, and groups of several together.",
     )
 
 

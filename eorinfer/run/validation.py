@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from eorinfer.run.context import RunContext
 from eorinfer.run.costs import references_line
 from eorinfer.run.subjects import NpeSubject, Subject
 from eorinfer.run.truths import Truths
-from eorinfer.run.worlds import score_odds, score_worlds, worlds_content
+from eorinfer.run.worlds import score_odds, score_worlds
 from eorinfer.settings.contest import exact_noise
 from eorinfer.validation.calibration import Calibration, calibrate, recovery
 from eorinfer.validation.local import LocalCalibration, calibrate_near
@@ -117,7 +118,7 @@ def validate(
     }
     write_json(context.folder / "validation.json", content)
     if isinstance(subject, NpeSubject) and (scores := score_worlds(context, subject.posterior, rows)):
-        content["worlds"] = worlds_content(scores)
+        content["worlds"] = [asdict(score) for score in scores]
         content["world_odds"] = score_odds(context, subject.posterior, rows)
         write_json(context.folder / "validation.json", content)
     page = CalibrationPage(

@@ -1,7 +1,7 @@
 """What a posterior does on each world of a simulator, those that it was not trained on included."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
+from eorinfer.bank.targets import target_rows
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.npe.batched import draw
 from eorinfer.npe.check import LEVEL, ObservationCheck, check_images, check_together
@@ -33,8 +34,8 @@ class WorldScore:
     ----------
     name, trained
         Name of the world, and whether the posterior was trained on it.
-    truths
-        Number of test observations.
+    truths, left_out
+        Number of test observations, and of further ones whose targets are beyond those of all simulations trained on.
     gain, gain_error
         Information gained over the prior in nats: mean over the truths, and its error.
     bias, rms, inside_68
@@ -46,6 +47,7 @@ class WorldScore:
     name: str
     trained: bool
     truths: int
+    left_out: int
     gain: float
     gain_error: float
     bias: dict[str, float]
@@ -62,7 +64,8 @@ class WorldScore:
             for name in self.bias
         )
         warned = ", ".join(f"{share:.0%} of {n}" for n, share in self.warned.items())
-        return f"world {self.name} ({seen}): {self.gain:.2f} +- {self.gain_error:.2f} nats gained; {each}" + (
+        beyond = f"; {self.left_out} more have targets beyond those of the training" if self.left_out else ""
+        return f"world {self.name} ({seen}): {self.gain:.2f} +- {self.gain_error:.2f} nats gained; {each}{beyond}" + (
             f"; warned of: {warned} observation(s) together" if warned else ""
         )
 
@@ -70,8 +73,8 @@ class WorldScore:
 def score_worlds(context: RunContext, posterior: Posterior, rows: Rows) -> list[WorldScore]:
     """Score a posterior on test observations of each world that the config names.
 
-    Nothing is scored where there are no worlds, for a posterior of targets or of a part of the prior, and where truths
-    are not simulated.
+    Nothing is scored where there are no worlds, for a posterior of a part of the prior, and where truths are not
+    simulated.
 
     Parameters
     ----------
@@ -83,14 +86,20 @@ def score_worlds(context: RunContext, posterior: Posterior, rows: Rows) -> list[
         Rows of its training; no truth shares a realisation with them.
     """
     worlds, settings = context.config.worlds, context.config.tables.validation
-    if worlds is None or context.config.targets or posterior.regions or not simulates(context):
+    if worlds is None or posterior.regions or not simulates(context):
         return []
     trained = set(rows.world.tolist())
     scores = []
     for name in settings.worlds or (worlds.names if len(worlds.names) > 1 else ()):
         number = worlds.number(name)
         truths = simulated_truths(context, rows, settings.world_truths, world=number)
-        scores.append(score_world(context, posterior, truths, name, number in trained))
+        if targets := context.config.targets:
+            truths = target_rows(context.bank, truths, targets)
+        inside = truths[posterior.contains(truths.theta)]
+        if len(inside) < 2:
+            context.progress.line(f"world {name}: its targets are beyond those of the training; nothing is scored")
+            continue
+        scores.append(score_world(context, posterior, inside, name, number in trained, len(truths) - len(inside)))
         context.progress.line(scores[-1].line())
     return scores
 
@@ -116,7 +125,9 @@ def score_odds(context: RunContext, posterior: Posterior, rows: Rows) -> dict[st
     return {"names": list(odds.names), "truths": sum(map(len, truth)), **scores}
 
 
-def score_world(context: RunContext, posterior: Posterior, truths: Rows, name: str, trained: bool) -> WorldScore:
+def score_world(
+    context: RunContext, posterior: Posterior, truths: Rows, name: str, trained: bool, left_out: int
+) -> WorldScore:
     """Score a posterior on the truths of one world; parameters as in `WorldScore`."""
     prior, seed = posterior.prior, context.config.tables.seed
     features: list[list[torch.Tensor]] = []
@@ -138,6 +149,7 @@ def score_world(context: RunContext, posterior: Posterior, truths: Rows, name: s
         name,
         trained,
         len(truths),
+        left_out,
         float(gain.mean()),
         float(gain.std(ddof=1) / len(gain) ** 0.5),
         _by_name(prior.names, pull.mean(0)),
@@ -154,11 +166,6 @@ def warned_of(checks: Sequence[ObservationCheck], together: int, seed: int) -> f
     rng = np.random.default_rng(seed)
     groups = [rng.choice(len(checks), together, replace=False) for _ in range(GROUPS)]
     return float(np.mean([check_together([checks[i] for i in group]) < LEVEL for group in groups]))
-
-
-def worlds_content(scores: Sequence[WorldScore]) -> list[dict[str, Any]]:
-    """Write the scores for ``validation.json``."""
-    return [asdict(score) for score in scores]
 
 
 def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:

@@ -12,8 +12,10 @@ from eorinfer import Run
 from eorinfer.contest.contest import run_contest
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.progress import Silent
+from eorinfer.npe.posterior import Posterior
 from eorinfer.report.write import write_report
 from eorinfer.run.config import check_config
+from eorinfer.run.worlds import score_worlds
 
 WORLDS = [{"name": "gaussian"}, {"name": "pivot", "pivot": 0.8}, {"name": "lognormal", "kind": "lognormal-field"}]
 CONTENT: dict[str, Any] = {
@@ -80,6 +82,16 @@ def test_a_contest_asks_about_a_world_that_nothing_was_trained_on(tmp_path: Path
     page = write_report(tmp_path / "run", say=lambda line: None).read_text()
     assert "Which simulation it was trained on" in page
     assert "The posterior was trained on 3 model(s), or worlds: gaussian (" in page
+
+    # A posterior of targets is scored on the same truths, by what they are there.
+    tables = {"inference": {"targets": ["slope"]}, "bank": {"path": str(tmp_path / "run" / "bank")}}
+    of_target = Run(config(tmp_path, **tables), tmp_path / "targets", Silent())
+    of_target.infer()
+    posterior = Posterior.load(tmp_path / "targets" / "posterior")
+    for score in score_worlds(of_target.context, posterior, of_target.training_rows(of_target.observe())):
+        assert list(score.rms) == ["slope"]
+        assert score.truths + score.left_out == 20
+        assert score.gain > 0, "nats over the prior that the simulations give"
 
 
 @pytest.mark.parametrize(
