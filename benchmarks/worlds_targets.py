@@ -51,7 +51,8 @@ def ask_target(run: Run, held_out: str, targets: tuple[Target, ...], values: NDA
 
     rows, inside = target_alone(rows), np.isin(every.seed, asked)
     trained = posteriors_of_target(run, targets, rows)
-    prior, content = trained["mixed"].prior, {"rows": worlds.counts(rows.world), "methods": {}, "left_out": {}}
+    prior = trained["mixed"].prior
+    content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}, "left_out": {}}
     truths: dict[str, Rows] = {}
     for what, world in (("held out", number), ("known", first)):
         of = target_alone(once(both[inside & (both.world == world)]))
