@@ -12,44 +12,35 @@ Slabs of 102.4 arcmin with lines 20 times as bright as published luminosity func
 setting    Peaks, chance, P(k) and brightness of the mocks beside the published ones.
 table      Trains each kind of network on the same maps and scores all methods on held-out realisations. Each method
            has one threshold for each line, chosen on validation maps, which no score uses: where the harmonic mean
-           of precision and recall is largest, and the lowest at which the precision is that of `WANTED`.
+           of precision and recall is largest, and the lowest at which the precision is that of `WANTED`. A picture
+           of the first scored map lies beside.
 continuum  What galaxies without lines and their removal do to a Wiener filter in the noise of the deep fields.
 
-What is there already is not made again. `our_step` and `plain_step` time a training step.
+What is there already is not made again.
 """
 
 import argparse
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from benchmarks.record import record
+from benchmarks.separation_setting import SURVEYS, separation_step
 from benchmarks.separation_tables import HEIGHT, RADIUS, MapsByMethod, line_figures, peaks_of, printed
-from eorinfer.core.progress import Advance, Silent
-from eorinfer.core.progress import Lines as Told
 from eorinfer.core.seeds import WorkStream, stream_seed
-from eorinfer.networks.discriminator import Discriminator
-from eorinfer.networks.unet import UNet
-from eorinfer.run.config import load_config
+from eorinfer.figures.separation import separation_figure
+from eorinfer.figures.style import write_figure
 from eorinfer.run.line_separation import Separation
 from eorinfer.separation.apply import estimate, posterior
 from eorinfer.separation.data import Lines, Pairs, split
 from eorinfer.separation.model import Separator
 from eorinfer.separation.peaks import count
-from eorinfer.separation.regression import STAGES
-from eorinfer.separation.training import train
 from eorinfer.separation.wiener import WienerFilter
 from eorinfer.settings.survey import SphereX
 from eorinfer.summaries.power import PowerSpectrum
@@ -68,12 +59,6 @@ PUBLISHED = {
     "oiii": [0.081, 0.106, 0.115, 0.140, 0.140, 0.093, 0.025],
 }
 PERCENTILES = {1: 0.28, 50: 0.92, 99: 2.5, 99.9: 3.5}
-#: Surveys of the cases.
-CASES: dict[str, dict[str, Any]] = {
-    "noise-free": {"kind": "none"},
-    "deep": {"kind": "spherex", "field": "deep"},
-    "all-sky": {"kind": "spherex", "field": "all-sky"},
-}
 #: Precision of the two lines for which the recall is asked.
 WANTED = (0.82, 0.60)
 #: Maps at once, draws of a map, and maps of one realisation.
@@ -89,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--case", choices=CASES, default="noise-free")
+    parser.add_argument("--case", choices=SURVEYS, default="noise-free")
     parser.add_argument("--kinds", nargs="+", choices=NAMES, default=["mean", "cgan"])
     parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--maps", type=int, default=1600)
@@ -180,6 +165,10 @@ def table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         first, held_out = ({method: made[:, i] for method, made in some.items()} for some in (chosen, scored))
         figures[name] = line_figures(first, held_out, SIDE / arguments.pixels, ROWS, WANTED[i])
         print(printed(name, figures[name]))
+    first_map = {method: made[0] for method, made in scored.items()}
+    observed, true, image = first_map.pop("observed"), first_map.pop("true"), step.config.observable
+    figure = separation_figure(observed, true, first_map, step.spec.lines, side=SIDE, unit=image.unit)
+    write_figure(figure, arguments.out / f"{arguments.case}.png")
     return f"separation_2d_{arguments.case.replace('-', '_')}", figures
 
 
@@ -239,111 +228,28 @@ def estimates(networks: dict[str, Separator], observed: Tensor, seed: int) -> di
 
 def separation(arguments: argparse.Namespace, case: str, kind: str) -> Separation:
     """Set up a case and a kind of network; all share one bank."""
-    content: dict[str, Any] = {
-        "seed": 1,
-        "simulator": {
-            "kind": "lim-mock",
+    return separation_step(
+        arguments.out,
+        f"{case}-{kind}",
+        case,
+        {
             "pixels": arguments.pixels,
             "pixel": SIDE / arguments.pixels,
-            "smoothing_sigma": 1.2,
-            "amplitude": 20.0,
-            "mass_min": 11.0,
-            "fixed": {"B_HA": 0.2},
             "box_length": 320.0,
             "cell": 3.0,
             "rows_per_realisation": ROWS,
         },
-        # As good as fixed: the published networks know one relation. The rest makes every row a slab of its own.
-        "prior": {"A_HA": [-0.01, 0.01], "A_OIII": [-0.01, 0.01]},
-        "survey": CASES[case],
-        "separation": {
+        {
             "kind": kind if kind in NAMES else "mean",
             "simulations": arguments.maps,
-            "mix": True,
             "steps": arguments.steps,
             "batch_size": arguments.batch,
             "width": arguments.width,
             "widest": arguments.widest,
         },
-        "bank": {"path": "bank"},
-        "executor": {"workers": arguments.workers},
-    }
-    path = arguments.out / f"{case}-{kind}.toml"
-    path.write_text(tomli_w.dumps(content))
-    return Separation(load_config(path, "separation"), path.with_suffix(""), Told())
-
-
-def our_step(trainer: Separation, steps: int) -> float:
-    """Measure the seconds of a step as `train` takes it, with validation, checkpoints and everything else."""
-    parts = split(trainer.simulate(), 0.1, 0.1)
-    spec = replace(trainer.spec, settings=trainer.settings.model_copy(update={"steps": STAGES * steps}), facts={})
-    survey = build_survey(trainer.config.tables.survey, trainer.config.observable)
-    clock = Clock()
-    with tempfile.TemporaryDirectory(dir=trainer.out) as folder, suppress(Enough):
-        train(spec, trainer.bank, parts, survey, folder=Path(folder), seed=1, progress=clock)
-    return float(np.mean(np.diff(clock.times))) / steps
-
-
-class Enough(Exception):
-    """Enough stages were timed."""
-
-
-class Clock(Silent):
-    """Notes when each stage ends, and ends a training after five: of a GAN's one has a validation."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    @contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Advance]:
-        """Tell nothing."""
-        yield self._note
-
-    def _note(self, n: int, note: str) -> None:
-        self.times.append(seconds())
-        if len(self.times) == 5:
-            raise Enough
-
-
-def seconds() -> float:
-    """Read the processor's seconds, which other work does not lengthen; with a GPU those of the clock."""
-    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
-
-
-def plain_step(trainer: Separation, steps: int, device: str) -> float:
-    """Seconds of a step of pix2pix as it is usually written: the same networks, one layout, fp32, Adam."""
-    spec, settings = trainer.spec, trainer.settings
-    size: dict[str, Any] = {"width": settings.width, "widest": settings.widest}
-    inputs, outputs = spec.observable.shape[0], len(spec.targets)
-    generator = UNet(inputs, outputs, spec.strides, spec.periodic, dropout=settings.dropout, **size)
-    discriminator = Discriminator(inputs + outputs, spec.strides, spec.periodic, **size)
-    for network in (generator, discriminator):
-        network._layout = torch.contiguous_format  # as a network is that nobody has laid out
-        for parameter in network.parameters():
-            parameter.data = parameter.data.contiguous()
-        network.to(device)
-    optimizers = [torch.optim.Adam(n.parameters(), 2e-4, betas=(0.5, 0.999)) for n in (generator, discriminator)]
-    random = torch.Generator(device).manual_seed(1)
-    source = torch.randn(settings.batch_size, inputs, *spec.observable.cells, device=device)
-    target = torch.randn(settings.batch_size, outputs, *spec.observable.cells, device=device)
-    times = []
-    for _ in range(steps):
-        times.append(seconds())
-        made = generator(source, random)
-        real, fake = discriminator(source, target), discriminator(source, made.detach())
-        loss = (bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))) / 2
-        optimizers[1].zero_grad()
-        loss.backward()
-        optimizers[1].step()
-        discriminator.requires_grad_(False)
-        logits = discriminator(source, made)
-        loss = bce(logits, torch.ones_like(logits)) + 100 * F.l1_loss(made, target)
-        optimizers[0].zero_grad()
-        loss.backward()
-        optimizers[0].step()
-        discriminator.requires_grad_(True)
-        loss.item()
-    return float(np.median(np.diff(times)))
+        seed=1,
+        workers=arguments.workers,
+    )
 
 
 PARTS = {"setting": setting, "table": table, "continuum": continuum}

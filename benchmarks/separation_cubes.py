@@ -15,21 +15,20 @@ What is there already is not made again.
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import Tensor
 
+from benchmarks.arrays import ArrayBank, repeated
 from benchmarks.record import record
-from benchmarks.separation import CASES
+from benchmarks.separation_setting import SURVEYS, separation_step
 from benchmarks.separation_tables import MapsByMethod, line_figures, printed
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
@@ -37,7 +36,6 @@ from eorinfer.core.progress import Lines as Told
 from eorinfer.core.seeds import stream_seed
 from eorinfer.figures.separation import separation_figure
 from eorinfer.figures.style import write_figure
-from eorinfer.run.config import load_config
 from eorinfer.run.line_separation import Separation
 from eorinfer.separation.apply import estimate
 from eorinfer.separation.data import Lines, Pairs, Split, Target, line_names, split
@@ -71,7 +69,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--pixel", type=float, default=0.8, help="arcmin")
     parser.add_argument("--channels", type=int, default=11)
-    parser.add_argument("--case", choices=CASES, default="noise-free")
+    parser.add_argument("--case", choices=SURVEYS, default="noise-free")
     parser.add_argument("--steps", type=int, default=1000, help="of the network of cubes, in batches of 4; 0 for none")
     parser.add_argument("--slice-steps", type=int, default=3000, help="of each of maps, in batches of 16; 0 for none")
     parser.add_argument("--width", type=int, default=16)
@@ -79,7 +77,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    step = Separation(load_config(config(arguments), "separation"), arguments.out / "cubes", Told())
+    step = training(arguments)
     parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
     cubes = timed("cubes", step.train if arguments.steps else partial(untrained, step.spec, step.bank, parts))
     maps = [timed(f"channels of cube {'AB'[i]}", sliced, arguments, step, parts, i) for i in range(len(FOUND))]
@@ -103,39 +101,31 @@ def main() -> None:
     )
 
 
-def config(arguments: argparse.Namespace) -> Path:
-    """Write the config of the 3D network."""
-    content: dict[str, Any] = {
-        "seed": SEED,
-        "simulator": {
-            "kind": "lim-mock",
+def training(arguments: argparse.Namespace) -> Separation:
+    """Set up the 3D network."""
+    return separation_step(
+        arguments.out,
+        "cubes",
+        arguments.case,
+        {
             "geometry": "cubes",
             "pixels": arguments.pixels,
             "pixel": arguments.pixel,
             "channels": arguments.channels,
-            "smoothing_sigma": 1.2,
-            "amplitude": 20.0,
-            "fixed": {"B_HA": 0.2},
-            "mass_min": 11.0,
             "rows_per_realisation": 1,
         },
-        "prior": {"A_HA": [-0.01, 0.01], "A_OIII": [-0.01, 0.01]},
-        "survey": CASES[arguments.case],
-        "separation": {
+        {
             "kind": "mean",
             "simulations": arguments.realisations,
             "test_fraction": 0.2,
-            "mix": True,
             "steps": arguments.steps or 1,
             "batch_size": 4,
             "width": arguments.width,
             "widest": 8 * arguments.width,
         },
-        "executor": {"workers": arguments.workers},
-    }
-    path = arguments.out / "cubes.toml"
-    path.write_text(tomli_w.dumps(content))
-    return path
+        seed=SEED,
+        workers=arguments.workers,
+    )
 
 
 def timed(title: str, make: Any, *arguments: Any) -> Separator:
@@ -148,36 +138,12 @@ def timed(title: str, make: Any, *arguments: Any) -> Separator:
     return separator
 
 
-@dataclass(frozen=True)
-class Channels:
-    """Every channel of one cube of a bank, as a bank of maps.
-
-    Attributes
-    ----------
-    path
-        Path of the bank.
-    observables
-        Observables of a map.
-    maps
-        Maps (n, 1, nx, ny) by observable, the channels of a cube one after the other.
-    """
-
-    path: Path
-    observables: tuple[Observable, ...]
-    maps: dict[str, NDArray[np.float32]]
-
-    @classmethod
-    def of(cls, bank: Bank, rows: Rows, cube: int) -> tuple["Channels", Rows]:
-        """The maps, and a row for each."""
-        maps = {o.name: as_maps(bank.read(o.name, rows)[:, cube]) for o in bank.observables}
-        n = len(next(iter(maps.values())))
-        each = rows[np.repeat(np.arange(len(rows)), n // len(rows))]
-        observables = tuple(one_channel(o, cube) for o in bank.observables)
-        return cls(bank.path, observables, maps), replace(each, index=np.arange(n))
-
-    def read(self, name: str, rows: Rows) -> NDArray[np.float32]:
-        """(n, 1, nx, ny)"""
-        return self.maps[name][rows.index]
+def channels_of(bank: Bank, rows: Rows, cube: int) -> tuple[ArrayBank, Rows]:
+    """Every channel of one cube of a bank as a map, the channels of a cube one after the other, and a row for each."""
+    maps = {o.name: as_maps(bank.read(o.name, rows)[:, cube]) for o in bank.observables}
+    observables = tuple(one_channel(o, cube) for o in bank.observables)
+    several = repeated(rows, len(next(iter(maps.values()))) // len(rows))
+    return ArrayBank(bank.path, bank.fingerprint, observables, maps), several
 
 
 def as_maps(cubes: Any) -> Any:
@@ -208,22 +174,20 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
     folder = arguments.out / f"channels-{'ab'[cube]}"
     if (folder / "separator.json").exists():
         return Separator.load(folder)
-    both = [Channels.of(step.bank, rows, cube) for rows in (parts.training, parts.validation)]
-    bank = replace(both[0][0], maps={k: np.concatenate([one.maps[k] for one, _ in both]) for k in both[0][0].maps})
-    training, validation = (rows for _, rows in both)
-    validation = replace(validation, index=validation.index + len(training))
+    bank, rows = channels_of(step.bank, Rows.concatenate([parts.training, parts.validation]), cube)
+    training, validation = rows[: (n := len(parts.training) * arguments.channels)], rows[n:]
     # Those that are looked at in training are the first ones: of all realisations.
     order = np.random.default_rng(1).permutation(len(validation))
     settings = step.settings.model_copy(update={"steps": arguments.slice_steps or 1, "batch_size": 16})
     names = line_names(bank)  # type: ignore[arg-type]
     spec = SeparatorSpec(bank.observables[0], tuple(Target(n, 0) for n in names), step.config.tables.survey, settings)
-    rows = Split(training, validation[order], parts.test)
+    divided = Split(training, validation[order], parts.test)
     if not arguments.slice_steps:
-        return untrained(spec, bank, rows)  # type: ignore[arg-type]
+        return untrained(spec, bank, divided)  # type: ignore[arg-type]
     separator = train(
         spec,
         bank,  # type: ignore[arg-type]
-        rows,
+        divided,
         build_survey(step.config.tables.survey, bank.observables[0]),
         folder=folder.with_name(f"{folder.name}-checkpoints"),
         seed=stream_seed(SEED, Stream.TRAINING, cube),

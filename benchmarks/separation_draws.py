@@ -6,8 +6,9 @@
 
 draws    Trains each kind for the same CPU time and scores it on held-out maps: P(k) of the draws over the true one
          above the beam, mean intensity, ranks of the truth, sum, and r and rmse of the posterior mean. Lines as in
-         examples/separation.toml, on maps of 64 x 64 pixels of 0.8 arcmin, a quarter of the field.
-speed    CPU time of a step of the mean and of the flow, validation included, beside a plain step of pix2pix.
+         examples/separation.toml, on maps of 64 x 64 pixels of 0.8 arcmin, a quarter of the field, which
+         are those of the first seed that a folder was given.
+speed    CPU time of a step of each network, validation included, beside a plain step of pix2pix.
 
 Trained separators and scores that are there already are kept, so a stopped run goes on. Settings were chosen by the
 loss on validation maps; the held-out maps are those of the split's test.
@@ -16,37 +17,36 @@ loss on validation maps; the held-out maps are those of the split's test.
 import argparse
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
+import torch
+from torch.nn import functional as F
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from benchmarks.record import record
-from benchmarks.separation import Clock, Enough, plain_step
+from benchmarks.separation_setting import SURVEYS, separation_step
 from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json, write_json
-from eorinfer.core.progress import Lines
-from eorinfer.run.config import load_config
+from eorinfer.core.progress import Advance, Silent
+from eorinfer.networks.discriminator import Discriminator
+from eorinfer.networks.unet import UNet
 from eorinfer.run.line_separation import Separation
 from eorinfer.run.separation_scores import ScoreSettings, score_separators
-from eorinfer.separation.data import Lines as CleanLines
-from eorinfer.separation.data import Pairs, split
+from eorinfer.separation.data import Lines, Pairs, split
 from eorinfer.separation.model import Separator
 from eorinfer.separation.regression import STAGES, Material, train_flow, train_mean
-from eorinfer.separation.training import prepare
+from eorinfer.separation.training import prepare, train
 from eorinfer.survey import build_survey
 
 #: Steps of each kind that take about as long as one step of the GAN, by earlier timings (207 ms; 72 to 95 ms).
 STEPS = {"flow-matching": 2.0, "mean": 2.4, "cgan": 1.0}
-#: Steps between two validations whose time is measured: those of the flow, and of the mean, in a training of 4,000.
+#: Steps of a stage that is timed: as of the flow, and of the mean, in a training of 4,000.
 SHARE = 50
-#: Noise: none, or that of all-sky maps.
-SURVEYS: dict[str, dict[str, Any]] = {
-    "noise-free": {"kind": "none"},
-    "all-sky": {"kind": "spherex", "field": "all-sky"},
-}
 
 
 def main() -> None:
@@ -85,14 +85,14 @@ def one(arguments: argparse.Namespace, survey: str, kind: str, seed: int) -> Non
     folder = arguments.out / f"{survey}-{kind}-{seed}"
     if (folder / "figures.json").exists():
         return
-    step = Separation(load_config(config(arguments, survey, kind, seed), "separation"), folder, Lines())
+    step = training(arguments, survey, kind, seed)
     step.simulate()
     # What a stopped training had taken is not known.
     resumed = any(folder.glob("checkpoints-*"))
     used = time.process_time()
     separator = step.train()
-    training = time.process_time() - used
-    print(f"\n{folder.name}: {training:.0f} CPU seconds of training")
+    taken = time.process_time() - used
+    print(f"\n{folder.name}: {taken:.0f} CPU seconds of training")
     for warning in separator.spec.facts["warnings"]:
         print(f"{folder.name}: {warning}")
     used = time.process_time()
@@ -102,7 +102,7 @@ def one(arguments: argparse.Namespace, survey: str, kind: str, seed: int) -> Non
     write_json(
         folder / "figures.json",
         {
-            "training_cpu_seconds": None if resumed else round(training),
+            "training_cpu_seconds": None if resumed else round(taken),
             "scoring_cpu_seconds": round(time.process_time() - used),
             "steps": separator.spec.settings.steps,
             "sureness": separator.spec.facts["sureness"],
@@ -126,22 +126,28 @@ def one(arguments: argparse.Namespace, survey: str, kind: str, seed: int) -> Non
 
 def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure CPU seconds of a step of each network, beside a plain step of pix2pix before and after."""
-    path = config(arguments, "noise-free", "flow-matching", 1, name="speed")
-    trainer = Separation(load_config(path, "separation"), arguments.out / "speed", Lines())
-    rows = split(trainer.simulate(), 0.1, 0.1)
-    training, validation = CleanLines(trainer.bank, rows.training), CleanLines(trainer.bank, rows.validation[:128])
-    spec, survey = trainer.spec, build_survey(trainer.config.tables.survey, trainer.config.observable)
-    pairs = Pairs(survey, spec.observable.symmetry, training.names, spec.targets, trainer.settings.mix)
-    separator = Separator(spec)
-    prepare(separator, training, pairs, 1)
-    plain = [plain_cpu(trainer, SHARE)]
-    ours = {}
-    for name, train in (("mean", train_mean), ("flow", train_flow)):
-        clock = CpuClock()
+    step = training(arguments, "noise-free", "flow-matching", 1)
+    rows = split(step.simulate(), 0.1, 0.1)
+    lines, validation = Lines(step.bank, rows.training), Lines(step.bank, rows.validation[:128])
+    survey = build_survey(step.config.tables.survey, step.config.observable)
+    pairs = Pairs(survey, step.spec.observable.symmetry, lines.names, step.spec.targets, step.settings.mix)
+    separator = Separator(step.spec)
+    prepare(separator, lines, pairs, 1)
+    of_gan = step.settings.model_copy(update={"kind": "cgan", "steps": STAGES * SHARE})
+    ours: dict[str, float] = {}
+    plain = [plain_step(step, SHARE)]
+    # Of a GAN's stages one in four ends with a validation.
+    for name, stages in (("mean", 3), ("flow", 3), ("cgan", 5)):
+        clock = Clock(stages)
         with tempfile.TemporaryDirectory(dir=arguments.out) as folder, suppress(Enough):
-            train(separator, Material(training, validation, pairs, Path(folder), 1, clock), STAGES * SHARE)
-        ours[name] = float(np.median(np.diff(clock.times))) / SHARE
-    plain.append(plain_cpu(trainer, SHARE))
+            if name == "cgan":
+                spec = replace(step.spec, settings=of_gan, facts={})
+                train(spec, step.bank, rows, survey, folder=Path(folder), seed=1, progress=clock)
+            else:
+                material = Material(lines, validation, pairs, Path(folder), 1, clock)
+                (train_mean if name == "mean" else train_flow)(separator, material, STAGES * SHARE)
+        ours[name] = float(np.mean(np.diff(clock.times))) / SHARE
+    plain.append(plain_step(step, SHARE))
     seconds = float(np.mean(plain))
     found: dict[str, Any] = {"plain_cpu_ms": [round(1e3 * x) for x in plain]}
     for name, one_step in ours.items():
@@ -150,57 +156,88 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def plain_cpu(trainer: Separation, steps: int) -> float:
-    """Measure the CPU seconds of a plain step of pix2pix."""
-    used = time.process_time()
-    plain_step(trainer, steps, "cpu")
-    return (time.process_time() - used) / steps
+class Enough(Exception):
+    """Enough stages were timed."""
 
 
-class CpuClock(Clock):
-    """Notes the CPU time at the end of each stage, with its validation, and ends a training after the third."""
+class Clock(Silent):
+    """Notes the CPU time at the end of each stage, and ends a training after some.
+
+    Parameters
+    ----------
+    stages
+        Number of stages after which it ends.
+    """
+
+    def __init__(self, stages: int) -> None:
+        self.times: list[float] = []
+        self._stages = stages
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Advance]:
+        """Tell nothing."""
+        yield self._note
 
     def _note(self, n: int, note: str) -> None:
         self.times.append(time.process_time())
-        if len(self.times) == 3:
+        if len(self.times) == self._stages:
             raise Enough
 
 
-def config(arguments: argparse.Namespace, survey: str, kind: str, seed: int, name: str = "") -> Path:
-    """Write the config of one training; all share a bank."""
-    content: dict[str, Any] = {
-        "seed": seed,
-        "simulator": {
-            "kind": "lim-mock",
-            "pixels": 64,
-            "pixel": 0.8,
-            "smoothing_sigma": 1.2,
-            "amplitude": 20.0,
-            "mass_min": 11.0,
-            "fixed": {"B_HA": 0.2},
-            "parameters": ["A_HA", "A_OIII"],
-            "box_length": 240.0,
-            "cell": 4.0,
-            "rows_per_realisation": 12,
-        },
-        "prior": {"A_HA": [-0.01, 0.01], "A_OIII": [-0.01, 0.01]},
-        "survey": SURVEYS[survey],
-        "separation": {
+def plain_step(trainer: Separation, steps: int) -> float:
+    """Measure the CPU seconds of a step of pix2pix as it is usually written: our networks, one layout, fp32, Adam."""
+    spec, settings = trainer.spec, trainer.settings
+    size: dict[str, Any] = {"width": settings.width, "widest": settings.widest}
+    inputs, outputs = spec.observable.shape[0], len(spec.targets)
+    generator = UNet(inputs, outputs, spec.strides, spec.periodic, dropout=settings.dropout, **size)
+    discriminator = Discriminator(inputs + outputs, spec.strides, spec.periodic, **size)
+    for network in (generator, discriminator):
+        network._layout = torch.contiguous_format  # as a network is that nobody has laid out
+        for parameter in network.parameters():
+            parameter.data = parameter.data.contiguous()
+    optimizers = [torch.optim.Adam(n.parameters(), 2e-4, betas=(0.5, 0.999)) for n in (generator, discriminator)]
+    random = torch.Generator().manual_seed(1)
+    source = torch.randn(settings.batch_size, inputs, *spec.observable.cells)
+    target = torch.randn(settings.batch_size, outputs, *spec.observable.cells)
+    times = []
+    for _ in range(steps):
+        times.append(time.process_time())
+        made = generator(source, random)
+        real, fake = discriminator(source, target), discriminator(source, made.detach())
+        loss = (bce(real, torch.ones_like(real)) + bce(fake, torch.zeros_like(fake))) / 2
+        optimizers[1].zero_grad()
+        loss.backward()
+        optimizers[1].step()
+        discriminator.requires_grad_(False)
+        logits = discriminator(source, made)
+        loss = bce(logits, torch.ones_like(logits)) + 100 * F.l1_loss(made, target)
+        optimizers[0].zero_grad()
+        loss.backward()
+        optimizers[0].step()
+        discriminator.requires_grad_(True)
+        loss.item()
+    return float(np.median(np.diff(times)))
+
+
+def training(arguments: argparse.Namespace, survey: str, kind: str, seed: int) -> Separation:
+    """Set up one training; all share a bank."""
+    return separation_step(
+        arguments.out,
+        f"{survey}-{kind}-{seed}",
+        survey,
+        {"pixels": 64, "pixel": 0.8, "box_length": 240.0, "cell": 4.0, "rows_per_realisation": 12},
+        {
             "kind": kind,
             "simulations": arguments.maps,
-            "mix": True,
             "steps": round(STEPS[kind] * arguments.steps),
             "width": 16,
             "widest": 128,
             "validation_fraction": 0.1,
             "test_fraction": 0.13,
         },
-        "bank": {"path": "bank"},
-        "executor": {"workers": 1},
-    }
-    path = arguments.out / f"{name or f'{survey}-{kind}-{seed}'}.toml"
-    path.write_text(tomli_w.dumps(content))
-    return path
+        seed=seed,
+        workers=1,
+    )
 
 
 if __name__ == "__main__":

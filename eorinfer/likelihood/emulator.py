@@ -28,6 +28,8 @@ from simulators import Symmetry
 
 #: Folds of realisations; also the number of mean networks whose average is used.
 FOLDS = 5
+#: Realisations that an emulator needs: two in each fold.
+LEAST_REALISATIONS = 2 * FOLDS
 #: A standard deviation is never below this share of the bin's median power: empty boxes have none.
 FLOOR = 1e-3
 MEAN_FIT = TrainingSettings(steps=800, epochs=1000, batch_size=1024, learning_rate=5e-3, weight_decay=1e-3)
@@ -294,9 +296,10 @@ def train_emulator(
             "look at their cubes (`eorinfer bank export`) and at [survey]"
         )
     realisations = len(np.unique(spectra.seed))
-    if realisations < 2 * FOLDS:
+    if realisations < LEAST_REALISATIONS:
         raise WorkError(
-            f"the power-spectrum emulator needs at least {2 * FOLDS} valid realisations, there are {realisations}"
+            f"the power-spectrum emulator needs at least {LEAST_REALISATIONS} valid realisations, there are "
+            f"{realisations} in {len(spectra.seed)} simulations; raise [inference] rounds"
         )
     logarithmic = np.flatnonzero(prior.logarithmic).tolist()
     emulator = Emulator(len(prior.parameters), bins, {"logarithmic": logarithmic} if logarithmic else None)

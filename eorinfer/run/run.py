@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from eorinfer.bank.rows import Plan, Rows
+from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, remove_leftovers, write_json
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, for_python
@@ -139,9 +140,24 @@ class Run:
             self.progress.line(line)
 
     def preflight_chain(self) -> None:
-        """Say what the chain of emcee takes."""
+        """Say what the chain of emcee takes.
+
+        Raises
+        ------
+        InputError
+            If its emulator could not be trained on the simulations of all rounds.
+        """
+        from eorinfer.likelihood.emulator import LEAST_REALISATIONS
         from eorinfer.run.costs import chain_line
 
+        simulations, each = sum(self.tables.inference.rounds), self.config.simulator.rows_per_realisation
+        least = (LEAST_REALISATIONS - 1) * each + 1
+        if simulations < least and len(self.config.observable.cells) > 1 and not imported(self.config):
+            shared = f", {each} to a realisation," if each > 1 else ""
+            raise InputError(
+                f"{self.config.file}: [inference] rounds: {simulations} simulations{shared} are too few for the "
+                f"power-spectrum emulator; at least {least}, or `eorinfer infer` without a power-spectrum likelihood"
+            )
         self.progress.line(chain_line(self.context))
 
     def simulate(self) -> list[tuple[Plan, int]]:

@@ -3,6 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from eorinfer.core.errors import WorkError
+from eorinfer.core.progress import Progress
+from eorinfer.training.data import named_rows
+
 #: Number of consecutive stages that must show a problem.
 STAGES = 3
 #: Accuracy of the discriminator above which the generator learns nothing from it.
@@ -13,6 +21,26 @@ COLLAPSED, STILL = 0.05, 1e-3
 SURE = 0.8
 #: Rise of the validation error over its minimum that means overfitting, as a share of the minimum.
 RISE = 0.1
+
+
+def warn_once(
+    history: Sequence[Mapping[str, Any]], lines: Sequence[str], warned: set[str], progress: Progress, step: int
+) -> None:
+    """Write the warnings of `diagnose` whose problem has not been `warned` of, after a step."""
+    for warning in diagnose(history, lines):
+        if (problem := warning.split(":")[0]) not in warned:
+            warned.add(problem)
+            progress.line(f"separation, step {step}: {warning}")
+
+
+def refuse_not_finite(finite: Tensor, maps: DataLoader[tuple[Tensor, ...]]) -> None:
+    """Raise a `WorkError` that names the validation maps whose result is not `finite` (N,)."""
+    if not finite.all():
+        rows = torch.nonzero(~finite).flatten().tolist()
+        raise WorkError(
+            f"separation: {len(rows)} of {len(finite)} validation maps are not finite: {named_rows(maps, rows)}. Look "
+            "at their cubes (`eorinfer bank export`); if they are right, lower [separation] learning_rate"
+        )
 
 
 def diagnose(history: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> list[str]:

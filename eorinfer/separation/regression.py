@@ -20,12 +20,12 @@ from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
 from eorinfer.separation.apply import estimate
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.flow import ResidualFlow
-from eorinfer.separation.health import diagnose
+from eorinfer.separation.health import refuse_not_finite, warn_once
 from eorinfer.separation.model import Separator
 from eorinfer.separation.precision import precision
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.training.average import averaging
-from eorinfer.training.data import loader, named_rows
+from eorinfer.training.data import loader
 from eorinfer.training.trainer import Noting, run_trainer
 
 #: Number of stages of a training; each ends with a validation and a checkpoint.
@@ -167,7 +167,7 @@ class Regression(LightningModule):
 
     def __init__(self, separator: Separator, network: nn.Module, loss: Loss, material: Material, steps: int) -> None:
         super().__init__()
-        self._settings, self._names = separator.spec.settings, separator.spec.lines
+        self._settings, self._lines = separator.spec.settings, separator.spec.lines
         self.network = deepcopy(network).requires_grad_(True)
         self.average = AveragedModel(self.network, multi_avg_fn=averaging(self._settings.average), use_buffers=True)
         self.average.requires_grad_(False)
@@ -175,9 +175,9 @@ class Regression(LightningModule):
         self.separator, self.pairs = separator, material.pairs
         self._loss, self._steps = loss, steps
         self._seed, self._progress = material.seed, material.progress
+        self._warned: set[str] = set()
         self._training: list[Tensor] = []
         self._validation: list[Tensor] = []
-        self._warned: set[str] = set()
         self.history: list[dict[str, Any]] = []
 
     def on_train_epoch_start(self) -> None:
@@ -223,14 +223,7 @@ class Regression(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         each = torch.cat(self._validation)
-        finite = torch.isfinite(each).all(1)
-        if not finite.all():
-            rows = torch.nonzero(~finite).flatten().tolist()
-            raise WorkError(
-                f"separation: {len(rows)} of {len(finite)} validation maps are not finite: "
-                f"{named_rows(self.trainer.val_dataloaders, rows)}. Look at their cubes (`eorinfer bank export`); if "
-                "they are right, lower [separation] learning_rate"
-            )
+        refuse_not_finite(torch.isfinite(each).all(1), self.trainer.val_dataloaders)
         self.history.append(
             {
                 "stage": self.current_epoch,
@@ -239,11 +232,8 @@ class Regression(LightningModule):
                 "lines": each.mean(0).tolist(),
             }
         )
-        for warning in diagnose(self.history, self._names):
-            if warning.split(":")[0] not in self._warned:
-                self._warned.add(warning.split(":")[0])
-                done = (self.current_epoch + 1) * self.trainer.num_training_batches
-                self._progress.line(f"separation, step {done}: {warning}")
+        step = (self.current_epoch + 1) * self.trainer.num_training_batches
+        warn_once(self.history, self._lines, self._warned, self._progress, step)
 
     def note(self) -> str:
         """Write the last figures for the progress bar."""

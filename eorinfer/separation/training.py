@@ -22,13 +22,12 @@ from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
 from eorinfer.networks.discriminator import Discriminator
 from eorinfer.separation.calibration import calibrate
 from eorinfer.separation.data import Lines, Pairs, Split
-from eorinfer.separation.health import diagnose, too_sure
+from eorinfer.separation.health import diagnose, refuse_not_finite, too_sure, warn_once
 from eorinfer.separation.losses import PENALTY, distance, penalty
 from eorinfer.separation.model import Separator, SeparatorSpec
 from eorinfer.separation.regression import Material, stages_of, train_flow, train_mean
 from eorinfer.survey.base import Survey
 from eorinfer.training.average import averaging
-from eorinfer.training.data import named_rows
 
 #: Steps between two validations of a GAN, and how many there are at least.
 VALIDATION_STEPS, VALIDATIONS = 200, 10
@@ -297,14 +296,7 @@ class Adversaries(LightningModule):
     def on_validation_epoch_end(self) -> None:
         if not self._due:
             return
-        finite = torch.cat(self._finite)
-        if not finite.all():
-            rows = torch.nonzero(~finite).flatten().tolist()
-            raise WorkError(
-                f"separation: {len(rows)} of {len(finite)} validation maps are not finite: "
-                f"{named_rows(self.trainer.val_dataloaders, rows)}. Look at their cubes (`eorinfer bank export`); if "
-                "they are right, lower [separation] learning_rate"
-            )
+        refuse_not_finite(torch.cat(self._finite), self.trainer.val_dataloaders)
         error, m1, m2, t1, t2, between, off = torch.stack(self._validation).mean(0).tolist()
         stage = torch.stack(self._training).mean(0).tolist()
         self.history.append(
@@ -322,14 +314,8 @@ class Adversaries(LightningModule):
                 "draws": self._settings.dropout > 0,
             }
         )
-        for warning in diagnose(self.history, self._lines):
-            if warning.split(":")[0] not in self._warned:
-                self._warned.add(warning.split(":")[0])
-                self._progress.line(f"separation, step {self._done}: {warning}")
-
-    @property
-    def _done(self) -> int:
-        return (self.current_epoch + 1) * self.trainer.num_training_batches
+        step = (self.current_epoch + 1) * self.trainer.num_training_batches
+        warn_once(self.history, self._lines, self._warned, self._progress, step)
 
     def note(self) -> str:
         """Write the last figures for the progress bar."""

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from eorinfer.core.errors import InputError
 from eorinfer.core.progress import Silent
 from eorinfer.run.config import load_config
 from eorinfer.run.context import RunContext
 from eorinfer.run.costs import chain_line, references_line, training_line
+from eorinfer.run.run import Run
+from tests.mocks import SLAB
 from tests.runs import config
 
 
@@ -50,3 +54,21 @@ def test_references_of_a_validation(tmp_path: Path) -> None:
     chains = references_line(context, log_l, "power-spectrum", None, (1000, 3000))
     assert "chains of 8 walkers, 1000 to 3000 steps each" in chains
     assert seen == [4] * 6
+
+
+@pytest.mark.parametrize(
+    ("simulator", "rounds", "said"),
+    [
+        ({}, [4, 5], "9 simulations are too few for the power-spectrum emulator; at least 10"),
+        ({"cells": None} | SLAB | {"rows_per_realisation": 4}, [36], "36 simulations, 4 to a realisation, are too few"),
+    ],
+)
+def test_too_few_realisations_are_refused_before_anything_is_made(
+    tmp_path: Path, simulator: dict[str, object], rounds: list[int], said: str
+) -> None:
+    lim = {"prior": None, "observation": {"theta": {"A_HA": 0.1, "A_OIII": 0.0}}} if simulator else {}
+    path = config(tmp_path, simulator=simulator, inference={"rounds": rounds}, **lim)
+    run = Run(load_config(path), tmp_path / "run", Silent())
+    with pytest.raises(InputError, match=said):
+        run.all()
+    assert not len(run.bank.rows())
