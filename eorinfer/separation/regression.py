@@ -10,14 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
-from eorinfer.separation.apply import estimate
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.flow import ResidualFlow
 from eorinfer.separation.health import refuse_not_finite, warn_once
@@ -28,8 +27,10 @@ from eorinfer.training.average import averaging
 from eorinfer.training.data import loader
 from eorinfer.training.trainer import Noting, run_trainer
 
-#: Number of stages of a training; each ends with a validation and a checkpoint.
+#: Number of stages of a training; each ends with a checkpoint.
 STAGES = 40
+#: Steps between two validations, and how many there are at least.
+VALIDATION_STEPS, VALIDATIONS = 200, 10
 #: Number of maps whose residuals give the noise that a flow begins with, and of maps at once.
 RESIDUAL_ROWS, BATCH = 512, 32
 
@@ -92,6 +93,13 @@ def stages_of(steps: int) -> tuple[int, int]:
     return stage, math.ceil(steps / stage)
 
 
+def validation_due(trainer: Trainer) -> bool:
+    """Tell whether the present stage ends with a validation: the last one does."""
+    stages, done = trainer.max_epochs or 1, trainer.current_epoch + 1
+    every = min(math.ceil(VALIDATION_STEPS / int(trainer.num_training_batches)), max(1, stages // VALIDATIONS))
+    return done % every == 0 or done == stages
+
+
 def train_mean(separator: Separator, material: Material, steps: int) -> list[dict[str, Any]]:
     """Train the generator of a separator to give the posterior mean; return the history.
 
@@ -124,12 +132,12 @@ def train_flow(separator: Separator, material: Material, steps: int) -> list[dic
     with torch.no_grad():
         for rows in np.array_split(numbers, max(1, len(numbers) // BATCH)):
             observed, true = material.pairs(material.training.__getitems__(rows.tolist())[0], generator, training=True)
-            residuals.append(true - estimate(separator, observed))
+            residuals.append(true - separator(observed))
     flow.fit(torch.cat(residuals))
 
     def loss(network: nn.Module, observed: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
         assert isinstance(network, ResidualFlow)
-        mean = estimate(separator, observed)
+        mean = separator(observed)
         return network.losses(separator.context(observed, mean), network.white(true - mean), generator)
 
     average, history = _fit(separator, flow, loss, material, steps, "flow")
@@ -218,10 +226,14 @@ class Regression(LightningModule):
         self._validation = []
 
     def validation_step(self, batch: tuple[Tensor], _: int) -> None:
+        if not validation_due(self.trainer):
+            return
         observed, true = self.pairs(batch[0], self._fixed)
         self._validation.append(self._loss(self.average.module, observed, true, self._fixed))
 
     def on_validation_epoch_end(self) -> None:
+        if not validation_due(self.trainer):
+            return
         each = torch.cat(self._validation)
         refuse_not_finite(torch.isfinite(each).all(1), self.trainer.val_dataloaders)
         self.history.append(

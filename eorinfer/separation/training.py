@@ -25,12 +25,10 @@ from eorinfer.separation.data import Lines, Pairs, Split
 from eorinfer.separation.health import diagnose, refuse_not_finite, too_sure, warn_once
 from eorinfer.separation.losses import PENALTY, distance, penalty
 from eorinfer.separation.model import Separator, SeparatorSpec
-from eorinfer.separation.regression import Material, stages_of, train_flow, train_mean
+from eorinfer.separation.regression import Material, stages_of, train_flow, train_mean, validation_due
 from eorinfer.survey.base import Survey
 from eorinfer.training.average import averaging
 
-#: Steps between two validations of a GAN, and how many there are at least.
-VALIDATION_STEPS, VALIDATIONS = 200, 10
 #: Size of a logit beyond which the discriminator's gradient vanishes in single precision.
 CONFIDENT = 60.0
 #: Number of maps for the scalings, for the spectra of the Wiener filter, for validation, and for the correction.
@@ -265,19 +263,12 @@ class Adversaries(LightningModule):
 
     # -- validation ------------------------------------------------------------------------------
 
-    @property
-    def _due(self) -> bool:
-        """Whether this stage ends with a validation: the last one does."""
-        stages, done = self.trainer.max_epochs or 1, self.current_epoch + 1
-        every = min(math.ceil(VALIDATION_STEPS / self.trainer.num_training_batches), max(1, stages // VALIDATIONS))
-        return done % every == 0 or done == stages
-
     def on_validation_epoch_start(self) -> None:
         self._fixed = torch.Generator(self.device).manual_seed(stream_seed(self._seed, WorkStream.VALIDATION_NOISE))
         self._validation, self._finite = [], []
 
     def validation_step(self, batch: tuple[Tensor], _: int) -> None:
-        if not self._due:
+        if not validation_due(self.trainer):
             return
         observed, true = self.pairs(batch[0], self._fixed)
         source, target = self.separator.scaled(observed), self.separator.target_scaling(true)
@@ -294,7 +285,7 @@ class Adversaries(LightningModule):
         self._validation.append(torch.stack([x.transpose(0, 1).flatten(1).mean(1) for x in each]))
 
     def on_validation_epoch_end(self) -> None:
-        if not self._due:
+        if not validation_due(self.trainer):
             return
         refuse_not_finite(torch.cat(self._finite), self.trainer.val_dataloaders)
         error, m1, m2, t1, t2, between, off = torch.stack(self._validation).mean(0).tolist()
