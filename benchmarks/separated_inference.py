@@ -5,7 +5,7 @@
     python -m benchmarks.separated_inference --out DIR --noise 0.1 --views 8      a tenth of that noise
 
 Maps of examples/lim.toml with two parameters, or in the setting of the papers (`--published`: smoothed and 20 times as
-bright, pixels of 0.8 arcmin). A separator is trained on realisations that no posterior sees, with both amplitudes free.
+bright, a quarter of their field). A separator is trained on realisations that no posterior sees, with both amplitudes free.
 Then every map is observed and separated once (`--views` times where there is noise), and networks of one size are
 trained on the first of the simulations, as many as `--simulations` says, to see
 
@@ -80,7 +80,9 @@ CHANNELS = {
 }
 LIKELIHOODS = ("power-likelihood", "power-lines-likelihood")
 #: Maps of the papers, a quarter of their field; few rows share a volume, so that 100 of them are many volumes.
-PUBLISHED = SIMULATOR | {"pixel": 0.8, "box_length": 240.0, "cell": 4.0, "rows_per_realisation": 4}
+PUBLISHED = SIMULATOR | {"box_length": 240.0, "cell": 4.0, "rows_per_realisation": 4}
+#: Side of the maps in arcmin; of the published maps half of it.
+SIDE, PUBLISHED_SIDE = 102.4, 51.2
 #: Points of the power-spectrum grid along each parameter, samples of a posterior, maps at once.
 POINTS, SAMPLES, BATCH = 64, 1000, 50
 #: Standard deviation of SPHEREx's noise in the deep fields, in-band nW/m^2/sr in a pixel of an arcmin.
@@ -111,6 +113,7 @@ def main() -> None:
     parser.add_argument("--ensemble", type=int, default=1)
     parser.add_argument("--methods", nargs="+", choices=CHANNELS, default=list(CHANNELS))
     parser.add_argument("--published", action="store_true", help="maps in the setting of Moriwaki & Yoshida 2021")
+    parser.add_argument("--pixels", type=int, default=64, help="along each side of a map, which stays as large")
     parser.add_argument("--noise", type=float, help="white noise, over that of the deep fields, in place of SPHEREx")
     parser.add_argument("--views", type=int, default=1, help="draws of the noise of each simulation")
     arguments = parser.parse_args()
@@ -162,7 +165,9 @@ def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
 def content(arguments: argparse.Namespace) -> dict[str, Any]:
     """The example's config, with two parameters and the sizes asked for."""
     tables = tomllib.loads(EXAMPLE.read_text())
-    tables["simulator"] |= {"parameters": ["A_HA", "A_OIII"]} | (PUBLISHED if arguments.published else {})
+    side = PUBLISHED_SIDE if arguments.published else SIDE
+    tables["simulator"] |= {"parameters": ["A_HA", "A_OIII"], "pixels": arguments.pixels}
+    tables["simulator"] |= {"pixel": side / arguments.pixels} | (PUBLISHED if arguments.published else {})
     tables["observation"] = {"theta": {"A_HA": 0.0, "A_OIII": 0.0}}
     tables["inference"] = {"rounds": [max(arguments.simulations)], "predictive": 0}
     tables["training"] = {"ensemble": arguments.ensemble, "steps": arguments.steps}
