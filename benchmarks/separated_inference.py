@@ -5,9 +5,9 @@
     python -m benchmarks.separated_inference --out DIR --noise 0.1 --views 8      a tenth of that noise
 
 Maps of examples/lim.toml with two parameters, or in the setting of the papers (`--published`: smoothed and 20 times as
-bright, a quarter of their field). A separator is trained on realisations that no posterior sees, with both amplitudes free.
-Then every map is observed and separated once (`--views` times where there is noise), and networks of one size are
-trained on the first of the simulations, as many as `--simulations` says, to see
+bright, a quarter of their field). A separator is trained on realisations that no posterior sees, with both amplitudes
+free. Then every map is observed and separated once (`--views` times where there is noise), and networks of one size
+are trained on the first of the simulations, as many as `--simulations` says, to see
 
 raw      the observed map,
 lines    the posterior mean of each line,
