@@ -14,7 +14,7 @@ from eorinfer.separation.model import Separator
 from eorinfer.separation.peaks import best_threshold, find_peaks, flat
 from simulators import Observable
 
-#: Number of maps that are made at least, of draws of each, and of maps at once.
+#: Number of maps (more are made of fewer, and of more the first are taken), of draws of each, and of maps at once.
 MAPS, DRAWS, BATCH = 256, 4, 32
 #: Height of the true peaks sought, in standard deviations of the true maps; radius of peaks in arcmin; and precision.
 SOUGHT, RADIUS, PRECISION = 3.0, 4.0, 0.6

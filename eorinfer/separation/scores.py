@@ -185,12 +185,10 @@ def _peaks(
 def _at_recalls(true: list[Peaks], found: list[Peaks], radius: float, sought: float) -> dict[str, Any]:
     """Compute the precision at given recalls of true peaks above `sought`; None where none reaches the recall."""
     heights = np.concatenate([peaks.height for peaks in found])
-    if not len(heights):
-        return {"precision": [None] * len(RECALLS), "recalls": list(RECALLS)}
-    levels = np.quantile(heights, np.linspace(0, 1, SWEEP))
-    counts = [count(true, found, radius, sought, np.nextafter(level, -np.inf)).rates() for level in levels[::-1]]
+    levels = np.quantile(heights, np.linspace(1, 0, SWEEP)) if len(heights) else []
+    counts = [count(true, found, radius, sought, np.nextafter(level, -np.inf)).rates() for level in levels]
     recall, precision = (np.array([c[name] for c in counts]) for name in ("recall", "precision"))
-    if not np.isfinite(recall).all():
+    if not len(recall) or not np.isfinite(recall).all():
         return {"precision": [None] * len(RECALLS), "recalls": list(RECALLS)}
     order = np.argsort(recall, kind="stable")
     at = [float(np.interp(r, recall[order], precision[order])) if r <= recall.max() else None for r in RECALLS]

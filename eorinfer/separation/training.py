@@ -20,7 +20,7 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, second_item_seed, stream_seed
 from eorinfer.networks.discriminator import Discriminator
-from eorinfer.separation.calibration import calibrate
+from eorinfer.separation.calibration import MAPS, calibrate
 from eorinfer.separation.data import Lines, Pairs, Split
 from eorinfer.separation.health import diagnose, refuse_not_finite, too_sure, warn_once
 from eorinfer.separation.losses import PENALTY, distance, penalty
@@ -31,8 +31,8 @@ from eorinfer.training.average import averaging
 
 #: Size of a logit beyond which the discriminator's gradient vanishes in single precision.
 CONFIDENT = 60.0
-#: Number of maps for the scalings, for the spectra of the Wiener filter, for validation, and for the correction.
-SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS, CALIBRATION_ROWS = 512, 1024, 128, 256
+#: Number of maps for the scalings, for the spectra of the Wiener filter, and for validation.
+SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS = 512, 1024, 128
 #: Share of the steps in which the posterior mean is trained, where a flow about it follows.
 MEAN_SHARE = 0.5
 
@@ -95,7 +95,7 @@ def train(
         history = train_mean(separator, material, of_mean)
     if settings.kind == "flow-matching":
         history = history + train_flow(separator, material, max(1, settings.steps - of_mean))
-    calibrated = calibrate(separator, Lines(bank, rows.validation[:CALIBRATION_ROWS]), pairs, seed)
+    calibrated = calibrate(separator, Lines(bank, rows.validation[:MAPS]), pairs, seed)
     warnings = [*diagnose(history, spec.lines), *too_sure(calibrated["sureness"])]
     spec.facts.update(calibrated, history=history, warnings=warnings, steps=settings.steps)
     return separator
