@@ -26,6 +26,8 @@ from tests.runs import PATIENCE, call, config, start
 
 #: The command line as it is installed.
 LIGHT = "from eorinfer.cli.app import main; main()"
+#: What a mounted disk is called, before the number of the process.
+DISK = "eorinfer-test"
 #: Some rows fail in each of several ways; a line is written for each row that is simulated, however often.
 FRAIL = """
 import os, signal, time
@@ -192,15 +194,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """Mount a disk in memory at `folder` for as long as the block takes."""
+    """Mount a disk in memory at `folder` for as long as the block takes; unmount those of tests that were killed."""
     if shutil.which("mount") is None or os.geteuid() != 0:
         pytest.skip("mounting a tmpfs needs root")
+    for source, place, *_ in map(str.split, Path("/proc/mounts").read_text().splitlines()):
+        name, _, process = source.partition("-of-")
+        if name == DISK and not Path("/proc", process).exists():
+            subprocess.run(["umount", "-l", place], check=True)
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+    source = f"{DISK}-of-{os.getpid()}"
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, source, str(folder)], capture_output=True)
     if done.returncode:
         pytest.skip("this machine lets no tmpfs be mounted")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("room", [0, 60_000, 700_000])
