@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, Parameter(name="--out", help="Run folder. The same command continues where it stopped.")]
 
+Config = Annotated[Path, Parameter(help="TOML file.")]
+
 Modules = Annotated[
     Path | None,
     Parameter(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from eorinfer.cli.common import Modules, Out, open_run, sole_run
+from eorinfer.cli.common import Config, Modules, Out, open_run, sole_run
 from eorinfer.core.errors import InputError
 
 
@@ -15,26 +15,18 @@ def add_run_commands(app: App) -> None:
         app.command(command)
 
 
-def run(config: Path, *, out: Out) -> None:
-    """Run all steps: simulate, observe, infer, mcmc, plot and report.
-
-    Parameters
-    ----------
-    config
-        TOML file.
-    """
+def run(config: Config, *, out: Out) -> None:
+    """Run all steps: simulate, observe, infer, mcmc, plot and report."""
     with sole_run(config, out) as opened:
         opened.all()
     _close(out)
 
 
-def simulate(config: Path, *, out: Out, dry_run: bool = False) -> None:
+def simulate(config: Config, *, out: Out, dry_run: bool = False) -> None:
     """Fill the bank with the simulations of the first round.
 
     Parameters
     ----------
-    config
-        TOML file.
     dry_run
         Only say where simulations would run, and print the script of a batch job. Nothing is started or written.
     """
@@ -48,14 +40,8 @@ def simulate(config: Path, *, out: Out, dry_run: bool = False) -> None:
     opened.progress.line(f"bank: {opened.bank.path} has {counts}")
 
 
-def observe(config: Path, *, out: Out) -> None:
-    """Make the mock observation, or read and check the observed file.
-
-    Parameters
-    ----------
-    config
-        TOML file.
-    """
+def observe(config: Config, *, out: Out) -> None:
+    """Make the mock observation, or read and check the observed file."""
     opened = open_run(config, out)
     observation = opened.observe()
     shape = " x ".join(str(n) for n in observation.values.shape)
@@ -110,27 +96,19 @@ def infer(
         infer_again(posterior, observation, out, samples, seed, for_terminal(), modules)
 
 
-def mcmc(config: Path, *, out: Out) -> None:
-    """Run emcee on a Gaussian likelihood of the power spectrum, emulated from the bank.
-
-    Parameters
-    ----------
-    config
-        TOML file.
-    """
+def mcmc(config: Config, *, out: Out) -> None:
+    """Run emcee on a Gaussian likelihood of the power spectrum, emulated from the bank."""
     with sole_run(config, out) as opened:
         opened.preflight_chain()
         opened.mcmc()
         opened.progress.line(f"results: {out}/chains/mcmc.txt")
 
 
-def plot(config: Path, *, out: Out, close: bool | None = None) -> None:
+def plot(config: Config, *, out: Out, close: bool | None = None) -> None:
     """Draw the corner plot and the predictive check, and write summary.json.
 
     Parameters
     ----------
-    config
-        TOML file.
     close
         Axes of the corner plot span the posteriors; with --no-close the prior. By default they span the posteriors
         where all are narrower than a quarter of the prior.
@@ -139,15 +117,10 @@ def plot(config: Path, *, out: Out, close: bool | None = None) -> None:
         opened.plot(close)
 
 
-def validate(config: Path, *, out: Out) -> None:
+def validate(config: Config, *, out: Out) -> None:
     """Test the posterior against known parameters; exit code 1 if it is not calibrated.
 
     Writes validation.json and validation.png: ranks, coverage, widths and recovery.
-
-    Parameters
-    ----------
-    config
-        TOML file.
     """
     with sole_run(config, out) as opened:
         opened.read_observation()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from eorinfer.cli.common import Config
 from eorinfer.core.errors import InputError
 
 #: Configs that `init` writes, and what else each needs beside it.
@@ -43,14 +44,8 @@ def init(
     print(f"written: {', '.join(map(str, texts))}; next: eorinfer check {file}")
 
 
-def check(config: Path) -> None:
-    """Check a config and the files that it names, without computing anything.
-
-    Parameters
-    ----------
-    config
-        TOML file.
-    """
+def check(config: Config) -> None:
+    """Check a config and the files that it names, without computing anything."""
     from eorinfer.run.preview import preview
 
     print("\n".join(preview(config)))
