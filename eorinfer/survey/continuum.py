@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from eorinfer.core.arrays import white_noise
 from eorinfer.settings.survey import Continuum
-from simulators.fourier import frequencies
+from simulators.fourier import frequencies, mode_weights
 
 
 class ContinuumResidual(nn.Module):
@@ -56,8 +56,7 @@ class ContinuumResidual(nn.Module):
         x, y = frequencies(pixels, (pixel, pixel))
         k = np.hypot(x[:, None], y)
         power = np.where(k > 0, np.where(k > 0, k, 1.0) ** settings.index, 0.0)
-        twice = np.where((np.arange(len(y)) == 0) | (2 * np.arange(len(y)) == pixels[1]), 1.0, 2.0)
-        unit = np.sqrt(power * np.prod(pixels) / (power * twice).sum())
+        unit = np.sqrt(power * np.prod(pixels) / (power * mode_weights(pixels)).sum())
         self.register_buffer("_amplitude", torch.tensor(unit, dtype=torch.float32), persistent=False)
         depth = np.log(np.asarray(wavelengths))
         depth = depth - depth.mean() if cube else np.zeros(len(wavelengths))

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from eorinfer.settings.survey import Residual
 from eorinfer.survey.sky import wavenumbers
+from simulators.fourier import mode_weights
 
 
 def residual_modes(
@@ -29,10 +30,5 @@ def residual_modes(
     measured = across > 0
     power = np.zeros((*across.shape, cells[2]))
     power[measured] = across[measured, None] ** settings.index * np.exp(-((along / settings.k_par_scale) ** 2) / 2)
-    # Modes of the half-plane that stand for two.
-    twice = np.full(across.shape[1], 2.0)
-    twice[0] = 1.0
-    if cells[1] % 2 == 0:
-        twice[-1] = 1.0
-    mean = (power * twice[:, None]).sum() / np.prod(cells)
+    mean = (power * mode_weights(cells[:2])[..., None]).sum() / np.prod(cells)
     return np.asarray(settings.amplitude * np.sqrt(power / mean), dtype=np.float64)

@@ -56,19 +56,12 @@ class SphereXSurvey(Survey):
             )
         sigma = [noise_level(settings, wavelength) * PIXEL / pixel for wavelength in channels.wavelengths]
         self.register_buffer("_sigma", torch.tensor(sigma, dtype=torch.float32), persistent=False)
-        self.register_buffer(
-            "_beam", _gaussian(settings.beam / 60, pixel, (2 * pixels[0], 2 * pixels[1])), persistent=False
-        )
-        self.register_buffer(
-            "_smoothing", _gaussian(settings.smoothing, pixel, (2 * pixels[0], 2 * pixels[1])), persistent=False
-        )
         self._smooth = settings.smoothing > 0
-        fwhm = math.sqrt(8 * math.log(2)) * smoothing
-        self.register_buffer(
-            "_like_lines",
-            _gaussian(fwhm, pixel, (2 * pixels[0], 2 * pixels[1])) if smoothing else None,
-            persistent=False,
-        )
+        lines = math.sqrt(8 * math.log(2)) * smoothing
+        widths = {"_beam": settings.beam / 60, "_smoothing": settings.smoothing, "_like_lines": lines or None}
+        for name, fwhm in widths.items():
+            transfer = None if fwhm is None else _gaussian(fwhm, pixel, (2 * pixels[0], 2 * pixels[1]))
+            self.register_buffer(name, transfer, persistent=False)
         # Probability that a star is in a pixel, and that a pixel is dead.
         self._stars = 1 - math.exp(-settings.stars * (pixel / 60) ** 2)
         self._dead = settings.dead_pixels
