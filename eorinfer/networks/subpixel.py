@@ -78,14 +78,7 @@ class SubpixelUNet(nn.Module):
         self._layout = to_channels_last(self, len(periodic))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Compute (B, outputs, *cells).
-
-        Parameters
-        ----------
-        x
-            (B, inputs, *cells) maps.
-        condition
-            (B, conditions) vector of each map, where the network takes one.
+        """Compute (B, outputs, *cells) of maps (B, inputs, *cells) and, where the network takes one, of a condition.
 
         Raises
         ------

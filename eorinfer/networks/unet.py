@@ -156,42 +156,27 @@ class Down(nn.Module):
         grouped: bool = False,
     ) -> None:
         super().__init__()
-        layer: Any = {2: nn.Conv2d, 3: nn.Conv3d}[len(stride)]
-        self.convolution = layer(inputs, outputs, [2 + s for s in stride], stride, bias=not normalised)
+        self.convolution = self._layer(inputs, outputs, stride, bias=not normalised)
         self.normalisation = _normalisation(outputs, len(stride), grouped) if normalised else nn.Identity()
         self._periodic = periodic
 
+    def _layer(self, inputs: int, outputs: int, stride: tuple[int, ...], bias: bool) -> Any:
+        layer: Any = {2: nn.Conv2d, 3: nn.Conv3d}[len(stride)]
+        return layer(inputs, outputs, [2 + s for s in stride], stride, bias=bias)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Turn (B, inputs, *cells) into (B, outputs, *cells / stride)."""
+        """Turn (B, inputs, *cells) into (B, outputs, *cells), whose sides are divided or multiplied by the stride."""
         out: Tensor = self.normalisation(self.convolution(pad(x, self._periodic)))
         return out
 
 
-class Up(nn.Module):
+class Up(Down):
     """Transposed convolution that doubles some axes, with optional normalisation."""
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        stride: tuple[int, ...],
-        periodic: tuple[bool, ...],
-        *,
-        normalised: bool,
-        grouped: bool = False,
-    ) -> None:
-        super().__init__()
+    def _layer(self, inputs: int, outputs: int, stride: tuple[int, ...], bias: bool) -> Any:
         layer: Any = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[len(stride)]
         # The layer's own padding cuts off the outputs of padded cells alone.
-        beyond = [1 + s for s in stride]
-        self.convolution = layer(inputs, outputs, [2 + s for s in stride], stride, beyond, bias=not normalised)
-        self.normalisation = _normalisation(outputs, len(stride), grouped) if normalised else nn.Identity()
-        self._periodic = periodic
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn (B, inputs, *cells) into (B, outputs, *cells * stride)."""
-        out: Tensor = self.normalisation(self.convolution(pad(x, self._periodic)))
-        return out
+        return layer(inputs, outputs, [2 + s for s in stride], stride, [1 + s for s in stride], bias=bias)
 
 
 def halvings(cells: tuple[int, ...], cell_size: Sequence[float], depth: int | None = None) -> Strides:
