@@ -1,4 +1,6 @@
-"""Numbers as text with as many digits as their error allows."""
+"""Numbers as text with as many digits as their error allows, and tables of them."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,3 +31,12 @@ def with_error(mean: float, std: float, sign: str = "") -> str:
     digits = decimals(std)
     mean = round(mean, digits) + 0.0  # and no -0.00
     return f"{mean:{sign}.{digits}f} ± {std:.{digits}f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write rows of texts as lines, the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]

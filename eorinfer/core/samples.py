@@ -1,7 +1,8 @@
 """Samples of a posterior, the result of every method, and getdist's chain files."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from eorinfer.core.chains import read_chain, with_suffix
-from eorinfer.core.digits import decimals
+from eorinfer.core.digits import aligned, decimals
 from eorinfer.core.files import whole_file
 from simulators import Parameter
 
@@ -179,11 +180,7 @@ class Samples:
                 lines.append(" & ".join((name, *(cell.replace("-", "$-$") for cell in cells))) + r" \\")
             return "\n".join([*lines, r"\hline", r"\end{tabular}"])
         texts = [("parameter", *head), *((name, *rest) for name, _, _, *rest in rows)]
-        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-        return "\n".join(
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in texts
-        )
+        return "\n".join(aligned(texts))
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return a data frame with a column for each parameter, and a column ``weight``."""
@@ -208,11 +205,8 @@ class Samples:
         """Marginal density (n,) of one parameter on a grid (n,) over its range, by getdist, edges heeded."""
         if np.ptp(self.only([name]).values) == 0:
             raise ValueError(f"{name} has one value in all samples")
-        logging.disable(logging.WARNING)  # getdist's advice on its own settings
-        try:
+        with without_advice():
             found = self.only([name]).to_getdist().get1DDensity(name)
-        finally:
-            logging.disable(logging.NOTSET)
         return np.asarray(found.x, np.float64), np.maximum(np.asarray(found.P, np.float64), 0.0)
 
     def to_getdist(self) -> "MCSamples":
@@ -260,6 +254,16 @@ class Samples:
         """
         chain = read_chain(Path(root))
         return cls(chain.values, chain.weights, chain.parameters, chain.label, chain.correlated)
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Silence getdist's log lines on kernel widths, which matter only for posteriors as narrow as a pixel."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _end(value: float) -> float | None:

@@ -24,12 +24,7 @@ POINTS = 5000
 def bank_figure(bank: Bank, rows: Rows) -> "Figure":
     """Draw θ of these rows, one panel for each pair of parameters, above slices of a few cubes.
 
-    Parameters
-    ----------
-    bank
-        Bank that holds the arrays.
-    rows
-        Rows to draw; those that are not ``ok`` have another colour.
+    Rows that are not ``ok`` have another colour.
     """
     p = len(bank.parameters)
     side = min(12.0, 2.2 + 1.7 * p)

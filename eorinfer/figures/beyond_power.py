@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.prior import Prior
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import subplots
+from eorinfer.figures.style import logarithmic_k, subplots
 from simulators import Observable
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ def beyond_power_figure(
     """
     real, *copies = images
     columns = max(len(images), len(scores))
-    figure: Figure
     figure, axes = subplots(2, columns, figsize=(3.4 * columns, 6.0), squeeze=False, layout="constrained")
     differences = {method: {name: by[real] - by[name] for name in copies} for method, by in scores.items()}
     # The image that is as easy to tell from its copy as most are.
@@ -93,9 +92,6 @@ def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.
     pairs
         Pairs of images and scores, at least one.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-
-    figure: Figure
     figure, axes = subplots(
         1, 3 + len(pairs.preference), figsize=(3.2 * (3 + len(pairs.preference)), 3.2), layout="constrained"
     )
@@ -114,10 +110,8 @@ def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.
     bins = len(k)  # of the first channel
     for power, scatter, colour in zip(pairs.power[typical], pairs.scatter[typical], COLOURS, strict=False):
         axes[2].errorbar(k, power[:bins], scatter[:bins], color=colour, marker="o", ms=3, lw=1.2, capsize=2)
-    axes[2].set(xscale="log", yscale="log", xlabel=r"$k$ [Mpc$^{-1}$]")
-    axes[2].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[2].xaxis.set_major_formatter(ScalarFormatter())
-    axes[2].xaxis.set_minor_formatter(NullFormatter())
+    logarithmic_k(axes[2])
+    axes[2].set_yscale("log")
     axes[2].set_title("$P(k)$, scatter of one observation", fontsize=9)
     for axis, (method, preference) in zip(axes[3:], pairs.preference.items(), strict=True):
         spread = max(float(np.quantile(np.abs(preference), 0.95)), 1e-3)

@@ -68,7 +68,6 @@ def calibration_figure(page: CalibrationPage) -> "Figure":
     """Draw all panels."""
     panels = [_histograms, _ranks, _coverage, _tarp, _widths, _check]
     rows = 2 + -(-len(page.parameters) // ACROSS)
-    figure: Figure
     figure, axes = subplots(rows, ACROSS, figsize=(4.3 * ACROSS, 3.6 * rows + 0.7), squeeze=False, layout="constrained")
     for panel, axis in zip(panels, axes.flat, strict=False):
         panel(axis, page)

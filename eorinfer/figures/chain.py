@@ -36,7 +36,6 @@ def chain_figure(
         Label of the method, for its colour.
     """
     steps, walkers, _ = chain.shape
-    figure: Figure
     size = (9.2, 0.6 + 1.6 * len(parameters))
     figure, axes = subplots(len(parameters), 2, figsize=size, squeeze=False, sharex="col", layout="constrained")
     (look,) = looks([label])

@@ -44,7 +44,6 @@ def contest_figure(
     over
         Label of the reference.
     """
-    figure: Figure
     figure, (left, middle, right) = subplots(1, 3, figsize=(13, 0.9 + 0.42 * max(len(labels), 7)))
     colours = [look.colour for look in looks(labels)]
     rows = np.arange(len(labels))[::-1]

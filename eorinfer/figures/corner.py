@@ -1,8 +1,6 @@
 """Corner plots of several posteriors, by getdist."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +8,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.digits import with_error
 from eorinfer.core.prior import Prior
-from eorinfer.core.samples import Samples
+from eorinfer.core.samples import Samples, without_advice
 from eorinfer.core.shown_prior import prior_line
 from eorinfer.figures.style import drawable, looks, without_tex
 
@@ -74,7 +72,7 @@ def corner(
     last = [] if top is None else [top]
     numbers = [i for i in reversed(range(len(samples))) if i != top] + last
     order, colours = [samples[i] for i in numbers], [shown[i].colour for i in numbers]
-    with _without_advice(), without_tex():
+    with without_advice(), without_tex():
         plotter.triangle_plot(
             [_drawable(s) for s in order],
             params=names,
@@ -161,13 +159,3 @@ def _plots() -> Any:
     if matplotlib.get_backend() != backend:
         matplotlib.use(backend)
     return plots
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Silence getdist's log lines on kernel widths, which matter only for posteriors as narrow as a pixel."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

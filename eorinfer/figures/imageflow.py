@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp, kurtosis, skew
 
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import subplots
+from eorinfer.figures.style import logarithmic_k, subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
 from simulators import Observable
@@ -97,11 +97,10 @@ def images_figure(conditions: Sequence[Images], contents: Sequence[dict[str, Any
 
     Only the first channel is drawn, and the first slice of a cube.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import NullFormatter
 
     compare = any(images.real is not None for images in conditions)
     rows, columns = len(conditions), 4 if compare else 3
-    figure: Figure
     figure, axes = subplots(rows, columns, figsize=(3.1 * columns, 2.9 * rows + 0.4), squeeze=False)
     for row, images, content in zip(axes, conditions, contents, strict=True):
         pictures = [("real", images.real), ("generated", images.generated)][0 if compare else 1 :]
@@ -123,13 +122,10 @@ def images_figure(conditions: Sequence[Images], contents: Sequence[dict[str, Any
             edges = np.linspace(low, high, 50)
             density, _ = np.histogram(maps[:, 0], edges, density=True)
             row[-1].stairs(density, edges, **style)
-        row[-2].set_xscale("log")
+        logarithmic_k(row[-2])
         row[-2].set_yscale("log")
-        row[-2].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        row[-2].xaxis.set_major_formatter(ScalarFormatter())
-        for axis in (row[-2].xaxis, row[-2].yaxis):
-            axis.set_minor_formatter(NullFormatter())
-        row[-2].set_xlabel(r"$k$ [Mpc$^{-1}$]", fontsize=9)
+        row[-2].yaxis.set_minor_formatter(NullFormatter())
+        row[-2].xaxis.label.set_fontsize(9)
         row[-2].set_title("$P(k)$", fontsize=9)
         row[-1].set_xlabel(observable.unit or "value of a cell", fontsize=9)
         row[-1].set_title("distribution of the cells", fontsize=9)

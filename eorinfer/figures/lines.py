@@ -29,7 +29,6 @@ def lines_figure(
     """
     panels = {"observed": observed, **clean, "observed $-$ clean": observed - clean[observable.name]}
     channels = len(observed)
-    figure: Figure
     figure, axes = subplots(
         channels, len(panels), figsize=(3.1 * len(panels), 2.7 * channels + 0.4), squeeze=False, layout="constrained"
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import settle, subplots
+from eorinfer.figures.style import logarithmic_k, settle, subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import PowerSpectrum, build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
@@ -55,8 +55,6 @@ def predictive_figure(
     figure, check
         Figure, and for ``summary.json`` what `eorinfer.validation.predictive` says of the observed power.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-
     generator = torch.Generator().manual_seed(seed)
     dimension = len(observable.cells)
     with torch.no_grad():
@@ -70,19 +68,14 @@ def predictive_figure(
     check = PredictiveCheck.of(bands, observed, seed)
     k = spectrum.k.numpy()
     channels = len(observable.channels)
-    figure: Figure
     figure, axes = subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), sharey=True, squeeze=False)
     for c, axis in enumerate(axes[0]):
         _bands(axis, k, check, c, observed[c])
         if (noise > 0).all():
             axis.plot(k, noise[c], color="0.5", lw=1.0, ls="--", label="noise")
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        logarithmic_k(axis)
         if (observed > 0).all() and (check.quantiles[0] > 0).all():
             axis.set_yscale("log")
-        axis.set_xlabel(r"$k$ [Mpc$^{-1}$]")
         name = "z" if observable.axes[0] == "redshift" else observable.axes[0]
         axis.set_title(f"{name} = {observable.channels[c]:g}", fontsize=11)
     unit = f" [{observable.unit}$^2$]" if observable.unit else ""
@@ -94,17 +87,7 @@ def predictive_figure(
 
 
 def noise_power(spectrum: PowerSpectrum, observable: Observable, survey: Survey, seed: int) -> NDArray[np.float64]:
-    """Mean dimensionless power (C, bins) of what the survey makes of an empty cube, in the observable's unit squared.
-
-    Parameters
-    ----------
-    spectrum
-        Bins of P(k).
-    observable, survey
-        Cube that is observed, and the survey.
-    seed
-        Seed of the noise.
-    """
+    """Mean dimensionless power (C, bins) of what the survey makes of an empty cube, in the cube's unit squared."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         noise = survey(torch.zeros(DRAWS, *observable.shape), generator)
@@ -117,12 +100,7 @@ def observed_power(
 ) -> dict[str, Any]:
     """Power spectrum of the observation beside that of the noise alone, for ``summary.json``.
 
-    Parameters
-    ----------
-    observation
-        Observed cube.
-    survey, observable, settings, seed
-        As for `predictive_figure`.
+    Parameters are those of `predictive_figure`.
 
     Returns
     -------
@@ -148,12 +126,7 @@ def predictive_images(
     """Draw the observed image, simulations at draws from the posterior, and the difference to the first of them.
 
     Each row is a channel, through the middle of its cube; along the line of sight where that is long. All panels share
-    one colour bar.
-
-    Parameters
-    ----------
-    clean, observation, survey, observable, seed
-        As for `predictive_figure`; the first simulations have the noise that they have there.
+    one colour bar. Parameters are those of `predictive_figure`, whose first simulations have the same noise.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -166,7 +139,6 @@ def predictive_images(
     ]
     long = rows[0][0].shape[1] > rows[0][0].shape[0]
     across, down = (1, len(titles) * len(rows)) if long else (len(titles), len(rows))
-    figure: Figure
     size = (9.2, 0.5 + 1.9 * down) if long else (1.0 + 2.7 * across, 0.5 + 2.6 * down)
     figure, axes = subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     panels = axes.reshape(len(rows), len(titles))
@@ -216,7 +188,6 @@ def _vector_figure(
     """Draw the check of data vectors (n, C, m), element by element."""
     check = PredictiveCheck.of(simulated, observation.values, seed)
     channels = len(observation.channels)
-    figure: Figure
     figure, axes = subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), squeeze=False)
     places = np.arange(simulated.shape[-1])
     for c, axis in enumerate(axes[0]):

@@ -19,10 +19,7 @@ WIDTH = 14
 def separation_table(scores: dict[str, Any]) -> str:
     """Write two tables for each line, one of spectra and means and one of peaks, with a row for each method.
 
-    Parameters
-    ----------
-    scores
-        Result of `eorinfer.separation.scores.score`.
+    `scores` are those of `eorinfer.separation.scores.score`.
     """
     rows = _of_draws(scores) if "of_draws" in scores else []
     return "\n".join([*rows, *(row for name, line in scores["lines"].items() for row in _tables(scores, name, line))])
@@ -148,7 +145,6 @@ def separation_figure(
         Unit of the maps.
     """
     panels = {"observed": observed, "true": true, **made}
-    figure: Figure
     figure, axes = subplots(
         len(lines),
         len(panels),

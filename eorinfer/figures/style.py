@@ -17,6 +17,7 @@ from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder, whole_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Pixels in an inch of a figure.
@@ -100,19 +101,20 @@ def new_figure(**options: Any) -> "Figure":
 
 
 def subplots(rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **options: Any) -> tuple["Figure", Any]:
-    """Make a figure with a grid of axes, as `matplotlib.pyplot.subplots` does.
-
-    Parameters
-    ----------
-    rows, columns
-        Axes along each side.
-    figsize
-        Width and height in inches.
-    options
-        ``layout`` is the figure's, all others are those of `Figure.subplots`.
-    """
+    """Make a figure with a grid of axes, as `matplotlib.pyplot.subplots` does; `figsize` is in inches."""
     figure = new_figure(figsize=figsize, layout=options.pop("layout", None))
     return figure, figure.subplots(rows, columns, **options)
+
+
+def logarithmic_k(axis: "Axes") -> None:
+    """Make the x axis one of wavenumbers: logarithmic, with plain numbers at 1, 2 and 5."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel(r"$k$ [Mpc$^{-1}$]")
 
 
 @contextmanager
@@ -138,12 +140,7 @@ def is_mathtext(text: str) -> bool:
 def drawable(label: str, name: str) -> str:
     """Return a LaTeX label where matplotlib can draw it; else the name, as upright text.
 
-    Parameters
-    ----------
-    label
-        LaTeX without dollar signs.
-    name
-        Plain text: ``a_b_c`` has two subscripts in LaTeX.
+    A name is no LaTeX: ``a_b_c`` would have two subscripts.
     """
     if label and "$" not in label and is_mathtext(f"${label}$"):
         return label
@@ -154,15 +151,7 @@ def drawable(label: str, name: str) -> str:
 
 @contextmanager
 def going_on(what: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Go on after a picture that cannot be drawn, and say which; what the user or the disk did still ends the step.
-
-    Parameters
-    ----------
-    what
-        Name of the picture.
-    say
-        Receives one line where it fails.
-    """
+    """Go on after a picture that cannot be drawn, and say which; what the user or the disk did still ends the step."""
     try:
         yield
     except (InputError, WorkError):

@@ -1,7 +1,7 @@
 """Pictures that the page draws itself: slices of the observation and training curves."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,6 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import png_bytes, subplots
 from eorinfer.report.page import Picture
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: Number of channels to draw, at most; evenly chosen.
 CHANNELS = 9
@@ -68,7 +64,7 @@ def training_curves(title: str, histories: Sequence[Sequence[Mapping[str, Any]]]
     histories
         Epochs of each fit, as `eorinfer.training.fit.FitRecord` keeps them.
     """
-    figure, axis = _axes(4.4, 3.0)
+    figure, axis = subplots(figsize=(4.4, 3.0))
     from matplotlib.ticker import MaxNLocator
 
     lowest = []
@@ -93,7 +89,7 @@ def training_curves(title: str, histories: Sequence[Sequence[Mapping[str, Any]]]
 def _image(observation: Observation, image: NDArray[np.float32], cells: tuple[int, int], name: str) -> Picture:
     """Draw an image; `cells` are the numbers of the cell axes along its two sides."""
     along = cells[1] > 1
-    figure, axis = _axes(*((9.2, 2.8) if along else (4.4, 3.7)))
+    figure, axis = subplots(figsize=(9.2, 2.8) if along else (4.4, 3.7))
     (width, across), (height, up) = (_side(observation, cell) for cell in cells[:: -1 if along else 1])
     low, high = np.percentile(image, [0.5, 99.5])
     drawn = axis.imshow(
@@ -121,17 +117,11 @@ def _image(observation: Observation, image: NDArray[np.float32], cells: tuple[in
 
 def _curve(observation: Observation, values: NDArray[np.float32], name: str) -> Picture:
     """Draw the values of a channel with one axis."""
-    figure, axis = _axes(4.4, 3.0)
+    figure, axis = subplots(figsize=(4.4, 3.0))
     width, across = _side(observation, 0)
     axis.plot((np.arange(len(values)) + 0.5) * width / len(values), values, color=COLOURS[0], lw=1.2)
     axis.set(xlabel=across, ylabel=observation.unit or "value", title=name)
     return Picture.from_png(png_bytes(figure), f"Observed values, {name}")
-
-
-def _axes(width: float, height: float) -> "tuple[Figure, Axes]":
-    """Open a figure of this size in inches, with one pair of axes."""
-    figure, axis = subplots(figsize=(width, height))
-    return figure, axis
 
 
 def _coordinate(observation: Observation) -> tuple[str, str]:

@@ -42,12 +42,7 @@ def read_chains(out: Path) -> dict[str, Samples]:
 def read_all_chains(out: Path, problems: list[str]) -> dict[str, Samples]:
     """Read the chains of the steps by name, and after them those that somebody put beside them.
 
-    Parameters
-    ----------
-    out
-        Run folder.
-    problems
-        Receives a line for each chain that cannot be read and is left out.
+    A line is added to `problems` for each chain that cannot be read and is left out.
     """
     folder = out / "chains"
     names = [name for name in CHAINS if (folder / f"{name}.txt").exists()]
@@ -69,14 +64,7 @@ def read_all_chains(out: Path, problems: list[str]) -> dict[str, Samples]:
 
 
 def corners(chains: dict[str, Samples], names: Sequence[str]) -> dict[str, list[Samples]]:
-    """Sort chains into corner plots.
-
-    Parameters
-    ----------
-    chains
-        Chains by name.
-    names
-        Names of all parameters of the run.
+    """Sort chains into corner plots; `names` are those of all parameters of the run.
 
     Returns
     -------

@@ -17,16 +17,8 @@ def summary(
 ) -> dict[str, Any]:
     """Compute means, widths and volumes of each chain, and join facts of the run.
 
-    Parameters
-    ----------
-    chains
-        Posterior samples by name.
-    truth
-        True value of each parameter by name, or None.
-    facts
-        Entries to add as they are.
-    prior
-        Prior whose widths others are compared with; by default flat in the ranges of the chains.
+    Widths are compared with those of the prior, by default flat in the ranges of the chains. Facts are added as they
+    are.
     """
     widths = {} if prior is None else dict(zip(prior.names, prior.std.tolist(), strict=True))
     content: dict[str, Any] = {"posteriors": {name: _posterior(s, truth, widths) for name, s in chains.items()}}

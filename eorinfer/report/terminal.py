@@ -7,7 +7,7 @@ from shlex import quote
 import numpy as np
 
 from eorinfer.bank.targets import read_true_targets
-from eorinfer.core.digits import with_error
+from eorinfer.core.digits import aligned, with_error
 from eorinfer.core.files import read_json
 from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
@@ -58,20 +58,11 @@ def posterior_table(chains: Mapping[str, Samples], truth: Mapping[str, float] | 
         if ratio:
             row.append(f"{widths[0] / widths[1]:.2f}" if np.isfinite(widths).all() and widths[1] else "-")
         rows.append(row)
-    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(columns[0]), *(c.rjust(w) for c, w in zip(row[1:], columns[1:], strict=True))])
-        for row in rows
-    ]
+    return aligned(rows)
 
 
 def closing_lines(out: Path) -> list[str]:
     """Say what a run folder's posteriors are, and whether they were validated.
-
-    Parameters
-    ----------
-    out
-        Run folder.
 
     Raises
     ------
@@ -92,11 +83,6 @@ def closing_lines(out: Path) -> list[str]:
 
 def status_lines(out: Path) -> list[str]:
     """Say which steps of a run are done, what its bank has, and what its posteriors are.
-
-    Parameters
-    ----------
-    out
-        Run folder.
 
     Raises
     ------
