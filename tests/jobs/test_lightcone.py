@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
     },
     "survey": {"kind": "ska-low", "integration": 120.0, "wedge": True, "wedge_angle": 10.0, "wedge_buffer": 0.05},
     "observation": {"theta": {"F_ESC10": -1.0, "M_TURN": 8.7}},
-    "inference": {"rounds": [13], "predictive": 2, "samples": 300},
+    "inference": {"rounds": [10], "predictive": 1, "samples": 300},
     "embedding": {"width": 4},
     "training": {"steps": 10, "ensemble": 1, "batch_size": 8},
     "power_spectrum": {"bins": 3},
@@ -56,7 +56,7 @@ def test_a_lightcone_goes_through_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     bank = Bank.open(tmp_path / "run" / "bank")
     assert bank.observables == config.simulator.observables
     rows = bank.rows().ok
-    assert len(rows) == 13 + 2
+    assert len(rows) == 10 + 1
     simulator = LightCone(**CONFIG["simulator"])
     again = simulator.simulate(rows.theta[7], int(rows.seed[7]))
     for stored in bank.observables:

@@ -13,6 +13,7 @@ from getdist import loadMCSamples
 
 from eorinfer import Bank
 from simulators import Coeval
+from tests.runs import SCRIPT
 
 CONFIG = """
 seed = 3
@@ -55,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = os.environ | {"HOME": str(home), "OMP_NUM_THREADS": "1"}
     environment.pop("MPLCONFIGDIR", None)
     done = subprocess.run(
-        [sys.executable, "-m", "eorinfer.cli.app", "run", "run.toml", "--out", "out"],
+        [sys.executable, "-c", SCRIPT, "run", "run.toml", "--out", "out"],
         cwd=work,
         env=environment,
         capture_output=True,
