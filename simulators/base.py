@@ -10,9 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-#: 21cmFAST keeps the low 32 bits of a seed, so no seed of ours is larger.
-SEED_LIMIT = 2**32
-
 
 class SimulationError(Exception):
     """Raised where the model cannot be computed at a theta; the message says why."""
@@ -233,7 +230,10 @@ def fingerprint_of(content: dict[str, Any]) -> str:
 
 
 def derived_seed(*entropy: int) -> int:
-    """Derive a seed below 2**32 that depends on every number of `entropy` and on their count."""
+    """Derive a seed that depends on every number of `entropy` and on their count.
+
+    It is below 2**32: 21cmFAST keeps the low 32 bits of a seed.
+    """
     # SeedSequence pads with zeros: without the length (s,) and (s, 0) would be the same.
     return int(np.random.SeedSequence((len(entropy), *entropy)).generate_state(1, np.uint32)[0])
 

@@ -65,15 +65,7 @@ class GaussianField(SimulatorSettings):
         return 5e-4 + 1e-7 * self.cells**self.dimension
 
     def power(self, theta: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Compute P(k) (..., M) at theta (..., 2) and k (M,), 0 where k is 0.
-
-        Parameters
-        ----------
-        theta
-            ln A and slope in the last axis.
-        k
-            Wavenumbers in 1/Mpc.
-        """
+        """Compute P(k) (..., M) at ln A and slope, theta (..., 2), and k (M,) in 1/Mpc; 0 where k is 0."""
         theta = np.asarray(theta, dtype=np.float64)
         inside = k > 0
         log_k = np.log(np.where(inside, k, 1.0) / self.pivot)

@@ -31,12 +31,7 @@ def with_memory_limit(message: str, memory_gb: float | None) -> str:
 def to_try_again(rows: Rows, seconds: float | None, memory_gb: float | None) -> NDArray[np.bool_]:
     """Tell which rows (n,) to simulate again: those marked, and those that met a limit lower than the one now.
 
-    Parameters
-    ----------
-    rows
-        Rows of a bank.
-    seconds, memory_gb
-        Limits now, in seconds and GB; None for no limit.
+    Limits are in seconds and GB, None for no limit.
     """
     again = np.zeros(len(rows), bool)
     for i in np.flatnonzero(rows.status != "ok"):

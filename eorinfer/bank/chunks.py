@@ -25,16 +25,7 @@ class DamageError(Exception):
 
 
 def own_dataset(file: h5py.h5f.FileID, name: str, size: int) -> h5py.h5d.DatasetID:
-    """Open a dataset as a bank writes it: all of its bytes stand in this file, uncompressed.
-
-    Parameters
-    ----------
-    file
-        Open file.
-    name
-        Path of the dataset in it.
-    size
-        Bytes of the file.
+    """Open a dataset as a bank writes it: all of its bytes stand in this file of `size` bytes, uncompressed.
 
     Raises
     ------
@@ -122,18 +113,7 @@ class Chunks:
         return cls(offsets, checksums, shape, version)
 
     def read(self, file: int, row: int, out: NDArray[np.float32], check: bool = True) -> None:
-        """Read one row of an open file.
-
-        Parameters
-        ----------
-        file
-            File descriptor.
-        row
-            Number of the row.
-        out
-            Contiguous array (C, *cells) to fill.
-        check
-            Compare the checksum.
+        """Read one row of an open file, by its descriptor, into a contiguous array (C, *cells).
 
         Raises
         ------

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, naming
 from eorinfer.core.hdf5 import open_hdf5, own_dataset
 from eorinfer.core.numbers import UnusableError, usable
 from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings
@@ -157,20 +157,14 @@ def _of_array(path: Path, array: Any, observable: Observable, rows: int, unit: s
     return GivenCubes(path, rows, lambda some: array[some] if factor is None else array[some] * factor)
 
 
-def _stacked(files: list[Path], observable: Observable) -> NDArray[np.float32]:
-    return np.stack([Observation.read(file, observable).values for file in files])
-
-
 def _factor(path: Path, unit: str, observable: Observable) -> NDArray[np.float64] | float | None:
     """Return what values are multiplied by to be in the observable's unit; None for nothing."""
     if unit == observable.unit:
         return None
     from eorinfer.core.units import Conditions, UnitError, conversion  # loads astropy
 
-    try:
+    with naming(f"{path}: ", UnitError):
         factor = conversion(unit, observable.unit, Conditions(frequencies_of(observable)))
-    except UnitError as error:
-        raise InputError(f"{path}: {error}") from error
     return factor if np.any(factor != 1) else None
 
 

@@ -21,17 +21,10 @@ NAMED = 5
 
 
 def unlike_prior(theta: NDArray[np.float64], prior: Prior) -> str | None:
-    """Say how theta differs from draws from the prior; None if it does not.
+    """Say how theta (n, P), inside the prior, differs from draws from it; None if it does not.
 
     Each parameter is compared by Kolmogorov and Smirnov's test, and each plane of two parameters by the share that is
     filled: of a grid with `ROWS_IN_CELL` rows in a cell on average, few cells stay empty by chance.
-
-    Parameters
-    ----------
-    theta
-        (n, P), inside the prior.
-    prior
-        Prior that it should be drawn from.
     """
     from scipy import stats
 

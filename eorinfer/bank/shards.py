@@ -24,15 +24,8 @@ LAYOUT = ("v110", "v110")
 CHECKED: dict[str, Any] = {"chunks": True, "fletcher32": True}
 #: Errors that are raised when a file is not what it was.
 DAMAGE = (
-    OSError,
-    KeyError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    DamageError,
-    ForeignFileError,
+    *(OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError),
+    *(DamageError, ForeignFileError),
 )
 #: Columns of a shard besides its arrays, each a dataset of one chunk.
 COLUMNS = ("theta", "seed", "round", "status", "message", "seconds")

@@ -123,12 +123,6 @@ class Bank:
             raise InputError(f"{file}: cannot be read as a bank's description ({first_line(error)})") from error
         return bank
 
-    @property
-    def simulator_kind(self) -> str:
-        """Kind of the simulator that fills the bank."""
-        kind: str = self.description["simulator"]["kind"]
-        return kind
-
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """The P parameters, in the order of theta."""

@@ -40,7 +40,7 @@ class Dependence:
 
     @classmethod
     def from_quantiles(
-        cls, columns: Sequence[int], u: NDArray[np.float64], weights: NDArray[np.float64], seed: int = 0
+        cls, columns: Sequence[int], u: NDArray[np.float64], weights: NDArray[np.float64]
     ) -> "Dependence":
         """Choose at most `MOST` of weighted samples, given as shares u (n, Q) of the marginals below them.
 
@@ -49,7 +49,7 @@ class Dependence:
         ValueError
             If there are too few samples for their covariance, or they lie in a plane.
         """
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         # A sample beyond the ends of a marginal has no score.
         inside = ((u > 0) & (u < 1)).all(1)
         u, weights = u[inside], weights[inside]

@@ -72,12 +72,7 @@ def whole_hdf5(path: Path, *, first_wins: bool = False, **settings: Any) -> Iter
     HDF5 writes last when it closes a file, and reports no error then: after a full disk the file would count as
     whole. So the operating system's own calls write the file.
 
-    Parameters
-    ----------
-    path, first_wins
-        See `whole_file`.
-    settings
-        Keyword arguments of `h5py.File`.
+    `first_wins` is that of `whole_file`, and `settings` are keyword arguments of `h5py.File`.
     """
     # HDF5 takes two files of one name for the same one, even those in memory.
     name = temporary_name(path.name)

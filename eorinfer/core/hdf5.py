@@ -25,14 +25,7 @@ def without_locks() -> h5py.h5p.PropFAID:
 
 @contextmanager
 def open_hdf5(path: Path, *, links: bool = True) -> Iterator[h5py.File]:
-    """Open a file of somebody else for reading, without a lock.
-
-    Parameters
-    ----------
-    path
-        HDF5 file.
-    links
-        Whether a symbolic link may lead to it.
+    """Open a file of somebody else for reading, without a lock; `links` tells whether a symbolic link may lead to it.
 
     Raises
     ------
@@ -56,16 +49,7 @@ def open_hdf5(path: Path, *, links: bool = True) -> Iterator[h5py.File]:
 
 
 def read_array(file: h5py.File | h5py.Group, name: str, most_bytes: float = MOST_BYTES) -> NDArray[Any]:
-    """Read a dataset whole, if its bytes stand in this file and are as many as it says.
-
-    Parameters
-    ----------
-    file
-        Open file or group.
-    name
-        Name of the dataset.
-    most_bytes
-        Bytes that it may declare.
+    """Read a dataset whole, if its bytes stand in this file and are as many as it says, and at most `most_bytes`.
 
     Raises
     ------

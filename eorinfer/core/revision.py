@@ -4,13 +4,7 @@ from pathlib import Path
 
 
 def commit(root: Path = Path(__file__).parents[2]) -> str | None:
-    """Return the commit that is checked out; None where the package was installed without its history.
-
-    Parameters
-    ----------
-    root
-        Folder with the package in it.
-    """
+    """Return the commit that is checked out at `root`; None where the package was installed without its history."""
     try:
         git = root / ".git"
         if git.is_file():  # of a worktree: it says where the rest is

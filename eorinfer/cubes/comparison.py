@@ -43,16 +43,7 @@ def refuse_unusable(values: NDArray[Any], where: str) -> None:
 
 
 def refuse_other(observed: Described, observable: Observable, where: str) -> None:
-    """Check shape, values, unit and axes of a cube.
-
-    Parameters
-    ----------
-    observed
-        Cube with the attributes that `Observable` has.
-    observable
-        What they must be.
-    where
-        Name of the file for the message.
+    """Check shape, values, unit and axes of a cube against an observable; parameters as of `Observation.check`.
 
     Raises
     ------

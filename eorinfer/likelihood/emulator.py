@@ -349,12 +349,7 @@ def train_emulator(
 def whitened(emulator: Emulator, spectra: Spectra, seed: int) -> Tensor:
     """Residuals (n, draws, D) of spectra, each from the mean that has not seen its realisation, made white.
 
-    Parameters
-    ----------
-    emulator, spectra
-        The one was trained on the other.
-    seed
-        Seed of that training.
+    The emulator was trained on these spectra, with this seed.
     """
     fold, z = _folds(spectra.seed, seed), torch.empty_like(spectra.power)
     for k, network in enumerate(emulator.means):

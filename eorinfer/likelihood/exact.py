@@ -71,19 +71,8 @@ def log_likelihood(
 ) -> NDArray[np.float64]:
     """Exact log likelihood of theta (n, 2), up to a constant: (n,).
 
-    Each mode is a zero-mean Gaussian with power S(k) = P(k | theta) + noise, so
+    Each mode is a zero-mean Gaussian with power S(k) = P(k | theta) + noise, which is white with `sigma` per cell, so
     ln L = -sum (ln S + p / S) over complex modes and half of it over real ones.
-
-    Parameters
-    ----------
-    simulator
-        Gives P(k | theta).
-    sigma
-        White noise per cell.
-    modes
-        Observed power.
-    theta
-        (n, 2)
     """
     noise = sigma**2 * simulator.box_length**simulator.dimension / simulator.cells**simulator.dimension
     weight = np.where(modes.real, 0.5, 1.0)

@@ -95,18 +95,6 @@ def grid_samples(
     label: str,
     points: int = GRID_POINTS,
 ) -> Samples:
-    """Samples of a likelihood times the prior, from a grid refined around its mass.
-
-    Parameters
-    ----------
-    log_l, prior, points
-        See `refined_grid`.
-    n
-        Number of samples.
-    seed
-        Seed of the draw.
-    label
-        Name in legends.
-    """
+    """Draw n samples of a likelihood times the prior from a `refined_grid`; `label` is their name in legends."""
     theta, _ = refined_grid(log_l, prior, points).draw(n, np.random.default_rng(seed))
     return Samples.unweighted(theta, prior.parameters, label)

@@ -67,14 +67,8 @@ class BankSettings(Settings):
 
 #: Keys of ``[executor]`` that only a batch system uses.
 _OF_JOBS = (
-    "workers_per_job",
-    "queue",
-    "account",
-    "walltime",
-    "interface",
-    "job_memory_gb",
-    "directives",
-    "prologue",
+    *("workers_per_job", "queue", "account", "walltime", "interface", "job_memory_gb"),
+    *("directives", "prologue"),
 )
 
 

@@ -44,22 +44,7 @@ def beyond_power(
     images and copies is compared, and with it the power-spectrum likelihood. Then there are pairs of held-out images
     of different conditions whose power spectra agree: which of the two conditions does each method prefer?
 
-    Parameters
-    ----------
-    model
-        Folder of the flow.
-    out
-        Folder.
-    n
-        Images.
-    seed
-        Seed of all randomness.
-    run
-        The run with the images; by default the one that the model is in.
-    progress
-        Receives lines and bars.
-    modules
-        Folder of the user's own modules, for a run with some.
+    Parameters are those of the command ``eorinfer image-flow beyond-power``.
 
     Raises
     ------

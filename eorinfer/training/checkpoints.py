@@ -54,14 +54,7 @@ class WholeCheckpoints(CheckpointIO):
 
 
 def newest_checkpoint(folder: Path, progress: Progress) -> Path | None:
-    """Find the newest checkpoint that can be read; say which ones cannot.
-
-    Parameters
-    ----------
-    folder
-        Folder of the fit.
-    progress
-        Receives a line for each broken checkpoint.
+    """Find the newest checkpoint of a fit's folder that can be read; say which ones cannot.
 
     Raises
     ------

@@ -78,17 +78,7 @@ def split_rows(rows: Rows, fraction: float, fold: int = 0) -> NDArray[np.bool_]:
 def choosing_rows(seed: NDArray[np.uint64], held: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Choose half of the realisations that a network holds out, by which choices are made; the others judge these.
 
-    Parameters
-    ----------
-    seed
-        (n,) seeds of all rows.
-    held
-        (n,) whether a network holds a row out.
-
-    Returns
-    -------
-    NDArray
-        (n,) of bool, all of the rows in `held` where they are one realisation.
+    Of the rows of seeds (n,) those in `held` (n,); all of these where they are one realisation.
     """
     unique = np.unique(seed[held])
     order = np.argsort(realisation_ranks(unique))

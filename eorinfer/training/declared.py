@@ -16,16 +16,8 @@ from simulators import Observable
 SIZES = frozenset(
     {
         *("width", "widest", "depth", "features", "bins", "transforms", "hidden", "convolutions", "k_knots", "knots"),
-        *(
-            "components",
-            "ensemble",
-            "num_transforms",
-            "num_bins",
-            "num_components",
-            "num_blocks",
-            "hidden_features",
-            "degree",
-        ),
+        *("components", "ensemble", "num_transforms", "num_bins", "num_components", "num_blocks"),
+        *("hidden_features", "degree"),
     }
 )
 #: Values and tensors that a network may have in any case, and times that it may have of what the file holds.
