@@ -309,21 +309,22 @@ def stop_all() -> None:
 
 def end_all() -> None:
     """End every child, once no thread drives one any more; new ones may start again."""
+    _kill_all()
+    _stopping.clear()
+
+
+def _kill_all() -> None:
     with _lock:
         children = list(_running)
     for child in children:
         child.kill()
-    _stopping.clear()
 
 
 def _end_with_this_process() -> None:
     # For children of an executor that is not `campaign.local_executor`. A thread that still waits for a row
     # must not take its death for the simulator's own, and record it.
     stop_all()
-    with _lock:
-        children = list(_running)
-    for child in children:
-        child.kill()
+    _kill_all()
 
 
 atexit.register(_end_with_this_process)

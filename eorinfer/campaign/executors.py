@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -28,10 +28,9 @@ WORKER_GB, SIMULATOR_GB = 1.0, 3.0
 _JOB_CLASSES = {"slurm": ("dask_jobqueue.slurm", "SLURM"), "pbs": ("dask_jobqueue.pbs", "PBS")}
 
 
-@contextmanager
 def open_executor(
     settings: ExecutorSettings, logs: Path, say: Callable[[str], None] = lambda line: None
-) -> Iterator[Executor]:
+) -> AbstractContextManager[Executor]:
     """Open an executor for as long as the block takes.
 
     Parameters
@@ -48,14 +47,9 @@ def open_executor(
     InputError
         If a package is missing, an address does not answer, or the program was not started as MPI needs it.
     """
-    with ExitStack() as stack:
-        if settings.kind == "local":
-            executor = stack.enter_context(local_executor(settings.workers))
-        elif settings.kind == "mpi":
-            executor = stack.enter_context(_mpi(settings, say))
-        else:
-            executor = stack.enter_context(_dask(settings, logs, say))
-        yield executor
+    if settings.kind == "local":
+        return local_executor(settings.workers)
+    return _mpi(settings, say) if settings.kind == "mpi" else _dask(settings, logs, say)
 
 
 def worker_count(settings: ExecutorSettings) -> int | None:
@@ -81,15 +75,7 @@ def job_script(settings: ExecutorSettings, logs: Path) -> str:
 
 
 def explanation(settings: ExecutorSettings, logs: Path, command: str) -> str:
-    """Describe the executor that a command would start, for ``--dry-run``.
-
-    Parameters
-    ----------
-    settings, logs
-        See `open_executor`.
-    command
-        The command line without ``eorinfer``.
-    """
+    """Describe the executor that a command, without ``eorinfer``, would start, for ``--dry-run``."""
     workers = worker_count(settings)
     if settings.kind == "local":
         return f"{workers} process(es) on this machine"

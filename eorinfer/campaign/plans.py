@@ -93,17 +93,23 @@ def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: in
     Rows of the same prior in a shared bank are used first, in the order of their plans' names; the rest is planned
     anew.
     """
-    wanted: list[tuple[Plan, int]] = []
-    left = n
-    for plan in bank.plans():
-        if plan.number == PRIOR_ROUND and plan.proposal == prior.hash() and left:
-            wanted.append((plan, min(left, len(plan))))
-            left -= wanted[-1][1]
-    if left:
-        done = n - left
+    wanted = plans_there(bank, PRIOR_ROUND, prior.hash(), n)
+    done = sum(rows for _, rows in wanted)
+    if left := n - done:
         rng = round_rng(seed, PRIOR_ROUND, done)
         plan = plan_round(PRIOR_ROUND, prior.hash(), prior.sample(left, rng), simulator, seed, first_realisation=done)
         wanted.append((bank.add(plan), left))
+    return wanted
+
+
+def plans_there(bank: Bank, number: int, proposal: str, n: int) -> list[tuple[Plan, int]]:
+    """List the plans of a proposal in a bank, in the order of their names, and the rows to use of each, at most n."""
+    wanted: list[tuple[Plan, int]] = []
+    left = n
+    for plan in bank.plans():
+        if plan.number == number and plan.proposal == proposal and left:
+            wanted.append((plan, min(left, len(plan))))
+            left -= wanted[-1][1]
     return wanted
 
 

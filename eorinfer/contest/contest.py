@@ -79,7 +79,7 @@ def run_contest(run: Run) -> dict[str, Any]:
         If no method can be relied on.
     """
     context, settings = run.context, run.tables.contest
-    if run.config.simulator.kind == "imported":
+    if run.config.imported:
         raise InputError(
             f"{run.config.file}: a contest simulates truths of its own, and imported cubes cannot be simulated anew"
         )

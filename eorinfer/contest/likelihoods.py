@@ -20,17 +20,11 @@ from eorinfer.likelihood.exact import ModePower, emulated_log_likelihood, log_li
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.mcmc import START_DRAWS
 from eorinfer.likelihood.neural import NeuralLikelihood, train_neural_likelihood
-from eorinfer.likelihood.sampled import (
-    GRID,
-    PosteriorSample,
-    from_prior,
-    sample_by_importance,
-    sample_by_mcmc,
-    sample_on_grid,
-)
+from eorinfer.likelihood.sampled import GRID, PosteriorSample, from_prior, sample_by_mcmc, sample_on_grid
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.image_flow import trained_image_flow
+from eorinfer.run.subjects import weigh
 from eorinfer.settings.contest import PROPOSALS, MethodName, exact_noise
 from eorinfer.summaries.power import CylindricalPowerSpectrum
 from eorinfer.survey.base import Survey
@@ -44,8 +38,8 @@ from simulators.fourier import half_plane
 
 #: Points of a grid along each parameter.
 POINTS = 100
-#: Draws from the NPE that the image flow weighs; and draws that its chains start from, where too few of those count.
-FLOW_PROPOSALS, FLOW_START_DRAWS = 2000, 1000
+#: Draws that chains of the image flow start from, where too few of an NPE's count.
+FLOW_START_DRAWS = 1000
 #: Draws from the prior at which a likelihood is weighed, where it has too many parameters for a grid.
 DRAWS = 10000
 
@@ -143,7 +137,7 @@ def _method(
             start, own = time.monotonic(), item_seed(seed, i)
             log_l, sample = likelihood(cube), None
             if proposal is not None:
-                sample = _weigh(log_l, proposal, Observation.from_observable(observable, cube.numpy()), truth, n, own)
+                sample = weigh(log_l, proposal, Observation.from_observable(observable, cube.numpy()), truth, n, own)
             samples.append(sample or _sample(setup, name, log_l, truth, n, own))
             seconds.append(time.monotonic() - start)
         return TruthPosteriors.from_samples(samples, seconds)
@@ -165,20 +159,6 @@ def _sample(
     mcmc = setup.context.config.tables.mcmc
     draws = FLOW_START_DRAWS if name == "image-flow" else START_DRAWS
     return sample_by_mcmc(log_l, prior, truth, n, seed, mcmc=mcmc, start_draws=draws)
-
-
-def _weigh(
-    log_l: LogLikelihood,
-    proposal: Posterior,
-    observation: Observation,
-    truth: NDArray[np.float64],
-    n: int,
-    seed: int,
-) -> PosteriorSample | None:
-    """Sample by importance weights; None where too few samples count."""
-    theta = proposal.draw(observation, FLOW_PROPOSALS, seed).values
-    log_q = proposal.log_density(theta, observation)
-    return sample_by_importance(log_l, proposal.prior, theta, log_q, truth, n, seed)
 
 
 # -- likelihoods -------------------------------------------------------------------------------------
@@ -232,20 +212,10 @@ def fixed_likelihood(
 
 def _cylindrical(setup: ContestSetup) -> PowerSpectrumLikelihood:
     """Train the Gaussian likelihood of P(k_perp, k_par), or load it where it is kept."""
-    context, tables = setup.context, setup.context.config.tables
-    return PowerSpectrumLikelihood.from_bank(
-        context.bank,
-        setup.rows,
-        context.config.prior,
-        context.config.observable,
-        context.survey,
-        build_cylindrical(context.config.observable, *tables.contest.cylindrical_bins),
-        draws=tables.mcmc.draws,
-        folder=setup.folder("ps-2d") / "emulator",
-        seed=run_seed(tables.seed, RunStream.EMULATOR),
-        key=setup.key_of("ps-2d", bins=tables.contest.cylindrical_bins),
-        progress=context.progress,
-    )
+    bins = setup.settings.cylindrical_bins
+    spectrum = build_cylindrical(setup.context.config.observable, *bins)
+    key = setup.key_of("ps-2d", bins=bins)
+    return setup.context.likelihood(setup.rows, spectrum, setup.folder("ps-2d") / "emulator", key)
 
 
 def build_cylindrical(observable: Observable, across: int, along: int) -> CylindricalPowerSpectrum:

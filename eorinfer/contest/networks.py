@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.batched import draw
 from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.posterior import Posterior
-from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.contest import MethodName
 from eorinfer.training.kept import load_or_train
 from simulators.base import fingerprint_of
@@ -77,17 +75,9 @@ def trained_posterior(
         if name == "npe-power" and context.preprocessing is not None and context.preprocessing.spectra == "lines":
             view = {"convolution": False, "summaries": ("joint-power",)}
         flow = tables.flow.model_copy(update={"kind": "gaussian"}) if name == "regression" else tables.flow
-        trainer = Trainer(
-            context.config.prior,
-            context.config.observable,
-            tables.survey,
-            context.survey,
-            Architecture(tables.embedding.model_copy(update=view), flow, tables.power_spectrum, context.config.modules),
-            tables.training,
-            context.preprocessing,
-            context.mask,
-            alignment,
-        )
+        embedding = tables.embedding.model_copy(update=view)
+        architecture = Architecture(embedding, flow, tables.power_spectrum, context.config.modules)
+        trainer = context.trainer(context.config.prior, architecture, alignment)
         # The same seed for all views: they see the same batches with the same noise.
         seed = round_seed(tables.seed, PRIOR_ROUND, RoundStream.TRAINING)
         posterior = trainer.train(
@@ -109,8 +99,8 @@ def trained_posterior(
         more |= {"bins": tables.power_spectrum.bins}  # older versions gave it those of the embedding
     if number > 1:
         more |= {"training": number}
-    load = partial(Posterior.load, beside=context.config.modules, named=context.config.own_names)
-    return load_or_train(Posterior, setup.folder(stored) / "posterior", setup.key_of(name, **more), train, load=load)
+    folder, key = setup.folder(stored) / "posterior", setup.key_of(name, **more)
+    return load_or_train(Posterior, folder, key, train, load=context.load_posterior)
 
 
 def rows_key(rows: Rows) -> str:

@@ -65,12 +65,7 @@ class Score:
     def gain(self, prior: Prior, rows: NDArray[np.bool_] | None = None) -> dict[str, Any]:
         """Information gained over the prior: mean over truths and trainings, with its error in nats.
 
-        Parameters
-        ----------
-        prior
-            Prior of the run.
-        rows
-            Truths (T,) that count; by default those whose posteriors can be relied on.
+        Truths (T,) that count are `rows`, by default those whose posteriors can be relied on.
         """
         rows = self.posteriors.good if rows is None else rows
         known = prior.log_prob(self.theta[rows])

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from eorinfer.core.samples import Samples
-from eorinfer.npe.posterior import Posterior
 from eorinfer.run import Run
 
 
@@ -12,11 +11,6 @@ def sequential_posterior(run: Run) -> tuple[Samples, dict[str, Any]]:
     """Run, or read, all rounds of ``eorinfer infer``; samples are in ``chains/npe``.
 
     The first round is the contest's own, trained once more with the networks that the config names.
-
-    Parameters
-    ----------
-    run
-        Run of more than one round.
 
     Returns
     -------
@@ -26,12 +20,9 @@ def sequential_posterior(run: Run) -> tuple[Samples, dict[str, Any]]:
         Simulations and seconds of all rounds.
     """
     samples = run.infer()
-    last = Posterior.load(run.out / "posterior", run.config.modules, run.config.own_names).facts["round"]
-    numbers = range(1, last + 1)
-    posteriors = [
-        Posterior.load(run.out / "rounds" / f"{number:02d}" / "posterior", run.config.modules, run.config.own_names)
-        for number in numbers
-    ]
+    load, rounds = run.context.load_posterior, run.out / "rounds"
+    last = load(run.out / "posterior").facts["round"]
+    posteriors = [load(rounds / f"{number:02d}" / "posterior") for number in range(1, last + 1)]
     label = f"sequential NPE, {len(posteriors)} rounds"
     return replace(samples, label=label), {
         "label": label,

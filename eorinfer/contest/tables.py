@@ -19,19 +19,7 @@ Table = dict[str, Any]
 
 
 def contest_tables(scores: Sequence[Score], settings: ContestSettings, prior: Prior, seed: int) -> list[Table]:
-    """Tabulate information, calibration and the recovery of each parameter.
-
-    Parameters
-    ----------
-    scores
-        Scores of all methods, in order.
-    settings
-        Table ``[contest]``.
-    prior
-        Prior of the run.
-    seed
-        Seed of the bootstrap.
-    """
+    """Tabulate information, calibration and the recovery of each parameter; `seed` is that of the bootstrap."""
     contents = [score.content(prior) for score in scores]
     common = common_truths(scores, min(settings.truths, settings.sampled_truths))
     return [
@@ -61,15 +49,7 @@ def choice_table(choices: Sequence[tuple[str, dict[str, Any]]], n: int) -> Table
 
 
 def observation_table(chains: Sequence[Samples], truth: NDArray[np.float64] | None) -> Table:
-    """Tabulate each method's posterior of the run's observation.
-
-    Parameters
-    ----------
-    chains
-        Samples of each method, whose labels name the rows.
-    truth
-        True parameters (P,), where they are known.
-    """
+    """Tabulate each method's posterior of the run's observation, above the true parameters (P,) if they are known."""
     rows: list[list[Any]] = [
         [chain.label, *(with_error(m, s) for m, s in zip(chain.mean, chain.std, strict=True))] for chain in chains
     ]

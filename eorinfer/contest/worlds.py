@@ -5,7 +5,6 @@ All worlds mixed is what every other method of the contest does with rows of sev
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +100,7 @@ def _error_model(setup: ContestSetup, mixed: Posterior, rows: Rows, strength: fl
             progress=context.progress,
         )
 
-    load = partial(Posterior.load, beside=context.config.modules, named=context.config.own_names)
     more = {} if strength == 1 else {"strength": strength}
     key = setup.key_of("npe-error-model", of=mixed.facts["key"], rows=rows_key(rows), **more)
     place = f"npe-error-model{suffix}" + (f"-{strength:g}" if more else "")
-    return load_or_train(Posterior, setup.folder(place) / "posterior", key, train, load=load)
+    return load_or_train(Posterior, setup.folder(place) / "posterior", key, train, load=context.load_posterior)

@@ -1,5 +1,8 @@
 """The two ways in which a command can end badly."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(Exception):
     """Wrong input of the user: names the file, the key and what would be right. Exit code 2.
@@ -25,6 +28,15 @@ class WorkError(Exception):
         ...
     eorinfer.core.errors.WorkError: 30 of 100 simulations failed
     """
+
+
+@contextmanager
+def naming(where: str, kind: type[Exception] = ValueError) -> Iterator[None]:
+    """Raise an error of this kind as the user's, with the file and the key, ``"run.toml: [survey] "``, before it."""
+    try:
+        yield
+    except kind as error:
+        raise InputError(f"{where}{error}") from error
 
 
 class MissingEntryError(Exception):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, naming
 from simulators.parts import Part, UnknownPart, is_own, load_part, module_file
 from simulators.sources import find_module
 
@@ -83,21 +83,12 @@ def check_recorded(
 
 
 def part(name: str, beside: Path | None, where: str) -> Part:
-    """Import an own part.
-
-    Parameters
-    ----------
-    name, beside
-        See `simulators.parts.load_part`.
-    where
-        File and key, named in errors.
+    """Import an own part as `simulators.parts.load_part` does; `where` is the file and the key, named in errors.
 
     Raises
     ------
     InputError
         If it cannot be imported.
     """
-    try:
+    with naming(f"{where}: ", UnknownPart):
         return load_part(name, beside)
-    except UnknownPart as error:
-        raise InputError(f"{where}: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.core.errors import InputError, MissingEntryError
+from eorinfer.core.errors import InputError, MissingEntryError, naming
 from eorinfer.core.files import whole_hdf5
 from eorinfer.core.numbers import UnusableError, usable
 from eorinfer.cubes.array import cube_of_array
@@ -264,14 +264,12 @@ class Observation:
         if unit != observable.unit:
             from eorinfer.core.units import Conditions, UnitError, conversion  # loads astropy
 
-            try:
+            with naming(f"{where}: ", UnitError):
                 factor = conversion(unit, observable.unit, Conditions(**conditions))
-                if np.any(factor != 1):
-                    refuse_unusable(values, where)
-                    values = values * factor
-                    notes.append(f"unit: converted from {unit} to {observable.unit}, times {_span(factor)}")
-            except UnitError as error:
-                raise InputError(f"{where}: {error}") from error
+            if np.any(factor != 1):
+                refuse_unusable(values, where)
+                values = values * factor
+                notes.append(f"unit: converted from {unit} to {observable.unit}, times {_span(factor)}")
             unit = observable.unit
         with np.errstate(over="ignore"):
             values = np.asarray(values, np.float32)

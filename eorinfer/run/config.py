@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import simulators
 from eorinfer.bank.targets import Target, parse_targets
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, naming
 from eorinfer.core.files import whole_file
 from eorinfer.core.own import own_names, part
 from eorinfer.core.prior import Prior
@@ -136,6 +136,11 @@ class Config:
         return None if name is None or self.worlds is None else self.worlds.number(name)
 
     @property
+    def imported(self) -> bool:
+        """Whether nothing can be simulated, since the cubes came from elsewhere."""
+        return self.simulator.kind == "imported"
+
+    @property
     def infers_world(self) -> bool:
         """Whether the odds of worlds are wanted."""
         return WORLD_TARGET in (self.tables.inference.targets or ())
@@ -247,18 +252,54 @@ def check_config(
     InputError
         See `load_config`.
     """
-    try:
+    with naming(f"{path}: "):
         content, lines = with_new_names(content)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
     notes = tuple(f"{path}: {line}" for line in lines)
     beside = path.resolve().parent if modules is None else modules
     try:
         tables = Tables.model_validate(content if task == "run" else _UNNEEDED | content, context={"beside": beside})
     except ValidationError as error:
         raise InputError("\n".join([*notes, explained(path, error)])) from error
+    simulator = _build_simulator(path, tables, beside)
+    check_sizes(path, simulator.observables)
+    if is_own(simulator.kind) or simulator.kind == "imported":  # ours are tested
+        check_names(path, simulator.parameters, simulator.observables)
+    if tables.observation.mask is not None and tables.inference.method == "image-flow":
+        raise InputError(
+            f"{path}: [observation] mask: the image flow is of whole images and cannot leave cells out; "
+            'take [inference] method = "npe", or eorinfer mcmc'
+        )
+    prior = build_prior(path, tables.prior, simulator.parameters, simulator.check)
+    _refuse_impossible(path, tables, simulator)
+    with naming(f"{path}: "):
+        check_worlds(tables, simulator)
+    with naming(f"{path}: [inference] "):
+        names = [name for name in tables.inference.targets or () if name != WORLD_TARGET]
+        targets = parse_targets(names, simulator.parameters, simulator.observables)
+    if tables.mcmc.walkers < 2 * len(prior.parameters):
+        raise InputError(
+            f"{path}: [mcmc] walkers = {tables.mcmc.walkers}: emcee needs at least twice the number of "
+            f"parameters, {2 * len(prior.parameters)}"
+        )
+    with naming(f"{path}: [image_flow] "):
+        check_image_flow(tables.image_flow, simulator)
+    with naming(f"{path}: [contest] "):
+        check_contest(tables.contest, simulator, tables.survey, tables.image_flow)
+    with naming(f"{path}: [survey] "):
+        from eorinfer.survey import check_survey, lowest_mode
+
+        check_survey(tables.survey, simulator.observables[0])
+        lowest = lowest_mode(tables.survey, simulator.observables[0])
+    tables = _with_lowest_bin(path, tables, simulator.observables[0], lowest)
+    config = Config(path, tables, simulator, prior, task, notes, modules, received, targets)
+    _check_own_parts(config)
+    return config
+
+
+def _build_simulator(path: Path, tables: Tables, beside: Path) -> Simulator:
+    """Build the simulator of a config; what is wrong with its table is said in the words of the file."""
     try:
-        simulator = simulators.build(tables.simulator, beside)
+        return simulators.build(tables.simulator, beside)
     except ValidationError as error:
         cls = simulator_class(tables.simulator["kind"], beside)
         raise InputError(explained(path, error, "simulator", cls)) from error
@@ -270,49 +311,6 @@ def check_config(
         raise InputError(text.replace("[simulator] ", f"[simulator] worlds[{error.number}].")) from error
     except ValueError as error:
         raise InputError(f"{path}: [simulator] {error}") from error
-    check_sizes(path, simulator.observables)
-    if is_own(simulator.kind) or simulator.kind == "imported":  # ours are tested
-        check_names(path, simulator.parameters, simulator.observables)
-    if tables.observation.mask is not None and tables.inference.method == "image-flow":
-        raise InputError(
-            f"{path}: [observation] mask: the image flow is of whole images and cannot leave cells out; "
-            'take [inference] method = "npe", or eorinfer mcmc'
-        )
-    prior = build_prior(path, tables.prior, simulator.parameters, simulator.check)
-    _refuse_impossible(path, tables, simulator)
-    try:
-        check_worlds(tables, simulator)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-    try:
-        names = [name for name in tables.inference.targets or () if name != WORLD_TARGET]
-        targets = parse_targets(names, simulator.parameters, simulator.observables)
-    except ValueError as error:
-        raise InputError(f"{path}: [inference] {error}") from error
-    if tables.mcmc.walkers < 2 * len(prior.parameters):
-        raise InputError(
-            f"{path}: [mcmc] walkers = {tables.mcmc.walkers}: emcee needs at least twice the number of "
-            f"parameters, {2 * len(prior.parameters)}"
-        )
-    try:
-        check_image_flow(tables.image_flow, simulator)
-    except ValueError as error:
-        raise InputError(f"{path}: [image_flow] {error}") from error
-    try:
-        check_contest(tables.contest, simulator, tables.survey, tables.image_flow)
-    except ValueError as error:
-        raise InputError(f"{path}: [contest] {error}") from error
-    try:
-        from eorinfer.survey import check_survey, lowest_mode
-
-        check_survey(tables.survey, simulator.observables[0])
-        lowest = lowest_mode(tables.survey, simulator.observables[0])
-    except ValueError as error:
-        raise InputError(f"{path}: [survey] {error}") from error
-    tables = _with_lowest_bin(path, tables, simulator.observables[0], lowest)
-    config = Config(path, tables, simulator, prior, task, notes, modules, received, targets)
-    _check_own_parts(config)
-    return config
 
 
 def _check_own_parts(config: Config) -> None:
@@ -329,17 +327,13 @@ def _check_own_parts(config: Config) -> None:
     if any(own_names(tables.model_dump(), ("survey",))):
         from eorinfer.survey.trial import try_survey
 
-        try:
+        with naming(f"{path}: [survey] "):
             try_survey(tables.survey, config.observable)
-        except ValueError as error:
-            raise InputError(f"{path}: [survey] {error}") from error
     if tables.flow.options or any(own_names(tables.model_dump(), ("embedding", "flow"))):
         from eorinfer.npe.trial import try_architecture
 
-        try:
+        with naming(f"{path}: "):
             try_architecture(config.architecture, config.prior, config.observable)
-        except ValueError as error:
-            raise InputError(f"{path}: {error}") from error
 
 
 def _refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None:

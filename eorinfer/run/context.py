@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, naming
 from eorinfer.core.files import make_folder
+from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
+from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.cubes.mask import read_mask
 from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config
@@ -21,6 +24,10 @@ from eorinfer.run.simulations import Simulations
 if TYPE_CHECKING:
     from torch import nn
 
+    from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+    from eorinfer.npe.architecture import Architecture
+    from eorinfer.npe.posterior import Posterior
+    from eorinfer.npe.trainer import Trainer
     from eorinfer.separation.preprocessing import LineSeparation
     from eorinfer.survey.base import Survey
 
@@ -116,6 +123,39 @@ class RunContext:
 
         return LineSpectra(self.preprocessing, build_joint_power_spectrum(observable, settings))
 
+    def likelihood(self, rows: Rows, spectrum: "nn.Module", folder: Path, key: str) -> "PowerSpectrumLikelihood":
+        """Train the Gaussian likelihood of a spectrum on these rows, or load it where `folder` has that of this key."""
+        from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
+
+        config, tables = self.config, self.config.tables
+        return PowerSpectrumLikelihood.from_bank(
+            self.bank,
+            rows,
+            config.prior,
+            config.observable,
+            self.survey,
+            spectrum,
+            draws=tables.mcmc.draws,
+            folder=folder,
+            seed=run_seed(tables.seed, RunStream.EMULATOR),
+            key=key,
+            progress=self.progress,
+        )
+
+    def trainer(self, prior: Prior, architecture: "Architecture", alignment: float = 0.0) -> "Trainer":
+        """Build the trainer of networks that see what this run observes; parameters as of `Trainer`."""
+        from eorinfer.npe.trainer import Trainer
+
+        observable, tables = self.config.observable, self.config.tables
+        seen = (tables.survey, self.survey, architecture, tables.training, self.preprocessing, self.mask)
+        return Trainer(prior, observable, *seen, alignment)
+
+    def load_posterior(self, folder: Path) -> "Posterior":
+        """Load a posterior of this run, which may have parts of the user's own."""
+        from eorinfer.npe.posterior import Posterior
+
+        return Posterior.load(folder, self.config.modules, self.config.own_names)
+
     def refuse_vectors(self, method: str) -> None:
         """Refuse a method that needs images where the simulator gives data vectors.
 
@@ -176,7 +216,5 @@ def find_preprocessing(config: Config) -> "LineSeparation | None":
         return None
     from eorinfer.separation.preprocessing import LineSeparation
 
-    try:
+    with naming(f"{config.file}: [preprocessing] ", InputError):
         return LineSeparation.from_settings(settings, config.observable, config.folder)
-    except InputError as error:
-        raise InputError(f"{config.file}: [preprocessing] {error}") from error

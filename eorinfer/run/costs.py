@@ -55,18 +55,8 @@ def references_line(
 ) -> str:
     """Say what the reference posteriors of a validation take, from a few evaluations of one of them.
 
-    Parameters
-    ----------
-    context
-        Run that is validated.
-    log_likelihood
-        Likelihood of any cube.
-    label
-        Name of the reference.
-    grid
-        Evaluations of each on a grid; None where emcee samples them.
-    steps
-        Fewest and most steps of a chain.
+    `log_likelihood` is that of any cube. `grid` counts the evaluations of each on a grid; where it is None, emcee
+    samples them in the fewest to the most `steps` of a chain.
     """
     n, walkers = context.config.tables.validation.references, context.config.tables.mcmc.walkers
     theta = context.config.prior.sample(max(walkers // 2, 2), np.random.default_rng(0))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eorinfer.bank.rows import Rows
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, naming
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress
@@ -39,15 +39,7 @@ NEWER = ("kind", "width", "depth", "components")
 
 
 def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
-    """Train the flow in ``field/``, or load it where it is kept with these rows and settings.
-
-    Parameters
-    ----------
-    context
-        Run that the flow belongs to.
-    rows
-        Valid rows to train on.
-    """
+    """Train the flow of a run in ``field/``, or load it where it is kept with these valid rows and settings."""
     context.refuse_mask("the image flow")
     config, folder, progress = context.config, context.folder / "field", context.progress
     tables = config.content()
@@ -76,10 +68,8 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     seed = run_seed(config.tables.seed, RunStream.IMAGE_FLOW)
 
     def train(checkpoints: Path) -> ImageFlow:
-        try:
+        with naming(f"{config.file}: ", InputError):
             flow = trainer.train(context.bank, rows, folder=checkpoints, seed=seed, progress=progress)
-        except InputError as error:
-            raise InputError(f"{config.file}: {error}") from error
         flow.facts["simulations"] = len(rows)
         return flow
 

@@ -9,8 +9,8 @@ import numpy as np
 import simulators
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
-from eorinfer.campaign.plans import plan_round, planned_rows
-from eorinfer.core.errors import InputError
+from eorinfer.campaign.plans import plan_round, planned_rows, plans_there
+from eorinfer.core.errors import InputError, naming
 from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
 from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress, Silent
@@ -31,16 +31,7 @@ if TYPE_CHECKING:
 def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
     """Separate an observed map: ``observed`` and each line by its name, with the draws and their spread beside it.
 
-    Parameters
-    ----------
-    model
-        Folder of a separator.
-    file
-        HDF5, FITS or npy.
-    out
-        HDF5 or FITS, with the sky coordinates of `file` where it has them.
-    draws, seed
-        Draws to make, 0 for the one result without dropout; and their seed.
+    Parameters are those of the command ``eorinfer separate apply``.
 
     Raises
     ------
@@ -96,12 +87,10 @@ class Separation:
         config = as_begun(config, Path(out))
         self.config, self.progress = config, progress or Silent()
         self.settings = config.tables.separation
-        try:
+        with naming(f"{config.file}: [separation] "):
             targets = find_targets(config.simulator.observables, self.settings.targets)
             self.spec = SeparatorSpec(config.observable, targets, config.tables.survey, self.settings)
             self.spec.strides  # noqa: B018, so that sizes are refused before anything is simulated
-        except ValueError as error:
-            raise InputError(f"{config.file}: [separation] {error}") from error
         if self.settings.mix and share_channels(config.observable):
             raise InputError(
                 f"{config.file}: [separation] mix = true: the cubes share channels, whose lines cannot be mixed in one "
@@ -176,15 +165,11 @@ class Separation:
         if path.exists():
             plans = [(in_bank[id], count) for id, count in read_json(path)["plans"] if id in in_bank]
         if sum(count for _, count in plans) != n:
-            plans, left = [], n
-            for plan in in_bank.values():
-                if plan.proposal == proposal and left:
-                    plans.append((plan, min(left, len(plan))))
-                    left -= plans[-1][1]
-            if left:
+            # Number 0: no round of any run trains on these rows.
+            plans = plans_there(self.bank, 0, proposal, n)
+            if left := n - sum(count for _, count in plans):
                 seed = run_seed(self.config.tables.seed, SeparationStream.MAPS)
                 theta = self.config.prior.sample(left, np.random.default_rng([seed, n - left]))
-                # Number 0: no round of any run trains on these rows.
                 more = plan_round(0, proposal, theta, self.config.simulator, seed, first_realisation=n - left)
                 plans.append((self.bank.add(more), left))
             write_json(path, {"plans": [[plan.id, count] for plan, count in plans]})

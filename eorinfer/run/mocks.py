@@ -20,24 +20,7 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
     """Write ``mock-000.h5`` and so on, at the config's theta or at draws from its prior.
 
     A file has ``observed`` with its axes, as an observation, and beside it each observable of the simulator, clean.
-    What is there already is not made again.
-
-    Parameters
-    ----------
-    config
-        Config; its ``[simulator]``, ``[survey]``, ``[prior]`` and ``[observation]`` are used.
-    out
-        Folder.
-    n
-        Number of mocks.
-    seed
-        Seed of all randomness.
-    progress
-        Receives a line for each file.
-    fits
-        Write ``.fits`` too: the observed image and an extension for each observable, with WCS.
-    plot
-        Draw ``mock-000.png`` with total, lines and noise side by side.
+    What is there already is not made again. Parameters are those of the command ``eorinfer lim``.
 
     Raises
     ------

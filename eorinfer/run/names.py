@@ -16,14 +16,7 @@ LONGEST = 200
 
 
 def check_names(path: Path, parameters: Sequence[Parameter], observables: Sequence[Observable]) -> None:
-    """Refuse what would end a run hours later, when chains are written and drawn.
-
-    Parameters
-    ----------
-    path
-        File of the config, named in errors.
-    parameters, observables
-        Those of its simulator.
+    """Refuse names that would end a run hours later, when chains are written and drawn; `path` is named in errors.
 
     Raises
     ------

@@ -1,6 +1,5 @@
 """The observation of a run: what a telescope saw, a clean cube that the survey observes, or a mock."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.bank.targets import write_true_targets
-from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.files import read_json, write_json
+from eorinfer.core.errors import InputError, WorkError, naming
+from eorinfer.core.files import file_digest, read_json, write_json
 from eorinfer.core.hdf5 import open_hdf5, read_array
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.cubes.formats import format_of
@@ -60,8 +59,6 @@ def mock_observation(context: "RunContext", theta: NDArray[np.float64]) -> Obser
     WorkError
         If it could not be simulated.
     """
-    import torch
-
     config, observable = context.config, context.config.observable
     taken = {seed for plan in context.bank.plans() for seed in plan.seed.tolist()}
     taken |= context.preprocessing.seeds() if context.preprocessing else set()
@@ -71,9 +68,7 @@ def mock_observation(context: "RunContext", theta: NDArray[np.float64]) -> Obser
     result = context.simulations.one(theta, seed, config.world)
     if result.status != "ok":
         raise WorkError(f"the mock observation could not be simulated: {result.status}, {result.message}")
-    clean = torch.from_numpy(result.arrays[observable.name].copy())[None]
-    generator = torch.Generator().manual_seed(run_seed(config.tables.seed, RunStream.OBSERVATION_NOISE))
-    observed = context.survey(clean, generator)[0].numpy()
+    observed = _seen(context, result.arrays[observable.name])
     if targets := config.targets:
         write_true_targets(context.folder, targets, theta, result.arrays, config.simulator.observables)
     return Observation.from_observable(observable, observed, theta, seed, context.mask)
@@ -93,7 +88,7 @@ def refuse_changed(context: "RunContext") -> None:
     record = read_json(path)
     for name, before in record["files"].items():
         file = Path(name)
-        if file.is_file() and file.stat().st_mtime != before["modified"] and _digest(file) != before["sha256"]:
+        if file.is_file() and file.stat().st_mtime != before["modified"] and file_digest(file) != before["sha256"]:
             raise InputError(
                 f"{file}: changed on {_date(file.stat().st_mtime)}, after this run read it on {_date(record['read'])} "
                 f"(then it was of {_date(before['modified'])}); give another --out (and [bank] path to share the "
@@ -103,8 +98,8 @@ def refuse_changed(context: "RunContext") -> None:
 
 def record_files(context: "RunContext") -> None:
     """Note which files an observation is made of, and when they were read."""
-    files = {str(path): {"modified": path.stat().st_mtime, "sha256": _digest(path)} for path in _files(context.config)}
-    if files:
+    paths = list(_files(context.config))
+    if files := {str(path): {"modified": path.stat().st_mtime, "sha256": file_digest(path)} for path in paths}:
         write_json(context.folder / RECORD, {"read": datetime.now().timestamp(), "files": files})
 
 
@@ -112,11 +107,6 @@ def _files(config: Config) -> Iterator[Path]:
     settings = config.tables.observation
     named = [settings.file, *settings.clean_files, None if settings.nan_masks else settings.mask]
     yield from ((config.folder / path).resolve() for path in named if path is not None)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _date(seconds: float) -> str:
@@ -168,8 +158,6 @@ def read_clean(config: Config) -> CleanCube:
 
 def _observe_clean(context: "RunContext") -> Observation:
     """Observe a clean cube once, with the noise of the run's mock."""
-    import torch
-
     config, progress = context.config, context.progress
     clean = read_clean(config)
     files = config.tables.observation.clean_files
@@ -177,9 +165,16 @@ def _observe_clean(context: "RunContext") -> Observation:
     progress.line(f"observation: {shown} is taken as a clean cube; {added_to_clean(config)}")
     for note in clean.notes:
         progress.line(f"observation: {note}")
-    generator = torch.Generator().manual_seed(run_seed(config.tables.seed, RunStream.OBSERVATION_NOISE))
-    observed = context.survey(torch.from_numpy(np.ascontiguousarray(clean.values))[None], generator)[0].numpy()
+    observed = _seen(context, clean.values)
     return Observation.from_observable(config.observable, observed, clean.theta, clean.seed, context.mask)
+
+
+def _seen(context: "RunContext", clean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Send a clean cube (C, *cells) through the survey, with the noise of the run's mock."""
+    import torch
+
+    generator = torch.Generator().manual_seed(run_seed(context.config.tables.seed, RunStream.OBSERVATION_NOISE))
+    return context.survey(torch.from_numpy(np.array(clean, order="C"))[None], generator)[0].numpy()
 
 
 def _clean_beside(path: Path, config: Config) -> NDArray[np.float32] | None:
@@ -247,7 +242,5 @@ def _light_cone(config: Config, path: Path, cube: SavedCube) -> tuple[NDArray[np
     if not isinstance(simulator := first_world(config.simulator), LightCone):
         raise InputError(f'{path}: is a light-cone; the config needs [simulator] kind = "21cmfast-lightcone"')
     assert cube.distances is not None
-    try:
+    with naming(f"{path}: ", SimulationError):
         return simulator.from_slices(cube.values, cube.distances, cube.cell)
-    except SimulationError as error:
-        raise InputError(f"{path}: {error}") from error

@@ -5,7 +5,6 @@ from eorinfer.campaign.plans import plan_round
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
-from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
 from simulators.base import fingerprint_of
 
@@ -17,7 +16,7 @@ def predict(context: RunContext, samples: Samples) -> None:
     """Simulate at draws from the posterior, or say why not."""
     config, bank, progress = context.config, context.bank, context.progress
     n, path = config.tables.inference.predictive, context.folder / FILE
-    if not n or imported(config):
+    if not n or config.imported:
         path.unlink(missing_ok=True)
         if n:
             progress.line("predictive check: left out, imported cubes cannot be simulated anew")
@@ -44,8 +43,3 @@ def predictive_plan(context: RunContext) -> Plan | None:
     """Read the plan of the check; None before there is one."""
     path = context.folder / FILE
     return context.bank.plan(read_json(path)["plan"]) if path.exists() else None
-
-
-def imported(config: Config) -> bool:
-    """Tell whether nothing can be simulated, since the cubes came from elsewhere."""
-    return config.simulator.kind == "imported"

@@ -6,7 +6,7 @@ from pathlib import Path
 from eorinfer.bank.description import refuse_other
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.executors import worker_count
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import naming
 from eorinfer.core.progress import duration
 from eorinfer.core.shown_prior import prior_words
 from eorinfer.core.toml import read_toml
@@ -20,11 +20,6 @@ from simulators import SimulationError
 
 def preview(file: Path) -> list[str]:
     """Check a config with its files, and say what a run of it would do.
-
-    Parameters
-    ----------
-    file
-        TOML file.
 
     Raises
     ------
@@ -76,10 +71,8 @@ def _simulator_lines(config: Config) -> Iterator[str]:
     tables, simulator, observable = config.tables, config.simulator, config.observable
     yield from config.notes
     if hasattr(simulator, "check_available"):
-        try:
+        with naming(f"{config.file}: [simulator] ", SimulationError):
             simulator.check_available()
-        except SimulationError as error:
-            raise InputError(f"{config.file}: [simulator] {error}") from error
     yield f"simulator: {simulator.kind}, {' x '.join(map(str, observable.shape))} in {observable.unit or 'no unit'}"
     for p in config.prior.parameters:
         unit = f" {p.unit}" if p.unit else ""

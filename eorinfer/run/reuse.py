@@ -28,22 +28,7 @@ def infer_again(
 ) -> None:
     """Write chains, ``corner.png``, ``summary.json`` and the observation, from a posterior that is trained already.
 
-    Parameters
-    ----------
-    folder
-        Folder of a posterior by NPE, or of an image flow.
-    file
-        File of the observation.
-    out
-        Folder of the results.
-    n
-        Number of samples; emcee's chain has its own length.
-    seed
-        Seed of the draw.
-    progress
-        Receives lines and bars.
-    modules
-        Folder of the user's own modules, for a posterior that was made with some.
+    Parameters are those of the command ``eorinfer infer --posterior``; n and seed are those of the samples.
 
     Raises
     ------

@@ -1,7 +1,6 @@
 """Rounds of sequential inference: each one's simulations and posterior, kept in the run folder."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +47,7 @@ class Rounds:
         n = self._config.tables.inference.rounds[0]
         if recorded := self.recorded(1):
             return recorded
-        if self._config.simulator.kind == "imported" and (there := prior_rows(self._bank, self._config.prior)) < n:
+        if self._config.imported and (there := prior_rows(self._bank, self._config.prior)) < n:
             raise InputError(
                 f"{self._config.file}: [inference] rounds = [{n}], but {self._bank.path} holds {there} imported cubes "
                 "with this prior; import more with `eorinfer bank import`, or ask for fewer"
@@ -155,7 +154,6 @@ class Rounds:
         """Train the posterior of one round, or load it where it is kept."""
         from eorinfer.campaign.plans import planned_rows
         from eorinfer.npe.posterior import Posterior
-        from eorinfer.npe.trainer import Trainer
         from eorinfer.training.kept import load_or_train
 
         rows = given = self.training_rows(plans, observation)
@@ -167,18 +165,7 @@ class Rounds:
         seed = round_seed(self._config.tables.seed, number, RoundStream.TRAINING)
 
         def train(checkpoints: Path) -> Posterior:
-            tables = self._config.tables
-            trainer = Trainer(
-                prior,
-                self._config.observable,
-                tables.survey,
-                self._context.survey,
-                self._config.architecture,
-                tables.training,
-                self._context.preprocessing,
-                self._context.mask,
-            )
-            posterior = trainer.train(
+            posterior = self._context.trainer(prior, self._config.architecture).train(
                 self._bank,
                 rows,
                 folder=checkpoints,
@@ -209,9 +196,8 @@ class Rounds:
                 posterior.facts["world_odds"] = self._odds(posterior, given, seed)
             return posterior
 
-        load = partial(Posterior.load, beside=self._config.modules, named=self._config.own_names)
         folder = self._context.folder / "rounds" / f"{number:02d}" / "posterior"
-        posterior = load_or_train(Posterior, folder, key, train, load=load)
+        posterior = load_or_train(Posterior, folder, key, train, load=self._context.load_posterior)
         if posterior.prior != prior:  # labels alone can differ
             posterior = replace(posterior, prior=prior)
         return posterior

@@ -21,7 +21,7 @@ from eorinfer.report.terminal import STEPS
 from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
 from eorinfer.run.observed import mock_observation, read_observed, record_files, refuse_changed
-from eorinfer.run.predictive import imported, predict, predictive_plan
+from eorinfer.run.predictive import predict, predictive_plan
 from eorinfer.run.rounds import Rounds
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Run:
         rounds = self.tables.inference.rounds[: None if self.by_npe else 1]
         plans = [*self.rounds.first(), *(self.rounds.recorded_later() if self.by_npe else [])]
         lacking = self._simulations.lacking(plans) + sum(rounds) - sum(n for _, n in plans)
-        check = 0 if imported(self.config) or not self.by_npe else self.tables.inference.predictive
+        check = 0 if self.config.imported or not self.by_npe else self.tables.inference.predictive
         drawn = predictive_plan(self.context)
         lacking += check if drawn is None else self._simulations.lacking([(drawn, len(drawn))])
         planned = sum(rounds) + check
@@ -340,21 +340,8 @@ class Run:
 
     def likelihood(self, rows: Rows) -> "PowerSpectrumLikelihood":
         """Give the Gaussian likelihood of the power spectrum; its emulator is trained, or loaded where it is kept."""
-        from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
-
-        return PowerSpectrumLikelihood.from_bank(
-            self.bank,
-            rows,
-            self.config.prior,
-            self.config.observable,
-            self.context.survey,
-            self.context.power_spectrum(),
-            draws=self.tables.mcmc.draws,
-            folder=self.out / "emulator",
-            seed=run_seed(self.tables.seed, RunStream.EMULATOR),
-            key=self.rounds.training_key(rows),
-            progress=self.progress,
-        )
+        key = self.rounds.training_key(rows)
+        return self.context.likelihood(rows, self.context.power_spectrum(), self.out / "emulator", key)
 
     def _check(self, posterior: "Posterior", observation: Observation) -> None:
         """Say whether the observation is unlike the simulations, before more of them are made for it."""

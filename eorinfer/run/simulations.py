@@ -4,7 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from eorinfer.campaign.child import RowResult
 from eorinfer.campaign.executors import open_executor, worker_count
 from eorinfer.campaign.fill import Limits, ShardReport, fill, simulate_one
 from eorinfer.campaign.plans import planned_rows
-from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.errors import InputError, WorkError, naming
 from eorinfer.core.progress import Advance, Progress, duration
 from eorinfer.run.config import Config
 
@@ -86,14 +86,7 @@ class Simulations:
             return simulate_one(self.config.simulator, theta, seed, self.config.modules, self._limits(), world)
 
     def preflight(self, what: str, planned: int, there: int) -> str:
-        """Estimate the simulations ahead, their seconds and disk, in one line.
-
-        Parameters
-        ----------
-        what
-            The simulations, in words.
-        planned, there
-            Numbers of rows planned, and of those that the bank has.
+        """Estimate the simulations ahead, `planned` less those `there`, with seconds and disk, in one line.
 
         Raises
         ------
@@ -168,13 +161,9 @@ class Simulations:
     def _limits(self) -> Limits:
         return Limits(self.config.tables.executor.timeout, self.config.tables.executor.memory_gb)
 
-    @contextmanager
-    def _naming_the_config(self) -> Iterator[None]:
+    def _naming_the_config(self) -> AbstractContextManager[None]:
         """A simulator that cannot be started is an error in the config's ``[simulator]``."""
-        try:
-            yield
-        except InputError as error:
-            raise InputError(f"{self.config.file}: {error}") from error
+        return naming(f"{self.config.file}: ", InputError)
 
 
 def _size(count: float) -> str:

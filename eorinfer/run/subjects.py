@@ -164,7 +164,7 @@ def npe_subject(context: RunContext) -> NpeSubject:
     folder = context.folder / "posterior"
     if not (folder / "posterior.json").exists():
         raise InputError(f"{context.folder}: no posterior to validate; run `eorinfer infer` first")
-    posterior = Posterior.load(folder, context.config.modules, context.config.own_names)
+    posterior = context.load_posterior(folder)
     if posterior.only_for is not None:
         raise InputError(
             f'{context.config.file}: [inference] proposal = "posterior" gives a posterior for one observation alone, '
@@ -206,21 +206,23 @@ class ImageFlowSubject:
         return self.prior.contains(theta)
 
     def observed(self, context: RunContext, observation: Observation, truths: Truths) -> NDArray[np.float64] | None:
+        """Draw from the observation's chain, if it is of this flow."""
+        chain = self._chain(context, observation)
+        seed = run_seed(context.config.tables.seed, RunStream.LOCAL_SAMPLES)
+        return None if chain is None else chain.resample(OBSERVATION_SAMPLES, seed).values
+
+    def _chain(self, context: RunContext, observation: Observation) -> Samples | None:
         """Read the observation's chain, if it is of this flow."""
         chains = context.folder / "chains"
         facts = chains / "field-flow.json"
         if not facts.exists() or read_json(facts).get("likelihood") != self.flow.key(observation):
             return None
-        chain = Samples.read(chains / "field-flow")
-        seed = run_seed(context.config.tables.seed, RunStream.LOCAL_SAMPLES)
-        return chain.resample(OBSERVATION_SAMPLES, seed).values
+        return Samples.read(chains / "field-flow")
 
     def check(self, context: RunContext, observation: Observation) -> Check | None:
         """Compare ln p by scale, at the mean of the observation's posterior: of its chain where there is one."""
-        chains = context.folder / "chains"
-        facts = chains / "field-flow.json"
-        if facts.exists() and read_json(facts).get("likelihood") == self.flow.key(observation):
-            mean = Samples.read(chains / "field-flow").mean
+        if (chain := self._chain(context, observation)) is not None:
+            mean = chain.mean
         else:
             seed = run_seed(context.config.tables.seed, RunStream.IMAGE_FLOW_CHECK)
             sample = self._sample(context, observation.values, self.prior.low, OBSERVATION_SAMPLES, seed)
@@ -327,10 +329,7 @@ class ImageFlowSubject:
         log_l = self._likelihood(cube)
         if self.proposal is not None:
             observation = Observation.from_observable(self.flow.observable, cube)
-            theta = self.proposal.draw(observation, PROPOSALS, seed).values
-            log_q = self.proposal.log_density(theta, observation)
-            weighed = sample_by_importance(log_l, self.prior, theta, log_q, truth, n, seed)
-            if weighed is not None:
+            if (weighed := weigh(log_l, self.proposal, observation, truth, n, seed)) is not None:
                 return weighed
         if (points := POINTS.get(len(self.prior.parameters))) is not None:
             return sample_on_grid(log_l, self.prior, truth, n, seed, points)
@@ -339,6 +338,15 @@ class ImageFlowSubject:
 
     def _likelihood(self, cube: NDArray[np.float32]) -> LogLikelihood:
         return self.flow.likelihood(Observation.from_observable(self.flow.observable, cube))
+
+
+def weigh(
+    log_l: LogLikelihood, proposal: Posterior, observation: Observation, truth: NDArray[np.float64], n: int, seed: int
+) -> PosteriorSample | None:
+    """Sample by importance weights of an NPE's samples; None where too few of them count."""
+    theta = proposal.draw(observation, PROPOSALS, seed).values
+    log_q = proposal.log_density(theta, observation)
+    return sample_by_importance(log_l, proposal.prior, theta, log_q, truth, n, seed)
 
 
 def image_flow_subject(context: RunContext) -> ImageFlowSubject:
@@ -356,7 +364,7 @@ def image_flow_subject(context: RunContext) -> ImageFlowSubject:
     flow = ImageFlow.load(folder / "field")
     if not (folder / "posterior" / "posterior.json").exists():
         return ImageFlowSubject(flow)
-    posterior = Posterior.load(folder / "posterior", context.config.modules, context.config.own_names)
+    posterior = context.load_posterior(folder / "posterior")
     same = posterior.prior.hash() == flow.conditions.hash() and posterior.prior.names == flow.conditions.names
     # A posterior that is truncated, or for one observation, says nothing of other truths.
     usable = same and not posterior.regions and posterior.only_for is None

@@ -123,7 +123,7 @@ def find_truths(context: RunContext, posterior: Posterior, rows: Rows) -> tuple[
 
 def simulates(context: RunContext) -> bool:
     """Tell whether truths are simulated for the validation, rather than taken from held-out rows."""
-    return context.config.tables.validation.simulate and context.config.simulator.kind != "imported"
+    return context.config.tables.validation.simulate and not context.config.imported
 
 
 def choose_truths(context: RunContext, rows: Rows, n: int, posterior: Posterior | None = None) -> tuple[Rows, str]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.dependence import Dependence
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, naming
 from eorinfer.core.marginals import ENDS, LogUniform, Marginal, Normal, Table
 from eorinfer.core.prior import Prior
 from eorinfer.core.reading import read_text
@@ -61,12 +61,10 @@ def build_prior(
             raise InputError(f"{where}: {settings.table} has {', '.join(both)} too; give each parameter once")
         marginals |= joint
     prior = Prior.from_marginals(tuple(parameters), marginals, dependence)
-    for corner in (prior.low, prior.high):
-        try:
-            if check is not None:
+    if check is not None:
+        with naming(f"{path}: [prior] ", SimulationError):
+            for corner in (prior.low, prior.high):
                 check(corner)
-        except SimulationError as error:
-            raise InputError(f"{path}: [prior] {error}") from error
     return prior
 
 
@@ -98,12 +96,10 @@ def _marginal(where: str, entry: Density, parameter: Parameter, folder: Path) ->
     assert entry.table is not None
     file = folder / entry.table
     columns = _numbers(where, file, _rows(where, file))
-    try:
+    with naming(f"{where}: {file}: "):
         if columns.shape[1] != 2:
             raise ValueError(f"has {columns.shape[1]} columns instead of two, a parameter and its density")
         return Table.from_points(columns[:, 0], columns[:, 1], low, high)
-    except ValueError as error:
-        raise InputError(f"{where}: {file}: {error}") from error
 
 
 def _joint(where: str, file: Path, parameters: Sequence[Parameter]) -> tuple[dict[str, Marginal], Dependence | None]:
@@ -124,10 +120,8 @@ def _joint(where: str, file: Path, parameters: Sequence[Parameter]) -> tuple[dic
     if not inside.any():
         raise InputError(f"{where}: {file} has no sample in the parameters' ranges; give these as NAME.range")
     ranged = replace(samples, values=samples.values[inside], weights=samples.weights[inside], parameters=tuple(found))
-    try:
+    with naming(f"{where}: {file}: "):
         joint = Prior.from_samples(ranged)
-    except ValueError as error:
-        raise InputError(f"{where}: {file}: {error}") from error
     marginals = {name: m for name, m in zip(joint.names, joint.marginals, strict=True) if m is not None}
     columns = tuple(i for i, p in enumerate(parameters) if p.name in marginals)
     return marginals, None if joint.dependence is None else replace(joint.dependence, columns=columns)
@@ -137,10 +131,8 @@ def _read_samples(where: str, file: Path) -> Samples:
     """Read a chain by its root (or its ``.txt``), or a table whose first line names the columns."""
     root = file.with_suffix("") if file.suffix == ".txt" else file
     if root.with_name(root.name + ".paramnames").exists():
-        try:
+        with naming(f"{where}: ", InputError):
             return Samples.read(root)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
     if not file.is_file():
         raise InputError(f"{where}: {file} is neither a table nor the root of a chain (ROOT.txt, ROOT.paramnames)")
     head, *rows = _rows(where, file)
@@ -154,10 +146,8 @@ def _read_samples(where: str, file: Path) -> Samples:
 
 def _rows(where: str, file: Path) -> list[str]:
     """Lines that are not empty; comments, but for the first line, are left out."""
-    try:
+    with naming(f"{where}: ", InputError):
         lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
     return lines[:1] + [line for line in lines[1:] if not line.startswith("#")]
 
 
