@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 
 import eorinfer.likelihood.emulator as emulator
 from eorinfer.cli.app import main
+from simulators import GaussianField
 
 CONFIG: dict[str, Any] = {
     "seed": 1,
@@ -54,6 +56,20 @@ def config(folder: Path, name: str = "run.toml", **tables: Any) -> Path:
     path = folder / name
     path.write_text(tomli_w.dumps({k: _without_none(v) for k, v in content.items() if v is not None}))
     return path
+
+
+def imported_config(folder: Path, rows: int, sky: float = 1.0, **tables: Any) -> Path:
+    """Write a config on imported cubes, as `config` does, and cubes, two of each realisation; the sky is scaled."""
+    simulator = GaussianField(cells=8, box_length=8.0)
+    theta = np.random.default_rng(1).uniform([-2.0, -3.0], [3.0, 0.0], (rows, 2))
+    np.save(folder / "theta.npy", theta)
+    np.save(folder / "cubes.npy", np.stack([simulator.simulate(t, i // 2)["field"] for i, t in enumerate(theta)]))
+    np.save(folder / "seeds.npy", np.arange(rows) // 2)
+    np.save(folder / "sky.npy", sky * simulator.simulate(np.array([0.5, -1.5]), 999)["field"])
+    ranges = {"lnA": {"low": -2.0, "high": 3.0}, "n": {"low": -3.0, "high": 0.0}}
+    kind = {"kind": "imported", "ranges": ranges, "shape": [1, 8, 8], "cell_size": 1.0, "cells": None}
+    kind |= {"box_length": None, "periodic": True, "rotations": "all"}
+    return config(folder, simulator=kind, prior=None, observation={"theta": None, "file": "sky.npy"}, **tables)
 
 
 def _without_none(value: Any) -> Any:

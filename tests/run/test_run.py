@@ -17,7 +17,7 @@ from eorinfer.core.samples import Samples
 from eorinfer.cubes.observation import Observation
 from eorinfer.training import trainer as training
 from simulators import GaussianField
-from tests.runs import PATIENCE, call, config, quick_emulator, start, wait_until
+from tests.runs import PATIENCE, call, config, imported_config, quick_emulator, start, wait_until
 
 # getdist's own
 pytestmark = pytest.mark.filterwarnings("ignore:The format attribute was deprecated")
@@ -311,29 +311,7 @@ def test_runs_that_share_a_bank_keep_their_rows(tmp_path: Path) -> None:
 @pytest.fixture
 def imported(tmp_path: Path) -> Path:
     """The config of a run on cubes that exist already, and the cubes."""
-    simulator = GaussianField(cells=8, box_length=8.0)
-    rng = np.random.default_rng(1)
-    theta = rng.uniform([-2.0, -3.0], [3.0, 0.0], (60, 2))
-    cubes = np.stack([simulator.simulate(t, i)["field"] for i, t in enumerate(theta)])
-    np.save(tmp_path / "theta.npy", theta)
-    np.save(tmp_path / "cubes.npy", cubes)
-    np.save(tmp_path / "seeds.npy", np.repeat(np.arange(30), 2))
-    np.save(tmp_path / "sky.npy", simulator.simulate(np.array([0.5, -1.5]), 999)["field"])
-    imported = {
-        "kind": "imported",
-        "ranges": {"lnA": {"low": -2.0, "high": 3.0}, "n": {"low": -3.0, "high": 0.0}},
-        "shape": [1, 8, 8],
-        "cell_size": 1.0,
-        "periodic": True,
-        "rotations": "all",
-    }
-    return config(
-        tmp_path,
-        simulator=imported | {"cells": None, "box_length": None},
-        prior=None,
-        observation={"theta": None, "file": "sky.npy"},
-        inference={"rounds": [60], "predictive": 5},
-    )
+    return imported_config(tmp_path, 60, inference={"rounds": [60], "predictive": 5})
 
 
 def test_imported_cubes_run_to_the_end(tmp_path: Path, imported: Path, capsys: pytest.CaptureFixture[str]) -> None:

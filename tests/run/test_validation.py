@@ -15,7 +15,7 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.files import read_json
 from eorinfer.npe.network import PosteriorNetwork
 from simulators import GaussianField
-from tests.runs import call, config, quick_emulator
+from tests.runs import call, config, imported_config, quick_emulator
 
 SMALL: dict[str, Any] = {"truths": 60, "samples": 100, "references": 3}
 ONE_ROUND: dict[str, Any] = {"inference": {"rounds": [120], "predictive": 0}, "validation": SMALL}
@@ -139,29 +139,8 @@ def test_rows_that_training_held_out(run: Path, capsys: pytest.CaptureFixture[st
 def test_imported_cubes_are_validated_with_what_was_held_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    simulator = GaussianField(cells=8, box_length=8.0)
-    theta = np.random.default_rng(1).uniform([-2.0, -3.0], [3.0, 0.0], (160, 2))
-    np.save(tmp_path / "theta.npy", theta)
-    np.save(tmp_path / "cubes.npy", np.stack([simulator.simulate(t, i // 2)["field"] for i, t in enumerate(theta)]))
-    np.save(tmp_path / "seeds.npy", np.repeat(np.arange(80), 2))
-    np.save(tmp_path / "sky.npy", 1000 * simulator.simulate(np.array([0.5, -1.5]), 999)["field"])
-    imported = {
-        "kind": "imported",
-        "ranges": {"lnA": {"low": -2.0, "high": 3.0}, "n": {"low": -3.0, "high": 0.0}},
-        "shape": [1, 8, 8],
-        "cell_size": 1.0,
-        "periodic": True,
-        "rotations": "all",
-    }
-    path = config(
-        tmp_path,
-        simulator=imported | {"cells": None, "box_length": None},
-        prior=None,
-        observation={"theta": None, "file": "sky.npy"},
-        inference={"rounds": [160], "predictive": 0},
-        training={"validation_fraction": 0.4},
-        validation=SMALL,
-    )
+    tables = {"inference": {"rounds": [160], "predictive": 0}, "training": {"validation_fraction": 0.4}}
+    path = imported_config(tmp_path, 160, sky=1000.0, validation=SMALL, **tables)
     out = tmp_path / "run"
     files = [f"--{name}={tmp_path / name}.npy" for name in ("theta", "cubes", "seeds")]
     assert call("bank", "import", path, "--out", out, *files) == 0
