@@ -76,7 +76,7 @@ class Worlds:
     def observables(self) -> tuple[Observable, ...]:
         """Arrays that `simulate` returns, with the symmetries that all worlds have."""
         each = zip(*(simulator.observables for simulator in self.simulators), strict=True)
-        return tuple(min(same, key=lambda o: _symmetries(o)) for same in each)
+        return tuple(min(same, key=_symmetries) for same in each)
 
     @property
     def rows_per_realisation(self) -> int:
