@@ -152,7 +152,7 @@ class Run:
 
         simulations, each = sum(self.tables.inference.rounds), self.config.simulator.rows_per_realisation
         least = (LEAST_REALISATIONS - 1) * each + 1
-        if simulations < least and len(self.config.observable.cells) > 1 and not imported(self.config):
+        if simulations < least and len(self.config.observable.cells) > 1 and not self.config.imported:
             shared = f", {each} to a realisation," if each > 1 else ""
             raise InputError(
                 f"{self.config.file}: [inference] rounds: {simulations} simulations{shared} are too few for the "
