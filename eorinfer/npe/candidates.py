@@ -12,6 +12,8 @@ from eorinfer.training.fit import planned
 
 #: Length of the second stage, as a share of the first, and its learning rate.
 LENGTH, RATE = 1 / 3, 0.3
+#: Least width of the hidden layers of a flow on emulated rows: with rows without end a narrow one limits the posterior.
+WIDE = 128
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,13 @@ def stages(flow: FlowSettings, training: TrainingSettings, emulated_batch: int =
     many = training.model_copy(update={"batch_size": max(emulated_batch, training.batch_size)})
     short = many.model_copy(update={"steps": math.ceil(LENGTH * training.steps)})
     slow = many.model_copy(update={"learning_rate": RATE * training.learning_rate})
+    wide = {"kind": AUTO, "hidden": tuple(max(WIDE, width) for width in flow.hidden)}
     if flow.kind != "auto":
         return (*plain, Stage("emulated-flow", flow, many, emulated=True))
     return (
         *plain,
         Stage("emulated-normal", plain[0].flow, short, emulated=True),
-        Stage("emulated-flow", plain[1].flow, slow, len(plain), emulated=True),
+        Stage("emulated-flow", flow.model_copy(update=wide), slow, len(plain), emulated=True),
     )
 
 

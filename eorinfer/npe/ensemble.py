@@ -1,6 +1,7 @@
 """An ensemble of networks as one density, the mean of its members, for several observations at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.npe.density import ThetaDensity
+from eorinfer.training.bundle import Bundle
+from eorinfer.training.declared import no_larger_than
 
 #: Values of theta of all observations together that pass a network at once, so that memory does not matter.
 BATCH = 50000
@@ -51,3 +54,34 @@ def observation_slices(observations: int, n: int) -> list[slice]:
 
 def _slices(total: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, total)) for start in range(0, total, step)]
+
+
+def weights(networks: Sequence[ThetaDensity]) -> dict[str, Tensor]:
+    """Give the weights of all networks by name, as a bundle keeps them."""
+    return {f"{i}.{name}": value for i, network in enumerate(networks) for name, value in network.state_dict().items()}
+
+
+def scalars(networks: Sequence[ThetaDensity]) -> dict[str, list[float]]:
+    """Give what a bundle keeps of all networks beside their weights: only what is not 1."""
+    found = {
+        "units": [network.embedding.unit for network in networks],
+        "widenings": [network.widening for network in networks],
+    }
+    return {name: values for name, values in found.items() if any(value != 1 for value in values)}
+
+
+def read_networks(bundle: Bundle, build: Callable[[], ThetaDensity]) -> tuple[ThetaDensity, ...]:
+    """Build the networks of a bundle and give them their weights."""
+    kept, networks = bundle.weights, []
+    tables: dict[str, Any] = {name: bundle[name] for name in ("embedding", "flow", "power_spectrum", "ensemble")}
+    # older versions kept no units and no widenings
+    units, widenings = bundle.description.get("units"), bundle.description.get("widenings")
+    for member in range(bundle["ensemble"]):
+        with torch.random.fork_rng(devices=[]), no_larger_than(kept, tables):
+            network = build()
+        prefix = f"{member}."
+        network.load_state_dict({k.removeprefix(prefix): v for k, v in kept.items() if k.startswith(prefix)})
+        network.embedding.unit = units[member] if units else 1.0
+        network.widening = widenings[member] if widenings else 1.0
+        networks.append(network.eval())
+    return tuple(networks)

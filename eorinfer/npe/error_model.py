@@ -140,10 +140,6 @@ def _features(
     network: ThetaDensity, posterior: Posterior, rows: Part, survey: Survey, seed: int
 ) -> NDArray[np.float64]:
     """Features (n, F) of a network, read from all rows observed once."""
-    generator = torch.Generator().manual_seed(seed)
-    read = []
-    with torch.no_grad():
-        for observed in observed_rows(rows, np.arange(len(rows)), survey, generator):
-            seen = observed if posterior.preprocessing is None else posterior.preprocessing(observed)
-            read.append(network.embedding(seen).double())
-    return torch.cat(read).numpy()
+    generator, one = torch.Generator().manual_seed(seed), replace(posterior, networks=(network,))
+    read = [one.read(observed)[0] for observed in observed_rows(rows, np.arange(len(rows)), survey, generator)]
+    return torch.cat(read).double().numpy()

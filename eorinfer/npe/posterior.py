@@ -22,6 +22,7 @@ from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.reference import Reference
+from eorinfer.npe.region import Region, high_density
 from eorinfer.npe.reweighted import Reweighted, reweighted
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
@@ -30,46 +31,14 @@ from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.training.bundle import BundleKind
 from eorinfer.training.data import validation_rows
-from eorinfer.training.declared import no_larger_than
 from simulators import Observable
 
 #: A truncated posterior answers for an observation with at most this share of its mass outside the region.
 OUTSIDE_SHARE = 0.02
 #: Draws after which, and share of them inside the prior below which, sampling gives up.
 TRIED, INSIDE_SHARE = 200_000, 1e-3
-#: A region's box is larger than the span of a posterior's samples by this share on each side.
-MARGIN = 0.1
-#: Draws at once in sampling by rejection, and draws that a region is made from.
-BATCH = 10000
-
-
-@dataclass(frozen=True)
-class Region:
-    """Region with the mass of one posterior for one observation: density above a threshold, inside a box.
-
-    Attributes
-    ----------
-    posterior
-        Posterior of the round that the region truncates after.
-    observation
-        Observation that it was made for.
-    threshold
-        Log density that all but a small share of the posterior's mass exceeds.
-    box
-        Part of the prior that spans this mass; draws start from it.
-    """
-
-    posterior: "Posterior"
-    observation: Observation
-    threshold: float
-    box: Prior
-
-    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell for each theta (n, P) whether it is inside: (n,)."""
-        inside = self.box.contains(theta)
-        if inside.any():
-            inside[inside] = self.posterior.log_density(theta[inside], self.observation) > self.threshold
-        return inside
+#: Draws that a region is made from.
+REGION_DRAWS = 10000
 
 
 @dataclass(frozen=True)
@@ -325,19 +294,14 @@ class Posterior:
 
     def region(self, observation: Observation, truncation: float, seed: int) -> Region:
         """Find the region of all but the share `truncation` of the posterior's mass."""
-        theta = self.draw(observation, BATCH, seed).values
+        theta = self.draw(observation, REGION_DRAWS, seed).values
         log_density = self.log_density(theta, observation)
         if not np.isfinite(log_density).all():
             raise WorkError(
                 f"the posterior has no density at {int((~np.isfinite(log_density)).sum())} of {len(theta)} of its own "
                 "samples, so that no region can be truncated by it; train it with a lower [training] learning_rate"
             )
-        threshold = float(np.quantile(log_density, truncation))
-        theta = theta[log_density > threshold]
-        c = self.prior.coordinates(theta)
-        margin = MARGIN * np.ptp(c, axis=0)
-        low, high = (self.prior.from_coordinates(end) for end in (c.min(0) - margin, c.max(0) + margin))
-        box = self.box.within(low, high)
+        threshold, box = high_density(theta, log_density, truncation, self.box)
         # Its density is what counts; where it was truncated itself is another region.
         return Region(replace(self, regions=(), reference=None), observation, threshold, box)
 
@@ -362,21 +326,14 @@ class Posterior:
             ],
             "only_for": self.only_for,
             "facts": self.facts,
-        }
-        if any(network.embedding.unit != 1 for network in self.networks):
-            description["units"] = [network.embedding.unit for network in self.networks]
-        if any(network.widening != 1 for network in self.networks):
-            description["widenings"] = [network.widening for network in self.networks]
+        } | ensemble.scalars(self.networks)
         if own := self.architecture.own_digests():
             description["own"] = own
-        weights = {
-            f"{member}.{name}": value
-            for member, network in enumerate(self.networks)
-            for name, value in network.state_dict().items()
-        }
         reference = None if self.reference is None else self.reference.arrays()
         mask = None if self.mask is None else {"mask": torch.from_numpy(self.mask.astype(np.uint8))}
-        with self.bundle.writing(folder, description, weights, reference=reference, mask=mask) as temporary:
+        with self.bundle.writing(
+            folder, description, ensemble.weights(self.networks), reference=reference, mask=mask
+        ) as temporary:
             if self.preprocessing is not None:
                 self.preprocessing.separator.save(temporary / "preprocessing")
             for number, region in enumerate(self.regions, start=1):
@@ -416,20 +373,7 @@ class Posterior:
             if separation := bundle["preprocessing"]:
                 preprocessing = LineSeparation(Separator.load(bundle.folder / "preprocessing"), **separation)
             seen = preprocessing.observable(observable) if preprocessing else observable
-            weights, networks = bundle.weights, []
-            tables = {name: bundle[name] for name in ("embedding", "flow", "power_spectrum", "ensemble")}
-            # posteriors of older versions took their spectra of the maps as they are
-            units: list[float] | None = bundle.description.get("units")
-            widenings: list[float] | None = bundle.description.get("widenings")
-            for member in range(bundle["ensemble"]):
-                with torch.random.fork_rng(devices=[]), no_larger_than(weights, tables):
-                    network = architecture.build(prior, seen)
-                prefix = f"{member}."
-                state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-                network.load_state_dict(state)
-                network.embedding.unit = units[member] if units else 1.0
-                network.widening = widenings[member] if widenings else 1.0
-                networks.append(network.eval())
+            networks = ensemble.read_networks(bundle, lambda: architecture.build(prior, seen))
             regions = []
             for number, region in enumerate(bundle["regions"], start=1):
                 region_folder = bundle.folder / "regions" / f"{number:02d}"
@@ -442,7 +386,7 @@ class Posterior:
                 observable,
                 bundle.survey,
                 architecture,
-                tuple(networks),
+                networks,
                 tuple(regions),
                 bundle["facts"],
                 None if reference is None else Reference(**reference),
@@ -473,31 +417,3 @@ class Posterior:
         """Features (1, F) that each network reads from one observation."""
         observation = self._taken(observation)
         return self.read(torch.from_numpy(observation.values[None]))
-
-
-def draw_truncated(
-    prior: Prior, regions: Sequence[Region], n: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], float]:
-    """N draws (n, P) from the prior inside all regions, by rejection, and the share of the prior they leave.
-
-    Truncated proposals: Deistler, Goncalves & Macke 2022 (arXiv 2210.04815).
-
-    Raises
-    ------
-    WorkError
-        If the region is less than a millionth of its box.
-    """
-    # Parameters that depend on each other are drawn from all of the prior: its share in a box is not known.
-    box = regions[-1].box if regions and prior.dependence is None else prior
-    share = prior.share(box)
-    kept: list[NDArray[np.float64]] = []
-    accepted = tried = 0
-    while accepted < n:
-        theta = box.sample(BATCH, rng)
-        for region in regions:
-            theta = theta[region.contains(theta)] if len(theta) else theta
-        kept.append(theta)
-        accepted, tried = accepted + len(theta), tried + BATCH
-        if accepted < tried * 1e-6 - 10:
-            raise WorkError("the truncated prior is less than a millionth of the box around it; use fewer rounds")
-    return np.concatenate(kept)[:n], accepted / tried * share

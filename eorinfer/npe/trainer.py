@@ -21,7 +21,8 @@ from eorinfer.npe.check import HeldOut, learn_reference
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.emulated import emulated_rows
 from eorinfer.npe.held_out import after_training
-from eorinfer.npe.posterior import Posterior, Region, draw_truncated
+from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.region import Region, draw_truncated
 from eorinfer.npe.task import PosteriorTask
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.npe import TrainingSettings

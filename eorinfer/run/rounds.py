@@ -18,7 +18,8 @@ from eorinfer.run.context import RunContext
 from simulators.base import fingerprint_of
 
 if TYPE_CHECKING:
-    from eorinfer.npe.posterior import Posterior, Region
+    from eorinfer.npe.posterior import Posterior
+    from eorinfer.npe.region import Region
 
 
 class Rounds:
@@ -92,7 +93,7 @@ class Rounds:
             Plans, and the rows used of each; empty where the truncated prior is as large as in the round before.
         """
         from eorinfer.campaign.plans import plan_round
-        from eorinfer.npe.posterior import draw_truncated
+        from eorinfer.npe.region import draw_truncated
 
         n = self._config.tables.inference.rounds[number - 1]
         truncated = self._config.tables.inference.proposal == "truncated"

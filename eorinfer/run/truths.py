@@ -15,7 +15,8 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import RunStream, run_rng, run_seed
 from eorinfer.npe.batched import Truncation
 from eorinfer.npe.check import check_images
-from eorinfer.npe.posterior import Posterior, draw_truncated
+from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.region import draw_truncated
 from eorinfer.run.context import RunContext
 from eorinfer.training.data import validation_rows
 from eorinfer.validation.check import Check

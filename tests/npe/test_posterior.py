@@ -16,7 +16,8 @@ from eorinfer.core.prior import Prior
 from eorinfer.cubes.observation import Observation
 from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.batched import Truncation, draw
-from eorinfer.npe.posterior import Posterior, Region, draw_truncated
+from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.region import Region, draw_truncated
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import WhiteNoise
@@ -192,7 +193,7 @@ def test_truncated_draws_are_the_prior_inside_all_regions(third: Posterior) -> N
 
 def test_an_empty_region_ends(first: Posterior, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = Region(first, observation(), np.inf, PRIOR)
-    monkeypatch.setattr("eorinfer.npe.posterior.BATCH", 3_000_000)
+    monkeypatch.setattr("eorinfer.npe.region.BATCH", 3_000_000)
     monkeypatch.setattr(Region, "contains", lambda self, theta: np.zeros(len(theta), bool))
     with pytest.raises(WorkError, match="less than a millionth of the box around it"):
         draw_truncated(PRIOR, (empty,), 10, np.random.default_rng(1))

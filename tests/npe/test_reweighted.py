@@ -8,7 +8,8 @@ import pytest
 from eorinfer.core.errors import InputError
 from eorinfer.core.marginals import Normal
 from eorinfer.core.prior import Prior
-from eorinfer.npe.posterior import Posterior, draw_truncated
+from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.region import draw_truncated
 from tests.npe.test_posterior import PRIOR, observation, posterior
 
 

@@ -1,0 +1,105 @@
+"""Regions of a truncated prior, and draws from the prior inside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eorinfer.core.errors import WorkError
+from eorinfer.core.prior import Prior
+from eorinfer.cubes.observation import Observation
+
+#: Draws at once in sampling by rejection.
+BATCH = 10000
+#: A region's box is larger than the span of a posterior's samples by this share on each side.
+MARGIN = 0.1
+
+
+class Truncating(Protocol):
+    """The members of an `eorinfer.Posterior` that a region uses."""
+
+    def log_density(self, theta: NDArray[np.float64], observation: Observation) -> NDArray[np.float64]:
+        """Log density (n,) of theta (n, P)."""
+
+    def save(self, folder: Path) -> None:
+        """Write it to a folder."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Region with the mass of one posterior for one observation: density above a threshold, inside a box.
+
+    Attributes
+    ----------
+    posterior
+        Posterior of the round after which the prior is truncated.
+    observation
+        Observation that it was made for.
+    threshold
+        Log density that all but a small share of the posterior's mass exceeds.
+    box
+        Part of the prior that spans this mass; draws start from it.
+    """
+
+    posterior: Truncating
+    observation: Observation
+    threshold: float
+    box: Prior
+
+    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell for each theta (n, P) whether it is inside: (n,)."""
+        inside = self.box.contains(theta)
+        if inside.any():
+            inside[inside] = self.posterior.log_density(theta[inside], self.observation) > self.threshold
+        return inside
+
+
+def high_density(
+    theta: NDArray[np.float64], log_density: NDArray[np.float64], truncation: float, prior: Prior
+) -> tuple[float, Prior]:
+    """Find the threshold that all but a share of a posterior's draws exceed, and the part of the prior they span.
+
+    Parameters
+    ----------
+    theta, log_density
+        Draws (n, P), and their log densities (n,).
+    truncation
+        The share.
+    prior
+        What the box is a part of.
+    """
+    threshold = float(np.quantile(log_density, truncation))
+    c = prior.coordinates(theta[log_density > threshold])
+    margin = MARGIN * np.ptp(c, axis=0)
+    return threshold, prior.within(*(prior.from_coordinates(end) for end in (c.min(0) - margin, c.max(0) + margin)))
+
+
+def draw_truncated(
+    prior: Prior, regions: Sequence[Region], n: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], float]:
+    """N draws (n, P) from the prior inside all regions, by rejection, and the share of the prior they leave.
+
+    Truncated proposals: Deistler, Goncalves & Macke 2022 (arXiv 2210.04815).
+
+    Raises
+    ------
+    WorkError
+        If the region is less than a millionth of its box.
+    """
+    # Parameters that depend on each other are drawn from all of the prior: its share in a box is not known.
+    box = regions[-1].box if regions and prior.dependence is None else prior
+    share = prior.share(box)
+    kept: list[NDArray[np.float64]] = []
+    accepted = tried = 0
+    while accepted < n:
+        theta = box.sample(BATCH, rng)
+        for region in regions:
+            theta = theta[region.contains(theta)] if len(theta) else theta
+        kept.append(theta)
+        accepted, tried = accepted + len(theta), tried + BATCH
+        if accepted < tried * 1e-6 - 10:
+            raise WorkError("the truncated prior is less than a millionth of the box around it; use fewer rounds")
+    return np.concatenate(kept)[:n], accepted / tried * share
