@@ -29,7 +29,7 @@ from simulators import Observable
 #: Networks of the mean, each of which a fold of realisations is new to.
 FOLDS = 5
 #: Rows that are made, at most, and numbers in them all.
-ROWS, NUMBERS = 32768, 50_000_000
+ROWS, NUMBERS = 131_072, 50_000_000
 #: Rows that are made at once.
 PIECE = 1024
 #: Width of a network's two hidden layers.

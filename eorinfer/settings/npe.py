@@ -138,7 +138,7 @@ class FlowSettings(Settings):
         Number of transforms.
     hidden
         Hidden layers of each transform's network; all of one width for the estimators without ``zuko_``. The flow of
-        ``"auto"`` has at least 128 in each where it is trained on emulated rows.
+        ``"auto"`` has at least 28 units for each parameter where it is trained on emulated rows.
     options
         Further keyword arguments of sbi's builder, or of your own function.
 

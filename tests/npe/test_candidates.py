@@ -49,7 +49,7 @@ def test_a_flow_pays_beyond_one_standard_error() -> None:
 
 
 def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept() -> None:
-    tried = stages(FlowSettings(), TrainingSettings(), emulated_batch=256)
+    tried = stages(FlowSettings(), TrainingSettings(), emulated_batch=256, parameters=9)
     assert [one.training.batch_size for one in tried] == [64, 64, 256, 256]
     assert [(one.name, one.after, one.emulated) for one in tried] == [
         ("normal", None, False),
@@ -58,8 +58,8 @@ def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept
         ("emulated-flow", 2, True),
     ]
     assert [one.flow.kind for one in tried] == ["none", "zuko_nsf"] * 2
-    assert [one.flow.hidden for one in tried] == [(32, 32)] * 3 + [(128, 128)]
-    assert stages(FlowSettings(hidden=(200, 8)), TrainingSettings(), emulated_batch=256)[-1].flow.hidden == (200, 128)
+    assert [one.flow.hidden for one in tried] == [(32, 32)] * 3 + [(252, 252)]
+    assert stages(FlowSettings(hidden=(200, 8)), TrainingSettings(), 256, parameters=2)[-1].flow.hidden == (200, 56)
     noise = torch.randn(4, 300, generator=torch.Generator().manual_seed(3)) * 0.1
     best, found, lines = choose(tried, list(noise + torch.tensor([0.0, 0.5, -0.5, -0.4])[:, None]))
     assert best == 2
