@@ -118,14 +118,8 @@ def run_mcmc(
     with nullcontext() if file is None else sole_worker(file):
         backend = KeptBackend(None, name) if file is None else open_chain(file, name, progress)
         dimension = len(prior.parameters)
-        sampler = emcee.EnsembleSampler(
-            settings.walkers,
-            dimension,
-            log_probability,
-            backend=backend,
-            vectorize=True,
-            moves=moves(),
-        )
+        options = {"backend": backend, "vectorize": True, "moves": moves()}
+        sampler = emcee.EnsembleSampler(settings.walkers, dimension, log_probability, **options)
         fresh = not backend.initialized or backend.iteration == 0
         if fresh:
             if start is None:
@@ -153,13 +147,7 @@ def run_mcmc(
                 if converged or done >= settings.max_steps:
                     break
             steps = min(settings.steps - into_block, settings.max_steps - done)
-            try:
-                state = sampler.run_mcmc(state, steps, skip_initial_state_check=not fresh)
-            except BaseException:
-                with suppress(WorkError):
-                    backend.write()
-                raise
-            backend.write()
+            state = _advanced(sampler, state, steps, skip_initial_state_check=not fresh)
             fresh = False
         with suppress(WorkError):  # a chain without its second name is whole
             backend.be_present()
@@ -167,6 +155,18 @@ def run_mcmc(
         samples = Samples.unweighted(values, prior.parameters, label, correlated=True)
         acceptance = float(np.mean(sampler.acceptance_fraction))
         return Chain(samples, converged, done, tau, r_hat, acceptance, backend.seconds, backend.evaluations)
+
+
+def _advanced(sampler: emcee.EnsembleSampler, state: emcee.State, steps: int, **options: bool) -> emcee.State:
+    """Go some steps on; what was done is written, of an interrupted block too."""
+    try:
+        state = sampler.run_mcmc(state, steps, **options)
+    except BaseException:
+        with suppress(WorkError):
+            sampler.backend.write()
+        raise
+    sampler.backend.write()
+    return state
 
 
 def moves() -> list[tuple[emcee.moves.Move, float]]:
