@@ -5,12 +5,9 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import tomli_w
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-import simulators
 from eorinfer.bank.targets import Target, parse_targets
 from eorinfer.core.errors import InputError, naming
 from eorinfer.core.files import whole_file
@@ -18,10 +15,11 @@ from eorinfer.core.own import own_names, part
 from eorinfer.core.prior import Prior
 from eorinfer.core.toml import read_toml
 from eorinfer.imageflow.conditions import check_image_flow
+from eorinfer.run.checks import build_simulator, mock_theta, refuse_impossible, with_lowest_bin
 from eorinfer.run.names import check_names, check_sizes
 from eorinfer.settings.build_prior import build_prior
 from eorinfer.settings.contest import check_contest
-from eorinfer.settings.explain import explained, instead
+from eorinfer.settings.explain import explained
 from eorinfer.settings.old_names import with_new_names
 from eorinfer.settings.survey import SurveySettings, survey_key
 from eorinfer.settings.tables import Tables
@@ -29,8 +27,8 @@ from eorinfer.settings.worlds import WORLD_TARGET, check_worlds
 from simulators import Observable, Simulator
 from simulators.cell import folders as written_modules
 from simulators.parts import copy_sources, is_own, load_part
-from simulators.registry import own_sources, simulator_class
-from simulators.worlds import WorldError, Worlds, split_table, worlds_of
+from simulators.registry import own_sources
+from simulators.worlds import Worlds, worlds_of
 
 if TYPE_CHECKING:
     from eorinfer.npe.architecture import Architecture
@@ -100,7 +98,7 @@ class Config:
         self.prior = prior
         self.task = task
         wanted = task == "run" or (task == "mocks" and tables.observation.theta is not None)
-        self.theta = _mock_theta(file, tables, prior) if wanted else None
+        self.theta = mock_theta(file, tables, prior) if wanted else None
 
     @property
     def folder(self) -> Path:
@@ -260,7 +258,7 @@ def check_config(
         tables = Tables.model_validate(content if task == "run" else _UNNEEDED | content, context={"beside": beside})
     except ValidationError as error:
         raise InputError("\n".join([*notes, explained(path, error)])) from error
-    simulator = _build_simulator(path, tables, beside)
+    simulator = build_simulator(path, tables, beside)
     check_sizes(path, simulator.observables)
     if is_own(simulator.kind) or simulator.kind == "imported":  # ours are tested
         check_names(path, simulator.parameters, simulator.observables)
@@ -270,7 +268,7 @@ def check_config(
             'take [inference] method = "npe", or eorinfer mcmc'
         )
     prior = build_prior(path, tables.prior, simulator.parameters, simulator.check)
-    _refuse_impossible(path, tables, simulator)
+    refuse_impossible(path, tables, simulator)
     with naming(f"{path}: "):
         check_worlds(tables, simulator)
     with naming(f"{path}: [inference] "):
@@ -290,27 +288,10 @@ def check_config(
 
         check_survey(tables.survey, simulator.observables[0])
         lowest = lowest_mode(tables.survey, simulator.observables[0])
-    tables = _with_lowest_bin(path, tables, simulator.observables[0], lowest)
+    tables = with_lowest_bin(path, tables, simulator.observables[0], lowest)
     config = Config(path, tables, simulator, prior, task, notes, modules, received, targets)
     _check_own_parts(config)
     return config
-
-
-def _build_simulator(path: Path, tables: Tables, beside: Path) -> Simulator:
-    """Build the simulator of a config; what is wrong with its table is said in the words of the file."""
-    try:
-        return simulators.build(tables.simulator, beside)
-    except ValidationError as error:
-        cls = simulator_class(tables.simulator["kind"], beside)
-        raise InputError(explained(path, error, "simulator", cls)) from error
-    except WorldError as error:
-        if not isinstance(cause := error.__cause__, ValidationError):
-            raise InputError(f"{path}: [simulator] {error}") from error
-        kind = split_table(tables.simulator)[1][error.number]["kind"]
-        text = explained(path, cause, "simulator", simulator_class(kind, beside))
-        raise InputError(text.replace("[simulator] ", f"[simulator] worlds[{error.number}].")) from error
-    except ValueError as error:
-        raise InputError(f"{path}: [simulator] {error}") from error
 
 
 def _check_own_parts(config: Config) -> None:
@@ -334,75 +315,6 @@ def _check_own_parts(config: Config) -> None:
 
         with naming(f"{path}: "):
             try_architecture(config.architecture, config.prior, config.observable)
-
-
-def _refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None:
-    """Refuse what each table allows by itself and the simulator does not."""
-    if len(simulator.observables[0].cells) == 1:
-        for wrong, key in (
-            (tables.inference.method == "image-flow", '[inference] method = "image-flow"'),
-            (tables.preprocessing is not None, "[preprocessing]"),
-        ):
-            if wrong:
-                raise InputError(f"{path}: {key}: is for images; the simulator gives data vectors, leave it out")
-    if simulator.kind == "imported":
-        if len(tables.inference.rounds) > 1:
-            raise InputError(
-                f"{path}: [inference] rounds = {list(tables.inference.rounds)}: imported cubes cannot be simulated "
-                f"anew; give one round, rounds = [{tables.inference.rounds[0]}]"
-            )
-        if tables.observation.theta is not None:
-            raise InputError(
-                f'{path}: [observation] theta: imported cubes cannot be simulated anew; give file = "observed.h5"'
-            )
-
-
-def _with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: float) -> Tables:
-    """Set the power spectrum's `k_min`, in 1/Mpc, where the survey does not measure the box's first mode."""
-    bins = tables.power_spectrum
-    if len(observable.cells) == 1:  # a data vector
-        return tables
-    fundamental = 2 * np.pi / max(observable.box_length)
-    if bins.k_min is not None and bins.k_min < lowest * (1 - 1e-6):
-        raise InputError(
-            f"{path}: [power_spectrum] k_min = {bins.k_min:g}: the survey measures nothing below {lowest:.4g} 1/Mpc"
-        )
-    if bins.k_min is None and lowest > fundamental * (1 + 1e-6):
-        bins = bins.model_copy(update={"k_min": lowest})
-    first = fundamental if bins.k_min is None else bins.k_min
-    if bins.k_max is not None and bins.k_max <= first:
-        name = "the first mode of the box" if bins.k_min is None else "the lowest edge"
-        raise InputError(f"{path}: [power_spectrum] k_max = {bins.k_max:g}: must be above {first:.3g} 1/Mpc, {name}")
-    return tables.model_copy(update={"power_spectrum": bins})
-
-
-def _mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] | None:
-    observation = tables.observation
-    theta, file = observation.theta, observation.file
-    if observation.clean is not None and (theta is not None or file is not None):
-        raise InputError(
-            f"{path}: [observation] clean: is a cube without noise, in place of "
-            f"{'theta' if file is None else 'file, what a telescope saw'}; give one of the two"
-        )
-    if observation.clean is None and (theta is None) == (file is None):
-        raise InputError(f'{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = "..."')
-    if observation.nan_masks and observation.file is None:
-        raise InputError(f'{path}: [observation] mask = "nan": only with file = "...", whose NaN cells it leaves out')
-    if theta is None:
-        return None
-    for name in theta:
-        if name not in prior.names:
-            problem = instead(name, prior.names, "parameter")
-            raise InputError(f"{path}: [observation] theta.{name}: {problem}")
-    for p in prior.parameters:
-        if p.name not in theta:
-            raise InputError(f"{path}: [observation] theta lacks {p.name}; it needs {', '.join(prior.names)}")
-        value = theta[p.name]
-        if not (np.isfinite(value) and p.low <= value <= p.high):
-            raise InputError(
-                f"{path}: [observation] theta.{p.name} = {value}: must lie in the prior [{p.low:g}, {p.high:g}]"
-            )
-    return np.array([theta[name] for name in prior.names])
 
 
 def _without_none(content: dict[str, Any]) -> dict[str, Any]:

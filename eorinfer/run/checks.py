@@ -1,0 +1,102 @@
+"""What the tables of a config ask of each other and of the simulator; errors name the file and the key."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+import simulators
+from eorinfer.core.errors import InputError
+from eorinfer.core.prior import Prior
+from eorinfer.settings.explain import explained, instead
+from eorinfer.settings.tables import Tables
+from simulators import Observable, Simulator
+from simulators.registry import simulator_class
+from simulators.worlds import WorldError, split_table
+
+
+def build_simulator(path: Path, tables: Tables, beside: Path) -> Simulator:
+    """Build the simulator of a config; what is wrong with its table is said in the words of the file."""
+    try:
+        return simulators.build(tables.simulator, beside)
+    except ValidationError as error:
+        cls = simulator_class(tables.simulator["kind"], beside)
+        raise InputError(explained(path, error, "simulator", cls)) from error
+    except WorldError as error:
+        if not isinstance(cause := error.__cause__, ValidationError):
+            raise InputError(f"{path}: [simulator] {error}") from error
+        kind = split_table(tables.simulator)[1][error.number]["kind"]
+        text = explained(path, cause, "simulator", simulator_class(kind, beside))
+        raise InputError(text.replace("[simulator] ", f"[simulator] worlds[{error.number}].")) from error
+    except ValueError as error:
+        raise InputError(f"{path}: [simulator] {error}") from error
+
+
+def refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None:
+    """Refuse what each table allows by itself and the simulator does not."""
+    if len(simulator.observables[0].cells) == 1:
+        for wrong, key in (
+            (tables.inference.method == "image-flow", '[inference] method = "image-flow"'),
+            (tables.preprocessing is not None, "[preprocessing]"),
+        ):
+            if wrong:
+                raise InputError(f"{path}: {key}: is for images; the simulator gives data vectors, leave it out")
+    if simulator.kind == "imported":
+        if len(tables.inference.rounds) > 1:
+            raise InputError(
+                f"{path}: [inference] rounds = {list(tables.inference.rounds)}: imported cubes cannot be simulated "
+                f"anew; give one round, rounds = [{tables.inference.rounds[0]}]"
+            )
+        if tables.observation.theta is not None:
+            raise InputError(
+                f'{path}: [observation] theta: imported cubes cannot be simulated anew; give file = "observed.h5"'
+            )
+
+
+def with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: float) -> Tables:
+    """Set the power spectrum's `k_min`, in 1/Mpc, where the survey does not measure the box's first mode."""
+    bins = tables.power_spectrum
+    if len(observable.cells) == 1:  # a data vector
+        return tables
+    fundamental = 2 * np.pi / max(observable.box_length)
+    if bins.k_min is not None and bins.k_min < lowest * (1 - 1e-6):
+        raise InputError(
+            f"{path}: [power_spectrum] k_min = {bins.k_min:g}: the survey measures nothing below {lowest:.4g} 1/Mpc"
+        )
+    if bins.k_min is None and lowest > fundamental * (1 + 1e-6):
+        bins = bins.model_copy(update={"k_min": lowest})
+    first = fundamental if bins.k_min is None else bins.k_min
+    if bins.k_max is not None and bins.k_max <= first:
+        name = "the first mode of the box" if bins.k_min is None else "the lowest edge"
+        raise InputError(f"{path}: [power_spectrum] k_max = {bins.k_max:g}: must be above {first:.3g} 1/Mpc, {name}")
+    return tables.model_copy(update={"power_spectrum": bins})
+
+
+def mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] | None:
+    observation = tables.observation
+    theta, file = observation.theta, observation.file
+    if observation.clean is not None and (theta is not None or file is not None):
+        raise InputError(
+            f"{path}: [observation] clean: is a cube without noise, in place of "
+            f"{'theta' if file is None else 'file, what a telescope saw'}; give one of the two"
+        )
+    if observation.clean is None and (theta is None) == (file is None):
+        raise InputError(f'{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = "..."')
+    if observation.nan_masks and observation.file is None:
+        raise InputError(f'{path}: [observation] mask = "nan": only with file = "...", whose NaN cells it leaves out')
+    if theta is None:
+        return None
+    for name in theta:
+        if name not in prior.names:
+            problem = instead(name, prior.names, "parameter")
+            raise InputError(f"{path}: [observation] theta.{name}: {problem}")
+    for p in prior.parameters:
+        if p.name not in theta:
+            raise InputError(f"{path}: [observation] theta lacks {p.name}; it needs {', '.join(prior.names)}")
+        value = theta[p.name]
+        if not (np.isfinite(value) and p.low <= value <= p.high):
+            raise InputError(
+                f"{path}: [observation] theta.{p.name} = {value}: must lie in the prior [{p.low:g}, {p.high:g}]"
+            )
+    return np.array([theta[name] for name in prior.names])
