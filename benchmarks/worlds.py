@@ -7,8 +7,8 @@
 
 Each world in turn is left out of all trainings and asked about. Networks read P(k) and moments of the smoothed cube,
 which cost a thousandth of a CNN's time; where two of the worlds are left out they also read P(k) alone, the cube, or
-both. Each part is kept in ``DIR/figures.json`` as it is done, and what is there already is not made again. The record
-is written when all parts are there.
+both. Each part is kept in ``DIR/figures`` as it is done, and what is there already is not made again. The record is
+written when all parts are there.
 """
 
 import argparse
@@ -256,19 +256,18 @@ def main() -> None:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--parts", nargs="*", default=PARTS, help="those to make now")
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="those to make now")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "figures").mkdir(parents=True, exist_ok=True)
     if arguments.source is not None:
         simulate(Bank.open(arguments.source), arguments.out, arguments.bank)
     worlds = check_config(CONFIG, read_toml(CONFIG)).worlds
     assert worlds is not None
     bank = Bank.open(arguments.bank)
     rows, values = summaries(bank, arguments.out)
-    kept = arguments.out / "figures.json"
-    figures: dict[str, Any] = read_json(kept) if kept.exists() else {}
+    kept = {name: arguments.out / "figures" / f"{name}.json" for name in PARTS}
     for name in arguments.parts:
-        if name in figures:
+        if kept[name].exists():
             continue
         start = time.monotonic()
         held_out, _, view = name.partition(" ")
@@ -283,10 +282,10 @@ def main() -> None:
             made = odds(run, *question(run.bank.rows(), 2))
         else:
             made = ask(opened(rows, values, worlds.names, arguments.out, name), name, FirstElements())
-        figures[name] = made | {"seconds": round(time.monotonic() - start), "commit": commit()}
-        write_json(kept, figures)
-    if set(PARTS) <= set(figures):
-        record("worlds", {name: figures[name] for name in PARTS}, seconds=sum(of["seconds"] for of in figures.values()))
+        write_json(kept[name], made | {"seconds": round(time.monotonic() - start), "commit": commit()})
+    if all(path.exists() for path in kept.values()):
+        figures = {name: read_json(path) for name, path in kept.items()}
+        record("worlds", figures, seconds=sum(of["seconds"] for of in figures.values()))
 
 
 if __name__ == "__main__":
