@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.record import record
+from benchmarks.worlds_ceiling import ceiling
 from benchmarks.worlds_scores import once, question, scores
 from benchmarks.worlds_seen import FirstElements, checks, odds, of_checks, over_references, with_reference
 from benchmarks.worlds_targets import TARGET, ask_target
@@ -58,9 +59,9 @@ STRENGTHS = {"e-integral": [0.7, 1.0, 1.5]}
 #: What networks read of cubes, and their training: one network, which sees new noise at each step.
 VIEWS = ("npe-both", "npe-image", "npe-power")
 ON_CUBES = {"steps": 1500, "ensemble": 1, "batch_size": 32, "learning_rate": 4e-3}
-#: The world left out, in turn, the odds of worlds, and the questions to networks that read cubes.
+#: The world left out, in turn; odds of worlds; what a warning could reach; networks that read cubes; the target.
 PARTS = (
-    *("spheres", "press-schechter", "l-integral", "e-integral", "odds"),
+    *("spheres", "press-schechter", "l-integral", "e-integral", "odds", "ceiling"),
     *(f"{held_out} {view}" for held_out in ("press-schechter", "spheres") for view in VIEWS),
     *(f"{held_out} {TARGET}" for held_out in ("spheres", "press-schechter", "l-integral", "e-integral")),
 )
@@ -277,6 +278,8 @@ def main() -> None:
             made = ask_target(run, held_out, targets, target_values(bank, rows, targets))
         elif view:
             made = ask(opened_cubes(arguments.bank, arguments.out, held_out, view), held_out, draws=DRAWS["others"])
+        elif name == "ceiling":
+            made = ceiling(rows, values, worlds.names)
         elif name == "odds":
             run = opened(rows, values, worlds.names, arguments.out, "spheres")
             made = odds(run, *question(run.bank.rows(), 2))

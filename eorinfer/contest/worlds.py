@@ -38,12 +38,16 @@ def worlds_method(setup: ContestSetup, name: MethodName) -> Method:
 
         return amortised(name, aligned(_best(setup, name, settings.alignments, aligned), setup.rows))
 
+    def all_rows() -> Posterior:
+        return trained_posterior(setup, view)
+
     def with_errors(strength: float, rows: Rows, suffix: str = "") -> Posterior:
-        mixed = trained_posterior(setup, view, rows=rows if suffix else None, place=f"npe-mixed{suffix}" * bool(suffix))
+        # On all rows it is the posterior of the view itself, which the contest may have trained already.
+        mixed = trained_posterior(setup, view, rows=rows, place=f"npe-mixed{suffix}") if suffix else all_rows()
         return _error_model(setup, mixed, rows, strength, suffix)
 
     errors = with_errors(_best(setup, "npe-error-model", settings.error_strengths, with_errors), setup.rows)
-    return amortised(name, hedged(trained_posterior(setup, view), errors) if name == "npe-hedged" else errors)
+    return amortised(name, hedged(all_rows(), errors) if name == "npe-hedged" else errors)
 
 
 def hedged(mixed: Posterior, errors: Posterior) -> Posterior:
