@@ -58,7 +58,7 @@ def _by_classifier(x: NDArray[np.float32], is_other: NDArray[np.bool_], seed: ND
     scores = {}
     for name, build in CLASSIFIERS.items():
         score = np.empty(len(x))
-        for learned, asked in GroupKFold(FOLDS, shuffle=True, random_state=1).split(x, is_other, seed):
+        for learned, asked in GroupKFold(FOLDS).split(x, is_other, seed):
             score[asked] = build().fit(x[learned], is_other[learned]).decision_function(x[asked])
         threshold = np.quantile(score[~is_other], 1 - LEVEL)
         scores[name] = {
