@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.record import record
 from benchmarks.worlds_ceiling import ceiling
-from benchmarks.worlds_scores import once, question, scores
+from benchmarks.worlds_scores import LATER, once, question, scores
 from benchmarks.worlds_seen import FirstElements, checks, odds, of_checks, over_references, with_reference
 from benchmarks.worlds_targets import TARGET, ask_target
 from eorinfer import Run
@@ -47,6 +47,8 @@ from eorinfer.survey import build_survey
 CONFIG = Path(__file__).parents[1] / "examples" / "worlds.toml"
 #: Rows of the first world to train on and to test with, rows of each other world, and rows in a shard of these.
 FIRST, KNOWN, OTHERS, SHARD = 1200, 600, 120, 20
+#: Further rows of each world, of round `LATER`, at realisations of their own: they came when all choices were made.
+MORE = 180
 #: Draws of noise of each row: those of the other worlds stand for as many as the first one has.
 DRAWS = {"first": 1, "others": 8}
 #: Widths of the Gaussians by which a cube is smoothed, in cells, and quantiles of it.
@@ -59,10 +61,13 @@ STRENGTHS = {"e-integral": [0.7, 1.0, 1.5]}
 #: What networks read of cubes, and their training: one network, which sees new noise at each step.
 VIEWS = ("npe-both", "npe-image", "npe-power")
 ON_CUBES = {"steps": 1500, "ensemble": 1, "batch_size": 32, "learning_rate": 4e-3}
+#: Realisations of the other worlds that are trained on, beside all but the later ones.
+SHARES = ("half", "more")
 #: The world left out, in turn; odds of worlds; what a warning could reach; networks that read cubes; the target.
 PARTS = (
     *("spheres", "press-schechter", "l-integral", "e-integral", "odds", "ceiling"),
     *(f"{held_out} {view}" for held_out in ("press-schechter", "spheres") for view in VIEWS),
+    *(f"{held_out} {share}" for held_out in ("spheres", "press-schechter", "l-integral") for share in SHARES),
     *(f"{held_out} {TARGET}" for held_out in ("spheres", "press-schechter", "l-integral", "e-integral")),
 )
 METHODS = {
@@ -78,30 +83,37 @@ MIXED = ("npe-power", "npe-error-model", "npe-hedged")
 
 def simulate(source: Bank, out: Path, worlds: Path) -> None:
     """Copy the first world's rows, and simulate those of the other worlds."""
-    content = read_toml(CONFIG) | {"bank": {"path": str(worlds.resolve())}}
+    content = read_toml(CONFIG) | {"bank": {"path": str(worlds.resolve())}, "executor": {"workers": 1}}
     run = Run(check_config(CONFIG, content), out / "simulate", for_terminal())
     assert run.config.worlds is not None
-    of = source.plans()[0]
     for number, name in enumerate(run.config.worlds.names):
         first = FIRST if name == "spheres" else 0
-        n = FIRST + KNOWN if number == 0 else OTHERS
-        rows, size = slice(first, first + n), of.shard_rows if number == 0 else SHARD
-        plan = Plan(f"01-{number:02d}", 1, "worlds", size, of.theta[rows], of.seed[rows], np.full(n, number, np.int64))
-        plan = run.bank.add(plan)
-        if number > 0:
-            run.context.simulations.fill([(plan, n)], name)
-            continue
-        there = planned_rows(source, [(of, n)])
-        for shard in run.bank.missing(plan):
-            part = there[plan.rows(shard)]
-            run.bank.write_shard(
-                plan,
-                shard,
-                status=part.status.tolist(),
-                message=part.message.tolist(),
-                seconds=part.seconds.tolist(),
-                arrays={o.name: source.read(o.name, part) for o in run.bank.observables},
-            )
+        fill(run, source, number, 1, slice(first, first + (FIRST + KNOWN if number == 0 else OTHERS)))
+        fill(run, source, number, LATER, slice(FIRST + KNOWN, FIRST + KNOWN + MORE))
+
+
+def fill(run: Run, source: Bank, number: int, of_round: int, rows: slice) -> None:
+    """Copy rows of the source where the world is the first one, else simulate them at its theta and realisations."""
+    of = source.plans()[0]
+    assert run.config.worlds is not None
+    theta, seed = of.theta[rows], of.seed[rows]
+    size = of.shard_rows if number == 0 else SHARD
+    world = np.full(len(theta), number, np.int64)
+    plan = run.bank.add(Plan(f"{of_round:02d}-{number:02d}", of_round, "worlds", size, theta, seed, world))
+    if number > 0:
+        run.context.simulations.fill([(plan, len(theta))], run.config.worlds.names[number])
+        return
+    there = planned_rows(source, [(of, len(of.theta))])[rows]
+    for shard in run.bank.missing(plan):
+        part = there[plan.rows(shard)]
+        run.bank.write_shard(
+            plan,
+            shard,
+            status=part.status.tolist(),
+            message=part.message.tolist(),
+            seconds=part.seconds.tolist(),
+            arrays={o.name: source.read(o.name, part) for o in run.bank.observables},
+        )
 
 
 def summaries(bank: Bank, out: Path) -> tuple[Rows, NDArray[np.float32]]:
@@ -111,8 +123,8 @@ def summaries(bank: Bank, out: Path) -> tuple[Rows, NDArray[np.float32]]:
     draws = np.where(rows.world == 0, DRAWS["first"], DRAWS["others"])
     repeated = rows[np.repeat(np.arange(len(rows)), draws)]
     path = out / "summaries.npy"
-    if path.exists():
-        return repeated, np.load(path)
+    if path.exists() and len(values := np.load(path)) == len(repeated):
+        return repeated, values
     tables = check_config(CONFIG, read_toml(CONFIG)).tables
     observable = bank.observables[0]
     survey = build_survey(tables.survey, observable)
@@ -158,7 +170,9 @@ def opened_cubes(bank: Path, out: Path, held_out: str, view: str) -> Run:
     return Run(check_config(CONFIG, content), out / f"{held_out}-{view}", for_terminal())
 
 
-def opened(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str) -> Run:
+def opened(
+    rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str, share: str = ""
+) -> Run:
     """Open the run of one question, on a bank of summaries."""
     further = next(name for name in names[1:] if name != held_out)
     prior = {"F_ESC10": {"low": -2.0, "high": 0.0}, "ALPHA_ESC": {"low": -1.0, "high": 0.5}}
@@ -180,22 +194,27 @@ def opened(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out:
             "error_strengths": STRENGTHS.get(held_out, [1.0]),
         },
     }
-    run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-moments", for_terminal())
-    plan = run.bank.add(Plan("01-all", 1, "worlds", len(rows), rows.theta, rows.seed, rows.world))
-    if run.bank.missing(plan):
-        n = len(rows)
-        run.bank.write_shard(
-            plan,
-            0,
-            status=["ok"] * n,
-            message=[""] * n,
-            seconds=[0.0] * n,
-            arrays={"image": values[:, None]},
-        )
+    run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-moments{share}", for_terminal())
+    for name, number, own in (("01-all", 1, rows.round != LATER), ("02-later", LATER, rows.round == LATER)):
+        part, n = rows[own], int(own.sum())
+        if not n:
+            continue
+        plan = run.bank.add(Plan(name, number, "worlds", n, part.theta, part.seed, part.world))
+        if run.bank.missing(plan):
+            run.bank.write_shard(
+                plan,
+                0,
+                status=["ok"] * n,
+                message=[""] * n,
+                seconds=[0.0] * n,
+                arrays={"image": values[own][:, None]},
+            )
     return run
 
 
-def ask(run: Run, held_out: str, statistics: Statistics | None = None, draws: int = 1) -> dict[str, Any]:
+def ask(
+    run: Run, held_out: str, statistics: Statistics | None = None, draws: int = 1, share: str = ""
+) -> dict[str, Any]:
     """Score each method on worlds of its training and on the one held out, and the warnings.
 
     Parameters
@@ -208,12 +227,20 @@ def ask(run: Run, held_out: str, statistics: Statistics | None = None, draws: in
         Of vectors, for the check of an observation; None for those of an image.
     draws
         Times that rows of the other worlds are given to a training, each with noise of its own.
+    share
+        One of `SHARES`: training on half of the realisations of the other worlds, or on later ones too.
     """
     worlds, view = run.config.worlds, run.tables.contest.worlds_view
     assert worlds is not None
     every, number = run.bank.rows().ok, worlds.number(held_out)
+    later = every[(every.round == LATER) & (every.world > 0) & (every.world != number)]
+    every = every[every.round != LATER]
     # Realisations that are asked about: no world trains on them.
     rows, asked = question(every, number)
+    if share == "half":
+        rows = rows[(rows.world == 0) | np.isin(rows.seed, np.unique(rows.seed[rows.world > 0])[::2])]
+    if share == "more":
+        rows = Rows.concatenate([rows, later])
     rows = rows[np.repeat(np.arange(len(rows)), np.where(rows.world == 0, 1, draws))]
     inside, first = np.isin(every.seed, asked), int(rows.world.min())
     truths = {
@@ -222,10 +249,11 @@ def ask(run: Run, held_out: str, statistics: Statistics | None = None, draws: in
     }
     setup = ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))
     trained, training, methods = {"mixed": trained_posterior(setup, view)}, {"mixed": rows}, METHODS
-    if statistics is None:  # a CNN's time is spent on what is compared
+    if statistics is None or share:
         methods = {name: METHODS[name] for name in MIXED}
+    if statistics is None:
         truths["known"] = truths["known"][np.unique(truths["known"].seed, return_index=True)[1]]
-    else:
+    elif not share:
         training["one world"] = rows[rows.world == first]
         trained["one world"] = trained_posterior(setup, view, rows=training["one world"], place="npe-one-world")
     content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}, "warned": {}}
@@ -276,6 +304,9 @@ def main() -> None:
             run = opened(rows, values, worlds.names, arguments.out, held_out)
             targets = parse_targets([TARGET], (), bank.observables)
             made = ask_target(run, held_out, targets, target_values(bank, rows, targets))
+        elif view in SHARES:
+            run = opened(rows, values, worlds.names, arguments.out, held_out, view)
+            made = ask(run, held_out, FirstElements(), share=view)
         elif view:
             made = ask(opened_cubes(arguments.bank, arguments.out, held_out, view), held_out, draws=DRAWS["others"])
         elif name == "ceiling":

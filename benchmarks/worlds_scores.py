@@ -13,6 +13,8 @@ from eorinfer.npe.check import ObservationCheck
 from eorinfer.run.truths import observed_rows
 from eorinfer.validation.sharpness import NO_DENSITY
 
+#: Round of the rows that came later.
+LATER = 2
 #: Posterior samples of each truth.
 SAMPLES = 500
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import kstest, kstwo
 from torch import Tensor
 
+from benchmarks.worlds_scores import LATER, once
 from eorinfer import Run
 from eorinfer.bank.rows import Rows
 from eorinfer.contest.method import ContestSetup
@@ -98,34 +99,44 @@ def of_checks(found: list[ObservationCheck]) -> dict[str, Any]:
 def odds(run: Run, rows: Rows, asked: NDArray[np.uint64]) -> dict[str, Any]:
     """Test odds of worlds, all as likely: each part of the realisations by a regression on the others.
 
-    The features are those of a posterior of the first world alone, which has seen none of the truths.
+    The features are those of a posterior of the first world alone, which has seen none of the truths. The later rows,
+    if there are any, are asked of one regression on all of the earlier ones.
     """
     worlds = run.config.worlds
     assert worlds is not None
     setup = ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))
-    first = rows[rows.world == 0]
-    posterior = trained_posterior(setup, "npe-power", rows=first, place="npe-one-world")
+    posterior = trained_posterior(setup, "npe-power", rows=rows[rows.world == 0], place="npe-one-world")
     every = run.bank.rows()
+    later, every = every[every.round == LATER], every[every.round != LATER]
+
+    def told(truths: Rows, others: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
+        of_first = np.flatnonzero((every.world == 0) & ~np.isin(every.seed, np.union1d(asked, truths.seed)))
+        learned_of = np.flatnonzero(others & ~np.isin(every.seed, truths.seed))
+        learned = every[np.union1d(of_first[:: max(1, 3 * len(of_first) // len(learned_of))], learned_of)]
+        cubes = Part(Cubes(run.bank, "image", learned), np.ones(len(learned), bool))
+        model = learn_odds(posterior, cubes, learned, worlds.names, run.context.survey, seed)
+        return np.concatenate([model.probabilities(posterior, seen) for seen in observed_rows(run.context, truths)])
+
+    def tested(probabilities: NDArray[np.float64], numbers: NDArray[np.int64]) -> dict[str, Any]:
+        right = probabilities.argmax(1) == numbers
+        each = {name: float(right[numbers == i].mean()) for i, name in enumerate(worlds.names)}
+        return {"truths": len(numbers), "right": each, **calibration(probabilities, numbers)}
+
+    others = every.world > 0
     part = np.full(len(every), -1)
-    small = np.unique(every.seed[every.world > 0])
-    part[every.world > 0] = np.searchsorted(small, every.seed[every.world > 0]) % PARTS
-    unseen = np.flatnonzero((every.world == 0) & np.isin(every.seed, asked))
+    part[others] = np.searchsorted(np.unique(every.seed[others]), every.seed[others]) % PARTS
+    unseen = np.flatnonzero(~others & np.isin(every.seed, asked))
     unseen = unseen[np.linspace(0, len(unseen) - 1, TRUTHS).astype(int)]
     part[unseen] = np.arange(TRUTHS) % PARTS
-    key = np.stack([every.theta[:, 0], every.theta[:, 1], every.seed.astype(float), every.world], 1)
-    once = np.zeros(len(every), bool)
-    once[np.unique(key, axis=0, return_index=True)[1]] = True
-    found, truth = [], []
-    for number in range(PARTS):
-        own = every[(part == number) & once]
-        of_first = np.flatnonzero((every.world == 0) & ~np.isin(every.seed, np.union1d(asked, own.seed)))
-        others = np.flatnonzero((every.world > 0) & (part != number) & ~np.isin(every.seed, own.seed))
-        learned = every[np.union1d(of_first[:: max(1, 3 * len(of_first) // len(others))], others)]
-        cubes = Part(Cubes(run.bank, "image", learned), np.ones(len(learned), bool))
-        model = learn_odds(posterior, cubes, learned, worlds.names, run.context.survey, number)
-        found += [model.probabilities(posterior, seen) for seen in observed_rows(run.context, own)]
-        truth.append(own.world)
-    probabilities, numbers = np.concatenate(found), np.concatenate(truth)
-    right = probabilities.argmax(1) == numbers
-    each = {name: float(right[numbers == i].mean()) for i, name in enumerate(worlds.names)}
-    return {"truths": len(numbers), "right": each, **calibration(probabilities, numbers)}
+    truths = [_of_each_world(every[part == number]) for number in range(PARTS)]
+    found = [told(own, others & (part != number), number) for number, own in enumerate(truths)]
+    content = tested(np.concatenate(found), np.concatenate([own.world for own in truths]))
+    if len(later):
+        new = _of_each_world(later)
+        content["later"] = tested(told(new, others, PARTS), new.world)
+    return content
+
+
+def _of_each_world(rows: Rows) -> Rows:
+    """Rows of one draw of noise each."""
+    return Rows.concatenate([once(rows[rows.world == world]) for world in np.unique(rows.world)])

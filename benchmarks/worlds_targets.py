@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.worlds_scores import once, question, scores
+from benchmarks.worlds_scores import LATER, once, question, scores
 from benchmarks.worlds_seen import FirstElements, checks, of_checks, with_reference
 from eorinfer import Run
 from eorinfer.bank.rows import Rows
@@ -43,13 +43,14 @@ def ask_target(run: Run, held_out: str, targets: tuple[Target, ...], values: NDA
     number, parameters = worlds.number(held_out), every.theta.shape[1]
     # The target stands beside the parameters until rows are chosen, which are told apart by these.
     both = replace(every, theta=np.concatenate([every.theta, values], 1))
+    both = both[both.round != LATER]
     rows, asked = question(both, number)
     first = int(rows.world.min())
 
     def target_alone(chosen: Rows) -> Rows:
         return replace(chosen, theta=chosen.theta[:, parameters:])
 
-    rows, inside = target_alone(rows), np.isin(every.seed, asked)
+    rows, inside = target_alone(rows), np.isin(both.seed, asked)
     trained = posteriors_of_target(run, targets, rows)
     prior = trained["mixed"].prior
     content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}, "left_out": {}}
