@@ -23,6 +23,7 @@ from torch import Tensor
 
 from benchmarks.record import record
 from benchmarks.worlds_ceiling import ceiling
+from benchmarks.worlds_match import nearest
 from benchmarks.worlds_scores import LATER, once, question, scores
 from benchmarks.worlds_seen import FirstElements, checks, odds, of_checks, over_references, with_reference
 from benchmarks.worlds_targets import TARGET, ask_target
@@ -67,6 +68,7 @@ SHARES = ("half", "more")
 PARTS = (
     *("spheres", "press-schechter", "l-integral", "e-integral", "odds", "ceiling"),
     *(f"{held_out} {view}" for held_out in ("press-schechter", "spheres") for view in VIEWS),
+    *(f"{held_out} match" for held_out in ("press-schechter", "spheres", "l-integral")),
     *(f"{held_out} {share}" for held_out in ("spheres", "press-schechter", "l-integral") for share in SHARES),
     *(f"{held_out} {TARGET}" for held_out in ("spheres", "press-schechter", "l-integral", "e-integral")),
 )
@@ -300,7 +302,10 @@ def main() -> None:
             continue
         start = time.monotonic()
         held_out, _, view = name.partition(" ")
-        if view == TARGET:
+        if view == "match":
+            run = opened_cubes(arguments.bank, arguments.out, held_out, "npe-power")
+            made = {"boxes": nearest(run, worlds.number(held_out))}
+        elif view == TARGET:
             run = opened(rows, values, worlds.names, arguments.out, held_out)
             targets = parse_targets([TARGET], (), bank.observables)
             made = ask_target(run, held_out, targets, target_values(bank, rows, targets))
