@@ -236,7 +236,6 @@ def ask(
     assert worlds is not None
     every, number = run.bank.rows().ok, worlds.number(held_out)
     later = every[(every.round == LATER) & (every.world > 0) & (every.world != number)]
-    every = every[every.round != LATER]
     # Realisations that are asked about: no world trains on them.
     rows, asked = question(every, number)
     if share == "half":

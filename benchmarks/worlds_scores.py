@@ -20,7 +20,8 @@ SAMPLES = 500
 
 
 def question(every: Rows, number: int) -> tuple[Rows, NDArray[np.uint64]]:
-    """Rows to train on where a world is left out, and seeds of the realisations that are asked about."""
+    """Rows to train on where a world is left out, none of them later ones, and seeds of what is asked about."""
+    every = every[every.round != LATER]
     known = np.unique(every.seed[every.world == 0])[::3]
     asked = known if number == 0 else np.union1d(known, np.unique(every.seed[every.world == number])[::2])
     return every[~np.isin(every.seed, asked) & (every.world != number)], asked

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.worlds_scores import LATER, once, question, scores
+from benchmarks.worlds_scores import once, question, scores
 from benchmarks.worlds_seen import FirstElements, checks, of_checks, with_reference
 from eorinfer import Run
 from eorinfer.bank.rows import Rows
@@ -43,7 +43,6 @@ def ask_target(run: Run, held_out: str, targets: tuple[Target, ...], values: NDA
     number, parameters = worlds.number(held_out), every.theta.shape[1]
     # The target stands beside the parameters until rows are chosen, which are told apart by these.
     both = replace(every, theta=np.concatenate([every.theta, values], 1))
-    both = both[both.round != LATER]
     rows, asked = question(both, number)
     first = int(rows.world.min())
 
