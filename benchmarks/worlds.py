@@ -7,8 +7,8 @@
 
 Each world in turn is left out of all trainings and asked about. Networks read P(k) and moments of the smoothed cube,
 which cost a thousandth of a CNN's time; where two of the worlds are left out they also read P(k) alone, the cube, or
-both. Each part is kept in ``DIR/figures`` as it is done, and what is there already is not made again. The record is
-written when all parts are there.
+both. Each part is kept in ``DIR/figures`` as it is done, and what is there already is not made again. A record is
+written when all of its parts are there.
 """
 
 import argparse
@@ -64,14 +64,17 @@ VIEWS = ("npe-both", "npe-image", "npe-power")
 ON_CUBES = {"steps": 1500, "ensemble": 1, "batch_size": 32, "learning_rate": 4e-3}
 #: Realisations of the other worlds that are trained on, beside all but the later ones.
 SHARES = ("half", "more")
-#: The world left out, in turn; odds of worlds; what a warning could reach; networks that read cubes; the target.
-PARTS = (
-    *("spheres", "press-schechter", "l-integral", "e-integral", "odds", "ceiling"),
-    *(f"{held_out} {view}" for held_out in ("press-schechter", "spheres") for view in VIEWS),
-    *(f"{held_out} match" for held_out in ("press-schechter", "spheres", "l-integral")),
-    *(f"{held_out} {share}" for held_out in ("spheres", "press-schechter", "l-integral") for share in SHARES),
-    *(f"{held_out} {TARGET}" for held_out in ("spheres", "press-schechter", "l-integral", "e-integral")),
-)
+SMALL = ("spheres", "press-schechter", "l-integral")
+#: Parts of each record: the world left out in turn and the odds of worlds; the target in place of the parameters;
+#: networks that read cubes; what a warning could reach at most; fewer rows and more.
+RECORDS = {
+    "worlds": (*SMALL, "e-integral", "odds"),
+    "worlds_target": tuple(f"{held_out} {TARGET}" for held_out in (*SMALL, "e-integral")),
+    "worlds_cubes": tuple(f"{held_out} {view}" for held_out in SMALL[:2] for view in VIEWS),
+    "worlds_bounds": ("ceiling", *(f"{held_out} match" for held_out in SMALL)),
+    "worlds_rows": tuple(f"{held_out} {share}" for held_out in SMALL for share in SHARES),
+}
+PARTS = tuple(part for parts in RECORDS.values() for part in parts)
 METHODS = {
     "npe-one-world": "one world",
     "npe-power": "mixed",
@@ -295,9 +298,9 @@ def main() -> None:
     assert worlds is not None
     bank = Bank.open(arguments.bank)
     rows, values = summaries(bank, arguments.out)
-    kept = {name: arguments.out / "figures" / f"{name}.json" for name in PARTS}
     for name in arguments.parts:
-        if kept[name].exists():
+        kept = arguments.out / "figures" / f"{name}.json"
+        if kept.exists():
             continue
         start = time.monotonic()
         held_out, _, view = name.partition(" ")
@@ -320,10 +323,12 @@ def main() -> None:
             made = odds(run, *question(run.bank.rows(), 2))
         else:
             made = ask(opened(rows, values, worlds.names, arguments.out, name), name, FirstElements())
-        write_json(kept[name], made | {"seconds": round(time.monotonic() - start), "commit": commit()})
-    if all(path.exists() for path in kept.values()):
-        figures = {name: read_json(path) for name, path in kept.items()}
-        record("worlds", figures, seconds=sum(of["seconds"] for of in figures.values()))
+        write_json(kept, made | {"seconds": round(time.monotonic() - start), "commit": commit()})
+    for name, parts in RECORDS.items():
+        paths = {part: arguments.out / "figures" / f"{part}.json" for part in parts}
+        if set(parts) & set(arguments.parts) and all(path.exists() for path in paths.values()):
+            figures = {part: read_json(path) for part, path in paths.items()}
+            record(name, figures, seconds=sum(of["seconds"] for of in figures.values()))
 
 
 if __name__ == "__main__":
