@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path)
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="those to make now")
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, metavar="PART", help="those to make now")
     arguments = parser.parse_args()
     (arguments.out / "figures").mkdir(parents=True, exist_ok=True)
     if arguments.source is not None:
