@@ -15,7 +15,14 @@ from eorinfer.core.own import own_names, part
 from eorinfer.core.prior import Prior
 from eorinfer.core.toml import read_toml
 from eorinfer.imageflow.conditions import check_image_flow
-from eorinfer.run.checks import build_simulator, mock_theta, refuse_impossible, with_lowest_bin
+from eorinfer.run.checks import (
+    WORLD_TARGET,
+    build_simulator,
+    check_worlds,
+    mock_theta,
+    refuse_impossible,
+    with_lowest_bin,
+)
 from eorinfer.run.names import check_names, check_sizes
 from eorinfer.settings.build_prior import build_prior
 from eorinfer.settings.contest import check_contest
@@ -23,7 +30,6 @@ from eorinfer.settings.explain import explained
 from eorinfer.settings.old_names import with_new_names
 from eorinfer.settings.survey import SurveySettings, survey_key
 from eorinfer.settings.tables import Tables
-from eorinfer.settings.worlds import WORLD_TARGET, check_worlds
 from simulators import Observable, Simulator
 from simulators.cell import folders as written_modules
 from simulators.parts import copy_sources, is_own, load_part
