@@ -85,7 +85,7 @@ def test_it_leaves_no_checkpoints(held: Path) -> None:
 
 def test_it_leaves_a_page(held: Path) -> None:
     page = (held / "run/report.html").read_text()
-    sections = ["scores", "observation", "posterior", "training", "bank", "config", "versions"]
+    sections = ["scores", "posterior", "observation", "training", "bank", "config", "versions"]
     assert re.findall(r'<section id="(.*?)"', page) == sections
     for method in ("npe-power", "npe-image", "npe-both", "npe-scattering", "regression", "image flow, generative"):
         assert f'alt="Training curves of {method}; lowest' in page
