@@ -1,11 +1,12 @@
-"""Posteriors of a diffusion on 21cm cubes through SKA-Low, as they are and with weights.
+"""Posteriors of a diffusion on 21cm cubes through SKA-Low, beside NPE on the same cubes, and of both together.
 
     python -m benchmarks.imageflow.cubes CONFIG --out RUN --truths 60
 
 The config has ``[image_flow] kind = "diffusion"`` on whole cubes and trains on fewer rows than its bank has of the same
-prior: the others, which nothing saw, are the truths. For each of them ln q of the true parameters less ln of the prior,
-the share inside central intervals, and the rms error over the width; with all terms of ln p as they are, with the
-Gaussian field's alone, and with weights that were learned on cubes that training held out.
+prior: the others, which nothing saw, are the truths, one of each realisation. For each of them ln q of the true
+parameters less ln of the prior, the share inside central intervals, and the rms error over the width; by all terms of
+ln p as they are, by the Gaussian field's alone, by NPE on image and P(k) from the same rows, and with weights of ln p
+and of NPE's ln q that were learned on cubes that training held out. Cubes are kept one by one.
 """
 
 import argparse
@@ -23,71 +24,132 @@ from numpy.typing import NDArray
 from benchmarks.imageflow.slices import unseen
 from benchmarks.record import record
 from eorinfer import Run
+from eorinfer.bank.rows import Rows
 from eorinfer.core.progress import for_terminal
 from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.interpolated import InterpolatedLikelihood
-from eorinfer.imageflow.weights import DEPTH, log_density
+from eorinfer.imageflow.model import ImageFlow
+from eorinfer.imageflow.weights import DEPTH, learn_weights, log_density
+from eorinfer.npe.posterior import Posterior
 from eorinfer.run.config import load_config
+from eorinfer.training.data import validation_rows
 
 Array = NDArray[np.float64]
-#: Points of a posterior.
-POINTS = 4096
+#: Points of a posterior about the flow's, and draws of NPE, whose posterior may be wider.
+POINTS, DRAWS = 8192, 4000
 
 
 def main() -> None:
-    """Train or load the flow, ask it, and record."""
+    """Train or load the flow and NPE, evaluate both, and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--truths", type=int, default=60)
+    parser.add_argument("--held-out", type=int, default=40)
     options = parser.parse_args()
     torch.set_num_threads(1)
     start = time.monotonic()
     run = Run(load_config(options.config), options.out, for_terminal())
     flow = run.image_flow()
+    npe = run.rounds.train(1, run.simulate(), None, run.observe())
     assert isinstance(flow.network, DiffusionFlow)
-    rows = unseen(run)[1][: options.truths]
-    clean = torch.from_numpy(run.context.bank.read(run.config.observable.name, rows))
-    with torch.no_grad():
-        observed = run.context.survey(clean, torch.Generator().manual_seed(7))
-    points, terms, at_truth, cells, errors, began = [], [], [], [], [], time.process_time()
-    for x, theta in zip(observed.split(1), rows.theta, strict=True):
-        log_l = InterpolatedLikelihood(flow.network, x, flow.conditions, depth=DEPTH)
-        some, cell = log_l.points(POINTS)
-        points.append(some)
-        terms.append(log_l.terms(some))
-        at_truth.append(log_l.terms(theta[None])[0])
-        cells.append(cell)
-        errors.append(log_l.error)
-    seconds = (time.process_time() - began) / len(rows)
-    ones = np.ones(terms[0].shape[1])
-    weights = {"as it is": ones, "Gaussian field alone": np.eye(len(ones))[0]}
-    if flow.weights is not None:
-        weights["weights"] = np.array(flow.weights)
+    rows, fresh = unseen(run)
+    held = rows[validation_rows(rows.seed, run.config.tables.training.validation_fraction)]
+    sets = {
+        name: evaluated(run, flow, npe, these, run.out / name)
+        for name, these in (
+            ("held-out", one_of_each(held, options.held_out)),
+            ("fresh", one_of_each(fresh, options.truths)),
+        )
+    }
+    learned, tested = sets["held-out"], sets["fresh"]
+    last = learned["terms"].shape[2] - 1  # the terms of ln p; then NPE's ln q
+    weights = {"as it is": np.arange(last + 1) < last, "Gaussian field alone": np.arange(last + 1) == 0}
+    weights |= {"NPE": np.arange(last + 1) == last}
+    together: dict[str, list[list[int]]] = {
+        "one weight": [list(range(last))],
+        "a weight for each term": [[i] for i in range(last)],
+        "one weight, and one for NPE": [list(range(last)), [last]],
+    }
+    for name, groups in together.items():
+        sums = [np.stack([learned[key][..., g].sum(-1) for g in groups], -1) for key in ("terms", "at_truth")]
+        weights[name] = np.zeros(last + 1)
+        for group, w in zip(groups, learn_weights(*sums, learned["cell"]), strict=True):
+            weights[name][group] = w
     box = float(np.log(np.subtract(flow.conditions.high, flow.conditions.low)).sum())
-    found: dict[str, Any] = {"kept cells": flow.network.inner[1:], "truths": len(rows)}
-    found |= {"seconds a truth": seconds, "rms error of ln p differences": float(np.sqrt(np.mean(np.square(errors))))}
-    arrays = np.array(points), np.array(terms), np.array(at_truth), np.array(cells)
+    found: dict[str, Any] = {"kept cells": flow.network.inner[1:], "truths": len(tested["theta"])}
+    found |= {"held-out cubes": len(learned["theta"]), "seconds a truth": float(tested["seconds"].mean())}
+    found |= {"evaluations a truth": float(tested["evaluations"].mean())}
+    for name in ("error", "residual"):
+        found[f"rms {name} of ln p"] = float(np.sqrt(np.mean(np.square(tested[name]))))
+    found |= {"seconds of training": flow.facts["seconds"], "of NPE": npe.facts.get("seconds")}
+    gains = {name: log_density(w, tested["terms"], tested["at_truth"], tested["cell"]) for name, w in weights.items()}
+    gains["NPE"] = tested["at_truth"][:, last]  # its density is normalised over the prior, not over the points
     for name, w in weights.items():
-        found[name] = scores(*arrays, rows.theta, w, box) | {"weights": w.round(3).tolist()}
+        points = tested["drawn"] if name == "NPE" else tested["points"]
+        log_q = np.zeros(points.shape[:2]) if name == "NPE" else tested["terms"] @ w
+        found[name] = scores(points, log_q, tested["theta"], gains[name] + box, gains["NPE"] + box)
+        found[name]["weights"] = np.round(w, 3).tolist()
         print(name, found[name], flush=True)
-    print({key: found[key] for key in ("kept cells", "seconds a truth", "rms error of ln p differences")}, flush=True)
+    print({key: value for key, value in found.items() if key not in weights}, flush=True)
     record("diffusion_cubes", found, seconds=time.monotonic() - start)
 
 
-def scores(points: Array, terms: Array, at_truth: Array, cells: Array, theta: Array, w: Array, box: float) -> Any:
-    """Score posteriors on points (n, G, P) of terms (n, G, T), with the terms at the truths (n, T)."""
-    gain = log_density(w, terms, at_truth, cells) + box
-    log_q = terms @ w
+def one_of_each(rows: Rows, n: int) -> Rows:
+    """Take one row of each realisation, n at most."""
+    return rows[np.sort(np.unique(rows.seed, return_index=True)[1])[:n]]
+
+
+def evaluated(run: Run, flow: ImageFlow, npe: Posterior, rows: Rows, folder: Path) -> dict[str, Array]:
+    """Evaluate the terms of ln p, and NPE's ln q as the last one, about the posteriors of rows, and at the truths."""
+    assert isinstance(flow.network, DiffusionFlow)
+    folder.mkdir(exist_ok=True)
+    clean = torch.from_numpy(run.context.bank.read(run.config.observable.name, rows))
+    with torch.no_grad():
+        observed = run.context.survey(clean, torch.Generator().manual_seed(7))
+    found: list[dict[str, Array]] = []
+    for number, (x, theta) in enumerate(zip(observed.split(1), rows.theta, strict=True)):
+        file = folder / f"{number}.npz"
+        if not file.exists():
+            began = time.process_time()
+            log_l = InterpolatedLikelihood(flow.network, x, flow.conditions, depth=DEPTH)
+            points, cell = log_l.points(POINTS)
+            some = {"points": points, "terms": log_l.terms(points), "at_truth": log_l.terms(theta[None])[0]}
+            costs = {"cell": cell, "error": log_l.error, "residual": log_l.residual}
+            costs |= {"evaluations": log_l.evaluations, "seconds": time.process_time() - began}
+            np.savez(file, **some, **{key: np.array(value) for key, value in costs.items()}, theta=theta)
+            print(f"{folder.name}: {number + 1} of {len(rows)}", flush=True)
+        one = dict(np.load(file))
+        (network,), (features,) = npe.networks, npe.read(x)
+        with torch.no_grad():
+            where = torch.from_numpy(np.concatenate([one["points"], theta[None]]))[:, None]
+            log_q = network.log_prob(where, features).double().numpy()
+        one["terms"] = np.concatenate([one["terms"], log_q[:-1]], axis=1)
+        one["at_truth"] = np.append(one["at_truth"], log_q[-1])
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            one["drawn"] = network.sample(DRAWS, features)[:, 0].numpy()
+        found.append(one)
+    return {name: np.array([one[name] for one in found]) for name in found[0]}
+
+
+def scores(points: Array, log_q: Array, theta: Array, gain: Array, of_npe: Array) -> dict[str, Any]:
+    """Score posteriors of n truths theta (n, P), each on points (n, G, P) with ln q (n, G), up to a constant.
+
+    `gain` (n,) is ln q of the truth less the prior's; `of_npe` the same of NPE.
+    """
     q = np.exp(log_q - log_q.max(1, keepdims=True))
     q /= q.sum(1, keepdims=True)
     mean = np.einsum("ng,ngp->np", q, points)
     std = np.sqrt(np.einsum("ng,ngp->np", q, (points - mean[:, None]) ** 2))
     rank = np.einsum("ng,ngp->np", q, points < theta[:, None])
+    more = gain - of_npe
     return {
         "nats over the prior": float(gain.mean()),
         "its error": float(gain.std(ddof=1) / np.sqrt(len(gain))),
         "median": float(np.median(gain)),
+        "nats over NPE": float(more.mean()),
+        "error of that": float(more.std(ddof=1) / np.sqrt(len(more))),
         "inside 68%": (np.abs(rank - 0.5) < 0.34).mean(0).round(3).tolist(),
         "inside 95%": (np.abs(rank - 0.5) < 0.475).mean(0).round(3).tolist(),
         "rms error over width": np.sqrt(np.mean(((mean - theta) / std) ** 2, axis=0)).round(2).tolist(),

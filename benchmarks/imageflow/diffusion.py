@@ -1,7 +1,7 @@
 """How well does a diffusion do on 21cm maps that nothing was trained on?
 
     eorinfer image-flow train CONFIG --out RUN            a diffusion on slices, conditioned on their neutral fraction
-    python -m benchmarks.imageflow.diffusion RUN --part generation|posterior|npe
+    python -m benchmarks.imageflow.diffusion RUN --part generation|posterior
 
 The bank has more boxes of the run's prior than the run trains on: the others are the fresh truth. Parts:
 
@@ -9,8 +9,8 @@ generation  in bins of the neutral fraction: P(k), cells, bispectra and mean fre
             ones, beside the floor, the maps of training at the same neutral fractions; errors from a bootstrap over
             boxes and made maps. Bits a cell of fresh maps.
 posterior   of the neutral fraction of fresh maps: as the density is, with one weight for ln p or one for each term of
-            it (learned on maps that training held out).
-npe         the same maps by NPE that was trained on the same boxes.
+            it, by NPE that was trained on the same boxes, and by both: the weights of ln p and of NPE's ln q are
+            learned on maps that training held out. Errors over boxes. Kept map by map.
 """
 
 import argparse
@@ -37,7 +37,8 @@ from eorinfer.bank.rows import Rows
 from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.interpolated import InterpolatedLikelihood
 from eorinfer.imageflow.model import ImageFlow
-from eorinfer.imageflow.weights import learn_one_weight, learn_weights
+from eorinfer.imageflow.weights import learn_weights
+from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.run.config import load_config
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import build_power_spectrum
@@ -54,7 +55,7 @@ def main() -> None:
     """Measure one part, print it line by line, and record it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--part", choices=("generation", "posterior", "npe"), required=True)
+    parser.add_argument("--part", choices=("generation", "posterior"), required=True)
     parser.add_argument("--maps", type=int, default=150, help="fresh maps of the posterior, and half as many held-out")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -64,8 +65,6 @@ def main() -> None:
     print(f"{len(rows)} boxes of training, {len(fresh)} fresh ones", flush=True)
     if options.part == "generation":
         found = generation(run, flow, rows, fresh)
-    elif options.part == "npe":
-        found = npe(run, flow, fresh, options.maps, options.run)
     else:
         found = posterior(run, flow, rows, fresh, options.maps, options.run)
     record(f"diffusion_{options.part}", found, seconds=time.monotonic() - start)
@@ -171,60 +170,96 @@ def ratio_error(
 
 def posterior(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows, n: int, out: Path) -> dict[str, Any]:
     """Posteriors of the neutral fraction of fresh maps."""
-    assert isinstance(flow.network, DiffusionFlow)
     held = rows[validation_rows(rows.seed, run.config.tables.training.validation_fraction)]
-    grids: dict[str, tuple[Array, Array, Array]] = {}
+    network = regression(run, flow, "NPE", out)
     found: dict[str, Any] = {}
+    sets = []
     for name, these, count in (("held-out", held, n // 2), ("fresh", fresh, n)):
         maps = fresh_maps(run, flow, these, count)
-        points: list[Array] = []
-        terms: list[Array] = []
-        asked: list[InterpolatedLikelihood] = []
-        began = time.process_time()
-        for x in maps.x.split(1):
-            asked.append(InterpolatedLikelihood(flow.network, x, flow.conditions, depth=DEPTH))
-            points.append(np.sort(asked[-1].points(POINTS)[0][:, 0]))
-            terms.append(asked[-1].terms(points[-1][:, None]))
-        cost: dict[str, Any] = {
-            "seconds a map": (time.process_time() - began) / len(asked),
-            "evaluations a map": float(np.mean([a.evaluations for a in asked])),
-            "rms error of ln p differences": float(np.sqrt(np.mean([a.error**2 for a in asked]))),
-            "rms interpolation error": float(np.sqrt(np.mean([a.residual**2 for a in asked]))),
+        kept = _terms(flow, maps, out / f"diffusion-{name}.npz")
+        seconds, evaluations, errors, residuals = kept["costs"].T
+        found[name] = {
+            "maps": len(maps.x),
+            "boxes": len(np.unique(maps.box)),
+            "seconds a map": float(seconds.mean()),
+            "evaluations a map": float(evaluations.mean()),
+            "rms error of ln p differences": float(np.sqrt(np.mean(errors**2))),
+            "rms interpolation error": float(np.sqrt(np.mean(residuals**2))),
         }
-        print(name, len(maps.x), cost, flush=True)
-        found[name] = cost | {"maps": len(maps.x)}
-        grids[name] = np.array(points), np.array(terms), maps.y[:, 0].numpy()
-        np.savez(out / f"diffusion-{name}.npz", points=points, terms=terms, y=grids[name][2], box=maps.box)
-    grid, held_terms, truth = grids["held-out"]
-    at_truth = np.array([[np.interp(t, p, c) for c in m.T] for t, p, m in zip(truth, grid, held_terms, strict=True)])
+        print(name, found[name], flush=True)
+        sets.append((maps, kept["points"], np.concatenate([kept["terms"], _log_q(network, maps, kept["points"])], 2)))
+    (maps, grid, terms), (test, test_grid, test_terms) = sets
+    truth = maps.y[:, 0].numpy()
+    at_truth = np.array([[np.interp(t, p, c) for c in m.T] for t, p, m in zip(truth, grid, terms, strict=True)])
     cells = np.log((grid[:, -1] - grid[:, 0]) / (POINTS - 1))
-    ones = np.ones(held_terms.shape[2])
-    weights = {
-        "as it is": ones,
-        "Gaussian field alone": np.eye(len(ones))[0],
-        "one weight": learn_one_weight(held_terms, at_truth, cells),
-        "a weight for each term": learn_weights(held_terms, at_truth, cells),
+    # The terms of ln p, then NPE's ln q; which of them share a weight.
+    last = terms.shape[2] - 1
+    together = {
+        "one weight": [range(last)],
+        "a weight for each term": [[i] for i in range(last)],
+        "one weight, and one for NPE": [range(last), [last]],
+        "a weight for each term and NPE": [[i] for i in range(last + 1)],
     }
-    grid, fresh_terms, truth = grids["fresh"]
-    for name, w in weights.items():
-        text = OnGrid.of(grid, fresh_terms @ w).line(truth)
-        print(f"{name:24s} {text}; weights {w.round(2)}", flush=True)
-        found[name] = {"scores": text, "weights": w.tolist()}
+    weights = {"as it is": np.arange(last + 1) < last, "Gaussian field alone": np.arange(last + 1) == 0}
+    weights |= {"NPE": np.arange(last + 1) == last}
+    for name, groups in together.items():
+        sums = [np.stack([some[..., list(group)].sum(-1) for group in groups], -1) for some in (terms, at_truth)]
+        learned = learn_weights(*sums, cells)
+        weights[name] = np.zeros(last + 1)
+        for group, w in zip(groups, learned, strict=True):
+            weights[name][list(group)] = w
+    posteriors = {name: OnGrid.of(test_grid, test_terms @ w) for name, w in weights.items()}
+    truth = test.y[:, 0].numpy()
+    for name, q in posteriors.items():
+        found[name] = scores(q, posteriors["NPE"], truth, test.box) | {"weights": np.round(weights[name], 3).tolist()}
+        print(f"{name:32s} {found[name]}", flush=True)
     return found
 
 
-def npe(run: Run, flow: ImageFlow, fresh: Rows, n: int, out: Path) -> dict[str, Any]:
-    """Score NPE, trained on the boxes that the flow was trained on, on the fresh maps of `posterior`."""
-    maps = fresh_maps(run, flow, fresh, n)
-    network = regression(run, flow, "NPE", out)
-    grid = np.linspace(flow.conditions.low[0], flow.conditions.high[0], 2001)
+def _terms(flow: ImageFlow, maps: Maps, file: Path) -> dict[str, Array]:
+    """Terms of ln p of maps on a grid about each one's posterior, and costs; kept in a file, map by map."""
+    assert isinstance(flow.network, DiffusionFlow)
+    kept: dict[str, list[Array]] = {"points": [], "terms": [], "costs": [], "y": []}
+    if file.exists():
+        before = dict(np.load(file))
+        if kept.keys() <= before.keys() and np.array_equal(before["y"], maps.y[: len(before["y"]), 0].numpy()):
+            kept = {name: list(before[name]) for name in kept}
+    for x, y in zip(maps.x[len(kept["y"]) :].split(1), maps.y[len(kept["y"]) :, 0].numpy(), strict=True):
+        began = time.process_time()
+        log_l = InterpolatedLikelihood(flow.network, x, flow.conditions, depth=DEPTH)
+        points = np.sort(log_l.points(POINTS)[0][:, 0])
+        terms, seconds = log_l.terms(points[:, None]), time.process_time() - began
+        costs = np.array([seconds, log_l.evaluations, log_l.error, log_l.residual])
+        for name, value in {"points": points, "terms": terms, "costs": costs, "y": y}.items():
+            kept[name].append(value)
+        if len(kept["y"]) % 10 == 0 or len(kept["y"]) == len(maps.x):
+            np.savez(file, **{name: np.array(values) for name, values in kept.items()})  # type: ignore[arg-type]
+            print(f"{file.stem}: {len(kept['y'])} of {len(maps.x)}", flush=True)
+    return {name: np.array(values) for name, values in kept.items()}
+
+
+def _log_q(network: PosteriorNetwork, maps: Maps, points: Array) -> Array:
+    """Ln q of NPE for maps, each at its own points (n, G): (n, G, 1)."""
     with torch.no_grad():
-        features = network.embedding(maps.x)
-        y = torch.from_numpy(grid)[:, None, None].expand(-1, len(maps.x), 1)
-        log_q = network.log_prob(y, features).double().numpy().T
-    text = OnGrid.of(np.tile(grid, (len(maps.x), 1)), log_q).line(maps.y[:, 0].numpy())
-    print(f"{'NPE':24s} {text}", flush=True)
-    return {"NPE": {"scores": text}, "maps": len(maps.x)}
+        y = torch.from_numpy(points.T.copy())[..., None]
+        return network.log_prob(y, network.embedding(maps.x)).double().numpy().T[..., None]
+
+
+def scores(q: OnGrid, other: OnGrid, truth: Array, box: NDArray[np.int64]) -> dict[str, Any]:
+    """Score posteriors, also against others of the same maps; errors are standard deviations over the boxes."""
+    rank, off, gain = q.rank(truth), q.mean - truth, q.at(truth) - other.at(truth)
+    squares = np.square(off / q.std)
+    values = {"inside 68%": np.abs(rank - 0.5) < 0.34, "inside 95%": np.abs(rank - 0.5) < 0.475, "squares": squares}
+    values |= {"ln q at the truth": q.at(truth), "more than NPE": gain}
+    found: dict[str, Any] = {"rms error": float(np.sqrt(np.mean(off**2))), "width": float(np.sqrt(np.mean(q.std**2)))}
+    for name, value in values.items():
+        mean = float(value.mean())
+        # Maps of one box are not independent.
+        error = float(np.sqrt(np.square(np.bincount(box, value - mean)).sum()) / len(value))
+        found[name] = [round(mean, 4), round(error, 4)]
+    mean, error = found.pop("squares")
+    found["rms error over width"] = [round(mean**0.5, 3), round(error / (2 * mean**0.5), 3)]
+    return found
 
 
 def fresh_maps(run: Run, flow: ImageFlow, rows: Rows, n: int) -> Maps:

@@ -54,16 +54,27 @@ class OnGrid:
         """(n,)"""
         return np.asarray(np.trapezoid(np.exp(self.log_q) * self.points, self.points, axis=1))
 
-    def line(self, truth: Array) -> str:
-        """Errors, widths, coverage, and information about the truths (n,)."""
-        q, mean = np.exp(self.log_q), self.mean
-        std = np.sqrt(np.trapezoid(q * (self.points - mean[:, None]) ** 2, self.points, axis=1))
+    @property
+    def std(self) -> Array:
+        """(n,)"""
+        squares = np.exp(self.log_q) * (self.points - self.mean[:, None]) ** 2
+        return np.asarray(np.sqrt(np.trapezoid(squares, self.points, axis=1)))
+
+    def rank(self, truth: Array) -> Array:
+        """Share of each posterior below the truth, (n,)."""
+        q = np.exp(self.log_q)
         steps = 0.5 * (q[:, 1:] + q[:, :-1]) * np.diff(self.points, axis=1)
         below = np.concatenate([np.zeros((len(q), 1)), steps.cumsum(1)], axis=1)
-        rank = np.array([np.interp(t, *one) for t, *one in zip(truth, self.points, below, strict=True)])
-        at_truth = [np.interp(t, *one) for t, *one in zip(truth, self.points, self.log_q, strict=True)]
-        # Outside of the grid there is nothing: as if at its end, where it is very low.
-        inside = [np.mean(np.abs(rank - 0.5) < level / 2) for level in (0.68, 0.95)]
+        return np.array([np.interp(t, *one) for t, *one in zip(truth, self.points, below, strict=True)])
+
+    def at(self, truth: Array) -> Array:
+        """Ln q at the truth, (n,); outside of the grid as at its end, where it is very low."""
+        return np.array([np.interp(t, *one) for t, *one in zip(truth, self.points, self.log_q, strict=True)])
+
+    def line(self, truth: Array) -> str:
+        """Errors, widths, coverage, and information about the truths (n,)."""
+        mean, std, at_truth = self.mean, self.std, self.at(truth)
+        inside = [np.mean(np.abs(self.rank(truth) - 0.5) < level / 2) for level in (0.68, 0.95)]
         off = (mean - truth) / std
         return (
             f"rms error {np.sqrt(np.mean((mean - truth) ** 2)):.4f}, width {np.sqrt(np.mean(std**2)):.4f} (median "

@@ -71,11 +71,14 @@ class GaussianPart(nn.Module):
         return self.back(self.fourier(x) * (self.template > 0)) if self.partial else x
 
     def log_prob(self, x: Tensor, u: Tensor) -> Tensor:
-        """Compute ln p (B,) float64 in nats of maps x (B, C, *cells) with their noise of unit variance."""
+        """Compute ln p (B,) float64 in nats of maps x (B, C, *cells), or of one, with their noise of unit variance."""
         mean, power = self(u)
-        total = 1 + power.double()
-        modes = self.fourier((x - mean).double()).abs().square()
-        return -0.5 * (self.count * (modes / total + total.log() + math.log(2 * math.pi))).flatten(1).sum(-1)
+        total, modes = 1 + power.double(), self.fourier(x.double())
+        # The mean changes the zero mode alone: one map passes the Fourier transform once for all conditions.
+        zero, of_mean = modes.flatten(2)[..., 0].real, math.sqrt(math.prod(self.cells)) * mean.double().flatten(1)
+        shifted = ((zero - of_mean).square() - zero.square()) / total.flatten(2)[..., 0]
+        terms = self.count * (modes.abs().square() / total + total.log() + math.log(2 * math.pi))
+        return -0.5 * (terms.flatten(1).sum(-1) + shifted.sum(-1))
 
     @torch.no_grad()
     def fit(self, s: Tensor, u: Tensor) -> None:

@@ -210,7 +210,7 @@ class InterpolatedLikelihood:
     def _gauss(self, y: Array) -> Array:
         """Compute ln p (n,) under the Gaussian field."""
         with torch.no_grad():
-            parts = [self._flow.log_prob_gauss(self._images(part), part) for part in as_theta(y).split(BATCH)]
+            parts = [self._flow.log_prob_gauss(self._image, part) for part in as_theta(y).split(BATCH)]
         return torch.cat(parts).numpy()
 
     def _added(self, y: Array, levels: int) -> Array:
