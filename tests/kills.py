@@ -81,7 +81,7 @@ _SEPARATION = {
     ),
 }
 _VALIDATION = {"inference": {"rounds": [48]}, "validation": {"truths": 24, "samples": 100, "references": 4}}
-_BY_FLOW = {"inference": {"method": "image-flow", "rounds": [48]}, "image_flow": FLOW | {"discriminative_steps": 12}}
+_BY_FLOW = {"inference": {"method": "image-flow", "rounds": [48]}, "image_flow": FLOW}
 JOBS = {
     "simulate": Job(("simulate",), {"inference": {"rounds": [600]}}),
     "infer": Job(("infer",), _TRAINING),

@@ -26,6 +26,7 @@ from eorinfer.npe.posterior import Posterior
 from eorinfer.run.image_flow import trained_image_flow
 from eorinfer.run.subjects import weigh
 from eorinfer.settings.contest import PROPOSALS, MethodName, exact_noise
+from eorinfer.settings.imageflow import GONE
 from eorinfer.summaries.power import CylindricalPowerSpectrum
 from eorinfer.survey.base import Survey
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
@@ -73,7 +74,7 @@ def image_flow_method(setup: ContestSetup, name: MethodName) -> Method:
     def likelihood(observed: Tensor) -> LogLikelihood:
         return flow.likelihood(Observation.from_observable(context.config.observable, observed.numpy()))
 
-    key = setup.key_of(name, field=context.config.tables.image_flow.model_dump(mode="json"))
+    key = setup.key_of(name, field=context.config.tables.image_flow.model_dump(mode="json") | GONE)
     return _method(setup, name, key, flow.facts["seconds"], likelihood, proposal)
 
 

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from eorinfer.core.arrays import white_noise
 from eorinfer.imageflow.density import ImageDensity
 from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.model import dequantised
@@ -11,9 +10,6 @@ from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
 from eorinfer.training.data import Batches, Cubes
 from simulators import Symmetry
-
-#: Limits of the scale of the discriminative loss's candidates, in units of the conditions' range.
-NEAREST, FARTHEST = 0.02, 1.0
 
 
 class Conditioned(Batches):
@@ -52,8 +48,6 @@ class ImageFlowTask(nn.Module):
         Flow to train, survey that observes clean cubes, and symmetry of these.
     sigma
         Standard deviation of the dequantisation, in the unit of the images.
-    candidates
-        Number of conditions among which the loss seeks the right one; None for the density of the image.
     slice_first
         Whether slices are taken before augmentation and survey, with the symmetry of a slice, or after.
     axes
@@ -69,13 +63,12 @@ class ImageFlowTask(nn.Module):
         survey: Survey,
         symmetry: Symmetry,
         sigma: float,
-        candidates: int | None = None,
         *,
         slice_first: bool = False,
         axes: int = 1,
     ) -> None:
         super().__init__()
-        self.flow, self.survey, self.symmetry, self.sigma, self.candidates = flow, survey, symmetry, sigma, candidates
+        self.flow, self.survey, self.symmetry, self.sigma = flow, survey, symmetry, sigma
         self.slice_first, self.axes = slice_first, axes
 
     def observe(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -109,18 +102,9 @@ class ImageFlowTask(nn.Module):
         return y[torch.arange(n, device=y.device), number][:, None], slices
 
     def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-        """Compute the losses (B,): -ln p(x | y) in nats per cell, or -ln p(y | x) in nats."""
+        """Compute the losses (B,): -ln p(x | y) in nats per cell."""
         y, images = self.observe(batch, generator)
-        if self.candidates is None:
-            return -self.flow.log_prob(images, y).float() / images[0].numel()
-        candidates = near_candidates(y, self.flow.low, self.flow.high, self.candidates, generator)
-        inside = ((candidates >= self.flow.low) & (candidates <= self.flow.high)).all(-1)
-        inside[:, 0] = True
-        # A flow far outside of its conditions may not be finite, and an infinity that is masked still has a gradient.
-        candidates = torch.where(inside[..., None], candidates, y[:, None])
-        repeated = images.repeat_interleave(self.candidates, dim=0)
-        log_p = self.flow.log_prob(repeated, candidates.flatten(0, 1)).view(len(y), -1)
-        return (torch.logsumexp(log_p.masked_fill(~inside, -torch.inf), dim=1) - log_p[:, 0]).float()
+        return -self.flow.log_prob(images, y).float() / images[0].numel()
 
 
 class DiffusionTask(ImageFlowTask):
@@ -133,17 +117,3 @@ class DiffusionTask(ImageFlowTask):
         """Compute the errors of the denoiser over those of the Wiener filter (B,)."""
         y, images = self.signals(batch, generator)
         return self.flow.losses(images, y, generator)
-
-
-def near_candidates(y: Tensor, low: Tensor, high: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Draw candidates (B, n, P): y (B, P) first, then n - 1 conditions near it.
-
-    All are draws around one centre, which is itself drawn around y. So each of them might have been the first, and
-    only p(x | y) and the prior tell which is the more probable. Uniform draws would soon be told apart without effort.
-    The scale is drawn anew for each row.
-    """
-    noise = white_noise(y, generator, (len(y), n, y.shape[1]))
-    scale = torch.rand(len(y), generator=generator, device=generator.device, dtype=y.dtype).to(y.device)
-    width = (NEAREST * (FARTHEST / NEAREST) ** scale)[:, None] * (high - low)
-    centre = y + width * noise[:, 0]
-    return torch.cat([y[:, None], centre[:, None] + width[:, None] * noise[:, 1:]], dim=1)

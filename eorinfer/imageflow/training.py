@@ -111,25 +111,19 @@ class ImageFlowTrainer:
             torch.manual_seed(seed)
             network = build_network(self.settings, self.survey_settings, image, conditions)
         task = self._start(network, training, stream_seed(seed, ImageFlowStream.START))
-        fits: dict[str, Any] = {}
-        stages = ("generative", "discriminative")[: 2 if self.settings.discriminative_steps else 1]
-        for stage in stages:
-            discriminative = stage == "discriminative"
-            task.candidates = self.settings.candidates if discriminative else None
-            record = fit(
-                task,
-                training,
-                validation,
-                self.settings.training(self.validation_fraction, discriminative=discriminative),
-                folder=folder / stage,
-                seed=stream_seed(seed, ImageFlowStream.STAGE, len(fits)),
-                title=f"image flow, {'-ln p(y|x)' if discriminative else task.title}",
-                progress=progress,
-                average=AVERAGE if isinstance(task, DiffusionTask) else 0.0,
-            )
-            fits[stage] = asdict(record)
+        record = fit(
+            task,
+            training,
+            validation,
+            self.settings.training(self.validation_fraction),
+            folder=folder / "generative",
+            seed=stream_seed(seed, ImageFlowStream.STAGE, 0),
+            title=f"image flow, {task.title}",
+            progress=progress,
+            average=AVERAGE if isinstance(task, DiffusionTask) else 0.0,
+        )
         counts = {"training_rows": len(training), "validation_rows": len(validation)}
-        facts = {"bank": bank.fingerprint, **counts, "fits": fits}
+        facts = {"bank": bank.fingerprint, **counts, "fits": {"generative": asdict(record)}}
         return ImageFlow(conditions, image, self.survey_settings, self.settings, task.flow, task.sigma, facts)
 
     @property

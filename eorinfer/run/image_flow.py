@@ -25,6 +25,7 @@ from eorinfer.likelihood.grid import GRID_POINTS, REFINEMENTS, grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
+from eorinfer.settings.imageflow import GONE
 from eorinfer.settings.likelihood import McmcSettings
 from eorinfer.training.kept import load_kept, train_and_keep
 from simulators.base import fingerprint_of
@@ -43,7 +44,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     context.refuse_mask("the image flow")
     config, folder, progress = context.config, context.folder / "field", context.progress
     tables = config.content()
-    settings = dict(tables["image_flow"])
+    settings = tables["image_flow"] | GONE
     if config.tables.image_flow.kind == "isotropic":
         for name in NEWER:  # these keys were added later: flows saved by older versions have the hash without them
             del settings[name]

@@ -9,6 +9,8 @@ from eorinfer.settings.npe import TrainingSettings
 
 #: Defaults of a diffusion, where they differ from those of the other kinds.
 DIFFUSION = {"width": 64, "steps": 6000, "epochs": 3000, "batch_size": 32, "learning_rate": 2e-3}
+#: Keys of a second stage of training, which older versions had, and their defaults: they are in files and in hashes.
+GONE = {"discriminative_steps": 0, "candidates": 8}
 
 
 class ImageFlowSettings(Settings):
@@ -48,10 +50,6 @@ class ImageFlowSettings(Settings):
     weighing
         Held-out images on which a diffusion learns what ln p counts for in posteriors, one number for all of its terms,
         or from 100 images on one for each. 0: all count one.
-    discriminative_steps
-        Optimiser steps on -log p(y | x), after those on -log p(x | y).
-    candidates
-        Number of conditions among which the discriminative loss picks the right one.
     """
 
     kind: Literal["isotropic", "multiscale", "diffusion"] = "isotropic"
@@ -72,35 +70,29 @@ class ImageFlowSettings(Settings):
     learning_rate: PositiveFloat = 5e-3
     weight_decay: float = Field(default=0.0, ge=0)
     weighing: Annotated[int, Field(ge=0)] = 0
-    discriminative_steps: Annotated[int, Field(ge=0)] = 0
-    candidates: Annotated[int, Field(ge=2)] = 8
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_kind(cls, values: Any) -> Any:
-        """Fill in what a diffusion has by default."""
-        if isinstance(values, dict) and values.get("kind") == "diffusion":
-            return DIFFUSION | values
-        return values
+        """Fill in what a diffusion has by default, and drop the keys that are gone."""
+        if not isinstance(values, dict):
+            return values
+        values = {key: value for key, value in values.items() if key not in GONE}
+        return DIFFUSION | values if values.get("kind") == "diffusion" else values
 
     @model_validator(mode="after")
-    def _one_loss(self) -> "ImageFlowSettings":
-        if self.kind == "diffusion" and self.discriminative_steps:
-            raise ValueError('discriminative_steps: a flow of kind = "diffusion" has no such loss; leave it out')
+    def _weights_of_a_diffusion(self) -> "ImageFlowSettings":
         if self.kind != "diffusion" and self.weighing:
             raise ValueError('weighing: only a flow of kind = "diffusion" has such weights; leave it out')
         return self
 
-    def training(self, validation_fraction: float, *, discriminative: bool = False) -> TrainingSettings:
-        """Return the settings of one fit; the discriminative fit, on -log p(y | x), has a far lower rate.
-
-        On 21cm maps a fifth of the first fit's rate undid what that fit had learned; a fiftieth did not.
-        """
+    def training(self, validation_fraction: float) -> TrainingSettings:
+        """Return the settings of the fit."""
         return TrainingSettings(
-            steps=self.discriminative_steps if discriminative else self.steps,
+            steps=self.steps,
             epochs=self.epochs,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate * (0.02 if discriminative else 1.0),
+            learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             ensemble=1,
             validation_fraction=validation_fraction,

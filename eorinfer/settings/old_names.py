@@ -34,6 +34,8 @@ def with_new_names(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
                 if value != keys[key]
             ]
             renamed[table] = keys | methods
+    if isinstance(flow := renamed.get("image_flow"), dict) and flow.get("discriminative_steps"):
+        lines.append("[image_flow] discriminative_steps: there is no such stage any more; the key is ignored")
     return renamed, lines
 
 

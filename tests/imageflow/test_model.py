@@ -27,7 +27,7 @@ from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
-from eorinfer.imageflow.task import ImageFlowTask, near_candidates
+from eorinfer.imageflow.task import ImageFlowTask
 from eorinfer.imageflow.training import ImageFlowTrainer, row_conditions
 from eorinfer.likelihood.exact import ModePower, log_likelihood
 from eorinfer.settings.imageflow import ImageFlowSettings
@@ -305,49 +305,6 @@ def test_slices_go_with_their_own_condition(first: bool) -> None:
     assert images.shape == (20, 1, 4, 4)
     torch.testing.assert_close(images[:, 0, 0, 0], chosen[:, 0].float())
     assert len({float(c) for c in chosen.flatten()}) == 20
-
-
-def test_the_discriminative_loss_is_that_of_the_exact_likelihood() -> None:
-    low, high = torch.tensor([0.0, -1.0]), torch.tensor([1.0, 3.0])
-    y = low + (high - low) * torch.rand(4000, 2, generator=torch.Generator().manual_seed(1))
-    several = near_candidates(y, low, high, 3, torch.Generator().manual_seed(2))
-    assert torch.equal(several[:, 0], y)
-    spread = ((several[:, 1] - several[:, 0]) / (high - low)).std(0)
-    assert spread[0] == pytest.approx(spread[1].item(), rel=0.1)
-    # Exchangeable: without an image the right one is one of those inside, each as probable as the others.
-    inside = ((several >= low) & (several <= high)).all(-1)
-    both = inside.all(1)
-    first = several[both]
-    middle = (first - first.mean(1, keepdim=True)).square().sum(-1).argmin(1)
-    assert (middle == 0).float().mean() == pytest.approx(1 / 3, abs=0.04)
-
-
-class Fragile(IsotropicFlow):
-    """As flows are far outside of the conditions that they were trained at."""
-
-    def log_prob_scales(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        found = super().log_prob_scales(x, y)
-        inside = ((y >= self.low) & (y <= self.high)).all(-1, keepdim=True)
-        return found + torch.log(inside.double()) * self.layers[0].conditioner.linear.bias.sum()
-
-
-def test_candidates_outside_of_the_range_do_no_harm() -> None:
-    flow = Fragile((1, 4, 4), (1.0, 1.0), torch.zeros(1), torch.ones(1))
-    image = GaussianField(cells=4).observables[0]
-    task = ImageFlowTask(flow, build_survey(NoSurvey(), image), image.symmetry, 0.0, candidates=6)
-    y = torch.linspace(0, 1, 20, dtype=torch.float64)[:, None, None]
-    loss = task.losses((y, torch.randn(20, 1, 4, 4)), torch.Generator().manual_seed(1)).mean()
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert 0 < loss < 10
-    assert all(p.grad is None or p.grad.isfinite().all() for p in flow.parameters())
-
-
-@pytest.mark.job
-def test_discriminative_training_runs_after_the_other(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
-    settings = QUICK.model_copy(update={"discriminative_steps": 20, "candidates": 3})
-    made = trainer(settings).train(*gaussian, folder=tmp_path, seed=1)
-    assert list(made.facts["fits"]) == ["generative", "discriminative"]
-    assert 0 < made.facts["fits"]["discriminative"]["validation_loss"] < np.log(3)
 
 
 @pytest.mark.job

@@ -16,7 +16,7 @@ from tests.run.test_image_flow import FIELD
 from tests.runs import CONFIG, call, config
 
 OLD: dict[str, Any] = {
-    "field": {"knots": 6},
+    "field": {"knots": 6, "discriminative_steps": 400, "candidates": 4},
     "inference": {"method": "field-flow", "rounds": [48]},
     "validation": {"field_truths": 30},
     "contest": {"methods": ["field-flow", "npe-both"], "reference": "field-flow", "baseline": "npe-both"}
@@ -43,6 +43,7 @@ def test_an_old_config_is_the_same_as_one_with_new_names(tmp_path: Path) -> None
         '[inference] method: "field-flow" is now called "image-flow"; the old name still works',
         '[contest] methods: "field-flow" is now called "image-flow"; the old name still works',
         '[contest] reference: "field-flow" is now called "image-flow"; the old name still works',
+        "[image_flow] discriminative_steps: there is no such stage any more; the key is ignored",
     ]
 
 
