@@ -36,7 +36,7 @@ from eorinfer.training.data import validation_rows
 
 Array = NDArray[np.float64]
 #: Points of a posterior about the flow's, and draws of NPE, whose posterior may be wider.
-POINTS, DRAWS = 8192, 4000
+POINTS, DRAWS = 4096, 4000
 
 
 def main() -> None:

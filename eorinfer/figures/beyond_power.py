@@ -57,7 +57,7 @@ def beyond_power_figure(
         axis.axvline(0, color="0.5", linewidth=0.8)
         axis.set_xlabel(f"ln ratio of likelihoods, {method} [nats]", fontsize=9)
         axis.set_ylabel("images; beyond the ends in the last bins", fontsize=8)
-        axis.legend(fontsize=8)
+    axes[1][-1].legend(*axes[1][0].get_legend_handles_labels(), fontsize=9, loc="upper left")
     for axis in [*axes[0][len(shown) :], *axes[1][len(scores) :]]:
         axis.set_axis_off()
     return figure

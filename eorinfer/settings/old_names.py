@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from eorinfer.settings.imageflow import GONE
+
 #: New names of tables.
 TABLES = {"field": "image_flow"}
 #: New names of keys, by table.
@@ -34,8 +36,10 @@ def with_new_names(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
                 if value != keys[key]
             ]
             renamed[table] = keys | methods
-    if isinstance(flow := renamed.get("image_flow"), dict) and flow.get("discriminative_steps"):
-        lines.append("[image_flow] discriminative_steps: there is no such stage any more; the key is ignored")
+    if isinstance(flow := renamed.get("image_flow"), dict):
+        if flow.get("discriminative_steps"):
+            lines.append("[image_flow] discriminative_steps: there is no such stage any more; the key is ignored")
+        renamed["image_flow"] = {key: value for key, value in flow.items() if key not in GONE}
     return renamed, lines
 
 

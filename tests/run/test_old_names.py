@@ -11,7 +11,9 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.progress import Lines
 from eorinfer.run import Run
 from eorinfer.run.config import check_config, load_config
+from eorinfer.run.folder import refuse_other_config
 from eorinfer.run.received import load_received
+from eorinfer.settings.imageflow import GONE
 from tests.run.test_image_flow import FIELD
 from tests.runs import CONFIG, call, config
 
@@ -45,6 +47,18 @@ def test_an_old_config_is_the_same_as_one_with_new_names(tmp_path: Path) -> None
         '[contest] reference: "field-flow" is now called "image-flow"; the old name still works',
         "[image_flow] discriminative_steps: there is no such stage any more; the key is ignored",
     ]
+
+
+def test_a_folder_begun_with_keys_that_are_gone_goes_on(tmp_path: Path) -> None:
+    begun = load_config(config(tmp_path, image_flow={"knots": 6}))
+    content = begun.content()
+    content["image_flow"] |= GONE
+    (tmp_path / "run/field").mkdir(parents=True)
+    (tmp_path / "run/field/field.json").write_text("{}")
+    (tmp_path / "run/config.toml").write_bytes(tomli_w.dumps(content).encode())
+    refuse_other_config(begun, tmp_path / "run")
+    with pytest.raises(InputError, match="knots 7"):
+        refuse_other_config(load_config(config(tmp_path, image_flow={"knots": 7})), tmp_path / "run")
 
 
 def test_both_names_at_once_are_refused(tmp_path: Path) -> None:
