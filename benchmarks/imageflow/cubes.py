@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.imageflow.diffusion import weights_with_npe
 from benchmarks.imageflow.slices import unseen
 from benchmarks.record import record
 from eorinfer import Run
@@ -29,7 +30,7 @@ from eorinfer.core.progress import for_terminal
 from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.interpolated import InterpolatedLikelihood
 from eorinfer.imageflow.model import ImageFlow
-from eorinfer.imageflow.weights import DEPTH, learn_weights, log_density
+from eorinfer.imageflow.weights import DEPTH, log_density
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.config import load_config
 from eorinfer.training.data import validation_rows
@@ -62,29 +63,17 @@ def main() -> None:
             ("fresh", one_of_each(fresh, options.truths)),
         )
     }
-    learned, tested = sets["held-out"], sets["fresh"]
-    last = learned["terms"].shape[2] - 1  # the terms of ln p; then NPE's ln q
-    weights = {"as it is": np.arange(last + 1) < last, "Gaussian field alone": np.arange(last + 1) == 0}
-    weights |= {"NPE": np.arange(last + 1) == last}
-    together: dict[str, list[list[int]]] = {
-        "one weight": [list(range(last))],
-        "a weight for each term": [[i] for i in range(last)],
-        "one weight, and one for NPE": [list(range(last)), [last]],
-    }
-    for name, groups in together.items():
-        sums = [np.stack([learned[key][..., g].sum(-1) for g in groups], -1) for key in ("terms", "at_truth")]
-        weights[name] = np.zeros(last + 1)
-        for group, w in zip(groups, learn_weights(*sums, learned["cell"]), strict=True):
-            weights[name][group] = w
+    held_out, tested = sets["held-out"], sets["fresh"]
+    weights = weights_with_npe(held_out["terms"], held_out["at_truth"], held_out["cell"])
     box = float(np.log(np.subtract(flow.conditions.high, flow.conditions.low)).sum())
     found: dict[str, Any] = {"kept cells": flow.network.inner[1:], "truths": len(tested["theta"])}
-    found |= {"held-out cubes": len(learned["theta"]), "seconds a truth": float(tested["seconds"].mean())}
+    found |= {"held-out cubes": len(held_out["theta"]), "seconds a truth": float(tested["seconds"].mean())}
     found |= {"evaluations a truth": float(tested["evaluations"].mean())}
     for name in ("error", "residual"):
         found[f"rms {name} of ln p"] = float(np.sqrt(np.mean(np.square(tested[name]))))
     found |= {"seconds of training": flow.facts["seconds"], "of NPE": npe.facts.get("seconds")}
     gains = {name: log_density(w, tested["terms"], tested["at_truth"], tested["cell"]) for name, w in weights.items()}
-    gains["NPE"] = tested["at_truth"][:, last]  # its density is normalised over the prior, not over the points
+    gains["NPE"] = tested["at_truth"][:, -1]  # its density is normalised over the prior, not over the points
     for name, w in weights.items():
         points = tested["drawn"] if name == "NPE" else tested["points"]
         log_q = np.zeros(points.shape[:2]) if name == "NPE" else tested["terms"] @ w
@@ -117,7 +106,8 @@ def evaluated(run: Run, flow: ImageFlow, npe: Posterior, rows: Rows, folder: Pat
             some = {"points": points, "terms": log_l.terms(points), "at_truth": log_l.terms(theta[None])[0]}
             costs = {"cell": cell, "error": log_l.error, "residual": log_l.residual}
             costs |= {"evaluations": log_l.evaluations, "seconds": time.process_time() - began}
-            np.savez(file, **some, **{key: np.array(value) for key, value in costs.items()}, theta=theta)
+            arrays = some | {"theta": theta} | {key: np.array(value) for key, value in costs.items()}
+            np.savez(file, **arrays)  # type: ignore[arg-type]
             print(f"{folder.name}: {number + 1} of {len(rows)}", flush=True)
         one = dict(np.load(file))
         (network,), (features,) = npe.networks, npe.read(x)

@@ -192,28 +192,32 @@ def posterior(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows, n: int, out: P
     truth = maps.y[:, 0].numpy()
     at_truth = np.array([[np.interp(t, p, c) for c in m.T] for t, p, m in zip(truth, grid, terms, strict=True)])
     cells = np.log((grid[:, -1] - grid[:, 0]) / (POINTS - 1))
-    # The terms of ln p, then NPE's ln q; which of them share a weight.
-    last = terms.shape[2] - 1
-    together = {
-        "one weight": [range(last)],
-        "a weight for each term": [[i] for i in range(last)],
-        "one weight, and one for NPE": [range(last), [last]],
-        "a weight for each term and NPE": [[i] for i in range(last + 1)],
-    }
-    weights = {"as it is": np.arange(last + 1) < last, "Gaussian field alone": np.arange(last + 1) == 0}
-    weights |= {"NPE": np.arange(last + 1) == last}
-    for name, groups in together.items():
-        sums = [np.stack([some[..., list(group)].sum(-1) for group in groups], -1) for some in (terms, at_truth)]
-        learned = learn_weights(*sums, cells)
-        weights[name] = np.zeros(last + 1)
-        for group, w in zip(groups, learned, strict=True):
-            weights[name][list(group)] = w
+    weights = weights_with_npe(terms, at_truth, cells)
     posteriors = {name: OnGrid.of(test_grid, test_terms @ w) for name, w in weights.items()}
     truth = test.y[:, 0].numpy()
     for name, q in posteriors.items():
         found[name] = scores(q, posteriors["NPE"], truth, test.box) | {"weights": np.round(weights[name], 3).tolist()}
         print(f"{name:32s} {found[name]}", flush=True)
     return found
+
+
+def weights_with_npe(terms: Array, at_truth: Array, cells: Array) -> dict[str, Array]:
+    """Give weights (T,) of the terms of ln p and, last of all, NPE's ln q; parameters as of `learn_weights`."""
+    last = terms.shape[2] - 1
+    number = np.arange(last + 1)
+    weights = {"as it is": number < last, "Gaussian field alone": number == 0, "NPE": number == last}
+    weights = {name: chosen.astype(float) for name, chosen in weights.items()}
+    # Which terms share a weight.
+    together = {
+        "one weight": [number < last],
+        "a weight for each term": [number == i for i in range(last)],
+        "one weight, and one for NPE": [number < last, number == last],
+        "a weight for each term and NPE": [number == i for i in range(last + 1)],
+    }
+    for name, groups in together.items():
+        sums, sums_at_truth = (np.stack([some[..., g].sum(-1) for g in groups], -1) for some in (terms, at_truth))
+        weights[name] = np.array(groups).T @ learn_weights(sums, sums_at_truth, cells)
+    return weights
 
 
 def _terms(flow: ImageFlow, maps: Maps, file: Path) -> dict[str, Array]:
