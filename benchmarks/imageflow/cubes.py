@@ -107,7 +107,7 @@ def evaluated(run: Run, flow: ImageFlow, npe: Posterior, rows: Rows, folder: Pat
             costs = {"cell": cell, "error": log_l.error, "residual": log_l.residual}
             costs |= {"evaluations": log_l.evaluations, "seconds": time.process_time() - began}
             arrays = some | {"theta": theta} | {key: np.array(value) for key, value in costs.items()}
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)
             print(f"{folder.name}: {number + 1} of {len(rows)}", flush=True)
         one = dict(np.load(file))
         (network,), (features,) = npe.networks, npe.read(x)
