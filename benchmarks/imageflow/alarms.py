@@ -24,7 +24,7 @@ from benchmarks.imageflow.neutral_fraction import NOISES, flow_posteriors
 from benchmarks.imageflow.other_sources import other_sources
 from benchmarks.imageflow.slices import Maps, observed
 from eorinfer import Run
-from eorinfer.imageflow.alarm import KnownImages, scale_p_values
+from eorinfer.imageflow.alarm import KnownImages, compare_scales
 from eorinfer.imageflow.model import ImageFlow
 
 #: Maps that are known, and maps of each world.
@@ -43,7 +43,7 @@ def alarms(run: Run, flow: ImageFlow, out: Path) -> None:
     compared = KnownImages(scales(flow, known.x, y), y, known.box)
     for name, x in worlds(run, maps, out).items():
         inside = estimated(flow, x)
-        p = scale_p_values(scales(flow, x, inside), inside, compared)
+        p = compare_scales(scales(flow, x, inside), inside, compared).p
         flagged = (p.min(1) * p.shape[1] < 0.05).mean()
         parts = ", ".join(f"{share:.0%}" for share in (p < 0.05).mean(0))
         print(f"{name:16s} {len(x)} maps: {flagged:.0%}; p < 0.05 from the coarsest scale on: {parts}", flush=True)

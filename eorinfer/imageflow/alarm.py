@@ -142,10 +142,3 @@ def _median(values: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
     order = np.argsort(values)
     share = np.cumsum(weight[order])
     return float(values[order][np.searchsorted(share, share[-1] / 2)])
-
-
-def scale_p_values(
-    log_p: NDArray[np.float64], y: NDArray[np.float64], known: KnownImages, neighbours: int = NEIGHBOURS
-) -> NDArray[np.float64]:
-    """Return the p-values of `compare_scales`: (n, S), or (S,) for one image with ln p (S,) and condition y (P,)."""
-    return compare_scales(np.atleast_2d(log_p), np.atleast_2d(y), known, neighbours).p.reshape(np.shape(log_p))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from scipy.stats import t as student
 
-from eorinfer.imageflow.alarm import KnownImages, compare_scales, scale_p_values
+from eorinfer.imageflow.alarm import KnownImages, compare_scales
 
 CELLS, SIGMA = 16, 0.3
 K = 2 * np.pi * np.hypot(np.fft.fftfreq(CELLS)[:, None], np.fft.fftfreq(CELLS)[None])
@@ -56,6 +56,11 @@ def scales(
 def flagged(p: NDArray[np.float64], level: float) -> NDArray[np.bool_]:
     """Whether images of p-values (n, S) are called unlike."""
     return p.min(1) * p.shape[1] < level
+
+
+def p_values(log_p: NDArray[np.float64], y: NDArray[np.float64], known: KnownImages) -> NDArray[np.float64]:
+    """P-values of several images, or of one."""
+    return compare_scales(np.atleast_2d(log_p), np.atleast_2d(y), known).p.reshape(np.shape(log_p))
 
 
 @pytest.mark.parametrize("lognormal", [False, True], ids=["gaussian", "lognormal"])
@@ -111,7 +116,7 @@ def images(n: int, seed: int) -> KnownImages:
 @pytest.mark.job
 def test_images_like_the_known_ones_have_uniform_p_values() -> None:
     new = images(2000, 1)
-    p = scale_p_values(new.log_p, new.y, images(4000, 2))
+    p = p_values(new.log_p, new.y, images(4000, 2))
     assert p.shape == (2000, 2)
     for level in (0.05, 0.3, 0.7):
         assert (p < level).mean(0) == pytest.approx(np.full(2, level), abs=0.035)
@@ -120,11 +125,11 @@ def test_images_like_the_known_ones_have_uniform_p_values() -> None:
 def test_others_are_told_apart_at_their_scale() -> None:
     known, one = images(4000, 2), images(1, 3)
     log_p, y = one.log_p[0], one.y[0]
-    at = scale_p_values(log_p - np.array([0.0, 200.0]), y, known)
+    at = p_values(log_p - np.array([0.0, 200.0]), y, known)
     assert at.shape == (2,)
-    assert at[0] == scale_p_values(log_p, y, known)[0]
+    assert at[0] == p_values(log_p, y, known)[0]
     assert at[1] < 1e-6
-    assert scale_p_values(log_p + np.array([20.0, 0.0]), y, known)[0] < 1e-6
+    assert p_values(log_p + np.array([20.0, 0.0]), y, known)[0] < 1e-6
     found = compare_scales(one.log_p - np.array([0.0, 200.0]), one.y, known)
     assert found.deviation[0, 1] == pytest.approx(-200 / (10 * (1 + y[0])), rel=0.4)
     assert found.freedom[0, 0] == pytest.approx(99, abs=1)
@@ -133,16 +138,16 @@ def test_others_are_told_apart_at_their_scale() -> None:
 def test_few_known_images() -> None:
     y = np.zeros((19, 1))
     known = KnownImages(np.arange(-9.0, 10).repeat(2).reshape(19, 2), y, np.arange(19))
-    assert scale_p_values(np.zeros(2), np.zeros(1), known) == pytest.approx([1.0, 1.0])
+    assert p_values(np.zeros(2), np.zeros(1), known) == pytest.approx([1.0, 1.0])
     # Of one realisation nothing can be said of others, whatever is seen.
     alone = KnownImages(known.log_p, y, np.zeros(19, int))
-    assert scale_p_values(np.full(2, 1e6), np.zeros(1), alone) == pytest.approx([1.0, 1.0])
+    assert p_values(np.full(2, 1e6), np.zeros(1), alone) == pytest.approx([1.0, 1.0])
     # Two realisations that hardly differ: one degree of freedom between them, and eighteen within.
     two = KnownImages(known.log_p, y, np.arange(19) % 2)
-    assert scale_p_values(np.full(2, 1e6), np.zeros(1), two).max() < 0.01
+    assert p_values(np.full(2, 1e6), np.zeros(1), two).max() < 0.01
     # What never varies is what it is, or else.
     constant = KnownImages(np.ones((19, 2)), y, np.arange(19))
-    assert scale_p_values(np.array([1.0, 2.0]), np.zeros(1), constant) == pytest.approx([1.0, 0.0], abs=1e-6)
+    assert p_values(np.array([1.0, 2.0]), np.zeros(1), constant) == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
 def test_the_variance_of_a_new_image_is_that_of_realisations_and_that_within() -> None:
