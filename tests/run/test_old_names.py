@@ -57,7 +57,7 @@ def test_a_folder_begun_with_keys_that_are_gone_goes_on(tmp_path: Path) -> None:
     (tmp_path / "run/field/field.json").write_text("{}")
     (tmp_path / "run/config.toml").write_bytes(tomli_w.dumps(content).encode())
     refuse_other_config(begun, tmp_path / "run")
-    with pytest.raises(InputError, match="knots = 7, but .* with = 6"):
+    with pytest.raises(InputError, match="knots = 7, but "):
         refuse_other_config(load_config(config(tmp_path, image_flow={"knots": 7})), tmp_path / "run")
 
 
