@@ -20,7 +20,7 @@ labelled      the observed map, trained on the maps of the separator as well, as
 
 Networks that see maps see their spectra too. Beside them are Gaussian likelihoods of both spectra on a grid
 (power-likelihood, power-lines-likelihood). All are asked about the same held-out truths, each in a volume of its own.
-What is there already is not made again.
+What is there already is not made again, and what is there is recorded after each method.
 """
 
 import argparse
@@ -153,8 +153,8 @@ def main() -> None:
         raw = arguments.out / f"raw-{min(len(some), len(rows))}.json"
         if raw.exists():
             one["gain_over_raw"] = mean_error(densities - np.array(read_json(raw)["densities"]))
-    figures = {"sizes": sizes(arguments), "sureness": separator.facts["sureness"], "methods": found}
-    record("separated_inference", figures, seconds=time.monotonic() - start)
+        figures = {"sizes": sizes(arguments), "sureness": separator.facts["sureness"], "methods": found}
+        record("separated_inference", figures, seconds=time.monotonic() - start)
 
 
 def sizes(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -109,6 +109,8 @@ def test_a_flow_is_the_same_after_a_stop_in_either_of_its_trainings(tmp_path: Pa
 
 def test_a_mean_is_better_than_the_filter_and_draws_have_the_power_of_the_truth(tmp_path: Path) -> None:
     net = trained(tmp_path, noise=1e-4, steps=160, learning_rate=2e-3, width=8, widest=16, mix=True, flow_steps=8)
+    # One stage in four ends with a validation.
+    assert [entry["network"] for entry in net.spec.facts["history"]] == ["mean"] * 10 + ["flow"] * 10
     bank = mock_bank()
     lines = Lines(bank, parts(bank).test)
     pairs = Pairs(
