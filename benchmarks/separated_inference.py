@@ -79,8 +79,10 @@ CHANNELS = {
     "labelled": (0,),
 }
 LIKELIHOODS = ("power-likelihood", "power-lines-likelihood")
-#: Maps of the papers, a quarter of their field; few rows share a volume, so that 100 of them are many volumes.
-PUBLISHED = SIMULATOR | {"box_length": 240.0, "cell": 4.0, "rows_per_realisation": 4}
+#: Maps of the papers, a quarter of their field.
+PUBLISHED = SIMULATOR | {"box_length": 240.0, "cell": 4.0}
+#: Rows that share a volume: few, so that 100 of them are many volumes.
+ROWS = 4
 #: Side of the maps in arcmin; of the published maps half of it.
 SIDE, PUBLISHED_SIDE = 102.4, 51.2
 #: Points of the power-spectrum grid along each parameter, samples of a posterior, maps at once.
@@ -117,15 +119,14 @@ def main() -> None:
     parser.add_argument("--noise", type=float, help="white noise, over that of the deep fields, in place of SPHEREx")
     parser.add_argument("--views", type=int, default=1, help="draws of the noise of each simulation")
     arguments = parser.parse_args()
+    if min(arguments.simulations) < (least := LEAST_REALISATIONS * ROWS):
+        parser.error(f"--simulations {min(arguments.simulations)}: the emulator of P(k) needs {least} or more")
     start = time.monotonic()
     make_folder(arguments.out)
     path = arguments.out / "config.toml"
     path.write_bytes(tomli_w.dumps(content(arguments)).encode())
     step = Separation(load_config(path, "separation"), arguments.out / "separation", for_terminal())
     run = Run(load_config(path), arguments.out / "run", for_terminal())
-    least = LEAST_REALISATIONS * run.config.simulator.rows_per_realisation
-    if min(arguments.simulations) < least:
-        parser.error(f"--simulations {min(arguments.simulations)}: the emulator of P(k) needs {least} or more")
     separator = step.train()
     run.preflight()
     rows, truths = planned_rows(run.bank, run.simulate()).ok, simulated_truths(run, arguments.truths)
@@ -166,8 +167,8 @@ def content(arguments: argparse.Namespace) -> dict[str, Any]:
     """The example's config, with two parameters and the sizes asked for."""
     tables = tomllib.loads(EXAMPLE.read_text())
     side = PUBLISHED_SIDE if arguments.published else SIDE
-    tables["simulator"] |= {"parameters": ["A_HA", "A_OIII"], "pixels": arguments.pixels}
-    tables["simulator"] |= {"pixel": side / arguments.pixels} | (PUBLISHED if arguments.published else {})
+    tables["simulator"] |= {"pixels": arguments.pixels, "pixel": side / arguments.pixels, "rows_per_realisation": ROWS}
+    tables["simulator"] |= {"parameters": ["A_HA", "A_OIII"]} | (PUBLISHED if arguments.published else {})
     tables["observation"] = {"theta": {"A_HA": 0.0, "A_OIII": 0.0}}
     tables["inference"] = {"rounds": [max(arguments.simulations)], "predictive": 0}
     tables["training"] = {"ensemble": arguments.ensemble, "steps": arguments.steps}
