@@ -138,7 +138,7 @@ def _damage(bank: Bank, path: Path, plans: dict[str, Plan]) -> str | None:
         fingerprint = attributes(path)["fingerprint"]
         _fetch(path)
         rows = bank.read_rows(path)
-        finite = {name: ok for name, ok in _finite(bank, rows)}
+        finite = dict(_finite(bank, rows))
     except DAMAGE as error:
         refuse_surroundings(path, error)
         return f"not a whole shard ({first_line(error)})"

@@ -65,9 +65,7 @@ def on_the_sky(halos: Halos) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return angle, halos.redshift + radial / LIGHT * (1 + halos.redshift)
 
 
-def intensity(
-    grid: Grid, rest: float, luminosity: NDArray[np.float64], halos: Halos, cosmology: Cosmology
-) -> NDArray[np.float64]:
+def intensity(grid: Grid, rest: float, luminosity: NDArray[np.float64], halos: Halos) -> NDArray[np.float64]:
     """Compute the in-band intensity (pixels, pixels, C) in nW/m^2/sr of one line.
 
     I = sum of L / (4 pi d_L^2 Omega) over the halos seen in a voxel: flux is conserved.
@@ -82,8 +80,6 @@ def intensity(
         (N,) luminosities in erg/s.
     halos
         N halos of a light-cone.
-    cosmology
-        Flat LCDM.
     """
     angle, z = on_the_sky(halos)
     cell = np.floor(angle / grid.pixel + grid.pixels / 2).astype(np.int64)

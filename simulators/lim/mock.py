@@ -300,7 +300,7 @@ class LimMock(SimulatorSettings):
             )
             normal = rng.standard_normal(len(halos))
             luminosity = scattered(luminosity, values["SCATTER"], normal, self.keep_mean)
-            instrument = intensity(self.grid, LINES[name].wavelength, luminosity, halos, self.cosmology)
+            instrument = intensity(self.grid, LINES[name].wavelength, luminosity, halos)
             made[name] = self._windows(self._smoothed(instrument))
         made = {"total": np.sum(list(made.values()), axis=0), **made}
         return {name: cube.astype(np.float32) for name, cube in made.items()}

@@ -41,7 +41,7 @@ def test_luminosity_is_conserved() -> None:
     halos = cone(5000, (1.25, 1.35))
     grid = Grid(64, 1.0, (1.4, 1.5, 1.6))
     luminosity = np.random.default_rng(2).lognormal(95, 1, len(halos))
-    cube = intensity(grid, 0.65628, luminosity, halos, COSMOLOGY)
+    cube = intensity(grid, 0.65628, luminosity, halos)
     distance = (1 + halos.redshift) * halos.position[:, 2].astype(float) * MPC
     assert cube.sum() * ARCMIN2 / NANOWATT == pytest.approx((luminosity / (4 * np.pi * distance**2)).sum(), rel=1e-12)
     assert cube.shape == (64, 64, 2)
@@ -60,7 +60,7 @@ def test_one_galaxy_is_where_it_should_be() -> None:
     assert z[0] == pytest.approx(1.3 + 2.3 * 3000 / 299792.458, abs=1e-5)
     seen = 0.65628 * (1 + z[0])
     grid = Grid(8, 1.0, (seen - 0.02, seen - 0.001, seen + 0.001, seen + 0.02))
-    cube = intensity(grid, 0.65628, np.array([1e42]), halos, COSMOLOGY)
+    cube = intensity(grid, 0.65628, np.array([1e42]), halos)
     assert np.argwhere(cube).tolist() == [[7, 2, 1]]
 
 
