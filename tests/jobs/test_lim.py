@@ -63,7 +63,7 @@ def test_a_box_smaller_than_the_map(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "mocks").exists()
 
 
-def test_the_example_is_a_config(tmp_path: Path) -> None:
+def test_the_example_is_a_config() -> None:
     example = Path(__file__).parents[2] / "examples/lim.toml"
     loaded = load_config(example)
     assert loaded.observable.shape == (1, 64, 64)

@@ -95,7 +95,7 @@ def test_a_prior_that_cuts_the_likelihood(tmp_path: Path) -> None:
 
 
 @pytest.mark.job
-def test_it_goes_on_from_its_file(tmp_path: Path, long: tuple[Chain, Gaussian]) -> None:
+def test_it_goes_on_from_its_file(tmp_path: Path) -> None:
     options = settings(steps=50, max_steps=100)
     first, _ = run(tmp_path / "mcmc.h5", options)
     assert (first.steps, first.converged) == (100, False)

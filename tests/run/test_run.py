@@ -364,7 +364,7 @@ def test_bank_info_and_verify(whole: Path, tmp_path: Path, capsys: pytest.Captur
     assert "29 rows are whole" in capsys.readouterr().out
 
 
-def test_a_trained_posterior_is_used_again(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trained_posterior_is_used_again(whole: Path, tmp_path: Path) -> None:
     simulator = GaussianField(cells=8, box_length=8.0)
     np.save(tmp_path / "new.npy", simulator.simulate(np.array([1.0, -2.0]), 77)["field"])
     first = ("infer", "--posterior", whole / "rounds/01/posterior", "--observation", tmp_path / "new.npy")
