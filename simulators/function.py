@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PrivateAttr
 
-from simulators.base import Observable, Parameter
+from simulators.base import Observable, Parameter, SimulationError
 from simulators.cell import kind_of
 from simulators.imported import Imported
 
@@ -45,8 +45,12 @@ class FunctionSimulator(Imported):
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, Any]:
         """Call the function; whoever calls this checks shape and numbers."""
         made = self._function(theta, seed)
+        if made is None:
+            raise SimulationError(f"{self.kind} returned nothing; it must end with return and the array")
         if not isinstance(made, Mapping):
             made = {self.observable: made}
+        if self.observable not in made:
+            raise SimulationError(f'{self.kind} returned {", ".join(map(str, made))}, and no "{self.observable}"')
         return {name: self._with_channel(value) for name, value in made.items() if name == self.observable}
 
     def _with_channel(self, value: Any) -> Any:
@@ -82,7 +86,7 @@ def simulator(
     Raises
     ------
     ValueError
-        If the function uses something that cannot be written to a file; the message says what.
+        If the function uses something that cannot be written to a file, or a parameter has no ends; says what.
 
     Examples
     --------
@@ -97,9 +101,13 @@ def simulator(
     ranges: dict[str, Any] = {}
     if isinstance(parameters, Mapping):
         for name, ends in parameters.items():
+            if not isinstance(ends, Mapping) and np.shape(ends) != (2,):
+                raise ValueError(f"parameters: {name} needs two ends, for example (0.5, 2.0), not {ends!r}")
             ranges[name] = dict(ends) if isinstance(ends, Mapping) else dict(zip(("low", "high"), ends, strict=True))
     else:
         for p in parameters:
+            if not isinstance(p, Parameter):
+                raise ValueError(f'parameters: must be a dict of names and ends, for example {{"{p}": (0.5, 2.0)}}')
             ranges[p.name] = {"low": p.low, "high": p.high, "label": p.label, "unit": p.unit}
     return {"kind": kind_of(function), "ranges": ranges, **_described(observable)}
 
@@ -117,7 +125,7 @@ def _described(observable: Observable | Mapping[str, Any]) -> dict[str, Any]:
     described = dict(observable)
     if "shape" not in described:
         raise ValueError("observable: lacks shape, for example (1, 32, 32), channels first")
-    shape = [int(n) for n in described.pop("shape")]
+    shape = [int(n) for n in np.atleast_1d(described.pop("shape"))]
     made: dict[str, Any] = {"observable": described.pop("name", "image")}
     if len(shape) == 1:
         return made | {"shape": [1, *shape]} | described

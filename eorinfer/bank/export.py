@@ -44,10 +44,12 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
     Raises
     ------
     InputError
-        If the file exists already, or the bank has no rows to export, or is damaged.
+        If the file exists already or has a name of another format, or the bank has no rows to export, or is damaged.
     WorkError
         If the file cannot be written.
     """
+    if file.suffix.lower() not in (".h5", ".hdf5"):
+        raise InputError(f"{file}: an export is HDF5; give it a name that ends in .h5")
     if file.exists():
         raise InputError(f"{file}: exists already; give another name")
     rows = bank.rows() if everything else bank.rows().ok

@@ -75,9 +75,9 @@ class BankFacts:
         """Yield the facts as lines of text."""
         yield f"{self.bank.path}: {self.bank.description['simulator']['kind']}, fingerprint {self.bank.fingerprint}"
         for p in self.bank.parameters:
-            yield f"  {p.name:18s} {p.low:g} to {p.high:g} {p.unit}"
+            yield f"  {p.name:18s} {p.low:g} to {p.high:g} {p.unit}".rstrip()
         for o in self.bank.observables:
-            yield f"  {o.name:18s} {' x '.join(map(str, o.shape))} {o.unit}"
+            yield f"  {o.name:18s} {' x '.join(map(str, o.shape))} {o.unit}".rstrip()
         for facts in self.rounds:
             counts = ", ".join(f"{n} {s}" for s, n in facts.counts.items()) or "none yet"
             yield f"round {facts.id}: {facts.planned} planned; {counts}"

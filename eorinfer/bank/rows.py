@@ -101,6 +101,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.theta)
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {status}" for status, n in self.counts().items())
+        return f"Rows({counts or 'none'})"
+
     def __getitem__(self, rows: slice | list[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]) -> "Rows":
         return Rows(**{name: getattr(self, name)[rows] for name in Rows.__dataclass_fields__})
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from eorinfer.bank.shards import (
     write_rows,
 )
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.files import make_folder, read_versioned, remove_leftovers, write_json
+from eorinfer.core.files import elsewhere, make_folder, read_versioned, remove_leftovers, write_json
 from eorinfer.core.reading import refuse_surroundings
 from simulators import Observable, Parameter, Simulator
 
@@ -109,7 +110,7 @@ class Bank:
         path = Path(path)
         file = path / "bank.json"
         if not os.path.lexists(file):
-            raise InputError(f"{path}: no bank here (bank.json is missing)")
+            raise InputError(f"{path}: no bank here (bank.json is missing){elsewhere(path, 'bank.json')}")
         for name in FOLDERS[:2]:
             folder = path / name
             if folder.is_symlink():  # what is set aside must not come from elsewhere
@@ -280,9 +281,16 @@ class Bank:
         Raises
         ------
         InputError
-            If a shard is damaged; the message names it.
+            If there is no such observable, or a shard is damaged; the message names it.
         """
-        shape = next(o.shape for o in self.observables if o.name == observable)
+        shape = next((o.shape for o in self.observables if o.name == observable), None)
+        if shape is None:
+            there = ", ".join(o.name for o in self.observables)
+            raise InputError(f"{self.path}: has no observable {observable!r}, but {there}")
+        if not isinstance(rows, Rows):
+            raise InputError(
+                f"{self.path}: rows are those of bank.rows(), such as bank.rows().ok[:8], not {rows!r:.40}"
+            )
         try:
             out = np.empty((len(rows), *shape), np.float32)
         except MemoryError as error:
@@ -324,6 +332,5 @@ class Bank:
 
     def _damaged(self, file: Path | str, problem: str, error: Exception) -> InputError:
         """Return the error to raise for a damaged file of the bank."""
-        return InputError(
-            f"{file}: {problem} ({first_line(error)}); `eorinfer bank verify {self.path} --repair` sets it aside"
-        )
+        command = f"eorinfer bank verify {quote(str(self.path))} --repair"
+        return InputError(f"{file}: {problem} ({first_line(error)}); `{command}` sets it aside")

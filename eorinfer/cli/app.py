@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 import eorinfer
 from eorinfer.campaign.signals import ask_again_when_lost
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         code = _end(2, str(error), debug)
     except CycloptsError as error:
-        code = _end(2, f"{error} `eorinfer --help` shows what there is", debug)
+        code = _end(2, _wrong_line(error), debug)
     except KeyboardInterrupt:
         code = _end(1, "stopped; what was computed is kept, and the same command continues from there", debug)
     except WorkError as error:
@@ -70,6 +70,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _wrong_line(error: CycloptsError) -> str:
+    """Say what is wrong with a command line, and whose help to read."""
+    command = " ".join(("eorinfer", *(error.command_chain or ())))
+    text = str(error)
+    argument = error.argument
+    if isinstance(error, MissingArgumentError) and argument is not None:
+        given = error.keyword or next((token.keyword for token in argument.tokens if token.keyword), None)
+        name = argument.name.lstrip("-").upper() if argument.field_info.is_positional else argument.name
+        wanted = max(argument.token_count()[0], 1)
+        lacks = f"{given} needs {'a value' if wanted == 1 else f'{wanted} values'}" if given else f"{name} is missing"
+        text = f"{lacks}.{text[text.find(' Did you mean') :] if ' Did you mean' in text else ''}"
+    elif isinstance(error, UnusedCliTokensError):
+        text = f"What is {' '.join(error.unused_tokens or ())!r} for?"
+    return f"{text} `{command} --help` shows what there is"
 
 
 def _refused(error: OSError) -> str:

@@ -24,7 +24,7 @@ Modules = Annotated[
 
 
 @contextmanager
-def sole_run(config: Path, out: Path) -> Iterator["Run"]:
+def sole_run(config: Path, out: Path, *, with_mcmc: bool = False) -> Iterator["Run"]:
     """Open a run like `open_run`, for a command beside which no other may work in the folder.
 
     Raises
@@ -35,15 +35,22 @@ def sole_run(config: Path, out: Path) -> Iterator["Run"]:
     from eorinfer.core.sole import sole_command
 
     # First, so that a config that is wrong is said and makes no folder.
-    opened = open_run(config, out)
+    opened = open_run(config, out, with_mcmc=with_mcmc)
     with sole_command(out):
         yield opened
 
 
-def open_run(config: Path, out: Path) -> "Run":
-    """Open the run of a config in a folder, with progress on the terminal."""
+def open_run(config: Path, out: Path, *, with_mcmc: bool = False) -> "Run":
+    """Open the run of a config in a folder, with progress on the terminal.
+
+    With `with_mcmc`, rounds too small for the chain are refused before the folder is begun with them.
+    """
     from eorinfer.core.progress import for_terminal
     from eorinfer.run import Run
     from eorinfer.run.config import load_config
+    from eorinfer.run.costs import refuse_few
 
-    return Run(load_config(config), out, for_terminal())
+    checked = load_config(config)
+    if with_mcmc:
+        refuse_few(checked)
+    return Run(checked, out, for_terminal())

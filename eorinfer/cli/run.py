@@ -17,7 +17,7 @@ def add_run_commands(app: App) -> None:
 
 def run(config: Config, *, out: Out) -> None:
     """Run all steps: simulate, observe, infer, mcmc, plot and report."""
-    with sole_run(config, out) as opened:
+    with sole_run(config, out, with_mcmc=True) as opened:
         opened.all()
     _close(out)
 
@@ -88,6 +88,8 @@ def infer(
         return
     if config is not None or posterior is None or observation is None:
         raise InputError("infer needs either CONFIG, or both --posterior DIR and --observation FILE")
+    if samples < 1:
+        raise InputError(f"--samples {samples}: at least one sample is needed")
     from eorinfer.core.progress import for_terminal
     from eorinfer.core.sole import sole_command
     from eorinfer.run.reuse import infer_again
@@ -98,7 +100,7 @@ def infer(
 
 def mcmc(config: Config, *, out: Out) -> None:
     """Run emcee on a Gaussian likelihood of the power spectrum, emulated from the bank."""
-    with sole_run(config, out) as opened:
+    with sole_run(config, out, with_mcmc=True) as opened:
         opened.preflight_chain()
         opened.mcmc()
         opened.progress.line(f"results: {out}/chains/mcmc.txt")

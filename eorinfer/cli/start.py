@@ -2,6 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -38,10 +39,11 @@ def init(
             raise InputError(f"{path}: is there already, and is left as it is; give another file with --out")
     if not file.parent.is_dir():
         raise InputError(f"{file.parent}: no such folder")
+    quoted = quote(str(file))
     for path, name in texts.items():
         text = files("eorinfer.cli").joinpath("templates", name).read_text(encoding="utf-8")
-        path.write_text(text.replace("check FILE", f"check {file}").replace("run FILE", f"run {file}"), "utf-8")
-    print(f"written: {', '.join(map(str, texts))}; next: eorinfer check {file}")
+        path.write_text(text.replace("check FILE", f"check {quoted}").replace("run FILE", f"run {quoted}"), "utf-8")
+    print(f"written: {', '.join(map(str, texts))}; next: eorinfer check {quoted}")
 
 
 def check(config: Config) -> None:

@@ -168,6 +168,13 @@ def read_json(path: Path, *, links: bool = True) -> dict[str, Any]:
     return content
 
 
+def elsewhere(folder: Path, file: str) -> str:
+    """Name the folder that was meant, where `file` is not in `folder` but one floor down or up; else nothing."""
+    folder = Path(folder)
+    places = sorted(folder.glob(f"*/{file}")) or [folder.parent / file]
+    return f"; there is one in {places[0].parent}" if places[0].is_file() else ""
+
+
 def file_digest(path: Path) -> str:
     """Hash what is in a file; it is read again only when its size or time has changed.
 

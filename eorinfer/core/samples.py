@@ -164,6 +164,8 @@ class Samples:
         style
             ``"text"``, or ``"latex"`` for a tabular environment.
         """
+        if style not in ("text", "latex"):
+            raise ValueError(f'style = "{style}": must be "text" or "latex"')
         bounds = [*self.interval(0.68), *self.interval(0.95)]
         head = ("mean", "std", "68% interval", "95% interval")
         rows = []
@@ -228,7 +230,7 @@ class Samples:
 
     def write(self, root: Path) -> None:
         """Write ``ROOT.txt`` and beside it ``.paramnames``, ``.ranges`` and ``.properties.ini``."""
-        root = Path(root)
+        root = _root(root)
         root.parent.mkdir(parents=True, exist_ok=True)
         table = np.column_stack([self.weights, np.zeros(len(self)), self.values])
         with whole_file(with_suffix(root, ".txt")) as path:
@@ -252,7 +254,7 @@ class Samples:
         InputError
             If a file is missing or malformed.
         """
-        chain = read_chain(Path(root))
+        chain = read_chain(_root(root))
         return cls(chain.values, chain.weights, chain.parameters, chain.label, chain.correlated)
 
 
@@ -264,6 +266,12 @@ def without_advice() -> Iterator[None]:
         yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _root(root: Path) -> Path:
+    """Return ROOT where the name of its table, ``ROOT.txt``, is given."""
+    root = Path(root)
+    return root.with_suffix("") if root.suffix == ".txt" else root
 
 
 def _end(value: float) -> float | None:

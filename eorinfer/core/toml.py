@@ -22,7 +22,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         If it cannot be read, is no TOML, or holds what no config means; the message names the file.
     """
     if path.is_dir():
-        raise InputError(f"{path}: cannot be read (Is a directory)")
+        raise InputError(f"{path}: is a folder; give the config in it, a TOML file")
     try:
         text = read_text(path, most_bytes=MOST_BYTES)
     except InputError as error:

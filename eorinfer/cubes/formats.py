@@ -25,7 +25,7 @@ def read_file(path: Path, observable: Observable) -> FileCube:
         If it cannot be read; the message names the file and what it lacks.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
     suffix = format_of(path)
     if suffix not in _READERS:
         raise InputError(f"{path}: observations are .h5, .hdf5, .fits, .npy files (FITS also as .fits.gz)")
@@ -71,7 +71,9 @@ def from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> FileCube:
             raise MissingEntryError(f'has no dataset "observed", only {there}')
         data = own_dataset(file, "observed")
         attrs = data.attrs
-        channels = channel_key(tuple(map(text_of, attrs["axes"])) if axes is None else axes)
+        own = tuple(map(text_of, attrs["axes"])) if axes is None or "axes" in attrs else axes
+        # A cube of another kind is read too: what differs is said, not an attribute that it never had.
+        channels = channel_key(own if axes is None or channel_key(own) in attrs else axes)
         wanted = ("unit", "axes", "cell_size", channels)
         if lacking := [name for name in wanted if name not in attrs]:
             raise MissingEntryError(
@@ -119,7 +121,7 @@ def _read_fits(path: Path, observable: Observable) -> FileCube:
 
 def _read_npy(path: Path, observable: Observable) -> FileCube:
     values, o = with_channel(np.load(path, allow_pickle=False), observable), observable
-    note = f"{path.name} has no header: unit and axes are taken from the config"
+    note = f"{path.name} has no header: unit and axes are taken to be those of the simulations"
     return FileCube(values, o.unit, o.axes, o.cell_size, o.channels, o.coordinates, o.field_of_view, notes=(note,))
 
 

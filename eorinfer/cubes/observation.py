@@ -63,6 +63,12 @@ class Observation:
     mask: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.values.shape))
+        masked = "" if self.mask is None else f", {int(self.mask.sum())} cells masked"
+        kind = "the sky" if self.theta is None else f"a mock at {self.theta.tolist()}"
+        return f"Observation({shape} in {self.unit or 'no unit'}, axes {', '.join(self.axes)}{masked}, {kind})"
+
     @classmethod
     def from_observable(
         cls,

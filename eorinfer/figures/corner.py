@@ -1,12 +1,13 @@
 """Corner plots of several posteriors, by getdist."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.digits import with_error
+from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples, without_advice
 from eorinfer.core.shown_prior import prior_line
@@ -27,7 +28,7 @@ NARROW, CLOSED = 0.25, "axes close on the posteriors"
 
 def corner(
     *samples: Samples,
-    truth: NDArray[np.float64] | None = None,
+    truth: NDArray[np.float64] | Mapping[str, float] | None = None,
     close: bool | None = None,
     prior: Prior | None = None,
 ) -> "Figure":
@@ -41,12 +42,17 @@ def corner(
     *samples
         Posteriors; the first are drawn above the others.
     truth
-        True parameters (P,), drawn as lines.
+        True parameters (P,), or by name, drawn as lines.
     close
         Whether the axes span the posteriors (True) or the prior (False), which shows where it cuts a posterior. By
         default they close where every posterior is narrower than a `NARROW` of the prior; the figure says so.
     prior
         Its densities that are not flat are drawn as thin grey lines.
+
+    Raises
+    ------
+    InputError
+        If something else than posteriors is given, or they share no parameter, or the truth is of others.
 
     Examples
     --------
@@ -54,11 +60,16 @@ def corner(
     >>> npe = Samples.read("runs/gaussian/chains/npe")
     >>> corner(npe).savefig("corner.png")
     """
+    if not samples or not all(isinstance(s, Samples) for s in samples):
+        raise InputError("corner: give one or more posteriors (Samples), one by one: corner(npe, mcmc)")
+    names = samples[0].names
+    for other in samples[1:]:
+        if not {*names} & {*other.names}:
+            raise InputError(f"corner: {other.label} has none of {', '.join(names)}, but {', '.join(other.names)}")
+    truth = _ordered(truth, names)
     close = _narrow(samples, prior) if close is None else close
     plots = _plots()
 
-    parameters = samples[0].parameters
-    names = [p.name for p in parameters]
     plotter = plots.get_subplot_plotter(width_inch=1.6 + 2.0 * len(names))
     plotter.settings.axes_labelsize = 15
     plotter.settings.axes_fontsize = 11
@@ -102,6 +113,19 @@ def corner(
     x, y = (0.98, below_legend) if not alone else (0.98, -0.02)
     figure.text(x, y, "\n".join(notes), ha="right", va="top", fontsize=11)
     return figure
+
+
+def _ordered(
+    truth: NDArray[np.float64] | Mapping[str, float] | None, names: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """Put a truth (P,) that is given by name in the order of the names."""
+    if isinstance(truth, Mapping):
+        if lacking := [name for name in names if name not in truth]:
+            raise InputError(f"corner: truth lacks {', '.join(lacking)}; it has {', '.join(truth)}")
+        truth = np.array([truth[name] for name in names])
+    if truth is not None and np.shape(truth) != (len(names),):
+        raise InputError(f"corner: truth has shape {np.shape(truth)}, for {len(names)} parameters: {', '.join(names)}")
+    return truth
 
 
 def _write_above(axis: "Axes", order: Sequence[Samples], colours: Sequence[str], i: int) -> None:

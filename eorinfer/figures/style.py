@@ -131,7 +131,8 @@ def is_mathtext(text: str) -> bool:
     from matplotlib.mathtext import MathTextParser
 
     try:
-        MathTextParser("path").parse(text)
+        for line in text.splitlines():  # each is drawn by itself
+            MathTextParser("path").parse(line)
     except (ValueError, RuntimeError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
         return False
     return True

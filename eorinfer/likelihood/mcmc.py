@@ -140,8 +140,8 @@ def run_mcmc(
                 kept = _without_burn_in(sampler, tau)
                 r_hat = split_r_hat(kept)
                 progress.line(
-                    f"mcmc: {done} steps, R-hat {r_hat:.3f} ({AGREE} at most), autocorrelation time {tau:.0f}, "
-                    f"{done / tau:.0f} of {LONG_ENOUGH} needed"
+                    f"mcmc: {done} steps, R-hat {r_hat:.3f} ({AGREE} at most), {done / tau:.0f} autocorrelation times "
+                    f"of {tau:.0f} steps, of {LONG_ENOUGH} needed"
                 )
                 converged = bool(done >= LONG_ENOUGH * tau and r_hat <= AGREE)
                 if converged or done >= settings.max_steps:

@@ -131,8 +131,9 @@ class Posterior:
         Raises
         ------
         InputError
-            If the observation does not fit; see also `draw`.
+            If the observation does not fit, or n is below 1; see also `draw`.
         """
+        _refuse_none(n)
         observation = self._taken(x)
         self._warn(observation)
         return self.draw(observation, n, fresh_seed() if seed is None else seed, label)
@@ -160,6 +161,7 @@ class Posterior:
         InputError
             See `sample`; the message names the place of the observation.
         """
+        _refuse_none(n)
         seed = fresh_seed() if seed is None else seed
         observations = []
         for place, x in enumerate(images):
@@ -260,7 +262,16 @@ class Posterior:
         return Samples.unweighted(np.concatenate(draws)[:n], self.prior.parameters, label)
 
     def log_density(self, theta: NDArray[np.float64], observation: Observation) -> NDArray[np.float64]:
-        """Log density (n,) of theta (n, P), before truncation; -inf outside the prior."""
+        """Log density (n,) of theta (n, P), before truncation; -inf outside the prior.
+
+        Raises
+        ------
+        InputError
+            If theta has another shape, or the observation does not fit.
+        """
+        theta = np.asarray(theta, np.float64)
+        if theta.ndim != 2 or theta.shape[1] != len(self.prior.parameters):
+            raise InputError(f"theta has shape {theta.shape}, expected (n, {len(self.prior.parameters)})")
         return ensemble.log_density(self.networks, theta[None], self._features(observation))[0]
 
     def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -417,3 +428,8 @@ class Posterior:
         """Features (1, F) that each network reads from one observation."""
         observation = self._taken(observation)
         return self.read(torch.from_numpy(observation.values[None]))
+
+
+def _refuse_none(n: int) -> None:
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise InputError(f"n = {n}: must be a whole number of samples, at least 1")

@@ -1,6 +1,6 @@
 """Results of a run folder as lines for the terminal: the table of posteriors, and what is still to do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shlex import quote
 
@@ -12,8 +12,11 @@ from eorinfer.core.files import read_json
 from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
 from eorinfer.cubes.observation import Observation
+from eorinfer.report.page import MissingStep
 from eorinfer.report.run_folder import RunFolder, read_chains
 
+#: Chain of each `[inference] method`.
+METHODS = {"npe": "npe", "image-flow": "field-flow", "field-flow": "field-flow"}
 #: Steps of a run in their order, and the file that each leaves in the run folder.
 STEPS = {
     "observe": "observation.h5",
@@ -23,6 +26,7 @@ STEPS = {
     "plot": "summary.json",
     "validate": "validation.json",
     "contest": "contest.json",
+    "separate train": "separator/separator.json",
     "report": "report.html",
 }
 
@@ -71,11 +75,16 @@ def closing_lines(out: Path) -> list[str]:
     """
     chains = read_chains(out)
     if not chains:
-        return [f"no posterior yet: eorinfer infer {out / 'config.toml'} --out {out}"]
+        return [f"no posterior yet: eorinfer infer {quote(str(out / 'config.toml'))} --out {quote(str(out))}"]
     path = out / STEPS["observe"]
     observation = Observation.read_unchecked(path) if path.exists() else None
+    theta = None if observation is None else observation.theta
     truth = None
-    if observation is not None and observation.theta is not None:
+    if not (out / "config.toml").exists():  # the posterior was trained elsewhere
+        names = next(iter(chains.values())).names
+        truth = dict(zip(names, theta, strict=True)) if theta is not None and len(theta) == len(names) else None
+        return posterior_table(chains, truth)
+    if theta is not None:
         config = read_toml(out / "config.toml")
         truth = dict(config.get("observation", {}).get("theta", {})) | read_true_targets(out) or None
     return [*posterior_table(chains, truth), validation_line(out)]
@@ -100,12 +109,13 @@ def status_lines(out: Path) -> list[str]:
     for method, facts in run.sampled.items():
         if facts and "converged" in facts:
             ended = "converged" if facts["converged"] else "NOT CONVERGED"
-            lines.append(f"{method.replace('_', ' ')}: {facts['steps']} steps, {ended}")
+            lines.append(f"{'image flow' if method == 'field_flow' else method}: {facts['steps']} steps, {ended}")
     done = [step for step, file in STEPS.items() if (out / file).exists()]
     lines.append(f"done: {', '.join(done) or 'nothing yet'}")
     if run.check:
         lines.append(run.check["line"])
-    return [*lines, *closing_lines(out)]
+    lines += [f"{step.what}: {step.command}" for step in missing_steps(run) if "validate" not in step.command]
+    return [*lines, *(closing_lines(out) if run.chains and not run.only_contest else [])]
 
 
 def validation_line(out: Path) -> str:
@@ -114,3 +124,37 @@ def validation_line(out: Path) -> str:
     if not path.exists():
         return f"not validated yet: eorinfer validate {quote(str(out / 'config.toml'))} --out {quote(str(out))}"
     return str(read_json(path).get("verdict", f"validated: {path}"))
+
+
+def chain_of(run: RunFolder) -> str:
+    """Name the chain of the config's method."""
+    return METHODS.get(str(run.config.get("inference", {}).get("method", "npe")), "npe")
+
+
+def missing_steps(run: RunFolder) -> Iterator[MissingStep]:
+    """List the steps that would add something to a run; a folder without the config of one has none."""
+    if "inference" not in run.config:  # such as that of a separation
+        return
+    out = quote(str(run.out))
+    config = quote(str(run.out / "config.toml"))
+
+    def by(step: str) -> str:
+        return f"eorinfer {step} {config} --out {out}"
+
+    if run.observation is None:
+        yield MissingStep("No observation", by("observe"))
+    if run.bank is None:
+        yield MissingStep("No simulations", by("simulate"))
+    if run.only_contest:
+        return
+    if chain_of(run) not in run.chains:
+        yield MissingStep("No posterior from images", by("infer"))
+    vectors = run.observation is not None and run.observation.values.ndim == 2  # of these there is no P(k)
+    if "mcmc" not in run.chains and not vectors:
+        yield MissingStep("No power-spectrum MCMC to compare with", by("mcmc"))
+    if run.chains and not run.summary:
+        yield MissingStep("No summary.json", by("plot"))
+    if (run.out / "chains" / "predictive.json").exists() and not (run.out / "predictive.png").exists():
+        yield MissingStep("No posterior-predictive check", by("plot"))
+    if not run.validation:
+        yield MissingStep("Not validated", by("validate"))

@@ -1,6 +1,5 @@
 """Write the page of a run: one HTML file with all that its folder holds."""
 
-import shlex
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,16 +9,14 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, remove_leftovers, whole_file
 from eorinfer.likelihood.convergence import measures
 from eorinfer.report.cells import Cell, measurement, minus, number, words, yes_or_no
-from eorinfer.report.page import Facts, MissingStep, Page, render
+from eorinfer.report.page import Facts, Page, render
 from eorinfer.report.run_folder import RunFolder
 from eorinfer.report.sections import sections
 from eorinfer.report.shown import shown
-from eorinfer.report.terminal import validation_line
+from eorinfer.report.terminal import chain_of, missing_steps, validation_line
 
 #: Name of the page in a run folder.
 FILE = "report.html"
-#: Chain of each `[inference] method`.
-METHODS = {"npe": "npe", "image-flow": "field-flow", "field-flow": "field-flow"}
 #: Posteriors that are named at a glance.
 NAMED = 3
 
@@ -65,7 +62,7 @@ def page_of(run: RunFolder) -> Page:
     made = sections(run)
     subtitle = "".join(shown(run, "the line below the title", (_subtitle(run) for _ in range(1))))
     facts = Facts(dict(shown(run, "at a glance", _at_a_glance(run))))
-    warnings, missing = shown(run, "warnings", _warnings(run)), shown(run, "missing steps", _missing(run))
+    warnings, missing = shown(run, "warnings", _warnings(run)), shown(run, "missing steps", missing_steps(run))
     return Page(
         title=run.contest.title if run.contest and run.only_contest else f"Run “{name}”",
         subtitle=subtitle,
@@ -108,7 +105,7 @@ def _at_a_glance(run: RunFolder) -> Iterator[tuple[str, Cell]]:
 
 
 def _warnings(run: RunFolder) -> Iterator[str]:
-    if run.config and _chain(run) in run.chains and not (run.out / "validation.json").exists():
+    if run.config and chain_of(run) in run.chains and not (run.out / "validation.json").exists():
         yield validation_line(run.out)
     for check in (run.check, run.alarm):
         if check and (check["unlike"] or (check.get("weak") and "line" in check)):
@@ -132,36 +129,3 @@ def _warnings(run: RunFolder) -> Iterator[str]:
             yield "The posterior was trained again after its validation: calibration is that of the one before"
     if validated == "field-flow" and run.validation["posterior"] != run.trained.get("field", {}).get("key"):
         yield "The image flow was trained again after its validation: calibration is that of the one before"
-
-
-def _chain(run: RunFolder) -> str:
-    """Name the chain of the config's method."""
-    return METHODS.get(str(run.config.get("inference", {}).get("method", "npe")), "npe")
-
-
-def _missing(run: RunFolder) -> Iterator[MissingStep]:
-    """List the steps that would add something to a run; a folder without a config has none."""
-    if not run.config:
-        return
-    out = shlex.quote(str(run.out))
-    config = shlex.quote(str(run.out / "config.toml"))
-
-    def by(step: str) -> str:
-        return f"eorinfer {step} {config} --out {out}"
-
-    if run.observation is None:
-        yield MissingStep("No observation", by("observe"))
-    if run.bank is None:
-        yield MissingStep("No simulations", by("simulate"))
-    if run.only_contest:
-        return
-    if _chain(run) not in run.chains:
-        yield MissingStep("No posterior from images", by("infer"))
-    if "mcmc" not in run.chains:
-        yield MissingStep("No power-spectrum MCMC to compare with", by("mcmc"))
-    if run.chains and not run.summary:
-        yield MissingStep("No summary.json", by("plot"))
-    if (run.out / "chains" / "predictive.json").exists() and not (run.out / "predictive.png").exists():
-        yield MissingStep("No posterior-predictive check", by("plot"))
-    if not run.validation:
-        yield MissingStep("Not validated", by("validate"))

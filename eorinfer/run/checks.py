@@ -85,7 +85,7 @@ def mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] 
             f"{'theta' if file is None else 'file, what a telescope saw'}; give one of the two"
         )
     if observation.clean is None and (theta is None) == (file is None):
-        raise InputError(f'{path}: [observation] needs one of the two: theta = {{...}} for a mock, or file = "..."')
+        raise InputError(f'{path}: [observation] needs one of theta = {{...}}, file = "..." and clean = "..."')
     if observation.nan_masks and observation.file is None:
         raise InputError(f'{path}: [observation] mask = "nan": only with file = "...", whose NaN cells it leaves out')
     if theta is None:

@@ -106,6 +106,9 @@ class Config:
         wanted = task == "run" or (task == "mocks" and tables.observation.theta is not None)
         self.theta = mock_theta(file, tables, prior) if wanted else None
 
+    def __repr__(self) -> str:
+        return f"Config({self.file}: {self.simulator.kind}, {', '.join(self.prior.names)})"
+
     @property
     def folder(self) -> Path:
         """Folder of the config file, at which relative paths start."""

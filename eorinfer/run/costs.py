@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
 from eorinfer.core.progress import duration
 from eorinfer.report.run_folder import read_rounds
+from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
 
 if TYPE_CHECKING:
@@ -48,6 +50,26 @@ def chain_line(context: RunContext) -> str:
         f"preflight: {_span(each * low, each * high)} for a chain of {settings.walkers} walkers, {low} to {high} steps "
         f"until it has converged ({each:.2g} s each, {source}){'' if trained else ', after its emulator'}"
     )
+
+
+def refuse_few(config: Config) -> None:
+    """Refuse a run with a chain of P(k) whose emulator could not be trained on the simulations of all rounds.
+
+    Raises
+    ------
+    InputError
+        If there are too few.
+    """
+    from eorinfer.likelihood.emulator import LEAST_REALISATIONS
+
+    simulations, each = sum(config.tables.inference.rounds), config.simulator.rows_per_realisation
+    least = (LEAST_REALISATIONS - 1) * each + 1
+    if simulations < least and len(config.observable.cells) > 1 and not config.imported:
+        shared = f", {each} to a realisation," if each > 1 else ""
+        raise InputError(
+            f"{config.file}: [inference] rounds: {simulations} simulations{shared} are too few for the "
+            f"power-spectrum emulator; at least {least}, or `eorinfer infer` without a power-spectrum likelihood"
+        )
 
 
 def references_line(

@@ -48,15 +48,18 @@ def refuse_other_config(config: Config, out: Path) -> None:
     before = _flat(content)
     now = _flat(config.content())
     free = (*FREE, *(table for table, file in FREE_BEFORE.items() if not (out / file).exists()))
-    for key in sorted({*before, *now}):
+    # What is simulated is named before what follows from it.
+    for key in sorted(
+        {*before, *now}, key=lambda key: (key != "simulator.kind", key.partition(".")[0] != "simulator", key)
+    ):
         old, new = before.get(key), now.get(key)
         if old == new or key.startswith(free) or _TEXT.fullmatch(key):
             continue
         if key == "inference.rounds" and isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old:
             continue
         raise InputError(
-            f"{config.file}: {_named(key)} {_shown(new)}, but {out} holds a run with {_shown(old)}; "
-            "give another --out (and [bank] path to share the simulations)"
+            f"{config.file}: {_named(key)} {_shown(new)}, but {out} holds a run with {key.rpartition('.')[2]} "
+            f"{_shown(old)}; give another --out (and [bank] path to share the simulations)"
         )
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from eorinfer.core.errors import WorkError
+from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import make_folder
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import item_seed, second_item_seed
@@ -13,7 +14,7 @@ from eorinfer.cubes.fits import write_images
 from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config
 from eorinfer.survey import build_survey
-from simulators import SimulationError
+from simulators import Observable, SimulationError
 
 
 def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress, *, fits: bool, plot: bool) -> None:
@@ -24,6 +25,8 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
 
     Raises
     ------
+    InputError
+        If a mock that is there is of other parameters, another seed or another simulator.
     WorkError
         If a simulation fails.
     """
@@ -34,12 +37,14 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
     with progress.bar("mocks", n) as advance:
         for i in range(n):
             path = out / f"mock-{i:03d}.h5"
-            if not path.exists():
-                # At one theta, maps of one seed would be the same map; at different ones they share a volume.
-                own = item_seed(seed, i // rows if config.theta is None else i)
-                theta = config.theta
-                if theta is None:
-                    theta = config.prior.sample(1, np.random.default_rng([seed, i]))[0]
+            # At one theta, maps of one seed would be the same map; at different ones they share a volume.
+            own = item_seed(seed, i // rows if config.theta is None else i)
+            theta = config.theta
+            if theta is None:
+                theta = config.prior.sample(1, np.random.default_rng([seed, i]))[0]
+            if path.exists():
+                _refuse_other(path, observable, theta, own)
+            else:
                 which = {} if config.world is None else {"world": config.world}
                 try:
                     made = simulator.simulate(theta, own, **which)
@@ -58,3 +63,10 @@ def write_mocks(config: Config, out: Path, n: int, seed: int, progress: Progress
                 # Last: what is there counts as done.
                 Observation.from_observable(observable, observed, theta, own).write(path, made)
             advance(1, path.name)
+
+
+def _refuse_other(path: Path, observable: Observable, theta: NDArray[np.float64], seed: int) -> None:
+    """Refuse a mock that is there already and is not the one that is wanted."""
+    there = Observation.read(path, observable)
+    if there.theta is None or not np.array_equal(there.theta, theta) or there.seed != seed:
+        raise InputError(f"{path}: is a mock of other parameters or another seed; give another --out")

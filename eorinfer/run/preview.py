@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from eorinfer.bank.description import refuse_other
 from eorinfer.bank.store import Bank
@@ -13,6 +14,7 @@ from eorinfer.core.toml import read_toml
 from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config, load_config
 from eorinfer.run.context import find_mask, find_preprocessing
+from eorinfer.run.costs import refuse_few
 from eorinfer.run.observed import added_to_clean, read_clean
 from eorinfer.settings.survey import SkaLow, SurveySettings
 from simulators import SimulationError
@@ -44,7 +46,8 @@ def _lines(config: Config) -> Iterator[str]:
         refuse_other(bank.path, bank.description, simulator)
         yield f"bank: {bank.path} has {len(bank.rows())} rows"
     yield _cost(config, rows, f"{rows} in {len(tables.inference.rounds)} round(s)")
-    yield f"{config.file}: nothing is wrong; next: eorinfer run {config.file} --out DIR"
+    refuse_few(config)
+    yield f"{config.file}: nothing is wrong; next: eorinfer run {quote(str(config.file))} --out DIR"
 
 
 def _separation_lines(config: Config) -> Iterator[str]:
@@ -53,7 +56,7 @@ def _separation_lines(config: Config) -> Iterator[str]:
     yield from _simulator_lines(config)
     yield f"separation: {settings.kind}, {settings.steps} steps"
     yield _cost(config, settings.simulations, f"{settings.simulations}")
-    yield f"{config.file}: nothing is wrong; next: eorinfer separate train {config.file} --out DIR"
+    yield f"{config.file}: nothing is wrong; next: eorinfer separate train {quote(str(config.file))} --out DIR"
 
 
 def _cost(config: Config, rows: int, words: str) -> str:

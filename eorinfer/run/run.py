@@ -73,6 +73,8 @@ class Run:
     """
 
     def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
+        if not isinstance(config, Config):
+            raise InputError(f"Run needs a config as load_config gives it: Run(load_config({config!r:.60}), ...)")
         self.context = RunContext.open(config, Path(out), progress or for_python())
         config = self.context.config
         self.rounds = Rounds(self.context)
@@ -147,17 +149,9 @@ class Run:
         InputError
             If its emulator could not be trained on the simulations of all rounds.
         """
-        from eorinfer.likelihood.emulator import LEAST_REALISATIONS
-        from eorinfer.run.costs import chain_line
+        from eorinfer.run.costs import chain_line, refuse_few
 
-        simulations, each = sum(self.tables.inference.rounds), self.config.simulator.rows_per_realisation
-        least = (LEAST_REALISATIONS - 1) * each + 1
-        if simulations < least and len(self.config.observable.cells) > 1 and not self.config.imported:
-            shared = f", {each} to a realisation," if each > 1 else ""
-            raise InputError(
-                f"{self.config.file}: [inference] rounds: {simulations} simulations{shared} are too few for the "
-                f"power-spectrum emulator; at least {least}, or `eorinfer infer` without a power-spectrum likelihood"
-            )
+        refuse_few(self.config)
         self.progress.line(chain_line(self.context))
 
     def simulate(self) -> list[tuple[Plan, int]]:
@@ -327,11 +321,13 @@ class Run:
     def all(self) -> None:
         """Run all steps but the validation."""
         self.read_observation()
+        has_power = len(self.config.observable.cells) > 1
         self.preflight()
         self.preflight_training()
-        self.preflight_chain()
+        if has_power:
+            self.preflight_chain()
         self.infer()
-        if len(self.config.observable.cells) > 1:
+        if has_power:
             self.mcmc()
         self.plot()
         self.report()

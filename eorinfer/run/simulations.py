@@ -49,16 +49,19 @@ class Simulations:
             finally:
                 self._executor = None
 
-    def lacking(self, plans: Sequence[tuple[Plan, int]]) -> int:
-        """Count the rows to simulate among the first of each plan: those not in the bank, and those worth a new try."""
+    def lacking(self, plans: Sequence[tuple[Plan, int]], *, whole: bool = False) -> int:
+        """Count the rows to simulate among the first of each plan: those not in the bank, and those worth a new try.
+
+        With `whole`, those beyond the first count too that are made with them, since shards are made whole.
+        """
         limits = self._limits()
         again = (shards_again(self.bank, plan, n, limits.seconds, limits.memory_gb) for plan, n in plans)
-        return self.missing(plans) + sum(sum(counts.values()) for counts in again)
+        return self.missing(plans, whole=whole) + sum(sum(counts.values()) for counts in again)
 
-    def missing(self, plans: Sequence[tuple[Plan, int]]) -> int:
-        """Count the rows, among the first of each plan, that the bank does not have yet."""
+    def missing(self, plans: Sequence[tuple[Plan, int]], *, whole: bool = False) -> int:
+        """Count the rows, among the first of each plan, that the bank does not have yet; `whole` as in `lacking`."""
         return sum(
-            len(range(*plan.rows(shard).indices(min(n, len(plan)))))
+            len(range(*plan.rows(shard).indices(len(plan) if whole else min(n, len(plan)))))
             for plan, n in plans
             for shard in self.bank.missing(plan, n)
         )
@@ -71,7 +74,7 @@ class Simulations:
         WorkError
             If a larger share failed than the config allows.
         """
-        if rows := self.lacking(plans):
+        if rows := self.lacking(plans, whole=True):
             with (
                 self._naming_the_config(),
                 self._workers() as executor,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eorinfer.bank.description import observable_from_json, package_versions
 from eorinfer.core.errors import InputError
-from eorinfer.core.files import read_versioned, whole_folder, write_json
+from eorinfer.core.files import elsewhere, read_versioned, whole_folder, write_json
 from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.training.declared import check_observable
@@ -158,7 +158,7 @@ class BundleKind:
         """
         folder = Path(folder)
         if not self.is_in(folder):
-            raise InputError(f"{folder}: no {self.noun} here ({self.file} is missing)")
+            raise InputError(f"{folder}: no {self.noun} here ({self.file} is missing){elsewhere(folder, self.file)}")
         content = read_versioned(folder / self.file, self.format)
         try:
             yield Bundle(folder, content)

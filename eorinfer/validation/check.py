@@ -47,7 +47,7 @@ def is_far(p: float, deviations: tuple[tuple[str, float], ...]) -> bool:
 def weak_line(realisations: int, tests: int) -> str:
     """Say that too few realisations were held out, and what p they could give."""
     return (
-        f"CANNOT TELL whether the observation is like the simulations: {realisations} realisations were held out, "
+        f"CANNOT TELL whether the observation is like the simulations: {realisations} realisation(s) held out, "
         f"with which p is {smallest_p(realisations, tests):.2g} at best. "
         f"At least {FEWEST} are needed: give more simulations, or a larger [training] validation_fraction"
     )

@@ -43,6 +43,8 @@ def test_exports_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert call("bank", "export", bank.path, tmp_path / "there.h5") == 2
     assert "there.h5: exists already; give another name" in capsys.readouterr().err
     assert (tmp_path / "there.h5").read_text() == "mine"
+    assert call("bank", "export", bank.path, tmp_path / "new.fits") == 2
+    assert "new.fits: an export is HDF5; give it a name that ends in .h5" in capsys.readouterr().err
     empty = Bank.create(tmp_path / "empty", GaussianField(cells=8))
     assert call("bank", "export", empty.path, tmp_path / "new.h5") == 2
     assert "has no rows to export that are ok" in capsys.readouterr().err

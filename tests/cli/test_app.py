@@ -78,6 +78,10 @@ NO_PRIOR = {"log_amplitude": None, "slope": None}
         ({"simulator": {"cells": 2}}, "[simulator] cells: must be at least 4 (given: 2)"),
         ({"survey": {"sigma": float("nan")}}, "[survey] sigma: must be above 0 (given: nan)"),
         ({"prior": {"slope": [0.0, -3.0]}}, "[prior] slope = [0.0, -3.0]: must be [low, high], finite, low below high"),
+        (
+            {"inference": {"rounds": [6, 3]}},
+            "[inference] rounds: 9 simulations are too few for the power-spectrum emulator",
+        ),
         ({"prior": {"slop": [-3.0, 0.0]}}, '[prior] slop: unknown parameter, did you mean "slope"?'),
         (
             {"observation": {"theta": {"log_amplitude": 9.0, "slope": -1.5}}},
@@ -206,13 +210,20 @@ def test_imports_that_do_not_fit(tmp_path: Path, refused: Refused) -> None:
     ("arguments", "message"),
     [
         (["fly"], '"fly"'),
-        (["run"], "requires an argument"),
-        (["run", "a.toml"], "--out"),
+        (["run"], "CONFIG is missing. `eorinfer run --help` shows what there is"),
+        (["run", "a.toml"], "--out is missing. `eorinfer run --help`"),
+        (["run", "a.toml", "--out"], "--out needs a value. "),
+        (["run", "a.toml", "--ouy", "x"], "--out is missing. Did you mean --out instead of --ouy?"),
+        (["check", "a.toml", "b.toml"], "What is 'b.toml' for? `eorinfer check --help`"),
         (["run", "a.toml", "--out", "x", "--speed", "9"], "--speed"),
         (["infer", "--out", "x"], "infer needs either CONFIG, or both --posterior DIR and --observation FILE"),
         (["infer", "--out", "x", "--posterior", "p"], "or both --posterior DIR and --observation FILE"),
         (["infer", "--out", "x", "--posterior", "gone", "--observation", "o.h5"], "gone: no posterior here"),
         (["infer", "--out", "x", "--samples", "many"], "--samples"),
+        (
+            ["infer", "--out=x", "--posterior=p", "--observation=o.h5", "--samples=0"],
+            "--samples 0: at least one sample",
+        ),
         (["bank", "info", "gone"], "gone: no bank here (bank.json is missing)"),
     ],
 )

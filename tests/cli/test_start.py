@@ -87,3 +87,12 @@ def test_the_shell_completes_commands(tmp_path: Path, monkeypatch: pytest.Monkey
     (script,) = tmp_path.glob(".local/share/bash-completion/completions/eorinfer")
     text = script.read_text()
     assert all(word in text for word in ("validate", "image-flow", "--close"))
+
+
+def test_commands_that_are_said_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path / "Größe und Dichte")
+    assert command("check", str(path)) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"next: eorinfer run '{path}' --out DIR")
+    assert command("init", "own", "--out", str(path.with_name("own.toml"))) == 0
+    assert capsys.readouterr().out.endswith(f"next: eorinfer check '{path.with_name('own.toml')}'\n")
+    assert f"eorinfer run '{path.with_name('own.toml')}'" in path.with_name("own.toml").read_text("utf-8")

@@ -176,3 +176,11 @@ def test_a_table_has_two_digits_of_each_error() -> None:
     latex = samples.table("latex")
     assert r"$M_t$ [log10 Msun] & 9.000 & 0.023" in latex
     assert r"68\% interval" in latex
+
+
+def test_the_name_of_the_table_means_the_chain(tmp_path: Path) -> None:
+    weighted(50).write(tmp_path / "npe.txt")
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".ini", ".paramnames", ".ranges", ".txt"]
+    assert len(Samples.read(tmp_path / "npe.txt")) == len(Samples.read(tmp_path / "npe"))
+    with pytest.raises(ValueError, match='style = "html": must be "text" or "latex"'):
+        weighted(50).table("html")  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ def large(path: Path) -> None:
         (write(b"seed = 1\nseed = 2"), "not valid TOML"),
         (large, f"has 100 MB; a file of this kind has less than {MOST_BYTES / 1e6:.0f}"),
         (os.mkfifo, "is a named pipe, not a file"),
-        (Path.mkdir, "cannot be read (Is a directory)"),
+        (Path.mkdir, "is a folder; give the config in it"),
         (link_to_nothing, "cannot be read (No such file or directory)"),
         (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
     ],

@@ -202,7 +202,7 @@ def objects(path: Path) -> None:
         ("o.npy", objects, "cannot be read as .npy (Object arrays cannot be loaded when allow_pickle=False)"),
         ("o.png", text, "observations are .h5, .hdf5, .fits, .npy files"),
         ("o.h5", lambda path: None, "no such file"),
-        ("o.h5", Path.mkdir, "no such file"),
+        ("o.h5", Path.mkdir, "is a folder, not a file"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, name: str, write: Callable[[Path], None], message: str) -> None:
@@ -212,6 +212,13 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, write: Callable[[P
         Observation.read(path, COEVAL)
     assert str(caught.value).startswith(f"{path}: {message}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_cube_of_another_simulator_is_refused_for_what_it_is(tmp_path: Path) -> None:
+    """Not for an attribute that a cube of its kind does not have."""
+    Observation.from_observable(COEVAL, cube(COEVAL)).write(tmp_path / "o.h5")
+    with pytest.raises(InputError, match=r"o\.h5: unit is 'mK', expected ''"):
+        Observation.read(tmp_path / "o.h5", GaussianField(cells=8).observables[0])
 
 
 def test_hdf5_in_other_units(tmp_path: Path) -> None:

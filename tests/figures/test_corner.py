@@ -1,7 +1,9 @@
 """Corner plots: methods look the same everywhere, axes close on narrow posteriors, and means stand above."""
 
 import numpy as np
+import pytest
 
+from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.figures.corner import CLOSED, corner
@@ -48,3 +50,23 @@ def test_axes_close_on_narrow_posteriors_and_means_stand_above() -> None:
     assert CLOSED in forced.texts[0].get_text()
     over_all = corner(posterior(3.0, "mine"), close=True)
     assert CLOSED not in "".join(text.get_text() for text in over_all.texts), "the axes are the prior's"
+
+
+def test_what_is_no_posterior_or_no_truth_of_it_is_said() -> None:
+    ours = posterior(0.2, "NPE on images")
+    other = Samples.unweighted(ours.values, [Parameter(name, name, -5.0, 5.0, 0.0) for name in ("c", "d")], "earlier")
+    for wrong in ((), ([ours],)):
+        with pytest.raises(InputError, match="give one or more posteriors"):
+            corner(*wrong)
+    with pytest.raises(InputError, match="earlier has none of a, b, but c, d"):
+        corner(ours, other)
+    with pytest.raises(InputError, match="truth lacks b; it has a"):
+        corner(ours, truth={"a": 1.0})
+    with pytest.raises(InputError, match=r"truth has shape \(1,\), for 2 parameters: a, b"):
+        corner(ours, truth=np.ones(1))
+
+
+def test_a_truth_by_name_is_put_in_order() -> None:
+    axes = corner(posterior(0.2, "NPE"), truth={"b": 2.0, "a": 1.0}).axes
+    dashed = [[line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == "--"] for axis in axes]
+    assert (dashed[0][0], dashed[-1][0]) == (1.0, 2.0)

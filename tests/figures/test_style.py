@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eorinfer import Samples, corner
-from eorinfer.figures.style import save_figure, subplots
+from eorinfer.figures.style import is_mathtext, save_figure, subplots
 from simulators import Parameter
 
 #: In a process of its own, as matplotlib's backend is chosen once.
@@ -37,6 +37,12 @@ assert after == before, [k for k in before[0] if before[0][k] != after[0][k]]
 def test_backend_settings_and_folders_stay(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", LEAVES, str(tmp_path)], check=True)
     assert {path.name for path in tmp_path.iterdir()} == {"empty.png", "empty.pdf"}
+
+
+def test_a_title_of_several_lines_is_checked_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
+    assert is_mathtext("$a=1$\n$b=2$")
+    assert not caplog.records, "no warning of a font that lacks a line break"
+    assert not is_mathtext("$a=1$\n$\\nothing$")
 
 
 @pytest.mark.job

@@ -47,13 +47,15 @@ def test_mocks_are_files_that_can_be_observed(tmp_path: Path) -> None:
             assert across == pytest.approx(31 * 0.8, rel=1e-3)
 
 
-def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+def test_what_is_there_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = lim_config(tmp_path)
     assert call("lim", path, "--out", tmp_path / "mocks") == 0
     before = (tmp_path / "mocks/mock-000.h5").stat().st_mtime_ns
     assert call("lim", path, "--out", tmp_path / "mocks", "--n", "2") == 0
     assert (tmp_path / "mocks/mock-000.h5").stat().st_mtime_ns == before
     assert (tmp_path / "mocks/mock-001.h5").exists()
+    assert call("lim", path, "--out", tmp_path / "mocks", "--seed", "2") == 2
+    assert "mock-000.h5: is a mock of other parameters or another seed; give another" in capsys.readouterr().err
 
 
 def test_a_box_smaller_than_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -231,6 +231,20 @@ def test_an_observation_is_an_object_an_array_or_a_file(tmp_path: Path, first: P
     for wrong, message in ((x.values + 1j, "complex"), (x.values[:, :4], "shape"), (tmp_path / "y.h5", "no such file")):
         with pytest.raises(InputError, match=message):
             first.sample(wrong, 50)
+    for n in (0, -1, 1e3):
+        with pytest.raises(InputError, match="must be a whole number of samples, at least 1"):
+            first.sample(x, n)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="must be a whole number of samples, at least 1"):
+            first.sample_many([x], n)  # type: ignore[arg-type]
+    assert len(first.sample(x, np.int64(3))) == 3  # type: ignore[arg-type]
+
+
+def test_a_density_is_of_rows_of_parameters(first: Posterior) -> None:
+    x, theta = observation(), np.array([[0.5, -1.5]])
+    assert first.log_density(theta.tolist(), x) == first.log_density(theta, x)
+    for wrong in (theta[0], np.ones((2, 3)), 1.0):
+        with pytest.raises(InputError, match=r"theta has shape .*, expected \(n, 2\)"):
+            first.log_density(wrong, x)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("round", [1, 2])

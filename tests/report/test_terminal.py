@@ -49,10 +49,24 @@ def test_a_run_folder_says_where_it_stands(tmp_path: Path) -> None:
     chain("NPE", 0.2).write(out / "chains" / "npe")
     lines = status_lines(out)
     assert lines[:2] == [f"run: {out}", "done: observe, infer"]
+    mcmc = f"eorinfer mcmc {out}/config.toml --out {out}"
+    assert f"No power-spectrum MCMC to compare with: {mcmc}" in lines
+    assert f"No summary.json: eorinfer plot {out}/config.toml --out {out}" in lines
     assert lines[-1] == f"not validated yet: eorinfer validate {out}/config.toml --out {out}"
     assert lines[-3].split()[:3] == ["log_amplitude", "0.5", "0.50"]
     (out / "validation.json").write_text('{"verdict": "calibrated: smallest p-value 0.3"}')
     assert closing_lines(out)[-1] == "calibrated: smallest p-value 0.3"
+    (out / "config.toml").unlink()  # as of a posterior that was trained elsewhere
+    lines = status_lines(out)
+    assert lines[1] == "done: observe, infer, validate"
+    assert lines[-2].split()[:3] == ["log_amplitude", "0.5", "0.50"]
+
+
+def test_a_separation_lacks_no_step_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[separation]\nsteps = 10\n")
+    assert status_lines(tmp_path) == [f"run: {tmp_path}", "done: nothing yet"]
+    _made(tmp_path / "separator").joinpath("separator.json").write_text("{}")
+    assert status_lines(tmp_path)[-1] == "done: separate train"
 
 
 def test_no_run_folder(tmp_path: Path) -> None:

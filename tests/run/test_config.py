@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eorinfer.core.errors import InputError
+from eorinfer.run import Run
 from eorinfer.run.config import Config, load_config
 from eorinfer.settings.prior import FORMS
 from simulators import KINDS, fingerprint
@@ -292,12 +293,12 @@ WRONG = [
     (
         THETA,
         "",
-        '[observation] needs one of the two: theta = {...} for a mock, or file = "..."',
+        '[observation] needs one of theta = {...}, file = "..." and clean = "..."',
     ),
     (
         THETA,
         THETA + '\nfile = "observed.h5"',
-        '[observation] needs one of the two: theta = {...} for a mock, or file = "..."',
+        '[observation] needs one of theta = {...}, file = "..." and clean = "..."',
     ),
     # walkers
     (
@@ -376,8 +377,15 @@ def test_many_mistakes_are_three_lines_and_a_count(load: Loader) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing\.toml: cannot be read \(No such file or directory\)"):
         load_config(tmp_path / "nothing.toml")
-    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(InputError, match="is a folder; give the config in it"):
         load_config(tmp_path)
     (tmp_path / "latin.toml").write_bytes("# k\u00f6nnte".encode("latin-1"))
     with pytest.raises(InputError, match=r"latin\.toml: not valid TOML"):
         load_config(tmp_path / "latin.toml")
+
+
+def test_a_config_says_what_it_is_and_a_run_needs_one(load: Loader, tmp_path: Path) -> None:
+    made = load()
+    assert repr(made) == f"Config({made.file}: 21cmfast-coeval, F_ESC10, ALPHA_ESC, M_TURN)"
+    with pytest.raises(InputError, match=r"Run\(load_config\('my.toml'\), ...\)"):
+        Run("my.toml", tmp_path)  # type: ignore[arg-type]

@@ -146,7 +146,7 @@ def test_a_run_from_before_aavs2_goes_on_with_its_table(tmp_path: Path, capsys: 
         assert "sefd" not in again.config.key_of("survey")["survey"]
         assert f'[survey] sefd is not given; {out} was begun with "818" and keeps it' in capsys.readouterr().out
         assert 'sefd = "818"\n' in (out / "config.toml").read_text()
-    with pytest.raises(InputError, match=r"\[survey\] sefd = 'aavs2', but .* holds a run with = '818'"):
+    with pytest.raises(InputError, match=r"\[survey\] sefd = 'aavs2', but .* holds a run with sefd = '818'"):
         Run(check_config(path, COEVAL | {"survey": {"kind": "ska-low", "sefd": "aavs2"}}), out)
 
 

@@ -254,6 +254,7 @@ def test_it_is_killed_and_goes_on_and_writes_nowhere_else(whole: Path, tmp_path:
         ({"prior": {"slope": [-2.0, 0.0]}}, "[prior] slope = [-2.0, 0.0], but "),
         ({"observation": {"theta": {"log_amplitude": 0.6, "slope": -1.5}}}, "[observation] theta.log_amplitude = 0.6"),
         ({"simulator": {"cells": 16}}, "[simulator] cells = 16, but "),
+        ({"simulator": {"cells": 16}, "embedding": {"width": 8}}, "[simulator] cells = 16, but "),
         ({"bank": {"path": "elsewhere"}}, "[bank] path = "),
     ],
 )

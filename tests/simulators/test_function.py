@@ -113,6 +113,31 @@ def test_what_cannot_be_written_is_said(
         kind_of(notebook(tmp_path, monkeypatch, text)["field"])
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("pass", "mine:field returned nothing; it must end with return"),
+        ("return {'map': 1}", 'returned map, and no "image"'),
+    ],
+)
+def test_a_function_without_a_result(tmp_path: Path, body: str, message: str) -> None:
+    (tmp_path / "mine.py").write_text(f"def field(theta, seed):\n    {body}\n")
+    settings = {"kind": "mine:field", "ranges": {"amplitude": {"low": 0.5, "high": 2.0}}, "shape": [1, 8, 8]}
+    (tmp_path / "run.toml").write_text(tomli_w.dumps(content(settings | {"cell_size": 2.0})))
+    with pytest.raises(simulators.SimulationError, match=message):
+        load_config(tmp_path / "run.toml").simulator.simulate(np.array([1.0]), 3)
+
+
+def test_parameters_without_ends_are_said_and_a_length_is_a_shape() -> None:
+    cell = {"shape": 8}
+    with pytest.raises(ValueError, match=r'must be a dict of names and ends, for example \{"a": \(0.5, 2.0\)\}'):
+        simulator(content, ["a"], cell)  # type: ignore[list-item]
+    for ends in (3.0, (1.0, 2.0, 3.0), "ab"):
+        with pytest.raises(ValueError, match="a needs two ends"):
+            simulator(content, {"a": ends}, cell)  # type: ignore[dict-item]
+    assert simulator(content, {"a": (0.5, 2.0)}, cell)["shape"] == [1, 8]
+
+
 def test_parameters_and_observables_as_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     field = notebook(tmp_path, monkeypatch, NOTEBOOK)["field"]
     axes, symmetry = ("redshift", "x", "y", "z"), Symmetry((True,) * 3, "all")

@@ -54,6 +54,17 @@ def test_what_else_belongs_to_it_is_written_with_it_or_not_at_all(folder: Path) 
     assert [path.name for path in folder.parent.iterdir()] == ["lens"]
 
 
+@pytest.mark.parametrize("meant", ["", ".", "lens.json"])
+def test_the_folder_that_was_meant_is_named(folder: Path, meant: str) -> None:
+    """Above the bundle, inside of it, and its description."""
+    given = folder.parent if not meant else folder / meant
+    if meant == ".":
+        given = folder / "inner"
+        given.mkdir()
+    with pytest.raises(InputError, match=f"no lens here .*; there is one in {folder}$"), KIND.reading(given):
+        pass
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
