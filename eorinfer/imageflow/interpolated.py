@@ -17,6 +17,8 @@ from eorinfer.core.arrays import as_theta
 from eorinfer.core.prior import Prior
 from eorinfer.imageflow.diffusion import BANDS, LEVELS, DiffusionFlow
 
+#: Version of the interpolation: a chain on an earlier one is not continued.
+VERSION = 2
 #: Degree of the polynomial for each number of conditions, and points over its coefficients.
 DEGREES, SURPLUS = {1: 6, 2: 4, 3: 3, 4: 3}, 1.5
 #: Rms difference of polynomial and points in the last box, in nats, above which it is made again with a degree higher

@@ -17,7 +17,7 @@ from eorinfer.imageflow.alarm import KnownImages
 from eorinfer.imageflow.conditions import line_of_sight
 from eorinfer.imageflow.density import ImageDensity
 from eorinfer.imageflow.diffusion import DiffusionFlow
-from eorinfer.imageflow.interpolated import InterpolatedLikelihood
+from eorinfer.imageflow.interpolated import VERSION, InterpolatedLikelihood
 from eorinfer.imageflow.isotropic import IsotropicFlow
 from eorinfer.imageflow.multiscale import MultiscaleFlow
 from eorinfer.imageflow.scaled import ScaledDensity
@@ -136,8 +136,11 @@ class ImageFlow:
         return torch.cat(images).numpy()
 
     def key(self, observation: Observation) -> str:
-        """Hash the likelihood: weights and data."""
-        return state_hash(self.prepared(observation).numpy().tobytes(), self.network.state_dict().items())
+        """Hash the likelihood: weights and data, and what a diffusion's terms count for."""
+        data = self.prepared(observation).numpy().tobytes()
+        if isinstance(self.network, DiffusionFlow):
+            data += f"{VERSION} {self.weights}".encode()
+        return state_hash(data, self.network.state_dict().items())
 
     def save(self, folder: Path) -> None:
         """Write ``field.json``, ``weights.safetensors`` and, unless `known` is None, ``known.safetensors``, whole."""

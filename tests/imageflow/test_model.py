@@ -171,6 +171,8 @@ def test_a_diffusion_is_trained_and_kept(gaussian: tuple[Bank, Rows], tmp_path: 
     made.save(tmp_path / "field")
     again = ImageFlow.load(tmp_path / "field")
     assert isinstance(again.network, DiffusionFlow)
+    # A chain on ln p is not continued where its terms count for something else.
+    assert replace(again, weights=(0.5,) * 5).key(observed(0)[0]) != again.key(observed(0)[0])
     observation, theta = observed(0)
     assert (again.log_prob(observation, theta) == made.log_prob(observation, theta)).all()
     assert (again.sample(theta, seed=1) == made.sample(theta, seed=1)).all()
