@@ -20,6 +20,7 @@ from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow import check as image_flow_check
+from eorinfer.imageflow.interpolated import VERSION
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import row_conditions
 from eorinfer.likelihood.grid import REFINEMENTS
@@ -307,6 +308,7 @@ class ImageFlowSubject:
         key = fingerprint_of(
             {"flow": self.key, "proposal": proposal, "theta": theta.tolist(), "samples": n, "points": POINTS}
             | {"images": hashlib.sha256(cubes.tobytes()).hexdigest(), "walkers": context.config.tables.mcmc.walkers}
+            | ({"interpolation": VERSION} if self.flow.settings.kind == "diffusion" else {})
         )
         path = context.folder / "validation" / "field" / f"{start:05d}.h5"
         if (kept := TruthPosteriors.read(path, key)) is not None:
