@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+#: How names of such modules begin.
+PREFIX = "notebook_"
 #: Numbers of an array that are written out at most.
 MOST_NUMBERS = 10_000
 
@@ -34,6 +36,11 @@ def folder() -> Path:
 def folders() -> tuple[Path, ...]:
     """Folder of the modules that this process has written; empty before the first."""
     return (folder(),) if folder.cache_info().currsize else ()
+
+
+def shown_kind(kind: str) -> str:
+    """Name a kind of simulator for readers: of a function from a notebook or script, the function alone."""
+    return f"the function {kind.partition(':')[2]}" if kind.startswith(PREFIX) else kind
 
 
 def kind_of(function: Callable[..., Any]) -> str:
@@ -53,7 +60,7 @@ def kind_of(function: Callable[..., Any]) -> str:
     if function.__module__ != "__main__" and getattr(module, function.__name__, None) is function:
         return f"{function.__module__}:{function.__name__}"
     text = module_text(function)
-    name = f"notebook_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    name = f"{PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     path = folder() / f"{name}.py"
     if not path.exists():
         path.write_text(text, encoding="utf-8")

@@ -14,6 +14,7 @@ from eorinfer.report.run_folder import RunFolder
 from eorinfer.report.sections import sections
 from eorinfer.report.shown import shown
 from eorinfer.report.terminal import chain_of, missing_steps, validation_line
+from simulators.cell import shown_kind
 
 #: Name of the page in a run folder.
 FILE = "report.html"
@@ -80,7 +81,8 @@ def _subtitle(run: RunFolder) -> str:
         return "" if run.config or run.observation is None else "A trained posterior, used on another observation."
     observed = f"observed with {survey}" if survey not in (None, "none") else "without a survey"
     mock = ", ".join(f"{name} = {minus(f'{value:g}')}" for name, value in (run.truth or {}).items())
-    return f"{simulator}, {observed}; a mock at {mock}" if mock else f"{simulator}, {observed}"
+    seen = f"{shown_kind(simulator)}, {observed}"
+    return f"{seen}; a mock at {mock}" if mock else seen
 
 
 def _at_a_glance(run: RunFolder) -> Iterator[tuple[str, Cell]]:

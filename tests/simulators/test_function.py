@@ -14,7 +14,7 @@ import simulators
 from eorinfer.core.errors import InputError
 from eorinfer.run.config import load_config
 from simulators import Observable, Parameter, Symmetry
-from simulators.cell import kind_of, module_text
+from simulators.cell import kind_of, module_text, shown_kind
 from simulators.function import FunctionSimulator, simulator
 from tests.runs import CONFIG
 
@@ -136,6 +136,12 @@ def test_parameters_without_ends_are_said_and_a_length_is_a_shape() -> None:
         with pytest.raises(ValueError, match="a needs two ends"):
             simulator(content, {"a": ends}, cell)  # type: ignore[dict-item]
     assert simulator(content, {"a": (0.5, 2.0)}, cell)["shape"] == [1, 8]
+
+
+def test_readers_see_the_name_of_the_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = kind_of(notebook(tmp_path, monkeypatch, NOTEBOOK)["field"])
+    assert shown_kind(kind) == "the function field"
+    assert shown_kind("my_module:field") == "my_module:field"
 
 
 def test_parameters_and_observables_as_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
