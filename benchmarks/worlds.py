@@ -71,7 +71,7 @@ RECORDS = {
     "worlds": (*SMALL, "e-integral", "odds"),
     "worlds_target": tuple(f"{held_out} {TARGET}" for held_out in (*SMALL, "e-integral")),
     "worlds_cubes": tuple(f"{held_out} {view}" for held_out in SMALL[:2] for view in VIEWS),
-    "worlds_bounds": ("ceiling", *(f"{held_out} match" for held_out in SMALL)),
+    "worlds_bounds": tuple(f"{held_out} {bound}" for bound in ("ceiling", "match") for held_out in SMALL),
     "worlds_rows": tuple(f"{held_out} {share}" for held_out in SMALL for share in SHARES),
 }
 PARTS = tuple(part for parts in RECORDS.values() for part in parts)
@@ -307,6 +307,8 @@ def main() -> None:
         if view == "match":
             run = opened_cubes(arguments.bank, arguments.out, held_out, "npe-power")
             made = {"boxes": nearest(run, worlds.number(held_out))}
+        elif view == "ceiling":
+            made = ceiling(rows, values, worlds.number(held_out))
         elif view == TARGET:
             run = opened(rows, values, worlds.names, arguments.out, held_out)
             targets = parse_targets([TARGET], (), bank.observables)
@@ -316,8 +318,6 @@ def main() -> None:
             made = ask(run, held_out, FirstElements(), share=view)
         elif view:
             made = ask(opened_cubes(arguments.bank, arguments.out, held_out, view), held_out, draws=DRAWS["others"])
-        elif name == "ceiling":
-            made = ceiling(rows, values, worlds.names)
         elif name == "odds":
             run = opened(rows, values, worlds.names, arguments.out, "spheres")
             made = odds(run, *question(run.bank.rows(), 2))

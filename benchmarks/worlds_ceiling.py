@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from benchmarks.worlds_scores import LATER
 from eorinfer.bank.rows import Rows
 
 #: Parts of the realisations, each asked of a classifier that was trained on the others; share of false alarms.
@@ -32,26 +33,19 @@ CLASSIFIERS = {
 }
 
 
-def ceiling(rows: Rows, values: NDArray[np.float32], names: tuple[str, ...]) -> dict[str, Any]:
-    """Tell each other world from the first one by summaries (n, S), without and with theta.
+def ceiling(rows: Rows, values: NDArray[np.float32], world: int) -> dict[str, Any]:
+    """Tell another world from the first one by summaries (n, S), without and with theta.
 
     Returns
     -------
     dict
-        By world, by what is known and by classifier: the area under the curve, and the share of the world that is
-        found where `LEVEL` of the first one is.
+        By what is known and by classifier: the area under the curve, and the share of the world that is found where
+        `LEVEL` of the first one is.
     """
-    found: dict[str, Any] = {}
-    for world in range(1, len(names)):
-        own = np.flatnonzero((rows.world == 0) | (rows.world == world))
-        inputs = {
-            "observation": values[own],
-            "observation and theta": np.concatenate([values[own], rows.theta[own]], 1),
-        }
-        of_world = {what: _by_classifier(x, rows.world[own] == world, rows.seed[own]) for what, x in inputs.items()}
-        found[names[world]] = of_world
-        print(names[world], of_world, flush=True)
-    return found
+    own = np.flatnonzero((rows.round != LATER) & ((rows.world == 0) | (rows.world == world)))
+    with_theta = np.concatenate([values[own], rows.theta[own]], 1)
+    inputs = {"observation": values[own], "observation and theta": with_theta}
+    return {what: _by_classifier(x, rows.world[own] == world, rows.seed[own]) for what, x in inputs.items()}
 
 
 def _by_classifier(x: NDArray[np.float32], is_other: NDArray[np.bool_], seed: NDArray[np.uint64]) -> dict[str, Any]:
