@@ -1,6 +1,7 @@
 """TOML files read without trust: small, shallow, and with values that a config can mean."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ def parse_toml(path: Path, text: str) -> dict[str, Any]:
         ) from error
     _refuse_strange(path, content)
     return content
+
+
+def with_home(value: Any) -> Any:
+    """Replace ``~/`` at the beginning of each text by the user's home, as a shell does: only paths begin so."""
+    if isinstance(value, Mapping):
+        return {key: with_home(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(with_home, value))
+    if isinstance(value, str | Path) and str(value).startswith("~/"):
+        return type(value)(Path(value).expanduser())
+    return value
 
 
 def _refuse_strange(path: Path, content: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from eorinfer.core.errors import InputError, naming
 from eorinfer.core.files import whole_file
 from eorinfer.core.own import own_names, part
 from eorinfer.core.prior import Prior
-from eorinfer.core.toml import read_toml
+from eorinfer.core.toml import read_toml, with_home
 from eorinfer.imageflow.conditions import check_image_flow
 from eorinfer.run.checks import (
     WORLD_TARGET,
@@ -260,7 +260,7 @@ def check_config(
         See `load_config`.
     """
     with naming(f"{path}: "):
-        content, lines = with_new_names(content)
+        content, lines = with_new_names(with_home(content))
     notes = tuple(f"{path}: {line}" for line in lines)
     beside = path.resolve().parent if modules is None else modules
     try:

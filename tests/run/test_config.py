@@ -11,6 +11,7 @@ from eorinfer.run import Run
 from eorinfer.run.config import Config, load_config
 from eorinfer.settings.prior import FORMS
 from simulators import KINDS, fingerprint
+from tests.runs import config as tiny
 
 #: The example of the issue and of the README.
 EXAMPLE = """
@@ -389,3 +390,10 @@ def test_a_config_says_what_it_is_and_a_run_needs_one(load: Loader, tmp_path: Pa
     assert repr(made) == f"Config({made.file}: 21cmfast-coeval, F_ESC10, ALPHA_ESC, M_TURN)"
     with pytest.raises(InputError, match=r"Run\(load_config\('my.toml'\), ...\)"):
         Run("my.toml", tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    made = load_config(tiny(tmp_path, bank={"path": "~/banks/mine"}, observation={"theta": None, "file": "~/sky.npy"}))
+    assert made.bank_path(tmp_path / "run") == tmp_path / "home/banks/mine"
+    assert made.folder / str(made.tables.observation.file) == tmp_path / "home/sky.npy"
