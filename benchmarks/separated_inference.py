@@ -48,7 +48,6 @@ from eorinfer.core.files import make_folder, read_json, whole_file, write_json
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import for_terminal
 from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, item_seed, round_seed, stream_seed
-from eorinfer.likelihood.emulator import LEAST_REALISATIONS
 from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.batched import draw
@@ -58,6 +57,7 @@ from eorinfer.run.config import load_config
 from eorinfer.run.line_separation import Separation
 from eorinfer.separation.apply import posterior
 from eorinfer.separation.model import Separator
+from eorinfer.settings.likelihood import LEAST_REALISATIONS
 from eorinfer.summaries.power import build_joint_power_spectrum
 from eorinfer.survey import NoSurvey, build_survey
 from simulators import Observable

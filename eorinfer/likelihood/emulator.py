@@ -18,6 +18,7 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import item_seed, second_item_seed
+from eorinfer.settings.likelihood import FOLDS, LEAST_REALISATIONS
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.survey.base import Survey
 from eorinfer.survey.symmetry import augment
@@ -26,10 +27,6 @@ from eorinfer.training.data import NAMED, Cubes, Tensors, validation_rows
 from eorinfer.training.fit import fit
 from simulators import Symmetry
 
-#: Folds of realisations; also the number of mean networks whose average is used.
-FOLDS = 5
-#: Realisations that an emulator needs: two in each fold.
-LEAST_REALISATIONS = 2 * FOLDS
 #: A standard deviation is never below this share of the bin's median power: empty boxes have none.
 FLOOR = 1e-3
 MEAN_FIT = TrainingSettings(steps=800, epochs=1000, batch_size=1024, learning_rate=5e-3, weight_decay=1e-3)

@@ -13,6 +13,7 @@ from eorinfer.core.progress import duration
 from eorinfer.report.run_folder import read_rounds
 from eorinfer.run.config import Config
 from eorinfer.run.context import RunContext
+from eorinfer.settings.likelihood import LEAST_REALISATIONS
 
 if TYPE_CHECKING:
     from eorinfer.core.likelihood import LogLikelihood
@@ -60,8 +61,6 @@ def refuse_few(config: Config) -> None:
     InputError
         If there are too few.
     """
-    from eorinfer.likelihood.emulator import LEAST_REALISATIONS
-
     simulations, each = sum(config.tables.inference.rounds), config.simulator.rows_per_realisation
     least = (LEAST_REALISATIONS - 1) * each + 1
     if simulations < least and len(config.observable.cells) > 1 and not config.imported:

@@ -6,6 +6,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from eorinfer.settings.base import Settings
 
+#: Folds of realisations of the emulator; also the number of mean networks whose average is used.
+FOLDS = 5
+#: Realisations that it needs: two in each fold.
+LEAST_REALISATIONS = 2 * FOLDS
+
 
 class PowerSpectrumSettings(Settings):
     """``[power_spectrum]``: bins of P(k) for the likelihood, and limits of k for the embedding.
