@@ -10,8 +10,8 @@ from eorinfer.npe.density import ThetaDensity
 from eorinfer.settings.npe import AUTO, EFFORTS, FlowSettings, TrainingSettings
 from eorinfer.training.fit import planned
 
-#: Length of the second stage, as a share of the first, and its learning rate.
-LENGTH, RATE = 1 / 3, 0.3
+#: Length of the second stage, as a share of the first, and its learning rate at most.
+LENGTH, RATE = 1 / 3, 3e-3
 #: Least number of hidden units for each parameter of a flow on emulated rows. An autoregressive network shares its
 #: units out among the parameters; with nine, 28 for each gain 0.2 to 0.3 nats over 4 for each.
 UNITS = 28
@@ -53,9 +53,9 @@ def stages(
     """List the fits of each network, of which held-out rows choose one.
 
     With ``kind = "auto"`` the truncated normal is trained alone. Then a flow joins it for a third of the steps, at a
-    lower rate. With few simulations a flow that is there from the beginning learns them by heart. The same is tried
-    once more with rows of an emulator, in batches of at least `emulated_batch`; with none if that is 0. Their flow is
-    wider: `UNITS` for each of the `parameters`.
+    rate of at most `RATE`. With few simulations a flow that is there from the beginning learns them by heart. The same
+    is tried once more with rows of an emulator, in batches of at least `emulated_batch`; with none if that is 0. Their
+    flow is wider: `UNITS` for each of the `parameters`.
     """
     if flow.kind != "auto":
         plain: tuple[Stage, ...] = (Stage("flow", flow, training),)
@@ -63,7 +63,7 @@ def stages(
         later = {
             "steps": math.ceil(LENGTH * training.steps),
             "epochs": math.ceil(LENGTH * training.epochs),
-            "learning_rate": RATE * training.learning_rate,
+            "learning_rate": min(RATE, training.learning_rate),
         }
         plain = (
             Stage("normal", flow.model_copy(update={"kind": "none"}), training),
@@ -75,7 +75,7 @@ def stages(
     # truncated normal before it a third of them.
     many = training.model_copy(update={"batch_size": max(emulated_batch, training.batch_size)})
     short = many.model_copy(update={"steps": math.ceil(LENGTH * training.steps)})
-    slow = many.model_copy(update={"learning_rate": RATE * training.learning_rate})
+    slow = many.model_copy(update={"learning_rate": min(RATE, training.learning_rate)})
     wide = {"kind": AUTO, "hidden": tuple(max(UNITS * parameters, width) for width in flow.hidden)}
     if flow.kind != "auto":
         return (*plain, Stage("emulated-flow", flow, many, emulated=True))

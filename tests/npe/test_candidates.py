@@ -17,6 +17,8 @@ def test_only_auto_tries_both_and_costs_a_third_more() -> None:
     assert simple.training == training
     assert (richer.training.steps, richer.training.epochs) == (300, 10)
     assert richer.training.learning_rate < 0.5 * training.learning_rate
+    # A rate that is low already stays: else a posterior with two branches is not learned in so few steps.
+    assert stages(FlowSettings(), TrainingSettings(learning_rate=2e-3))[1].training.learning_rate == 2e-3
     assert richer.flow.hidden == (8,)
 
 
