@@ -228,7 +228,8 @@ def _terms(flow: ImageFlow, maps: Maps, file: Path) -> dict[str, Array]:
         before = dict(np.load(file))
         if kept.keys() <= before.keys() and np.array_equal(before["y"], maps.y[: len(before["y"]), 0].numpy()):
             kept = {name: list(before[name]) for name in kept}
-    for x, y in zip(maps.x[len(kept["y"]) :].split(1), maps.y[len(kept["y"]) :, 0].numpy(), strict=True):
+    for number in range(len(kept["y"]), len(maps.x)):
+        x, y = maps.x[number : number + 1], maps.y[number, 0].numpy()
         began = time.process_time()
         log_l = InterpolatedLikelihood(flow.network, x, flow.conditions, depth=DEPTH)
         points = np.sort(log_l.points(POINTS)[0][:, 0])
