@@ -39,6 +39,8 @@ from eorinfer.training.data import Cubes, split_rows
 from eorinfer.training.fit import fit
 from simulators import Observable, Symmetry
 
+#: Number of the one stage of training, in its seed.
+GENERATIVE = 0
 #: Number of images, and of cells of all of them together, from which the flow is started.
 START_ROWS, START_CELLS = 1024, 2**24
 #: Dequantisation in standard deviations of the images, where the survey draws no noise of its own.
@@ -117,7 +119,7 @@ class ImageFlowTrainer:
             validation,
             self.settings.training(self.validation_fraction),
             folder=folder / "generative",
-            seed=stream_seed(seed, ImageFlowStream.STAGE, 0),
+            seed=stream_seed(seed, ImageFlowStream.STAGE, GENERATIVE),
             title=f"image flow, {task.title}",
             progress=progress,
             average=AVERAGE if isinstance(task, DiffusionTask) else 0.0,

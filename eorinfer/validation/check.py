@@ -46,8 +46,9 @@ def is_far(p: float, deviations: tuple[tuple[str, float], ...]) -> bool:
 
 def weak_line(realisations: int, tests: int) -> str:
     """Say that too few realisations were held out, and what p they could give."""
+    held_out = "1 realisation was" if realisations == 1 else f"{realisations} realisations were"
     return (
-        f"CANNOT TELL whether the observation is like the simulations: {realisations} realisation(s) held out, "
+        f"CANNOT TELL whether the observation is like the simulations: {held_out} held out, "
         f"with which p is {smallest_p(realisations, tests):.2g} at best. "
         f"At least {FEWEST} are needed: give more simulations, or a larger [training] validation_fraction"
     )

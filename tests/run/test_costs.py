@@ -23,7 +23,7 @@ def test_times_are_measured_or_read(tmp_path: Path) -> None:
     line = training_line(context)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert line is not None
-    assert "of training, 1 network(s) in 2 round(s), 32 steps (" in line
+    assert "of training, 1 network(s) in 2 round(s), 48 steps (" in line
     assert "by a timing of 2 steps on the CPU" in line
     assert "8 walkers, 40 to 80 steps" in chain_line(context)
     assert "by a timing of 2 calls" in chain_line(context)
@@ -34,7 +34,7 @@ def test_times_are_measured_or_read(tmp_path: Path) -> None:
     (tmp_path / "run/chains/mcmc.json").write_text(json.dumps({"steps": 50, "seconds": {"chain": 100.0}}))
     line = training_line(context)
     assert line is not None
-    assert "about 24 s of training, 1 network(s) in 1 round(s), 16 steps (1.5 s each, as measured in round 1)" in line
+    assert "about 24 s of training, 1 network(s) in 1 round(s), 24 steps (1 s each, as measured in round 1)" in line
     assert "80 s to 160 s" not in chain_line(context)
     assert "80 s to 3 min for a chain" in chain_line(context)
     assert "(2 s each, as measured in the chain that is here, which continues" in chain_line(context)

@@ -25,5 +25,6 @@ from tests.survey.test_positions import COEVAL, HEADED
 def test_it_names_the_array(tmp_path: Path, survey: dict[str, object], line: str) -> None:
     (tmp_path / "a.csv").write_text(HEADED)
     path = tmp_path / "run.toml"
-    path.write_text(tomli_w.dumps(COEVAL | {"survey": {"kind": "ska-low"} | survey}))
+    changed = {"survey": {"kind": "ska-low"} | survey, "inference": {"rounds": [40]}}
+    path.write_text(tomli_w.dumps(COEVAL | changed))
     assert line in preview(path)
