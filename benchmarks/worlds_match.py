@@ -1,4 +1,4 @@
-"""Whether another world is another sky at all: the nearest box of the first world to boxes of another, for `worlds`.
+"""Find the nearest box of the first world to boxes of another, for `worlds`: is it another sky at all?
 
 Both have the same initial conditions, so that the difference of two boxes is known mode by mode. In units of the noise
 it is what an observer finds who knows the initial conditions, and so a bound on what any statistic of the image finds.

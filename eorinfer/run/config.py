@@ -144,7 +144,7 @@ class Config:
 
     @property
     def imported(self) -> bool:
-        """Whether nothing can be simulated, since the cubes came from elsewhere."""
+        """Tell whether nothing can be simulated, since the cubes came from elsewhere."""
         return self.simulator.kind == "imported"
 
     @property
