@@ -190,6 +190,16 @@ def split_table(table: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any
     return names, tables, trained
 
 
+def refuse_unknown(key: str, name: str, worlds: Worlds | None) -> None:
+    """Refuse the name of a world that there is not, with a ValueError that begins with the key."""
+    if worlds is None:
+        raise ValueError(f'{key}: "{name}": [simulator] has no worlds = [{{}}, {{ name = "{name}", ... }}]')
+    try:
+        worlds.number(name)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
 def worlds_of(simulator: Simulator) -> Worlds | None:
     """Return the simulator if it has worlds, else None."""
     return simulator if isinstance(simulator, Worlds) else None

@@ -81,6 +81,8 @@ class BankFacts:
         for facts in self.rounds:
             counts = ", ".join(f"{n} {s}" for s, n in facts.counts.items()) or "none yet"
             yield f"round {facts.id}: {facts.planned} planned; {counts}"
+        if any(facts.id.startswith("00-") for facts in self.rounds):
+            yield "  (round 00: truths of tests, predictive checks, mocks for a separator; no posterior trains on them)"
         for world, rows in self.worlds.items():
             yield f"world {world}: " + (", ".join(f"{n} {s}" for s, n in rows.items()) or "no rows yet")
         for note in self.bank.description.get("notes", {}).values():

@@ -1,5 +1,7 @@
 """The command ``eorinfer``: its groups of commands, exit codes and messages."""
 
+import os
+import re
 import signal
 import sys
 import traceback
@@ -40,7 +42,7 @@ app.register_install_completion_command(help="Install completion of commands and
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = [_with_home(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
@@ -66,6 +68,11 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         code = _end(1, f"{type(error).__name__}: {error} (--debug shows where)", debug)
     sys.exit(code)
+
+
+def _with_home(argument: str) -> str:
+    """Expand ``~`` where shells leave it alone: behind an equals sign, as in ``--out=~/run`` and ``field=~/a.npy``."""
+    return re.sub(r"(?:^|(?<==))~[^/]*", lambda found: os.path.expanduser(found[0]), argument, count=1)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -161,7 +161,7 @@ def open_chain(file: Path, name: str, progress: Progress) -> KeptBackend:
             aside = file.with_name(f"damaged-{file.name}")
             os.replace(file, aside)
             progress.line(
-                f"mcmc: {file} cannot be read ({str(error).splitlines()[0]}); it is set aside as {aside.name}, "
+                f"{file}: cannot be read ({str(error).splitlines()[0]}); it is set aside as {aside.name}, "
                 "the chain starts afresh"
             )
     return KeptBackend(file, name)

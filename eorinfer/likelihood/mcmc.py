@@ -93,7 +93,7 @@ def run_mcmc(
     seed
         Seed of starting points and proposals.
     label
-        Name in legends.
+        Name in legends and in lines of progress.
     start_draws
         Draws from the prior among which the starting points are chosen.
     start
@@ -140,8 +140,8 @@ def run_mcmc(
                 kept = _without_burn_in(sampler, tau)
                 r_hat = split_r_hat(kept)
                 progress.line(
-                    f"mcmc: {done} steps, R-hat {r_hat:.3f} ({AGREE} at most), {done / tau:.0f} autocorrelation times "
-                    f"of {tau:.0f} steps, of {LONG_ENOUGH} needed"
+                    f"{label}: {done} steps, R-hat {r_hat:.3f} ({AGREE} at most), {done / tau:.0f} "
+                    f"autocorrelation times of {tau:.0f} steps, of {LONG_ENOUGH} needed"
                 )
                 converged = bool(done >= LONG_ENOUGH * tau and r_hat <= AGREE)
                 if converged or done >= settings.max_steps:

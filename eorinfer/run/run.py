@@ -247,7 +247,8 @@ class Run:
         chain.samples.write(self.out / "chains" / "mcmc")
         if not chain.converged:
             self.progress.line(
-                f"mcmc: NOT CONVERGED after {chain.steps} steps, {chain.measures}; raise [mcmc] max_steps"
+                f"{chain.samples.label}: NOT CONVERGED after {chain.steps} steps, {chain.measures}; "
+                "raise [mcmc] max_steps"
             )
         path = self.out / "chains" / "mcmc.json"
         before = read_json(path) if path.exists() else {}

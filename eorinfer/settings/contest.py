@@ -11,7 +11,7 @@ from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import NoSurvey, SkaLow, SurveySettings, WhiteNoise
 from simulators import Simulator
 from simulators.parts import is_own
-from simulators.worlds import Worlds, worlds_of
+from simulators.worlds import Worlds, refuse_unknown, worlds_of
 
 #: Name of a row of `METHODS`, or a user's ``"module:Class"``.
 MethodName = str
@@ -217,15 +217,9 @@ def has_exact(simulator: Simulator, survey: SurveySettings) -> bool:
 
 def _check_worlds(settings: ContestSettings, worlds: Worlds | None) -> None:
     """Refuse worlds that there are not, and methods of several worlds where one or none is left to train on."""
-    named = {"held_out_world": settings.held_out_world, "further_world": settings.further_world}
-    for key, name in named.items():
-        if name is not None:
-            if worlds is None:
-                raise ValueError(f'{key} = "{name}": [simulator] has no worlds')
-            try:
-                worlds.number(name)
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
+    for key in ("held_out_world", "further_world"):
+        if (name := getattr(settings, key)) is not None:
+            refuse_unknown(key, name, worlds)
     if settings.further_world is not None and settings.further_world == settings.held_out_world:
         raise ValueError("further_world: is the world held out; name another one")
     wanted = [name for name in OF_WORLDS if name in settings.methods]

@@ -16,6 +16,13 @@ def command(*arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
+def test_a_tilde_behind_an_equals_sign_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command("init", "own", "--out=~/mine.toml") == 0
+    assert command("init", "lim", "--out", "~/lim~.toml") == 0
+    assert {"mine.toml", "lim~.toml"} <= {path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.job  # checking that 21cmFAST is there imports it
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_a_first_config_is_right(

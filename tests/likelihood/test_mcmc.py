@@ -186,7 +186,8 @@ def test_a_chain_too_short_says_so(tmp_path: Path) -> None:
     assert not chain.converged
     assert chain.steps == 45
     assert len(chain.samples) > 0
-    assert [line.split(",")[0] for line in heard.lines] == ["mcmc: 20 steps", "mcmc: 40 steps", "mcmc: 45 steps"]
+    steps = [f"power-spectrum MCMC: {n} steps" for n in (20, 40, 45)]
+    assert [line.split(",")[0] for line in heard.lines] == steps
     assert heard.lines[-1].endswith("of 50 needed")
 
 

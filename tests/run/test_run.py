@@ -351,6 +351,7 @@ def test_bank_info_and_verify(whole: Path, tmp_path: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert "gaussian-field" in out
     assert "48 planned; 48 ok" in out
+    assert "(round 00: truths of tests, predictive checks" in out
     assert "77 rows" in out
     shutil.copytree(whole / "bank", tmp_path / "bank")
     assert call("bank", "verify", tmp_path / "bank") == 0
