@@ -184,31 +184,20 @@ def emulated_rows(
     title: str,
     progress: Progress | None = None,
 ) -> Tensors:
-    """Make rows by an emulator that is trained on others.
+    """Make rows by an emulator that is trained on others: theta (m, P) and clean arrays (m, C, *cells).
 
     Parameters
     ----------
-    rows
-        Simulations to learn from.
-    realisation
-        (n,) seeds of their realisations; rows of one share a fold.
-    observable
-        What they are, vectors or cubes.
+    rows, realisation
+        Simulations to learn from, vectors or cubes, and the seeds (n,) of their realisations, which share a fold.
     network
         Posterior network, for its scaling of theta.
     draw
         Gives n new theta (n, P) of the distribution that the simulations' theta are from.
-    folder
-        Folder of checkpoints.
-    seed
-        Seed of weights, order, and of what is drawn.
+    folder, seed
+        Folder of checkpoints; seed of weights, order, and of what is drawn.
     title, progress
         Name of the fit, and what receives its bar.
-
-    Returns
-    -------
-    Tensors
-        Theta (m, P) and clean arrays (m, C, *cells).
     """
     theta, clean = rows.__getitems__(list(range(len(rows))))
     movable: Movable = MovableVectors(clean) if len(observable.cells) == 1 else MovableCubes(clean, observable)

@@ -98,17 +98,8 @@ class Reference:
     def residuals(self, statistics: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Compare images with simulations at the best of several theta.
 
-        Parameters
-        ----------
-        statistics
-            (B, S)
-        theta
-            (B, n, P) draws from each image's posterior, in units of the prior's box.
-
-        Returns
-        -------
-        distance, deviation
-            (B,) squared distance, and (B, S) by how many standard deviations each statistic is off there.
+        Takes statistics (B, S), and draws theta (B, n, P) from each image's posterior in units of the box; gives
+        the squared distances (B,), and by how many standard deviations each statistic is off there (B, S).
         """
         standard = (statistics - self.centre) / self.scale
         distances, deviations = [], []
@@ -136,12 +127,7 @@ class Reference:
     def without(self, left_out: Tensor, noise: float) -> Iterator["Reference"]:
         """Give the reference without each of several groups of rows, by the identity of a block left out.
 
-        Parameters
-        ----------
-        left_out
-            (n,) number of the group, from 0, of each row; -1 for rows that stay.
-        noise
-            That of the regression's kernel.
+        `left_out` (n,) has the number of each row's group, from 0, or -1 for rows that stay; `noise` is the kernel's.
         """
         matrix = _kernel(self.theta, self.theta, self.length)
         inverse = torch.linalg.inv(matrix + noise * torch.eye(len(matrix), dtype=matrix.dtype))
@@ -188,20 +174,9 @@ class Kernel:
 def regression(
     theta: Tensor, statistics: Tensor, features: Tensor, blocks: int = 1, kernel: Kernel | None = None
 ) -> Reference:
-    """Learn how statistics follow theta, from rows of simulations; `held_out` is still empty.
+    """Learn how statistics (n, S) follow theta (n, P), in units of the prior's box; `held_out` is still empty.
 
-    Parameters
-    ----------
-    theta
-        (n, P), in units of the prior's box.
-    statistics
-        (n, S)
-    features
-        (n, F)
-    blocks
-        Number of networks, which have F / blocks features each.
-    kernel
-        Kernel of the regression; by default that of `best_kernel`.
+    Features (n, F) are those of `blocks` networks, F / blocks each; the kernel is by default that of `best_kernel`.
     """
     theta, statistics, features = theta[:ROWS], statistics[:ROWS], features[:ROWS]
     centre, scale, standard = _standardised(statistics)
