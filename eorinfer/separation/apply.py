@@ -38,23 +38,12 @@ class Separated:
 
 
 def separate(separator: Separator, observed: NDArray[np.float32], draws: int = 0, seed: int = 1) -> Separated:
-    """Separate a map, in tiles where it is larger than the maps of training.
-
-    Parameters
-    ----------
-    separator
-        Trained separator.
-    observed
-        (C, *cells) map in the unit and pixels of training.
-    draws
-        Number of draws.
-    seed
-        Seed of the draws.
+    """Separate a map (C, *cells) in the unit and pixels of training, in tiles where it is larger than those.
 
     Raises
     ------
     InputError
-        If the separator makes no draws.
+        If draws are wanted and the separator makes none.
     """
     source = torch.from_numpy(np.ascontiguousarray(observed, np.float32))[None]
     if not draws:
@@ -76,18 +65,9 @@ def estimate(separator: Separator, observed: Tensor) -> Tensor:
 
 @torch.no_grad()
 def posterior(separator: Separator, observed: Tensor, draws: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Compute posterior means (B, L, *cells) and draws (N, B, L, *cells) of lines in observed maps.
+    """Compute posterior means (B, L, *cells) and draws (N, B, L, *cells) of lines in observed maps (B, C, *cells).
 
-    Parameters
-    ----------
-    separator
-        Trained separator.
-    observed
-        (B, C, *cells) maps, at least as large as in training across the line of sight.
-    draws
-        Number N of draws of each map.
-    seed
-        Seed of the draws; draw i does not depend on their number.
+    The maps are at least as large as in training across the line of sight. Draw i does not depend on their number N.
 
     Raises
     ------
@@ -155,14 +135,7 @@ def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int) -
 def tiled(function: Callable[[Tensor], Tensor], maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Apply a function to maps (B, C, *cells), by tiles that overlap by half and fade where they are larger.
 
-    Parameters
-    ----------
-    function
-        Turns tiles (B, C, *size) into (B, L, *size).
-    maps
-        Maps at least as large as a tile across the line of sight.
-    size
-        Cells of a tile.
+    It turns tiles (B, C, *size) into (B, L, *size); maps are at least as large across the line of sight.
     """
     if tuple(maps.shape[2:]) == size:
         return function(maps)
