@@ -65,22 +65,14 @@ class PowerSpectrumLikelihood:
 
         Parameters
         ----------
-        bank, rows
-            Valid rows.
-        prior, observable, survey
-            Prior, observable and survey, as for the posterior.
+        bank, rows, prior, observable, survey
+            Valid rows and the rest, as for the posterior.
         power_spectrum
             (B, C, *cells) to (B, C, ...), e.g. from `build_power_spectrum`.
-        draws
-            Survey draws of each row.
-        folder
-            Folder that keeps the emulator.
-        seed
-            Seed of noise, folds and weights.
-        key
-            Hash of all that the rows and the survey depend on.
-        progress
-            Receives lines and bars.
+        draws, seed
+            Survey draws of each row; seed of noise, folds and weights.
+        folder, key
+            Folder that keeps the emulator, and hash of all that the rows and the survey depend on.
         """
         key = hashlib.sha256(f"{key} {draws} {seed}".encode()).hexdigest()[:16]
 
