@@ -50,16 +50,12 @@ def trained_posterior(
 
     Parameters
     ----------
-    setup
-        Setup of the contest.
-    name
-        Name of the view.
+    setup, name
+        Setup of the contest, and name of the view.
     number
         Number of the training, from 1, each with a seed of its own.
-    rows
-        Rows to train on; by default those of the contest.
-    alignment
-        See `eorinfer.npe.trainer.Trainer`.
+    rows, alignment
+        Rows to train on, by default those of the contest, and see `eorinfer.npe.trainer.Trainer`.
     place
         Folder of what is trained on other rows or with an alignment, below ``contest/``.
     """

@@ -8,16 +8,10 @@ from eorinfer.run import Run
 
 
 def sequential_posterior(run: Run) -> tuple[Samples, dict[str, Any]]:
-    """Run, or read, all rounds of ``eorinfer infer``; samples are in ``chains/npe``.
+    """Run, or read, all rounds of ``eorinfer infer``; samples of the last are in ``chains/npe``.
 
-    The first round is the contest's own, trained once more with the networks that the config names.
-
-    Returns
-    -------
-    Samples
-        Samples of the last round.
-    dict
-        Simulations and seconds of all rounds.
+    The first round is the contest's own, trained once more with the networks that the config names. Also gives the
+    simulations and seconds of all rounds.
     """
     samples = run.infer()
     load, rounds = run.context.load_posterior, run.out / "rounds"
