@@ -302,16 +302,9 @@ class Observation:
 def as_observation(
     x: "Observation | NDArray[Any] | Path | str", observable: Observable, mask: Mask = None
 ) -> Observation:
-    """Take an observation as callers have it, and check it.
+    """Take an observation, array (C, *cells) or file as callers have it, and check it against an observable.
 
-    Parameters
-    ----------
-    x
-        `Observation`; array (C, *cells), with the axes and the unit of `observable`; or file.
-    observable
-        What the observation must be like; values in another unit are converted.
-    mask
-        Cells that are left out, in simulations as well.
+    Values in another unit are converted. The cells of the mask are left out, in simulations as well.
 
     Raises
     ------
