@@ -44,18 +44,14 @@ def load_or_train(
 
     Parameters
     ----------
-    kind
-        Class of the trained thing.
-    folder
-        Folder of its bundle.
+    kind, load
+        Class of the trained thing, and what reads it in place of ``kind.load``.
     key
         Hash of all that the training depends on, in the facts as ``key``.
     train
         Trains it, on from what the given folder of checkpoints has.
     checkpoints
         Beginning of the names of the folders of checkpoints, which stand beside `folder`.
-    load
-        Reads the bundle, in place of ``kind.load``.
     """
     trained = load_kept(kind, folder, key, checkpoints, load=load)
     return train_and_keep(folder, key, train, checkpoints) if trained is None else trained
