@@ -73,12 +73,7 @@ class External:
 
 
 def weighed(bank: Bank, prior: Prior, external: External) -> Samples:
-    """Weigh the rows that were drawn from a prior by the likelihood of external data.
-
-    Returns
-    -------
-    Samples
-        Theta of each row, weighted: the prior given the data.
+    """Weigh the rows that were drawn from a prior by the likelihood of external data: the prior given the data.
 
     Raises
     ------

@@ -60,12 +60,7 @@ def parse_targets(
 ) -> tuple[Target, ...]:
     """Find what ``[inference] targets`` names.
 
-    Parameters
-    ----------
-    names
-        Each a parameter, an array of the simulator (its mean, for each channel), or ``"ARRAY@COORDINATE"``.
-    parameters, observables
-        Those of the simulator.
+    Each is a parameter, an array of the simulator (its mean, for each channel), or ``"ARRAY@COORDINATE"``.
 
     Raises
     ------
