@@ -15,19 +15,9 @@ class Survey(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Observe a batch.
+        """Observe clean cubes (B, C, *cells): cubes of the same shape, unit, dtype and device.
 
-        Parameters
-        ----------
-        clean
-            Clean cubes, with shape (B, C, *cells).
-        generator
-            Source of the noise; it may live on another device than `clean`.
-
-        Returns
-        -------
-        Tensor
-            Observed cubes of the same shape, unit, dtype and device.
+        All noise comes from the generator, which may live on another device.
         """
 
 
