@@ -3,6 +3,7 @@
     python -m benchmarks.separated_inference --out DIR --published --noise 0      half an hour of one core
     python -m benchmarks.separated_inference --out DIR                            the deep fields, pixels of 1.6 arcmin
     python -m benchmarks.separated_inference --out DIR --noise 0.1 --views 8      a tenth of that noise
+    python -m benchmarks.separated_inference --out DIR --published --field all-sky --record all_sky
 
 Maps of examples/lim.toml with two parameters, or in the setting of the papers (`--published`: smoothed and 20 times as
 bright, a quarter of their field). A separator is trained on realisations that no posterior sees, with both amplitudes
@@ -116,8 +117,10 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=CHANNELS, default=list(CHANNELS))
     parser.add_argument("--published", action="store_true", help="maps in the setting of Moriwaki & Yoshida 2021")
     parser.add_argument("--pixels", type=int, default=64, help="along each side of a map, which stays as large")
+    parser.add_argument("--field", choices=("deep", "all-sky"), default="deep", help="whose noise SPHEREx has")
     parser.add_argument("--noise", type=float, help="white noise, over that of the deep fields, in place of SPHEREx")
     parser.add_argument("--views", type=int, default=1, help="draws of the noise of each simulation")
+    parser.add_argument("--record", default="", help="what the name of the results ends with")
     arguments = parser.parse_args()
     if min(arguments.simulations) < (least := LEAST_REALISATIONS * ROWS):
         parser.error(f"--simulations {min(arguments.simulations)}: the emulator of P(k) needs {least} or more")
@@ -155,12 +158,13 @@ def main() -> None:
         if raw.exists():
             one["gain_over_raw"] = mean_error(densities - np.array(read_json(raw)["densities"]))
         figures = {"sizes": sizes(arguments), "sureness": separator.facts["sureness"], "methods": found}
-        record("separated_inference", figures, seconds=time.monotonic() - start)
+        name = "_".join(filter(None, ("separated_inference", arguments.record)))
+        record(name, figures, seconds=time.monotonic() - start)
 
 
 def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
     """List the options that a figure depends on."""
-    return {name: value for name, value in vars(arguments).items() if name not in ("out", "methods")}
+    return {name: value for name, value in vars(arguments).items() if name not in ("out", "methods", "record")}
 
 
 def content(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -180,6 +184,7 @@ def content(arguments: argparse.Namespace) -> dict[str, Any]:
         "widest": 8 * arguments.width,
         "mix": True,
     }
+    tables["survey"]["field"] = arguments.field
     if arguments.noise is not None:
         sigma = arguments.noise * DEEP / tables["simulator"]["pixel"]
         tables["survey"] = {"kind": "white-noise", "sigma": sigma} if sigma else {"kind": "none"}
