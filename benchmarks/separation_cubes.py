@@ -78,6 +78,9 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     step = training(arguments)
+    assert isinstance(step.config.simulator, LimMock)
+    if arguments.channels < (least := step.config.simulator.offset):
+        parser.error(f"--channels {arguments.channels}: the fit of templates needs {least}, from [OIII] to Halpha")
     parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
     cubes = timed("cubes", step.train if arguments.steps else partial(untrained, step.spec, step.bank, parts))
     maps = [timed(f"channels of cube {'AB'[i]}", sliced, arguments, step, parts, i) for i in range(len(FOUND))]
