@@ -4,6 +4,7 @@ import hashlib
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import emcee
 import numpy as np
@@ -60,6 +61,24 @@ class Chain:
     def measures(self) -> str:
         """What convergence is judged by, in words."""
         return measures(self.steps / self.autocorrelation, self.r_hat)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the run folder keeps of its length, for JSON."""
+        return {
+            "converged": self.converged,
+            "steps": self.steps,
+            "autocorrelation_time": self.autocorrelation,
+            "r_hat": self.r_hat if np.isfinite(self.r_hat) else None,
+            "acceptance": self.acceptance,
+        }
+
+    def say(self, progress: Progress) -> None:
+        """Say where it has not converged."""
+        if not self.converged:
+            progress.line(
+                f"{self.samples.label}: NOT CONVERGED after {self.steps} steps, {self.measures}; raise [mcmc] max_steps"
+            )
 
 
 def run_mcmc(

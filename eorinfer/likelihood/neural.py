@@ -17,7 +17,7 @@ from eorinfer.core.seeds import item_seed, second_item_seed
 from eorinfer.likelihood.emulator import Emulator, Spectra, whitened
 from eorinfer.networks.density import build_flow
 from eorinfer.settings.npe import FlowSettings, TrainingSettings
-from eorinfer.training.bundle import BundleKind
+from eorinfer.training.bundle import BundleKind, weights_of_members
 from eorinfer.training.data import Tensors, validation_rows
 from eorinfer.training.fit import FitRecord, fit
 
@@ -87,12 +87,7 @@ class NeuralLikelihood:
         """Write ``likelihood.json`` and ``weights.safetensors`` whole."""
         description = {"members": len(self.networks), "bins": self.emulator.bins, "facts": self.facts}
         description["fits"] = [asdict(fit) for fit in self.fits]
-        weights = {
-            f"{member}.{name}": value
-            for member, network in enumerate(self.networks)
-            for name, value in network.state_dict().items()
-        }
-        self.bundle.write(folder, description, weights)
+        self.bundle.write(folder, description, weights_of_members(self.networks))
 
     @classmethod
     def load(cls, folder: Path, emulator: Emulator, prior: Prior) -> "NeuralLikelihood":
@@ -104,13 +99,11 @@ class NeuralLikelihood:
             If the folder has no neural likelihood of this format.
         """
         with cls.bundle.reading(folder) as bundle:
-            weights, networks = bundle.weights, []
+            networks = []
             for member in range(bundle["members"]):
                 with torch.random.fork_rng(devices=[]):
                     network = SpectrumFlow(prior, bundle["bins"])
-                prefix = f"{member}."
-                state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-                network.load_state_dict(state)
+                network.load_state_dict(bundle.member(member))
                 networks.append(network.eval())
             return cls(emulator, tuple(networks), tuple(FitRecord(**fit) for fit in bundle["fits"]), bundle["facts"])
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from eorinfer.core.own import own_digests
 from eorinfer.core.prior import Prior
@@ -10,6 +11,7 @@ from eorinfer.npe.network import PosteriorNetwork
 from eorinfer.npe.regression import RegressionNetwork
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
+from eorinfer.training.bundle import Bundle
 from simulators import Observable
 
 
@@ -42,6 +44,20 @@ class Architecture:
         if self.flow.kind == "gaussian":
             return RegressionNetwork(prior, observable, self.embedding, self.power_spectrum, self.beside)
         return PosteriorNetwork(prior, observable, self.embedding, self.flow, self.power_spectrum, self.beside)
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Give the tables for JSON, by name."""
+        return {name: getattr(self, name).model_dump(mode="json") for name in ("embedding", "flow", "power_spectrum")}
+
+    @classmethod
+    def from_tables(cls, tables: Bundle, beside: Path | None) -> "Architecture":
+        """Read what `tables` gave."""
+        return cls(
+            EmbeddingSettings(**tables["embedding"]),
+            FlowSettings(**tables["flow"]),
+            PowerSpectrumSettings(**tables["power_spectrum"]),
+            beside,
+        )
 
     def own_digests(self) -> dict[str, str]:
         """Hash of the source of each of the user's own parts, by ``"module:name"``."""

@@ -1,5 +1,6 @@
 """Check of an observation against the simulations: where it is unlike them, no posterior can be trusted."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -129,6 +130,15 @@ def check_observation(posterior: Ensemble, observation: Observation) -> Observat
     """
     observation.check(posterior.observable, "observation")
     return check_images(posterior, torch.from_numpy(observation.values[None]))[0] if posterior.reference else None
+
+
+def warn_of_unlike(posterior: Ensemble, observations: Sequence[Observation]) -> None:
+    """Warn the caller of the caller of observations that are unlike the simulations of training."""
+    for place, observation in enumerate(observations):
+        check = check_observation(posterior, observation)
+        if check is not None and check.unlike:
+            which = f"images[{place}]: " if len(observations) > 1 else ""
+            warnings.warn(which + check.line().removeprefix("WARNING: "), stacklevel=3)
 
 
 def check_images(

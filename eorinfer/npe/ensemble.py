@@ -56,11 +56,6 @@ def _slices(total: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, total)) for start in range(0, total, step)]
 
 
-def weights(networks: Sequence[ThetaDensity]) -> dict[str, Tensor]:
-    """Give the weights of all networks by name, as a bundle keeps them."""
-    return {f"{i}.{name}": value for i, network in enumerate(networks) for name, value in network.state_dict().items()}
-
-
 def scalars(networks: Sequence[ThetaDensity]) -> dict[str, list[float]]:
     """Give what a bundle keeps of all networks beside their weights: only what is not 1."""
     found = {
@@ -79,8 +74,7 @@ def read_networks(bundle: Bundle, build: Callable[[], ThetaDensity]) -> tuple[Th
     for member in range(bundle["ensemble"]):
         with torch.random.fork_rng(devices=[]), no_larger_than(kept, tables):
             network = build()
-        prefix = f"{member}."
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in kept.items() if k.startswith(prefix)})
+        network.load_state_dict(bundle.member(member))
         network.embedding.unit = units[member] if units else 1.0
         network.widening = widenings[member] if widenings else 1.0
         networks.append(network.eval())

@@ -1,6 +1,5 @@
 """A trained posterior: networks and all that is needed to use them again, as a folder without pickle."""
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,24 +18,19 @@ from eorinfer.core.seeds import fresh_seed, item_seed
 from eorinfer.cubes.observation import Observation, as_observation
 from eorinfer.npe import ensemble
 from eorinfer.npe.architecture import Architecture
-from eorinfer.npe.check import check_observation
+from eorinfer.npe.check import warn_of_unlike
 from eorinfer.npe.density import ThetaDensity
+from eorinfer.npe.inside import draw_inside
 from eorinfer.npe.reference import Reference
 from eorinfer.npe.region import Region, high_density
 from eorinfer.npe.reweighted import Reweighted, reweighted
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
-from eorinfer.settings.likelihood import PowerSpectrumSettings
-from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import SurveySettings
-from eorinfer.training.bundle import BundleKind
+from eorinfer.training.bundle import BundleKind, weights_of_members
 from eorinfer.training.data import validation_rows
 from simulators import Observable
 
-#: A truncated posterior answers for an observation with at most this share of its mass outside the region.
-OUTSIDE_SHARE = 0.02
-#: Draws after which, and share of them inside the prior below which, sampling gives up.
-TRIED, INSIDE_SHARE = 200_000, 1e-3
 #: Draws that a region is made from.
 REGION_DRAWS = 10000
 
@@ -135,7 +129,7 @@ class Posterior:
         """
         _refuse_none(n)
         observation = self._taken(x)
-        self._warn(observation)
+        warn_of_unlike(self, [observation])
         return self.draw(observation, n, fresh_seed() if seed is None else seed, label)
 
     def sample_many(
@@ -171,7 +165,7 @@ class Posterior:
                 raise InputError(f"images[{place}]: {error}") from error
         if not observations:
             return []
-        self._warn(*observations)
+        warn_of_unlike(self, observations)
         if self.regions or self.only_for:
             return [self.draw(one, n, item_seed(seed, place), label) for place, one in enumerate(observations)]
         features = self.read(torch.from_numpy(np.stack([one.values for one in observations])))
@@ -183,18 +177,9 @@ class Posterior:
     def folds(self, seed: NDArray[np.uint64], fraction: float = 0.1) -> "list[tuple[Posterior, NDArray[np.bool_]]]":
         """Split rows by the network that held them out in training: these can test it, or show what is new to it.
 
-        Parameters
-        ----------
-        seed
-            (n,) seeds of the realisations of all rows of the training.
-        fraction
-            ``[training] validation_fraction``, for posteriors of older versions, which did not note it. All their
-            networks held out the same rows.
-
-        Returns
-        -------
-        list
-            A posterior of one network, and the rows (n,) that it held out; no row is in two of them.
+        Gives posteriors of one network with the rows (n,) that it held out, of those whose realisations have seeds
+        (n,); no row is in two of them. Older versions did not note the `fraction` that validates; all their networks
+        held out the same rows.
         """
         if (noted := self.facts.get("folds")) is None:
             return [(self, validation_rows(seed, fraction))]
@@ -203,27 +188,8 @@ class Posterior:
             for member in range(noted["networks"])
         ]
 
-    def _warn(self, *observations: Observation) -> None:
-        """Warn of observations that are unlike the simulations of training."""
-        for place, observation in enumerate(observations):
-            check = check_observation(self, observation)
-            if check is not None and check.unlike:
-                which = f"images[{place}]: " if len(observations) > 1 else ""
-                warnings.warn(which + check.line().removeprefix("WARNING: "), stacklevel=3)
-
     def draw(self, observation: Observation, n: int, seed: int, label: str = "NPE") -> Samples:
-        """Draw from the posterior of one observation, without the check that `sample` makes.
-
-        Parameters
-        ----------
-        observation
-            Checked against `observable`.
-        n
-            Number of samples.
-        seed
-            Seed of the draw.
-        label
-            Name in legends.
+        """Draw from the posterior of one observation, without the warning that `sample` gives.
 
         Raises
         ------
@@ -236,30 +202,16 @@ class Posterior:
                 "this posterior was trained on draws from the posterior of another observation; "
                 "use the posterior of the first round (rounds/01), which holds for any observation"
             )
-        draws: list[NDArray[np.float64]] = []
-        accepted = tried = 0
-        features = self._features(observation)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            while accepted < n:
-                theta = ensemble.draw(self.networks, max(n - accepted, 1000), features)[0]
-                if not np.isfinite(theta).all():
-                    raise WorkError(f"{label}: the networks draw parameters that are not numbers for this observation")
-                kept = theta[self.contains(theta)]
-                tried, accepted = tried + len(theta), accepted + len(kept)
-                draws.append(kept)
-                if tried >= TRIED and accepted < INSIDE_SHARE * tried:
-                    raise WorkError(
-                        f"{label}: {accepted} of {tried} draws are inside the prior; "
-                        "the networks read nothing like this observation in training"
-                    )
-                if self.regions and accepted < (1 - OUTSIDE_SHARE) * tried - 10:
-                    raise InputError(
-                        f"this posterior was trained in rounds truncated for one observation, and "
-                        f"{1 - accepted / tried:.0%} of what it says of yours lies outside that region; "
-                        "use the posterior of the first round (rounds/01), which holds for any observation"
-                    )
-        return Samples.unweighted(np.concatenate(draws)[:n], self.prior.parameters, label)
+        theta = draw_inside(
+            self.networks,
+            self._features(observation),
+            self.contains,
+            n,
+            seed,
+            label=label,
+            truncated=bool(self.regions),
+        )
+        return Samples.unweighted(theta, self.prior.parameters, label)
 
     def log_density(self, theta: NDArray[np.float64], observation: Observation) -> NDArray[np.float64]:
         """Log density (n,) of theta (n, P), before truncation; -inf outside the prior.
@@ -328,22 +280,20 @@ class Posterior:
             "observable": asdict(self.observable),
             "survey": self.survey.model_dump(mode="json"),
             "preprocessing": self.preprocessing.choices if self.preprocessing else None,
-            "embedding": self.architecture.embedding.model_dump(mode="json"),
-            "flow": self.architecture.flow.model_dump(mode="json"),
-            "power_spectrum": self.architecture.power_spectrum.model_dump(mode="json"),
             "ensemble": len(self.networks),
             "regions": [
                 {"threshold": r.threshold, "low": r.box.low.tolist(), "high": r.box.high.tolist()} for r in self.regions
             ],
             "only_for": self.only_for,
             "facts": self.facts,
-        } | ensemble.scalars(self.networks)
+        }
+        description |= self.architecture.tables() | ensemble.scalars(self.networks)
         if own := self.architecture.own_digests():
             description["own"] = own
         reference = None if self.reference is None else self.reference.arrays()
         mask = None if self.mask is None else {"mask": torch.from_numpy(self.mask.astype(np.uint8))}
         with self.bundle.writing(
-            folder, description, ensemble.weights(self.networks), reference=reference, mask=mask
+            folder, description, weights_of_members(self.networks), reference=reference, mask=mask
         ) as temporary:
             if self.preprocessing is not None:
                 self.preprocessing.separator.save(temporary / "preprocessing")
@@ -374,12 +324,7 @@ class Posterior:
             check_recorded(bundle.description, bundle.folder, beside, named)
             prior = Prior.from_json(bundle["prior"])
             observable = bundle.observable
-            architecture = Architecture(
-                EmbeddingSettings(**bundle["embedding"]),
-                FlowSettings(**bundle["flow"]),
-                PowerSpectrumSettings(**bundle["power_spectrum"]),
-                beside,
-            )
+            architecture = Architecture.from_tables(bundle, beside)
             preprocessing = None
             if separation := bundle["preprocessing"]:
                 preprocessing = LineSeparation(Separator.load(bundle.folder / "preprocessing"), **separation)
@@ -407,13 +352,7 @@ class Posterior:
             )
 
     def _taken(self, x: Observation | NDArray[Any] | Path | str) -> Observation:
-        """Take an observation as callers have it, without the cells that the simulations lack.
-
-        Raises
-        ------
-        InputError
-            If it does not fit, or lacks cells that the simulations have.
-        """
+        """Take an observation as callers have it; refuse one that lacks cells which the simulations have."""
         observation = as_observation(x, self.observable, self.mask)
         if observation.mask is not None:
             more = observation.mask if self.mask is None else observation.mask & ~self.mask

@@ -155,12 +155,8 @@ def image_flow_posterior(
         # Chains of older versions do not say what they cost.
         seconds = max(known["seconds"], chain.seconds)
         evaluations = max(known["evaluations"], chain.evaluations)
-        facts |= {"converged": chain.converged, "steps": chain.steps, "walkers": mcmc.walkers}
-        facts |= {"autocorrelation_time": chain.autocorrelation, "acceptance": chain.acceptance}
-        facts |= {"r_hat": chain.r_hat if np.isfinite(chain.r_hat) else None}
-        if not chain.converged:
-            short = f"{chain.steps} steps, {chain.measures}"
-            progress.line(f"image flow: NOT CONVERGED after {short}; raise [mcmc] max_steps")
+        facts |= chain.facts | {"walkers": mcmc.walkers}
+        chain.say(progress)
     if isinstance(likelihood, InterpolatedLikelihood):
         seconds, evaluations = seconds + interpolating, likelihood.evaluations
         facts |= {"log_p_error": likelihood.error, "interpolation_error": likelihood.residual}

@@ -5,8 +5,6 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, remove_leftovers, write_json
@@ -245,23 +243,15 @@ class Run:
             progress=self.progress,
         )
         chain.samples.write(self.out / "chains" / "mcmc")
-        if not chain.converged:
-            self.progress.line(
-                f"{chain.samples.label}: NOT CONVERGED after {chain.steps} steps, {chain.measures}; "
-                "raise [mcmc] max_steps"
-            )
+        chain.say(self.progress)
         path = self.out / "chains" / "mcmc.json"
         before = read_json(path) if path.exists() else {}
         # Chains of older versions do not say what they cost.
         known = before["seconds"]["chain"] if before.get("likelihood") == key else 0.0
         facts = {
             "likelihood": key,
-            "converged": chain.converged,
-            "steps": chain.steps,
+            **chain.facts,
             "walkers": self.tables.mcmc.walkers,
-            "autocorrelation_time": chain.autocorrelation,
-            "r_hat": chain.r_hat if np.isfinite(chain.r_hat) else None,
-            "acceptance": chain.acceptance,
             "simulations": len(rows),
             "seconds": {"emulator": likelihood.seconds, "chain": max(known, chain.seconds)},
         }

@@ -1,16 +1,17 @@
 """Bundles: a trained thing as a folder of JSON and safetensors, versioned, written whole and without pickle."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from eorinfer.bank.description import observable_from_json, package_versions
 from eorinfer.core.errors import InputError
@@ -49,10 +50,15 @@ class Bundle:
     def __getitem__(self, key: str) -> Any:
         return self.description[key]
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, Tensor]:
         """Weights by name, on the CPU."""
         return self._load(WEIGHTS)
+
+    def member(self, number: int) -> dict[str, Tensor]:
+        """Weights of one network of an ensemble, as `weights_of_members` names them."""
+        prefix = f"{number}."
+        return {name.removeprefix(prefix): x for name, x in self.weights.items() if name.startswith(prefix)}
 
     def tensors(self, name: str) -> dict[str, Tensor] | None:
         """Tensors of ``NAME.safetensors``, on the CPU; None if the bundle has none."""
@@ -75,6 +81,11 @@ class Bundle:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+
+def weights_of_members(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Give the weights of all networks of an ensemble by name, as a bundle keeps them."""
+    return {f"{i}.{name}": value for i, network in enumerate(networks) for name, value in network.state_dict().items()}
 
 
 @dataclass(frozen=True)

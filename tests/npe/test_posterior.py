@@ -275,7 +275,7 @@ def test_draws_that_are_no_numbers_end_sampling(first: Posterior) -> None:
 
 
 def test_draws_that_are_never_inside_the_prior_end_sampling(first: Posterior, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eorinfer.npe.posterior.TRIED", 3000)
+    monkeypatch.setattr("eorinfer.npe.inside.TRIED", 3000)
     for network in first.networks:
         monkeypatch.setattr(network, "sample", lambda n, read: torch.full((n, len(read), 2), 50.0, dtype=torch.float64))
     with pytest.raises(WorkError, match="0 of 3000 draws are inside the prior"):

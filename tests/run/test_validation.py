@@ -166,7 +166,7 @@ def test_a_sequential_posterior_is_validated_inside_its_truncated_prior(
     path = config(tmp_path, training={"steps": 60}, validation=SMALL, **tables)
     # A network that is hardly trained says much outside of the region, also of the observation.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eorinfer.npe.posterior.OUTSIDE_SHARE", 0.9)
+        patch.setattr("eorinfer.npe.inside.OUTSIDE_SHARE", 0.9)
         assert call("infer", path, "--out", tmp_path / "run") == 0
         assert call("validate", path, "--out", tmp_path / "run") in (0, 1)
     assert "60 simulated truths inside the truncated prior" in capsys.readouterr().out
