@@ -14,7 +14,7 @@ from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.model import CELLS, ImageFlow, dequantised
 from eorinfer.imageflow.training import ImageFlowTrainer, row_conditions
 from eorinfer.training.data import validation_rows
-from eorinfer.validation.check import FEWEST, is_far, smallest_p, weak_line
+from eorinfer.validation.check import DISTRUST, FEWEST, deviation_words, is_far, smallest_p, weak_line
 
 #: Chance of a false alarm; measured false alarms are about twice as frequent.
 LEVEL = 0.01
@@ -70,7 +70,7 @@ class ScaleCheck:
             like = f"the observation is like the images that the flow was trained on (p = {self.p:.2g})"
             return weak_line(self.realisations, len(self.names)) if self.weak else like
         wrong = [
-            f"{name} {abs(sigma):.1f} sigma too {'high' if sigma > 0 else 'low'}"
+            deviation_words(name, sigma)
             for name, sigma in self.deviations
             if self.p_scales[self.names.index(name)] * len(self.names) < LEVEL or self.p >= LEVEL
         ]
@@ -79,8 +79,7 @@ class ScaleCheck:
         few = f", only {self.realisations} realisations held out" if self.weak else ""
         return (
             "WARNING: the observation is unlike the images that the flow was trained on "
-            f"(p = {max(self.p, 1e-9):.1g}{few}): {', '.join(wrong)}. Do not trust this posterior before you know why: "
-            "the unit, the noise level, foregrounds, or physics that the simulator lacks"
+            f"(p = {max(self.p, 1e-9):.1g}{few}): {', '.join(wrong)}. {DISTRUST}"
         )
 
     def content(self) -> dict[str, object]:

@@ -19,7 +19,7 @@ from eorinfer.npe.image_statistics import ImageStatistics, Statistics
 from eorinfer.npe.reference import ROWS, Reference, as_unseen, best_kernel, regression
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Part
-from eorinfer.validation.check import FEWEST, is_far, smallest_p, weak_line
+from eorinfer.validation.check import DISTRUST, FEWEST, deviation_words, is_far, smallest_p, weak_line
 
 #: Chance of warning of an observation that is like the simulations.
 LEVEL = 0.01
@@ -85,11 +85,7 @@ class ObservationCheck:
         if not np.isfinite([self.p_statistics, self.p_features]).all():
             reasons.append("its statistics are not numbers")
         if of_smallest(self.p_statistics, self.tests) < LEVEL or self.p >= LEVEL:
-            worst = [
-                f"{name} {abs(sigma):.1f} sigma too {'high' if sigma > 0 else 'low'}"
-                for name, sigma in self.deviations[:3]
-                if abs(sigma) > 2
-            ]
+            worst = [deviation_words(name, sigma) for name, sigma in self.deviations[:3] if abs(sigma) > 2]
             reasons.append(", ".join(worst) or "its statistics do not go together")
         if of_smallest(self.p_features, self.tests) < LEVEL:
             reasons.append("the networks read from it what they never read in training")
@@ -100,9 +96,7 @@ class ObservationCheck:
         )
         return (
             f"WARNING: the observation is unlike the simulations (p = {max(self.p, 1e-9):.1g}{few}): "
-            f"{'; '.join(reasons)}. "
-            "Do not trust this posterior before you know why: the unit, the noise level, foregrounds, "
-            "or physics that the simulator lacks"
+            f"{'; '.join(reasons)}. {DISTRUST}"
         )
 
     def content(self) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def status_lines(out: Path) -> list[str]:
     for method, facts in run.sampled.items():
         if facts and "converged" in facts:
             ended = "converged" if facts["converged"] else "NOT CONVERGED"
-            lines.append(f"{'image flow' if method == 'field_flow' else method}: {facts['steps']} steps, {ended}")
+            label = "image flow" if method == "field_flow" else "power-spectrum MCMC"
+            lines.append(f"{label}: {facts['steps']} steps, {ended}")
     done = [step for step, file in STEPS.items() if (out / file).exists()]
     lines.append(f"done: {', '.join(done) or 'nothing yet'}")
     if run.check:

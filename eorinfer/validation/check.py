@@ -6,6 +6,11 @@ from typing import Any, Protocol
 FEWEST = 20
 #: Largest deviation, in standard deviations, and p-value, at which fewer realisations are enough for a warning.
 FAR, HARDLY = 10.0, 0.1
+#: What to do after a warning.
+DISTRUST = (
+    "Do not trust this posterior before you know why: the unit, the noise level, foregrounds, or physics that the "
+    "simulator lacks"
+)
 
 
 class Check(Protocol):
@@ -37,6 +42,11 @@ class Check(Protocol):
 def smallest_p(realisations: int, tests: int) -> float:
     """p-value of a rank beyond all held-out realisations, with Bonferroni's factor: the smallest without a model."""
     return min(1.0, tests / (realisations + 1))
+
+
+def deviation_words(name: str, sigma: float) -> str:
+    """Say by how much a quantity is off, and in which direction."""
+    return f"{name} {abs(sigma):.1f} sigma too {'high' if sigma > 0 else 'low'}"
 
 
 def is_far(p: float, deviations: tuple[tuple[str, float], ...]) -> bool:
