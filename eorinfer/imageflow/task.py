@@ -110,7 +110,7 @@ class ImageFlowTask(nn.Module):
 class DiffusionTask(ImageFlowTask):
     """Training of a diffusion's denoiser on images without noise; parameters as of `ImageFlowTask`."""
 
-    title = "error over the Wiener filter's"
+    title = "error over that expected of a Wiener filter"
     flow: DiffusionFlow
 
     def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:

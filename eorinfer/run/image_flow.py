@@ -80,7 +80,8 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         loss = flow.facts["fits"]["generative"]["validation_loss"]
         said = f"{loss / np.log(2):.4f} bits per cell in validation"
         if flow.settings.kind == "diffusion":
-            said = f"errors of {loss:.3f} times the Wiener filter's in validation (mean square)"
+            # A few maps with far more power than their conditions tell can bring the mean above one.
+            said = f"squared errors of {loss:.3f} times those expected of a Wiener filter, on average in validation"
         added = f"; noise of {flow.dequantisation:.3g} added to every image" if flow.dequantisation else ""
         progress.line(f"image flow: {said}, trained in {flow.facts['seconds']:.0f} s{added}")
     if flow.known is None:
