@@ -10,7 +10,7 @@ from eorinfer.npe.density import ThetaDensity
 from eorinfer.settings.npe import AUTO, EFFORTS, FlowSettings, TrainingSettings
 from eorinfer.training.fit import planned
 
-#: Passes of the second stage over the simulations, as a share of the first's, and its learning rate at most.
+#: Steps of a truncated normal on emulated rows, as a share of its flow's, and the largest learning rate of that flow.
 LENGTH, RATE = 1 / 3, 3e-3
 #: Least number of hidden units for each parameter of a flow on emulated rows. An autoregressive network shares its
 #: units out among the parameters; with nine, 28 for each gain 0.2 to 0.3 nats over 4 for each.
@@ -52,22 +52,17 @@ def stages(
 ) -> tuple[Stage, ...]:
     """List the fits of each network, of which held-out rows choose one.
 
-    With ``kind = "auto"`` the truncated normal is trained alone. Then a flow joins it for as many steps, but a third of
-    the passes over the simulations, at a rate of at most `RATE`: few simulations it would learn by heart, of many it
-    needs all steps where a posterior has several branches. The same is tried once more with rows of an emulator, in
-    batches of at least `emulated_batch`; with none if that is 0. Their flow is wider: `UNITS` for each of the
-    `parameters`.
+    With ``kind = "auto"`` the truncated normal is trained alone, and then a network that has a flow from its first step
+    on: features that a truncated normal has taught do not tell branches apart. The same is tried once more with rows of
+    an emulator, in batches of at least `emulated_batch`; with none if that is 0. There the flow goes on from the
+    truncated normal, and is wider: `UNITS` for each of the `parameters`.
     """
     if flow.kind != "auto":
         plain: tuple[Stage, ...] = (Stage("flow", flow, training),)
     else:
-        later = {
-            "epochs": math.ceil(LENGTH * training.epochs),
-            "learning_rate": min(RATE, training.learning_rate),
-        }
-        plain = (
-            Stage("normal", flow.model_copy(update={"kind": "none"}), training),
-            Stage("flow", flow.model_copy(update={"kind": AUTO}), training.model_copy(update=later), 0),
+        plain = tuple(
+            Stage(name, flow.model_copy(update={"kind": kind}), training)
+            for name, kind in (("normal", "none"), ("normal-flow", AUTO))
         )
     if not emulated_batch:
         return plain

@@ -1,4 +1,4 @@
-"""What a training tries: a flow joins the truncated normal, and stays where held-out rows prefer it."""
+"""What a training tries: a truncated normal and one with a flow, of which held-out rows choose."""
 
 import pytest
 import torch
@@ -8,19 +8,16 @@ from eorinfer.settings.npe import FlowSettings, TrainingSettings
 from tests.npe.test_network import network, observed
 
 
-def test_only_auto_tries_both_and_passes_over_few_rows_a_third_more() -> None:
+def test_only_auto_tries_both_each_from_its_first_step_on() -> None:
     training = TrainingSettings(steps=900, epochs=30, learning_rate=0.01)
     (only,) = stages(FlowSettings(kind="zuko_maf"), training)
     assert (only.flow.kind, only.training) == ("zuko_maf", training)
     simple, richer = stages(FlowSettings(hidden=(8,)), training)
     assert (simple.flow.kind, richer.flow.kind) == ("none", "zuko_nsf")
-    assert simple.training == training
-    # Few rows end the flow after a third of the passes; of many it has all steps, or branches are not learned.
-    assert (richer.training.steps, richer.training.epochs) == (900, 10)
-    assert richer.training.learning_rate < 0.5 * training.learning_rate
-    # A rate that is low already stays: else a posterior with two branches is not learned in so few steps.
-    assert stages(FlowSettings(), TrainingSettings(learning_rate=2e-3))[1].training.learning_rate == 2e-3
     assert richer.flow.hidden == (8,)
+    # A flow that joins a trained truncated normal is left with features that do not tell branches apart.
+    assert (simple.training, richer.training) == (training, training)
+    assert (simple.after, richer.after) == (None, None)
 
 
 @torch.no_grad()
@@ -56,7 +53,7 @@ def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept
     assert [one.training.batch_size for one in tried] == [64, 64, 256, 256]
     assert [(one.name, one.after, one.emulated) for one in tried] == [
         ("normal", None, False),
-        ("flow", 0, False),
+        ("normal-flow", None, False),
         ("emulated-normal", None, True),
         ("emulated-flow", 2, True),
     ]
