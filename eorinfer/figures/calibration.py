@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import kstwo
 
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import looks, settle, subplots
+from eorinfer.figures.style import SPARE, looks, settle, subplots
 from eorinfer.validation.calibration import Calibration
 from eorinfer.validation.check import Check
 from eorinfer.validation.sharpness import RelativeWidths
@@ -219,5 +219,5 @@ def _say(axis: "Axes", text: str) -> None:
 
 
 def _colour(i: int) -> str:
-    """Pick the colour of parameter `i`; colours repeat after ten."""
-    return (*COLOURS, "#c2456b", "#1a9c9c", "#8c6d31", "#b5b52b", "#9e9e9e")[i % 10]
+    """Pick the colour of parameter `i`; colours repeat in the end."""
+    return (*COLOURS, *SPARE)[i % (len(COLOURS) + len(SPARE))]
