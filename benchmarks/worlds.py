@@ -6,9 +6,9 @@
 ``WORLDS``, and the other worlds are simulated at the same theta and realisations. Without it the bank is taken as is.
 
 Each world in turn is left out of all trainings and asked about. Networks read P(k) and moments of the smoothed cube,
-which cost a thousandth of a CNN's time; where two of the worlds are left out they also read P(k) alone, the cube, or
-both. Each part is kept in ``DIR/figures`` as it is done, and what is there already is not made again. A record is
-written when all of its parts are there.
+which cost a thousandth of a CNN's time, P(k) alone, the cube, or (for two of the worlds) both. Each method of a part is
+kept in ``DIR/figures`` as it is done, and what is there already is not made again. A record is written when all of its
+parts are there.
 """
 
 import argparse
@@ -22,70 +22,52 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.record import record
+from benchmarks.worlds_ask import BINS, CONFIG, DRAWS, METHODS, MIXED, SHARES, ask, opened, opened_cubes
 from benchmarks.worlds_ceiling import ceiling
 from benchmarks.worlds_match import nearest
-from benchmarks.worlds_scores import LATER, once, question, scores
-from benchmarks.worlds_seen import FirstElements, checks, odds, of_checks, over_references, with_reference
+from benchmarks.worlds_scores import LATER, question
+from benchmarks.worlds_seen import odds
 from benchmarks.worlds_targets import TARGET, ask_target
 from eorinfer import Run
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
 from eorinfer.bank.targets import parse_targets, target_values
 from eorinfer.campaign.plans import planned_rows
-from eorinfer.contest.contest import build_method
-from eorinfer.contest.method import ContestSetup
-from eorinfer.contest.networks import trained_posterior
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.core.revision import commit
 from eorinfer.core.toml import read_toml
-from eorinfer.npe.check import ObservationCheck
-from eorinfer.npe.image_statistics import Statistics
 from eorinfer.run.config import check_config
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey import build_survey
 
-CONFIG = Path(__file__).parents[1] / "examples" / "worlds.toml"
 #: Rows of the first world to train on and to test with, rows of each other world, and rows in a shard of these.
 FIRST, KNOWN, OTHERS, SHARD = 1200, 600, 120, 20
 #: Further rows of each world, of round `LATER`, at realisations of their own: they came when all choices were made.
-MORE = 180
-#: Draws of noise of each row: those of the other worlds stand for as many as the first one has.
-DRAWS = {"first": 1, "others": 8}
+#: Two of a realisation, which take less time than two realisations; rows of the source that share a realisation.
+MORE, TOGETHER, SHARED = 100, 2, 4
 #: Widths of the Gaussians by which a cube is smoothed, in cells, and quantiles of it.
 WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
-BINS, BATCH, STEPS = 8, 64, 400
-#: Truths of the known world that tell how false alarms depend on the realisations that are compared with.
-MANY = 300
-#: Factors on the errors of the error model, where they are compared; 1 elsewhere.
-STRENGTHS = {"e-integral": [0.7, 1.0, 1.5]}
-#: What networks read of cubes, and their training: one network, which sees new noise at each step.
-VIEWS = ("npe-both", "npe-image", "npe-power")
-ON_CUBES = {"steps": 1500, "ensemble": 1, "batch_size": 32, "learning_rate": 4e-3}
-#: Realisations of the other worlds that are trained on, beside all but the later ones.
-SHARES = ("half", "more")
+BATCH = 64
+#: What networks read of cubes, beside P(k), of which all worlds are left out in turn.
+VIEWS = ("npe-image", "npe-both")
 SMALL = ("spheres", "press-schechter", "l-integral")
-#: Parts of each record: the world left out in turn and the odds of worlds; the target in place of the parameters;
-#: networks that read cubes; what a warning could reach at most; whether the world that is hardly warned of is another
-#: sky; fewer rows and more.
+EACH = (*SMALL, "e-integral")
+#: Parts of each record: the world left out in turn and the odds of worlds; networks that read P(k) alone, and cubes;
+#: the target in place of the parameters; what a warning could reach at most; whether the world that is hardly warned of
+#: is another sky; fewer rows and more.
 RECORDS = {
-    "worlds": (*SMALL, "e-integral", "odds"),
-    "worlds_target": tuple(f"{held_out} {TARGET}" for held_out in (*SMALL, "e-integral")),
-    "worlds_cubes": tuple(f"{held_out} {view}" for held_out in SMALL[:2] for view in VIEWS),
+    "worlds": (*EACH, "odds"),
+    "worlds_power": tuple(f"{held_out} power" for held_out in EACH),
+    "worlds_image": tuple(f"{held_out} npe-image" for held_out in EACH),
+    "worlds_both": tuple(f"{held_out} npe-both" for held_out in SMALL[:2]),
+    "worlds_target": tuple(f"{held_out} {TARGET}" for held_out in EACH),
     "worlds_ceiling": tuple(f"{held_out} ceiling" for held_out in SMALL),
     "worlds_match": ("press-schechter match",),
     "worlds_rows": tuple(f"{held_out} {share}" for held_out in SMALL for share in SHARES),
 }
+LABELS = tuple(METHODS.values())
 PARTS = tuple(part for parts in RECORDS.values() for part in parts)
-METHODS = {
-    "npe-one-world": "one world",
-    "npe-power": "mixed",
-    "npe-aligned": "aligned",
-    "npe-error-model": "error model",
-    "npe-hedged": "hedged",
-}
-#: Those of them that are trained on several worlds, and differ in what is seen.
-MIXED = ("npe-power", "npe-error-model", "npe-hedged")
 
 
 def simulate(source: Bank, out: Path, worlds: Path) -> None:
@@ -95,11 +77,22 @@ def simulate(source: Bank, out: Path, worlds: Path) -> None:
     assert run.config.worlds is not None
     for number, name in enumerate(run.config.worlds.names):
         first = FIRST if name == "spheres" else 0
-        fill(run, source, number, 1, slice(first, first + (FIRST + KNOWN if number == 0 else OTHERS)))
-        fill(run, source, number, LATER, slice(FIRST + KNOWN, FIRST + KNOWN + MORE))
+        fill(run, source, number, 1, first + np.arange(FIRST + KNOWN if number == 0 else OTHERS))
+        fill(run, source, number, LATER, later_rows(number))
 
 
-def fill(run: Run, source: Bank, number: int, of_round: int, rows: slice) -> None:
+def later_rows(number: int) -> NDArray[np.int64]:
+    """Give the rows of the source that a world's later rows are made from; the worlds to simulate share no realisation.
+
+    Those of the first world are there already: one of each realisation, and none that another world has.
+    """
+    if number == 0:
+        return FIRST + KNOWN + SHARED * np.arange(MORE) + TOGETHER
+    realisations = MORE // TOGETHER * (number - 1) + np.arange(MORE // TOGETHER)
+    return FIRST + KNOWN + (SHARED * realisations[:, None] + np.arange(TOGETHER)).ravel()
+
+
+def fill(run: Run, source: Bank, number: int, of_round: int, rows: NDArray[np.int64]) -> None:
     """Copy rows of the source where the world is the first one, else simulate them at its theta and realisations."""
     of = source.plans()[0]
     assert run.config.worlds is not None
@@ -164,127 +157,6 @@ def _moments(cubes: Tensor) -> Tensor:
     return torch.cat(columns, 1)
 
 
-def opened_cubes(bank: Path, out: Path, held_out: str, view: str) -> Run:
-    """Open the run of one question to one view, on the bank of cubes."""
-    content = read_toml(CONFIG) | {
-        "bank": {"path": str(bank.resolve())},
-        "flow": {"kind": "zuko_nsf"},
-        "power_spectrum": {"bins": BINS},
-        "training": ON_CUBES,
-        "contest": {"methods": [view], "reference": view, "baseline": view, "worlds_view": view}
-        | {"held_out_world": held_out},
-    }
-    return Run(check_config(CONFIG, content), out / f"{held_out}-{view}", for_terminal())
-
-
-def opened(
-    rows: Rows, values: NDArray[np.float32], names: tuple[str, ...], out: Path, held_out: str, share: str = ""
-) -> Run:
-    """Open the run of one question, on a bank of summaries."""
-    further = next(name for name in names[1:] if name != held_out)
-    prior = {"F_ESC10": {"low": -2.0, "high": 0.0}, "ALPHA_ESC": {"low": -1.0, "high": 0.5}}
-    content: dict[str, Any] = {
-        "seed": 1,
-        "simulator": {"kind": "imported", "ranges": prior, "shape": [1, values.shape[1]]}
-        | {"worlds": [{"name": name} for name in names]},
-        "observation": {"file": "none.h5"},
-        "inference": {"rounds": [1]},
-        "bank": {"path": str((out / "bank-moments").resolve())},
-        "flow": {"kind": "zuko_nsf"},
-        "training": {"steps": STEPS, "ensemble": 2, "batch_size": 64, "learning_rate": 4e-3, "emulate": "never"},
-        "contest": {"methods": list(METHODS), "reference": "npe-power", "baseline": "npe-power"}
-        | {
-            "held_out_world": held_out,
-            "further_world": further,
-            "worlds_view": "npe-power",
-            "alignments": [3.0],
-            "error_strengths": STRENGTHS.get(held_out, [1.0]),
-        },
-    }
-    run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-moments{share}", for_terminal())
-    for name, number, own in (("01-all", 1, rows.round != LATER), ("02-later", LATER, rows.round == LATER)):
-        part, n = rows[own], int(own.sum())
-        if not n:
-            continue
-        plan = run.bank.add(Plan(name, number, "worlds", n, part.theta, part.seed, part.world))
-        if run.bank.missing(plan):
-            run.bank.write_shard(
-                plan,
-                0,
-                status=["ok"] * n,
-                message=[""] * n,
-                seconds=[0.0] * n,
-                arrays={"image": values[own][:, None]},
-            )
-    return run
-
-
-def ask(
-    run: Run, held_out: str, statistics: Statistics | None = None, draws: int = 1, share: str = ""
-) -> dict[str, Any]:
-    """Score each method on worlds of its training and on the one held out, and the warnings.
-
-    Parameters
-    ----------
-    run
-        Opened by `opened` or `opened_cubes`.
-    held_out
-        Name of the world left out.
-    statistics
-        Of vectors, for the check of an observation; None for those of an image.
-    draws
-        Times that rows of the other worlds are given to a training, each with noise of its own.
-    share
-        One of `SHARES`: training on half of the realisations of the other worlds, or on later ones too.
-    """
-    worlds, view = run.config.worlds, run.tables.contest.worlds_view
-    assert worlds is not None
-    every, number = run.bank.rows().ok, worlds.number(held_out)
-    later = every[(every.round == LATER) & (every.world > 0) & (every.world != number)]
-    # Realisations that are asked about: no world trains on them.
-    rows, asked = question(every, number)
-    if share == "half":
-        rows = rows[(rows.world == 0) | np.isin(rows.seed, np.unique(rows.seed[rows.world > 0])[::2])]
-    if share == "more":
-        rows = Rows.concatenate([rows, later])
-    rows = rows[np.repeat(np.arange(len(rows)), np.where(rows.world == 0, 1, draws))]
-    inside, first = np.isin(every.seed, asked), int(rows.world.min())
-    truths = {
-        "held out": once(every[inside & (every.world == number)]),
-        "known": once(every[inside & (every.world == first)]),
-    }
-    setup = ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))
-    trained, training, methods = {"mixed": trained_posterior(setup, view)}, {"mixed": rows}, METHODS
-    if statistics is None or share:
-        methods = {name: METHODS[name] for name in MIXED}
-    if statistics is None:
-        truths["known"] = truths["known"][np.unique(truths["known"].seed, return_index=True)[1]]
-    elif not share:
-        training["one world"] = rows[rows.world == first]
-        trained["one world"] = trained_posterior(setup, view, rows=training["one world"], place="npe-one-world")
-    content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}, "warned": {}}
-    checked: dict[str, dict[str, list[ObservationCheck]]] = {}
-    for name, one in trained.items():
-        if statistics is not None:
-            one = with_reference(run, one, training[name], statistics)
-        checked[name] = {what: checks(run, one, of, statistics) for what, of in truths.items()}
-        content["warned"][name] = {what: of_checks(each) for what, each in checked[name].items()}
-        if statistics is not None and len(truths["known"]) > MANY:
-            shares = over_references(run, one, truths["known"], statistics)
-            content["warned"][name]["known, over references"] = shares
-        print(held_out, view, name, content["warned"][name], flush=True)
-    for name, label in methods.items():
-        start = time.monotonic()
-        method = build_method(setup, view if name == "npe-power" else name)
-        by = checked.get(label, checked["mixed"])
-        content["methods"][label] = {
-            what: scores(run, method, of, by[what], run.config.prior) for what, of in truths.items()
-        }
-        content["methods"][label]["seconds"] = round(time.monotonic() - start)
-        print(held_out, view, label, content["methods"][label], flush=True)
-    return content
-
-
 def main() -> None:
     """Simulate if asked to, then leave out each world in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -292,45 +164,58 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, metavar="PART", help="those to make now")
+    parser.add_argument("--methods", nargs="*", default=LABELS, choices=LABELS, help="those to train now")
     arguments = parser.parse_args()
     (arguments.out / "figures").mkdir(parents=True, exist_ok=True)
     if arguments.source is not None:
         simulate(Bank.open(arguments.source), arguments.out, arguments.bank)
-    worlds = check_config(CONFIG, read_toml(CONFIG)).worlds
-    assert worlds is not None
-    bank = Bank.open(arguments.bank)
-    rows, values = summaries(bank, arguments.out)
     for name in arguments.parts:
-        kept = arguments.out / "figures" / f"{name}.json"
-        if kept.exists():
-            continue
-        start = time.monotonic()
-        held_out, _, view = name.partition(" ")
-        if view == "match":
-            run = opened_cubes(arguments.bank, arguments.out, held_out, "npe-power")
-            made = {"boxes": nearest(run, worlds.number(held_out))}
-        elif view == "ceiling":
-            made = ceiling(rows, values, worlds.number(held_out))
-        elif view == TARGET:
-            run = opened(rows, values, worlds.names, arguments.out, held_out)
-            targets = parse_targets([TARGET], (), bank.observables)
-            made = ask_target(run, held_out, targets, target_values(bank, rows, targets))
-        elif view in SHARES:
-            run = opened(rows, values, worlds.names, arguments.out, held_out, view)
-            made = ask(run, held_out, FirstElements(), share=view)
-        elif view:
-            made = ask(opened_cubes(arguments.bank, arguments.out, held_out, view), held_out, draws=DRAWS["others"])
-        elif name == "odds":
-            run = opened(rows, values, worlds.names, arguments.out, "spheres")
-            made = odds(run, *question(run.bank.rows(), 2))
-        else:
-            made = ask(opened(rows, values, worlds.names, arguments.out, name), name, FirstElements())
-        write_json(kept, made | {"seconds": round(time.monotonic() - start), "commit": commit()})
+        make(name, arguments.bank, arguments.out, tuple(arguments.methods))
     for name, parts in RECORDS.items():
         paths = {part: arguments.out / "figures" / f"{part}.json" for part in parts}
         if set(parts) & set(arguments.parts) and all(path.exists() for path in paths.values()):
             figures = {part: read_json(path) for part, path in paths.items()}
             record(name, figures, seconds=sum(of["seconds"] for of in figures.values()))
+
+
+def make(name: str, path: Path, out: Path, methods: tuple[str, ...]) -> None:
+    """Make one part, or the methods that it lacks, and keep it in ``figures/``."""
+    kept = out / "figures" / f"{name}.json"
+    held_out, _, view = name.partition(" ")
+    content: dict[str, Any] = read_json(kept) if kept.exists() else {}
+    if content and ("methods" not in content or view == TARGET):
+        return
+    start, before = time.monotonic(), content.get("seconds", 0)
+
+    def keep(content: dict[str, Any]) -> None:
+        write_json(kept, content | {"seconds": before + round(time.monotonic() - start), "commit": commit()})
+
+    worlds = check_config(CONFIG, read_toml(CONFIG)).worlds
+    assert worlds is not None
+    names, number = worlds.names, worlds.names.index(held_out) if held_out in EACH else 2
+    if view in VIEWS:
+        alone = opened_cubes(path, out, SMALL[0], view)
+        ask(opened_cubes(path, out, held_out, view), held_out, methods, keep, content, vectors=False, alone=alone)
+        return
+    if view == "match":
+        keep({"boxes": nearest(opened_cubes(path, out, held_out, "npe-power"), number)})
+        return
+    bank = Bank.open(path)
+    rows, values = summaries(bank, out)
+    if view == "power":
+        ask(opened(rows, values[:, :BINS], names, out, held_out, read="power"), held_out, methods, keep, content)
+    elif view == "ceiling":
+        keep(ceiling(rows, values, number))
+    elif view == TARGET:
+        targets = parse_targets([TARGET], (), bank.observables)
+        of_rows = target_values(bank, rows, targets)
+        keep(ask_target(opened(rows, values, names, out, held_out), held_out, targets, of_rows))
+    elif name == "odds":
+        run = opened(rows, values, names, out, names[number])
+        keep(odds(run, *question(run.bank.rows(), number)))
+    else:
+        some = tuple(label for label in methods if label in MIXED or not view)
+        ask(opened(rows, values, names, out, held_out, view), held_out, some, keep, content, share=view)
 
 
 if __name__ == "__main__":

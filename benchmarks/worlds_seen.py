@@ -31,13 +31,13 @@ PARTS, TRUTHS = 4, 120
 
 
 class FirstElements:
-    """The statistics of an image, which the vector of summaries begins with."""
+    """The statistics of an image, which the vector of summaries begins with, or P(k) where it has nothing else."""
 
     def __init__(self) -> None:
         self.names = [f"element {i}" for i in range(OF_IMAGE)]
 
     def __call__(self, observed: Tensor) -> Tensor:
-        """Elements (B, 11) of vectors (B, 1, S)."""
+        """Elements (B, 11), or (B, 8) of P(k), of vectors (B, 1, S)."""
         return observed[:, 0, :OF_IMAGE].double()
 
 
