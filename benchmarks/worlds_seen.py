@@ -1,12 +1,14 @@
 """Whether another world is seen, for `benchmarks.worlds`: the warning, and the odds of worlds."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import kstest, kstwo
+from scipy.stats import kstest, kstwo, norm
 from torch import Tensor
 
 from benchmarks.worlds_scores import LATER, once
@@ -28,6 +30,8 @@ OF_IMAGE = 11
 LEVELS, REFERENCES = (0.5, 0.1, 0.05, 0.02, 0.01), 200
 #: Parts of the realisations by which odds are tested, each on the others; truths of each world.
 PARTS, TRUTHS = 4, 120
+#: Bins of the probability of a world.
+BINS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class FirstElements:
@@ -117,11 +121,6 @@ def odds(run: Run, rows: Rows, asked: NDArray[np.uint64]) -> dict[str, Any]:
         model = learn_odds(posterior, cubes, learned, worlds.names, run.context.survey, seed)
         return np.concatenate([model.probabilities(posterior, seen) for seen in observed_rows(run.context, truths)])
 
-    def tested(probabilities: NDArray[np.float64], numbers: NDArray[np.int64]) -> dict[str, Any]:
-        right = probabilities.argmax(1) == numbers
-        each = {name: float(right[numbers == i].mean()) for i, name in enumerate(worlds.names)}
-        return {"truths": len(numbers), "right": each, **calibration(probabilities, numbers)}
-
     others = every.world > 0
     part = np.full(len(every), -1)
     part[others] = np.searchsorted(np.unique(every.seed[others]), every.seed[others]) % PARTS
@@ -130,11 +129,60 @@ def odds(run: Run, rows: Rows, asked: NDArray[np.uint64]) -> dict[str, Any]:
     part[unseen] = np.arange(TRUTHS) % PARTS
     truths = [_of_each_world(every[part == number]) for number in range(PARTS)]
     found = [told(own, others & (part != number), number) for number, own in enumerate(truths)]
-    content = tested(np.concatenate(found), np.concatenate([own.world for own in truths]))
+    content = scored_odds(np.concatenate(found), Rows.concatenate(truths), worlds.names)
     if len(later):
         new = _of_each_world(later)
-        content["later"] = tested(told(new, others, PARTS), new.world)
+        content["later"] = scored_odds(told(new, others, PARTS), new, worlds.names)
     return content
+
+
+def scored_odds(probabilities: NDArray[np.float64], truths: Rows, names: Sequence[str]) -> dict[str, Any]:
+    """Score odds (n, K) of truths, with errors of one sigma by realisation, since its rows err together.
+
+    Returns
+    -------
+    dict
+        Accuracy, in all and by world; log score; the most probable world's mean probability, beside how often it is
+        right; in bins of the probability, how often a world of that probability is true; and p-values of calibration,
+        with rows as independent and by realisation.
+    """
+    numbers, k = truths.world, len(names)
+    right = probabilities.argmax(1) == numbers
+    hit = numbers[:, None] == np.arange(k)
+    p = np.clip(probabilities, 1e-12, 1 - 1e-12)
+
+    def by_realisation(values: NDArray[np.float64], which: NDArray[np.bool_] | None = None) -> dict[str, float]:
+        which = np.ones(len(values), bool) if which is None else which
+        own, seed = values[which], truths.seed[which]
+        sums = [(own[seed == one] - own.mean()).sum() for one in np.unique(seed)]
+        return {"mean": float(own.mean()), "error": float(np.sqrt(np.square(sums).sum()) / len(own))}
+
+    # Spiegelhalter's z of each world, whose variance is that between realisations.
+    off = (hit - p) * (1 - 2 * p)
+    of_seed = np.stack([off[truths.seed == one].sum(0) for one in np.unique(truths.seed)])
+    z = of_seed.sum(0) / np.sqrt((of_seed**2).sum(0))
+    bins = []
+    for low, high in pairwise(BINS):
+        within = (p >= low) & (p < high)
+        if within.any():
+            seed = np.repeat(truths.seed[:, None], k, 1)[within]
+            gap = (hit - p)[within]
+            error = np.sqrt(sum((gap[seed == one].sum()) ** 2 for one in np.unique(seed))) / len(gap)
+            found = {"said": float(p[within].mean()), "true": float(hit[within].mean()), "error": float(error)}
+            bins.append({"pairs": len(gap)} | found)
+    return {
+        "truths": len(numbers),
+        "realisations": len(of_seed),
+        "right": {name: by_realisation(right, numbers == i) for i, name in enumerate(names) if (numbers == i).any()},
+        "accuracy_by_realisation": by_realisation(right),
+        "log_score_by_realisation": by_realisation(np.log(p[np.arange(len(p)), numbers])),
+        "said_less_right": by_realisation(p.max(1) - right),
+        "reliability": bins,
+        "z_by_realisation": z.tolist(),
+        "p_by_realisation": float(min(1.0, k * 2 * norm.sf(np.abs(z)).min())),
+        "confusion": [[float((probabilities[numbers == i].argmax(1) == j).sum()) for j in range(k)] for i in range(k)],
+        **calibration(probabilities, numbers),
+    }
 
 
 def _of_each_world(rows: Rows) -> Rows:
