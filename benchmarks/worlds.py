@@ -49,7 +49,7 @@ MORE, TOGETHER, SHARED = 100, 2, 4
 #: Widths of the Gaussians by which a cube is smoothed, in cells, and quantiles of it.
 WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
 BATCH = 64
-#: What networks read of cubes, beside P(k), of which all worlds are left out in turn.
+#: What networks read of cubes.
 VIEWS = ("npe-image", "npe-both")
 SMALL = ("spheres", "press-schechter", "l-integral")
 EACH = (*SMALL, "e-integral")
@@ -59,8 +59,10 @@ EACH = (*SMALL, "e-integral")
 RECORDS = {
     "worlds": (*EACH, "odds"),
     "worlds_power": tuple(f"{held_out} power" for held_out in EACH),
-    "worlds_image": tuple(f"{held_out} npe-image" for held_out in EACH),
-    "worlds_both": tuple(f"{held_out} npe-both" for held_out in SMALL[:2]),
+    "worlds_cubes": (
+        *(f"{held_out} npe-image" for held_out in EACH),
+        *(f"{held_out} npe-both" for held_out in SMALL[:2]),
+    ),
     "worlds_target": tuple(f"{held_out} {TARGET}" for held_out in EACH),
     "worlds_ceiling": tuple(f"{held_out} ceiling" for held_out in SMALL),
     "worlds_match": ("press-schechter match",),
