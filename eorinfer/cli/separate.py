@@ -1,4 +1,4 @@
-"""Commands ``eorinfer separate``: a conditional GAN that separates maps into emission lines."""
+"""Commands ``eorinfer separate``: networks that take maps apart into emission lines."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) 
     out
         HDF5 or FITS file to write: the observed map and each line; with --draws also their spread and the draws.
     draws
-        Number of draws, whose mean is then written; 0 for one result without dropout.
+        Number of draws to write beside the lines. Lines of a "cgan" are then the mean of eight draws or more.
     seed
         Seed of the draws.
     """

@@ -40,10 +40,7 @@ def usable(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
             )
         values = values.data
     array = np.asarray(values)
-    if array.dtype.kind == "c":
-        raise UnusableError(f"{name}: the values are complex; give real ones")
-    if array.dtype.kind not in "fiub":
-        raise UnusableError(f"{name}: the values are {array.dtype}, not numbers")
+    refuse_other_kinds(array, name)
     with np.errstate(invalid="ignore"):
         bad = ~(np.abs(array.astype(np.float64, copy=False)) <= LARGEST)
     if bad.any():
@@ -53,6 +50,14 @@ def usable(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
             f"{name}: {int(bad.sum())} of {array.size} values are {kind}, the first is {_cell(bad)} = {value:g}"
         )
     return array
+
+
+def refuse_other_kinds(array: NDArray[Any], name: str) -> None:
+    """Refuse an array that does not hold real numbers; parameters and error as of `usable`."""
+    if array.dtype.kind == "c":
+        raise UnusableError(f"{name}: the values are complex; give real ones")
+    if array.dtype.kind not in "fiub":
+        raise UnusableError(f"{name}: the values are {array.dtype}, not numbers")
 
 
 def unit_of(scale: float) -> float:

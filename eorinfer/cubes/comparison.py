@@ -80,6 +80,10 @@ def _meaning(name: str, numbers: NDArray[np.float64], observable: Observable) ->
         trained = observable.field_of_view / observable.cells[0]
         pixels = [trained * size / observable.cell_size[0] for size in numbers[:2]]
         return f": pixels of {pixels[0]:.6g} x {pixels[1]:.6g} degrees, expected {trained:.6g}"
+    if name == "cell_size" and len(numbers) == len(observable.cell_size) and min(observable.cell_size) > 0:
+        ratio = numbers / np.array(observable.cell_size)
+        if np.ptp(ratio) < TOLERANCE and any(0.6 < h < 0.8 for h in (ratio[0], 1 / ratio[0])):
+            return "; is one of them in Mpc/h? Lengths are in Mpc"
     return ""
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.core.errors import InputError, MissingEntryError
+from eorinfer.core.errors import InputError, MissingEntryError, naming
 from eorinfer.core.hdf5 import open_hdf5, own_dataset
+from eorinfer.core.numbers import UnusableError, refuse_other_kinds
 from eorinfer.cubes.filecube import FileCube
 from simulators import Observable
 
@@ -30,12 +31,15 @@ def read_file(path: Path, observable: Observable) -> FileCube:
     if suffix not in _READERS:
         raise InputError(f"{path}: observations are .h5, .hdf5, .fits, .npy files (FITS also as .fits.gz)")
     try:
-        return _READERS[suffix](path, observable)
+        cube = _READERS[suffix](path, observable)
     except MissingEntryError as error:
         raise InputError(f"{path}: {error}") from error
     except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         reason = " ".join(str(error).split()).strip("'\"") or type(error).__name__
         raise InputError(f"{path}: cannot be read as {suffix} ({reason})") from error
+    with naming("", UnusableError):
+        refuse_other_kinds(cube.values, str(path))
+    return cube
 
 
 def format_of(path: Path) -> str:

@@ -144,11 +144,14 @@ class Observation:
         """Hash of the values."""
         return hashlib.sha256(self.values.tobytes()).hexdigest()
 
-    def write(self, path: Path, beside: Mapping[str, NDArray[np.float32]] | None = None) -> None:
-        """Write HDF5: the dataset ``observed`` with its attributes, and the arrays in `beside` under their names."""
+    def write(self, path: Path, beside: Mapping[str, NDArray[np.float32]] | None = None, made_by: str = "") -> None:
+        """Write HDF5: the dataset ``observed`` with its attributes, and the arrays in `beside` under their names.
+
+        Those have the same unit. `made_by` is a hash of what made a mock.
+        """
         with whole_hdf5(Path(path)) as file:
             for name, array in (beside or {}).items():
-                file.create_dataset(name, data=array)
+                file.create_dataset(name, data=array).attrs["unit"] = self.unit
             data = file.create_dataset("observed", data=self.values)
             data.attrs.update(format=FORMAT, unit=self.unit, axes=list(self.axes), cell_size=np.array(self.cell_size))
             data.attrs[channel_key(self.axes)] = np.array(self.channels)
@@ -160,6 +163,8 @@ class Observation:
                 data.attrs["theta"] = self.theta
             if self.seed is not None:
                 data.attrs["seed"] = np.uint64(self.seed)
+            if made_by:
+                data.attrs["made_by"] = made_by
             if self.mask is not None:
                 file.create_dataset("mask", data=self.mask)
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.figures.style import new_figure
+from eorinfer.figures.style import channel_name, new_figure
 from simulators import Observable, Parameter
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _aspect(image: NDArray[np.float32]) -> Literal["equal", "auto"]:
 
 
 def _title(observable: Observable) -> str:
-    channel = f", {observable.axes[0]} {observable.channels[0]:g}" if observable.channels else ""
+    channel = f", {channel_name(observable, 0)}" if observable.channels else ""
     return f"{observable.name}{channel}: slices of a few rows, axes {observable.axes[1]} and {observable.axes[-1]}"
 
 

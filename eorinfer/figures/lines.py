@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.figures.style import subplots
+from eorinfer.figures.style import channel_name, subplots
 from simulators import Observable
 from simulators.lim.lines import line_label
 
@@ -26,17 +26,18 @@ def lines_figure(
         channels, len(panels), figsize=(3.1 * len(panels), 2.7 * channels + 0.4), squeeze=False, layout="constrained"
     )
     half = 30 * observable.field_of_view
-    for row, wavelength in enumerate(observable.channels):
-        for axis, (name, cube) in zip(axes[row], panels.items(), strict=True):
-            image = cube[row] if cube[row].ndim == 2 else cube[row][..., 0]
+    for channel in range(channels):
+        for axis, (name, cube) in zip(axes[channel], panels.items(), strict=True):
+            image = cube[channel] if cube[channel].ndim == 2 else cube[channel][..., 0]
             limits = np.percentile(image, [0.5, 99.7])
             picture = axis.imshow(
                 image.T, origin="lower", extent=(-half, half, -half, half), vmin=limits[0], vmax=max(limits[1], 1e-30)
             )
             figure.colorbar(picture, ax=axis, shrink=0.75)
             label = line_label(name)
-            axis.set_title(label if channels == 1 else f"{label}, {wavelength:.3f} µm", fontsize=10)
+            axis.set_title(label if channels == 1 else f"{label}, {channel_name(observable, channel)}", fontsize=10)
             axis.set_xlabel("arcmin", fontsize=8)
             axis.tick_params(labelsize=7)
-    figure.suptitle(f"{observable.unit}, {observable.axes[0]} {observable.channels[0]:g}", fontsize=10)
+    only = f", {channel_name(observable, 0)}" if channels == 1 else ""
+    figure.suptitle(f"{observable.unit}{only}", fontsize=10)
     return figure

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import logarithmic_k, settle, subplots
+from eorinfer.figures.style import channel_name, logarithmic_k, settle, subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.power import PowerSpectrum, build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
@@ -61,8 +61,7 @@ def predictive_figure(
         logarithmic_k(axis)
         if (observed > 0).all() and (check.quantiles[0] > 0).all():
             axis.set_yscale("log")
-        name = "z" if observable.axes[0] == "redshift" else observable.axes[0]
-        axis.set_title(f"{name} = {observable.channels[c]:g}", fontsize=11)
+        axis.set_title(channel_name(observable, c), fontsize=11)
     unit = f" [{observable.unit}$^2$]" if observable.unit else ""
     axes[0, 0].set_ylabel(rf"$\Delta^2(k)${unit}")
     axes[0, 0].legend(frameon=False, fontsize=9)
@@ -128,9 +127,8 @@ def predictive_images(
     figure, axes = subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     panels = axes.reshape(len(rows), len(titles))
     low, high = np.percentile(np.concatenate([image.ravel() for row in rows for image in row]), [0.5, 99.5])
-    name = "z" if observable.axes[0] == "redshift" else observable.axes[0]
     for row, c, of_channel in zip(rows, channels, panels, strict=True):
-        channel = f"{name} = {observable.channels[c]:g}"
+        channel = channel_name(observable, c)
         for image, title, axis in zip(row, titles, of_channel, strict=True):
             lengths = [n * size for n, size in zip(image.shape, _sizes(observable, long), strict=True)]
             drawn = axis.imshow(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from eorinfer.cubes.observation import Observation
+    from simulators import Observable
+
 #: Pixels in an inch of a figure.
 DOTS_PER_INCH = 150
 #: Options of `Figure.savefig`.
@@ -115,6 +118,14 @@ def logarithmic_k(axis: "Axes") -> None:
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel(r"$k$ [Mpc$^{-1}$]")
+
+
+def channel_name(cube: "Observation | Observable", channel: int) -> str:
+    """Name a channel by its redshift, its wavelength in micrometres, or its number."""
+    axis, value = cube.axes[0], cube.channels[channel]
+    if axis == "redshift":
+        return f"z = {value:g}"
+    return f"{value:.4g} µm" if axis == "wavelength" else f"{axis} {value:g}"
 
 
 @contextmanager

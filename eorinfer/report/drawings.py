@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import COLOURS
-from eorinfer.figures.style import png_bytes, subplots
+from eorinfer.figures.style import channel_name, png_bytes, subplots
 from eorinfer.report.page import Picture
 
 #: Number of channels to draw, at most; evenly chosen.
@@ -20,14 +20,6 @@ LONG = 2.0
 
 #: Name and unit of the coordinates along the last axis, by its own name.
 _COORDINATES = {"z": ("redshift", ""), "frequency": ("frequency", " MHz"), "wavelength": ("wavelength", " µm")}
-
-
-def channel_name(observation: Observation, channel: int) -> str:
-    """Name a channel by its redshift, its wavelength or its number."""
-    axis, value = observation.axes[0], observation.channels[channel]
-    if axis == "redshift":
-        return f"z = {value:g}"
-    return f"{value:.4g} µm" if axis == "wavelength" else f"{axis} {value:g}"
 
 
 def slices(observation: Observation) -> list[Picture]:

@@ -14,8 +14,9 @@ from eorinfer.core.progress import duration
 from eorinfer.core.revision import commit
 from eorinfer.core.shown_prior import prior_words
 from eorinfer.cubes.observation import Observation
+from eorinfer.figures.style import channel_name
 from eorinfer.report.cells import Cell, count, number, several, words
-from eorinfer.report.drawings import CHANNELS, channel_name, slices, training_curves
+from eorinfer.report.drawings import CHANNELS, slices, training_curves
 from eorinfer.report.page import Block, Code, Facts, Picture, Pictures, Section, Table, Text, read_png
 from eorinfer.report.posterior import posterior_blocks
 from eorinfer.report.run_folder import RunFolder
@@ -215,7 +216,7 @@ def _bank(run: RunFolder) -> Iterator[Block]:
             for r in facts.rounds
         ],
         "Rounds in the bank",
-        "Number 00 are simulations that no round trains on: predictive checks and truths of a validation.",
+        "Number 00 are simulations that no round trains on: predictive checks, truths, and the maps of a separator.",
     )
     if facts.reasons:
         rows = [[words(status), words(message), count(n)] for status, message, n in facts.reasons]
@@ -249,7 +250,8 @@ def _versions(run: RunFolder) -> Iterator[Block]:
     facts = {"commit": words(revision)} if revision else {"version": words(eorinfer.__version__)}
     if run.config and not run.only_contest:
         out = str(run.out)
-        facts = {"command": words(f"eorinfer run {quote(f'{out}/config.toml')} --out {quote(out)}")} | facts
+        step = "run" if "inference" in run.config else "separate train"
+        facts = {"command": words(f"eorinfer {step} {quote(f'{out}/config.toml')} --out {quote(out)}")} | facts
     if run.observation is not None:
         facts["data, sha256 of the observed values"] = words(run.observation.digest)
     yield Facts(facts)

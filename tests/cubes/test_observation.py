@@ -119,6 +119,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"unit": "s"}, "unit is 's', expected 'mK'"),
     ({"axes": ("redshift", "z", "y", "x")}, "axes is ('redshift', 'z', 'y', 'x'), expected"),
     ({"cell_size": (4.0, 5.0, 5.0)}, "cell_size is [4.0, 5.0, 5.0], expected [5.0, 5.0, 5.0]"),
+    (
+        {"cell_size": (3.39,) * 3},
+        "cell_size is [3.39, 3.39, 3.39], expected [5.0, 5.0, 5.0]; is one of them in",
+    ),
+    (
+        {"cell_size": (7.35,) * 3},
+        "cell_size is [7.35, 7.35, 7.35], expected [5.0, 5.0, 5.0]; is one of them in",
+    ),
     ({"channels": (7.0, 8.6)}, "redshifts is [7.0, 8.6], expected [7.0, 8.5]"),
     ({"channels": (8.5, 7.0)}, "redshifts is [8.5, 7.0], expected [7.0, 8.5]"),
 ]
@@ -173,6 +181,22 @@ def text(path: Path) -> None:
     path.write_text("no cube")
 
 
+def complex_cube(path: Path) -> None:
+    """Write what a Fourier transform leaves."""
+    if path.suffix == ".npy":
+        np.save(path, cube(COEVAL).astype(complex))
+    else:
+        Observation.from_observable(COEVAL, cube(COEVAL)).write(path)
+        with h5py.File(path, "r+") as file:
+            attributes = dict(file["observed"].attrs)
+            del file["observed"]
+            file.create_dataset("observed", data=cube(COEVAL).astype(complex)).attrs.update(attributes)
+
+
+def texts(path: Path) -> None:
+    np.save(path, np.full(COEVAL.shape, "1.0"))
+
+
 def objects(path: Path) -> None:
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
 
@@ -199,6 +223,9 @@ def objects(path: Path) -> None:
         ("o.fits", Path.touch, "cannot be read as .fits ("),
         ("o.npy", text, "cannot be read as .npy ("),
         ("o.npy", Path.touch, "cannot be read as .npy ("),
+        ("o.h5", complex_cube, "the values are complex; give real ones"),
+        ("o.npy", complex_cube, "the values are complex; give real ones"),
+        ("o.npy", texts, "the values are <U3, not numbers"),
         ("o.npy", objects, "cannot be read as .npy (Object arrays cannot be loaded when allow_pickle=False)"),
         ("o.png", text, "observations are .h5, .hdf5, .fits, .npy files"),
         ("o.h5", lambda path: None, "no such file"),
@@ -212,6 +239,13 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, write: Callable[[P
         Observation.read(path, COEVAL)
     assert str(caught.value).startswith(f"{path}: {message}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["<i2", ">f4", ">f8", "<f8"])
+def test_numbers_of_other_kinds_are_read_as_they_are(tmp_path: Path, kind: str) -> None:
+    values = np.round(100 * cube(COEVAL)).astype(kind)
+    np.save(tmp_path / "o.npy", values)
+    np.testing.assert_array_equal(Observation.read(tmp_path / "o.npy", COEVAL).values, values)
 
 
 def test_a_cube_of_another_simulator_is_refused_for_what_it_is(tmp_path: Path) -> None:

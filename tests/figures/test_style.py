@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eorinfer import Samples, corner
-from eorinfer.figures.style import is_mathtext, save_figure, subplots
+from eorinfer import Observation, Samples, corner
+from eorinfer.figures.style import channel_name, is_mathtext, save_figure, subplots
 from simulators import Parameter
 
 #: In a process of its own, as matplotlib's backend is chosen once.
@@ -59,3 +59,10 @@ def test_tex_that_a_user_asked_for_everywhere_ends_no_figure(tmp_path: Path, mon
         save_figure(corner(Samples.unweighted(samples, parameters, "x")), tmp_path / "corner")
         assert matplotlib.rcParams["text.usetex"]
     assert (tmp_path / "corner.png").stat().st_size > 1000
+
+
+def test_a_channel_is_named_with_its_unit() -> None:
+    sky = np.zeros((2, 4, 4))
+    assert channel_name(Observation.from_array(sky, cell_size=1.0, wavelengths=[1.509, 2.0]), 0) == "1.509 µm"
+    assert channel_name(Observation.from_array(sky, cell_size=1.0, redshifts=[7.0, 8.5]), 1) == "z = 8.5"
+    assert channel_name(Observation.from_array(sky[0], cell_size=1.0), 0) == "channel 0"

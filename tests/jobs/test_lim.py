@@ -58,6 +58,36 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureF
     assert "mock-000.h5: is a mock of other parameters or another seed; give another" in capsys.readouterr().err
 
 
+def test_a_mock_that_another_config_made_is_not_taken_for_this_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Theta, seed and shape are the same: the survey differs, or a key of the simulator that no axis shows."""
+    small, mocks = {"pixels": 16}, tmp_path / "mocks"
+    assert call("lim", lim_config(tmp_path, **small), "--out", mocks) == 0
+    other = lim_config(tmp_path, **small)
+    other.write_text(other.read_text().replace('"spherex"', '"spherex"\nfield = "all-sky"'))
+    for path in (other, lim_config(tmp_path, **small, amplitude=2.0)):
+        assert call("lim", path, "--out", mocks) == 2
+        assert "mock-000.h5: is a mock of another [simulator] or [survey]; give another" in capsys.readouterr().err
+    with h5py.File(mocks / "mock-000.h5", "r+") as file:
+        assert file["ha"].attrs["unit"] == "nW/m^2/sr"
+        del file["observed"].attrs["made_by"]  # as older versions wrote it
+    assert call("lim", lim_config(tmp_path, **small), "--out", mocks) == 0
+
+
+def test_fits_and_the_picture_are_made_of_mocks_that_are_there(tmp_path: Path) -> None:
+    path, mocks = lim_config(tmp_path, pixels=16), tmp_path / "mocks"
+    assert call("lim", path, "--out", mocks) == 0
+    before = (mocks / "mock-000.h5").stat().st_mtime_ns
+    assert call("lim", path, "--out", mocks, "--fits", "--plot") == 0
+    assert (mocks / "mock-000.h5").stat().st_mtime_ns == before
+    assert (mocks / "mock-000.png").exists()
+    with fits.open(mocks / "mock-000.fits") as file, h5py.File(mocks / "mock-000.h5") as mock:
+        np.testing.assert_array_equal(file[0].data, mock["observed"][0])
+        assert [hdu.name for hdu in file[1:]] == ["TOTAL", "HA", "OIII"]
+        np.testing.assert_array_equal(file["OIII"].data, mock["oiii"][0])
+
+
 def test_a_box_smaller_than_the_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("lim", lim_config(tmp_path, box_length=40.0), "--out", tmp_path / "mocks") == 2
     errors = capsys.readouterr().err

@@ -122,6 +122,13 @@ def test_a_run_leaves_its_page(whole: Path, run: Path) -> None:
     assert "of the noise" in before
 
 
+def test_the_page_of_a_separator_names_its_command(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[separation]\nsteps = 10\n")
+    page = write_report(tmp_path).read_text()
+    assert f"eorinfer separate train {tmp_path}/config.toml --out {tmp_path}" in page
+    assert "eorinfer run" not in page
+
+
 def test_steps_that_have_not_been_are_named_with_their_commands(tmp_path: Path) -> None:
     assert call("observe", config(tmp_path), "--out", tmp_path / "a run") == 0
     assert call("report", tmp_path / "a run", "--out", tmp_path / "page.html") == 0
