@@ -14,7 +14,7 @@ from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.truncated import E, TruncatedNormalMap
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
-from eorinfer.summaries import build_summary
+from eorinfer.summaries.build import build_summary
 from eorinfer.summaries.elements import Elements
 from simulators import Observable
 from simulators.parts import is_own, load_part

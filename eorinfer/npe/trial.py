@@ -7,7 +7,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.networks.density import build_flow
 from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.network import build_embedding
-from eorinfer.summaries import build_summary
+from eorinfer.summaries.build import build_summary
 from simulators import Observable
 from simulators.parts import is_own
 
