@@ -68,3 +68,8 @@ def frequencies_of(observable: Observable) -> NDArray[np.float64] | None:
     if o.axes[0] == "redshift":
         return np.array([frequency_of(z) for z in o.channels]).reshape(of_channels)
     return None
+
+
+def beam_area(major: Any, minor: Any) -> Any:
+    """Solid angle in sr of a Gaussian beam whose FWHM are `major` and `minor`, in radians."""
+    return np.pi / (4 * np.log(2)) * major * minor

@@ -15,6 +15,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import MissingEntryError
+from eorinfer.cubes.filecube import beam_area
 from simulators.reionization.geometry import frequency_of
 
 #: Doppler conventions of the velocity axes that FITS knows.
@@ -123,7 +124,7 @@ class Image:
     def beam(self) -> NDArray[np.float64] | float | None:
         """Solid angle in sr of the Gaussian beam of BMAJ and BMIN, or of each channel's; None if it is not said."""
         if "BMAJ" in self.header and "BMIN" in self.header:
-            return float(_gaussian(np.radians(self.header["BMAJ"]), np.radians(self.header["BMIN"])))
+            return float(beam_area(np.radians(self.header["BMAJ"]), np.radians(self.header["BMIN"])))
         if "BEAMS" in self.tables:
             table = self.tables["BEAMS"]
             names = ("BMAJ", "BMIN")
@@ -131,13 +132,8 @@ class Image:
                 np.asarray(table.data[name]) * units.Unit(table.columns[name].unit or "arcsec").to("rad")
                 for name in names
             ]
-            return np.asarray(_gaussian(*sides))
+            return np.asarray(beam_area(*sides))
         return None
-
-
-def _gaussian(major: Any, minor: Any) -> Any:
-    """Solid angle of a Gaussian beam with these FWHM."""
-    return np.pi / (4 * np.log(2)) * major * minor
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from eorinfer.core.errors import InputError, MissingEntryError, naming
 from eorinfer.core.hdf5 import open_hdf5, own_dataset
 from eorinfer.core.numbers import UnusableError, refuse_other_kinds
-from eorinfer.cubes.filecube import FileCube
+from eorinfer.cubes.filecube import FileCube, beam_area
 from simulators import Observable
 
 #: What the root of 21cmFAST's own files has.
@@ -86,7 +86,7 @@ def from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> FileCube:
         size = np.atleast_1d(attrs["cell_size"])
         beam = None
         if "bmaj" in attrs and "bmin" in attrs:
-            beam = np.pi / (4 * np.log(2)) * float(np.radians(attrs["bmaj"]) * np.radians(attrs["bmin"]))
+            beam = float(beam_area(np.radians(attrs["bmaj"]), np.radians(attrs["bmin"])))
         return FileCube(
             np.asarray(data[()]),
             text_of(attrs["unit"]),
