@@ -83,40 +83,24 @@ def build_embedding(
     power_spectrum: PowerSpectrumSettings,
     beside: Path | None = None,
 ) -> tuple[Embedding, int]:
-    """A fresh embedding, and the length of its features."""
+    """A fresh embedding, and the length of its features; that of data vectors sees their elements."""
     features = settings.features or max(8, 4 * parameters)
     bins = power_spectrum.model_copy(update={"bins": settings.bins})
-    if len(observable.cells) == 1:
-        return _of_vectors(observable, settings, bins, features, beside)
-    summaries = {name: build_summary(name, observable, bins, beside) for name in settings.all_summaries}
+    vectors = len(observable.cells) == 1
+    names = [name for name in settings.all_summaries if is_own(name) or not vectors]
+    summaries = {name: build_summary(name, observable, bins, beside) for name in names}
     network = None
-    if settings.convolution and settings.network:
+    if settings.network and (settings.convolution or vectors):
         network = load_part(settings.network, beside).value(observable.shape, features, **(settings.options or {}))
     embedding = Embedding(
         observable.shape,
         features,
         summaries.pop("power", None),
-        settings.width if settings.convolution and network is None else None,
+        settings.width if settings.convolution and network is None and not vectors else None,
         observable.symmetry.periodic,
         settings.redshifts,
         summaries.pop("scattering", None),
         network,
-        tuple(summaries.values()),
+        (*([Elements()] if vectors else []), *summaries.values()),
     )
-    return embedding, features
-
-
-def _of_vectors(
-    observable: Observable,
-    settings: EmbeddingSettings,
-    bins: PowerSpectrumSettings,
-    features: int,
-    beside: Path | None,
-) -> tuple[Embedding, int]:
-    """A fresh embedding of data vectors: their elements, with summaries or a network of the user's own."""
-    own = [build_summary(name, observable, bins, beside) for name in settings.all_summaries if is_own(name)]
-    network = None
-    if settings.network:
-        network = load_part(settings.network, beside).value(observable.shape, features, **(settings.options or {}))
-    embedding = Embedding(observable.shape, features, None, None, (), network=network, summaries=(Elements(), *own))
     return embedding, features
