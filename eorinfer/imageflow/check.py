@@ -98,9 +98,7 @@ class ScaleCheck:
 
 
 def check_images(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.float64]) -> list[ScaleCheck]:
-    """Compare each of n images (n, C, *cells) with the known images of a flow, at the means y (n, P) of their
-    posteriors.
-    """
+    """Compare images (n, C, *cells) with the known images of a flow, at the means y (n, P) of their posteriors."""
     assert flow.known is not None
     prepared = torch.cat([flow.prepared(Observation.from_observable(flow.observable, image)) for image in images])
     comparison = compare_scales(log_prob_scales(flow, prepared, torch.from_numpy(y)), y, flow.known)

@@ -1,7 +1,9 @@
 """`eorinfer image-flow` and `method = "image-flow"`, as a user would start them, on tiny Gaussian fields."""
 
+import io
 import json
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,17 @@ def field_config(folder: Path, **tables: Any) -> Path:
     image_flow = FIELD | tables.pop("image_flow", {})
     inference = {"method": "image-flow", "rounds": [48]} | tables.pop("inference", {})
     return config(folder, image_flow=image_flow, inference=inference, **tables)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose flow alone was trained; what writes into it takes a copy."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    said = io.StringIO()
+    with redirect_stdout(said):
+        assert call("image-flow", "train", field_config(out.parent), "--out", out) == 0
+    assert f"results: {out}/field" in said.getvalue()
+    return out
 
 
 def test_a_run_by_the_field_flow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,12 +112,9 @@ def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
     assert not (out / "corner.png").exists()
 
 
-def test_train_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path, out = field_config(tmp_path), tmp_path / "run"
-    assert call("image-flow", "train", path, "--out", out) == 0
-    assert f"results: {out}/field" in capsys.readouterr().out
-    assert np.isfinite(ImageFlow.load(out / "field").facts["fits"]["generative"]["validation_loss"])
-    assert not (out / "chains" / "field-flow.txt").exists()
+def test_train_alone(trained: Path) -> None:
+    assert np.isfinite(ImageFlow.load(trained / "field").facts["fits"]["generative"]["validation_loss"])
+    assert not (trained / "chains" / "field-flow.txt").exists()
 
 
 def test_wrong_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,9 +131,8 @@ def test_wrong_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert "Traceback" not in error
 
 
-def test_images_beside_real_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    assert call("image-flow", "train", field_config(tmp_path), "--out", out) == 0
+def test_images_beside_real_ones(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = shutil.copytree(trained, tmp_path / "run")
     theta = ["--theta", "log_amplitude=0.5", "slope=-1.5"]
     where = tmp_path / "images"
     assert call("image-flow", "sample", out / "field", *theta, "--n", 3, "--out", where, "--run", out) == 0
@@ -184,7 +193,7 @@ def test_a_lognormal_field_is_more_than_its_power_spectrum(tmp_path: Path, capsy
         training={"steps": 12, "batch_size": 16, "ensemble": 1, "validation_fraction": 0.3},
     )
     out, model = tmp_path / "run", tmp_path / "run/field"
-    assert call("run", path, "--out", out) == 0
+    assert call("image-flow", "train", path, "--out", out) == 0
     capsys.readouterr()
     assert call("image-flow", "beyond-power", model, "--out", tmp_path / "beyond", "--n", "24") == 0
     said = capsys.readouterr().out
@@ -210,10 +219,11 @@ def test_a_lognormal_field_is_more_than_its_power_spectrum(tmp_path: Path, capsy
     assert "no run here; give --run" in capsys.readouterr().err
 
 
-def test_a_flow_is_used_again_for_another_observation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flow_is_used_again_for_another_observation(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As a posterior is: from its folder alone, without training, simulating or a config."""
-    path, out, model = field_config(tmp_path), tmp_path / "run", tmp_path / "run/field"
-    assert call("image-flow", "train", path, "--out", out) == 0
+    out, model = trained, trained / "field"
     before = {f: f.stat().st_mtime_ns for f in model.iterdir()}
     rows = len(Bank.open(out / "bank").rows())
     cube = GaussianField(cells=8, box_length=8.0).simulate(np.array([0.5, -1.5]), 77)["field"]
