@@ -131,7 +131,9 @@ def odds(run: Run, rows: Rows, asked: NDArray[np.uint64]) -> dict[str, Any]:
     found = [told(own, others & (part != number), number) for number, own in enumerate(truths)]
     content = scored_odds(np.concatenate(found), Rows.concatenate(truths), worlds.names)
     if len(later):
-        new = _of_each_world(later)
+        # As many of each world: the odds are those of worlds that are as likely.
+        fewest = np.unique(later.world, return_counts=True)[1].min()
+        new = Rows.concatenate([once(later[later.world == i])[:fewest] for i in np.unique(later.world)])
         content["later"] = scored_odds(told(new, others, PARTS), new, worlds.names)
     return content
 
