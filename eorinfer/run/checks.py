@@ -76,6 +76,30 @@ def with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: 
     return tables.model_copy(update={"power_spectrum": bins})
 
 
+def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray[np.float64]) -> list[str]:
+    """Say which tables have bins of P(k) in which none of the measured modes (M,) falls, and how many have no such."""
+    from eorinfer.summaries.bins import default_edges, unmeasured
+
+    limits, embedding = tables.power_spectrum, tables.embedding
+
+    def empty(n: int) -> list[tuple[float, float]]:
+        edges = default_edges(observable.cells, observable.box_length, n, limits.k_max, limits.k_min)
+        return unmeasured(edges, measured)
+
+    used = {"[power_spectrum]": limits.bins}
+    if "power" in embedding.all_summaries:
+        used["[embedding]"] = embedding.bins
+    lines = []
+    for table, n in used.items():
+        if found := empty(n):
+            fewer = next((m for m in range(n - 1, 1, -1) if not empty(m)), 1)
+            lines.append(
+                f"{table} bins = {n}: the survey measures nothing in {len(found)} of them, the first from k = "
+                f"{found[0][0]:.3g} to {found[0][1]:.3g} 1/Mpc; P(k) is rounding errors there. Take bins = {fewer}"
+            )
+    return lines
+
+
 def mock_theta(path: Path, tables: Tables, prior: Prior) -> NDArray[np.float64] | None:
     observation = tables.observation
     theta, file = observation.theta, observation.file

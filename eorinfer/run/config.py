@@ -17,6 +17,7 @@ from eorinfer.core.toml import read_toml, with_home
 from eorinfer.imageflow.conditions import check_image_flow
 from eorinfer.run.checks import (
     WORLD_TARGET,
+    bins_without_modes,
     build_simulator,
     check_worlds,
     mock_theta,
@@ -69,7 +70,7 @@ class Config:
     task
         Task that it was checked for, and whose tables `content` has.
     notes
-        A line for each old name in the file.
+        A line for each old name in the file, and for bins of P(k) without a measured mode.
     modules
         Folder in which a user's own modules are looked for first: that of the file, or the one that the user named.
     received
@@ -281,11 +282,14 @@ def check_config(
     with naming(f"{path}: [contest] "):
         check_contest(tables.contest, simulator, tables.survey, tables.image_flow)
     with naming(f"{path}: [survey] "):
-        from eorinfer.survey import check_survey, lowest_mode
+        from eorinfer.survey import check_survey, lowest_mode, measured_modes
 
         check_survey(tables.survey, simulator.observables[0])
-        lowest = lowest_mode(tables.survey, simulator.observables[0])
+        modes = measured_modes(tables.survey, simulator.observables[0])
+        lowest = lowest_mode(tables.survey, simulator.observables[0]) if modes is None else float(modes.min())
     tables = with_lowest_bin(path, tables, simulator.observables[0], lowest)
+    if task == "run" and modes is not None:
+        notes += tuple(f"{path}: {line}" for line in bins_without_modes(tables, simulator.observables[0], modes))
     config = Config(path, tables, simulator, prior, task, notes, modules, received, targets)
     _check_own_parts(config)
     return config

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eorinfer.core.numbers import unit_of
-from simulators.fourier import mode_weights, wavevectors
+from eorinfer.summaries.bins import mode_components
+from simulators.fourier import mode_weights
 
 
 @dataclass(frozen=True)
@@ -170,17 +171,3 @@ class BinnedSpectrum(nn.Module):
 def _unit(cubes: Tensor) -> float:
     """Return the power of two that cubes are divided by, so that the squares of their modes are numbers."""
     return unit_of(float(cubes.detach().abs().max())) if cubes.numel() else 1.0
-
-
-def mode_components(cells: tuple[int, ...], box_length: tuple[float, ...]) -> list[NDArray[np.float64]]:
-    """Compute the components of k (M,) in 1/Mpc of the M flattened modes of `torch.fft.rfftn`, one array an axis.
-
-    Raises
-    ------
-    ValueError
-        If there are not two or three axes.
-    """
-    if len(cells) not in (2, 3) or len(cells) != len(box_length):
-        raise ValueError(f"cells {cells} and box_length {box_length} must both have two or three axes")
-    cell_size = [length / n for n, length in zip(cells, box_length, strict=True)]
-    return [component.ravel() for component in wavevectors(cells, cell_size)]

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eorinfer.settings.likelihood import PowerSpectrumSettings
-from eorinfer.summaries.modes import BinnedSpectrum, mode_components
+from eorinfer.summaries.bins import default_edges, mode_components, mode_wavenumbers
+from eorinfer.summaries.modes import BinnedSpectrum
 from simulators import Observable
-
-#: Distance of the default edges from the first and last modes, as a fraction of k, against rounding.
-_NUDGE = 1e-6
 
 
 class PowerSpectrum(BinnedSpectrum):
@@ -72,7 +70,7 @@ class PowerSpectrum(BinnedSpectrum):
         if edges is None:
             edges = default_edges(cells, box_length, 10 if n_bins is None else n_bins).tolist()
         limits = _rising(edges)
-        k = _wavenumbers(cells, box_length)
+        k = mode_wavenumbers(cells, box_length)
         super().__init__(cells, box_length, [k], [limits])
         self.register_buffer("edges", torch.from_numpy(limits))
         self.register_buffer("k", self._mean(k))
@@ -151,31 +149,6 @@ class JointPowerSpectrum(nn.Module):
         return power
 
 
-def default_edges(
-    cells: tuple[int, ...],
-    box_length: tuple[float, ...],
-    n_bins: int,
-    k_max: float | None = None,
-    k_min: float | None = None,
-) -> NDArray[np.float64]:
-    """Compute logarithmic bin edges in 1/Mpc that leave no bin without modes.
-
-    They run from `k_min`, by default the fundamental mode of the longest axis, to `k_max`, by
-    default to the corner of Fourier space, so that no mode is left out; there may be fewer than
-    `n_bins` bins.
-    """
-    k = _wavenumbers(cells, box_length)
-    fundamental = 2 * np.pi / max(box_length) if k_min is None else k_min
-    highest = float(k.max()) * (1 + 2 * _NUDGE) if k_max is None else k_max
-    if n_bins < 1 or highest <= fundamental:
-        raise ValueError(f"no bins between k = {fundamental:g} and {highest:g} 1/Mpc (n_bins = {n_bins})")
-    edges = np.geomspace(fundamental * (1 - _NUDGE), highest, n_bins + 1)
-    filled = np.histogram(k[(k >= edges[0]) & (k < edges[-1])], edges)[0] > 0
-    # Dropping the upper edge of an empty bin merges it with the one above.
-    last = int(np.flatnonzero(filled)[-1])
-    return np.concatenate([[edges[0]], edges[1 : last + 1][filled[:last]], [edges[-1]]])
-
-
 def dimensionless(k: Tensor, power: Tensor, dimension: int) -> Tensor:
     """Compute the variance per logarithmic k: k^3 P / (2 pi^2) in 3D, k^2 P / (2 pi) in 2D.
 
@@ -195,11 +168,6 @@ def dimensionless(k: Tensor, power: Tensor, dimension: int) -> Tensor:
     """
     solid = {2: 2 * np.pi, 3: 2 * np.pi**2}[dimension]
     return k**dimension * power / solid
-
-
-def _wavenumbers(cells: tuple[int, ...], box_length: tuple[float, ...]) -> NDArray[np.float64]:
-    """Compute |k| (M,) in 1/Mpc of each flattened mode of a real FFT."""
-    return np.asarray(np.sqrt(sum(component**2 for component in mode_components(cells, box_length))))
 
 
 def _rising(edges: Sequence[float]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from eorinfer.settings.survey import NoSurvey, SkaLow, SphereX, SurveySettings, SurveyTable, WhiteNoise
 from eorinfer.survey.build import build_survey, check_survey
-from eorinfer.survey.lowest import lowest_mode
+from eorinfer.survey.measured import lowest_mode, measured_modes
 
 __all__ = [
     "NoSurvey",
@@ -14,4 +14,5 @@ __all__ = [
     "build_survey",
     "check_survey",
     "lowest_mode",
+    "measured_modes",
 ]

@@ -1,6 +1,7 @@
 """SKA-Low on light-cones, where each slice has its own noise and beam, and the foreground wedge."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,17 @@ from torch import Tensor
 
 from eorinfer.core.errors import InputError
 from eorinfer.run.config import check_config
+from eorinfer.summaries.bins import default_edges, unmeasured
 from eorinfer.summaries.power import PowerSpectrum
-from eorinfer.survey import NoSurvey, SkaLow, SurveySettings, build_survey, check_survey, lowest_mode
+from eorinfer.survey import (
+    NoSurvey,
+    SkaLow,
+    SurveySettings,
+    build_survey,
+    check_survey,
+    lowest_mode,
+    measured_modes,
+)
 from eorinfer.survey.coverage import uv_time, uv_times
 from eorinfer.survey.ska import SkaLowSurvey, mode_noise
 from eorinfer.survey.sky import wedge_slope
@@ -249,3 +259,51 @@ def test_other_lightcones_are_refused_before_anything_is_computed(changes: dict[
 def test_settings_of_the_wedge_refuse(table: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(SurveySettings).validate_python({"kind": "ska-low"} | table)
+
+
+#: A wide, shallow cube: after the modes across the sky the wedge leaves the next ones far above.
+GAPS: dict[str, Any] = {
+    "simulator": {
+        "kind": "21cmfast-lightcone",
+        "frequency_range": [149.5, 154.0],
+        "channels": 8,
+        "transverse": "angular",
+        "cells": 12,
+        "box_length": 96.0,
+        "parameters": ["M_TURN"],
+    },
+    "survey": {"kind": "ska-low", "integration": 120.0, "wedge": True, "wedge_angle": 10.0, "wedge_buffer": 0.03},
+    "observation": {"theta": {"M_TURN": 8.7}},
+    "inference": {"rounds": [8]},
+}
+
+
+def test_bins_between_measured_modes_are_named() -> None:
+    path = Path("run.toml")
+    config = check_config(path, GAPS)
+    ours, embedding = config.notes
+    assert ours.startswith("run.toml: [power_spectrum] bins = 8: the survey measures nothing in 1 of them, the first ")
+    assert "from k = 0.132 to 0.165 1/Mpc" in ours
+    assert ours.endswith("Take bins = 7")
+    assert embedding.startswith("run.toml: [embedding] bins = 16: the survey measures nothing in 4 of them")
+    observable, limits = config.observable, config.tables.power_spectrum
+    for bins in (limits.bins, 7):
+        edges = default_edges(observable.cells, observable.box_length, bins, k_min=limits.k_min)
+        spectrum = PowerSpectrum(observable.cells, observable.box_length, edges.tolist())
+        power = spectrum(built(observable, config.tables.survey)(field(3, *observable.shape), seeded(1)))[0, 0]
+        named = [low for low, _ in unmeasured(edges, measured_modes(config.tables.survey, observable))]
+        assert edges[:-1][power.numpy() < 1e-6 * power.max().item()].tolist() == named
+        assert len(named) == (bins == 8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"power_spectrum": {"bins": 7}, "embedding": {"bins": 7}},
+        {"power_spectrum": {"bins": 7}, "embedding": {"summaries": []}},
+        {"survey": {"kind": "white-noise", "sigma": 1.0}},
+        {"simulator": GAPS["simulator"] | {"channels": 32, "frequency_range": [149.5, 167.1], "cells": 24}},
+    ],
+)
+def test_nothing_is_said_of_bins_that_are_measured(change: dict[str, Any]) -> None:
+    assert check_config(Path("run.toml"), GAPS | change).notes == ()

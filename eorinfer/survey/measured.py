@@ -1,4 +1,4 @@
-"""The smallest wavenumber that a survey measures. Importing it loads no astropy."""
+"""The modes that a survey measures. Importing it loads no astropy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,21 @@ COARSE = 300.0
 
 
 def lowest_mode(settings: SurveySettings, observable: Observable) -> float:
-    """Compute the smallest wavenumber in 1/Mpc that a survey measures; 0 if it measures all.
+    """Compute the smallest wavenumber in 1/Mpc that a survey measures; 0 if it measures all."""
+    if isinstance(settings, SurveyTable):
+        return settings.lowest_mode(observable)
+    measured = measured_modes(settings, observable)
+    return 0.0 if measured is None else float(measured.min())
+
+
+def measured_modes(settings: SurveySettings, observable: Observable) -> NDArray[np.float64] | None:
+    """Compute the wavenumbers (M,) in 1/Mpc, in no order, of the modes that a survey measures; None if it is all.
 
     An interferometer has no zero spacing: modes along the line of sight alone are lost, and the foreground wedge takes
     more. The power spectrum of lost modes would be one of rounding errors.
     """
-    if isinstance(settings, SurveyTable):
-        return settings.lowest_mode(observable)
     if not isinstance(settings, SkaLow):
-        return 0.0
+        return None
     from eorinfer.survey.sky import baseline_length, outside_wedge, wavenumbers
 
     nx, ny, nz = observable.cells
@@ -42,7 +48,7 @@ def lowest_mode(settings: SurveySettings, observable: Observable) -> float:
         measured = measured & np.any(free, axis=0)
     if not measured.any():
         raise ValueError("the foreground wedge leaves no mode of this cube: take a smaller wedge_angle or wedge_buffer")
-    return float(np.sqrt(across[:, :, None] ** 2 + along**2)[measured].min())
+    return np.asarray(np.sqrt(across[:, :, None] ** 2 + along**2)[measured])
 
 
 def _covered(settings: SkaLow, observable: Observable, redshifts: tuple[float, ...]) -> NDArray[np.bool_]:
