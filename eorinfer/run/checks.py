@@ -77,10 +77,10 @@ def with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: 
 
 
 def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray[np.float64]) -> list[str]:
-    """Say which tables have bins of P(k) in which none of the measured modes (M,) falls, and how many have no such."""
+    """Say which tables have bins of P(k) in which none of the measured modes (M,) falls, and what would be right."""
     from eorinfer.summaries.bins import default_edges, unmeasured
 
-    limits, embedding = tables.power_spectrum, tables.embedding
+    limits, embedding, highest = tables.power_spectrum, tables.embedding, float(measured.max())
 
     def empty(n: int) -> list[tuple[float, float]]:
         edges = default_edges(observable.cells, observable.box_length, n, limits.k_max, limits.k_min)
@@ -93,9 +93,11 @@ def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray
     for table, n in used.items():
         if found := empty(n):
             fewer = next((m for m in range(n - 1, 1, -1) if not empty(m)), 1)
+            beyond = highest < found[-1][0]  # baselines end before the corner of Fourier space
+            right = f"[power_spectrum] k_max = {1.001 * highest:.4g}" if beyond else f"bins = {fewer}"
             lines.append(
                 f"{table} bins = {n}: the survey measures nothing in {len(found)} of them, the first from k = "
-                f"{found[0][0]:.3g} to {found[0][1]:.3g} 1/Mpc; P(k) is rounding errors there. Take bins = {fewer}"
+                f"{found[0][0]:.3g} to {found[0][1]:.3g} 1/Mpc; P(k) is rounding errors there. Take {right}"
             )
     return lines
 

@@ -296,13 +296,33 @@ def test_bins_between_measured_modes_are_named() -> None:
         assert len(named) == (bins == 8)
 
 
+def test_bins_beyond_the_longest_baseline_end_at_k_max() -> None:
+    box = {"kind": "21cmfast-coeval", "redshifts": [8.0], "cells": 12, "box_length": 96.0, "parameters": ["M_TURN"]}
+    hera = GAPS | {"simulator": box, "survey": {"kind": "ska-low", "layout": "HERA", "integration": 120.0}}
+    config = check_config(Path("run.toml"), hera)
+    observable = config.observable
+    edges = default_edges(observable.cells, observable.box_length, 8, k_min=config.tables.power_spectrum.k_min)
+    spectrum = PowerSpectrum(observable.cells, observable.box_length, edges.tolist())
+    power = spectrum(built(observable, config.tables.survey)(field(3, *observable.shape), seeded(1)))[0, 0]
+    assert power[-1] < 1e-6 * power.max()
+    assert power[:-1].min() > 1e-4 * power.max()
+    for note in config.notes:
+        name, _, value = note.rpartition("Take [power_spectrum] ")[2].partition(" = ")
+        assert name == "k_max"
+        assert 0.4 < float(value) < 0.6
+    assert check_config(Path("run.toml"), hera | {"power_spectrum": {"k_max": float(value)}}).notes == ()
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"power_spectrum": {"bins": 7}, "embedding": {"bins": 7}},
         {"power_spectrum": {"bins": 7}, "embedding": {"summaries": []}},
         {"survey": {"kind": "white-noise", "sigma": 1.0}},
-        {"simulator": GAPS["simulator"] | {"channels": 32, "frequency_range": [149.5, 167.1], "cells": 24}},
+        {
+            "simulator": GAPS["simulator"]
+            | {"cells": 24, "box_length": 192.0, "channels": 32, "frequency_range": [149.5, 167.1]}
+        },
     ],
 )
 def test_nothing_is_said_of_bins_that_are_measured(change: dict[str, Any]) -> None:
