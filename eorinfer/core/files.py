@@ -210,7 +210,10 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         if error.errno in NO_ROOM:
             raise cannot_write(path, error) from error
-        raise InputError(f"{path}: the folder cannot be written ({error.strerror}); give another --out") from error
+        why = error.strerror
+        if broken := next((p for p in (path, *path.parents) if p.is_symlink() and not p.exists()), None):
+            why = f"{broken} is a link to {broken.readlink()}, which is not there"
+        raise InputError(f"{path}: the folder cannot be written ({why}); give another --out") from error
     return path
 
 
