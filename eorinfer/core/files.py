@@ -27,7 +27,9 @@ ABANDONED_SECONDS = 24 * 3600.0
 MOST_JSON, MOST_OBJECTS = 32e6, 1_000_000
 #: Numbers of errors of a full disk, and of all after which nothing more can be written here.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-NO_WRITING = (*NO_ROOM, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+NO_WRITING = (*NO_ROOM, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
+#: Bytes of a file's name, at most, on the usual file systems.
+LONGEST_NAME = 255
 _TEMPORARY = re.compile(r"^\.tmp-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}-")
 
 
@@ -95,13 +97,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         If the disk is full or cannot be written; the message names the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tag = temporary_name("")
-    temporary = path.with_name(tag + path.name)
+    temporary = path.with_name(temporary_name(path.name))
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():
-            old = path.with_name(tag + "old-" + path.name)
+            old = path.with_name(temporary_name(f"old-{path.name}"))
             os.replace(path, old)
             os.replace(temporary, path)
             shutil.rmtree(old)
@@ -247,8 +248,12 @@ def is_leftover(path: Path) -> bool:
 
 
 def temporary_name(name: str) -> str:
-    """Return a name for an unfinished file; it contains the place and the number of the process."""
-    return f".tmp-{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{name}"
+    """Return a name for an unfinished file; it contains the place and the number of the process.
+
+    Of a name that would make it too long the end is taken, with the suffix.
+    """
+    start = f".tmp-{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-"
+    return start + name.encode()[-(LONGEST_NAME - len(start.encode())) :].decode(errors="ignore")
 
 
 @cache

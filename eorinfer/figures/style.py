@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +134,9 @@ def without_tex() -> Iterator[None]:
     """Draw by matplotlib's own fonts: a user's ``text.usetex`` needs a LaTeX that may not be there."""
     import matplotlib
 
-    with matplotlib.rc_context({"text.usetex": False}):
+    with matplotlib.rc_context({"text.usetex": False}), warnings.catch_warnings():
+        # getdist 1.7.7, under python -W error
+        warnings.filterwarnings("ignore", "The format attribute was deprecated")
         yield
 
 
