@@ -76,11 +76,21 @@ def with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: 
     return tables.model_copy(update={"power_spectrum": bins})
 
 
-def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray[np.float64]) -> list[str]:
-    """Say which tables have bins of P(k) in which none of the measured modes (M,) falls, and what would be right."""
+def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray[np.float64] | None) -> list[str]:
+    """Say which tables have bins of P(k) in which none of the measured modes (M,) falls, and what would be right.
+
+    Raises
+    ------
+    ValueError
+        If the limits of ``[power_spectrum]`` leave no mode at all.
+    """
     from eorinfer.summaries.bins import default_edges, unmeasured
 
-    limits, embedding, highest = tables.power_spectrum, tables.embedding, float(measured.max())
+    limits, embedding = tables.power_spectrum, tables.embedding
+    default_edges(observable.cells, observable.box_length, limits.bins, limits.k_max, limits.k_min)
+    if measured is None:
+        return []
+    highest = float(measured.max())
 
     def empty(n: int) -> list[tuple[float, float]]:
         edges = default_edges(observable.cells, observable.box_length, n, limits.k_max, limits.k_min)

@@ -288,8 +288,10 @@ def check_config(
         modes = measured_modes(tables.survey, simulator.observables[0])
         lowest = lowest_mode(tables.survey, simulator.observables[0]) if modes is None else float(modes.min())
     tables = with_lowest_bin(path, tables, simulator.observables[0], lowest)
-    if task == "run" and modes is not None:
-        notes += tuple(f"{path}: {line}" for line in bins_without_modes(tables, simulator.observables[0], modes))
+    if task == "run" and len(simulator.observables[0].cells) > 1:
+        with naming(f"{path}: [power_spectrum] "):
+            lines = bins_without_modes(tables, simulator.observables[0], modes)
+        notes += tuple(f"{path}: {line}" for line in lines)
     config = Config(path, tables, simulator, prior, task, notes, modules, received, targets)
     _check_own_parts(config)
     return config

@@ -29,6 +29,8 @@ def default_edges(
         raise ValueError(f"no bins between k = {fundamental:g} and {highest:g} 1/Mpc (n_bins = {n_bins})")
     edges = np.geomspace(fundamental * (1 - _NUDGE), highest, n_bins + 1)
     filled = np.histogram(k[(k >= edges[0]) & (k < edges[-1])], edges)[0] > 0
+    if not filled.any():
+        raise ValueError(f"no mode of the cube lies between k = {fundamental:g} and {highest:g} 1/Mpc")
     # Dropping the upper edge of an empty bin merges it with the one above.
     last = int(np.flatnonzero(filled)[-1])
     return np.concatenate([[edges[0]], edges[1 : last + 1][filled[:last]], [edges[-1]]])

@@ -1,5 +1,6 @@
 """The config: what is right loads and is written back, what is wrong is said in a line one can act on."""
 
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -397,3 +398,17 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made = load_config(tiny(tmp_path, bank={"path": "~/banks/mine"}, observation={"theta": None, "file": "~/sky.npy"}))
     assert made.bank_path(tmp_path / "run") == tmp_path / "home/banks/mine"
     assert made.folder / str(made.tables.observation.file) == tmp_path / "home/sky.npy"
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"k_min": 5.0}, "no bins between k = 5 and 4.44"),
+        ({"k_min": 1.0, "k_max": 1.05}, "no mode of the cube lies between k = 1 and 1.05 1/Mpc"),
+    ],
+)
+def test_bins_that_hold_no_mode_at_all_are_refused(tmp_path: Path, limits: dict[str, float], message: str) -> None:
+    """Before anything is simulated, and not when the network or the chain asks for them."""
+    with pytest.raises(InputError, match=re.escape(f"run.toml: [power_spectrum] {message}")):
+        load_config(tiny(tmp_path, power_spectrum=limits))
+    load_config(tiny(tmp_path, power_spectrum={"k_min": 1.0, "k_max": 2.0}))
