@@ -257,14 +257,16 @@ def scores(q: OnGrid, other: OnGrid, truth: Array, box: NDArray[np.int64]) -> di
     values = {"inside 68%": np.abs(rank - 0.5) < 0.34, "inside 95%": np.abs(rank - 0.5) < 0.475, "squares": squares}
     values |= {"ln q at the truth": q.at(truth), "more than NPE": gain}
     found: dict[str, Any] = {"rms error": float(np.sqrt(np.mean(off**2))), "width": float(np.sqrt(np.mean(q.std**2)))}
-    for name, value in values.items():
-        mean = float(value.mean())
-        # Maps of one box are not independent.
-        error = float(np.sqrt(np.square(np.bincount(box, value - mean)).sum()) / len(value))
-        found[name] = [round(mean, 4), round(error, 4)]
+    found |= {name: over_boxes(value, box) for name, value in values.items()}
     mean, error = found.pop("squares")
     found["rms error over width"] = [round(mean**0.5, 3), round(error / (2 * mean**0.5), 3)]
     return found
+
+
+def over_boxes(values: Array, box: NDArray[np.int64]) -> list[float]:
+    """Give the mean of values (n,) and its standard error; maps of one box (n,) are not independent."""
+    mean = float(values.mean())
+    return [round(mean, 4), round(float(np.sqrt(np.square(np.bincount(box, values - mean)).sum()) / len(values)), 4)]
 
 
 def fresh_maps(run: Run, flow: ImageFlow, rows: Rows, n: int) -> Maps:

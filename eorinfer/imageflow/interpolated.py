@@ -226,13 +226,13 @@ class InterpolatedLikelihood:
             if levels < LEVELS:  # a wide box: what the network adds there varies more with y than the noise does
                 return added
             known = self._flow.excess_levels(as_theta(y), levels) - self._flow.excess_levels(self._middle, levels)
-        return _less_noise(added, known.numpy())
+        return less_noise(added, known.numpy())
 
     def _images(self, y: Tensor) -> Tensor:
         return self._image.expand(len(y), *self._image.shape[1:])
 
 
-def _less_noise(added: Array, known: Array) -> Array:
+def less_noise(added: Array, known: Array) -> Array:
     """Take the part out of `added` (n, levels) that goes with a `known` error of the same shape: a control variate.
 
     Its coefficient is that of a regression of what is rough over the levels and differs between the n points.
