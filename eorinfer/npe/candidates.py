@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from eorinfer.npe.density import ThetaDensity
 from eorinfer.settings.npe import AUTO, EFFORTS, FlowSettings, TrainingSettings
 from eorinfer.training.fit import planned
 
-#: Steps of a truncated normal on emulated rows, as a share of its flow's, and the largest learning rate of that flow.
-LENGTH, RATE = 1 / 3, 3e-3
+#: Largest learning rate on emulated rows.
+RATE = 3e-3
 #: Least number of hidden units for each parameter of a flow on emulated rows. An autoregressive network shares its
 #: units out among the parameters; with nine, 28 for each gain 0.2 to 0.3 nats over 4 for each.
 UNITS = 28
@@ -29,8 +28,6 @@ class Stage:
         What follows the truncated normal.
     training
         Length and rate of the fit.
-    after
-        Place of the stage whose weights it begins with; None for fresh ones.
     emulated
         Whether it trains on rows of an emulator, see `eorinfer.npe.emulated`.
     """
@@ -38,7 +35,6 @@ class Stage:
     name: str
     flow: FlowSettings
     training: TrainingSettings
-    after: int | None = None
     emulated: bool = False
 
     @property
@@ -52,33 +48,23 @@ def stages(
 ) -> tuple[Stage, ...]:
     """List the fits of each network, of which held-out rows choose one.
 
-    With ``kind = "auto"`` the truncated normal is trained alone, and then a network that has a flow from its first step
-    on: features that a truncated normal has taught do not tell branches apart. The same is tried once more with rows of
-    an emulator, in batches of at least `emulated_batch`; with none if that is 0. There the flow goes on from the
-    truncated normal, and is wider: `UNITS` for each of the `parameters`.
+    With ``kind = "auto"`` the truncated normal is trained, and a network that has a flow from its first step on: one
+    that joins a trained truncated normal finds features that do not tell branches apart. The flow is tried once more
+    with rows of an emulator, in batches of at least `emulated_batch`; not at all if that is 0. It is wider there, with
+    `UNITS` for each of the `parameters`.
     """
-    if flow.kind != "auto":
-        plain: tuple[Stage, ...] = (Stage("flow", flow, training),)
-    else:
-        plain = tuple(
-            Stage(name, flow.model_copy(update={"kind": kind}), training)
-            for name, kind in (("normal", "none"), ("normal-flow", AUTO))
-        )
-    if not emulated_batch:
-        return plain
-    # There are as many rows as one likes: a flow has nothing to learn by heart, and takes all of the steps and the
-    # truncated normal before it a third of them.
-    many = training.model_copy(update={"batch_size": max(emulated_batch, training.batch_size)})
-    short = many.model_copy(update={"steps": math.ceil(LENGTH * training.steps)})
-    slow = many.model_copy(update={"learning_rate": min(RATE, training.learning_rate)})
-    wide = {"kind": AUTO, "hidden": tuple(max(UNITS * parameters, width) for width in flow.hidden)}
-    if flow.kind != "auto":
-        return (*plain, Stage("emulated-flow", flow, many, emulated=True))
-    return (
-        *plain,
-        Stage("emulated-normal", plain[0].flow, short, emulated=True),
-        Stage("emulated-flow", flow.model_copy(update=wide), slow, len(plain), emulated=True),
-    )
+    kinds = {"flow": flow.kind} if flow.kind != "auto" else {"normal": "none", "normal-flow": AUTO}
+    tried = [Stage(name, flow.model_copy(update={"kind": kind}), training) for name, kind in kinds.items()]
+    if emulated_batch:
+        # There are as many rows as one likes: a flow has nothing to learn by heart.
+        many = {
+            "batch_size": max(emulated_batch, training.batch_size),
+            "learning_rate": min(RATE, training.learning_rate),
+        }
+        wide = {"kind": AUTO, "hidden": tuple(max(UNITS * parameters, width) for width in flow.hidden)}
+        richest = flow.model_copy(update=wide) if flow.kind == "auto" else flow
+        tried.append(Stage("emulated-flow", richest, training.model_copy(update=many), emulated=True))
+    return tuple(tried)
 
 
 def network_count(training: TrainingSettings, rows: int) -> int:
@@ -92,12 +78,6 @@ def network_count(training: TrainingSettings, rows: int) -> int:
     epochs, batches = planned(training, round(rows * (1 - training.validation_fraction)))
     effort = EFFORTS[training.effort]
     return min(effort["most"], max(effort["networks"], effort["networks"] * training.steps // (epochs * batches)))
-
-
-def go_on_from(network: ThetaDensity, before: ThetaDensity) -> None:
-    """Give a network the weights of an earlier stage, as far as that has them."""
-    network.load_state_dict(before.state_dict(), strict=False)
-    network.embedding.unit = before.embedding.unit
 
 
 @dataclass(frozen=True)

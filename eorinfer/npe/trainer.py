@@ -16,7 +16,7 @@ from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import WorkStream, item_seed, stream_seed
 from eorinfer.npe.aligned import AlignedTask, Labelled
 from eorinfer.npe.architecture import Architecture
-from eorinfer.npe.candidates import Stage, choose, go_on_from, network_count, stages
+from eorinfer.npe.candidates import Stage, choose, network_count, stages
 from eorinfer.npe.check import HeldOut, learn_reference
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.emulated import emulated_rows
@@ -183,12 +183,9 @@ class Trainer:
             kind = AlignedTask if self.alignment else PosteriorTask
             task = kind(network, self.survey, self.observable.symmetry, atoms, self.preprocessing, self.prior)
             task.strength = self.alignment
-            if stage.after is not None:
-                go_on_from(network, fits[stage.after].network)
-            else:
-                generator = torch.Generator().manual_seed(member.seed)
-                first = list(range(min(SCALING_ROWS, len(member.training))))
-                network.embedding.fit_scaling(task.observe(member.training.__getitems__(first)[1], generator))
+            generator = torch.Generator().manual_seed(member.seed)
+            first = list(range(min(SCALING_ROWS, len(member.training))))
+            network.embedding.fit_scaling(task.observe(member.training.__getitems__(first)[1], generator))
             title = member.title if len(chosen) == 1 else f"{member.title}, {stage.name}"
             if stage.emulated and made is None:
                 made = emulated_rows(

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from eorinfer.npe.candidates import Comparison, choose, go_on_from, network_count, stages
+from eorinfer.npe.candidates import Comparison, choose, network_count, stages
 from eorinfer.settings.npe import FlowSettings, TrainingSettings
-from tests.npe.test_network import network, observed
 
 
 def test_only_auto_tries_both_each_from_its_first_step_on() -> None:
@@ -17,20 +16,6 @@ def test_only_auto_tries_both_each_from_its_first_step_on() -> None:
     assert richer.flow.hidden == (8,)
     # A flow that joins a trained truncated normal is left with features that do not tell branches apart.
     assert (simple.training, richer.training) == (training, training)
-    assert (simple.after, richer.after) == (None, None)
-
-
-@torch.no_grad()
-def test_the_flow_goes_on_from_the_truncated_normal() -> None:
-    simple, richer = network("none", shake=0.1), network("zuko_nsf", shake=0.2)
-    x = observed(3)
-    simple.embedding.linear.bias += 1.0
-    assert not torch.equal(simple.embedding(x), richer.embedding(x))
-    go_on_from(richer, simple)
-    assert torch.equal(simple.embedding(x), richer.embedding(x))
-    z = torch.randn(5, 3, 2)
-    features = simple.embedding(x)
-    assert torch.equal(simple.normal.inverse(z, features), richer.normal.inverse(z, features))
 
 
 def test_a_flow_pays_beyond_one_standard_error() -> None:
@@ -50,26 +35,30 @@ def test_a_flow_pays_beyond_one_standard_error() -> None:
 
 def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept() -> None:
     tried = stages(FlowSettings(), TrainingSettings(), emulated_batch=256, parameters=9)
-    assert [one.training.batch_size for one in tried] == [64, 64, 256, 256]
-    assert [(one.name, one.after, one.emulated) for one in tried] == [
-        ("normal", None, False),
-        ("normal-flow", None, False),
-        ("emulated-normal", None, True),
-        ("emulated-flow", 2, True),
+    assert [(one.name, one.emulated) for one in tried] == [
+        ("normal", False),
+        ("normal-flow", False),
+        ("emulated-flow", True),
     ]
-    assert [one.flow.kind for one in tried] == ["none", "zuko_nsf"] * 2
-    assert [one.flow.hidden for one in tried] == [(32, 32)] * 3 + [(252, 252)]
+    assert [one.training.batch_size for one in tried] == [64, 64, 256]
+    assert [one.training.learning_rate for one in tried] == [0.01, 0.01, 0.003]
+    assert [one.flow.kind for one in tried] == ["none", "zuko_nsf", "zuko_nsf"]
+    assert [one.flow.hidden for one in tried] == [(32, 32)] * 2 + [(252, 252)]
     assert stages(FlowSettings(hidden=(200, 8)), TrainingSettings(), 256, parameters=2)[-1].flow.hidden == (200, 56)
-    noise = torch.randn(4, 300, generator=torch.Generator().manual_seed(3)) * 0.1
-    best, found, lines = choose(tried, list(noise + torch.tensor([0.0, 0.5, -0.5, -0.4])[:, None]))
+    # A kind that is given stays, and is as wide as it is given.
+    given = stages(FlowSettings(kind="zuko_maf"), TrainingSettings(learning_rate=1e-3), 256, parameters=9)
+    assert [(one.name, one.flow, one.training.learning_rate) for one in given] == [
+        (name, FlowSettings(kind="zuko_maf"), 1e-3) for name in ("flow", "emulated-flow")
+    ]
+    noise = torch.randn(3, 300, generator=torch.Generator().manual_seed(3)) * 0.1
+    best, found, lines = choose(tried, list(noise + torch.tensor([0.0, 0.5, -0.5])[:, None]))
     assert best == 2
-    assert [found[one.name].pays for one in tried[1:]] == [False, True, False]
+    assert [found[one.name].pays for one in tried[1:]] == [False, True]
     assert [line.split("nats")[0].split("gains")[0] for line in lines] == [
         "on 300 held-out rows a flow ",
-        "on 300 held-out rows training on emulated rows ",
         "on 300 held-out rows training on emulated rows with a flow ",
     ]
-    assert lines[2].endswith("is left out: training on emulated rows is enough")
+    assert lines[0].endswith("is left out: a truncated normal is enough")
     assert choose(tried[:1], [noise[0]]) == (0, {}, [])
 
 
