@@ -310,7 +310,10 @@ def test_bins_beyond_the_longest_baseline_end_at_k_max() -> None:
         name, _, value = note.rpartition("Take [power_spectrum] ")[2].partition(" = ")
         assert name == "k_max"
         assert 0.4 < float(value) < 0.6
-    assert check_config(Path("run.toml"), hera | {"power_spectrum": {"k_max": float(value)}}).notes == ()
+    hera["power_spectrum"] = {"k_max": float(value)}
+    (gap,) = check_config(Path("run.toml"), hera).notes  # finer bins have one below it, between two baselines
+    assert gap.endswith("Take bins = 15")
+    assert check_config(Path("run.toml"), hera | {"embedding": {"bins": 15}}).notes == ()
 
 
 @pytest.mark.parametrize(
