@@ -79,13 +79,15 @@ def test_a_run_by_the_field_flow(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert again["evaluations"] == summary["field_flow"]["evaluations"]
 
 
-def test_beside_the_other_methods_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "run"
-    assert call("infer", field_config(tmp_path, inference={"method": "npe", "predictive": 0}), "--out", out) == 0
-    assert call("infer", field_config(tmp_path, inference={"predictive": 0}), "--out", out) == 0
-    assert call("plot", field_config(tmp_path, inference={"predictive": 0}), "--out", out) == 0
-    assert set(json.loads((out / "summary.json").read_text())["posteriors"]) == {"npe", "field-flow"}
-    other = field_config(tmp_path, image_flow={"knots": 6}, inference={"predictive": 0})
+def test_beside_the_other_methods_in_one_folder(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, rounds = shutil.copytree(whole, tmp_path / "run"), {"rounds": [48, 24]}
+    path = field_config(tmp_path, inference=rounds)
+    assert call("infer", path, "--out", out) == 0
+    assert call("plot", path, "--out", out) == 0
+    assert set(json.loads((out / "summary.json").read_text())["posteriors"]) == {"npe", "mcmc", "field-flow"}
+    other = field_config(tmp_path, image_flow={"knots": 6}, inference=rounds)
     capsys.readouterr()
     assert call("infer", other, "--out", out) == 2
     assert "[image_flow] knots = 6" in capsys.readouterr().err

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from eorinfer.core.errors import WorkError
-from eorinfer.core.progress import Silent
 from eorinfer.networks.discriminator import Discriminator
 from eorinfer.separation import health
 from eorinfer.separation import precision as precisions
@@ -20,15 +19,8 @@ from eorinfer.separation.training import Adversaries, train
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.survey import build_survey
 from tests.mocks import mock_bank, parts, separator_spec
+from tests.training.test_fit import Lines as Heard
 from tests.training.test_fit import StopsAt, same
-
-
-class Tells(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def trained(folder: Path, noise: float = 6e-3, progress: Any = None, **settings: Any) -> Separator:
@@ -236,7 +228,7 @@ def test_nan_stops_it_and_names_the_step(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_discriminator_that_wins_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a generator that hardly learns; in so few steps it is right nine times in ten."""
     monkeypatch.setattr(health, "WON", 0.9)
-    progress = Tells()
+    progress = Heard()
     net = trained(
         tmp_path, steps=120, discriminator_rate=2e-3, learning_rate=1e-7, noise=1e-4, progress=progress, average=0.0
     )
@@ -247,7 +239,7 @@ def test_a_discriminator_that_wins_is_said_to(tmp_path: Path, monkeypatch: pytes
 
 def test_an_output_that_has_collapsed_is_said_to(tmp_path: Path) -> None:
     """In noise a thousand times the signal the median of what is possible is all that is left."""
-    progress = Tells()
+    progress = Heard()
     trained(tmp_path, steps=200, loss="l1", learning_rate=5e-3, noise=10.0, dropout=0.0, progress=progress)
     assert any("the output of oiii has collapsed: its variance is" in line for line in progress.lines)
 
