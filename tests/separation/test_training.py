@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from eorinfer.core.errors import WorkError
+from eorinfer.core.progress import Silent
 from eorinfer.networks.discriminator import Discriminator
 from eorinfer.separation import health
 from eorinfer.separation import precision as precisions
