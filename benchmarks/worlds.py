@@ -7,8 +7,8 @@
 
 Each world in turn is left out of all trainings and asked about. Networks read P(k) and moments of the smoothed cube,
 which cost a thousandth of a CNN's time, P(k) alone, the cube, or (for two of the worlds) both. Each method of a part is
-kept in ``DIR/figures`` as it is done, and what is there already is not made again. A record is written when all of its
-parts are there.
+kept in ``DIR/figures`` as it is done, and what is there already is not made again; ``--parts`` and ``--methods`` choose
+some. A record is written when all of its parts are there.
 """
 
 import argparse
@@ -50,7 +50,7 @@ MORE, TOGETHER, SHARED = 100, 2, 4
 WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
 BATCH = 64
 #: What networks read of cubes.
-VIEWS = ("npe-image", "npe-both")
+VIEWS = ("npe-image", "npe-both", "npe-power")
 SMALL = ("spheres", "press-schechter", "l-integral")
 EACH = (*SMALL, "e-integral")
 #: Parts of each record: the world left out in turn and the odds of worlds; networks that read P(k) alone, and cubes;
@@ -60,8 +60,8 @@ RECORDS = {
     "worlds": (*EACH, "odds"),
     "worlds_power": tuple(f"{held_out} power" for held_out in EACH),
     "worlds_cubes": (
-        *(f"{held_out} npe-image" for held_out in EACH),
-        *(f"{held_out} npe-both" for held_out in SMALL[:2]),
+        *(f"{held_out} {view}" for held_out in SMALL[:2] for view in VIEWS),
+        *(f"{held_out} npe-image" for held_out in EACH[2:]),
     ),
     "worlds_target": tuple(f"{held_out} {TARGET}" for held_out in EACH),
     "worlds_ceiling": tuple(f"{held_out} ceiling" for held_out in SMALL),
