@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eorinfer.core.arrays import asinh
 from eorinfer.networks.layout import to_channels_last
 from eorinfer.networks.unet import Down, Strides
 
@@ -51,7 +52,7 @@ class Discriminator(nn.Module):
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Compute logits (B,) for sources (B, C, *cells) and targets (B, L, *cells), both scaled to unit variance."""
         # A few bright cells would outshine all others in what convolutions and normalisations see.
-        maps = torch.cat([source, target], dim=1).asinh().contiguous(memory_format=self._layout)
+        maps = torch.cat([asinh(source), asinh(target)], dim=1).contiguous(memory_format=self._layout)
         for layer in self.layers:
             maps = F.leaky_relu(layer(maps), 0.2)
         logits: Tensor = self.last(maps).flatten(1).mean(1)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from eorinfer.core.arrays import asinh
+
 #: Standard deviations outside [1e-12, 1e12] are computed again in double precision; shares of the mean that are noise.
 _LOST, _ROUNDING = 1e-12, 1e-7
 
@@ -38,7 +40,7 @@ class AsinhScaling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale maps (B, C, *cells) in physical units."""
-        return x / (self.softening * self.scale) if self._linear else torch.asinh(x / self.softening) / self.scale
+        return x / (self.softening * self.scale) if self._linear else asinh(x / self.softening) / self.scale
 
     def inverse(self, y: Tensor) -> Tensor:
         """Undo `forward`."""
