@@ -23,6 +23,12 @@ def test_a_tilde_behind_an_equals_sign_is_the_home_folder(tmp_path: Path, monkey
     assert {"mine.toml", "lim~.toml"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that nobody can write is needed")
+def test_a_first_config_where_nothing_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("init", "lim", "--out", "/proc/mine.toml") == 2
+    assert capsys.readouterr().err.startswith("eorinfer: /proc: the folder cannot be written (")
+
+
 @pytest.mark.job  # checking that 21cmFAST is there imports it
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_a_first_config_is_right(
