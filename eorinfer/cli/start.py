@@ -9,7 +9,6 @@ from cyclopts import App, Parameter
 
 from eorinfer.cli.common import Config
 from eorinfer.core.errors import InputError
-from eorinfer.core.files import make_folder
 
 #: Configs that `init` writes, and what else each needs beside it.
 TEMPLATES = {"21cm": (), "lightcone": (), "lim": (), "own": ("own_simulator.py",)}
@@ -40,6 +39,8 @@ def init(
             raise InputError(f"{path}: is there already, and is left as it is; give another file with --out")
     if not file.parent.is_dir():
         raise InputError(f"{file.parent}: no such folder")
+    from eorinfer.core.files import make_folder
+
     make_folder(file.parent)  # it is there: refused where it cannot be written
     quoted = quote(str(file))
     for path, name in texts.items():
