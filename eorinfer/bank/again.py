@@ -64,10 +64,19 @@ def shards_again(
 
 
 def mark(bank: Bank, *, everything: bool = False) -> dict[str, int]:
-    """Mark rows so that the next campaign simulates them again; count them by status.
+    """Mark rows so that the next campaign simulates them again.
 
-    They are those that ended by a limit or by a signal, or `everything` that is not ``ok``. Their shards are replaced
-    by ones with the mark in these rows' messages.
+    Parameters
+    ----------
+    bank
+        The bank; shards with such rows are replaced by ones with the mark in these rows' messages.
+    everything
+        Mark all rows that are not ``ok``, and not only those that ended by a limit or by a signal.
+
+    Returns
+    -------
+    dict
+        Number of rows marked, by status.
 
     Raises
     ------

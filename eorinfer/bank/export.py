@@ -18,13 +18,28 @@ PIECE = 64e6
 
 
 def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: Progress | None = None) -> int:
-    """Write theta, seeds, rounds and arrays into one file of contiguous datasets, which must not exist; count the rows.
+    """Write theta, seeds, rounds and arrays into one file of contiguous datasets.
 
     Its datasets are ``theta`` (n, P), ``seed``, ``round``, ``seconds``, ``status`` and ``message`` (n,), and for each
-    observable one of its name (n, C, *cells), with its unit, axes, cell size and channels as attributes. The names of
-    the parameters are an attribute of ``theta``, the simulator's settings one of the file, as JSON. Of a simulator with
-    worlds ``world`` has the number of each row's, and their names as an attribute. With `everything` rows that are not
-    ``ok`` are there too; their arrays are zero.
+    observable one of its name (n, C, *cells), with its unit, axes, cell size and channels as attributes. The names
+    of the parameters are an attribute of ``theta``, the simulator's settings one of the file, as JSON. Of a simulator
+    with worlds ``world`` has the number of each row's, and their names as an attribute.
+
+    Parameters
+    ----------
+    bank
+        Bank to export.
+    file
+        File to write; it must not exist yet.
+    everything
+        Whether to export rows too that are not ``ok``; their arrays are zero.
+    progress
+        Receives a bar.
+
+    Returns
+    -------
+    int
+        Number of rows.
 
     Raises
     ------

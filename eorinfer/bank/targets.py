@@ -60,7 +60,12 @@ def parse_targets(
 ) -> tuple[Target, ...]:
     """Find what ``[inference] targets`` names.
 
-    Each is a parameter, an array of the simulator (its mean, for each channel), or ``"ARRAY@COORDINATE"``.
+    Parameters
+    ----------
+    names
+        Each a parameter, an array of the simulator (its mean, for each channel), or ``"ARRAY@COORDINATE"``.
+    parameters, observables
+        Those of the simulator.
 
     Raises
     ------

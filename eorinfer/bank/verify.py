@@ -46,11 +46,20 @@ class Problem:
 
 
 def verify(path: Path, repair: bool = False) -> list[Problem]:
-    """Read every byte of the bank at `path`; list damaged files, and files that could not be read.
+    """Read every byte of the bank at `path`.
 
-    With `repair` damaged files are moved to ``set-aside/`` in the bank. The next run writes ``bank.json`` and plans
-    again, and simulates the rows of lost shards. A plan whose shards are all whole is made again from them, here and
-    now.
+    Parameters
+    ----------
+    path
+        Folder of the bank.
+    repair
+        Move damaged files to ``set-aside/`` in the bank. The next run writes ``bank.json`` and plans again, and
+        simulates the rows of lost shards. A plan whose shards are all whole is made again from them, here and now.
+
+    Returns
+    -------
+    list
+        Damaged files, and files that could not be read; empty if there are none.
 
     Raises
     ------

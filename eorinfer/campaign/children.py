@@ -110,9 +110,20 @@ class Child:
         view: int = 0,
         world: int | None = None,
     ) -> RowResult:
-        """Simulate one row at theta (P,), with a seed below 2**32; never raises for what the simulator does.
+        """Simulate one row; never raises for what the simulator does.
 
-        `view` numbers the views of one run. Without the number of a `world` the seed draws one.
+        Parameters
+        ----------
+        theta
+            Parameters (P,).
+        seed
+            Seed, below 2**32.
+        seconds
+            Time limit in seconds; None for no limit.
+        view
+            Number of the view, for a simulator that makes several of one run.
+        world
+            Number of the world, for a simulator that has several; by default the one that the seed draws.
         """
         self.rows += 1
         start = time.monotonic()

@@ -31,7 +31,16 @@ _JOB_CLASSES = {"slurm": ("dask_jobqueue.slurm", "SLURM"), "pbs": ("dask_jobqueu
 def open_executor(
     settings: ExecutorSettings, logs: Path, say: Callable[[str], None] = lambda line: None
 ) -> AbstractContextManager[Executor]:
-    """Open an executor for as long as the block takes; a batch system's jobs write into the folder `logs`.
+    """Open an executor for as long as the block takes.
+
+    Parameters
+    ----------
+    settings
+        The table ``[executor]``.
+    logs
+        Folder for the output of a batch system's jobs.
+    say
+        Receives a line about what was started or found.
 
     Raises
     ------

@@ -64,8 +64,12 @@ def run_contest(run: Run) -> dict[str, Any]:
     """Run the contest of a run's config; what is there already is not made again.
 
     Leaves ``contest.json``, ``contest.png``, ``contest-corner.png``, the chains of each method for the run's
-    observation in ``chains/``, and trained methods and their posteriors in ``contest/``. The run's first round trains
-    all methods; later rounds are NPE's, for its observation.
+    observation in ``chains/``, and trained methods and their posteriors in ``contest/``.
+
+    Parameters
+    ----------
+    run
+        Run whose first round trains all methods; later rounds are NPE's, for the run's observation.
 
     Raises
     ------

@@ -29,10 +29,23 @@ DRAWS = 16
 def loop_posterior(setup: ContestSetup, observation: Observation, start: Samples) -> dict[str, Any]:
     """Run, or continue, a chain that simulates at every step; samples are in ``chains/loop``.
 
-    As 21CMMC does (Greig & Mesinger 2015, arXiv 1501.06576): all simulations of one realisation, a Gaussian likelihood
-    of P(k) with a fixed covariance, here the emulator's at the fiducial parameters. Every simulation is kept in the
-    bank; a chain that was stopped is continued. Walkers start from posterior samples, so this chain needs no burn-in of
-    its own. Gives its cost, its length in autocorrelation times, and the cost of a chain of 50.
+    As 21CMMC does (Greig & Mesinger 2015, arXiv 1501.06576): all simulations of one realisation, a Gaussian
+    likelihood of P(k) with a fixed covariance, here the emulator's at the fiducial parameters. Every simulation is
+    kept in the bank; a chain that was stopped is continued.
+
+    Parameters
+    ----------
+    setup
+        Setup of the contest.
+    observation
+        Observation of the run.
+    start
+        Posterior samples that the walkers start from, so this chain needs no burn-in of its own.
+
+    Returns
+    -------
+    dict
+        Cost of the chain, its length in autocorrelation times, and the cost of a chain of 50.
     """
     context, settings = setup.context, setup.settings
     config, folder = context.config, context.folder / "contest" / "loop"

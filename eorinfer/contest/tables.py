@@ -72,8 +72,14 @@ def cost_table(
 ) -> Table:
     """Tabulate simulator calls and seconds of a posterior.
 
-    All methods were trained on as many `simulations`, of `each` seconds; `sequential` and `loop` are facts from
-    `sequential_posterior` and `loop_posterior`.
+    Parameters
+    ----------
+    scores
+        Scores of all methods.
+    simulations, each
+        Number of simulations that all were trained on, and the seconds of one.
+    sequential, loop
+        Facts from `sequential_posterior` and `loop_posterior`; None where they did not take part.
     """
     shared = round(simulations * each)
     rows: list[list[Any]] = []

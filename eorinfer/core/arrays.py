@@ -15,10 +15,19 @@ def as_theta(theta: NDArray[np.float64]) -> Tensor:
 
 
 def white_noise(like: Tensor, generator: torch.Generator, shape: Sequence[int] | None = None) -> Tensor:
-    """Draw standard normal numbers of the dtype and device, and by default the shape, of `like`.
+    """Draw standard normal numbers.
 
-    They are drawn on the generator's own device: a CPU generator gives the same noise to a survey on CPU and to one on
-    GPU.
+    They are drawn on the generator's own device: a CPU generator gives the same noise to a survey on CPU and to
+    one on GPU.
+
+    Parameters
+    ----------
+    like
+        Sets the dtype and device of the result.
+    generator
+        Source of the numbers.
+    shape
+        Shape of the result; by default that of `like`.
     """
     size = like.shape if shape is None else tuple(shape)
     return torch.randn(size, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)

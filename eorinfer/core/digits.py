@@ -14,7 +14,15 @@ def decimals(std: float) -> int:
 
 
 def with_error(mean: float, std: float, sign: str = "") -> str:
-    """Write a value and its error of two significant digits; `sign` "+" shows the sign of positive values too."""
+    """Write a value and its error, which has two significant digits.
+
+    Parameters
+    ----------
+    mean, std
+        Value and its error.
+    sign
+        ``"+"`` writes the sign of positive values too.
+    """
     if not np.isfinite(std) or std <= 0:
         return f"{mean:{sign}.4g} ± {std:.2g}"
     tens = int(np.floor(np.log10(float(f"{std:.1e}")))) - 1

@@ -37,7 +37,12 @@ _TEMPORARY = re.compile(r"^\.tmp-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}-")
 def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it becomes `path` in one step.
 
-    With `first_wins` an existing file is kept, since two processes may make the same one.
+    Parameters
+    ----------
+    path
+        Path of the finished file.
+    first_wins
+        Keep an existing file instead of replacing it, since two processes may make the same file.
 
     Raises
     ------

@@ -42,9 +42,18 @@ def check_recorded(
 ) -> None:
     """Refuse to read what was made with own parts unless the caller says where these are, and they are the same.
 
-    A module is never imported because it lies beside a bundle. The bundle's description has the digests that
-    `own_digests` gave. Each module is in the caller's folder `beside`, or is `named` in the user's config and on
-    Python's path.
+    A module is never imported because it lies beside a bundle.
+
+    Parameters
+    ----------
+    description
+        Description of the bundle; under ``own`` the digests that `own_digests` gave.
+    folder
+        The bundle, named in errors.
+    beside
+        Folder of the modules that the caller gave; each is in it, unless it is in `named`.
+    named
+        Own parts that the user's config names, which may be on Python's path.
 
     Raises
     ------

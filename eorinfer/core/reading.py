@@ -61,7 +61,12 @@ def system_error(error: BaseException) -> int:
 def refuse_foreign(path: Path | str, *, links: bool = False) -> None:
     """Make sure that `path` is a regular file, without opening it: opening a pipe would wait for ever.
 
-    A user's own file may be linked: with `links` a symbolic link may lead to it.
+    Parameters
+    ----------
+    path
+        File that is to be read.
+    links
+        Whether a symbolic link may lead to it, as a user's own file may be linked.
 
     Raises
     ------

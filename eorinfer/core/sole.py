@@ -22,11 +22,17 @@ _entered: set[tuple[str, int]] = set()
 
 @contextmanager
 def sole_worker(path: Path, *, shown: Path | None = None) -> Iterator[None]:
-    """Work at the file or folder `path` as the only process, for as long as the block takes.
+    """Work at `path` as the only process, for as long as the block takes.
 
-    The operating system frees the lock, a hidden file beside it, when the process dies, however it dies, so that none
-    is ever stale. On a file system without locks nothing is locked. A thread that is at work at `path` already may
-    enter again. Errors name `shown`, by default `path`.
+    The operating system frees the lock when the process dies, however it dies, so that none is ever stale. On a file
+    system without locks nothing is locked. A thread that is at work at `path` already may enter again.
+
+    Parameters
+    ----------
+    path
+        File or folder that is being made; the lock is a hidden file beside it.
+    shown
+        Name of it in the error, where that is not `path`.
 
     Raises
     ------

@@ -45,10 +45,20 @@ def write_images(
     beside: Mapping[str, NDArray[np.float32]],
     header: fits.Header | None = None,
 ) -> None:
-    """Write an observed image (C, *cells) and others of the same pixels, with their place on the sky.
+    """Write an observed image and others of the same pixels, with their place on the sky.
 
-    The others are extensions, under their names in capitals. The `header` has the place, as `sky_header_of` reads it;
-    by default it is about RA = Dec = 0.
+    Parameters
+    ----------
+    path
+        File to write.
+    observable
+        Axes and unit of the image.
+    observed
+        The primary image (C, *cells).
+    beside
+        Arrays of the same pixels, written as extensions under their names in capitals.
+    header
+        Place of the pixels on the sky, as `sky_header_of` reads it; by default about RA = Dec = 0.
     """
     header = _sky_header(observable) if header is None else header
     hdus = [fits.PrimaryHDU(_without_single_channel(observed), header)]

@@ -14,9 +14,19 @@ from simulators import Observable
 
 
 def read_mask(path: Path, observable: Observable) -> NDArray[np.bool_]:
-    """Read a mask (C, *cells) of bool: cells that are not 0, or are NaN, are left out.
+    """Read a mask: cells that are not 0, or are NaN, are left out.
 
-    The file is FITS, npy, or HDF5 with the dataset ``mask``: (C, *cells), (*cells), or a map (x, y) for a whole cube.
+    Parameters
+    ----------
+    path
+        FITS or npy file, or HDF5 with the dataset ``mask``: (C, *cells), (*cells), or a map (x, y) for a whole cube.
+    observable
+        Cube that is masked.
+
+    Returns
+    -------
+    NDArray
+        (C, *cells) of bool.
 
     Raises
     ------

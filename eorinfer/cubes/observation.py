@@ -307,9 +307,16 @@ class Observation:
 def as_observation(
     x: "Observation | NDArray[Any] | Path | str", observable: Observable, mask: Mask = None
 ) -> Observation:
-    """Take an observation, array (C, *cells) or file as callers have it, and check it against an observable.
+    """Take an observation as callers have it, and check it.
 
-    Values in another unit are converted. The cells of the mask are left out, in simulations as well.
+    Parameters
+    ----------
+    x
+        `Observation`; array (C, *cells), with the axes and the unit of `observable`; or file.
+    observable
+        What the observation must be like; values in another unit are converted.
+    mask
+        Cells that are left out, in simulations as well.
 
     Raises
     ------

@@ -24,7 +24,14 @@ def beyond_power_figure(
 ) -> "Figure":
     """Draw one image of each kind, and for each method by how much it prefers the real image to its copies.
 
-    Images are (n, C, *cells) by kind, real ones first; scores are log-likelihoods (n,) by method and kind.
+    Parameters
+    ----------
+    observable
+        Cells and unit of the images.
+    images
+        Images (n, C, *cells) by kind, real ones first.
+    scores
+        Log-likelihoods (n,) by method and kind.
     """
     real, *copies = images
     columns = max(len(images), len(scores))
@@ -74,8 +81,16 @@ class Pairs(Protocol):
 def equal_power_figure(observable: Observable, conditions: Prior, k: NDArray[np.float64], pairs: Pairs) -> "Figure":
     """Draw a typical pair, its spectra, and by how much each method prefers the right conditions.
 
-    The typical pair is the one that the first method tells apart as easily as the median pair; k (K,) in 1/Mpc are
-    those of the spectra's bins.
+    The typical pair is the one that the first method tells apart as easily as the median pair.
+
+    Parameters
+    ----------
+    observable, conditions
+        Cells and unit of the images, and the parameters that they were made at.
+    k
+        Wavenumbers (K,) of the spectra's bins, 1/Mpc.
+    pairs
+        Pairs of images and scores, at least one.
     """
     figure, axes = subplots(
         1, 3 + len(pairs.preference), figsize=(3.2 * (3 + len(pairs.preference)), 3.2), layout="constrained"

@@ -22,9 +22,18 @@ TIMES = 10
 def chain_figure(
     chain: NDArray[np.float64], parameters: Sequence[Parameter], tau: float | None, label: str
 ) -> "Figure":
-    """Draw the trace and the autocorrelation function of each parameter of a chain (steps, walkers, P).
+    """Draw the trace and the autocorrelation function of each parameter.
 
-    `tau` is the longest autocorrelation time in steps; the label of the method decides its colour.
+    Parameters
+    ----------
+    chain
+        Steps of all walkers (steps, walkers, P).
+    parameters
+        The P parameters.
+    tau
+        Longest autocorrelation time in steps, or None.
+    label
+        Label of the method, for its colour.
     """
     steps, walkers, _ = chain.shape
     size = (9.2, 0.6 + 1.6 * len(parameters))

@@ -27,11 +27,22 @@ def contest_figure(
     log_volumes: Sequence[NDArray[np.float64]],
     over: str,
 ) -> "Figure":
-    """Draw information gained, expected coverage and volumes of M methods, side by side.
+    """Draw information gained, expected coverage and volumes of several methods, side by side.
 
-    Gains (M, 2) are means and their errors in nats, more is better. Methods that are not calibrated have open points.
-    Each curve (K, 2) has credibility and expected coverage. `log_volumes` (T,) of each are over those of the reference,
-    whose label is `over`, for the same truths; less is tighter.
+    Parameters
+    ----------
+    labels
+        Labels of the M methods.
+    gains
+        Mean information gained and its error (M, 2), nats; more is better.
+    calibrated
+        Whether each method is calibrated; the others have open points.
+    curves
+        Credibility and expected coverage (K, 2) of each method.
+    log_volumes
+        Log of the ratio of volumes (T,) of each method to the reference's, for the same truths; less is tighter.
+    over
+        Label of the reference.
     """
     figure, (left, middle, right) = subplots(1, 3, figsize=(13, 0.9 + 0.42 * max(len(labels), 7)))
     colours = [look.colour for look in looks(labels)]

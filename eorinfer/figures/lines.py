@@ -18,7 +18,14 @@ def lines_figure(
 ) -> "Figure":
     """Draw the observed map, each clean one, and what the survey added: a row for each channel, cubes by a slice.
 
-    All are (C, *cells); the observable's own is among the clean ones.
+    Parameters
+    ----------
+    observable
+        Cells, channels and unit of the map.
+    observed
+        Observed map (C, *cells).
+    clean
+        Clean maps of the same shape by name; the observable's own is among them.
     """
     panels = {"observed": observed, **clean, "observed $-$ clean": observed - clean[observable.name]}
     channels = len(observed)

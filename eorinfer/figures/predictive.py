@@ -35,10 +35,25 @@ def predictive_figure(
     settings: PowerSpectrumSettings,
     seed: int,
 ) -> "tuple[Figure, dict[str, Any]]":
-    """Draw the check of cubes (n, C, *cells) simulated at draws from the posterior, one panel for each channel.
+    """Draw the check, one panel for each channel.
 
-    Also gives for ``summary.json`` what `eorinfer.validation.predictive` says of the observed power. The survey
-    observes the clean cubes, with noise from the seed.
+    Parameters
+    ----------
+    clean
+        Cubes (n, C, *cells) simulated at draws from the posterior.
+    observation
+        Observed cube.
+    survey
+        Survey to observe the clean cubes with.
+    observable, settings
+        Cells of the cubes, and bins of P(k).
+    seed
+        Seed of the survey's noise.
+
+    Returns
+    -------
+    figure, check
+        Figure, and for ``summary.json`` what `eorinfer.validation.predictive` says of the observed power.
     """
     generator = torch.Generator().manual_seed(seed)
     dimension = len(observable.cells)

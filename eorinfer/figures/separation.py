@@ -129,8 +129,20 @@ def separation_figure(
 ) -> "Figure":
     """Draw observed, true and reconstructed maps, a row for each line; cubes by their first slice.
 
-    All maps are (L, *cells): the observed ones that each line is in, the true ones, and the reconstructed ones by
-    method. `side` of the map is in arcmin, 0 for pixels.
+    Parameters
+    ----------
+    observed
+        Observed map (L, *cells) that each line is in.
+    true
+        True maps (L, *cells).
+    made
+        Reconstructed maps (L, *cells) by method.
+    lines
+        Names of the lines.
+    side
+        Side of the map, arcmin; 0 for pixels.
+    unit
+        Unit of the maps.
     """
     panels = {"observed": observed, "true": true, **made}
     figure, axes = subplots(

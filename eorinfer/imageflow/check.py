@@ -98,7 +98,17 @@ class ScaleCheck:
 
 
 def check_images(flow: ImageFlow, images: NDArray[np.float32], y: NDArray[np.float64]) -> list[ScaleCheck]:
-    """Compare images (n, C, *cells) with the known images of a flow, at the means y (n, P) of their posteriors."""
+    """Compare each of n images with the known images of a flow.
+
+    Parameters
+    ----------
+    flow
+        Image flow that carries known images.
+    images
+        (n, C, *cells) observed images.
+    y
+        (n, P) means of their posteriors.
+    """
     assert flow.known is not None
     prepared = torch.cat([flow.prepared(Observation.from_observable(flow.observable, image)) for image in images])
     comparison = compare_scales(log_prob_scales(flow, prepared, torch.from_numpy(y)), y, flow.known)
@@ -130,7 +140,14 @@ def log_prob_scales(flow: ImageFlow, images: torch.Tensor, y: torch.Tensor) -> N
 def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: Rows, seed: int) -> KnownImages:
     """Compute ln p by scale of the images that training held out, each at its own condition.
 
-    The seed is that of the noise, and of the choice where there are more images than are kept.
+    Parameters
+    ----------
+    flow
+        Image flow, just trained.
+    trainer, bank, rows
+        Trainer of the flow, and the rows of a bank on which it was trained.
+    seed
+        Seed of the noise, and of the choice where there are more images than are kept.
     """
     limit = KNOWN_OF_DIFFUSION if isinstance(flow.network, DiffusionFlow) else KNOWN
     images, y, realisation = held_out_images(flow, trainer, bank, rows, seed, limit)

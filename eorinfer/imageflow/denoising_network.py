@@ -74,10 +74,18 @@ class DenoisingNetwork(nn.Module):
         self._layout = to_channels_last(self, len(cells))
 
     def forward(self, x: Tensor, log_sigma: Tensor, u: Tensor, of_map: Tensor) -> Tensor:
-        """Compute (B, outputs, *cells) of x (B, inputs, *cells), each of about unit variance.
+        """Compute (B, outputs, *cells).
 
-        `log_sigma` (B,) is the logarithm of the noise level, u (B, P) conditions in [-1, 1], `of_map` (B, K) what is
-        known of the whole map.
+        Parameters
+        ----------
+        x
+            (B, inputs, *cells), each of about unit variance.
+        log_sigma
+            (B,) logarithm of the noise level.
+        u
+            (B, P) conditions in [-1, 1].
+        of_map
+            (B, K) what is known of the whole map.
         """
         known = torch.cat([log_sigma[:, None] / 4, u], dim=1).to(x.dtype)
         angles = known[..., None] * (math.pi / 2 * 2.0 ** torch.arange(WAVES, device=x.device, dtype=x.dtype))

@@ -176,7 +176,14 @@ class DiffusionFlow(ImageDensity):
     def losses(self, s: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Compute the error of the denoiser over that of the Wiener filter, (B,): one where the network says nothing.
 
-        Maps s (B, C, *cells) are without noise, conditions y (B, P); noise levels are spread evenly over the batch.
+        Parameters
+        ----------
+        s
+            (B, C, *cells) maps without noise.
+        y
+            (B, P) conditions.
+        generator
+            Source of noise and levels; the levels are spread evenly over the batch.
         """
         s = self._signal(s)
         device = generator.device
@@ -291,7 +298,14 @@ class DiffusionFlow(ImageDensity):
     def _denoise(self, x: Tensor, sigma: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the Wiener estimate of s from x, what D adds to it over its rms error, and that error (B, 1, ...).
 
-        x (B, C, *cells) has noise of sigma (B, 1, ...), u (B, P) are the scaled conditions.
+        Parameters
+        ----------
+        x
+            (B, C, *cells) maps with noise of sigma.
+        sigma
+            (B, 1, ...) noise level.
+        u
+            (B, P) scaled conditions.
         """
         mean, power = self.gauss(u)
         modes, log_sigma = self.gauss.fourier(x - mean), sigma.flatten().log()

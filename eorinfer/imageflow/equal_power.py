@@ -33,8 +33,20 @@ def equal_power_pairs(
 ) -> Pairs:
     """Find pairs whose spectra differ by a chi-square below the number of bins, and whose conditions differ.
 
-    Spectra (m, D) are averaged over the noise; their scatter (m, D), that of one observation, includes sample variance.
-    Conditions y (m, P) of a pair differ by at least one of `apart` (P,). More pairs than `most` are thinned at random.
+    Parameters
+    ----------
+    power
+        (m, D) power spectra, averaged over the noise.
+    scatter
+        (m, D) standard deviations of the spectrum of one observation, sample variance included.
+    y
+        (m, P) conditions.
+    apart
+        (P,) differences, one of which the conditions of a pair must reach.
+    most
+        Number of pairs, at most; more are thinned at random.
+    seed
+        Seed of the choice.
     """
     rng = np.random.default_rng(seed)
     candidates: list[tuple[int, int, float]] = []

@@ -9,10 +9,21 @@ ROOT = math.sqrt(0.5)
 
 
 def split(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Split maps (B, C, *cells) along some of their cell axes, of even length, into coarser ones and the details.
+    """Split a map into a coarser one and the details.
 
-    Gives (B, C, *coarse cells), sums over blocks of 2^m cells divided by 2^(m/2), so that white noise stays white, and
-    the wavelet coefficients (B, 2^m - 1, C, *coarse cells).
+    Parameters
+    ----------
+    x
+        (B, C, *cells) map.
+    axes
+        Numbers of the cell axes to halve, from 0; each has an even number of cells.
+
+    Returns
+    -------
+    coarse
+        (B, C, *coarse cells) sums over blocks of 2^m cells, divided by 2^(m/2): white noise stays white.
+    details
+        (B, 2^m - 1, C, *coarse cells) wavelet coefficients.
     """
     maps = [x]
     for axis in axes:

@@ -79,7 +79,18 @@ class ImageFlowTrainer:
     validation_fraction: float
 
     def train(self, bank: Bank, rows: Rows, *, folder: Path, seed: int, progress: Progress | None = None) -> ImageFlow:
-        """Train a flow on rows of a bank of status ``ok``, split by realisation; the caller deletes the folder.
+        """Train a flow on rows of a bank.
+
+        Parameters
+        ----------
+        bank, rows
+            Bank, and rows of status ``ok``, which are split by realisation.
+        folder
+            Folder of the checkpoints; the caller deletes it.
+        seed
+            Seed of initial weights, order, noise and symmetries.
+        progress
+            Receives lines and bars.
 
         Raises
         ------

@@ -66,9 +66,22 @@ def observe_spectra(
     draws: int,
     noise_seed: int,
 ) -> Spectra:
-    """Send bank rows, of realisations with seeds (n,), through the survey, with `draws` draws of the noise each.
+    """Send bank rows through the survey, several times each.
 
-    `power_spectrum` maps (B, C, *cells) to (B, C, K).
+    Parameters
+    ----------
+    cubes
+        The rows.
+    seed
+        (n,) seeds of their realisations.
+    survey, symmetry
+        Survey and symmetry, as in training the posterior.
+    power_spectrum
+        (B, C, *cells) to (B, C, K).
+    draws
+        Number of noise draws of each row.
+    noise_seed
+        Seed of the survey's noise.
     """
     generator = torch.Generator().manual_seed(noise_seed)
     power = []
@@ -257,8 +270,18 @@ def train_emulator(
 ) -> Emulator:
     """Fit means fold by fold, then the covariance to the residuals that no mean has seen.
 
-    The prior's box scales theta; the caller deletes the folder of checkpoints. The seed is that of folds, weights and
-    draws.
+    Parameters
+    ----------
+    spectra
+        Spectra of all rows of the run.
+    prior
+        Prior whose box scales theta.
+    folder
+        Folder for checkpoints; the caller deletes it.
+    seed
+        Seed of folds, weights and draws.
+    progress
+        Receives lines and bars.
     """
     progress = progress or Silent()
     _, _, bins = spectra.power.shape

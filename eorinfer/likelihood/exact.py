@@ -96,9 +96,22 @@ def grid_posterior(
     seed: int,
     points: int = 400,
 ) -> Samples:
-    """Sample the exact posterior of a field (*cells) with white noise of `sigma` per cell, from a refined grid.
+    """Samples of the exact posterior, from a grid refined around its mass.
 
-    Each sample is drawn uniformly inside its grid cell; there are `points` along each of the two parameters.
+    Parameters
+    ----------
+    simulator, sigma
+        The model: field and white noise per cell.
+    field
+        (*cells) observed.
+    prior
+        Prior of the two parameters.
+    n
+        Number of samples; each is drawn uniformly inside its grid cell.
+    seed
+        Seed of the draw.
+    points
+        Grid points along each parameter.
     """
     modes = ModePower.from_field(field, simulator.box_length)
 
@@ -111,10 +124,19 @@ def grid_posterior(
 def emulated_log_likelihood(
     simulator: EmulatedField, noise: NDArray[np.float64], cube: NDArray[np.float64]
 ) -> LogLikelihood:
-    """Exact log likelihood of theta (n, 9), up to a constant, given one observed cube (C, *cells) in mK.
+    """Exact log likelihood of theta (n, 9), up to a constant, given one observed cube (C, *cells).
 
     Each measured mode of each redshift is a zero-mean Gaussian of power P(k, z | theta) + noise, as in
-    `log_likelihood`. The noise (C, *half plane) is in mK² Mpc³, inf where a mode is not measured.
+    `log_likelihood`.
+
+    Parameters
+    ----------
+    simulator
+        Gives P(k, z | theta).
+    noise
+        (C, *half plane) power of the noise in mK² Mpc³; inf where a mode is not measured.
+    cube
+        (C, *cells) in mK.
     """
     cells = cube.shape[1:]
     keep, real = independent_modes(cells)

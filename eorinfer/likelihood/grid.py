@@ -58,11 +58,16 @@ class Grid:
 
 
 def refined_grid(log_l: LogLikelihood, prior: Prior, points: int) -> Grid:
-    """Evaluate a likelihood on a grid over the prior, `points` along each parameter, then on finer ones around its
-    mass.
+    """Evaluate a likelihood on a grid over the prior, then on finer ones around its mass.
 
-    `log_l` maps theta (n, P) to (n,), up to a constant. The grid is one of the prior's coordinates, of three parameters
-    at most.
+    Parameters
+    ----------
+    log_l
+        Log likelihood of theta (n, P), up to a constant: (n,).
+    prior
+        Prior of one, two or three parameters; a grid of more is too large. The grid is one of its coordinates.
+    points
+        Along each parameter.
     """
     low, high = prior.box
     axes = range(len(low))

@@ -103,14 +103,22 @@ def adapted(
     seed: int,
     wanted: float = ENOUGH,
 ) -> Weighted:
-    """Weigh draws as `weighted` does, and, while fewer than `wanted` count or they are not reliable, as many new ones.
+    """Weigh draws, and, while fewer than wanted count or they are not reliable, as many new ones `around` them.
 
-    New ones are drawn `around` them. Returned are the best found: reliable ones before others, then those of which more
-    count.
+    Returned are the best found: reliable ones before others, then those of which more count.
 
     The weights that a new proposal is made of are tempered, so that `ENOUGH` of them count and a few high ones do not
     draw it together (adaptive importance sampling; Bugallo et al. 2017, doi:10.1109/MSP.2017.2699226). What the first
     proposal does not reach at all is not found.
+
+    Parameters
+    ----------
+    log_l, prior, theta, log_q
+        See `weighted`.
+    seed
+        Seed of the new draws.
+    wanted
+        Effective samples.
     """
     best = latest = weighted(log_l, prior, theta, log_q)
     for _ in range(ADAPTATIONS):

@@ -134,9 +134,18 @@ def train_neural_likelihood(
 ) -> NeuralLikelihood:
     """Fit an ensemble, each with other weights, on from the checkpoints in `folder`.
 
-    Papamakarios, Sterratt & Murray 2019 (arXiv 1805.07226), in one round. A tenth of the realisations chooses the best
-    weights. With `emulator_seed`, that of the emulator's training on the same rows, each row is whitened by the mean
-    that has not seen its realisation.
+    Papamakarios, Sterratt & Murray 2019 (arXiv 1805.07226), in one round.
+
+    Parameters
+    ----------
+    emulator
+        Trained on the same rows.
+    spectra
+        Spectra of all rows; a tenth of the realisations chooses the best weights.
+    emulator_seed
+        Seed of the emulator's training: each row is whitened by the mean that has not seen its realisation.
+    prior, folder, seed, progress
+        See `eorinfer.likelihood.emulator.train_emulator`.
     """
     held, z = validation_rows(spectra.seed, 0.1), whitened(emulator, spectra, emulator_seed)
     networks, fits = [], []

@@ -19,9 +19,17 @@ def largest_k(draws: int) -> float:
 
 
 def pareto_k(log_weight: NDArray[np.float64]) -> float:
-    """Fit k to the tail of log weights (m,); draws with a weight of zero count in m.
+    """Fit k to the tail of weights.
 
-    It is infinite where too few weights are not zero, or all of the tail are the same but for one.
+    Parameters
+    ----------
+    log_weight
+        (m,) log weights; draws with a weight of zero count in m.
+
+    Returns
+    -------
+    float
+        k; infinite where too few weights are not zero, or all of the tail are the same but for one.
     """
     finite = np.sort(log_weight[np.isfinite(log_weight)])
     tail = int(np.ceil(min(0.2 * len(log_weight), 3 * np.sqrt(len(log_weight)))))

@@ -46,7 +46,18 @@ def sample_on_grid(
 ) -> PosteriorSample:
     """Sample on a grid refined around the likelihood's mass, with `points` points along each of few parameters.
 
-    `log_l` maps theta (n, P) to (n,), up to a constant; the density is wanted at `truth` (P,).
+    Parameters
+    ----------
+    log_l
+        Log likelihood of theta (n, P), up to a constant: (n,).
+    prior
+        Prior of few parameters.
+    truth
+        (P,) where the density is wanted.
+    n
+        Samples.
+    seed
+        Seed of the draw.
     """
     grid = refined_grid(log_l, prior, points)
     values, at_samples = grid.draw(n, np.random.default_rng(seed))
@@ -63,9 +74,16 @@ def sample_by_mcmc(
     mcmc: McmcSettings,
     start_draws: int = START_DRAWS,
 ) -> PosteriorSample:
-    """Sample by emcee, in `STEPS` to `MOST_STEPS` steps; importance weights around the chain give the evidence.
+    """Sample by emcee; importance weights around the chain give the evidence.
 
-    See `sample_on_grid`, and `run_mcmc` for the `start_draws`.
+    Parameters
+    ----------
+    log_l, prior, truth, n, seed
+        See `sample_on_grid`.
+    mcmc
+        ``[mcmc]``: walkers; steps are `STEPS` to `MOST_STEPS`.
+    start_draws
+        Draws from the prior among which the walkers' starting points are chosen.
     """
     rng = np.random.default_rng(seed)
     limits = {"steps": STEPS, "max_steps": MOST_STEPS}

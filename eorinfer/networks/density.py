@@ -16,9 +16,20 @@ from simulators.parts import is_own, load_part
 def build_flow(settings: FlowSettings, inputs: int, condition: int, beside: Path | None = None) -> Any:
     """Build the estimator of a density of `inputs` numbers, given `condition` others.
 
-    ``[flow]`` names one of sbi's, or a user's function ``(inputs, condition, **options)`` in the folder `beside`. It
-    has sbi's two methods: ``log_prob(z, condition)``, (n, B, inputs) and (B, condition) to (n, B), and ``sample((n,),
-    condition)``, to (n, B, inputs).
+    Parameters
+    ----------
+    settings
+        ``[flow]``: one of sbi's by name, or a user's function ``(inputs, condition, **options)``.
+    inputs, condition
+        Numbers of each.
+    beside
+        Folder of a user's module.
+
+    Returns
+    -------
+    nn.Module
+        With sbi's two methods: ``log_prob(z, condition)``, (n, B, inputs) and (B, condition) to (n, B), and
+        ``sample((n,), condition)``, to (n, B, inputs).
 
     Raises
     ------

@@ -6,9 +6,14 @@ from torch.nn import functional as F
 
 
 def pad(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
-    """Add one cell on all sides of cubes (B, C, *cells), in two or three dimensions.
+    """Add one cell on all sides of a cube.
 
-    Each cell axis wraps around if `periodic`, or is mirrored about its outermost cell; an axis of one cell repeats it.
+    Parameters
+    ----------
+    x
+        (B, C, *cells), in two or three dimensions.
+    periodic
+        Whether each cell axis wraps around, or is mirrored about its outermost cell. An axis of one cell repeats it.
     """
     cells = x.shape[2:]
     mirrored = [n > 1 and not wrap for n, wrap in zip(cells, periodic, strict=True)]

@@ -56,8 +56,14 @@ class AlignedTask(PosteriorTask):
 def joint_discrepancy(features: Tensor, theta: Tensor, world: Tensor) -> Tensor:
     """Squared maximum mean discrepancy of (features, theta) between each world and the others, summed; unbiased.
 
-    Features are (B, F), theta (B, P) in units of the prior's standard deviation, worlds (B,) numbers; those with fewer
-    than two rows do not count.
+    Parameters
+    ----------
+    features
+        (B, F)
+    theta
+        (B, P) in units of the prior's standard deviation.
+    world
+        (B,) numbers; those with fewer than two rows do not count.
     """
     # Features in units of their scatter in the batch: shrinking them all would otherwise be the cheapest way to agree.
     standard = (features - features.mean(0)) / (features.std(0) + 1e-6)

@@ -15,10 +15,24 @@ def atomic_loss(
 ) -> Tensor:
     """-log of the chance given to the right theta among `atoms` candidates, (B,).
 
-    The candidates of x_b are theta_b and others of the batch, drawn without replacement; M of them, at most B. Whatever
-    theta (B, P) was drawn from cancels: at its minimum q is the posterior under the prior, up to a factor that depends
-    on x alone (Greenberg, Nonnenmacher & Macke 2019, arXiv 1905.07488, section 3.3). `log_prob` and `log_prior` map
-    theta (M, B, P) to (M, B); the embedding of x is computed outside of the first, once for all candidates.
+    The candidates of x_b are theta_b and others of the batch, drawn without replacement. Whatever
+    theta was drawn from cancels: at its minimum q is the posterior under the prior,
+    up to a factor that depends on x alone
+    (Greenberg, Nonnenmacher & Macke 2019, arXiv 1905.07488, section 3.3).
+
+    Parameters
+    ----------
+    log_prob
+        Log q(theta_mb | x_b) of theta (M, B, P): (M, B). The embedding of x is computed outside of it, once for
+        all candidates.
+    theta
+        (B, P) that the batch was simulated with.
+    log_prior
+        Log prior of theta (M, B, P): (M, B); or a constant, for a flat one.
+    atoms
+        Number of candidates M, with the right one; at most B.
+    generator
+        Source of the choice of candidates.
     """
     n = len(theta)
     m = min(atoms, n)

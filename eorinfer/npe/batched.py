@@ -89,15 +89,27 @@ def draw(
     seed: int,
     truncation: Truncation | None = None,
 ) -> Draws:
-    """Draw n samples from the posteriors of B observations, each normalised inside the regions.
+    """Draw from the posteriors of B observations, each normalised inside the regions.
 
-    A posterior's `draw` refuses an observation whose posterior has more than a little mass outside of the regions,
-    since it cannot be answered for. Here the observations come from parameters inside them, and at the border it is
-    right that some mass is outside: what the prior inside the regions makes of it is the part inside. It is found by
-    rejection; where that would take more than `TRIES` draws a sample, by choosing among draws from the truncated prior
-    p with weights q(theta | x) / p(theta) (sampling importance resampling), so that no truth has to be left out.
+    A posterior's `draw` refuses an observation whose posterior has more than a little mass outside
+    of the regions, since it cannot be answered for. Here the observations come from parameters
+    inside them, and at the border it is right that some mass is outside: what the prior inside the
+    regions makes of it is the part inside. It is found by rejection; where that would take more than
+    `TRIES` draws a sample, by choosing among draws from the truncated prior p with weights q(theta | x) / p(theta)
+    (sampling importance resampling), so that no truth has to be left out.
 
-    `read` has the features (B, F) of each network; with regions a `truncation` is needed.
+    Parameters
+    ----------
+    posterior
+        Posterior, with or without regions.
+    read
+        Features (B, F) of each network, from `features`.
+    n
+        Samples of each.
+    seed
+        Seed of the draw.
+    truncation
+        Needed when there are regions.
     """
     size = len(read[0])
     share, pooled = np.ones(size), np.zeros(size, bool)

@@ -114,10 +114,19 @@ class Comparison:
 
 
 def choose(candidates: Sequence[Stage], losses: Sequence[Tensor]) -> tuple[int, dict[str, Comparison], list[str]]:
-    """Choose among stages, the simplest first: each takes the place of the best before it where that pays.
+    """Choose a candidate: each in its turn takes the place of the best before it where that pays.
 
-    `losses` (n,) of each are those of the same held-out rows. Gives the place of the best, comparisons by name of the
-    stage, and what they say in words.
+    Parameters
+    ----------
+    candidates
+        The stages, the simplest one first.
+    losses
+        (n,) of each, for the same held-out rows.
+
+    Returns
+    -------
+    best, found, lines
+        Place of the best, comparisons by name of the stage, and what they say in words.
     """
     best, found, lines = 0, {}, []
     for place, stage in enumerate(candidates[1:], start=1):

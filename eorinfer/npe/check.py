@@ -217,8 +217,21 @@ def learn_reference(
 
     Distances to compare with are those of all folds, each without its realisation in the reference, at parameters of
     the networks that held it out; see `eorinfer.npe.reference`. With a truncated prior only the rows inside it count.
-    `training` has the rows that all networks were trained on, perhaps none; the statistics of observed cubes are by
-    default `ImageStatistics`.
+
+    Parameters
+    ----------
+    posterior
+        Just trained.
+    training
+        Rows that all networks were trained on; there may be none.
+    folds
+        The other rows.
+    survey
+        Observes them.
+    seed
+        Seed of the noise.
+    statistics
+        Of observed cubes; by default `ImageStatistics`.
     """
     generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.CHECK_NOISE))
     rng = np.random.default_rng(seed)

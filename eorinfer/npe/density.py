@@ -67,9 +67,19 @@ class ThetaDensity(nn.Module):
         """Draw theta (n, B, P) float64, given features (B, F) of several x; from torch's global random state."""
 
     def loss(self, theta: Tensor, observed: Tensor) -> Tensor:
-        """-log q(theta | x) + log of a flat density (B,), of theta (B, P) float64 and observed cubes (B, C, *cells).
+        """-log q(theta | x) + log of a flat density: with a flat prior the information gained, negative.
 
-        With a flat prior it is the information gained, negative.
+        Parameters
+        ----------
+        theta
+            (B, P) float64.
+        observed
+            (B, C, *cells).
+
+        Returns
+        -------
+        Tensor
+            (B,)
         """
         return -self.log_ratio(theta[None], self.embedding(observed))[0]
 

@@ -52,8 +52,16 @@ def spread_between(
     """Covariance (F, F) by which the mean features of a world not seen differ from those of the W seen ones.
 
     The mean features of each world at theta come from a kernel regression on its rows. For a world drawn like the
-    others the covariance is (1 + 1/W) times theirs, averaged over theta (n, P), in units of the prior's box. Features
-    are (n, F), the numbers of at least two worlds (n,).
+    others the covariance is (1 + 1/W) times theirs, averaged over theta.
+
+    Parameters
+    ----------
+    theta
+        (n, P) in units of the prior's box.
+    features
+        (n, F)
+    world
+        (n,) numbers, of at least two worlds.
     """
     means = []
     for one in np.unique(world):
@@ -81,8 +89,24 @@ def with_error_model(
 ) -> Posterior:
     """Train a posterior's flow once more, on features with errors of the size of the spread between worlds.
 
-    The posterior, its rows, survey and settings are those of a training on at least two worlds; `STEPS` of its steps
-    are taken. `strength` is a factor on the errors, `folder` has the checkpoints.
+    Parameters
+    ----------
+    posterior
+        Trained on several worlds.
+    cubes, rows
+        Rows of its training, of at least two worlds.
+    survey
+        Observes them.
+    settings
+        Those of its training; `STEPS` of its steps are taken.
+    strength
+        Factor on the errors.
+    folder
+        Folder of checkpoints.
+    seed
+        Seed of errors, noise and order.
+    progress
+        Receives bars.
     """
     settings = settings.model_copy(update={"steps": max(1, int(STEPS * settings.steps))})
     networks = []

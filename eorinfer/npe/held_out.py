@@ -62,8 +62,21 @@ class HeldOutCoverage:
 def held_out_coverage(folds: Sequence[tuple[Ensemble, Part]], survey: Survey, seed: int) -> HeldOutCoverage | None:
     """Count how often central intervals hold the truth of rows that training held out.
 
-    Of a truncated posterior only rows inside its regions count, and draws inside them. `folds` are posteriors just
-    trained, with the rows that each held out. Gives None where fewer than `FEWEST` rows count.
+    Of a truncated posterior only rows inside its regions count, and draws inside them.
+
+    Parameters
+    ----------
+    folds
+        Posteriors just trained, and the rows that each held out.
+    survey
+        Observes them.
+    seed
+        Seed of noise and draws.
+
+    Returns
+    -------
+    HeldOutCoverage or None
+        None where fewer than `FEWEST` rows count.
     """
     below = [_shares_below(posterior, held, survey, ROWS // len(folds), seed) for posterior, held in folds]
     together = np.concatenate(below)
@@ -135,10 +148,22 @@ def after_training(
 ) -> tuple[dict[str, Any], list[str]]:
     """Say how good a posterior looks at no cost: its coverage on held-out rows, and a warning of too few simulations.
 
-    `folds` are posteriors just trained, rows that each held out and that chose its weights and form, and rows that it
-    held out and that chose nothing: the first choose the widening too, the second are counted. `seeds` are those of the
-    realisations of all rows. `of_prior` says whether the rows are drawn from the prior, perhaps truncated: a posterior
-    covers no others as often as it says. Gives entries for the posterior's facts, and sentences.
+    Parameters
+    ----------
+    folds
+        Posteriors just trained, rows that each held out and that chose its weights and form, and rows that it held out
+        and that chose nothing: the first choose the widening too, the second are counted.
+    survey, seed
+        As for `held_out_coverage`.
+    seeds
+        Seed of the realisation of each row, those held out included.
+    of_prior
+        Whether the rows are drawn from the prior, perhaps truncated; a posterior covers no others as often as it says.
+
+    Returns
+    -------
+    facts, lines
+        Entries for the posterior's facts, and sentences.
     """
     realisations, lines = len(np.unique(seeds)), []
     facts: dict[str, Any] = {"realisations": realisations, "held_out": None, "widening": 1.0}

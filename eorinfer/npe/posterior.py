@@ -177,9 +177,18 @@ class Posterior:
     def folds(self, seed: NDArray[np.uint64], fraction: float = 0.1) -> "list[tuple[Posterior, NDArray[np.bool_]]]":
         """Split rows by the network that held them out in training: these can test it, or show what is new to it.
 
-        Gives posteriors of one network with the rows (n,) that it held out, of those whose realisations have seeds
-        (n,); no row is in two of them. Older versions did not note the `fraction` that validates; all their networks
-        held out the same rows.
+        Parameters
+        ----------
+        seed
+            (n,) seeds of the realisations of all rows of the training.
+        fraction
+            ``[training] validation_fraction``, for posteriors of older versions, which did not note it. All their
+            networks held out the same rows.
+
+        Returns
+        -------
+        list
+            A posterior of one network, and the rows (n,) that it held out; no row is in two of them.
         """
         if (noted := self.facts.get("folds")) is None:
             return [(self, validation_rows(seed, fraction))]
@@ -189,7 +198,18 @@ class Posterior:
         ]
 
     def draw(self, observation: Observation, n: int, seed: int, label: str = "NPE") -> Samples:
-        """Draw from the posterior of one observation, without the warning that `sample` gives.
+        """Draw from the posterior of one observation, without the check that `sample` makes.
+
+        Parameters
+        ----------
+        observation
+            Checked against `observable`.
+        n
+            Number of samples.
+        seed
+            Seed of the draw.
+        label
+            Name in legends.
 
         Raises
         ------

@@ -98,8 +98,17 @@ class Reference:
     def residuals(self, statistics: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Compare images with simulations at the best of several theta.
 
-        Takes statistics (B, S), and draws theta (B, n, P) from each image's posterior in units of the box; gives
-        the squared distances (B,), and by how many standard deviations each statistic is off there (B, S).
+        Parameters
+        ----------
+        statistics
+            (B, S)
+        theta
+            (B, n, P) draws from each image's posterior, in units of the prior's box.
+
+        Returns
+        -------
+        distance, deviation
+            (B,) squared distance, and (B, S) by how many standard deviations each statistic is off there.
         """
         standard = (statistics - self.centre) / self.scale
         distances, deviations = [], []
@@ -127,7 +136,12 @@ class Reference:
     def without(self, left_out: Tensor, noise: float) -> Iterator["Reference"]:
         """Give the reference without each of several groups of rows, by the identity of a block left out.
 
-        `left_out` (n,) has the number of each row's group, from 0, or -1 for rows that stay; `noise` is the kernel's.
+        Parameters
+        ----------
+        left_out
+            (n,) number of the group, from 0, of each row; -1 for rows that stay.
+        noise
+            That of the regression's kernel.
         """
         matrix = _kernel(self.theta, self.theta, self.length)
         inverse = torch.linalg.inv(matrix + noise * torch.eye(len(matrix), dtype=matrix.dtype))
@@ -174,9 +188,20 @@ class Kernel:
 def regression(
     theta: Tensor, statistics: Tensor, features: Tensor, blocks: int = 1, kernel: Kernel | None = None
 ) -> Reference:
-    """Learn how statistics (n, S) follow theta (n, P), in units of the prior's box; `held_out` is still empty.
+    """Learn how statistics follow theta, from rows of simulations; `held_out` is still empty.
 
-    Features (n, F) are those of `blocks` networks, F / blocks each; the kernel is by default that of `best_kernel`.
+    Parameters
+    ----------
+    theta
+        (n, P), in units of the prior's box.
+    statistics
+        (n, S)
+    features
+        (n, F)
+    blocks
+        Number of networks, which have F / blocks features each.
+    kernel
+        Kernel of the regression; by default that of `best_kernel`.
     """
     theta, statistics, features = theta[:ROWS], statistics[:ROWS], features[:ROWS]
     centre, scale, standard = _standardised(statistics)

@@ -60,9 +60,16 @@ class Region:
 def high_density(
     theta: NDArray[np.float64], log_density: NDArray[np.float64], truncation: float, prior: Prior
 ) -> tuple[float, Prior]:
-    """Find the threshold that all but the share `truncation` of draws (n, P), of `log_density` (n,), exceed.
+    """Find the threshold that all but a share of a posterior's draws exceed, and the part of the prior they span.
 
-    Also the part of the prior that these draws span.
+    Parameters
+    ----------
+    theta, log_density
+        Draws (n, P), and their log densities (n,).
+    truncation
+        The share.
+    prior
+        What the box is a part of.
     """
     threshold = float(np.quantile(log_density, truncation))
     c = prior.coordinates(theta[log_density > threshold])

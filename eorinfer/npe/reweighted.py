@@ -61,7 +61,17 @@ class Reweighted:
     prior: Prior
 
     def sample(self, x: Observed, n: int = 10_000, seed: int | None = None, label: str = "NPE, other prior") -> Samples:
-        """Draw n samples as `Posterior.sample` does, and weigh them by the ratio of the priors.
+        """Draw from the trained posterior and weigh by the ratio of the priors.
+
+        Parameters
+        ----------
+        x, n, seed, label
+            See `Posterior.sample`.
+
+        Returns
+        -------
+        Samples
+            n samples with weights.
 
         Raises
         ------

@@ -79,7 +79,21 @@ def inputs_of(posterior: Ensemble, observed: Tensor) -> Tensor:
 def learn_odds(
     posterior: Ensemble, cubes: Part, rows: Rows, names: Sequence[str], survey: Survey, seed: int
 ) -> WorldOdds:
-    """Learn to tell worlds apart, from the rows of a posterior's training; worlds without rows have no odds."""
+    """Learn to tell worlds apart.
+
+    Parameters
+    ----------
+    posterior
+        Just trained.
+    cubes, rows
+        Rows of its training, each with its world.
+    names
+        Names of all worlds; those without rows have no odds.
+    survey
+        Observes them.
+    seed
+        Seed of the noise.
+    """
     generator = torch.Generator().manual_seed(seed)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:ROWS])
     there = np.unique(rows.world)

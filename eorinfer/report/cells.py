@@ -66,7 +66,17 @@ def count(n: int | None, unit: str = "") -> Cell:
 
 
 def number(value: float | None, form: str = ".4g", unit: str = "") -> Cell:
-    """Make a cell of a number; one that is not finite is shown, but has no place in an order."""
+    """Make a cell of a number.
+
+    Parameters
+    ----------
+    value
+        Value; one that is not finite is shown, but has no place in an order.
+    form
+        Digits, as `format` takes them.
+    unit
+        Unit; empty for none.
+    """
     return MISSING if value is None else _sortable(float(value), minus(f"{value:{form}}"), unit)
 
 

@@ -47,7 +47,15 @@ def slices(observation: Observation) -> list[Picture]:
 
 
 def training_curves(title: str, histories: Sequence[Sequence[Mapping[str, Any]]]) -> Picture:
-    """Draw losses over epochs, of fits as `eorinfer.training.fit.FitRecord` keeps them."""
+    """Draw losses over epochs.
+
+    Parameters
+    ----------
+    title
+        Name of what was fitted.
+    histories
+        Epochs of each fit, as `eorinfer.training.fit.FitRecord` keeps them.
+    """
     figure, axis = subplots(figsize=(4.4, 3.0))
     from matplotlib.ticker import MaxNLocator
 

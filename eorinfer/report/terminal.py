@@ -34,7 +34,17 @@ STEPS = {
 def posterior_table(chains: Mapping[str, Samples], truth: Mapping[str, float] | None) -> list[str]:
     """Write mean and standard deviation of each parameter, by each method, as the lines of a table.
 
-    A parameter that a chain lacks is a dash. With two chains the last column is the ratio of their widths.
+    Parameters
+    ----------
+    chains
+        Samples by name; a parameter that a chain lacks is a dash.
+    truth
+        True value of each parameter by name, or None.
+
+    Returns
+    -------
+    list
+        A line of heads, and one for each parameter. With two chains the last column is the ratio of their widths.
     """
     parameters = {p.name: p for chain in chains.values() for p in chain.parameters}
     whole = list(chains.values())

@@ -23,9 +23,21 @@ NAMED = 3
 
 
 def write_report(out: Path, file: Path | None = None, say: Callable[[str], None] = print) -> Path:
-    """Write the page of a folder that holds a run, a contest between methods, or both; nothing else is written in it.
+    """Write the page of a folder that holds a run, a contest between methods, or both.
 
-    It is by default ``report.html`` there. `say` receives a line for each part that cannot be shown, and is left out.
+    Parameters
+    ----------
+    out
+        Run folder; nothing but the page is written in it.
+    file
+        File of the page, by default ``report.html`` in the folder.
+    say
+        Receives a line for each part that cannot be shown, and is left out.
+
+    Returns
+    -------
+    Path
+        File that was written.
 
     Raises
     ------

@@ -246,7 +246,19 @@ def check_config(
 ) -> Config:
     """Check the content of a config; `path` is named in errors and anchors relative paths.
 
-    Modules are by default in the folder of that file. For `received` see `Config`, for errors `load_config`.
+    Parameters
+    ----------
+    path, content, task
+        File, its content, and what it is for.
+    modules
+        Folder of the user's own modules; by default that of the file.
+    received
+        See `Config`.
+
+    Raises
+    ------
+    InputError
+        See `load_config`.
     """
     with naming(f"{path}: "):
         content, lines = with_new_names(with_home(content))

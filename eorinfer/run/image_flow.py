@@ -122,8 +122,24 @@ def image_flow_posterior(
 ) -> Samples:
     """Sample p(y | x) under a flat prior over the range of training, in ``field-flow.txt``; say what it cost.
 
-    One condition is sampled on a grid, by `samples` draws, more by emcee. A line says whether the image is unlike those
-    of training. The folder `chains` also gets emcee's own file and ``field-flow.json``.
+    One condition is sampled on a grid, more by emcee. A line says whether the image is unlike those of training.
+
+    Parameters
+    ----------
+    flow
+        Image flow, whose ln p(x | y) is the likelihood.
+    observation
+        Image x.
+    mcmc
+        Table ``[mcmc]``: walkers and steps.
+    samples
+        Samples drawn from the grid.
+    chains
+        Folder of the chain, of emcee's own file and of ``field-flow.json``.
+    seed
+        Seed of starting points and proposals.
+    progress
+        Receives lines and bars.
     """
     chains.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()

@@ -15,10 +15,17 @@ from simulators.parts import is_own
 def load_received(folder: Path, modules: Path | None) -> Config:
     """Read the config in a run folder that may be somebody else's: nothing that it names is run.
 
+    Parameters
+    ----------
+    folder
+        Run folder, whose bank must be there.
+    modules
+        Folder of the user's own modules; without it a config that names some is refused.
+
     Raises
     ------
     InputError
-        See `load_config`; also if the folder's bank is not there, or the config names modules and the user no folder.
+        See `load_config`; or if the config names modules, and the user no folder of them.
     """
     path = folder / "config.toml"
     content = with_old_defaults(read_toml(path))

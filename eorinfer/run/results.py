@@ -28,9 +28,20 @@ def write_results(
     drawn: Plan | None,
     close: bool | None = None,
 ) -> None:
-    """Draw and write what there is of a run with these plans of its rounds.
+    """Draw and write what there is.
 
-    `drawn` are simulations at posterior samples, for the predictive check; for `close` see `corner`.
+    Parameters
+    ----------
+    context
+        Run to show.
+    observation
+        Observed cube of the run.
+    plans
+        Plans of its rounds.
+    drawn
+        Simulations at posterior samples, for the predictive check; None where there are none.
+    close
+        Whether the corner plot spans the posteriors or the prior, see `corner`.
 
     Raises
     ------

@@ -55,7 +55,16 @@ class ScoreSettings:
 def score_separators(model: Path, settings: ScoreSettings, out: Path, l1: Path | None = None) -> str:
     """Score a separator beside the observed map and the Wiener filter: ``scores.json``, ``scores.png``, and a table.
 
-    `l1` is the folder of another separator of the same lines, trained without a discriminator.
+    Parameters
+    ----------
+    model
+        Folder of a separator.
+    settings
+        Maps and settings to score on.
+    out
+        Folder.
+    l1
+        Folder of another separator of the same lines, trained without a discriminator.
 
     Raises
     ------

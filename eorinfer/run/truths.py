@@ -72,10 +72,23 @@ class Truths:
 
 
 def find_truths(context: RunContext, posterior: Posterior, rows: Rows) -> tuple[Truths, list[torch.Tensor]]:
-    """Choose truths as the config says, observe them, and let the posterior's networks read them: features (T, F) each.
+    """Choose truths as the config says, observe them, and let the posterior's networks read them.
 
-    They are from the posterior's prior, inside its regions. `rows` are those of its training, those held out included:
-    no simulated truth shares a realisation with them.
+    Parameters
+    ----------
+    context
+        Run whose posterior is validated.
+    posterior
+        Truths are drawn from its prior, inside its regions.
+    rows
+        Rows of its training, those held out included; no simulated truth shares a realisation with them.
+
+    Returns
+    -------
+    Truths
+        Parameters and first observations.
+    list
+        Features (T, F) of each network.
 
     Raises
     ------
@@ -117,8 +130,16 @@ def simulates(context: RunContext) -> bool:
 def choose_truths(context: RunContext, rows: Rows, n: int, posterior: Posterior | None = None) -> tuple[Rows, str]:
     """Choose at most n truths as the config says; describe their origin in words.
 
-    They are from the truncated prior of a posterior, or from the prior. `rows` are those of the training, those held
-    out included: no simulated truth shares a realisation with them.
+    Parameters
+    ----------
+    context
+        Run whose truths they are.
+    rows
+        Rows of the training, those held out included; no simulated truth shares a realisation with them.
+    n
+        Number of truths, at most.
+    posterior
+        Posterior whose truncated prior truths are drawn from; without one they come from the prior.
 
     Raises
     ------

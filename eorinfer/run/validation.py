@@ -59,8 +59,20 @@ def validate(
 ) -> None:
     """Write ``validation.json``, ``validation.png`` and ``.pdf``, and say the verdict.
 
-    The page of the run is written again if it is there. `rows` are those of the training, those held out included; the
-    likelihood of the power spectrum is given if the run has an emulator.
+    The page of the run is written again if it is there.
+
+    Parameters
+    ----------
+    context
+        Run whose method is tested.
+    subject
+        Method under test: the posterior of the last round, or the image flow.
+    observation
+        Observation of the run.
+    rows
+        Rows of its training, those held out included.
+    likelihood
+        Likelihood of the power spectrum, if the run has an emulator.
 
     Raises
     ------

@@ -71,10 +71,19 @@ class WorldScore:
 
 
 def score_worlds(context: RunContext, posterior: Posterior, rows: Rows) -> list[WorldScore]:
-    """Score the posterior of a run's last round on test observations of each world that the config names.
+    """Score a posterior on test observations of each world that the config names.
 
     Nothing is scored where there are no worlds, for a posterior of a part of the prior, and where truths are not
-    simulated. No truth shares a realisation with the rows of the training.
+    simulated.
+
+    Parameters
+    ----------
+    context
+        Run whose posterior it is.
+    posterior
+        Of its last round.
+    rows
+        Rows of its training; no truth shares a realisation with them.
     """
     worlds, settings = context.config.worlds, context.config.tables.validation
     if worlds is None or posterior.regions or not simulates(context):

@@ -38,12 +38,23 @@ class Separated:
 
 
 def separate(separator: Separator, observed: NDArray[np.float32], draws: int = 0, seed: int = 1) -> Separated:
-    """Separate a map (C, *cells) in the unit and pixels of training, in tiles where it is larger than those.
+    """Separate a map, in tiles where it is larger than the maps of training.
+
+    Parameters
+    ----------
+    separator
+        Trained separator.
+    observed
+        (C, *cells) map in the unit and pixels of training.
+    draws
+        Number of draws.
+    seed
+        Seed of the draws.
 
     Raises
     ------
     InputError
-        If draws are wanted and the separator makes none.
+        If the separator makes no draws.
     """
     source = torch.from_numpy(np.ascontiguousarray(observed, np.float32))[None]
     if not draws:
@@ -65,9 +76,18 @@ def estimate(separator: Separator, observed: Tensor) -> Tensor:
 
 @torch.no_grad()
 def posterior(separator: Separator, observed: Tensor, draws: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Compute posterior means (B, L, *cells) and draws (N, B, L, *cells) of lines in observed maps (B, C, *cells).
+    """Compute posterior means (B, L, *cells) and draws (N, B, L, *cells) of lines in observed maps.
 
-    The maps are at least as large as in training across the line of sight. Draw i does not depend on their number N.
+    Parameters
+    ----------
+    separator
+        Trained separator.
+    observed
+        (B, C, *cells) maps, at least as large as in training across the line of sight.
+    draws
+        Number N of draws of each map.
+    seed
+        Seed of the draws; draw i does not depend on their number.
 
     Raises
     ------
@@ -135,7 +155,14 @@ def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int) -
 def tiled(function: Callable[[Tensor], Tensor], maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Apply a function to maps (B, C, *cells), by tiles that overlap by half and fade where they are larger.
 
-    It turns tiles (B, C, *size) into (B, L, *size); maps are at least as large across the line of sight.
+    Parameters
+    ----------
+    function
+        Turns tiles (B, C, *size) into (B, L, *size).
+    maps
+        Maps at least as large as a tile across the line of sight.
+    size
+        Cells of a tile.
     """
     if tuple(maps.shape[2:]) == size:
         return function(maps)

@@ -22,9 +22,23 @@ SOUGHT, RADIUS, PRECISION = 3.0, 4.0, 0.6
 
 @torch.no_grad()
 def calibrate(separator: Separator, lines: Lines, pairs: Pairs, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """Fit the correction of a trained separator on lines that no network was trained on; tell what they say of it.
+    """Fit the correction of a separator on validation maps, and tell what they say of its results.
 
-    Gives ``sureness``, empty for a separator that makes no draws, and ``thresholds``, empty for a GAN.
+    Parameters
+    ----------
+    separator
+        Separator whose networks are trained.
+    lines
+        Clean lines that no network was trained on.
+    pairs
+        Makes observed maps of them.
+    seed
+        Seed of noise, symmetries and draws.
+
+    Returns
+    -------
+    dict
+        ``sureness``, empty for a separator that makes no draws; and ``thresholds``, empty for a GAN.
     """
     seed = stream_seed(seed, WorkStream.SEPARATOR_CORRECTION)
     generator = torch.Generator().manual_seed(seed)
@@ -76,9 +90,21 @@ def _fit_steps(separator: Separator, observed: Tensor, mean: Tensor, generator: 
 def sureness(true: Tensor, draws: Tensor, lines: list[str]) -> dict[str, dict[str, float]]:
     """Compare the spread of draws with what their distance from the truth asks for: 1 for those of a posterior.
 
-    Two draws of a posterior are as far apart as a draw and the truth, in the mean of squares. True lines are (B, L,
-    *cells), their draws, two or more of each, (D, B, L, *cells). Gives for each line the ratio of each quantity:
-    pixels, map mean, and standard deviation of the map.
+    Two draws of a posterior are as far apart as a draw and the truth, in the mean of squares.
+
+    Parameters
+    ----------
+    true
+        (B, L, *cells) lines.
+    draws
+        (D, B, L, *cells) two draws or more of each.
+    lines
+        Names of the lines.
+
+    Returns
+    -------
+    dict
+        For each line the ratio of each quantity: pixels, map mean, and standard deviation of the map.
     """
     cells = tuple(range(2, true.ndim))
     quantities = {
@@ -97,7 +123,16 @@ def sureness(true: Tensor, draws: Tensor, lines: list[str]) -> dict[str, dict[st
 
 
 def peak_thresholds(true: Tensor, mean: Tensor, lines: list[str], observable: Observable) -> dict[str, dict[str, Any]]:
-    """Choose the thresholds above which peaks of a posterior mean (B, L, *cells) are counted: it shrinks faint peaks.
+    """Choose the thresholds above which peaks of a posterior mean are counted: it shrinks faint peaks.
+
+    Parameters
+    ----------
+    true, mean
+        (B, L, *cells) lines and their means.
+    lines
+        Names of the lines.
+    observable
+        Observable of the image, for the pixel.
 
     Returns
     -------

@@ -83,8 +83,14 @@ class Split:
 
 
 def split(rows: Rows, validation: float, test: float) -> Split:
-    """Split valid rows by realisation, always in the same way; `validation` and `test` are the expected shares of
-    these.
+    """Split rows by realisation, always in the same way.
+
+    Parameters
+    ----------
+    rows
+        Valid rows; rows with the same seed share initial conditions and stay together.
+    validation, test
+        Expected shares of the realisations in these two parts.
 
     Raises
     ------
@@ -176,9 +182,16 @@ class Pairs(nn.Module):
         self._channel = [target.channel for target in targets]
 
     def forward(self, lines: Tensor, generator: torch.Generator, *, training: bool = False) -> tuple[Tensor, Tensor]:
-        """Make observed maps (B, C, *cells) and targets (B, T, *cells) of clean lines (B, L, C, *cells).
+        """Make observed maps (B, C, *cells) and targets (B, T, *cells).
 
-        In training the lines are mirrored, turned and mixed first; that and the noise come from the generator.
+        Parameters
+        ----------
+        lines
+            (B, L, C, *cells) clean lines.
+        generator
+            Source of noise, symmetries and mixing.
+        training
+            Whether to mirror, turn and mix the lines first.
         """
         if training:
             lines = self._augmented(lines, generator)

@@ -47,7 +47,22 @@ def score_draws(
     lines: list[str],
     seed: int = 1,
 ) -> dict[str, Any]:
-    """Compute the scores of draws of true lines (N, L, *cells), ready for JSON.
+    """Compute the scores of draws, ready for JSON.
+
+    Parameters
+    ----------
+    true
+        (N, L, *cells) true lines.
+    draws
+        Draws and means of them.
+    observable
+        Observable of the image.
+    spectrum
+        Bins of P(k).
+    lines
+        Names of the lines.
+    seed
+        Seed of the order among equal ranks.
 
     Returns
     -------

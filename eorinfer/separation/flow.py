@@ -66,8 +66,14 @@ class ResidualFlow(nn.Module):
     def losses(self, context: Tensor, white: Tensor, generator: torch.Generator) -> Tensor:
         """Compute the squared error of the velocity (B, L).
 
-        The context (B, C + L, *cells) is observed maps and means, scaled to order one; `white` (B, L, *cells) are the
-        whitened true residuals y1. Times and noise come from the generator.
+        Parameters
+        ----------
+        context
+            (B, C + L, *cells) observed maps and means, scaled to order one.
+        white
+            (B, L, *cells) whitened true residuals y1.
+        generator
+            Source of times and noise.
         """
         batch = len(white)
         # Spread evenly over the batch: the loss depends on it.
@@ -84,9 +90,14 @@ class ResidualFlow(nn.Module):
         return self._bins.filtered(white, self.source)
 
     def velocity(self, context: Tensor, z: Tensor, time: Tensor) -> Tensor:
-        """Compute the velocity (B, L, *cells) by angle, of noisy residuals z (B, L, *cells).
+        """Compute the velocity (B, L, *cells) by angle.
 
-        `time` (B,) is the share tan(a) / (1 + tan(a)) of the true residuals in z, from 0 to 1.
+        Parameters
+        ----------
+        context, z
+            Maps as for `losses`, and the noisy residuals (B, L, *cells).
+        time
+            (B,) shares tan(a) / (1 + tan(a)) of the true residuals in z, from 0 to 1.
         """
         waves = math.pi * torch.arange(1, WAVES + 1, device=z.device) * time[:, None]
         condition = self.time(torch.cat([waves.sin(), waves.cos()], dim=1))
@@ -94,11 +105,19 @@ class ResidualFlow(nn.Module):
         return velocity
 
     def integrated(self, velocity: Velocity, z: Tensor, *, fit: bool = False) -> Tensor:
-        """Carry noise z (B, L, *cells) to whitened residuals by Euler's method, in steps of equal angle.
+        """Carry noise (B, L, *cells) to whitened residuals by Euler's method, in steps of equal angle.
 
         Along an arc from noise to residuals of the same power that power stays the same. What a step of a velocity that
-        is learned changes of it is undone, by a factor for each step, line and bin of k: otherwise errors add up. With
-        `fit` these factors are measured first, from the z of many maps. `velocity` maps z and times (B,) to velocities.
+        is learned changes of it is undone, by a factor for each step, line and bin of k: otherwise errors add up.
+
+        Parameters
+        ----------
+        velocity
+            Gives velocities from z and times (B,).
+        z
+            Noise, see `noise`.
+        fit
+            Measure these factors first, from the z of many maps.
         """
         steps, wanted = len(self.kept), self._bins.spectra(z, z).diagonal(dim1=1, dim2=2) if fit else None
         for step in range(steps):

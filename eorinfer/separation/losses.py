@@ -12,10 +12,16 @@ PENALTY = 10.0
 def distance(made: Tensor, target: Tensor) -> Tensor:
     """Compute the continuous ranked probability score: mean absolute error minus half the mean distance of draws.
 
-    It is estimated without bias from a few draws (Gneiting & Raftery 2007, JASA 102, 359, equation 21; Ferro 2014). It
-    is least where the draws of each cell follow its posterior, of whatever shape. That of a cell with or without a
-    galaxy is far from Gaussian. For one draw it is the mean absolute error. Draws are (P, B, L, *cells), true lines (B,
-    L, *cells).
+    It is estimated without bias from a few draws (Gneiting & Raftery 2007, JASA 102, 359, equation 21; Ferro 2014).
+    It is least where the draws of each cell follow its posterior, of whatever shape. That of a cell with or without a
+    galaxy is far from Gaussian. For one draw it is the mean absolute error.
+
+    Parameters
+    ----------
+    made
+        (P, B, L, *cells) draws.
+    target
+        (B, L, *cells) true lines.
     """
     error = (made - target).abs().mean()
     if len(made) == 1:
@@ -29,8 +35,16 @@ def penalty(
 ) -> Tensor:
     """Compute the mean of (|gradient| - 1)^2 of a critic between targets and made lines, in full precision.
 
-    The discriminator maps observed maps (B, C, *cells) and lines (B, L, *cells) to logits (B,). The places between
-    target and made lines are random.
+    Parameters
+    ----------
+    discriminator
+        Module from sources (B, C, *cells) and lines (B, L, *cells) to logits (B,).
+    source
+        (B, C, *cells) observed maps.
+    target, made
+        (B, L, *cells) true lines, and those of the generator.
+    generator
+        Source of the random places between target and made.
     """
     with torch.autocast(source.device.type, enabled=False):
         share = torch.rand(len(target), generator=generator, device=generator.device).to(target)

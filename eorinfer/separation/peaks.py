@@ -62,9 +62,14 @@ class Counts:
 
 
 def find_peaks(image: NDArray[np.floating], radius: float) -> Peaks:
-    """Find pixels that are the highest within `radius` pixels (Moriwaki & Yoshida 2021, with 10).
+    """Find pixels that are the highest within `radius` (Moriwaki & Yoshida 2021, with 10 pixels).
 
-    Pixels at the lowest value of the map (nx, ny), such as empty ones, are no peaks.
+    Parameters
+    ----------
+    image
+        (nx, ny) map; pixels at its lowest value, such as empty ones, are no peaks.
+    radius
+        Radius in pixels.
     """
     reach = int(radius)
     r2 = np.sum(np.square(np.mgrid[-reach : reach + 1, -reach : reach + 1]), axis=0)
@@ -83,9 +88,16 @@ def flat(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 def count(
     true: Sequence[Peaks], found: Sequence[Peaks], radius: float, true_above: float, found_above: float
 ) -> Counts:
-    """Compare the peaks of maps with those of their reconstructions, above a height of each.
+    """Compare the peaks of maps with those of their reconstructions.
 
-    Two peaks match that are closer than `radius` pixels.
+    Parameters
+    ----------
+    true, found
+        Peaks of each map.
+    radius
+        Distance in pixels below which two peaks match.
+    true_above, found_above
+        Thresholds of the heights.
     """
     totals = np.zeros(4, int)
     for true_peaks, found_peaks in zip(true, found, strict=True):
@@ -103,9 +115,21 @@ def best_threshold(
 ) -> float:
     """Find the threshold of reconstructions at which precision and recall by pairs have the largest harmonic mean.
 
-    With a `precision` it is that of the largest recall with at least this precision. The peaks, of maps on which
-    nothing is scored, match when closer than `radius` pixels; true ones count above a height. The threshold is half-way
-    between the heights of two found peaks; infinite if none will do.
+    Parameters
+    ----------
+    true, found
+        Peaks of each map, and of its reconstruction; of maps on which nothing is scored.
+    radius
+        Distance in pixels below which two peaks match.
+    true_above
+        Height of the true peaks sought.
+    precision
+        If given, the recall is to be the largest with at least this precision.
+
+    Returns
+    -------
+    float
+        Half-way between the heights of two found peaks; infinite if none will do.
     """
     sought = [peaks.above(true_above) for peaks in true]
     pairs = [_near(a, peaks.position, radius) for a, peaks in zip(sought, found, strict=True)]

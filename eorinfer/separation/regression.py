@@ -101,9 +101,16 @@ def validation_due(trainer: Trainer) -> bool:
 
 
 def train_mean(separator: Separator, material: Material, steps: int) -> list[dict[str, Any]]:
-    """Train the generator of a separator, whose scalings and Wiener filter are set, to give the posterior mean.
+    """Train the generator of a separator to give the posterior mean; return the history.
 
-    Gives the history of the training.
+    Parameters
+    ----------
+    separator
+        Separator whose scalings and Wiener filter are set.
+    material
+        Maps, seed and folder.
+    steps
+        Number of steps.
     """
 
     def loss(network: nn.Module, observed: Tensor, true: Tensor, _: torch.Generator) -> Tensor:

@@ -58,8 +58,17 @@ class Maps:
 def score(maps: Maps, observable: Observable, lines: list[str], radius: float) -> dict[str, Any]:
     """Compute all scores of all methods, ready for JSON.
 
-    `radius` is in arcmin, or in pixels where the image has no field of view: a peak is the highest pixel within it, and
-    two peaks closer than it are the same.
+    Parameters
+    ----------
+    maps
+        Maps to compare.
+    observable
+        Observable of the image, for lengths.
+    lines
+        Names of the lines.
+    radius
+        Peak radius in arcmin, or in pixels where the image has no field of view: a peak is the highest pixel within
+        it, and two peaks closer than it are the same.
 
     Raises
     ------

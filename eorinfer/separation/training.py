@@ -49,8 +49,20 @@ def train(
 ) -> Separator:
     """Train a separator on rows of a bank, from the last checkpoint in `folder` if there is one.
 
-    Facts of the training are added to `spec`. The survey observes the lines with fresh noise for each batch. The caller
-    deletes the folder of checkpoints.
+    Parameters
+    ----------
+    spec
+        Input, output and settings; facts of the training are added.
+    bank, rows
+        Bank of clean lines, and its rows split by realisation.
+    survey
+        Survey that observes the lines, with fresh noise for each batch.
+    folder
+        Folder of the checkpoints; the caller deletes it.
+    seed
+        Seed of initial weights, order, noise, symmetries and dropout.
+    progress
+        Receives lines, bars and warnings.
 
     Raises
     ------

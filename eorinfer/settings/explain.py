@@ -59,9 +59,18 @@ _UNION_MEMBER = re.compile(r"\[|^constrained-|^function-|^(float|int|str|bool)$"
 
 
 def explained(path: Path, error: ValidationError, table: str = "", cls: type[BaseModel] | None = None) -> str:
-    """Return one line for each wrong key of a config, three at most.
+    """Return one line for each wrong key, three at most.
 
-    `table` is the name of the checked table, of class `cls`; it is empty if the whole file was checked.
+    Parameters
+    ----------
+    path
+        File of the config.
+    error
+        Error that pydantic raised.
+    table
+        Name of the checked table; empty if the whole file was checked.
+    cls
+        Class of that table.
     """
     lines: dict[str, str] = {}
     suggested = set()

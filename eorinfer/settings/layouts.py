@@ -54,7 +54,12 @@ SKA_LOW = ("AA4", "AA*")
 def with_layout(table: dict[str, Any], beside: Path | None) -> dict[str, Any]:
     """Fill in what follows from the layout of a table: antennas of a file, and defaults of an array.
 
-    A table that has ``antennas`` already needs no file; the path starts at `beside`, by default the working folder.
+    Parameters
+    ----------
+    table
+        Keys of the table as given; one that has ``antennas`` already needs no file.
+    beside
+        Folder at which the path starts; the working folder by default.
 
     Raises
     ------

@@ -91,7 +91,21 @@ def summarise(preference: NDArray[np.float64]) -> dict[str, Any]:
 def find_equal_power(
     flow: ImageFlow, opened: Run, source: RealImages, methods: dict[str, ImageLogLikelihood], n: int, seed: int
 ) -> EqualPower:
-    """Find n pairs at most among the images of the run that the flow was trained on, and each method's preferences."""
+    """Find n pairs at most, and each method's preferences.
+
+    Parameters
+    ----------
+    flow
+        Trained on the run's images.
+    opened, source
+        The run, and its images.
+    methods
+        Log-likelihoods of the methods.
+    n
+        Pairs, at most; fewer where there are no more.
+    seed
+        Seed of the choice.
+    """
     spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum)
     channels, counts = flow.observable.shape[0], spectrum.counts.numpy()
     chosen = source.choose(CANDIDATES)

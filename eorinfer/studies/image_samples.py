@@ -90,11 +90,28 @@ def write_samples(
     progress: Progress,
     modules: Path | None = None,
 ) -> None:
-    """Write ``images.h5``, ``images.json`` and ``images.png`` of n images at each wanted condition.
+    """Write ``images.h5``, ``images.json`` and ``images.png``.
 
-    Without any, conditions are those of rows that training held out. Real images are those of a `run`: at given theta
-    they are simulated, at a neutral fraction those held out from training that are nearest to it are taken. Without a
-    run there are none; for conditions of held-out rows it is the run that the model is in, by default.
+    Parameters
+    ----------
+    model
+        Folder of the flow.
+    wanted
+        Where; empty for the conditions of rows that training held out.
+    out
+        Folder.
+    n
+        Images of each.
+    seed
+        Seed of all randomness.
+    run
+        Run that real images are taken from: at given theta they are simulated, at a neutral fraction those held out
+        from training that are nearest to it are taken. Without it there are none; for conditions of held-out rows it
+        is the run that the model is in.
+    progress
+        Receives lines and bars.
+    modules
+        Folder of the user's own modules, for a run with some.
 
     Raises
     ------

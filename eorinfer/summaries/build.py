@@ -15,10 +15,25 @@ from simulators.parts import is_own, load_part
 def build_summary(
     name: str, observable: Observable, bins: PowerSpectrumSettings, beside: Path | None = None
 ) -> nn.Module:
-    """Build a summary, (B, C, *cells) to (B, ...): one of `SUMMARIES`, or a user's ``"module:name"``.
+    """Build a summary statistic of cubes.
 
-    The latter is an `nn.Module` class made by ``Class(observable)``, or a function of cubes, in the folder `beside`.
-    Where the attribute ``positive`` is true, all values are at least zero, and networks see their logarithm.
+    Parameters
+    ----------
+    name
+        One of `SUMMARIES`, or a user's ``"module:name"``: an `nn.Module` class made by ``Class(observable)``, or a
+        function of cubes.
+    observable
+        The cubes.
+    bins
+        ``[power_spectrum]``, for summaries that have bins of k.
+    beside
+        Folder of a user's module.
+
+    Returns
+    -------
+    nn.Module
+        (B, C, *cells) to (B, ...). Where its attribute ``positive`` is true, all its values are at least zero, and
+        networks see their logarithm.
     """
     if is_own(name):
         value = load_part(name, beside).value

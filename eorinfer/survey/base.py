@@ -15,9 +15,19 @@ class Survey(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Observe clean cubes (B, C, *cells): cubes of the same shape, unit, dtype and device.
+        """Observe a batch.
 
-        All noise comes from the generator, which may live on another device.
+        Parameters
+        ----------
+        clean
+            Clean cubes, with shape (B, C, *cells).
+        generator
+            Source of the noise; it may live on another device than `clean`.
+
+        Returns
+        -------
+        Tensor
+            Observed cubes of the same shape, unit, dtype and device.
         """
 
 

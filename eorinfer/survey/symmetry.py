@@ -13,9 +13,23 @@ SMALL = 2**14
 
 
 def augment(clean: Tensor, symmetry: Symmetry, generator: torch.Generator) -> Tensor:
-    """Transform each cube (B, C, *cells) by a random element of its model's symmetry group, the same in all channels.
+    """Transform each cube by a random element of its model's symmetry group.
 
     Apply it before the survey: an interferometer's coverage and the removal of channel means are not symmetric.
+
+    Parameters
+    ----------
+    clean
+        (B, C, *cells); all channels of a cube get the same transformation.
+    symmetry
+        Symmetry of the model behind the cubes.
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor
+        (B, C, *cells)
     """
     moves = Moves.draw(len(clean), tuple(clean.shape[2:]), symmetry, generator)
     return moves.together(clean) if math.prod(clean.shape[2:]) <= SMALL else moves.one_by_one(clean)

@@ -118,10 +118,18 @@ class BundleKind:
         weights: Mapping[str, Tensor],
         **more: Mapping[str, Tensor] | None,
     ) -> Iterator[Path]:
-        """Write a bundle whole, in place of an older one; yield its temporary folder for what else belongs into it.
+        """Write a bundle whole; yield its temporary folder for what else belongs into it.
 
-        The description is the content of the JSON file, without format and package versions. Of `more` each group of
-        tensors is a ``.safetensors`` file of its name.
+        Parameters
+        ----------
+        folder
+            Folder of the bundle; an older bundle there is replaced.
+        description
+            Content of the JSON file, without format and package versions.
+        weights
+            State of the networks.
+        more
+            Other tensors, each group in a ``.safetensors`` file of its name; None for none.
         """
         with whole_folder(Path(folder)) as temporary:
             for name, tensors in ({WEIGHTS: weights} | more).items():

@@ -30,10 +30,21 @@ CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def validation_rows(seed: NDArray[np.uint64], fraction: float, fold: int = 0) -> NDArray[np.bool_]:
-    """Choose the rows that validate, (n,) of bool: whole realisations, and the same ones whatever rows come later.
+    """Choose the rows that validate: whole realisations, and the same ones whatever rows come later.
 
-    Rows of one seed (n,) share initial conditions. About a `fraction` of the realisations validates, and when there are
-    two at least one is on each side. Folds have no row in common up to number 1 / fraction, where they begin again.
+    Parameters
+    ----------
+    seed
+        (n,) seeds of the rows; rows of one seed share initial conditions.
+    fraction
+        Expected share of the realisations that validate.
+    fold
+        Number of the fold. Folds have no row in common up to number 1 / fraction, where they begin again.
+
+    Returns
+    -------
+    NDArray
+        (n,) of bool, with at least one realisation on each side when there are two.
     """
     unique, inverse = np.unique(seed, return_inverse=True)
     rank = realisation_ranks(unique)
@@ -252,7 +263,16 @@ def loader(
 ) -> DataLoader[tuple[Tensor, ...]]:
     """Load batches in order, or shuffled at each epoch when a seed is given; then they are all full.
 
-    An epoch has as many `batches`, or without a number one pass over the rows.
+    Parameters
+    ----------
+    data
+        Rows to load.
+    batch_size
+        Rows in a batch, at most.
+    shuffle_seed
+        Seed of the order; None keeps the order of the rows.
+    batches
+        Batches of an epoch; None for one pass over the rows.
     """
     batch_size = min(batch_size, len(data))
     length = None if batches is None else batches * batch_size

@@ -78,12 +78,27 @@ def fit(
     progress: Progress | None = None,
     average: float = 0.0,
 ) -> FitRecord:
-    """Fit a module in place, on from the last checkpoint in `folder` if there is one; the caller deletes the folder.
+    """Fit a module in place, on from the last checkpoint in `folder` if there is one.
 
-    Training and validation are rows of different realisations. The seed is that of shuffling, and of the generator that
-    is given to `losses`. `average` is the share of the last average that each step keeps where weights are averaged
-    over the steps (Polyak & Juditsky 1992, exponential), as validation and the result then are; 0 for the weights of
-    single steps.
+    Parameters
+    ----------
+    module
+        Freshly built torch module.
+    training, validation
+        Rows of different realisations.
+    settings
+        Steps and epochs, rate and batch size.
+    folder
+        Folder of checkpoints; the caller deletes it.
+    seed
+        Seed of shuffling and of the generator given to `losses`.
+    title
+        Name of the fit in its progress bar.
+    progress
+        Receives the bar.
+    average
+        Share of the last average that each step keeps where weights are averaged over the steps (Polyak & Juditsky
+        1992, exponential), as validation and the result then are; 0 for the weights of single steps.
 
     Raises
     ------

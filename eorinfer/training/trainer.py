@@ -39,10 +39,28 @@ def run_trainer(
     callbacks: tuple[Callback, ...] = (),
     **settings: Any,
 ) -> None:
-    """Train a module, on from the newest checkpoint in `folder` if there is one; the caller deletes the folder.
+    """Train a module, on from the newest checkpoint in `folder` if there is one.
 
-    The runner's note stands beside the progress bar. There are `checkpoint_every` epochs between two checkpoints.
-    Further `settings` are those of Lightning's `Trainer`.
+    Parameters
+    ----------
+    runner
+        Lightning module, whose note stands beside the progress bar.
+    training, validation
+        Batches.
+    folder
+        Folder of the checkpoints; the caller deletes it.
+    epochs
+        Epochs in all.
+    title
+        Name of the progress bar.
+    progress
+        Receives the bar.
+    checkpoint_every
+        Epochs between two checkpoints.
+    callbacks
+        More callbacks.
+    settings
+        More settings of Lightning's `Trainer`.
 
     Raises
     ------

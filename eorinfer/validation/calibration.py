@@ -106,10 +106,19 @@ def calibrate(
 ) -> Calibration:
     """Test samples of B posteriors against the truths that their observations were made with.
 
-    Truths (B, P) and samples (B, n, P) are in units of the prior's box, so that no parameter outweighs another in TARP.
-    Log densities are those of each posterior (B,) at the truth and (B, n) at its samples, up to a constant of each; a
-    truth whose density is no number, or zero, has rank 0. The seed is that of TARP's reference points and of filling
-    the steps between ranks.
+    Parameters
+    ----------
+    names
+        Names of the P parameters.
+    unit_theta
+        (B, P) truths, in units of the prior's box, so that no parameter outweighs another in TARP.
+    unit_samples
+        (B, n, P), in the same units.
+    log_q_theta, log_q_samples
+        Log density of each posterior (B,) at the truth and (B, n) at its samples, up to a constant of each. A truth
+        whose density is no number, or zero, has rank 0.
+    seed
+        Seed of TARP's reference points and of filling the steps between ranks.
     """
     rng = np.random.default_rng(seed)
     n = unit_samples.shape[1]
@@ -160,11 +169,23 @@ def sbc_ranks(theta: NDArray[np.float64], samples: NDArray[np.float64]) -> NDArr
 def recovery(
     names: list[str], theta: NDArray[np.float64], samples: NDArray[np.float64], prior_std: NDArray[np.float64]
 ) -> dict[str, dict[str, float]]:
-    """Compare means and widths of samples (B, n, P) with the truths theta (B, P), parameter by parameter.
+    """Compare means and widths with the truths, parameter by parameter.
 
-    Gives root mean square error and median standard deviation in units of `prior_std` (P,), that of what the truths
-    were drawn from; mean and standard deviation of (mean - truth) / std; correlation of mean and truth; and the share
-    of truths inside the central 68% and 95%.
+    Parameters
+    ----------
+    names
+        Names of the P parameters.
+    theta, samples
+        (B, P) truths and (B, n, P) samples.
+    prior_std
+        (P,) standard deviations of what the truths were drawn from.
+
+    Returns
+    -------
+    dict
+        Scores of each parameter: root mean square error and median standard deviation in units of the
+        prior's, mean and standard deviation of (mean - truth) / std, correlation of mean and
+        truth, and the share of truths inside the central 68% and 95%.
     """
     mean, std = samples.mean(1), samples.std(1, ddof=1)
     pull = (mean - theta) / std

@@ -66,9 +66,18 @@ def calibrate_near(
 
     Means of posteriors stand for the observations, and parameters are in standard deviations from them, so that any
     method can be tested and a wrong width looks the same everywhere. If the posterior is right given an observation, it
-    is right given its mean. Truths (B, P), samples (B, n, P) and those of the observation (m, P) are in units of the
-    prior's box. The nearest ranks are taken from the calibration of these truths. One sample is drawn from each
-    posterior, by the seed; sbi's permutations have fixed seeds.
+    is right given its mean.
+
+    Parameters
+    ----------
+    theta, samples
+        Truths (B, P) and posterior samples (B, n, P), in units of the prior's box.
+    observed
+        Posterior samples (m, P) of the observation, in the same units.
+    calibration
+        Calibration of these truths, whose ranks the nearest are taken from.
+    seed
+        Seed of the sample that is drawn from each posterior; sbi's permutations have fixed seeds.
     """
     rng = np.random.default_rng(seed)
     mean, std = samples.mean(1), np.maximum(samples.std(1, ddof=1), 1e-12)

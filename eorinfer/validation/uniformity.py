@@ -107,8 +107,16 @@ def effects(fractions: dict[str, NDArray[np.float64]], parameters: int, samples:
 
     The ranks u of a normal posterior of width w and mean m, in right standard deviations, have normal quantiles of
     standard deviation 1 / w and mean -m / w. The distance from the peak that a truth's region of highest density ends
-    at has, squared, the mean P / w² in P dimensions; w is then that of all parameters together. Ranks are shares of the
-    samples below the truth (B,), for each quantity; none lies further out than half a sample.
+    at has, squared, the mean P / w² in P dimensions; w is then that of all parameters together.
+
+    Parameters
+    ----------
+    fractions
+        Share of samples below the truth (B,), for each quantity.
+    parameters
+        P.
+    samples
+        Number of samples that the shares were counted with: no rank lies further out than half a sample.
     """
     edge = 0.5 / (samples + 1)
     found = {}
@@ -158,10 +166,18 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def smallest_visible(truths: int, level: float, seed: int) -> Visible:
-    """Find the smallest errors that this number of truths shows with a chance of `POWER`, at the level of one test.
+    """Find the smallest errors that this number of truths shows at this level with a chance of `POWER`.
 
-    That is the level of all tests divided by their number, Holm's first and strictest step. Computed for a normal
-    posterior, by simulating `REPEATS` validations of it.
+    Computed for a normal posterior, by simulating `REPEATS` validations of it.
+
+    Parameters
+    ----------
+    truths
+        B.
+    level
+        Level of one test: that of all tests divided by their number, Holm's first and strictest step.
+    seed
+        Seed of the simulated truths.
     """
     z = np.sort(np.random.default_rng(seed).standard_normal((REPEATS, truths)), axis=-1)
     steps = np.arange(truths + 1) / truths

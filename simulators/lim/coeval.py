@@ -16,8 +16,20 @@ def box_intensity(
     """Compute the in-band intensity (*cells) in nW/m^2/sr of a box, each slice along the last axis a channel.
 
     I = sum of L / (4 pi d_L^2 Omega) over the galaxies of a cell, and d_L^2 Omega = (1 + z)^2 times the comoving area
-    of the cell. Slices add up to the in-band intensity of a deeper channel. Positions (n, 3) are in comoving Mpc, in
-    [0, box_length), luminosities (n,) in erg/s.
+    of the cell. Slices add up to the in-band intensity of a deeper channel.
+
+    Parameters
+    ----------
+    position
+        (n, 3) positions in comoving Mpc, in [0, box_length).
+    luminosity
+        (n,) luminosities in erg/s.
+    cells
+        Number of cells along each axis.
+    box_length
+        Side of the box, Mpc.
+    redshift
+        Redshift of the box.
 
     Raises
     ------

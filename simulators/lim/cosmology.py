@@ -92,7 +92,12 @@ class Cosmology:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Compute masses (M,) in Msun, dn/dlnM (M,) in Mpc^-3 and sigma(M) (M,) at a redshift, by `hmf`.
 
-        The fitting function is by default that of Watson et al. 2013 (arXiv:1212.0095), friends of friends.
+        Parameters
+        ----------
+        z
+            Redshift.
+        model
+            Name of a fitting function of `hmf`; Watson et al. 2013 (arXiv:1212.0095), friends of friends, by default.
 
         Raises
         ------

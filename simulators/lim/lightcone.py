@@ -66,10 +66,20 @@ def on_the_sky(halos: Halos) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def intensity(grid: Grid, rest: float, luminosity: NDArray[np.float64], halos: Halos) -> NDArray[np.float64]:
-    """Compute the in-band intensity (pixels, pixels, C) in nW/m^2/sr of one line of N halos of a light-cone.
+    """Compute the in-band intensity (pixels, pixels, C) in nW/m^2/sr of one line.
 
-    I = sum of L / (4 pi d_L^2 Omega) over the halos seen in a voxel: flux is conserved. The rest wavelength is in
-    micrometres, luminosities (N,) in erg/s.
+    I = sum of L / (4 pi d_L^2 Omega) over the halos seen in a voxel: flux is conserved.
+
+    Parameters
+    ----------
+    grid
+        Pixels and channels.
+    rest
+        Rest wavelength of the line, micrometres.
+    luminosity
+        (N,) luminosities in erg/s.
+    halos
+        N halos of a light-cone.
     """
     angle, z = on_the_sky(halos)
     cell = np.floor(angle / grid.pixel + grid.pixels / 2).astype(np.int64)

@@ -158,9 +158,18 @@ def read_table(path: str | Path) -> Relation:
 def scattered(
     luminosity: NDArray[np.float64], dex: float, normal: NDArray[np.floating], keep_mean: bool
 ) -> NDArray[np.float64]:
-    """Scatter luminosities (N,) lognormally, by `dex` in log10 L times standard normal numbers (N,).
+    """Scatter luminosities lognormally.
 
-    With `keep_mean` the mean of L is kept (the median then falls), otherwise the median.
+    Parameters
+    ----------
+    luminosity
+        (N,) luminosities.
+    dex
+        Standard deviation of log10 L.
+    normal
+        (N,) standard normal numbers.
+    keep_mean
+        Whether the mean of L is kept (the median then falls), or the median.
     """
     sigma = np.log(10) * dex
     return np.asarray(luminosity * np.exp(sigma * normal - (sigma**2 / 2 if keep_mean else 0.0)))

@@ -44,9 +44,16 @@ def frequency_of(redshift: float) -> float:
 
 
 def slice_distances(near: float, far: float, depth: float, whole: bool) -> NDArray[np.float64]:
-    """Compute the distances in Mpc to the middles of slices of a `depth` that begin at `near`.
+    """Compute the distances in Mpc to the middles of slices that begin at `near`.
 
-    They must reach `far` if `whole`, or else end as close to it as they can.
+    Parameters
+    ----------
+    near, far
+        Edges of the light-cone in Mpc.
+    depth
+        Depth of one slice in Mpc.
+    whole
+        Whether the slices must reach `far`, or end as close to it as they can.
     """
     number = np.ceil((far - near) / depth - 1e-9) if whole else np.round((far - near) / depth)
     return near + depth * (np.arange(int(number), dtype=np.float64) + 0.5)

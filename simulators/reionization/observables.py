@@ -92,7 +92,15 @@ def computed(
     history: Sequence[float],
     luminosity_redshifts: tuple[float, ...],
 ) -> NDArray[np.float32]:
-    """Compute an observable that is no cube, as `described`, from means at every redshift of `history`."""
+    """Compute an observable that is no cube, as `described`.
+
+    Parameters
+    ----------
+    inputs
+        Inputs of 21cmFAST at theta.
+    means
+        Mean brightness temperature and neutral fraction at every redshift of `history`.
+    """
     makers: dict[str, Callable[[], Any]] = {
         "global_signal": lambda: [[means[z][0] for z in history]],
         "global_neutral_fraction": lambda: [[means[z][1] for z in history]],

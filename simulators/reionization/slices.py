@@ -34,9 +34,16 @@ class View:
 
 
 def refuse_other_cosmology(cosmology: "FLRW", distances: NDArray[np.float64]) -> None:
-    """Raise unless the simulation's own distances are those of the light-cone's slices, in Mpc.
+    """Raise unless the simulation's own distances are those of the light-cone's slices.
 
     Else slices would be taken at the wrong redshifts, or lie beyond the nodes (21cmFAST issue 666).
+
+    Parameters
+    ----------
+    cosmology
+        Cosmology of the simulation, an object of astropy.
+    distances
+        Distances to the slices, in Mpc.
 
     Raises
     ------
