@@ -136,7 +136,7 @@ def timed(title: str, make: Any, *arguments: Any) -> Separator:
     start, used = time.monotonic(), time.process_time()
     separator: Separator = make(*arguments)
     print(f"{title}: {time.monotonic() - start:.0f} s, {time.process_time() - used:.0f} of one core", flush=True)
-    for warning in separator.spec.facts["warnings"]:
+    for warning in separator.spec.facts.get("warnings", ()):
         print(f"{title}: {warning}")
     return separator
 
