@@ -120,7 +120,7 @@ def test_gaussian_residuals_need_no_network() -> None:
 
 
 def test_a_known_residual_is_reached() -> None:
-    """Where the residual is known, the velocity at z is (y1 - sin(a) z) / cos(a), and leads to it."""
+    """The velocity at z is (y1 - sin(a) z) / cos(a) where the residual is known, and leads to it."""
     wanted = torch.randn(3, 1, 16, 16, generator=generator())
 
     def velocity(z: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
