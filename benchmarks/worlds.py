@@ -6,9 +6,9 @@
 ``WORLDS``, and the other worlds are simulated at the same theta and realisations. Without it the bank is taken as is.
 
 Each world in turn is left out of all trainings and asked about. Networks read P(k) and moments of the smoothed cube,
-which cost a thousandth of a CNN's time, P(k) alone, the cube, or (for two of the worlds) both. Each method of a part is
-kept in ``DIR/figures`` as it is done, and what is there already is not made again; ``--parts`` and ``--methods`` choose
-some. A record is written when all of its parts are there.
+which cost a thousandth of a CNN's time, P(k) alone, the cube, or the cube and P(k). Each method of a part is kept in
+``DIR/figures`` as it is done, and what is there already is not made again; ``--parts`` and ``--methods`` choose some. A
+record is written when all of its parts are there.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.record import record
-from benchmarks.worlds_ask import BINS, CONFIG, DRAWS, METHODS, MIXED, SHARES, ask, opened, opened_cubes
+from benchmarks.worlds_ask import BINS, CONFIG, DRAWS, LIKELIHOOD, METHODS, ask, ask_likelihood, opened, opened_cubes
 from benchmarks.worlds_ceiling import ceiling
 from benchmarks.worlds_match import nearest
 from benchmarks.worlds_scores import LATER, question
@@ -42,7 +42,7 @@ from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey import build_survey
 
 #: Rows of the first world to train on and to test with, rows of each other world, and rows in a shard of these.
-FIRST, KNOWN, OTHERS, SHARD = 1200, 600, 120, 20
+FIRST, KNOWN, OTHERS, SHARD = 1200, 600, 600, 20
 #: Further rows of each world, of round `LATER`, at realisations of their own: they came when all choices were made.
 #: Two of a realisation, which take less time than two realisations; rows of the source that share a realisation.
 MORE, TOGETHER, SHARED = 100, 2, 4
@@ -50,23 +50,19 @@ MORE, TOGETHER, SHARED = 100, 2, 4
 WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
 BATCH = 64
 #: What networks read of cubes.
-VIEWS = ("npe-image", "npe-both", "npe-power")
+VIEWS = ("npe-image", "npe-both")
 SMALL = ("spheres", "press-schechter", "l-integral")
 EACH = (*SMALL, "e-integral")
-#: Parts of each record: the world left out in turn and the odds of worlds; networks that read P(k) alone, and cubes;
-#: the target in place of the parameters; what a warning could reach at most; whether the world that is hardly warned of
-#: is another sky; fewer rows and more.
+#: Parts of each record: the world left out in turn and the odds of worlds; networks that read P(k) alone, and the
+#: likelihood of P(k); networks that read cubes; the target in place of the parameters; what a warning could reach at
+#: most; whether the world that is hardly warned of is another sky.
 RECORDS = {
     "worlds": (*EACH, "odds"),
-    "worlds_power": tuple(f"{held_out} power" for held_out in EACH),
-    "worlds_cubes": (
-        *(f"{held_out} {view}" for held_out in SMALL[:2] for view in VIEWS),
-        *(f"{held_out} npe-image" for held_out in EACH[2:]),
-    ),
+    "worlds_power": tuple(f"{held_out} {view}" for held_out in EACH for view in ("power", LIKELIHOOD)),
+    "worlds_cubes": tuple(f"{held_out} {view}" for view in VIEWS for held_out in EACH),
     "worlds_target": tuple(f"{held_out} {TARGET}" for held_out in EACH),
     "worlds_ceiling": tuple(f"{held_out} ceiling" for held_out in SMALL),
     "worlds_match": ("press-schechter match",),
-    "worlds_rows": tuple(f"{held_out} {share}" for held_out in SMALL for share in SHARES),
 }
 LABELS = tuple(METHODS.values())
 PARTS = tuple(part for parts in RECORDS.values() for part in parts)
@@ -185,7 +181,7 @@ def make(name: str, path: Path, out: Path, methods: tuple[str, ...]) -> None:
     kept = out / "figures" / f"{name}.json"
     held_out, _, view = name.partition(" ")
     content: dict[str, Any] = read_json(kept) if kept.exists() else {}
-    if content and ("methods" not in content or view == TARGET):
+    if content and ("methods" not in content or view in (TARGET, LIKELIHOOD)):
         return
     start, before = time.monotonic(), content.get("seconds", 0)
 
@@ -202,6 +198,9 @@ def make(name: str, path: Path, out: Path, methods: tuple[str, ...]) -> None:
     if view == "match":
         keep({"boxes": nearest(opened_cubes(path, out, held_out, "npe-power"), number)})
         return
+    if view == LIKELIHOOD:
+        keep(ask_likelihood(opened_cubes(path, out, held_out, "npe-power"), held_out))
+        return
     bank = Bank.open(path)
     rows, values = summaries(bank, out)
     if view == "power":
@@ -216,8 +215,7 @@ def make(name: str, path: Path, out: Path, methods: tuple[str, ...]) -> None:
         run = opened(rows, values, names, out, names[number])
         keep(odds(run, *question(run.bank.rows(), number)))
     else:
-        some = tuple(label for label in methods if label in MIXED or not view)
-        ask(opened(rows, values, names, out, held_out, view), held_out, some, keep, content, share=view)
+        ask(opened(rows, values, names, out, held_out), held_out, methods, keep, content)
 
 
 if __name__ == "__main__":

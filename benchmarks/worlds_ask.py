@@ -27,15 +27,15 @@ CONFIG = Path(__file__).parents[1] / "examples" / "worlds.toml"
 STEPS, BINS = 400, 8
 ON_CUBES = {"steps": 1500, "ensemble": 1, "batch_size": 32, "learning_rate": 4e-3}
 #: Draws of noise of each row: those of the other worlds stand for as many as the first one has.
-DRAWS = {"first": 1, "others": 8}
+DRAWS = {"first": 1, "others": 3}
 #: Truths of the known world that tell how false alarms depend on the realisations that are compared with.
 MANY = 300
 #: Factors on the errors of the error model, where they are compared; 1 elsewhere.
 STRENGTHS = {"e-integral": [0.7, 1.0, 1.5]}
 #: Nats of the alignment for each unit of discrepancy.
 ALIGNMENT = 3.0
-#: Realisations of the other worlds that are trained on, beside all but the later ones.
-SHARES = ("half", "more")
+#: The likelihood of P(k), whose mean and scatter are learned of one world and of the worlds mixed.
+LIKELIHOOD = "ps-full"
 METHODS = {
     "npe-one-world": "one world",
     "npe-power": "mixed",
@@ -43,8 +43,6 @@ METHODS = {
     "npe-error-model": "error model",
     "npe-hedged": "hedged",
 }
-#: Those of them that are trained on several worlds, and differ in what is seen.
-MIXED = ("mixed", "error model", "hedged")
 
 
 class Heard(Lines):
@@ -78,7 +76,6 @@ def opened(
     names: tuple[str, ...],
     out: Path,
     held_out: str,
-    share: str = "",
     read: str = "moments",
 ) -> Run:
     """Open the run of one question, on a bank of summaries (n, S), which the folders are named after."""
@@ -102,7 +99,7 @@ def opened(
             "error_strengths": STRENGTHS.get(held_out, [1.0]),
         },
     }
-    run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-{read}{share}", Heard())
+    run = Run(check_config(out / "worlds.toml", content), out / f"{held_out}-{read}", Heard())
     for name, number, own in (("01-all", 1, rows.round != LATER), ("02-later", LATER, rows.round == LATER)):
         part, n = rows[own], int(own.sum())
         if not n:
@@ -128,7 +125,6 @@ def ask(
     content: dict[str, Any],
     *,
     vectors: bool = True,
-    share: str = "",
     alone: Run | None = None,
 ) -> dict[str, Any]:
     """Score each method on worlds of its training and on the one held out, and the warnings.
@@ -145,42 +141,23 @@ def ask(
         Writes what there is after each method; what there is already is not made again.
     vectors
         Whether the bank has summaries, which are checked as such; cubes are, as images.
-    share
-        One of `SHARES`: training on half of the realisations of the other worlds, or on later ones too.
     alone
         Run that keeps the network of the first world alone, where several questions share it.
     """
     worlds, view = run.config.worlds, run.tables.contest.worlds_view
     assert worlds is not None
-    every, number = run.bank.rows().ok, worlds.number(held_out)
-    # Realisations that are asked about: no world trains on them.
-    rows, asked = question(every, number)
-    if share == "half":
-        rows = rows[(rows.world == 0) | np.isin(rows.seed, np.unique(rows.seed[rows.world > 0])[::2])]
-    if share == "more":
-        later = (every.round == LATER) & (every.world > 0) & (every.world != number)
-        rows = Rows.concatenate([rows, every[later]])
+    number = worlds.number(held_out)
+    rows, truths = rows_and_truths(run, number)
     # Cubes get their noise at each step; those of small worlds are given as often as their summaries are there.
     rows = rows[np.repeat(np.arange(len(rows)), 1 if vectors else np.where(rows.world == 0, 1, DRAWS["others"]))]
-    inside, first = np.isin(every.seed, asked), int(rows.world.min())
-    truths = {
-        "held out": once(every[inside & (every.world == number)]),
-        "known": once(every[inside & (every.world == first)]),
-    }
     if not vectors:
         truths["known"] = truths["known"][np.unique(truths["known"].seed, return_index=True)[1]]
-    of_one = rows[rows.world == first]
-    if alone is not None and number > 0:
-        of_any = [question(every, other)[1] for other in range(1, len(worlds.names))]
-        of_one = of_one[~np.isin(of_one.seed, np.concatenate(of_any))]
+    of_one = rows[rows.world == rows.world.min()]
     statistics = FirstElements() if vectors else None
-
-    def setup(own: Run, of: Rows) -> ContestSetup:
-        return ContestSetup(own.context, of, own.training_key(of), lambda: own.likelihood(of))
 
     @cache
     def trained(label: str) -> Posterior:
-        if label == "one world" and alone is not None:
+        if label == "one world" and alone is not None and number > 0:
             return trained_posterior(setup(alone, of_one), view, rows=of_one, place="npe-one-world")
         if label == "one world":
             return trained_posterior(setup(run, rows), view, rows=of_one, place="npe-one-world")
@@ -219,3 +196,32 @@ def ask(
         print(held_out, view, label, content["methods"][label], flush=True)
         keep(content)
     return content
+
+
+def ask_likelihood(run: Run, held_out: str) -> dict[str, Any]:
+    """Score the likelihood of P(k) as `ask` scores networks, on cubes; no warnings are made."""
+    worlds = run.config.worlds
+    assert worlds is not None
+    rows, truths = rows_and_truths(run, worlds.number(held_out))
+    truths = {what: of[np.unique(of.seed, return_index=True)[1]] for what, of in truths.items()}
+    content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}}
+    for label, of in (("one world", rows[rows.world == rows.world.min()]), ("mixed", rows)):
+        start, method = time.monotonic(), build_method(setup(run, of), LIKELIHOOD)
+        found = {what: scores(run, method, asked, None, run.config.prior) for what, asked in truths.items()}
+        content["methods"][label] = found | {"seconds": round(time.monotonic() - start)}
+        print(held_out, LIKELIHOOD, label, content["methods"][label], flush=True)
+    return content
+
+
+def rows_and_truths(run: Run, number: int) -> tuple[Rows, dict[str, Rows]]:
+    """Give rows to train on where a world is left out, and truths of it and of the first world that is trained on."""
+    every = run.bank.rows().ok
+    rows, asked = question(every, number)
+    every = every[np.isin(every.seed, asked)]
+    of = {"held out": number, "known": int(rows.world.min())}
+    return rows, {what: once(every[every.world == world]) for what, world in of.items()}
+
+
+def setup(run: Run, rows: Rows) -> ContestSetup:
+    """What a method of the contest needs, of rows to train on."""
+    return ContestSetup(run.context, rows, run.training_key(rows), lambda: run.likelihood(rows))

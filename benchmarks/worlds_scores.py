@@ -22,8 +22,7 @@ SAMPLES = 500
 def question(every: Rows, number: int) -> tuple[Rows, NDArray[np.uint64]]:
     """Rows to train on where a world is left out, none of them later ones, and seeds of what is asked about."""
     every = every[every.round != LATER]
-    known = np.unique(every.seed[every.world == 0])[::3]
-    asked = known if number == 0 else np.union1d(known, np.unique(every.seed[every.world == number])[::2])
+    asked = np.unique(every.seed[every.world == 0])[::3]
     return every[~np.isin(every.seed, asked) & (every.world != number)], asked
 
 
@@ -33,10 +32,12 @@ def once(rows: Rows) -> Rows:
     return rows[np.sort(np.unique(key, axis=0, return_index=True)[1])]
 
 
-def scores(run: Run, method: Method, truths: Rows, checks: list[ObservationCheck], prior: Prior) -> dict[str, Any]:
+def scores(
+    run: Run, method: Method, truths: Rows, checks: list[ObservationCheck] | None, prior: Prior
+) -> dict[str, Any]:
     """Nats gained over the prior, bias and rms in sigma, and coverage, of all and of those without a warning.
 
-    Errors are by realisation, since its rows err together.
+    Errors are by realisation, since its rows err together. Without checks there are no warnings.
     """
     drawn, at_truth, start = [], [], 0
     for observed in observed_rows(run.context, truths):
@@ -49,7 +50,7 @@ def scores(run: Run, method: Method, truths: Rows, checks: list[ObservationCheck
     pull = (values.mean(1) - truths.theta) / values.std(1)
     low, high = np.quantile(values, [0.16, 0.84], axis=1)
     inside = (truths.theta >= low) & (truths.theta <= high)
-    off, warned = (np.abs(pull) > 2).any(1), np.array([check.unlike for check in checks])
+    off = (np.abs(pull) > 2).any(1)
 
     def of(which: NDArray[np.bool_]) -> dict[str, Any]:
         each = np.array([gain[which & (truths.seed == seed)].mean() for seed in np.unique(truths.seed[which])])
@@ -64,4 +65,8 @@ def scores(run: Run, method: Method, truths: Rows, checks: list[ObservationCheck
             "off_by_2_sigma": int(off[which].sum()),
         }
 
-    return of(np.ones(len(gain), bool)) | {"not warned of": of(~warned), "warned_and_off": int((warned & off).sum())}
+    found = of(np.ones(len(gain), bool))
+    if checks is None:
+        return found
+    warned = np.array([check.unlike for check in checks])
+    return found | {"not warned of": of(~warned), "warned_and_off": int((warned & off).sum())}

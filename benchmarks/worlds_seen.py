@@ -29,7 +29,7 @@ OF_IMAGE = 11
 #: P-values below which shares are counted, and choices of realisations to compare with.
 LEVELS, REFERENCES = (0.5, 0.1, 0.05, 0.02, 0.01), 200
 #: Parts of the realisations by which odds are tested, each on the others; truths of each world.
-PARTS, TRUTHS = 4, 120
+PARTS, TRUTHS = 4, 600
 #: Bins of the probability of a world.
 BINS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 1.0)
 
