@@ -25,9 +25,10 @@ from eorinfer.core.reading import read_text
 ABANDONED_SECONDS = 24 * 3600.0
 #: Bytes that a description in JSON may have, and lists and objects in it.
 MOST_JSON, MOST_OBJECTS = 32e6, 1_000_000
-#: Numbers of errors of a full disk, and of all after which nothing more can be written here.
+#: Numbers of errors of a full disk, and of all after which nothing more can be written here. `EFBIG` is that of a file
+#: larger than the file system, or the shell's ``ulimit -f``, lets a file be.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-NO_WRITING = (*NO_ROOM, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
+NO_WRITING = (*NO_ROOM, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
 #: Bytes of a file's name, at most, on the usual file systems.
 LONGEST_NAME = 255
 _TEMPORARY = re.compile(r"^\.tmp-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}-")
@@ -88,8 +89,12 @@ def whole_hdf5(path: Path, *, first_wins: bool = False, **settings: Any) -> Iter
 
 def cannot_write(path: Path, error: OSError) -> WorkError:
     """Return the error to raise if the disk is full or cannot be written."""
-    room = "; make room, and the same command continues" if error.errno in NO_ROOM else ""
-    return WorkError(f"{path}: cannot be written ({os.strerror(error.errno or 0)}); an existing file is kept{room}")
+    hint = ""
+    if error.errno in NO_ROOM:
+        hint = "; make room, and the same command continues"
+    elif error.errno == errno.EFBIG:
+        hint = "; raise the limit on the size of a file (`ulimit -f`), and the same command continues"
+    return WorkError(f"{path}: cannot be written ({os.strerror(error.errno or 0)}); an existing file is kept{hint}")
 
 
 @contextmanager

@@ -12,6 +12,9 @@ from simulators import Observable
 
 #: Relative difference at which two coordinates count as the same.
 TOLERANCE = 1e-4
+#: A smallest or largest value that several cells share is a fill value if it is as many times the range of all other
+#: cells away from them. Gaussian noise of a million cells has its extremes within 1 of them.
+FAR = 10.0
 
 
 class Described(Protocol):
@@ -20,6 +23,10 @@ class Described(Protocol):
     @property
     def values(self) -> NDArray[np.float32]:
         """(C, *cells)."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """(C, *cells), whether a cell is left out."""
 
     @property
     def field_of_view(self) -> float:
@@ -42,6 +49,24 @@ def refuse_unusable(values: NDArray[Any], where: str) -> None:
         raise InputError(f"{error}; every cell needs a usable value{hint if nan else ''}") from error
 
 
+def _refuse_fill_value(observed: Described, where: str) -> None:
+    """Refuse an image whose smallest or largest value stands for cells without one, such as -9999."""
+    values = observed.values if observed.mask is None else observed.values[~observed.mask]
+    for extreme in (values.min(), values.max()) if values.size and observed.values.ndim > 2 else ():
+        same = values == extreme
+        count, rest = int(same.sum()), values[~same]
+        if count < 2 or rest.size < 2:
+            continue
+        low, high = float(rest.min()), float(rest.max())
+        away = max(low - float(extreme), float(extreme) - high)
+        if 0 < FAR * (high - low) < away:
+            raise InputError(
+                f"{where}: {count} of {values.size} values are {float(extreme):g}, where all others lie between "
+                f"{low:.4g} and {high:.4g}: it looks like a fill value. Write NaN in its place, and set [observation] "
+                'mask = "nan"'
+            )
+
+
 def refuse_other(observed: Described, observable: Observable, where: str) -> None:
     """Check shape, values, unit and axes of a cube against an observable; parameters as of `Observation.check`.
 
@@ -56,6 +81,7 @@ def refuse_other(observed: Described, observable: Observable, where: str) -> Non
             f"({', '.join(observable.axes)})"
         )
     refuse_unusable(observed.values, where)
+    _refuse_fill_value(observed, where)
     for name in ("unit", "axes"):
         if getattr(observed, name) != getattr(observable, name):
             raise InputError(f"{where}: {name} is {getattr(observed, name)!r}, expected {getattr(observable, name)!r}")

@@ -122,10 +122,13 @@ def logarithmic_k(axis: "Axes") -> None:
 
 
 def channel_name(cube: "Observation | Observable", channel: int) -> str:
-    """Name a channel by its redshift, its wavelength in micrometres, or its number."""
-    axis, value = cube.axes[0], cube.channels[channel]
+    """Name a channel by its redshift, its wavelength in micrometres, what a light-cone spans, or its number."""
+    axis, value, span = cube.axes[0], cube.channels[channel], cube.coordinates
     if axis == "redshift":
         return f"z = {value:g}"
+    if axis == "channel" and span and cube.axes[-1] in ("frequency", "z"):
+        ends = f"{span[0]:.4g} to {span[-1]:.4g}"
+        return f"{ends} MHz" if cube.axes[-1] == "frequency" else f"z = {ends}"
     return f"{value:.4g} µm" if axis == "wavelength" else f"{axis} {value:g}"
 
 

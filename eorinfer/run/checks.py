@@ -77,17 +77,24 @@ def with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: 
 
 
 def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray[np.float64] | None) -> list[str]:
-    """Say which tables have bins of P(k) in which none of the measured modes (M,) falls, and what would be right.
+    """Say which bins of P(k) hold none of the measured modes (M,) or reach beyond all modes, and what would be right.
 
     Raises
     ------
     ValueError
         If the limits of ``[power_spectrum]`` leave no mode at all.
     """
-    from eorinfer.summaries.bins import default_edges, unmeasured
+    from eorinfer.summaries.bins import default_edges, mode_wavenumbers, unmeasured
 
     limits, embedding = tables.power_spectrum, tables.embedding
-    default_edges(observable.cells, observable.box_length, limits.bins, limits.k_max, limits.k_min)
+    edges = default_edges(observable.cells, observable.box_length, limits.bins, limits.k_max, limits.k_min)
+    corner = float(mode_wavenumbers(observable.cells, observable.box_length).max())
+    if limits.k_max is not None and limits.k_max > 1.01 * corner:
+        left = f"{len(edges) - 1} of {limits.bins} bins are left. " if len(edges) <= limits.bins else ""
+        return [
+            f"[power_spectrum] k_max = {limits.k_max:g}: the cube has no mode above {corner:.4g} 1/Mpc. {left}"
+            "Leave k_max out to take all modes"
+        ]
     if measured is None:
         return []
     highest = float(measured.max())

@@ -1,6 +1,7 @@
 """Names of files and folders: long ones, and folders that cannot be made, which say why."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,16 @@ def test_what_a_long_name_left_is_cleared_away(tmp_path: Path) -> None:
     left = tmp_path / temporary_name("x" * 300).replace(f"-{os.getpid()}-", "-999999999-")
     left.with_name(left.name[:LONGEST_NAME]).touch()
     assert remove_leftovers(tmp_path) == 1
+
+
+def test_a_limit_on_the_size_of_a_file_is_named(tmp_path: Path) -> None:
+    path, limits = tmp_path / "large.h5", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(WorkError) as caught, whole_file(path) as temporary:
+            temporary.write_bytes(bytes(8192))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(caught.value).startswith(f"{path}: cannot be written (File too large)")
+    assert "ulimit -f" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
-from eorinfer.cubes.observation import Observation
+from eorinfer.cubes.observation import Observation, as_observation
 from simulators import Coeval, GaussianField, LightCone, Observable
 
 COEVAL = Coeval(redshifts=(7.0, 8.5), cells=8, box_length=40.0).observables[0]
@@ -107,6 +107,12 @@ def with_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values
 
 
+def with_fill(values: NDArray[np.float32], fill: float) -> NDArray[np.float32]:
+    values = values.copy()
+    values[:, :2, 0, 0] = fill
+    return values
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"values": cube(COEVAL)[:1]},
@@ -116,6 +122,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"values": with_nan(cube(COEVAL))},
         "2 of 1024 values are NaN or infinite, the first is [",
     ),
+    (
+        {"values": with_fill(cube(COEVAL), -9999.0)},
+        "4 of 1024 values are -9999, where all others lie between ",
+    ),
+    ({"values": with_fill(cube(COEVAL), 1e15)}, "4 of 1024 values are 1e+15, where all others lie between "),
     ({"unit": "s"}, "unit is 's', expected 'mK'"),
     ({"axes": ("redshift", "z", "y", "x")}, "axes is ('redshift', 'z', 'y', 'x'), expected"),
     ({"cell_size": (4.0, 5.0, 5.0)}, "cell_size is [4.0, 5.0, 5.0], expected [5.0, 5.0, 5.0]"),
@@ -301,6 +312,15 @@ def test_quantities_and_arrays_that_do_not_go_together() -> None:
     ):
         with pytest.raises(InputError, match=message):
             Observation.from_array(kelvin, **{"redshifts": (7.0, 8.5), "cell_size": 5.0} | changes)
+
+
+@pytest.mark.parametrize("values", [0.0, 1e4], ids=["clipped", "far from zero"])
+def test_extremes_that_many_cells_share_are_no_fill_values(values: float) -> None:
+    image = np.maximum(cube(COEVAL), np.quantile(cube(COEVAL), 0.3)) + np.float32(values)
+    assert as_observation(image, COEVAL).values.tobytes() == image.tobytes()
+    mask = np.zeros(COEVAL.shape, bool)
+    mask[:, :3] = True
+    assert (as_observation(image, COEVAL, mask).values == 0).sum() >= mask.sum()
 
 
 def test_masked_cells_are_zero_and_come_back(tmp_path: Path) -> None:

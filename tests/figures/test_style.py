@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 
 from eorinfer import Observation, Samples, corner
 from eorinfer.figures.style import channel_name, is_mathtext, save_figure, subplots
-from simulators import Parameter
+from simulators import Observable, Parameter, Symmetry
 
 #: In a process of its own, as matplotlib's backend is chosen once.
 LEAVES = """
 import os
 import sys
+from dataclasses import replace
 import matplotlib
 matplotlib.use("svg")
 matplotlib.rcParams["lines.linewidth"] = 7.0
@@ -23,7 +25,7 @@ import numpy as np
 from eorinfer import Samples, corner
 from eorinfer.figures.style import save_figure, subplots
 from pathlib import Path
-from simulators import Parameter
+from simulators import Observable, Parameter, Symmetry
 samples = Samples.unweighted(np.random.default_rng(1).normal(size=(500, 1)), (Parameter("a", "a", -5, 5, 0),), "x")
 corner(samples)
 save_figure(subplots(figsize=(3, 3))[0], Path(sys.argv[1]) / "empty")
@@ -66,3 +68,8 @@ def test_a_channel_is_named_with_its_unit() -> None:
     assert channel_name(Observation.from_array(sky, cell_size=1.0, wavelengths=[1.509, 2.0]), 0) == "1.509 µm"
     assert channel_name(Observation.from_array(sky, cell_size=1.0, redshifts=[7.0, 8.5]), 1) == "z = 8.5"
     assert channel_name(Observation.from_array(sky[0], cell_size=1.0), 0) == "channel 0"
+    axes, symmetry = ("channel", "x", "y", "z"), Symmetry((False,) * 3, "none")
+    cone = Observable("t", (1, 4, 4, 3), "mK", axes, (1.0,) * 3, (0.0,), symmetry, (7.0, 7.5, 8.0))
+    assert channel_name(cone, 0) == "z = 7 to 8"
+    slices = replace(cone, axes=("channel", "x", "y", "frequency"), coordinates=(158.0, 160.0, 162.4))
+    assert channel_name(slices, 0) == "158 to 162.4 MHz"

@@ -412,3 +412,10 @@ def test_bins_that_hold_no_mode_at_all_are_refused(tmp_path: Path, limits: dict[
     with pytest.raises(InputError, match=re.escape(f"run.toml: [power_spectrum] {message}")):
         load_config(tiny(tmp_path, power_spectrum=limits))
     load_config(tiny(tmp_path, power_spectrum={"k_min": 1.0, "k_max": 2.0}))
+
+
+def test_a_k_max_beyond_the_corner_is_said(tmp_path: Path) -> None:
+    (note,) = load_config(tiny(tmp_path, power_spectrum={"k_max": 50.0})).notes
+    assert "run.toml: [power_spectrum] k_max = 50: the cube has no mode above 4.443 1/Mpc. " in note
+    assert "2 of 3 bins are left. Leave k_max out to take all modes" in note
+    assert load_config(tiny(tmp_path, power_spectrum={"k_max": 4.45})).notes == ()
