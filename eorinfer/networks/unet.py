@@ -98,6 +98,7 @@ class UNet(nn.Module):
         generator: torch.Generator | None = None,
         draws: int = 1,
         condition: Tensor | None = None,
+        paired: int | None = None,
     ) -> Tensor:
         """Compute (draws * B, outputs, *cells), one draw of the whole batch after the other.
 
@@ -111,6 +112,9 @@ class UNet(nn.Module):
             Number of draws; the encoder, which drops nothing, runs once for all.
         condition
             (B, conditions) vector of each map, where the network takes one.
+        paired
+            Number of maps of the batch, from its first on, of which further draws are made: each draw but the first has
+            as many maps. None for all.
 
         Raises
         ------
@@ -123,15 +127,15 @@ class UNet(nn.Module):
         for level, down in enumerate(self.encoder):
             maps = self._modulated(down(F.leaky_relu(maps, 0.2) if level else maps), level, condition)
             links.append(maps)
-        maps = _repeated(maps, draws)
+        maps = _repeated(maps, draws, paired)
         for level in reversed(range(len(self.decoder))):
             if level < len(links) - 1:
-                maps = torch.cat([maps, _repeated(links[level], draws)], dim=1)
+                maps = torch.cat([maps, _repeated(links[level], draws, paired)], dim=1)
             maps = self.decoder[level](F.relu(maps))
             if generator is not None and level:
                 maps = dropped(maps, self._dropout, generator)
         more, gain = maps.chunk(2, dim=1)
-        out: Tensor = more + (1 + gain) * _repeated(self.link(x), draws)
+        out: Tensor = more + (1 + gain) * _repeated(self.link(x), draws, paired)
         return out
 
     def _modulated(self, maps: Tensor, level: int, condition: Tensor | None) -> Tensor:
@@ -239,9 +243,9 @@ def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return x * kept.to(x) / (1 - share)
 
 
-def _repeated(x: Tensor, times: int) -> Tensor:
-    """Repeat (B, ...) to (times * B, ...), in the same layout."""
-    return torch.cat([x] * times) if times > 1 else x
+def _repeated(x: Tensor, times: int, of: int | None) -> Tensor:
+    """Repeat (B, ...) to (times * B, ...), or all but the first time the first `of` maps, in the same layout."""
+    return torch.cat([x, *[x[:of]] * (times - 1)]) if times > 1 else x
 
 
 def _begin_with_input(layer: Any, first: int | None) -> None:

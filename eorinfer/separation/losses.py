@@ -9,25 +9,31 @@ from torch import Tensor, nn
 PENALTY = 10.0
 
 
-def distance(made: Tensor, target: Tensor) -> Tensor:
+def distance(first: Tensor, target: Tensor, further: Tensor | None = None) -> Tensor:
     """Compute the continuous ranked probability score: mean absolute error minus half the mean distance of draws.
 
-    It is estimated without bias from a few draws (Gneiting & Raftery 2007, JASA 102, 359, equation 21; Ferro 2014).
-    It is least where the draws of each cell follow its posterior, of whatever shape. That of a cell with or without a
-    galaxy is far from Gaussian. For one draw it is the mean absolute error.
+    It is estimated without bias from a few draws (Gneiting & Raftery 2007, JASA 102, 359, equation 21; Ferro 2014),
+    also where only some of the maps have several. It is least where the draws of each cell follow its posterior, of
+    whatever shape. That of a cell with or without a galaxy is far from Gaussian. For one draw it is the mean absolute
+    error.
 
     Parameters
     ----------
-    made
-        (P, B, L, *cells) draws.
+    first
+        (B, L, *cells) a draw of each map.
     target
         (B, L, *cells) true lines.
+    further
+        (P, n, L, *cells) more draws of the first n maps.
     """
-    error = (made - target).abs().mean()
-    if len(made) == 1:
-        return error
-    apart = [(first - second).abs().mean() for first, second in itertools.combinations(made, 2)]
-    return error - torch.stack(apart).mean() / 2
+    error = (first - target).abs().flatten(1).mean(1)
+    if further is None or not len(further):
+        return error.mean()
+    n = further.shape[1]
+    made = torch.cat([first[None, :n], further])
+    several = (made - target[:n]).abs().flatten(2).mean(2).mean(0)
+    apart = [(one - other).abs().mean() for one, other in itertools.combinations(made, 2)]
+    return torch.cat([several, error[n:]]).mean() - torch.stack(apart).mean() / 2
 
 
 def penalty(

@@ -33,6 +33,9 @@ from eorinfer.training.average import averaging
 CONFIDENT = 60.0
 #: Number of maps for the scalings, for the spectra of the Wiener filter, and for validation.
 SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS = 512, 1024, 128
+#: Maps of a batch for each one of which the GAN makes more than one draw. The distance of draws, an average over all
+#: maps, is estimated from these: the decoder is most of a step, which so takes as long as one of plain pix2pix.
+MAPS_A_PAIR = 4
 #: Share of the steps in which the posterior mean is trained, where a flow about it follows.
 MEAN_SHARE = 0.5
 
@@ -188,17 +191,19 @@ class Adversaries(LightningModule):
         generator_optimizer, discriminator_optimizer = self.optimizers()
         observed, true = self.pairs(batch[0], self._random, training=True)
         inputs, target = self.separator.scaled(observed), self.separator.target_scaling(true)
-        draws = self.generator(inputs, self._random, self._draws).float().unflatten(0, (self._draws, -1))
+        paired = -(-len(target) // MAPS_A_PAIR)
+        made = self.generator(inputs, self._random, self._draws, paired=paired).float()
+        first, further = made[: len(target)], made[len(target) :].unflatten(0, (self._draws - 1, paired))
         figures = torch.zeros(3, device=self.device)
-        error = distance(draws, target)
+        error = distance(first, target, further)
         loss = error
         if self._settings.loss != "l1":
             # Draws are alike, so that one of them is enough to judge.
-            judged = draws[0].detach().requires_grad_(True)
+            judged = first.detach().requires_grad_(True)
             against, figures, logits = self._discriminator_loss(inputs[:, : self._channels], target, judged)
             self._step(discriminator_optimizer, against, self.discriminator, "discriminator")
             pull = self._pull(judged, logits)
-            loss = error + (draws[0] * pull).sum() / self._settings.weight
+            loss = error + (first * pull).sum() / self._settings.weight
         self._step(generator_optimizer, loss, self.generator, "generator")
         self.average.update_parameters(self.generator)
         for schedule in self.lr_schedulers()[: 1 if self._settings.loss == "l1" else 2]:

@@ -92,7 +92,10 @@ def test_draws_of_one_observation_differ_and_come_from_the_generator() -> None:
     with torch.no_grad():
         both = net(x, torch.Generator().manual_seed(3), draws=2)
         same = net(x.repeat(2, 1, 1, 1), torch.Generator().manual_seed(3))
+        some = net(x.repeat(3, 1, 1, 1), torch.Generator().manual_seed(3), draws=3, paired=1)
+        first = net(x.repeat(5, 1, 1, 1), torch.Generator().manual_seed(3))
     torch.testing.assert_close(both, same)
+    torch.testing.assert_close(some, first)
     # Over what the decoder makes of the input, which itself is the same in all.
     assert (draws[0] - draws[1]).std() > 0.05 * (without - x[:, [0, 1, 0]]).std()
 

@@ -175,24 +175,37 @@ def test_the_generator_is_pulled_as_by_its_own_loss(loss: str) -> None:
 
 
 @pytest.mark.parametrize("number", [2, 4])
-def test_draws_have_the_right_spread_at_the_minimum(number: int) -> None:
+@pytest.mark.parametrize("paired", [200_000, 50_000])
+def test_draws_have_the_right_spread_at_the_minimum(number: int, paired: int) -> None:
     """The numbers are Gaussian about a known mean, with a standard deviation of 1.5."""
     rng = torch.Generator().manual_seed(1)
     target = 0.7 + 1.5 * torch.randn(200_000, 1, 1, generator=rng)
     drawn = torch.randn(number, 200_000, 1, 1, generator=rng)
 
     def loss(mean: float, deviation: float) -> float:
-        return distance(mean + deviation * drawn, target).item()
+        made = mean + deviation * drawn
+        return distance(made[0], target, made[1:, :paired]).item()
 
     lowest = loss(0.7, 1.5)
     for mean, deviation in [(0.7, 1.2), (0.7, 1.9), (0.5, 1.5), (0.9, 1.5), (0.7, 0.0)]:
         assert loss(mean, deviation) > lowest
     # Nor are draws of cells that are mostly empty better with more or less contrast than the truth has.
     empty, filled = (torch.randn(n, 200_000, 1, 1, generator=rng).clamp(min=1) ** 5 - 1 for n in (1, number))
-    scores = [distance(contrast * filled, empty[0]).item() for contrast in (0.7, 1.0, 1.4)]
+    scores = [distance(c * filled[0], empty[0], c * filled[1:]).item() for c in (0.7, 1.0, 1.4)]
     assert min(scores) == scores[1]
-    one = drawn[:1]
-    torch.testing.assert_close(distance(one, target), (one[0] - target).abs().mean())
+    one = drawn[0]
+    torch.testing.assert_close(distance(one, target), (one - target).abs().mean())
+
+
+def test_an_estimate_from_some_pairs_is_on_average_that_of_all() -> None:
+    rng = torch.Generator().manual_seed(2)
+    first, second, target = torch.randn(3, 16, 8, generator=rng)
+    orders = [torch.randperm(16, generator=rng) for _ in range(2000)]
+    pairs = [(first, second), (second, first)] * 1000
+    some = torch.stack([distance(a[o], target[o], b[o][None, :4]) for (a, b), o in zip(pairs, orders, strict=True)])
+    every = distance(first, target, second[None])
+    assert abs(some.mean() - every) < 4 * some.std() / 2000**0.5
+    assert some.std() > 0.01
 
 
 def test_checkpoints_hold_no_pickled_objects(tmp_path: Path) -> None:
