@@ -12,7 +12,7 @@ from eorinfer.report.cells import Cell, count, interval, number, to_figures_of, 
 from eorinfer.report.page import Block, Picture, Table, Text, read_png
 from eorinfer.report.run_folder import CHAINS, RunFolder, corners, true_values
 from eorinfer.report.shown import shown
-from eorinfer.report.summary import summary
+from eorinfer.report.summary import summary, wider_line
 
 #: Bytes that a chain may have to be drawn.
 MOST_BYTES = 1e9
@@ -39,6 +39,8 @@ def posterior_blocks(run: RunFolder) -> Iterator[Block]:
             + (" Dashed: true parameters." if true_values(run.truth, chains[0]) is not None else "")
             + (f" {len(drawn)} of {len(run.chains)} posteriors are drawn." if len(drawn) < len(run.chains) else ""),
         )
+    if wider := wider_line(run.chains):
+        yield Text(f"{wider}.")
     content = summary(run.chains, run.truth, {}, run.prior)["posteriors"]
     labels_by_name = _labels(run.chains)
     rows: list[tuple[str, list[Cell]]] = []

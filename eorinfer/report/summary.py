@@ -8,6 +8,9 @@ import numpy as np
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 
+#: Mean ratio of widths, of images over their power spectrum, beyond which more is to be learned.
+WIDER = 1.1
+
 
 def summary(
     chains: dict[str, Samples],
@@ -29,6 +32,26 @@ def summary(
             "volume": _volume(npe) / _volume(mcmc),
         }
     return content | facts
+
+
+def wider_line(chains: Mapping[str, Samples]) -> str | None:
+    """Say what helps where the posterior from images is wider than that of their power spectrum; None if it is not.
+
+    An image holds its power spectrum, so that the exact posterior is no wider. A tenth is left to the likelihood of the
+    spectrum, which may be too sure.
+    """
+    if not {"npe", "mcmc"} <= chains.keys():
+        return None
+    npe, mcmc = chains["npe"], chains["mcmc"]
+    names = [name for name in npe.names if name in mcmc.names]
+    ratios = npe.only(names).std / mcmc.only(names).std if names else np.ones(1)
+    mean = float(np.exp(np.log(ratios).mean()))
+    if not mean > WIDER:  # NaN of a chain without width
+        return None
+    return (
+        f"{npe.label} is {mean:.2f} times as wide as {mcmc.label}, though an image holds its power spectrum: more "
+        'simulations ([inference] rounds) or longer training ([training] effort = "thorough") should narrow it'
+    )
 
 
 def _posterior(samples: Samples, truth: Mapping[str, float] | None, widths: Mapping[str, float]) -> dict[str, Any]:

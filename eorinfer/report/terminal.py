@@ -14,6 +14,7 @@ from eorinfer.core.toml import read_toml
 from eorinfer.cubes.observation import Observation
 from eorinfer.report.page import MissingStep
 from eorinfer.report.run_folder import RunFolder, read_chains
+from eorinfer.report.summary import wider_line
 
 #: Chain of each `[inference] method`.
 METHODS = {"npe": "npe", "image-flow": "field-flow", "field-flow": "field-flow"}
@@ -87,7 +88,8 @@ def closing_lines(out: Path) -> list[str]:
     if theta is not None:
         config = read_toml(out / "config.toml")
         truth = dict(config.get("observation", {}).get("theta", {})) | read_true_targets(out) or None
-    return [*posterior_table(chains, truth), validation_line(out)]
+    wider = wider_line(chains)
+    return [*posterior_table(chains, truth), *([wider] if wider else []), validation_line(out)]
 
 
 def status_lines(out: Path) -> list[str]:

@@ -56,6 +56,11 @@ def test_a_run_folder_says_where_it_stands(tmp_path: Path) -> None:
     assert lines[-3].split()[:3] == ["log_amplitude", "0.5", "0.50"]
     (out / "validation.json").write_text('{"verdict": "calibrated: smallest p-value 0.3"}')
     assert closing_lines(out)[-1] == "calibrated: smallest p-value 0.3"
+    chain("power-spectrum MCMC", 0.15).write(out / "chains" / "mcmc")
+    assert closing_lines(out)[-2].startswith("NPE is 1.33 times as wide as power-spectrum MCMC, though an image holds")
+    chain("power-spectrum MCMC", 0.19).write(out / "chains" / "mcmc")
+    assert closing_lines(out)[-2].startswith("slope")
+    (out / "chains" / "mcmc.txt").unlink()
     (out / "config.toml").unlink()  # as of a posterior that was trained elsewhere
     lines = status_lines(out)
     assert lines[1] == "done: observe, infer, validate"

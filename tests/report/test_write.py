@@ -24,7 +24,7 @@ from eorinfer.core.revision import commit
 from eorinfer.core.samples import Samples
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.style import subplots, write_figure
-from eorinfer.report.page import Picture, Table, render
+from eorinfer.report.page import Picture, Table, Text, render
 from eorinfer.report.run_folder import RunFolder
 from eorinfer.report.write import page_of, write_report
 from tests.browser import Browser, browser, executable
@@ -160,7 +160,9 @@ def test_chains_that_somebody_put_there(whole: Path, tmp_path: Path) -> None:
     folder = RunFolder.read(tmp_path)
     assert list(folder.chains) == ["npe", "mcmc", "again", "slope.1"]
     (posterior,) = [section for section in page_of(folder).sections if section.id == "posterior"]
-    everything, slope, says, cost, trace = posterior.blocks
+    everything, slope, wider, says, cost, trace = posterior.blocks
+    assert isinstance(wider, Text)
+    assert " times as wide as power-spectrum MCMC, though an image holds" in wider.text
     assert isinstance(everything, Picture)
     assert isinstance(slope, Picture)
     assert everything.alt.endswith("NPE on images, power-spectrum MCMC, NPE on images")
