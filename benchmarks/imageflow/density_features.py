@@ -37,6 +37,8 @@ from eorinfer.training.data import validation_rows
 Array = NDArray[np.float64]
 #: Points of NPE's grid, folds of boxes, hidden units, steps between two looks at the fold, and all steps.
 POINTS, FOLDS, UNITS, EVERY, STEPS = 2001, 5, 32, 10, 1500
+#: What small networks read, by attributes of `Features`.
+READ = {"NPE": ("of_npe",), "ln p": ("of_density",), "both": ("of_npe", "of_density")}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Features:
         (n,) of NPE at the truth.
     maps
         The maps, with their truths and boxes.
+    terms
+        (n, 3, 2 + `BANDS`) terms of ln p at NPE's mean and a standard deviation to either side, their sum last.
     """
 
     of_npe: Array
@@ -61,6 +65,7 @@ class Features:
     std: Array
     log_q: Array
     maps: Maps
+    terms: Array
 
     @property
     def off(self) -> Array:
@@ -87,7 +92,7 @@ def main() -> None:
     test = features(flow, network, fresh_maps(run, flow, fresh, options.maps), options.run / "features-fresh.npz")
     found: dict[str, Any] = {"held-out maps": len(learn.mean), "maps": len(test.mean)}
     found["boxes"] = len(np.unique(test.maps.box))
-    for name, parts in {"NPE": ("of_npe",), "ln p": ("of_density",), "both": ("of_npe", "of_density")}.items():
+    for name, parts in READ.items():
         read = [np.concatenate([getattr(one, part) for part in parts], axis=1) for one in (learn, test)]
         found[name] = scores(test, predictions(learn, *read))
         print(name, found[name], flush=True)
@@ -110,12 +115,14 @@ def features(flow: ImageFlow, network: PosteriorNetwork, maps: Maps, file: Path)
     q /= q.sum(1, keepdims=True)
     mean = q @ grid
     std = np.sqrt(np.maximum((q * (grid - mean[:, None]) ** 2).sum(1), 1e-8))
-    kept = list(np.load(file)["terms"]) if file.exists() else []
+    kept, truth = [], maps.y[:, 0].numpy()
+    if file.exists() and np.array_equal((before := np.load(file))["y"], truth[: len(before["y"])]):
+        kept = list(before["terms"])
     for i in range(len(kept), len(maps.x)):
         y = torch.from_numpy(np.clip(mean[i] + std[i] * np.array([-1.0, 0.0, 1.0]), low, high))[:, None]
         kept.append(_terms(density, maps.x[i : i + 1].expand(3, *maps.x.shape[1:]), y))
         if (i + 1) % 50 == 0 or i + 1 == len(maps.x):
-            np.savez(file, terms=np.array(kept))
+            np.savez(file, terms=np.array(kept), y=truth[: len(kept)])
             print(f"{file.stem}: {i + 1} of {len(maps.x)}", flush=True)
     terms = np.array(kept[: len(maps.x)])
     terms = np.concatenate([terms, terms.sum(2, keepdims=True)], axis=2)
@@ -123,7 +130,7 @@ def features(flow: ImageFlow, network: PosteriorNetwork, maps: Maps, file: Path)
     of_density = np.arcsinh(np.concatenate([(above - below) / 2, above - 2 * at + below], axis=1))
     place = np.stack([mean, np.log(std)], axis=1)
     of_npe = np.concatenate([read.numpy(), place], axis=1)
-    return Features(of_npe, np.concatenate([of_density, place], axis=1), mean, std, at_truth, maps)
+    return Features(of_npe, np.concatenate([of_density, place], axis=1), mean, std, at_truth, maps, terms)
 
 
 @torch.no_grad()
