@@ -28,8 +28,8 @@ from eorinfer.training.data import Cubes, Part, fold_count, split_rows
 OF_IMAGE = 11
 #: P-values below which shares are counted, and choices of realisations to compare with.
 LEVELS, REFERENCES = (0.5, 0.1, 0.05, 0.02, 0.01), 200
-#: Parts of the realisations by which odds are tested, each on the others; truths of each world.
-PARTS, TRUTHS = 4, 600
+#: Parts of the realisations by which odds are tested, each on the others.
+PARTS = 4
 #: Bins of the probability of a world.
 BINS = (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -103,8 +103,9 @@ def of_checks(found: list[ObservationCheck]) -> dict[str, Any]:
 def odds(run: Run, rows: Rows, asked: NDArray[np.uint64]) -> dict[str, Any]:
     """Test odds of worlds, all as likely: each part of the realisations by a regression on the others.
 
-    The features are those of a posterior of the first world alone, which has seen none of the truths. The later rows,
-    if there are any, are asked of one regression on all of the earlier ones.
+    The features are those of a posterior of the first world alone, which has seen neither the truths nor what the
+    regressions learn from: features of rows that a network was trained on are unlike those of a new observation. The
+    later rows, if there are any, are asked of one regression on all of the earlier ones.
     """
     worlds = run.config.worlds
     assert worlds is not None
@@ -112,29 +113,21 @@ def odds(run: Run, rows: Rows, asked: NDArray[np.uint64]) -> dict[str, Any]:
     posterior = trained_posterior(setup, "npe-power", rows=rows[rows.world == 0], place="npe-one-world")
     every = run.bank.rows()
     later, every = every[every.round == LATER], every[every.round != LATER]
+    every = _of_each_world(every[(every.world > 0) | np.isin(every.seed, asked)])
 
-    def told(truths: Rows, others: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
-        of_first = np.flatnonzero((every.world == 0) & ~np.isin(every.seed, np.union1d(asked, truths.seed)))
-        learned_of = np.flatnonzero(others & ~np.isin(every.seed, truths.seed))
-        learned = every[np.union1d(of_first[:: max(1, 3 * len(of_first) // len(learned_of))], learned_of)]
+    def told(truths: Rows, seed: int) -> NDArray[np.float64]:
+        learned = every[~np.isin(every.seed, truths.seed)]
         cubes = Part(Cubes(run.bank, "image", learned), np.ones(len(learned), bool))
         model = learn_odds(posterior, cubes, learned, worlds.names, run.context.survey, seed)
         return np.concatenate([model.probabilities(posterior, seen) for seen in observed_rows(run.context, truths)])
 
-    others = every.world > 0
-    part = np.full(len(every), -1)
-    part[others] = np.searchsorted(np.unique(every.seed[others]), every.seed[others]) % PARTS
-    unseen = np.flatnonzero(~others & np.isin(every.seed, asked))
-    unseen = unseen[np.linspace(0, len(unseen) - 1, TRUTHS).astype(int)]
-    part[unseen] = np.arange(TRUTHS) % PARTS
-    truths = [_of_each_world(every[part == number]) for number in range(PARTS)]
-    found = [told(own, others & (part != number), number) for number, own in enumerate(truths)]
+    part = np.searchsorted(np.unique(every.seed), every.seed) % PARTS
+    truths = [every[part == number] for number in range(PARTS)]
+    found = [told(own, number) for number, own in enumerate(truths)]
     content = scored_odds(np.concatenate(found), Rows.concatenate(truths), worlds.names)
     if len(later):
-        # As many of each world: the odds are those of worlds that are as likely.
-        fewest = np.unique(later.world, return_counts=True)[1].min()
-        new = Rows.concatenate([once(later[later.world == i])[:fewest] for i in np.unique(later.world)])
-        content["later"] = scored_odds(told(new, others, PARTS), new, worlds.names)
+        new = _of_each_world(later)
+        content["later"] = scored_odds(told(new, PARTS), new, worlds.names)
     return content
 
 
@@ -188,5 +181,6 @@ def scored_odds(probabilities: NDArray[np.float64], truths: Rows, names: Sequenc
 
 
 def _of_each_world(rows: Rows) -> Rows:
-    """Rows of one draw of noise each."""
-    return Rows.concatenate([once(rows[rows.world == world]) for world in np.unique(rows.world)])
+    """Rows of one draw of noise each, as many of each world: the odds are those of worlds that are as likely."""
+    worlds = [once(rows[rows.world == world]) for world in np.unique(rows.world)]
+    return Rows.concatenate([of_world[: min(map(len, worlds))] for of_world in worlds])
