@@ -49,8 +49,8 @@ MORE, TOGETHER, SHARED = 100, 2, 4
 #: Widths of the Gaussians by which a cube is smoothed, in cells, and quantiles of it.
 WIDTHS, QUANTILES = (0.0, 1.0, 2.0), (0.01, 0.1, 0.5, 0.9, 0.99)
 BATCH = 64
-#: What networks read of cubes.
-VIEWS = ("npe-image", "npe-both")
+#: What networks read of cubes, and what parts are called in which the target is inferred from both.
+VIEWS, OF_CUBES = ("npe-image", "npe-both"), " of cubes"
 SMALL = ("spheres", "press-schechter", "l-integral")
 EACH = (*SMALL, "e-integral")
 #: Parts of each record: the world left out in turn and the odds of worlds; networks that read P(k) alone, and the
@@ -60,7 +60,7 @@ RECORDS = {
     "worlds": (*EACH, "odds"),
     "worlds_power": tuple(f"{held_out} {view}" for held_out in EACH for view in ("power", LIKELIHOOD)),
     "worlds_cubes": tuple(f"{held_out} {view}" for view in VIEWS for held_out in EACH),
-    "worlds_target": tuple(f"{held_out} {TARGET}" for held_out in EACH),
+    "worlds_target": tuple(f"{held_out} {TARGET}{of}" for of in ("", OF_CUBES) for held_out in EACH),
     "worlds_ceiling": tuple(f"{held_out} ceiling" for held_out in SMALL),
     "worlds_match": ("press-schechter match",),
 }
@@ -181,7 +181,7 @@ def make(name: str, path: Path, out: Path, methods: tuple[str, ...]) -> None:
     kept = out / "figures" / f"{name}.json"
     held_out, _, view = name.partition(" ")
     content: dict[str, Any] = read_json(kept) if kept.exists() else {}
-    if content and ("methods" not in content or view in (TARGET, LIKELIHOOD)):
+    if content and ("methods" not in content or view in (TARGET, TARGET + OF_CUBES, LIKELIHOOD)):
         return
     start, before = time.monotonic(), content.get("seconds", 0)
 
@@ -202,13 +202,17 @@ def make(name: str, path: Path, out: Path, methods: tuple[str, ...]) -> None:
         keep(ask_likelihood(opened_cubes(path, out, held_out, "npe-power"), held_out))
         return
     bank = Bank.open(path)
+    targets = parse_targets([TARGET], (), bank.observables)
+    if view == TARGET + OF_CUBES:
+        run = opened_cubes(path, out, held_out, "npe-both")
+        keep(ask_target(run, held_out, targets, target_values(bank, bank.rows(), targets)))
+        return
     rows, values = summaries(bank, out)
     if view == "power":
         ask(opened(rows, values[:, :BINS], names, out, held_out, read="power"), held_out, methods, keep, content)
     elif view == "ceiling":
         keep(ceiling(rows, values, number))
     elif view == TARGET:
-        targets = parse_targets([TARGET], (), bank.observables)
         of_rows = target_values(bank, rows, targets)
         keep(ask_target(opened(rows, values, names, out, held_out), held_out, targets, of_rows))
     elif name == "odds":

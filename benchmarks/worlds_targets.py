@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.worlds_ask import DRAWS
 from benchmarks.worlds_scores import once, question, scores
 from benchmarks.worlds_seen import FirstElements, checks, of_checks, with_reference
 from eorinfer import Run
@@ -31,14 +32,14 @@ def ask_target(run: Run, held_out: str, targets: tuple[Target, ...], values: NDA
     Parameters
     ----------
     run
-        Run of the question, on a bank of summaries.
+        Run of the question, on a bank of summaries or of cubes.
     held_out
         Name of the world left out.
     targets, values
         The target, and its values (n, 1) for the rows of the bank. Truths beyond what the worlds of the training reach
         are counted and left out.
     """
-    worlds, every = run.config.worlds, run.bank.rows()
+    worlds, every, vectors = run.config.worlds, run.bank.rows(), len(run.config.observable.cells) == 1
     assert worlds is not None
     number, parameters = worlds.number(held_out), every.theta.shape[1]
     # The target stands beside the parameters until rows are chosen, which are told apart by these.
@@ -50,6 +51,8 @@ def ask_target(run: Run, held_out: str, targets: tuple[Target, ...], values: NDA
         return replace(chosen, theta=chosen.theta[:, parameters:])
 
     rows, inside = target_alone(rows), np.isin(both.seed, asked)
+    # Cubes are given as often as their summaries are there.
+    rows = rows[np.repeat(np.arange(len(rows)), 1 if vectors else np.where(rows.world == 0, 1, DRAWS["others"]))]
     trained = posteriors_of_target(run, targets, rows)
     prior = trained["mixed"].prior
     content: dict[str, Any] = {"rows": worlds.counts(rows.world), "methods": {}, "left_out": {}}
@@ -58,11 +61,12 @@ def ask_target(run: Run, held_out: str, targets: tuple[Target, ...], values: NDA
         of = target_alone(once(both[inside & (both.world == world)]))
         truths[what] = of[prior.contains(of.theta)]
         content["left_out"][what] = len(of) - len(truths[what])
-    checked = with_reference(run, trained["mixed"], rows, FirstElements())
-    found = {what: checks(run, checked, of, FirstElements()) for what, of in truths.items()}
+    statistics = FirstElements() if vectors else None
+    checked = trained["mixed"] if statistics is None else with_reference(run, trained["mixed"], rows, statistics)
+    found = {what: checks(run, checked, of, statistics) for what, of in truths.items()}
     content["warned"] = {what: of_checks(of) for what, of in found.items()}
     for label, posterior in trained.items():
-        method = amortised("npe-power", posterior)
+        method = amortised(run.tables.contest.worlds_view, posterior)
         content["methods"][label] = {
             what: scores(run, method, of, found[what], posterior.prior) for what, of in truths.items()
         }
@@ -77,7 +81,7 @@ def posteriors_of_target(run: Run, targets: tuple[Target, ...], rows: Rows) -> d
     """
     tables, context, folder = run.config.tables, run.context, run.out / "targets"
     prior = target_prior(rows, targets)
-    view = {"summaries": None, **VIEWS["npe-power"], "bins": tables.power_spectrum.bins}
+    view = {"summaries": None, **VIEWS[tables.contest.worlds_view], "bins": tables.power_spectrum.bins}
     networks = Architecture(
         tables.embedding.model_copy(update=view), tables.flow, tables.power_spectrum, run.config.modules
     )
