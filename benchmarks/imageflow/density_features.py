@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from torch import Tensor, nn
 
 from benchmarks.imageflow.diffusion import fresh_maps, over_boxes
@@ -199,7 +200,7 @@ def scores(test: Features, made: Array) -> dict[str, Any]:
     shift, log_width = made[..., 0], made[..., 1]
     off, box = test.off, test.maps.box
     each = -log_width - 0.5 * ((off - shift) * np.exp(-log_width)) ** 2 - 0.5 * np.log(2 * np.pi)
-    log_q = np.log(np.exp(each).mean(0)) - np.log(test.std)
+    log_q = logsumexp(each, axis=0) - np.log(FOLDS) - np.log(test.std)
     mean = shift.mean(0)
     std = np.sqrt((np.exp(2 * log_width) + shift**2).mean(0) - mean**2)
     pull = np.abs((off - mean) / std)
