@@ -60,7 +60,8 @@ RECORDS = {
     "worlds": (*EACH, "odds"),
     "worlds_power": tuple(f"{held_out} {view}" for held_out in EACH for view in ("power", LIKELIHOOD)),
     "worlds_cubes": tuple(f"{held_out} {view}" for view in VIEWS for held_out in EACH),
-    "worlds_target": tuple(f"{held_out} {TARGET}{of}" for of in ("", OF_CUBES) for held_out in EACH),
+    "worlds_target": tuple(f"{held_out} {TARGET}" for held_out in EACH),
+    "worlds_target_cubes": tuple(f"{held_out} {TARGET}{OF_CUBES}" for held_out in EACH),
     "worlds_ceiling": tuple(f"{held_out} ceiling" for held_out in SMALL),
     "worlds_match": ("press-schechter match",),
 }
