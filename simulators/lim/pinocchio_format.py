@@ -49,7 +49,11 @@ def ascii_fields(
     lines = [line for line in data.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
     n = len(lines[0].split()) if lines else min(columns)
     if n not in columns:
-        raise CatalogueError(f"{file}: it has {n} columns, expected {' or '.join(map(str, sorted(columns)))}")
+        cone, one_redshift = "a past light-cone (pinocchio.RUN.plc.out)", "one redshift (pinocchio.Z.RUN.catalog.out)"
+        wanted, other = (cone, one_redshift) if columns is CONE_COLUMNS else (one_redshift, cone)
+        like = f", as catalogues of {other} have" if n in CATALOG_COLUMNS or n in CONE_COLUMNS else ""
+        counts = " or ".join(map(str, sorted(columns)))
+        raise CatalogueError(f"{file}: it has {n} columns{like}; those of {wanted} have {counts}")
     try:
         rows = np.array([line.split() for line in lines], dtype=np.float64).reshape(-1, n)
     except ValueError as error:

@@ -156,8 +156,12 @@ def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="there are no halos in it"):
         read_catalog(path, h=H)
     path.write_text("1 2 3\n")
-    with pytest.raises(CatalogueError, match="it has 3 columns, expected 11 or 12"):
+    with pytest.raises(CatalogueError, match=r"it has 3 columns; those of one redshift \(.*\) have 11 or 12"):
         read_catalog(path, h=H)
+    with pytest.raises(CatalogueError, match=r"12 columns, as catalogues of one redshift \(.*\) have; those of a"):
+        read_lightcone(DATA / "pinocchio.2.0000.a128.catalog.out.gz")
+    with pytest.raises(CatalogueError, match=r"13 columns, as catalogues of a past light-cone \(.*\) have; those of o"):
+        read_catalog(DATA / "pinocchio.p128a.plc.out.gz")
     row = "1 nan 1 1 1 1 1 1 1 1 1 20\n"
     path.write_text("# (Msun/h)\n" + row + row.replace("nan", "1e12") + row.replace("nan", "-1"))
     with pytest.raises(CatalogueError, match="2 of 3 masses are not positive numbers"):
