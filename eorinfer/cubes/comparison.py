@@ -49,10 +49,16 @@ def refuse_unusable(values: NDArray[Any], where: str) -> None:
         raise InputError(f"{error}; every cell needs a usable value{hint if nan else ''}") from error
 
 
-def _refuse_fill_value(observed: Described, where: str) -> None:
-    """Refuse an image whose smallest or largest value stands for cells without one, such as -9999."""
-    values = observed.values if observed.mask is None else observed.values[~observed.mask]
-    for extreme in (values.min(), values.max()) if values.size and observed.values.ndim > 2 else ():
+def refuse_fill_value(image: NDArray[Any], mask: NDArray[np.bool_] | None, where: str) -> None:
+    """Refuse an image (C, *cells) whose smallest or largest value stands for cells without one, such as -9999.
+
+    Raises
+    ------
+    InputError
+        With the value and the number of its cells, apart from those of the mask (C, *cells).
+    """
+    values = image if mask is None else image[~mask]
+    for extreme in (values.min(), values.max()) if values.size and image.ndim > 2 else ():
         same = values == extreme
         count, rest = int(same.sum()), values[~same]
         if count < 2 or rest.size < 2:
@@ -81,7 +87,7 @@ def refuse_other(observed: Described, observable: Observable, where: str) -> Non
             f"({', '.join(observable.axes)})"
         )
     refuse_unusable(observed.values, where)
-    _refuse_fill_value(observed, where)
+    refuse_fill_value(observed.values, observed.mask, where)
     for name in ("unit", "axes"):
         if getattr(observed, name) != getattr(observable, name):
             raise InputError(f"{where}: {name} is {getattr(observed, name)!r}, expected {getattr(observable, name)!r}")

@@ -13,7 +13,7 @@ from eorinfer.core.errors import InputError, MissingEntryError, naming
 from eorinfer.core.files import whole_hdf5
 from eorinfer.core.numbers import UnusableError, usable
 from eorinfer.cubes.array import cube_of_array
-from eorinfer.cubes.comparison import refuse_other, refuse_unusable
+from eorinfer.cubes.comparison import refuse_fill_value, refuse_other, refuse_unusable
 from eorinfer.cubes.filecube import FileCube, frequencies_of
 from eorinfer.cubes.formats import channel_key, from_hdf5, read_file, with_channel
 from simulators import Observable
@@ -268,9 +268,10 @@ class Observation:
         elif mask is not None:
             masks.append(mask)
         joined = np.logical_or.reduce(masks) if masks else None
-        if joined is not None and joined.shape == values.shape:
-            values = np.where(joined, 0, values)
-            notes.append(f"{int(joined.sum())} of {joined.size} cells are masked")
+        fitting = joined if joined is not None and joined.shape == values.shape else None
+        if fitting is not None:
+            values = np.where(fitting, 0, values)
+            notes.append(f"{int(fitting.sum())} of {fitting.size} cells are masked")
         unit = self.unit
         if unit != observable.unit:
             from eorinfer.core.units import Conditions, UnitError, conversion  # loads astropy
@@ -278,7 +279,9 @@ class Observation:
             with naming(f"{where}: ", UnitError):
                 factor = conversion(unit, observable.unit, Conditions(**conditions))
             if np.any(factor != 1):
+                # Before a fill value is converted with the others, and is not known again.
                 refuse_unusable(values, where)
+                refuse_fill_value(np.asarray(values), fitting, where)
                 values = values * factor
                 notes.append(f"unit: converted from {unit} to {observable.unit}, times {_span(factor)}")
             unit = observable.unit

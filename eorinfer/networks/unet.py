@@ -100,7 +100,7 @@ class UNet(nn.Module):
         condition: Tensor | None = None,
         paired: int | None = None,
     ) -> Tensor:
-        """Compute (draws * B, outputs, *cells), one draw of the whole batch after the other.
+        """Compute (draws * B, outputs, *cells), one draw of the whole batch after the other; fewer with `paired`.
 
         Parameters
         ----------

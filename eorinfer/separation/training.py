@@ -34,7 +34,7 @@ CONFIDENT = 60.0
 #: Number of maps for the scalings, for the spectra of the Wiener filter, and for validation.
 SCALING_ROWS, WIENER_ROWS, VALIDATION_ROWS = 512, 1024, 128
 #: Maps of a batch for each one of which the GAN makes more than one draw. The distance of draws, an average over all
-#: maps, is estimated from these: the decoder is most of a step, which so takes as long as one of plain pix2pix.
+#: maps, is estimated from these, since the decoder is most of a step.
 MAPS_A_PAIR = 4
 #: Share of the steps in which the posterior mean is trained, where a flow about it follows.
 MEAN_SHARE = 0.5

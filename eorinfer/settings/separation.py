@@ -38,8 +38,8 @@ class SeparationSettings(Settings):
         absolute error; ``"wasserstein"``: a critic with gradient penalty instead; ``"l1"``: the error alone.
     draws
         Draws per map in training. With two or more the loss is the CRPS (mean error minus half the mean distance
-        between draws), which makes draws spread like the posterior; one draw gives the loss of the papers. The
-        discriminator judges one of them. ``"l1"`` always takes one.
+        between draws), which makes draws spread like the posterior; one draw gives the loss of the papers. All but the
+        first are made of every fourth map. The discriminator judges the first. ``"l1"`` always takes one.
     instance_noise
         Standard deviation of noise added to true and reconstructed lines before the discriminator sees them, in
         scaled units. Without it, exactly empty pixels alone would tell true lines from reconstructed ones.

@@ -314,6 +314,13 @@ def test_quantities_and_arrays_that_do_not_go_together() -> None:
             Observation.from_array(kelvin, **{"redshifts": (7.0, 8.5), "cell_size": 5.0} | changes)
 
 
+def test_a_fill_value_is_named_as_the_file_has_it(tmp_path: Path) -> None:
+    kelvin = replace(Observation.from_observable(COEVAL, with_fill(cube(COEVAL) / 1000, -9999.0)), unit="K")
+    kelvin.write(tmp_path / "o.h5")
+    with pytest.raises(InputError, match="4 of 1024 values are -9999, where all others"):
+        Observation.read(tmp_path / "o.h5", COEVAL)
+
+
 @pytest.mark.parametrize("values", [0.0, 1e4], ids=["clipped", "far from zero"])
 def test_extremes_that_many_cells_share_are_no_fill_values(values: float) -> None:
     image = np.maximum(cube(COEVAL), np.quantile(cube(COEVAL), 0.3)) + np.float32(values)
