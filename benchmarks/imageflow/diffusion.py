@@ -3,6 +3,8 @@
     eorinfer image-flow train CONFIG --out RUN            a diffusion on slices, conditioned on their neutral fraction
     python -m benchmarks.imageflow.diffusion RUN --part generation|posterior
 
+For generation the flow may be of another kind: bits a cell are of the same fresh maps and the same noise.
+
 The bank has more boxes of the run's prior than the run trains on: the others are the fresh truth. Parts:
 
 generation  in bins of the neutral fraction: P(k), cells, bispectra and mean free path of made maps over those of fresh
@@ -67,7 +69,7 @@ def main() -> None:
         found = generation(run, flow, rows, fresh)
     else:
         found = posterior(run, flow, rows, fresh, options.maps, options.run)
-    record(f"diffusion_{options.part}", found, seconds=time.monotonic() - start)
+    record(f"{flow.settings.kind}_{options.part}", found, seconds=time.monotonic() - start)
 
 
 def generation(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows) -> dict[str, Any]:
@@ -89,19 +91,18 @@ def generation(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows) -> dict[str, 
         near = np.searchsorted(seen.y[order, 0].numpy(), y[inside]) + rng.integers(-30, 31, len(inside))
         floor = seen[order[np.clip(near, 0, len(order) - 1)]]
         maps = {
-            "diffusion": Maps(torch.from_numpy(made), real.y[chosen], np.arange(MADE)),
+            flow.settings.kind: Maps(torch.from_numpy(made), real.y[chosen], np.arange(MADE)),
             "floor": floor,
         }
         truth = real[inside]
         row: dict[str, Any] = {"x_HI": [low, high], "real maps": len(inside), "boxes": len(np.unique(truth.box))}
         for name, these in maps.items():
             row[name] = compare(these, truth, spectrum, rng)
-        row["diffusion"]["seconds a map"] = seconds
+        row[flow.settings.kind]["seconds a map"] = seconds
         table.append(row)
         print(row, flush=True)
     some = spread_evenly(real.y[:, 0].numpy(), BITS)
     few = real[some[flow.conditions.contains(real.y[some].numpy())]]
-    assert isinstance(flow.network, DiffusionFlow)
     began = time.process_time()
     with torch.no_grad():
         terms = torch.cat(
@@ -109,12 +110,15 @@ def generation(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows) -> dict[str, 
         )
     seconds = (time.process_time() - began) / len(few.x)
     cell = np.log(2) * few.x[0].numel()
-    bits = {"diffusion": float(-terms.sum(1).mean() / cell), "Gaussian field": float(-terms[:, 0].mean() / cell)}
+    bits: dict[str, float] = {flow.settings.kind: float(-terms.sum(1).mean() / cell)}
+    if isinstance(flow.network, DiffusionFlow):
+        bits["Gaussian field"] = float(-terms[:, 0].mean() / cell)
     print(bits, seconds, flush=True)
+    each = {"box": few.box.tolist(), "bits a cell": np.round(-terms.sum(1).numpy() / cell, 5).tolist()}
     fit = flow.facts["fits"]["generative"]
     training = {name: flow.facts[name] for name in ("training_rows", "validation_rows", "seconds")}
     training |= {name: fit[name] for name in ("epochs", "validation_loss")}
-    return {"bins": table, "bits a cell": bits, "seconds a ln p": seconds, "training": training}
+    return {"bins": table, "bits a cell": bits, "each map": each, "seconds a ln p": seconds, "training": training}
 
 
 def compare(made: Maps, real: Maps, spectrum: Any, rng: np.random.Generator) -> dict[str, Any]:
