@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Progress
 from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.interpolated import InterpolatedLikelihood
 
@@ -23,15 +24,22 @@ MANY = 100
 PULL = 0.5
 
 
-def weights_of_images(flow: DiffusionFlow, conditions: Prior, images: Tensor, y: Array) -> Array:
-    """Find the weights (1 + `BANDS`,) of a diffusion's terms from images (n, C, *cells) of conditions (n, P)."""
+def weights_of_images(flow: DiffusionFlow, conditions: Prior, images: Tensor, y: Array, progress: Progress) -> Array:
+    """Find the weights (1 + `BANDS`,) of a diffusion's terms from images (n, C, *cells) of conditions (n, P).
+
+    Without images they are one.
+    """
+    if not len(images):
+        return np.ones(len(flow.terms))
     terms, at_truth, log_cell = [], [], []
-    for x, truth in zip(images.split(1), y, strict=True):
-        log_l = InterpolatedLikelihood(flow, x, conditions, depth=DEPTH)
-        points, cell = log_l.points(POINTS)
-        terms.append(log_l.terms(points))
-        at_truth.append(log_l.terms(truth[None])[0])
-        log_cell.append(cell)
+    with progress.bar("image flow, what ln p is worth", len(images)) as advance:
+        for x, truth in zip(images.split(1), y, strict=True):
+            log_l = InterpolatedLikelihood(flow, x, conditions, depth=DEPTH)
+            points, cell = log_l.points(POINTS)
+            terms.append(log_l.terms(points))
+            at_truth.append(log_l.terms(truth[None])[0])
+            log_cell.append(cell)
+            advance(1, "")
     arrays = np.array(terms), np.array(at_truth), np.array(log_cell)
     return learn_weights(*arrays) if len(images) >= MANY else learn_one_weight(*arrays)
 

@@ -14,6 +14,7 @@ from eorinfer.settings.survey import SefdName, SkaLow
 FREE = (
     *("executor", "mcmc", "validation", "contest"),
     *("inference.method", "inference.samples", "inference.predictive", "inference.stop_at"),
+    "image_flow.weighing",
 )
 #: Tables that may change until the first file or folder is there that depends on them.
 FREE_BEFORE = {

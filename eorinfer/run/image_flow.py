@@ -48,8 +48,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     if config.tables.image_flow.kind == "isotropic":
         for name in NEWER:  # these keys were added later: flows saved by older versions have the hash without them
             del settings[name]
-    if not settings["weighing"]:  # a later key as well
-        del settings["weighing"]
+    del settings["weighing"]  # it acts after training
     key = fingerprint_of(
         config.key_of("seed", "simulator", "prior", "survey")
         | {"field": settings}
@@ -92,23 +91,29 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
         if isinstance(flow.network, DiffusionFlow):
             bits = -known.log_p.sum(1).mean() / np.log(2) / np.prod(flow.network.inner)
             progress.line(f"image flow: {bits:.4f} bits per cell of {len(known.y)} images that training held out")
-    if flow.settings.weighing and flow.weights is None:
+    wanted = config.tables.image_flow.weighing
+    if flow.settings.weighing != wanted or (flow.weights is None) == bool(wanted):
         flow = _weighed(flow, trainer, context, rows, stream_seed(seed, ImageFlowStream.WEIGHTS))
         flow.save(folder)
     return flow
 
 
 def _weighed(flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, rows: Rows, seed: int) -> ImageFlow:
-    """Give a diffusion weights of its terms, from images that training held out."""
+    """Give a diffusion weights of its terms, from as many held-out images as the config says; none take them away."""
+    settings = trainer.settings
+    if not settings.weighing:
+        return replace(flow, settings=settings, weights=None)
     assert isinstance(flow.network, DiffusionFlow)
-    images, y, _ = held_out_images(flow, trainer, context.bank, rows, seed, flow.settings.weighing)
+    images, y, _ = held_out_images(flow, trainer, context.bank, rows, seed, settings.weighing)
     inside = np.flatnonzero(flow.conditions.contains(y))
-    weights = weights_of_images(flow.network, flow.conditions, images[inside], y[inside])
-    names = zip(flow.network.terms, weights, strict=True)
-    context.progress.line(
-        f"image flow: weights from {len(inside)} held-out images: {', '.join(f'{name} {w:.2f}' for name, w in names)}"
-    )
-    return replace(flow, weights=tuple(weights.tolist()))
+    weights = weights_of_images(flow.network, flow.conditions, images[inside], y[inside], context.progress)
+    if len(set(weights)) == 1:
+        said = f"ln p counts {weights[0]:.2f} of itself in posteriors"
+    else:
+        terms = zip(flow.network.terms, weights, strict=True)
+        said = f"its terms count in posteriors: {', '.join(f'{name} {w:.2f}' for name, w in terms)}"
+    context.progress.line(f"image flow: {said}, as {len(inside)} images that training held out show")
+    return replace(flow, settings=settings, weights=tuple(weights.tolist()))
 
 
 def image_flow_posterior(

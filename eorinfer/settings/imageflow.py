@@ -8,7 +8,7 @@ from eorinfer.settings.base import Settings
 from eorinfer.settings.npe import TrainingSettings
 
 #: Defaults of a diffusion, where they differ from those of the other kinds.
-DIFFUSION = {"width": 64, "steps": 6000, "epochs": 3000, "batch_size": 32, "learning_rate": 2e-3}
+DIFFUSION = {"width": 64, "steps": 6000, "epochs": 3000, "batch_size": 32, "learning_rate": 2e-3, "weighing": 75}
 #: Keys of a second stage of training, which older versions had, and their defaults: they are in files and in hashes.
 GONE = {"discriminative_steps": 0, "candidates": 8}
 
@@ -48,8 +48,8 @@ class ImageFlowSettings(Settings):
     steps, epochs, batch_size, learning_rate, weight_decay
         See ``[training]``. A diffusion has other defaults: 6000 steps, 3000 epochs, 32 images and a rate of 2e-3.
     weighing
-        Held-out images on which a diffusion learns what ln p counts for in posteriors, one number for all of its terms,
-        or from 100 images on one for each. 0: all count one.
+        Held-out images on which a diffusion learns what ln p counts for in posteriors, 75 by default: one number for
+        all of its terms, or from 100 images on one for each. 0: all count one, and posteriors may be much too narrow.
     """
 
     kind: Literal["isotropic", "multiscale", "diffusion"] = "isotropic"

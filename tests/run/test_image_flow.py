@@ -114,6 +114,24 @@ def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
     assert not (out / "corner.png").exists()
 
 
+def test_a_diffusion_learns_by_itself_what_its_density_is_worth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, out = {key: value for key, value in DIFFUSION.items() if key != "weighing"}, tmp_path / "run"
+    made = []
+    for i, weighing in enumerate(({}, {"weighing": 0}, {"weighing": 3})):
+        (folder := tmp_path / str(i)).mkdir()
+        path = field_config(folder, image_flow={"condition": ["slope"], **kind, **weighing})
+        assert call("image-flow", "train", path, "--out", out) == 0
+        made.append(ImageFlow.load(out / "field"))
+        assert ("as 3 images" in (said := capsys.readouterr().out)) == (i == 2)
+        assert ("of itself in posteriors" in said) == (i != 1)
+    assert [flow.settings.weighing for flow in made] == [75, 0, 3]
+    assert [flow.weights is None for flow in made] == [False, True, False]
+    # The training is the same one.
+    assert len({flow.facts["seconds"] for flow in made}) == 1
+
+
 def test_train_alone(trained: Path) -> None:
     assert np.isfinite(ImageFlow.load(trained / "field").facts["fits"]["generative"]["validation_loss"])
     assert not (trained / "chains" / "field-flow.txt").exists()
