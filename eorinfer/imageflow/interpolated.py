@@ -18,7 +18,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.imageflow.diffusion import BANDS, LEVELS, DiffusionFlow
 
 #: Version of the interpolation: a chain on an earlier one is not continued.
-VERSION = 2
+VERSION = 3
 #: Degree of the polynomial for each number of conditions, and points over its coefficients.
 DEGREES, SURPLUS = {1: 6, 2: 4, 3: 3, 4: 3}, 1.5
 #: Rms difference of polynomial and points in the last box, in nats, above which it is made again with a degree higher
@@ -51,6 +51,8 @@ class Box:
         (n,) ln p(x | y) there, up to a constant.
     powers
         (K, P) degrees of the polynomial's terms.
+    counts
+        (levels,) what each level counts for in ln p.
 
     Attributes
     ----------
@@ -61,7 +63,14 @@ class Box:
     """
 
     def __init__(
-        self, low: Array, high: Array, points: Array, values: Array, log_p: Array, powers: NDArray[np.int64]
+        self,
+        low: Array,
+        high: Array,
+        points: Array,
+        values: Array,
+        log_p: Array,
+        powers: NDArray[np.int64],
+        counts: Array,
     ) -> None:
         self.low, self.high, self.peak, self._powers = low, high, float(log_p.max()), powers
         self._points, self._log_p = points, log_p
@@ -69,7 +78,7 @@ class Box:
         weight = 1 / (1 + (log_p.max() - log_p) / DEPTH)
         design = self._design(points)
         self._coefficients = np.linalg.lstsq(design * weight[:, None], values * weight[:, None], rcond=None)[0]
-        off = weight * (values - design @ self._coefficients).sum(1)
+        off = weight * ((values - design @ self._coefficients) @ counts)
         free = max(1.0, np.square(weight).sum() * (1 - len(powers) / len(points)))
         self.residual = float(np.sqrt(np.square(off).sum() / free))
 
@@ -116,7 +125,7 @@ class InterpolatedLikelihood:
         Rms error of ln p(y) - ln p(y') in nats, with y and y' one standard deviation of the posterior apart, from what
         levels of noise differ by from the line through their neighbours. It is an upper limit where levels are few.
     residual
-        Rms error of the interpolation in nats.
+        Rms error of the interpolation in nats, each term by its weight.
     """
 
     def __init__(
@@ -185,7 +194,11 @@ class InterpolatedLikelihood:
         added = self._added(points, levels)
         bands = added.reshape(n, BANDS, -1).sum(2)
         log_p = self._gauss(points) * self._weights[0] + bands @ self._weights[1:]
-        return Box(low, high, points, added, log_p, powers)
+        return Box(low, high, points, added, log_p, powers, self._counts(levels))
+
+    def _counts(self, levels: int) -> Array:
+        """Give each level the weight of its band: (levels,)."""
+        return np.repeat(self._weights[1:], levels // BANDS)
 
     def _trials(self) -> tuple[Array, Array]:
         """Draw points over the last box, and compute ln p there."""
@@ -199,11 +212,10 @@ class InterpolatedLikelihood:
         mean = weight @ trial
         std = np.sqrt(weight @ (trial - mean) ** 2)
         box, squares = self._boxes[-1], []
-        counted = np.repeat(self._weights[1:], LEVELS // BANDS)
         for i, s in enumerate(std):
             apart = np.zeros(len(mean))
             apart[i] = s / 2
-            added = counted * box(np.stack([mean + apart, mean - apart]))
+            added = self._counts(LEVELS) * box(np.stack([mean + apart, mean - apart]))
             difference = added[0] - added[1]
             # Independent errors of three levels add up to six times their square.
             squares.append(np.square(np.diff(difference, 2)).mean() * len(difference) / 6)

@@ -17,7 +17,7 @@ from eorinfer.core.seeds import ImageFlowStream, RunStream, run_seed, stream_see
 from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.check import check_observation, held_out_images, known_images
 from eorinfer.imageflow.diffusion import DiffusionFlow
-from eorinfer.imageflow.interpolated import InterpolatedLikelihood
+from eorinfer.imageflow.interpolated import ROUGHER, InterpolatedLikelihood
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.imageflow.training import ImageFlowTrainer
 from eorinfer.imageflow.weights import weights_of_images
@@ -33,6 +33,8 @@ from simulators.base import fingerprint_of
 #: Draws from the prior among which the walkers' starting points are chosen: each costs a pass of the flow.
 START_DRAWS = 2000
 LABEL = "image flow"
+#: Weight of ln p below which it tells next to nothing.
+LITTLE = 0.1
 #: Beginning of the name of the folder of checkpoints.
 CHECKPOINTS = "field-checkpoints"
 #: Keys of ``[image_flow]`` that an isotropic flow does not use.
@@ -113,6 +115,11 @@ def _weighed(flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, ro
         terms = zip(flow.network.terms, weights, strict=True)
         said = f"its terms count in posteriors: {', '.join(f'{name} {w:.2f}' for name, w in terms)}"
     context.progress.line(f"image flow: {said}, as {len(inside)} images that training held out show")
+    if max(weights) < LITTLE:
+        context.progress.line(
+            "image flow: WARNING: that is next to nothing, so that posteriors are hardly narrower than the prior: "
+            'raise [image_flow] steps, or take another kind or [inference] method = "npe"'
+        )
     return replace(flow, settings=settings, weights=tuple(weights.tolist()))
 
 
@@ -186,6 +193,11 @@ def image_flow_posterior(
             f"image flow: rms error of differences of ln p(x | y) at one sigma: {likelihood.error:.2f} nats by its "
             f"noise, {likelihood.residual:.2g} by interpolation between {evaluations} conditions"
         )
+        if likelihood.residual > ROUGHER:
+            progress.line(
+                "image flow: WARNING: ln p(x | y) cannot be interpolated well enough: do not trust this posterior; "
+                "raise [image_flow] steps, narrow [prior], or take another kind, which needs no interpolation"
+            )
     drawn.write(chains / "field-flow")
     check = check_observation(flow, observation, drawn.mean)
     facts |= {"misspecification": check.content() if check else None}

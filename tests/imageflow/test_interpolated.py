@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from eorinfer.core.prior import Prior
-from eorinfer.imageflow.interpolated import InterpolatedLikelihood
+from eorinfer.imageflow.diffusion import BANDS
+from eorinfer.imageflow.interpolated import ROUGHER, InterpolatedLikelihood
 from simulators import Parameter
 
 #: Standard deviation of the posterior.
@@ -49,3 +50,23 @@ def test_the_last_box_holds_the_peak_of_a_steep_density(
     mean = (weight * grid).sum() / weight.sum()
     assert mean == pytest.approx(peak, abs=0.3 * WIDTH)
     assert np.sqrt((weight * (grid - mean) ** 2).sum() / weight.sum()) == pytest.approx(WIDTH, rel=0.3)
+
+
+def test_the_error_is_that_of_the_weighted_density() -> None:
+    """An error of what counts for nothing is none: with the weights of a bad density 66 nats were said before."""
+    conditions = Prior((Parameter("y", "y", 0.0, 1.0, 0.5),))
+
+    def levels(x: Tensor, y: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        rough = 300 * torch.sin(40 * y[:, :1].double())
+        return y[:, 0], rough.expand(-1, n) / n
+
+    flow: Any = SimpleNamespace(
+        log_prob_gauss=lambda x, y: -50 * (y[:, 0].double() - 0.5).square(),
+        log_prob_levels=levels,
+        excess_levels=lambda y, n: torch.zeros(len(y), n, dtype=torch.float64),
+    )
+    whole, hundredth = (
+        InterpolatedLikelihood(flow, torch.zeros(1, 1, 4, 4), conditions, np.full(1 + BANDS, w)).residual
+        for w in (1.0, 0.01)
+    )
+    assert hundredth < ROUGHER < whole / 10
