@@ -115,6 +115,7 @@ def _warnings(run: RunFolder) -> Iterator[str]:
     if run.validation and not run.validation["calibrated"]:
         yield f"The posterior is {run.validation['verdict']}"
     for method, facts in run.sampled.items():
+        yield from (facts or {}).get("warnings", ())
         if facts and facts.get("converged") is False:
             lengths = facts["steps"] / facts["autocorrelation_time"]
             yield (

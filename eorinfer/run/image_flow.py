@@ -1,6 +1,7 @@
 """Image flow of a run: its training, and the posterior that its likelihood gives for an observation."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,6 @@ def _weighed(flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, ro
         terms = zip(flow.network.terms, weights, strict=True)
         said = f"its terms count in posteriors: {', '.join(f'{name} {w:.2f}' for name, w in terms)}"
     context.progress.line(f"image flow: {said}, as {len(inside)} images that training held out show")
-    if max(weights) < LITTLE:
-        context.progress.line(
-            "image flow: WARNING: that is next to nothing, so that posteriors are hardly narrower than the prior: "
-            'raise [image_flow] steps, or take another kind or [inference] method = "npe"'
-        )
     return replace(flow, settings=settings, weights=tuple(weights.tolist()))
 
 
@@ -193,11 +189,9 @@ def image_flow_posterior(
             f"image flow: rms error of differences of ln p(x | y) at one sigma: {likelihood.error:.2f} nats by its "
             f"noise, {likelihood.residual:.2g} by interpolation between {evaluations} conditions"
         )
-        if likelihood.residual > ROUGHER:
-            progress.line(
-                "image flow: WARNING: ln p(x | y) cannot be interpolated well enough: do not trust this posterior; "
-                "raise [image_flow] steps, narrow [prior], or take another kind, which needs no interpolation"
-            )
+        facts["warnings"] = list(_doubts(flow, likelihood))
+        for doubt in facts["warnings"]:
+            progress.line(f"image flow: WARNING: {doubt}")
     drawn.write(chains / "field-flow")
     check = check_observation(flow, observation, drawn.mean)
     facts |= {"misspecification": check.content() if check else None}
@@ -209,6 +203,20 @@ def image_flow_posterior(
         f"({1e3 * seconds / max(evaluations, 1):.2g} ms each); another one costs as much"
     )
     return drawn
+
+
+def _doubts(flow: ImageFlow, likelihood: InterpolatedLikelihood) -> Iterator[str]:
+    """Say what makes the posterior of a diffusion worth little."""
+    if flow.weights is not None and max(flow.weights) < LITTLE:
+        yield (
+            f"ln p counts at most {max(flow.weights):.2g} of itself: this posterior is hardly narrower than the prior. "
+            'Raise [image_flow] steps, or take another kind or [inference] method = "npe"'
+        )
+    if likelihood.residual > ROUGHER:
+        yield (
+            "ln p(x | y) cannot be interpolated well enough: do not trust this posterior. Raise [image_flow] steps, "
+            "narrow [prior], or take another kind, which needs no interpolation"
+        )
 
 
 def refuse_slices(config: Config) -> None:

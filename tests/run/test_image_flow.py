@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,13 @@ def test_a_diffusion_learns_by_itself_what_its_density_is_worth(
     assert [flow.weights is None for flow in made] == [False, True, False]
     # The training is the same one.
     assert len({flow.facts["seconds"] for flow in made}) == 1
+    # A density that is worth next to nothing makes a posterior that is worth nothing, and the page says so too.
+    replace(made[2], weights=(0.02,) * 5).save(out / "field")
+    assert call("infer", path, "--out", out) == 0
+    said = "ln p counts at most 0.02 of itself: this posterior is hardly narrower than the prior"
+    assert f"WARNING: {said}" in capsys.readouterr().out
+    assert call("report", out) == 0
+    assert said in (out / "report.html").read_text()
 
 
 def test_train_alone(trained: Path) -> None:
