@@ -130,5 +130,6 @@ def _warnings(run: RunFolder) -> Iterator[str]:
         # A folder that was validated by an earlier version does not say which posterior it was.
         if validated == "npe" and run.validation.get("posterior", facts["key"]) != facts["key"]:
             yield "The posterior was trained again after its validation: calibration is that of the one before"
-    if validated == "field-flow" and run.validation["posterior"] != run.trained.get("field", {}).get("key"):
+    field = run.trained.get("field", {})
+    if validated == "field-flow" and run.validation["posterior"] != field.get("weighed", field.get("key")):
         yield "The image flow was trained again after its validation: calibration is that of the one before"

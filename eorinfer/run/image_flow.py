@@ -104,8 +104,9 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
 def _weighed(flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, rows: Rows, seed: int) -> ImageFlow:
     """Give a diffusion weights of its terms, from as many held-out images as the config says; none take them away."""
     settings = trainer.settings
+    facts = {name: value for name, value in flow.facts.items() if name != "weighed"}
     if not settings.weighing:
-        return replace(flow, settings=settings, weights=None)
+        return replace(flow, settings=settings, weights=None, facts=facts)
     assert isinstance(flow.network, DiffusionFlow)
     images, y, _ = held_out_images(flow, trainer, context.bank, rows, seed, settings.weighing)
     inside = np.flatnonzero(flow.conditions.contains(y))
@@ -116,7 +117,8 @@ def _weighed(flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, ro
         terms = zip(flow.network.terms, weights, strict=True)
         said = f"its terms count in posteriors: {', '.join(f'{name} {w:.2f}' for name, w in terms)}"
     context.progress.line(f"image flow: {said}, as {len(inside)} images that training held out show")
-    return replace(flow, settings=settings, weights=tuple(weights.tolist()))
+    facts["weighed"] = fingerprint_of({"key": facts["key"], "weights": weights.tolist()})
+    return replace(flow, settings=settings, weights=tuple(weights.tolist()), facts=facts)
 
 
 def image_flow_posterior(

@@ -194,8 +194,8 @@ class ImageFlowSubject:
 
     @property
     def key(self) -> str | None:
-        """Hash of its training."""
-        return self.flow.facts.get("key")
+        """Hash of its training, and of the weights of a diffusion's terms."""
+        return self.flow.facts.get("weighed", self.flow.facts.get("key"))
 
     @property
     def prior(self) -> Prior:

@@ -17,6 +17,7 @@ from eorinfer.core.samples import Samples
 from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.run import image_flow as image_flow_run
+from eorinfer.run.subjects import ImageFlowSubject
 from eorinfer.training.data import validation_rows
 from simulators import GaussianField
 from tests.runs import call, config, quick_emulator
@@ -129,8 +130,9 @@ def test_a_diffusion_learns_by_itself_what_its_density_is_worth(
         assert ("of itself in posteriors" in said) == (i != 1)
     assert [flow.settings.weighing for flow in made] == [75, 0, 3]
     assert [flow.weights is None for flow in made] == [False, True, False]
-    # The training is the same one.
+    # The training is the same one; what was validated with other weights is not.
     assert len({flow.facts["seconds"] for flow in made}) == 1
+    assert len({ImageFlowSubject(flow).key for flow in made}) == 3
     # A density that is worth next to nothing makes a posterior that is worth nothing, and the page says so too.
     replace(made[2], weights=(0.02,) * 5).save(out / "field")
     assert call("infer", path, "--out", out) == 0
