@@ -1,7 +1,7 @@
 """Does the third dimension help to separate lines? Cubes against their single channels, on the same mocks.
 
-    python -m benchmarks.separation_cubes --out DIR                        three hours of one core
-    python -m benchmarks.separation_cubes --out DIR --case all-sky --realisations 60 --steps 300 --slice-steps 1200
+    python -m benchmarks.separation_cubes --out DIR                                   an hour of one core
+    python -m benchmarks.separation_cubes --out DIR --case all-sky
     python -m benchmarks.separation_cubes --out DIR --realisations 40 --steps 0 --slice-steps 0      without networks
 
 Light-cones with a cube A in which Halpha is at z = 1.3 and a cube B in which [OIII] is at the same redshifts: one
@@ -49,6 +49,8 @@ from simulators.lim.mock import LimMock
 FOUND = ("ha", "oiii")
 #: Precision of the two lines for which the recall is asked.
 WANTED = (0.88, 0.75)
+#: Methods in the picture.
+SHOWN = ("3D", "2D", "templates")
 #: Cubes at once.
 BATCH = 8
 SEED = 1
@@ -65,14 +67,14 @@ def main() -> None:
     """Simulate, train and score what lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--realisations", type=int, default=120)
+    parser.add_argument("--realisations", type=int, default=400)
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--pixel", type=float, default=0.8, help="arcmin")
     parser.add_argument("--channels", type=int, default=11)
     parser.add_argument("--case", choices=SURVEYS, default="noise-free")
-    parser.add_argument("--steps", type=int, default=1000, help="of the network of cubes, in batches of 4; 0 for none")
-    parser.add_argument("--slice-steps", type=int, default=3000, help="of each of maps, in batches of 16; 0 for none")
-    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=6000, help="of the network of cubes, in batches of 4; 0 for none")
+    parser.add_argument("--slice-steps", type=int, default=1000, help="of each of maps, in batches of 16; 0 for none")
+    parser.add_argument("--width", type=int, default=24)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,7 @@ def main() -> None:
     record(f"separation_3d_{arguments.case.replace('-', '_')}", figures, seconds=time.monotonic() - start)
     observed, true = (scored.pop(name)[0] for name in ("observed", "true"))
     side, unit = 60 * step.config.observable.field_of_view, step.config.observable.unit
-    shown = {name: made[0] for name, made in scored.items()}
+    shown = {name: made[0] for name, made in scored.items() if name in SHOWN}
     write_figure(
         separation_figure(observed, true, shown, cubes.spec.lines, side=side, unit=unit), arguments.out / "scores.png"
     )
