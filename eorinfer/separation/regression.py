@@ -148,16 +148,18 @@ def train_flow(separator: Separator, material: Material, steps: int) -> list[dic
 def _fit(
     separator: Separator, network: nn.Module, loss: Loss, material: Material, steps: int, name: str
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Train a network of a separator: the state of its average, and the history with the network's name."""
+    """Train a network of a separator: the state of its best average, and the history with the network's name."""
     stage, stages = stages_of(steps)
     runner = Regression(separator, network, loss, material, stages * stage)
     settings = separator.spec.settings
     material.run(runner, settings, stage, stages, material.folder / name, f"separation, {name}")
-    return runner.average.module.state_dict(), [{"network": name} | entry for entry in runner.history]
+    return runner.best.state_dict(), [{"network": name} | entry for entry in runner.history]
 
 
 class Regression(LightningModule):
-    """Train one network, and keep a moving average of its weights.
+    """Train one network, and keep the moving average of its weights that was best in validation.
+
+    With few maps a network learns them by heart, and is worse on others towards the end.
 
     Parameters
     ----------
@@ -179,6 +181,7 @@ class Regression(LightningModule):
         self.network = deepcopy(network).requires_grad_(True)
         self.average = AveragedModel(self.network, multi_avg_fn=averaging(self._settings.average), use_buffers=True)
         self.average.requires_grad_(False)
+        self.best = deepcopy(self.average.module)
         # It moves to the device with this module.
         self.separator, self.pairs = separator, material.pairs
         self._loss, self._steps = loss, steps
@@ -244,6 +247,8 @@ class Regression(LightningModule):
                 "lines": each.mean(0).tolist(),
             }
         )
+        if self.history[-1]["validation"] <= min(entry["validation"] for entry in self.history):
+            self.best.load_state_dict(self.average.module.state_dict())
         step = (self.current_epoch + 1) * self.trainer.num_training_batches
         warn_once(self.history, self._lines, self._warned, self._progress, step)
 
@@ -258,3 +263,7 @@ class Regression(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = json.loads(checkpoint["history"])
+        # Checkpoints of older versions have the last average alone.
+        weights, of_average = checkpoint["state_dict"], "average.module."
+        for name in [name for name in weights if name.startswith(of_average)]:
+            weights.setdefault(f"best.{name.removeprefix(of_average)}", weights[name])

@@ -182,7 +182,7 @@ class TrainingSettings(Settings):
         ``"quick"``, ``"default"`` or ``"thorough"``: sets `steps`, `epochs` and `ensemble` where they are not given;
         see `EFFORTS`. ``"quick"`` also leaves emulated rows out.
     steps
-        Largest number of optimiser steps of one network.
+        Largest number of optimiser steps of one network; three times as many on emulated rows.
     epochs
         Largest number of passes over the simulations: a network that sees few of them often learns them by heart.
     batch_size

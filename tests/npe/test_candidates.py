@@ -42,6 +42,7 @@ def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept
     ]
     assert [one.training.batch_size for one in tried] == [64, 64, 256]
     assert [one.training.learning_rate for one in tried] == [0.01, 0.01, 0.003]
+    assert [one.training.steps for one in tried] == [3000, 3000, 9000]
     assert [one.flow.kind for one in tried] == ["none", "zuko_nsf", "zuko_nsf"]
     assert [one.flow.hidden for one in tried] == [(32, 32)] * 2 + [(252, 252)]
     assert stages(FlowSettings(hidden=(200, 8)), TrainingSettings(), 256, parameters=2)[-1].flow.hidden == (200, 56)

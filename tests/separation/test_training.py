@@ -129,6 +129,22 @@ def test_a_mean_is_better_than_the_filter_and_draws_have_the_power_of_the_truth(
     assert set(net.spec.facts["sureness"]["ha"]) == {"pixels", "map mean", "standard deviation of the map"}
 
 
+def test_a_mean_that_learns_its_maps_by_heart_is_the_best_of_its_training(tmp_path: Path) -> None:
+    net = trained(tmp_path, noise=1e-9, kind="mean", steps=400, learning_rate=5e-3, width=16, widest=32)
+    validation = [entry["validation"] for entry in net.spec.facts["history"]]
+    assert min(validation) < 0.95 * validation[-1], "else there is nothing to see"
+    bank = mock_bank()
+    rows = parts(bank)
+    lines = Lines(bank, rows.validation)
+    pairs = Pairs(
+        build_survey(net.spec.survey, net.spec.observable), bank.observables[0].symmetry, lines.names, net.spec.targets
+    )
+    observed, true = pairs(lines.__getitems__(list(range(len(lines))))[0], torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        off = net.generator(net.scaled(observed)).float() - net.target_scaling(true)
+    assert off.square().mean().item() == pytest.approx(min(validation), rel=0.01)
+
+
 def test_a_training_stopped_under_the_old_names_is_resumed(tmp_path: Path) -> None:
     whole = trained(tmp_path / "a", steps=10, kind="cgan")
     with pytest.raises(KeyboardInterrupt):
