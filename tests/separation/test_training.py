@@ -132,7 +132,7 @@ def test_a_mean_is_better_than_the_filter_and_draws_have_the_power_of_the_truth(
 def test_a_mean_that_learns_its_maps_by_heart_is_the_best_of_its_training(tmp_path: Path) -> None:
     net = trained(tmp_path, noise=1e-9, kind="mean", steps=400, learning_rate=5e-3, width=16, widest=32)
     validation = [entry["validation"] for entry in net.spec.facts["history"]]
-    assert min(validation) < 0.95 * validation[-1], "else there is nothing to see"
+    assert min(validation) < 0.98 * validation[-1], "else there is nothing to see"
     bank = mock_bank()
     rows = parts(bank)
     lines = Lines(bank, rows.validation)
