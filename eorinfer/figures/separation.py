@@ -53,8 +53,8 @@ def _tables(scores: dict[str, Any], name: str, line: dict[str, Any]) -> list[str
     recalls = ", ".join(f"{r:.0%}" for r in line["at_recall"][next(iter(line["at_recall"]))]["recalls"])
     without = line["mean_error"]["training mean"], line["power_without_map"]
     return [
-        f"{name}: {scores['maps']} map(s), sigma of the map {line['sigma_map']:.3g}, of the noise "
-        f"{line['sigma_noise']:.3g}, mean {line['mean']:.3g} {scores['unit']}",
+        f"{name}: {scores['maps']} map{'s' * (scores['maps'] != 1)}, sigma of the map {line['sigma_map']:.3g}, "
+        f"of the noise {line['sigma_noise']:.3g}, mean {line['mean']:.3g} {scores['unit']}",
         f"  {'':{WIDTH}s} mean off, 50% and 68% of maps   P off, 50% and 68%   P over true, by k  {columns}  PDF off",
         *(f"  {method:{WIDTH}s} {_spectra(scores, line, method, equal)}" for method in line["spectra"]),
         *_draws(line),
