@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from benchmarks.imageflow.maps_21cm import EDGES, TRIANGLES, bispectrum, mean_free_path
-from benchmarks.imageflow.neutral_fraction import OnGrid, regression, spread_evenly
+from benchmarks.imageflow.neutral_fraction import OnGrid, regression
 from benchmarks.imageflow.slices import Maps, observed_rows, unseen
 from benchmarks.record import record
 from eorinfer import Run
@@ -101,7 +101,7 @@ def generation(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows) -> dict[str, 
         row[flow.settings.kind]["seconds a map"] = seconds
         table.append(row)
         print(row, flush=True)
-    some = spread_evenly(real.y[:, 0].numpy(), BITS)
+    some = real.evenly(BITS)
     few = real[some[flow.conditions.contains(real.y[some].numpy())]]
     began = time.process_time()
     with torch.no_grad():
@@ -276,7 +276,7 @@ def over_boxes(values: Array, box: NDArray[np.int64]) -> list[float]:
 def fresh_maps(run: Run, flow: ImageFlow, rows: Rows, n: int) -> Maps:
     """Observed maps of rows, n at most, spread evenly over the neutral fractions that training saw."""
     maps = observed_rows(run, rows, axes=3)
-    maps = maps[spread_evenly(maps.y[:, 0].numpy(), n)]
+    maps = maps[maps.evenly(n)]
     return maps[np.flatnonzero(flow.conditions.contains(maps.y.numpy()))]
 
 

@@ -100,11 +100,11 @@ def posteriors(run: Run, flows: dict[str, ImageFlow], maps: Maps, out: Path) -> 
     """Print a line for each method, on maps as in training, with wrong noise, and of other source models."""
     conditions = flows["multiscale"].conditions
     networks = {name: regression(run, flows["multiscale"], name, out) for name in ("CNN, Gaussian", "NPE")}
-    chosen = spread_evenly(maps.y[:, 0].numpy(), MAPS)
+    chosen = maps.evenly(MAPS)
     worlds = {"as in training": maps[chosen]}
     worlds |= {f"noise of {noise} mK": observed(run, only=True, noise=noise)[chosen[:FEWER]] for noise in NOISES}
     for name, there in other_sources(run, out).items():
-        worlds[name] = there[spread_evenly(there.y[:, 0].numpy(), FEWER)]
+        worlds[name] = there[there.evenly(FEWER)]
     for world, some in worlds.items():
         inside = conditions.contains(some.y.numpy())
         some = some[np.flatnonzero(inside)]
@@ -122,16 +122,6 @@ def posteriors(run: Run, flows: dict[str, ImageFlow], maps: Maps, out: Path) -> 
                 y = torch.from_numpy(grid)[:, None, None].expand(-1, len(truth), 1)
                 log_q = network.log_prob(y, features).double().numpy().T
             print(f"{name:14s} {OnGrid.of(np.tile(grid, (len(truth), 1)), log_q).line(truth)}", flush=True)
-
-
-def spread_evenly(y: Array, n: int) -> NDArray[np.int64]:
-    """Maps, at most n, as even in y as those there are allow, in random order."""
-    rng, bins = np.random.default_rng(17), np.linspace(0, 1, 11)
-    groups = [list(rng.permutation(np.flatnonzero(np.digitize(y, bins) == i))) for i in range(1, 11)]
-    chosen: list[int] = []
-    while len(chosen) < min(n, sum(map(len, groups)) + len(chosen)):
-        chosen += [group.pop() for group in groups if group]
-    return rng.permutation(np.array(chosen[:n]))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from eorinfer import Run
 from eorinfer.bank.rows import Rows
+from eorinfer.imageflow.conditions import spread_evenly
 from eorinfer.imageflow.training import row_conditions
 from eorinfer.settings.survey import WhiteNoise
 from eorinfer.training.data import validation_rows
@@ -24,6 +25,10 @@ class Maps:
 
     def __getitem__(self, chosen: Any) -> "Maps":
         return Maps(self.x[chosen], self.y[chosen], self.box[np.asarray(chosen)])
+
+    def evenly(self, n: int) -> NDArray[np.int64]:
+        """Numbers of `n` maps at most, spread evenly over the neutral fractions."""
+        return spread_evenly(self.y[:, 0].numpy(), n, np.random.default_rng(17))
 
 
 def unseen(run: Run) -> tuple[Rows, Rows]:

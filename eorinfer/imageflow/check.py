@@ -10,6 +10,7 @@ from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
 from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.alarm import KnownImages, compare_scales
+from eorinfer.imageflow.conditions import spread_evenly
 from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.model import CELLS, ImageFlow, dequantised
 from eorinfer.imageflow.training import ImageFlowTrainer, row_conditions
@@ -157,34 +158,42 @@ def known_images(flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: R
 
 
 def held_out_images(
-    flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: Rows, seed: int, limit: int
+    flow: ImageFlow, trainer: ImageFlowTrainer, bank: Bank, rows: Rows, seed: int, limit: int, evenly: bool = False
 ) -> tuple[torch.Tensor, NDArray[np.float64], NDArray[np.int64]]:
-    """Observe about `limit` images (n, C, *cells) at most that training held out.
+    """Observe images (n, C, *cells), `limit` at most, that training held out; other parameters as of `known_images`.
+
+    Parameters
+    ----------
+    evenly
+        Choose them evenly in the (mean) neutral fraction that they are conditioned on. Rows of a bank are not, since
+        their parameters are drawn from the prior: many boxes are all neutral.
 
     Returns
     -------
     tuple
-        Images, their conditions (n, P), and numbers (n,) of their realisations. Other parameters as of `known_images`.
+        Images, their conditions (n, P), and numbers (n,) of their realisations.
     """
     held = rows[validation_rows(rows.seed, trainer.validation_fraction)]
-    y = row_conditions(bank, held, trainer.prior, flow.settings)
     sliced = flow.settings.image == "slices"
     slices = trainer.observable.shape[-1] if sliced else 1
     # A slice has a condition of its own only where that is a neutral fraction.
-    y = y.expand(-1, slices, -1)
-    box = np.unique(held.seed, return_inverse=True)[1]
-    most = max(1, limit // len(held)) if sliced else 1
-    held_numbers = np.random.default_rng(seed).permutation(len(held))[:limit]
-    generator = torch.Generator().manual_seed(seed)
-    found, conditions, realisations = [], [], []
-    for start in range(0, len(held_numbers), BATCH):
-        numbers = np.sort(held_numbers[start : start + BATCH])
-        clean = torch.from_numpy(bank.read(trainer.observable.name, held[numbers]))
+    y = row_conditions(bank, held, trainer.prior, flow.settings).expand(-1, slices, -1).numpy()
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    if evenly:
+        chosen = spread_evenly(y.mean(-1).ravel(), limit, rng)
+    else:
+        of_each = rng.permuted(np.tile(np.arange(slices), (len(held), 1)), axis=1)[:, : max(1, limit // len(held))]
+        some = rng.permutation(len(held))[:limit]
+        chosen = (some[:, None] * slices + of_each[some]).ravel()
+    numbers, places = np.divmod(np.sort(chosen), slices)
+    found = []
+    for start in range(0, len(numbers), BATCH):
+        batch = slice(start, start + BATCH)
+        few, of = np.unique(numbers[batch], return_inverse=True)
+        clean = torch.from_numpy(bank.read(trainer.observable.name, held[few]))
         with torch.no_grad():
             observed = trainer.survey(clean, generator)
         images = observed.movedim(-1, 1) if sliced else observed[:, None]
-        places = torch.randperm(slices, generator=generator)[:most]
-        found.append(dequantised(images[:, places].flatten(0, 1), flow.dequantisation, generator))
-        conditions.append(y[torch.from_numpy(numbers)][:, places].flatten(0, 1).numpy())
-        realisations.append(np.repeat(box[numbers], len(places)))
-    return torch.cat(found), np.concatenate(conditions), np.concatenate(realisations)
+        found.append(dequantised(images[of, places[batch]], flow.dequantisation, generator))
+    box = np.unique(held.seed, return_inverse=True)[1]
+    return torch.cat(found), y[numbers, places], box[numbers]

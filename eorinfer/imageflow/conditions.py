@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from eorinfer.core.prior import Prior
 from eorinfer.settings.imageflow import ImageFlowSettings
 from eorinfer.settings.survey import NoSurvey, SurveySettings, SurveyTable, WhiteNoise
@@ -9,6 +12,8 @@ from simulators import Observable, Parameter, Simulator, Symmetry
 
 #: The observable whose mean is the condition ``"neutral-fraction"``.
 NEUTRAL_FRACTION = "neutral_fraction"
+#: Intervals of the neutral fraction from which images are taken in turn where they should be even in it.
+INTERVALS = 10
 
 
 def check_image_flow(settings: ImageFlowSettings, simulator: Simulator) -> None:
@@ -61,6 +66,26 @@ def neutral_fraction_parameters(observable: Observable, low: list[float], high: 
         )
         for z, a, b in zip(observable.channels, low, high, strict=True)
     )
+
+
+def spread_evenly(x_hi: NDArray[np.float64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Choose images, `n` at most, as even in their neutral fractions as those there are allow, in random order.
+
+    Parameters
+    ----------
+    x_hi
+        (m,) neutral fractions.
+    n
+        Number of images.
+    rng
+        Source of the choice.
+    """
+    interval = np.digitize(x_hi, np.linspace(0, 1, INTERVALS + 1)[1:-1])
+    groups = [list(rng.permutation(np.flatnonzero(interval == i))) for i in range(INTERVALS)]
+    chosen: list[int] = []
+    while len(chosen) < min(n, len(x_hi)):
+        chosen += [group.pop() for group in groups if group]
+    return rng.permutation(np.array(chosen[:n], dtype=np.int64))
 
 
 def image_flow_observable(settings: ImageFlowSettings, observable: Observable) -> Observable:

@@ -108,7 +108,9 @@ def _weighed(flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, ro
     if not settings.weighing:
         return replace(flow, settings=settings, weights=None, facts=facts)
     assert isinstance(flow.network, DiffusionFlow)
-    images, y, _ = held_out_images(flow, trainer, context.bank, rows, seed, settings.weighing)
+    # The posterior's prior is flat in the condition: so are the images, where rows of a bank are not.
+    evenly = settings.condition == "neutral-fraction"
+    images, y, _ = held_out_images(flow, trainer, context.bank, rows, seed, settings.weighing, evenly)
     inside = np.flatnonzero(flow.conditions.contains(y))
     weights = weights_of_images(flow.network, flow.conditions, images[inside], y[inside], context.progress)
     if len(set(weights)) == 1:

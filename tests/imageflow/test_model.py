@@ -16,6 +16,7 @@ from eorinfer.campaign.plans import prior_plans
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.cubes.observation import Observation
+from eorinfer.imageflow.check import held_out_images
 from eorinfer.imageflow.conditions import (
     check_image_flow,
     image_flow_observable,
@@ -252,6 +253,14 @@ class Neutral(GaussianField):
         return {"field": field + 5 * neutral, "neutral_fraction": neutral}
 
 
+class NeutralAlone(Neutral):
+    """The share alone: the mean of an image is its neutral fraction."""
+
+    def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
+        neutral = super().simulate(theta, seed)["neutral_fraction"]
+        return {"field": neutral, "neutral_fraction": neutral}
+
+
 @pytest.mark.parametrize("image", ["whole", "slices"])
 @pytest.mark.job
 def test_neutral_fraction(image: str, tmp_path: Path) -> None:
@@ -292,6 +301,30 @@ def test_slices_across_all_axes_go_with_their_own_condition(tmp_path: Path) -> N
     neutral = torch.from_numpy(bank.read("neutral_fraction", rows))
     chosen, images = task.observe((y, neutral), torch.Generator().manual_seed(1))
     torch.testing.assert_close(images.double().mean((1, 2, 3)), chosen[:, 0])
+
+
+@pytest.mark.parametrize("image", ["whole", "slices"])
+def test_held_out_images_are_even_in_the_neutral_fraction_where_asked(image: str, tmp_path: Path) -> None:
+    """Few boxes are half neutral, and most of them nearly all: so were the images that weights were learned on."""
+    simulator = NeutralAlone(dimension=3, cells=8, box_length=8.0)
+    prior = Prior.from_ranges(simulator.parameters, {"log_amplitude": (-2.0, 5.0), "slope": (-1.5, -1.0)})
+    bank, rows = bank_of(tmp_path / "bank", simulator, prior, 300)
+    rows = rows[(rows.theta[:, 0] > 4) | (np.arange(300) % 5 == 0)]
+    settings = QUICK.model_copy(update={"condition": "neutral-fraction", "image": image})
+    own = replace(trainer(settings, None, simulator, prior), validation_fraction=0.9)
+    network = IsotropicFlow((1, 8, 8), (1.0, 1.0), torch.zeros(1), torch.ones(1))
+    seen = image_flow_observable(settings, simulator.observables[0])
+    flow = ImageFlow(prior, seen, WhiteNoise(sigma=SIGMA), settings, network, 0.0)
+    counts = []
+    for evenly in (False, True):
+        images, y, realisation = held_out_images(flow, own, bank, rows, 1, 21, evenly)
+        assert images.shape == (21, *seen.shape)
+        assert len(set(realisation)) > 5
+        # Each image goes with its own condition, up to its noise.
+        np.testing.assert_allclose(images.mean(tuple(range(1, images.ndim))), y[:, 0], atol=5 * SIGMA / 8)
+        counts.append(np.histogram(y, np.linspace(0, 1, 11))[0][3:])
+    assert counts[0][-1] >= 7
+    assert np.ptp(counts[1]) <= 1
 
 
 @pytest.mark.parametrize("first", [False, True])
