@@ -170,7 +170,7 @@ class SimulatorSettings(BaseModel):
     `parameters`, `observables` and `simulate`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     #: Raise it when the same settings would give other numbers.
     version: ClassVar[str] = "1"

@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     ask_again_when_lost()
     keep_matplotlib_out_of_home()
     try:
+        _refuse_empty(arguments)
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         code = 0
     except InputError as error:
@@ -73,6 +74,23 @@ def main(arguments: list[str] | None = None) -> None:
 def _with_home(argument: str) -> str:
     """Expand ``~`` where shells leave it alone: behind an equals sign, as in ``--out=~/run`` and ``field=~/a.npy``."""
     return re.sub(r"(?:^|(?<==))~[^/]*", lambda found: os.path.expanduser(found[0]), argument, count=1)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse empty arguments: an empty path would be the working folder, and comes from a variable that is not set.
+
+    Raises
+    ------
+    InputError
+        If there is one, but for ``--unit``, which may be none.
+    """
+    why = "is a variable of the shell not set?"
+    for before, argument in zip(["eorinfer", *arguments], arguments, strict=False):
+        name, equals, value = argument.partition("=")
+        if not argument and before != "--unit":
+            raise InputError(f"the argument after {before} is empty; {why}")
+        if name.startswith("--") and name != "--unit" and equals and not value:
+            raise InputError(f"{name} is empty; {why}")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from cyclopts import App
 
 from eorinfer.cli.common import Out, open_run
-from eorinfer.core.errors import WorkError
+from eorinfer.core.chains import with_suffix
+from eorinfer.core.errors import InputError, WorkError
 
 bank_app = App(name="bank", help="Look at a simulation bank, check it, export it, or import cubes into it.")
 
@@ -160,7 +161,12 @@ def weigh(
         File of redshift, UV magnitude, density (1/Mpc3/mag) and its standard deviation.
     """
     from eorinfer.bank.external import External, weighed
+    from eorinfer.run.config import load_config
 
+    if not (bank := load_config(config).bank_path(out) / "bank.json").exists():
+        raise InputError(f"{bank.parent}: no bank here; --out names the folder of the run that is weighed")
+    if (table := with_suffix(root, ".txt")).exists():
+        raise InputError(f"{table}: exists already; give another ROOT")
     run = open_run(config, out)
     samples = weighed(run.bank, run.config.prior, External(optical_depth, neutral_fraction, luminosity_function))
     samples.write(root)

@@ -8,6 +8,9 @@ from cyclopts import App, Parameter
 from eorinfer.cli.common import Config, Modules, Out, open_run, sole_run
 from eorinfer.core.errors import InputError
 
+#: Fewest samples of a posterior that `infer --posterior` writes.
+FEWEST_SAMPLES = 10
+
 
 def add_run_commands(app: App) -> None:
     """Add the commands of this module to the command line, in the order of a run."""
@@ -88,8 +91,8 @@ def infer(
         return
     if config is not None or posterior is None or observation is None:
         raise InputError("infer needs either CONFIG, or both --posterior DIR and --observation FILE")
-    if samples < 1:
-        raise InputError(f"--samples {samples}: at least one sample is needed")
+    if samples < FEWEST_SAMPLES:
+        raise InputError(f"--samples {samples}: at least {FEWEST_SAMPLES} samples are needed, for widths and a picture")
     from eorinfer.core.progress import for_terminal
     from eorinfer.core.sole import sole_command
     from eorinfer.run.reuse import infer_again
@@ -159,6 +162,8 @@ def lim(
     from eorinfer.run.config import load_config
     from eorinfer.run.mocks import write_mocks
 
+    if n < 1:
+        raise InputError(f"--n {n}: at least one mock is needed")
     write_mocks(load_config(config, "mocks"), out, n, seed, for_terminal(), fits=fits, plot=plot)
     print(f"results: {out}/mock-000.h5{', .fits' if fits else ''}{', .png' if plot else ''}")
 

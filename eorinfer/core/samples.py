@@ -82,9 +82,20 @@ class Samples:
         KeyError
             If no parameter has this name; the message lists the names.
         """
+        return self.values[:, self._column(name)]
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a parameter has this name."""
+        return name in self.names
+
+    #: Over samples, or over names? `values` and `names` say which.
+    __iter__ = None
+
+    def _column(self, name: str) -> int:
+        """Return the place of a parameter."""
         if name not in self.names:
             raise KeyError(f"{name!r} is no parameter of these samples, which have {', '.join(self.names)}")
-        return self.values[:, self.names.index(name)]
+        return self.names.index(name)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.float64]:
         """Return the values (n, P) for NumPy.
@@ -151,9 +162,15 @@ class Samples:
         rows = np.random.default_rng(seed).choice(len(self), n, p=self.weights / self.weights.sum())
         return replace(self, values=self.values[rows], weights=np.ones(n))
 
-    def only(self, names: Sequence[str]) -> "Samples":
-        """Return the samples of the named parameters, in this order."""
-        columns = [self.names.index(name) for name in names]
+    def only(self, names: str | Sequence[str]) -> "Samples":
+        """Return the samples of the named parameters, in this order.
+
+        Raises
+        ------
+        KeyError
+            If no parameter has one of the names; the message lists the names.
+        """
+        columns = [self._column(name) for name in ([names] if isinstance(names, str) else names)]
         return replace(self, values=self.values[:, columns], parameters=tuple(self.parameters[i] for i in columns))
 
     def table(self, style: Literal["text", "latex"] = "text") -> str:

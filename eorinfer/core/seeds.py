@@ -17,6 +17,7 @@ from enum import IntEnum, unique
 
 import numpy as np
 
+from eorinfer.core.errors import InputError
 from simulators.base import derived_seed
 
 #: Number of the round that draws from the prior. Rows of round 0 belong to no round; nothing is trained on them.
@@ -164,9 +165,19 @@ def stream_rng(seed: int, stream: IntEnum) -> np.random.Generator:
     return np.random.default_rng([seed, stream])
 
 
-def fresh_seed() -> int:
-    """Return a seed that is another one at every call, for callers who give none."""
-    return int(np.random.SeedSequence().generate_state(1)[0])
+def seed_of(given: int | None) -> int:
+    """Return the seed that a caller gave, or another one at every call for None.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number that random generators take.
+    """
+    if given is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 2**63:
+        raise InputError(f"seed = {given!r}: must be a whole number, 0 or more and below 2^63")
+    return int(given)
 
 
 def item_seed(seed: int, item: int) -> int:

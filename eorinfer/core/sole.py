@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from eorinfer.core.errors import WorkError
+from eorinfer.core.files import make_folder
 
 #: Numbers of errors of a file system that has no locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -36,6 +37,8 @@ def sole_worker(path: Path, *, shown: Path | None = None) -> Iterator[None]:
 
     Raises
     ------
+    InputError
+        If the folder cannot be made or written.
     WorkError
         If another process is at work there; names it and its command.
     """
@@ -45,7 +48,7 @@ def sole_worker(path: Path, *, shown: Path | None = None) -> Iterator[None]:
         yield
         return
     made = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(lock.parent)
     descriptor = _locked(lock, shown or path)
     _entered.add(entry)
     try:

@@ -124,6 +124,9 @@ def _read_fits(path: Path, observable: Observable) -> FileCube:
 
 
 def _read_npy(path: Path, observable: Observable) -> FileCube:
+    with path.open("rb") as file:
+        if not (first := file.read(6)) == b"\x93NUMPY":
+            raise ValueError("it is an archive of arrays, .npz" if first[:2] == b"PK" else "it has no header of NumPy")
     values, o = with_channel(np.load(path, allow_pickle=False), observable), observable
     note = f"{path.name} has no header: unit and axes are taken to be those of the simulations"
     return FileCube(values, o.unit, o.axes, o.cell_size, o.channels, o.coordinates, o.field_of_view, notes=(note,))

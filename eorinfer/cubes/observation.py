@@ -63,6 +63,10 @@ class Observation:
     mask: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
+    def __post_init__(self) -> None:
+        # torch takes neither flipped arrays nor those that cannot be written.
+        object.__setattr__(self, "values", np.require(self.values, requirements=["C", "W"]))
+
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.values.shape))
         masked = "" if self.mask is None else f", {int(self.mask.sum())} cells masked"

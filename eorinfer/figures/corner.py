@@ -32,7 +32,7 @@ def corner(
     close: bool | None = None,
     prior: Prior | None = None,
 ) -> "Figure":
-    """Draw one- and two-dimensional marginals of posteriors over the same parameters.
+    """Draw one- and two-dimensional marginals of posteriors that share parameters, those of the first one.
 
     The first method that sees images is filled and on top, all others are lines. Above the diagonal stand the mean
     and standard deviation of each posterior.
@@ -101,7 +101,7 @@ def corner(
         if prior is not None and (line := prior_line(prior, name)) is not None:
             plotter.subplots[i, i].plot(*line, color="0.6", lw=0.8, zorder=0)
         if len(samples) <= len(COLOURS):
-            _write_above(plotter.subplots[i, i], order, colours, i)
+            _write_above(plotter.subplots[i, i], order, colours, name)
     figure: Figure = plotter.fig
     alone = len(names) == 1 and len(samples) <= len(COLOURS)  # the legend's place is the panel's: labels stand above
     for legend in list(figure.legends):
@@ -128,12 +128,15 @@ def _ordered(
     return truth
 
 
-def _write_above(axis: "Axes", order: Sequence[Samples], colours: Sequence[str], i: int) -> None:
-    """Write mean and standard deviation of parameter `i` above its panel, those of the posterior on top first."""
-    for line, (samples, colour) in enumerate(zip(order, colours, strict=True)):
-        label = samples.label.replace("$", r"\$") + ": " if len(samples.names) == 1 else ""
+def _write_above(axis: "Axes", order: Sequence[Samples], colours: Sequence[str], name: str) -> None:
+    """Write mean and standard deviation of a parameter above its panel, those of the posterior on top first."""
+    alone = all(len(samples.names) == 1 for samples in order)
+    there = [(samples, colour) for samples, colour in zip(order, colours, strict=True) if name in samples]
+    for line, (samples, colour) in enumerate(there):
+        label = samples.label.replace("$", r"\$") + ": " if alone else ""
+        one = samples.only([name])
         axis.annotate(
-            label + with_error(float(samples.mean[i]), float(samples.std[i])),
+            label + with_error(float(one.mean[0]), float(one.std[0])),
             (0.5, 1.0),
             (0, 4 + 13 * line),
             xycoords="axes fraction",
@@ -149,7 +152,10 @@ def _narrow(samples: Sequence[Samples], prior: Prior | None) -> bool:
     wide = {} if prior is None else dict(zip(prior.names, prior.std.tolist(), strict=True))
     flat = {p.name: (p.high - p.low) / np.sqrt(12.0) for p in samples[0].parameters}
     widths = np.array([wide.get(name, flat[name]) for name in samples[0].names])
-    return bool(np.isfinite(widths).all() and all((s.std < NARROW * widths).all() for s in samples))
+    if not np.isfinite(widths).all():
+        return False
+    limit = dict(zip(samples[0].names, NARROW * widths, strict=True))
+    return all(std < limit[name] for s in samples for name, std in zip(s.names, s.std, strict=True) if name in limit)
 
 
 def _drawable(samples: Samples) -> "MCSamples":
@@ -161,16 +167,19 @@ def _drawable(samples: Samples) -> "MCSamples":
 
 
 def _limits(samples: Sequence[Samples], truth: NDArray[np.float64] | None, close: bool) -> list[tuple[float, float]]:
-    """Set the ends of each axis."""
-    low, high = ([getattr(p, side) for p in samples[0].parameters] for side in ("low", "high"))
-    # A chain of somebody else may have no ranges.
-    low = np.where(np.isfinite(low), low, np.min([s.values.min(0) for s in samples], axis=0)).tolist()
-    high = np.where(np.isfinite(high), high, np.max([s.values.max(0) for s in samples], axis=0)).tolist()
-    if close:
-        truths = [] if truth is None else [truth]
-        low = np.maximum(low, np.min([*(s.mean - CLOSE * s.std for s in samples), *truths], axis=0)).tolist()
-        high = np.minimum(high, np.max([*(s.mean + CLOSE * s.std for s in samples), *truths], axis=0)).tolist()
-    return list(zip(low, high, strict=True))
+    """Set the ends of each axis, by the posteriors that have its parameter."""
+    limits = []
+    for i, parameter in enumerate(samples[0].parameters):
+        of_it = [s.only([parameter.name]) for s in samples if parameter.name in s]
+        # A chain of somebody else may have no ranges.
+        low = parameter.low if np.isfinite(parameter.low) else min(s.values.min() for s in of_it)
+        high = parameter.high if np.isfinite(parameter.high) else max(s.values.max() for s in of_it)
+        if close:
+            truths = [] if truth is None else [truth[i]]
+            low = max(low, min([*(s.mean[0] - CLOSE * s.std[0] for s in of_it), *truths]))
+            high = min(high, max([*(s.mean[0] + CLOSE * s.std[0] for s in of_it), *truths]))
+        limits.append((float(low), float(high)))
+    return limits
 
 
 def _plots() -> Any:

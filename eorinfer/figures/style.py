@@ -186,6 +186,13 @@ def settle(figure: "Figure") -> "Figure":
     return figure
 
 
+def remove_pictures(folder: Path, root: str) -> None:
+    """Remove ``ROOT.png`` and ``ROOT.pdf``, a pattern, so that none of before stays where a new one cannot be drawn."""
+    for suffix in (".png", ".pdf"):
+        for path in folder.glob(root + suffix):
+            path.unlink(missing_ok=True)
+
+
 def save_figure(figure: "Figure", root: Path) -> None:
     """Write ``ROOT.png`` and ``ROOT.pdf`` whole, and close the figure."""
     for suffix in (".png", ".pdf"):

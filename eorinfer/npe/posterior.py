@@ -14,7 +14,7 @@ from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.own import check_recorded
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
-from eorinfer.core.seeds import fresh_seed, item_seed
+from eorinfer.core.seeds import item_seed, seed_of
 from eorinfer.cubes.observation import Observation, as_observation
 from eorinfer.npe import ensemble
 from eorinfer.npe.architecture import Architecture
@@ -125,12 +125,12 @@ class Posterior:
         Raises
         ------
         InputError
-            If the observation does not fit, or n is below 1; see also `draw`.
+            If the observation does not fit, n is below 1, or the seed is no whole number; see also `draw`.
         """
         _refuse_none(n)
         observation = self._taken(x)
         warn_of_unlike(self, [observation])
-        return self.draw(observation, n, fresh_seed() if seed is None else seed, label)
+        return self.draw(observation, n, seed_of(seed), label)
 
     def sample_many(
         self,
@@ -156,7 +156,9 @@ class Posterior:
             See `sample`; the message names the place of the observation.
         """
         _refuse_none(n)
-        seed = fresh_seed() if seed is None else seed
+        seed = seed_of(seed)
+        if isinstance(images, Observation | Path | str):
+            raise InputError("images: give a list of observations; for one there is Posterior.sample")
         observations = []
         for place, x in enumerate(images):
             try:
@@ -241,7 +243,10 @@ class Posterior:
         InputError
             If theta has another shape, or the observation does not fit.
         """
-        theta = np.asarray(theta, np.float64)
+        try:
+            theta = np.asarray(theta, np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"theta must be an array (n, P) of numbers ({error})") from error
         if theta.ndim != 2 or theta.shape[1] != len(self.prior.parameters):
             raise InputError(f"theta has shape {theta.shape}, expected (n, {len(self.prior.parameters)})")
         return ensemble.log_density(self.networks, theta[None], self._features(observation))[0]

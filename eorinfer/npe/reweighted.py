@@ -78,6 +78,8 @@ class Reweighted:
         InputError
             If fewer than `ENOUGH` samples count.
         """
+        if n < ENOUGH:
+            raise InputError(f"with_prior: n = {n}: at least {ENOUGH} samples are needed, of which some count less")
         drawn = self.posterior.sample(x, n, seed, label)
         log_w = self.prior.log_prob(drawn.values) - self.posterior.prior.log_prob(drawn.values)
         weights = np.exp(log_w - log_w.max()) if np.isfinite(log_w.max()) else np.zeros(n)

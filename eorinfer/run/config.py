@@ -237,6 +237,8 @@ def load_config(config: Path | str | Mapping[str, Any], task: Task = "run") -> C
     """
     if isinstance(config, Mapping):
         return check_config(GIVEN, {name: dict(v) if isinstance(v, Mapping) else v for name, v in config.items()}, task)
+    if not isinstance(config, str | Path):
+        raise InputError(f"load_config takes a TOML file, or its content as a dict, not {config!r:.60}")
     path = Path(config)
     return check_config(path, read_toml(path), task)
 

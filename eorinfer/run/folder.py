@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from eorinfer.core.errors import InputError
+from eorinfer.core.files import read_json
 from eorinfer.core.toml import read_toml
 from eorinfer.run.config import Config
 from eorinfer.settings.old_names import with_new_names, with_old_defaults
@@ -45,6 +46,11 @@ def refuse_other_config(config: Config, out: Path) -> None:
     """
     content = _begun_with(out)
     if content is None:
+        if _used_again(out):
+            raise InputError(
+                f"{config.file}: {out} holds the posterior of another observation, by `eorinfer infer --posterior`; "
+                "give another --out"
+            )
         return
     before = _flat(content)
     now = _flat(config.content())
@@ -62,6 +68,26 @@ def refuse_other_config(config: Config, out: Path) -> None:
             f"{config.file}: {_named(key)} {_shown(new)}, but {out} holds a run with {key.rpartition('.')[2]} "
             f"{_shown(old)}; give another --out (and [bank] path to share the simulations)"
         )
+
+
+def refuse_run(out: Path) -> None:
+    """Refuse a folder that holds a run, whose observation and chains would be replaced by another's.
+
+    Raises
+    ------
+    InputError
+        If it does.
+    """
+    if found := next((name for name in ("config.toml", "bank", "rounds") if (out / name).exists()), None):
+        raise InputError(
+            f"{out}: holds a run ({found}), whose observation and posterior would be replaced; give another --out"
+        )
+
+
+def _used_again(out: Path) -> bool:
+    """Tell whether a folder holds what a trained posterior says of another observation."""
+    path = out / "summary.json"
+    return path.exists() and "posterior" in read_json(path)
 
 
 def as_begun(config: Config, out: Path) -> Config:

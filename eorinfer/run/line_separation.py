@@ -43,6 +43,8 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
 
     if out.suffix.lower() not in (".h5", ".hdf5", ".fits"):
         raise InputError(f"{out}: separated maps are .h5, .hdf5 or .fits files")
+    if out.exists() and file.exists() and out.samefile(file):
+        raise InputError(f"{out}: is the observed map itself, which would be lost; give another --out")
     separator = Separator.load(model)
     observation = Observation.open(file, separator.spec.observable)
     observable = separator.observable_of(observation.values.shape, str(file))

@@ -12,7 +12,7 @@ from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import corner
 from eorinfer.figures.predictive import observed_power, predictive_figure, predictive_images
-from eorinfer.figures.style import going_on, save_figure
+from eorinfer.figures.style import going_on, remove_pictures, save_figure
 from eorinfer.report.run_folder import corners, read_chains, read_rounds, read_sampled, true_values
 from eorinfer.report.summary import summary
 from eorinfer.run.context import RunContext
@@ -64,6 +64,7 @@ def write_results(
     # Before anything is drawn, so that a picture costs none of the numbers.
     write_json(out / "summary.json", content)
     say = context.progress.line
+    remove_pictures(out, "corner*")
     for name, shown in corners(chains, config.prior.names).items():
         with going_on(f"{name}.png", say):
             save_figure(corner(*shown, truth=true_values(truth, shown[0]), close=close, prior=prior), out / name)
@@ -83,8 +84,8 @@ def write_results(
             with going_on("predictive-images.png", say):
                 made = predictive_images(clean, observation, context.survey, config.observable, seed)
                 save_figure(made, out / IMAGES)
-    pictures = ", ".join(sorted(path.name for path in out.glob("corner*.png")))
-    context.progress.line(f"results: {out}/{pictures}, summary.json and chains/")
+    pictures = "".join(f"{path.name}, " for path in sorted(out.glob("corner*.png")))
+    context.progress.line(f"results: {out}/{pictures}summary.json and chains/")
 
 
 def _facts(context: RunContext, plans: Sequence[Plan]) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import corner
-from eorinfer.figures.style import going_on, save_figure
+from eorinfer.figures.style import going_on, remove_pictures, save_figure
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.posterior import Posterior
 from eorinfer.report.run_folder import true_values
 from eorinfer.report.summary import summary
+from eorinfer.run.folder import refuse_run
 from eorinfer.run.image_flow import image_flow_posterior
 from eorinfer.settings.likelihood import McmcSettings
 
@@ -33,8 +34,10 @@ def infer_again(
     Raises
     ------
     InputError
-        If the folder holds neither, or the observation is of another kind than the images of training.
+        If the folder holds neither, the observation is of another kind than the images of training, or `out` holds a
+        run.
     """
+    refuse_run(out)
     by_flow = (folder / "field.json").is_file()
     if by_flow:
         name, samples, observed, truth, facts = _by_flow(folder, file, out, n, seed, progress)
@@ -43,9 +46,11 @@ def infer_again(
     observed.write(out / "observation.h5")
     prior = Prior.read(out)
     write_json(out / "summary.json", summary({name: samples}, truth, facts, prior))
+    remove_pictures(out, "corner")
     with going_on("corner.png", progress.line):
         save_figure(corner(samples, truth=true_values(truth, samples), prior=prior), out / "corner")
-    progress.line(f"results: {out}/corner.png, summary.json, chains/{name}.txt")
+    drawn = "corner.png, " * (out / "corner.png").exists()
+    progress.line(f"results: {out}/{drawn}summary.json, chains/{name}.txt")
 
 
 _Result = tuple[str, Samples, Observation, dict[str, float] | None, dict[str, Any]]

@@ -73,6 +73,8 @@ class Run:
     def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
         if not isinstance(config, Config):
             raise InputError(f"Run needs a config as load_config gives it: Run(load_config({config!r:.60}), ...)")
+        if not str(out):
+            raise InputError('Run needs a folder as out, which is ""')
         self.context = RunContext.open(config, Path(out), progress or for_python())
         config = self.context.config
         self.rounds = Rounds(self.context)

@@ -17,6 +17,9 @@ from eorinfer.settings.explain import instead
 from eorinfer.settings.prior import Density, PriorSettings, Range
 from simulators import Parameter, SimulationError
 
+#: Width of a range, over its larger end, that single precision can tell apart.
+NARROWEST = 1e-5
+
 
 def build_prior(
     path: Path,
@@ -70,8 +73,10 @@ def build_prior(
 
 def _checked(where: str, ends: Range) -> Range:
     low, high = ends
-    if not (np.isfinite([low, high]).all() and low < high):
+    if not (np.isfinite([low, high, high - low]).all() and low < high):
         raise InputError(f"{where} = [{low}, {high}]: must be [low, high], finite, low below high")
+    if high - low < NARROWEST * max(abs(low), abs(high)):
+        raise InputError(f"{where} = [{low}, {high}]: the ends are too close; give a wider range")
     return low, high
 
 
@@ -84,8 +89,8 @@ def _marginal(where: str, entry: Density, parameter: Parameter, folder: Path) ->
         return LogUniform(low, high)
     if entry.normal is not None:
         mean, sigma = entry.normal
-        if not np.isfinite([mean, sigma]).all():
-            raise InputError(f"{where}.normal = [{mean}, {sigma}]: must be [mean, sigma], finite")
+        if not (np.isfinite([mean, sigma]).all() and sigma > 0):
+            raise InputError(f"{where}.normal = [{mean}, {sigma}]: must be [mean, sigma], finite, sigma above 0")
         low, high = max(low, mean - ENDS * sigma), min(high, mean + ENDS * sigma)
         if not low < high:
             raise InputError(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, PositiveFloat, model_validator
+from pydantic import BeforeValidator, ConfigDict, model_validator
 
 from eorinfer.settings.base import Settings
 
@@ -30,7 +30,9 @@ class Density(Settings):
         Where a normal or a table is cut; by default the parameter's own range, and six standard deviations.
     """
 
-    normal: tuple[float, PositiveFloat] | None = None
+    model_config = ConfigDict(allow_inf_nan=True)  # what is not finite is said where the prior is built
+
+    normal: tuple[float, float] | None = None
     log_uniform: Range | None = None
     table: Path | None = None
     range: Range | None = None
@@ -63,7 +65,7 @@ class PriorSettings(Settings):
         of all parameters that it has.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=True)
     __pydantic_extra__: dict[str, Entry]
 
     table: Path | None = None

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -34,7 +34,7 @@ class ObservationSettings(Settings):
         World of ``[simulator] worlds`` that makes the mock; by default its seed draws one.
     """
 
-    theta: dict[str, float] | None = None
+    theta: dict[str, Annotated[float, Field(strict=True)]] | None = None
     world: str | None = None
     file: Path | None = None
     clean: Path | tuple[Path, ...] | None = None
@@ -140,7 +140,7 @@ class ExecutorSettings(Settings):
 class Tables(Settings):
     """The tables of the file, as pydantic checks them."""
 
-    seed: int = Field(default=1, ge=0, lt=2**32)
+    seed: int = Field(default=1, ge=0, lt=2**32, strict=True)
     simulator: dict[str, Any]
     prior: PriorSettings = PriorSettings()
     survey: SurveySettings = NoSurvey()

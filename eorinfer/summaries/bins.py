@@ -26,7 +26,7 @@ def default_edges(
     fundamental = 2 * np.pi / max(box_length) if k_min is None else k_min
     highest = float(k.max()) * (1 + 2 * _NUDGE) if k_max is None else k_max
     if n_bins < 1 or highest <= fundamental:
-        raise ValueError(f"no bins between k = {fundamental:g} and {highest:g} 1/Mpc (n_bins = {n_bins})")
+        raise ValueError(f"no bins between k = {fundamental:g} and {highest:g} 1/Mpc ({n_bins} bins)")
     edges = np.geomspace(fundamental * (1 - _NUDGE), highest, n_bins + 1)
     filled = np.histogram(k[(k >= edges[0]) & (k < edges[-1])], edges)[0] > 0
     if not filled.any():

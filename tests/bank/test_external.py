@@ -85,6 +85,10 @@ def test_the_weighed_rows_are_a_joint_prior_of_another_run(run: Path) -> None:
     root = run.parent / "planck"
     data = ["--optical-depth", "0.0561", "0.0071", "--neutral-fraction", "5.9", "0.06", "0.05"]
     assert call("bank", "weigh", run, root, "--out", run.parent / "run", *data) == 0
+    # What is there is not replaced, and a mistyped folder is not begun.
+    assert call("bank", "weigh", run, root, "--out", run.parent / "run", *data) == 2
+    assert call("bank", "weigh", run, run.parent / "new", "--out", run.parent / "rum", *data) == 2
+    assert not (run.parent / "rum").exists()
     from eorinfer.run.config import load_config
 
     other = config(run.parent, "other.toml", prior={"log_amplitude": None, "slope": None, "table": "planck"})

@@ -76,7 +76,7 @@ NO_PRIOR = {"log_amplitude": None, "slope": None}
         ({"inference": {"round": [3]}}, '[inference] round: unknown key, did you mean "rounds"?'),
         ({"simulator": {"cels": 8}}, '[simulator] cels: unknown key, did you mean "cells"?'),
         ({"simulator": {"cells": 2}}, "[simulator] cells: must be at least 4 (given: 2)"),
-        ({"survey": {"sigma": float("nan")}}, "[survey] sigma: must be above 0 (given: nan)"),
+        ({"survey": {"sigma": float("nan")}}, "[survey] sigma: must be a finite number (given: nan)"),
         ({"prior": {"slope": [0.0, -3.0]}}, "[prior] slope = [0.0, -3.0]: must be [low, high], finite, low below high"),
         (
             {"inference": {"rounds": [6, 3]}},
@@ -89,7 +89,7 @@ NO_PRIOR = {"log_amplitude": None, "slope": None}
         ),
         (
             {"observation": {"theta": {"log_amplitude": float("nan"), "slope": -1.5}}},
-            "[observation] theta.log_amplitude = nan: must lie in the prior [-2, 3]",
+            "[observation] theta.log_amplitude: must be a finite number (given: nan)",
         ),
         ({"power_spectrum": {"k_max": 0.1}}, "[power_spectrum] k_max = 0.1: must be above 0.785 1/Mpc, the first mode"),
         ({"mcmc": {"walkers": 7}}, "[mcmc] walkers: must be a multiple of 2 (given: 7)"),
@@ -222,7 +222,14 @@ def test_imports_that_do_not_fit(tmp_path: Path, refused: Refused) -> None:
         (["infer", "--out", "x", "--samples", "many"], "--samples"),
         (
             ["infer", "--out=x", "--posterior=p", "--observation=o.h5", "--samples=0"],
-            "--samples 0: at least one sample",
+            "--samples 0: at least 10 samples are needed",
+        ),
+        (["observe", "a.toml", "--out", ""], "the argument after --out is empty; is a variable of the shell not set?"),
+        (["observe", "a.toml", "--out="], "--out is empty; is a variable of the shell not set?"),
+        (["lim", "a.toml", "--out", "x", "--n", "0"], "--n 0: at least one mock is needed"),
+        (
+            ["bank", "import", "a.toml", "--out=x", "--theta=t.npy", "--cubes=c.npy", "--unit="],
+            "a.toml: cannot be read (No such file",
         ),
         (["bank", "info", "gone"], "gone: no bank here (bank.json is missing)"),
     ],

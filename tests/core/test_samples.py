@@ -57,6 +57,19 @@ def test_samples_of_no_weight_do_not_count() -> None:
     assert drawn.values.tobytes() == samples.resample(1000, seed=3).values.tobytes()
 
 
+def test_parameters_go_by_their_names() -> None:
+    samples = weighted()
+    assert samples.only("M_TURN").names == ["M_TURN"]
+    assert np.array_equal(samples.only(["M_TURN", "F_ESC10"]).values, samples.values[:, ::-1])
+    assert "M_TURN" in samples
+    assert "L_X" not in samples
+    for wrong in (samples.only, samples.__getitem__):
+        with pytest.raises(KeyError, match="'L_X' is no parameter of these samples, which have F_ESC10, M_TURN"):
+            wrong("L_X")
+    with pytest.raises(TypeError, match="not iterable"):
+        list(samples)  # type: ignore[call-overload]
+
+
 def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match=r"values \(3, 1\) and weights \(3,\) do not fit 2 parameters"):
         Samples.unweighted(np.zeros((3, 1)), PARAMETERS, "x")

@@ -204,6 +204,11 @@ def complex_cube(path: Path) -> None:
             file.create_dataset("observed", data=cube(COEVAL).astype(complex)).attrs.update(attributes)
 
 
+def archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, cube=cube(COEVAL))
+
+
 def texts(path: Path) -> None:
     np.save(path, np.full(COEVAL.shape, "1.0"))
 
@@ -232,8 +237,9 @@ def objects(path: Path) -> None:
         ("o.fits", no_table, 'has no table CHANNELS; it needs one with the column "redshift"'),
         ("o.fits", text, "cannot be read as .fits ("),
         ("o.fits", Path.touch, "cannot be read as .fits ("),
-        ("o.npy", text, "cannot be read as .npy ("),
-        ("o.npy", Path.touch, "cannot be read as .npy ("),
+        ("o.npy", text, "cannot be read as .npy (it has no header of NumPy)"),
+        ("o.npy", Path.touch, "cannot be read as .npy (it has no header of NumPy)"),
+        ("o.npy", archive, "cannot be read as .npy (it is an archive of arrays, .npz)"),
         ("o.h5", complex_cube, "the values are complex; give real ones"),
         ("o.npy", complex_cube, "the values are complex; give real ones"),
         ("o.npy", texts, "the values are <U3, not numbers"),
@@ -296,6 +302,21 @@ def test_an_array_in_memory(observable: Observable) -> None:
         if key in said:
             with pytest.raises(InputError, match="expected"):
                 Observation.from_array(values, **said | {key: other}).matched(observable, "ours")
+
+
+def test_flipped_and_read_only_arrays_are_taken() -> None:
+    """Torch takes neither; flipping an axis is an astronomer's daily bread."""
+    flipped = Observation.from_observable(COEVAL, cube(COEVAL)[..., ::-1])
+    assert flipped.values.tobytes() == np.ascontiguousarray(cube(COEVAL)[..., ::-1]).tobytes()
+    fixed = cube(COEVAL)
+    fixed.setflags(write=False)
+    for one in (
+        flipped,
+        Observation.from_observable(COEVAL, fixed),
+        Observation.from_array(fixed[0, ::-1], cell_size=1.0),
+    ):
+        assert all(stride > 0 for stride in one.values.strides)
+        assert one.values.flags.writeable
 
 
 def test_quantities_and_arrays_that_do_not_go_together() -> None:

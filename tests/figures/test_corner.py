@@ -52,6 +52,21 @@ def test_axes_close_on_narrow_posteriors_and_means_stand_above() -> None:
     assert CLOSED not in "".join(text.get_text() for text in over_all.texts), "the axes are the prior's"
 
 
+@pytest.mark.parametrize("close", [None, False, True])
+def test_posteriors_may_share_some_parameters(close: bool | None) -> None:
+    both = posterior(0.2, "NPE on images")
+    values = np.column_stack([3.0 + 0.1 * np.random.default_rng(2).standard_normal(400), both["b"]])
+    turned = Samples.unweighted(values, PARAMETERS[::-1], "power-spectrum MCMC")
+    for other, above in ((both.only("b"), (2, 1)), (turned, (2, 2))):
+        figure = corner(both, other, close=close)
+        texts = [[text.get_text() for text in axis.texts] for axis in figure.axes if axis.texts]
+        assert [sum("±" in text for text in axis) for axis in texts] == ([1, 2] if above == (2, 1) else [2, 2])
+    # Means stand above their own parameter, whatever the order of the chain.
+    assert any(text.startswith(("3.0", "2.99")) for text in texts[1])
+    first_alone = corner(both.only("b"), both, close=close)
+    assert len(first_alone.axes) == 1
+
+
 def test_what_is_no_posterior_or_no_truth_of_it_is_said() -> None:
     ours = posterior(0.2, "NPE on images")
     other = Samples.unweighted(ours.values, [Parameter(name, name, -5.0, 5.0, 0.0) for name in ("c", "d")], "earlier")

@@ -237,6 +237,10 @@ def test_an_observation_is_an_object_an_array_or_a_file(tmp_path: Path, first: P
         with pytest.raises(InputError, match="must be a whole number of samples, at least 1"):
             first.sample_many([x], n)  # type: ignore[arg-type]
     assert len(first.sample(x, np.int64(3))) == 3  # type: ignore[arg-type]
+    assert len(first.sample(x.values[:, ::-1], 3)) == 3
+    for seed in (-1, 1.5, 2**70, True):
+        with pytest.raises(InputError, match=r"seed = .*: must be a whole number, 0 or more and below 2\^63"):
+            first.sample(x, 5, seed=seed)  # type: ignore[arg-type]
 
 
 def test_a_density_is_of_rows_of_parameters(first: Posterior) -> None:
@@ -245,6 +249,8 @@ def test_a_density_is_of_rows_of_parameters(first: Posterior) -> None:
     for wrong in (theta[0], np.ones((2, 3)), 1.0):
         with pytest.raises(InputError, match=r"theta has shape .*, expected \(n, 2\)"):
             first.log_density(wrong, x)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"theta must be an array \(n, P\) of numbers"):
+        first.log_density({"log_amplitude": 0.5, "slope": -1.5}, x)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("round", [1, 2])
@@ -259,6 +265,9 @@ def test_many_images_at_once(round: int, request: pytest.FixtureRequest) -> None
     again = ours.sample_many([Observation.from_observable(OBSERVABLE, image) for image in images], 4000, seed=3)
     np.testing.assert_array_equal(again[1].values, many[1].values)
     assert ours.sample_many([], 10) == []
+    for alone_given in (observation(), "x.h5"):
+        with pytest.raises(InputError, match="images: give a list of observations"):
+            ours.sample_many(alone_given, 10)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"images\[1\]: observation: .*NaN"):
         ours.sample_many([images[0], np.full_like(images[0], np.nan)], 10)
 

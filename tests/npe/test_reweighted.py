@@ -36,6 +36,8 @@ def test_weights_that_hardly_count_and_other_priors_are_refused(trained: Posteri
     far = trained.with_prior({"log_amplitude": {"normal": [2.9, 0.01], "range": [-2.0, 3.0]}})
     with pytest.raises(InputError, match="of 1000 samples count under the new prior, 200 are needed"):
         far.sample(observation(), 1000, seed=1)
+    with pytest.raises(InputError, match="n = 100: at least 200 samples are needed"):
+        trained.with_prior(PRIOR).sample(observation(), 100, seed=1)
     with pytest.raises(InputError, match="% of the new prior is outside of what was simulated"):
         trained.with_prior({"slope": [-3.0, 12.0]})
     with pytest.raises(InputError, match=r"with_prior: \[prior\] slop: unknown parameter"):

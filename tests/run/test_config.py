@@ -227,6 +227,15 @@ WRONG = [
     # wrong types
     ("seed = 1", "seed = -1", "seed: must be at least 0 (given: -1)"),
     ("seed = 1", "seed = 4294967296", "seed: must be below 4.29497e+09 (given: 4294967296)"),
+    ("seed = 1", "seed = true", "seed: must be a whole number (given: True)"),
+    ("F_ESC10 = -1.0,", "F_ESC10 = true,", "[observation] theta.F_ESC10: must be a number (given: True)"),
+    ("F_ESC10 = -1.0,", 'F_ESC10 = "-1.0",', "[observation] theta.F_ESC10: must be a number (given: '-1.0')"),
+    ("F_ESC10 = -1.0,", "F_ESC10 = -inf,", "[observation] theta.F_ESC10: must be a finite number (given: -inf)"),
+    (
+        "[mcmc]",
+        "[training]\nlearning_rate = inf\n[mcmc]",
+        "[training] learning_rate: must be a finite number (given: inf)",
+    ),
     ("cells = 32", 'cells = "many"', "[simulator] cells: must be a whole number (given: 'many')"),
     ("cells = 32", "cells = 32.5", "[simulator] cells: must be a whole number (given: 32.5)"),
     ("cells = 32", "cells = 4", "[simulator] cells: must be at least 8 (given: 4)"),
@@ -290,7 +299,7 @@ WRONG = [
         "[observation] theta lacks F_ESC10; it needs F_ESC10, ALPHA_ESC, M_TURN",
     ),
     ("F_ESC10 = -1.0", "F_ESC10 = -2.5", "[observation] theta.F_ESC10 = -2.5: must lie in the prior [-2, 0]"),
-    ("F_ESC10 = -1.0", "F_ESC10 = nan", "[observation] theta.F_ESC10 = nan: must lie in the prior [-2, 0]"),
+    ("F_ESC10 = -1.0", "F_ESC10 = nan", "[observation] theta.F_ESC10: must be a finite number (given: nan)"),
     ("F_ESC10 = -1.0", "F_ESC10 = 'x'", "[observation] theta.F_ESC10: must be a number (given: 'x')"),
     (
         THETA,

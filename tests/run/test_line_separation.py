@@ -167,6 +167,7 @@ def test_the_place_on_the_sky_is_kept(trained: Path, mocks: Path) -> None:
         ("none", "no such file"),
         ("suffix", "separated maps are .h5, .hdf5 or .fits files"),
         ("draws", "--draws -1: it must be at least 0"),
+        ("itself", "is the observed map itself, which would be lost; give another --out"),
     ],
 )
 def test_maps_that_do_not_fit(
@@ -200,11 +201,13 @@ def test_maps_that_do_not_fit(
             images.writeto(source)
     elif change == "none":
         source = tmp_path / "other.h5"
+    elif change == "itself":
+        before, out = source.read_bytes(), source
     elif change == "suffix":
         out = tmp_path / "lines.txt"
     assert call("separate", "apply", trained / "out/separator", source, "--out", out, *more) == 2
     assert said in capsys.readouterr().err
-    assert not out.exists()
+    assert source.read_bytes() == before if change == "itself" else not out.exists()
 
 
 def test_scores_beside_the_baselines(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -376,3 +376,22 @@ def test_a_trained_posterior_is_used_again(whole: Path, tmp_path: Path) -> None:
     own = ("infer", "--posterior", whole / "posterior", "--observation", whole / "observation.h5")
     assert call(*own, "--out", tmp_path / "b", "--samples", 100) == 0
     assert read_json(tmp_path / "b/summary.json")["posteriors"]["npe"]["parameters"]["slope"]["truth"] == -1.5
+
+
+def test_a_posterior_used_again_and_a_run_do_not_share_a_folder(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run went on with the observation of another, and its own was lost."""
+    np.save(tmp_path / "new.npy", GaussianField(cells=8, box_length=8.0).simulate(np.array([1.0, -2.0]), 77)["field"])
+    again = ("infer", "--posterior", whole / "posterior", "--observation", tmp_path / "new.npy")
+    before = {path: path.read_bytes() for path in whole.glob("chains/*") if path.is_file()}
+    assert call(*again, "--out", whole) == 2
+    assert f"{whole}: holds a run (config.toml), whose observation and posterior would be" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
+    assert call(*again, "--out", tmp_path / "again") == 0
+    # The same once more is fine; a run there is not.
+    assert call(*again, "--out", tmp_path / "again", "--samples", 10) == 0
+    for step in ("plot", "infer"):
+        assert call(step, whole.parent / "run.toml", "--out", tmp_path / "again") == 2
+        assert "again holds the posterior of another observation" in capsys.readouterr().err
+    assert not (tmp_path / "again/bank").exists()

@@ -68,7 +68,11 @@ def test_a_chain_gives_a_joint_density(tmp_path: Path) -> None:
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"slop": {"normal": [0.0, 1.0]}}, 'slop: unknown parameter, did you mean "slope"?'),
     ({"slope": {"normal": [0.0]}}, "slope.normal: must be [low, high], { normal"),
-    ({"slope": {"normal": [0.0, -1.0]}}, "slope.normal: must be [low, high], { normal"),
+    ({"slope": {"normal": [0.0, -1.0]}}, "slope.normal = [0.0, -1.0]: must be [mean, sigma], finite, sigma above 0"),
+    ({"slope": {"normal": [0.0, 0.0]}}, "slope.normal = [0.0, 0.0]: must be [mean, sigma], finite, sigma above 0"),
+    ({"slope": [0.5, 0.5]}, "slope = [0.5, 0.5]: must be [low, high], finite, low below high"),
+    ({"slope": [0.5, 0.5 + 1e-9]}, "slope = [0.5, 0.500000001]: the ends are too close; give a wider range"),
+    ({"slope": [-1e308, 1e308]}, "slope = [-1e+308, 1e+308]: must be [low, high], finite"),
     ({"slope": {"normale": [0.0, 1.0]}}, "slope.normale: unknown key"),
     ({"slope": {"normal": [0.0, 1.0], "log_uniform": [1.0, 2.0]}}, "slope: must be [low, high], { normal"),
     ({"slope": {"normal": [90.0, 1.0]}}, "slope.normal = [90.0, 1.0]: has nothing in the range, which is [-4, 1]"),
