@@ -186,11 +186,10 @@ def settle(figure: "Figure") -> "Figure":
     return figure
 
 
-def remove_pictures(folder: Path, root: str) -> None:
-    """Remove ``ROOT.png`` and ``ROOT.pdf``, a pattern, so that none of before stays where a new one cannot be drawn."""
+def remove_pictures(root: Path) -> None:
+    """Remove ``ROOT.png`` and ``ROOT.pdf``, so that none of before stays where a new one cannot be drawn."""
     for suffix in (".png", ".pdf"):
-        for path in folder.glob(root + suffix):
-            path.unlink(missing_ok=True)
+        root.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def save_figure(figure: "Figure", root: Path) -> None:

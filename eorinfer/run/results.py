@@ -64,8 +64,8 @@ def write_results(
     # Before anything is drawn, so that a picture costs none of the numbers.
     write_json(out / "summary.json", content)
     say = context.progress.line
-    remove_pictures(out, "corner*")
     for name, shown in corners(chains, config.prior.names).items():
+        remove_pictures(out / name)
         with going_on(f"{name}.png", say):
             save_figure(corner(*shown, truth=true_values(truth, shown[0]), close=close, prior=prior), out / name)
     seed, bins = run_seed(config.tables.seed, RunStream.PREDICTIVE_NOISE), config.tables.power_spectrum

@@ -46,7 +46,7 @@ def infer_again(
     observed.write(out / "observation.h5")
     prior = Prior.read(out)
     write_json(out / "summary.json", summary({name: samples}, truth, facts, prior))
-    remove_pictures(out, "corner")
+    remove_pictures(out / "corner")
     with going_on("corner.png", progress.line):
         save_figure(corner(samples, truth=true_values(truth, samples), prior=prior), out / "corner")
     drawn = "corner.png, " * (out / "corner.png").exists()

@@ -140,7 +140,7 @@ class ExecutorSettings(Settings):
 class Tables(Settings):
     """The tables of the file, as pydantic checks them."""
 
-    seed: int = Field(default=1, ge=0, lt=2**32, strict=True)
+    seed: int = Field(default=1, ge=0, lt=2**32)
     simulator: dict[str, Any]
     prior: PriorSettings = PriorSettings()
     survey: SurveySettings = NoSurvey()
@@ -158,3 +158,10 @@ class Tables(Settings):
     separation: SeparationSettings = SeparationSettings()
     bank: BankSettings = BankSettings()
     executor: ExecutorSettings = ExecutorSettings()
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"must be a whole number (given: {value})")
+        return value

@@ -395,3 +395,22 @@ def test_a_posterior_used_again_and_a_run_do_not_share_a_folder(
         assert call(step, whole.parent / "run.toml", "--out", tmp_path / "again") == 2
         assert "again holds the posterior of another observation" in capsys.readouterr().err
     assert not (tmp_path / "again/bank").exists()
+
+
+def test_a_corner_that_cannot_be_drawn_leaves_no_older_one(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole, out := tmp_path / "run")
+    (out / "corner_mine.png").touch()
+
+    def fail(*posteriors: Samples, **options: object) -> None:
+        raise ValueError("no room for labels")
+
+    monkeypatch.setattr("eorinfer.run.results.corner", fail)
+    assert call("plot", whole.parent / "run.toml", "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "corner.png: cannot be drawn (ValueError: no room for labels)" in said
+    assert "/corner.png" not in said
+    assert not (out / "corner.png").exists()
+    assert not (out / "corner.pdf").exists()
+    assert (out / "corner_mine.png").exists()
