@@ -1,5 +1,7 @@
 """Shared by tests of the separation: a bank of small line-intensity mocks."""
 
+import atexit
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -33,7 +35,9 @@ NOISE = 6e-3
 def mock_bank(n: int = 96) -> Bank:
     """A bank of slabs, filled in this process, once for all tests."""
     simulator = build(SLAB)
-    bank = Bank.create(Path(mkdtemp(prefix="eorinfer-mocks-")) / "bank", simulator)
+    folder = Path(mkdtemp(prefix="eorinfer-mocks-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    bank = Bank.create(folder / "bank", simulator)
     theta = np.random.default_rng(1).uniform(-0.1, 0.1, (n, 2))
     plan = bank.add(plan_round(0, "mocks", theta, simulator, 5))
     for shard in range(plan.shards):

@@ -7,9 +7,7 @@ from cyclopts import App, Parameter
 
 from eorinfer.cli.common import Config, Modules, Out, open_run, sole_run
 from eorinfer.core.errors import InputError
-
-#: Fewest samples of a posterior that `infer --posterior` writes.
-FEWEST_SAMPLES = 10
+from eorinfer.settings.npe import FEWEST_SAMPLES
 
 
 def add_run_commands(app: App) -> None:

@@ -222,6 +222,8 @@ def make_folder(path: Path) -> Path:
         if error.errno in NO_ROOM:
             raise cannot_write(path, error) from error
         why = error.strerror
+        if file := next((p for p in (path, *path.parents) if p.is_file()), None):
+            why = f"{file} is a file"
         if broken := next((p for p in (path, *path.parents) if p.is_symlink() and not p.exists()), None):
             why = f"{broken} is a link to {broken.readlink()}, which is not there"
         raise InputError(f"{path}: the folder cannot be written ({why}); give another --out") from error

@@ -70,11 +70,11 @@ class Run:
     ['log_amplitude', 'slope']
     """
 
-    def __init__(self, config: Config, out: Path, progress: Progress | None = None) -> None:
+    def __init__(self, config: Config, out: Path | str, progress: Progress | None = None) -> None:
         if not isinstance(config, Config):
             raise InputError(f"Run needs a config as load_config gives it: Run(load_config({config!r:.60}), ...)")
-        if not str(out):
-            raise InputError('Run needs a folder as out, which is ""')
+        if not isinstance(out, str | Path) or not str(out):
+            raise InputError(f"Run needs a folder as out, not {out!r}")
         self.context = RunContext.open(config, Path(out), progress or for_python())
         config = self.context.config
         self.rounds = Rounds(self.context)

@@ -17,6 +17,9 @@ from eorinfer.settings.base import Settings
 from simulators import Observable
 from simulators.parts import is_own
 
+#: Fewest samples of a posterior, for widths and a picture.
+FEWEST_SAMPLES = 10
+
 #: Estimators that sbi's `posterior_nn` builds by name and that are densities on the whole of R^P: not ``zuko_ncsf``,
 #: which is one on a circle, nor those of mixed data (``mnle``, ``mnpe``) and of a trained transformer (``tabpfn``).
 SBI_FLOWS = (
@@ -269,7 +272,7 @@ class InferenceSettings(Settings):
         A truncated round from the third on, and all after it, is left out where its share of the prior would be more
         than this share of the round's before: its truncation no longer falls. 1 for never.
     samples
-        Number of posterior samples to write.
+        Number of posterior samples to write, at least ten, for widths and a picture.
     predictive
         Number of simulations at posterior samples, for the posterior-predictive check; 0 for none.
     targets
@@ -284,7 +287,7 @@ class InferenceSettings(Settings):
     atoms: int = Field(default=10, ge=2)
     truncation: float = Field(default=1e-3, gt=0, lt=0.1)
     stop_at: float = Field(default=0.9, gt=0, le=1)
-    samples: PositiveInt = 10000
+    samples: int = Field(default=10000, ge=FEWEST_SAMPLES)
     predictive: int = Field(default=32, ge=0)
     targets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 

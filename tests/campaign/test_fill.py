@@ -131,7 +131,13 @@ def test_dask(tmp_path: Path) -> None:
     bank = Bank.create(tmp_path / "bank", simulator)
     plan = bank.add(a_plan(6, 2))
     with (
-        distributed.LocalCluster(processes=True, n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            processes=True,
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            local_directory=tmp_path / "dask",
+        ) as cluster,
         cluster.get_client() as client,
         client.get_executor() as executor,
     ):

@@ -141,8 +141,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, refused: Refused) -> No
     (tmp_path / "file").write_text("")
     path = config(tmp_path)
     out = tmp_path / "file" / "run"
-    message = f"{out}: the folder cannot be written (Not a directory); give another --out"
-    assert refused("run", path, "--out", out) == message
+    for place in (out, tmp_path / "file"):
+        message = f"{place}: the folder cannot be written ({tmp_path / 'file'} is a file); give another --out"
+        assert refused("run", path, "--out", place) == message
     path = config(tmp_path, bank={"path": "file/bank"})
     assert "file/bank/shards: the folder cannot be written" in refused("run", path, "--out", tmp_path / "run")
     assert not (tmp_path / "run/config.toml").exists()

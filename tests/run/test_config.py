@@ -243,6 +243,7 @@ WRONG = [
     ("[7.0, 8.0, 9.0]", "7.0", "[simulator] redshifts: must be a list (given: 7.0)"),
     ("[7.0, 8.0, 9.0]", "[7.0, 2.0]", "[simulator] redshifts: must be at least 4 (given: 2.0)"),
     ("[600, 300]", "600", "[inference] rounds: must be a list (given: 600)"),
+    ("[inference]", "[inference]\nsamples = 9", "[inference] samples: must be at least 10 (given: 9)"),
     ("[600, 300]", "[]", "[inference] rounds: must hold at least 1 (given: [])"),
     ("[600, 300]", "[600, 0]", "[inference] rounds: must be above 0 (given: 0)"),
     ("[mcmc]", "[bank]\npath = 3\n[mcmc]", "[bank] path: must be a path in quotes (given: 3)"),
@@ -400,6 +401,11 @@ def test_a_config_says_what_it_is_and_a_run_needs_one(load: Loader, tmp_path: Pa
     assert repr(made) == f"Config({made.file}: 21cmfast-coeval, F_ESC10, ALPHA_ESC, M_TURN)"
     with pytest.raises(InputError, match=r"Run\(load_config\('my.toml'\), ...\)"):
         Run("my.toml", tmp_path)  # type: ignore[arg-type]
+    for out in ("", None):
+        with pytest.raises(InputError, match=f"Run needs a folder as out, not {out!r}"):
+            Run(made, out)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="load_config takes a TOML file, or its content as a dict, not None"):
+        load_config(None)  # type: ignore[arg-type]
 
 
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
