@@ -12,6 +12,7 @@ from torch import Tensor
 from eorinfer.core.errors import WorkError
 from eorinfer.core.seeds import WorkStream, stream_seed
 from eorinfer.npe.batched import draw_untruncated
+from eorinfer.npe.candidates import Comparison
 from eorinfer.npe.check import observed_rows
 from eorinfer.npe.density import Ensemble
 from eorinfer.npe.ensemble import log_density
@@ -22,6 +23,8 @@ from eorinfer.training.data import Part
 ROWS, DRAWS, KEPT = 600, 200, 50
 #: Rows below which shares mean nothing.
 FEWEST = 10
+#: Draws of the noise of each row by which the widths are judged.
+NOISE_DRAWS = 4
 #: Factors on the widths among which the best is chosen.
 WIDENINGS = np.geomspace(1.0, 3.0, 56)
 #: Central intervals that are counted.
@@ -86,21 +89,25 @@ def held_out_coverage(folds: Sequence[tuple[Ensemble, Part]], survey: Survey, se
 
 
 def find_widening(folds: Sequence[tuple[Ensemble, Part]], survey: Survey, seed: int) -> float:
-    """Find the factor on all widths under which held-out rows are most probable; 1 where there are few rows.
+    """Find the factor on all widths under which held-out rows are most probable; 1 where that does not pay.
 
-    One number for the whole posterior, which a few dozen rows determine. It only widens: too narrow is the error of
-    few simulations, and narrowing would trust the rows too much. Parameters as for `held_out_coverage`.
+    One number for the whole posterior, which a few dozen rows determine. It pays where the rows gain more than one
+    standard error, as a candidate does: chance asks for it every other time, and would always widen. It only widens:
+    too narrow is the error of few simulations, and narrowing would trust the rows too much. Parameters as for
+    `held_out_coverage`.
     """
-    mean_log_q: list[NDArray[np.float64]] = []
+    of_folds: list[NDArray[np.float64]] = []
     for posterior, held in folds:
-        rows, features = _read(posterior, held, survey, ROWS // len(folds), seed)
+        rows, reads = _read(posterior, held, survey, ROWS // len(folds), seed, NOISE_DRAWS)
         if len(rows):
             theta = held.theta.numpy()[rows][:, None]
-            mean_log_q.append(np.array([_log_density(posterior, theta, features, w) for w in WIDENINGS]))
-    together = np.concatenate(mean_log_q, axis=1) if mean_log_q else np.empty((len(WIDENINGS), 0))
-    if together.shape[1] < FEWEST:
+            tried = [[_log_density(posterior, theta, features, w) for features in reads] for w in WIDENINGS]
+            of_folds.append(np.mean(tried, axis=1))
+    log_q = torch.from_numpy(np.concatenate(of_folds, axis=1) if of_folds else np.empty((len(WIDENINGS), 0)))
+    if log_q.shape[1] < FEWEST:
         return 1.0
-    return float(WIDENINGS[np.argmax(together.mean(1))])
+    best = int(log_q.mean(1).argmax())
+    return float(WIDENINGS[best]) if Comparison.from_losses(-log_q[0], -log_q[best]).pays else 1.0
 
 
 def _log_density(
@@ -117,18 +124,24 @@ def _log_density(
 
 
 def _read(
-    posterior: Ensemble, held: Part, survey: Survey, most: int, seed: int
-) -> tuple[NDArray[np.int64], list[Tensor]]:
-    """Choose rows inside the regions, at most `most` of them, and let the networks read them: rows (n,), features."""
+    posterior: Ensemble, held: Part, survey: Survey, most: int, seed: int, draws: int = 1
+) -> tuple[NDArray[np.int64], list[list[Tensor]]]:
+    """Choose rows inside the regions, at most `most` of them, and let the networks read them in draws of the noise.
+
+    Returns the rows (n,), and for each draw the features of each network.
+    """
     rows = np.flatnonzero(posterior.contains(held.theta.numpy()))[:most]
     generator = torch.Generator().manual_seed(stream_seed(seed, WorkStream.HELD_OUT_NOISE))
-    blocks = [posterior.read(observed) for observed in observed_rows(held, rows, survey, generator)]
-    return rows, [torch.cat(of_network) for of_network in zip(*blocks, strict=True)]
+    reads = []
+    for _ in range(draws):
+        blocks = [posterior.read(observed) for observed in observed_rows(held, rows, survey, generator)]
+        reads.append([torch.cat(of_network) for of_network in zip(*blocks, strict=True)])
+    return rows, reads
 
 
 def _shares_below(posterior: Ensemble, held: Part, survey: Survey, most: int, seed: int) -> NDArray[np.float64]:
     """Shares (B, P) of draws below the truths of held-out rows, at most `most` of them."""
-    rows, features = _read(posterior, held, survey, most, seed)
+    rows, (features,) = _read(posterior, held, survey, most, seed)
     if not len(rows):
         return np.empty((0, held.theta.shape[1]))
     draws = draw_untruncated(posterior.networks, features, DRAWS, stream_seed(seed, WorkStream.HELD_OUT_NOISE))

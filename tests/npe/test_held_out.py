@@ -33,8 +33,8 @@ class Normal:
 class Held:
     """Rows whose cube (1, 2) is theta plus noise of one."""
 
-    def __init__(self, rows: int) -> None:
-        rng = np.random.default_rng(3)
+    def __init__(self, rows: int, seed: int = 3) -> None:
+        rng = np.random.default_rng(seed)
         self.theta = torch.from_numpy(rng.uniform(-3, 3, (rows, 2)))
         self.x = self.theta + torch.from_numpy(rng.standard_normal((rows, 2)))
 
@@ -74,6 +74,15 @@ def test_widths_that_are_too_small_are_widened_and_no_others(width: float, expec
     _, lines = after_training([(posterior, held, held)], survey, 1, np.arange(200, dtype=np.uint64), True)
     assert posterior.networks[0].widening == pytest.approx(expected, rel=0.06)
     assert ("all widths are multiplied by" in lines[0]) == (posterior.networks[0].widening > 1)
+
+
+@pytest.mark.parametrize(("width", "share"), [(1.0, (0.0, 0.1)), (0.8, (0.9, 1.0))])
+def test_chance_alone_widens_nothing(width: float, share: tuple[float, float]) -> None:
+    posterior: Any = SimpleNamespace(prior=PRIOR, networks=[Normal(width)], contains=PRIOR.contains, read=lambda x: [x])
+    survey: Any = lambda clean, generator: clean  # noqa: E731
+    several: list[Any] = [Held(90, seed) for seed in range(30)]
+    widened = np.mean([find_widening([(posterior, held)], survey, 1) > 1 for held in several])
+    assert share[0] <= widened <= share[1]
 
 
 def test_few_rows_say_nothing_and_only_rows_inside_count() -> None:
