@@ -78,7 +78,7 @@ class Case:
             "survey": {"kind": "white-noise", "sigma": SIGMA},
             "observation": {"theta": {"log_amplitude": 0.5 if self.prior else 0.0, "slope": -1.5}},
             "embedding": BRANCHES[branch],
-            "training": {"emulate": "always" if branch == "emulated" else "vectors"},
+            "training": {"emulate": "always" if branch.endswith("emulated") else "vectors"},
             "bank": {"path": str((out / "banks" / f"{name}-{seed}").resolve())},
             "inference": {"rounds": [self.simulations], "predictive": 0},
         }
@@ -103,6 +103,7 @@ BRANCHES: dict[str, dict[str, bool]] = {
     "cnn": {"power_spectrum": False},
     "power": {"convolution": False},
     "emulated": {},
+    "power-emulated": {"convolution": False},
 }
 #: Beside the networks: the Gaussian power-spectrum likelihood of the same simulations.
 BASELINE = "ps-likelihood"

@@ -9,7 +9,7 @@ and of a cube all phases. Noise is the survey's, as always. Whether such rows ar
 decide: cubes have the right spectrum at the new theta, and beyond it the shapes of the old one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -22,16 +22,14 @@ from eorinfer.core.progress import Progress
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.summaries.surrogates import shells
-from eorinfer.training.data import Part, Tensors, validation_rows
+from eorinfer.training.data import Batches, Part, Tensors, validation_rows
 from eorinfer.training.fit import fit
 from simulators import Observable
 
 #: Networks of the mean, each of which a fold of realisations is new to.
 FOLDS = 5
-#: Rows that are made, at most, and numbers in them all.
-ROWS, NUMBERS = 131_072, 50_000_000
-#: Rows that are made at once.
-PIECE = 1024
+#: Rows that are made, and simulations that are read at once.
+ROWS, PIECE = 131_072, 256
 #: Width of a network's two hidden layers.
 HIDDEN = 64
 FIT = TrainingSettings(steps=1000, epochs=1000, batch_size=256, learning_rate=1e-2, weight_decay=0.05)
@@ -61,8 +59,7 @@ class Layers(nn.Module):
 class Movable(Protocol):
     """What an emulator learns of clean arrays, and how these are moved."""
 
-    def numbers(self, clean: Tensor) -> Tensor:
-        """Give numbers (n, D) of clean arrays (n, C, *cells)."""
+    numbers: Tensor
 
     def moved(self, clean: Tensor, shift: Tensor) -> Tensor:
         """Move clean arrays (n, C, *cells) so that their numbers rise by `shift` (n, D)."""
@@ -73,16 +70,14 @@ class MovableVectors:
 
     Parameters
     ----------
-    clean
-        (n, C, m) simulations.
+    rows
+        Simulations, whose numbers (n, D) are kept.
     """
 
-    def __init__(self, clean: Tensor) -> None:
+    def __init__(self, rows: Batches) -> None:
+        clean = torch.cat([clean.flatten(1) for clean in _pieces(rows)])
         self._positive = bool((clean > 0).all())
-
-    def numbers(self, clean: Tensor) -> Tensor:
-        """Give numbers (n, D)."""
-        return (clean.log() if self._positive else clean).flatten(1)
+        self.numbers = clean.log() if self._positive else clean
 
     def moved(self, clean: Tensor, shift: Tensor) -> Tensor:
         """Move vectors (n, C, m) by `shift` (n, D)."""
@@ -95,22 +90,19 @@ class MovableCubes:
 
     Parameters
     ----------
-    clean
-        (n, C, *cells) simulations.
+    rows
+        Simulations, whose numbers (n, D) are kept.
     observable
         What they are.
     """
 
-    def __init__(self, clean: Tensor, observable: Observable) -> None:
+    def __init__(self, rows: Batches, observable: Observable) -> None:
         self._shell = shells(observable.cells, observable.cell_size)
-        self._axes = tuple(range(2, clean.ndim))
-        power = self._power(clean)
-        #: Far below what a shell usually has: some cubes are empty.
-        self._floor = 1e-4 * power.median(0).values.clamp_min(torch.finfo(torch.float32).tiny)
-
-    def numbers(self, clean: Tensor) -> Tensor:
-        """Give numbers (n, D)."""
-        return torch.maximum(self._power(clean), self._floor).log()
+        self._axes = tuple(range(2, 2 + len(observable.cells)))
+        power = torch.cat([self._power(clean) for clean in _pieces(rows)])
+        # Far below what a shell usually has: some cubes are empty.
+        floor = 1e-4 * power.median(0).values.clamp_min(torch.finfo(torch.float32).tiny)
+        self.numbers = torch.maximum(power, floor).log()
 
     def moved(self, clean: Tensor, shift: Tensor) -> Tensor:
         """Move cubes (n, C, *cells) by `shift` (n, D)."""
@@ -125,6 +117,36 @@ class MovableCubes:
         count = torch.bincount(shell)
         sums = squares.new_zeros(*squares.shape[:2], len(count)).index_add_(2, shell, squares)
         return (sums / count).flatten(1)
+
+
+def _pieces(rows: Batches) -> Iterator[Tensor]:
+    """Clean arrays (B, C, *cells) of all rows, some at a time."""
+    for start in range(0, len(rows), PIECE):
+        yield rows.__getitems__(list(range(start, min(start + PIECE, len(rows)))))[1]
+
+
+class MovedRows(Batches):
+    """Simulations that are moved to new theta when they are read.
+
+    Parameters
+    ----------
+    rows, movable
+        Simulations, and how they are moved.
+    theta, old, shift
+        (m, P) new theta, (m,) the simulation that each is made of, and (m, D) by how much its numbers rise.
+    """
+
+    def __init__(self, rows: Batches, movable: Movable, theta: Tensor, old: Tensor, shift: Tensor) -> None:
+        self._rows, self._movable, self._theta, self._old, self._shift = rows, movable, theta, old, shift
+        self.slow = rows.slow
+
+    def __len__(self) -> int:
+        return len(self._theta)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """Theta (B, P) and clean arrays (B, C, *cells)."""
+        clean = self._rows.__getitems__(self._old[indices].tolist())[1]
+        return self._theta[indices], self._movable.moved(clean, self._shift[indices])
 
 
 class MeanEmulator(nn.Module):
@@ -183,8 +205,8 @@ def emulated_rows(
     seed: int,
     title: str,
     progress: Progress | None = None,
-) -> Tensors:
-    """Make rows by an emulator that is trained on others: theta (m, P) and clean arrays (m, C, *cells).
+) -> MovedRows:
+    """Make rows by an emulator that is trained on others: theta (B, P) and clean arrays (B, C, *cells).
 
     Parameters
     ----------
@@ -199,23 +221,21 @@ def emulated_rows(
     title, progress
         Name of the fit, and what receives its bar.
     """
-    theta, clean = rows.__getitems__(list(range(len(rows))))
-    movable: Movable = MovableVectors(clean) if len(observable.cells) == 1 else MovableCubes(clean, observable)
-    numbers = movable.numbers(clean)
-    fold = torch.zeros(len(theta), dtype=torch.long)
+    vectors = len(observable.cells) == 1
+    movable: Movable = MovableVectors(rows) if vectors else MovableCubes(rows, observable)
+    numbers = movable.numbers
+    fold = torch.zeros(len(rows), dtype=torch.long)
     for number in range(1, FOLDS):
         fold[torch.from_numpy(validation_rows(realisation, 1 / FOLDS, number))] = number
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        emulator = MeanEmulator(numbers, theta.shape[1])
-    v = network.to_box(theta).float()
+        emulator = MeanEmulator(numbers, rows.theta.shape[1])
+    v = network.to_box(rows.theta).float()
     known = Tensors(v, (numbers - emulator.centre) / emulator.spread, fold)
     fit(emulator, known, known, FIT, folder=folder, seed=seed, title=title, progress=progress, average=AVERAGE)
-    rng, count = np.random.default_rng(seed), max(1, min(ROWS, NUMBERS // clean[0].numel()))
-    new, old = torch.from_numpy(draw(count, rng)), torch.from_numpy(rng.integers(len(clean), size=count))
+    rng = np.random.default_rng(seed)
+    new, old = torch.from_numpy(draw(ROWS, rng)), torch.from_numpy(rng.integers(len(rows), size=ROWS))
     with torch.no_grad():
-        shift = (
-            emulator(network.to_box(new).float()).mean(0) - emulator(v)[fold, torch.arange(len(v))][old]
-        ) * emulator.spread
-        made = [movable.moved(clean[i], by) for i, by in zip(old.split(PIECE), shift.split(PIECE), strict=True)]
-    return Tensors(new, torch.cat(made))
+        own = emulator(v)[fold, torch.arange(len(v))]
+        shift = (emulator(network.to_box(new).float()).mean(0) - own[old]) * emulator.spread
+    return MovedRows(rows, movable, new, old, shift)
