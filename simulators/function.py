@@ -122,6 +122,8 @@ def _described(observable: Observable | Mapping[str, Any]) -> dict[str, Any]:
         described |= {"cell_size": o.cell_size[0], "periodic": o.symmetry.periodic[0]}
         described |= {"rotations": o.symmetry.rotations}
         return described | ({"redshifts": list(o.channels)} if o.axes[0] == "redshift" else {})
+    if not isinstance(observable, Mapping):
+        raise ValueError(f'observable: must be a dict, for example {{"shape": (1, 32, 32)}}, not {observable!r:.40}')
     described = dict(observable)
     if "shape" not in described:
         raise ValueError("observable: lacks shape, for example (1, 32, 32), channels first")

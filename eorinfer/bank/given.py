@@ -19,6 +19,8 @@ from eorinfer.cubes.observation import Observation
 from simulators import Observable
 
 HDF5 = (".h5", ".hdf5")
+#: First bytes of an npy file, or of an archive of such, which has a message of its own.
+MAGIC = (b"\x93NUMPY", b"PK")
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,9 @@ def load_npy(path: Path, most_bytes: float = np.inf) -> NDArray[Any]:
         if path.suffix == ".npz":
             raise InputError(f"{path}: is an npz archive of several arrays; give one array as npy")
         refuse_foreign(path, links=True)
+        with path.open("rb") as file:
+            if not file.read(6).startswith(MAGIC):
+                raise InputError(f"{path}: cannot be read as npy: write it with numpy.save, or give HDF5")
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, ForeignFileError, SyntaxError, TypeError, OverflowError) as error:
         refuse_surroundings(path, error)

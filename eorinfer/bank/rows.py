@@ -105,7 +105,9 @@ class Rows:
         counts = ", ".join(f"{n} {status}" for status, n in self.counts().items())
         return f"Rows({counts or 'none'})"
 
-    def __getitem__(self, rows: slice | list[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]) -> "Rows":
+    def __getitem__(self, rows: int | slice | list[int] | NDArray[np.bool_] | NDArray[np.integer[Any]]) -> "Rows":
+        if isinstance(rows, int | np.integer):
+            rows = [int(rows)]
         return Rows(**{name: getattr(self, name)[rows] for name in Rows.__dataclass_fields__})
 
     @classmethod

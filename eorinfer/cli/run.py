@@ -174,10 +174,26 @@ def _close(out: Path) -> None:
 
 
 def _dry_run(config: Path, out: Path) -> str:
+    from eorinfer.bank.description import refuse_other
+    from eorinfer.bank.store import Bank
     from eorinfer.campaign.executors import explanation
+    from eorinfer.campaign.plans import plans_there
+    from eorinfer.core.progress import Silent
+    from eorinfer.core.seeds import PRIOR_ROUND
     from eorinfer.run.config import load_config
+    from eorinfer.run.folder import as_begun, refuse_other_config
+    from eorinfer.run.simulations import Simulations
 
-    checked = load_config(config)
-    bank = checked.bank_path(out)
-    where = explanation(checked.tables.executor, bank / "jobs", f"simulate {config} --out {out}")
-    return f"{checked.tables.inference.rounds[0]} simulations into {bank}; {where}"
+    checked = as_begun(load_config(config), out)
+    refuse_other_config(checked, out)
+    path = checked.bank_path(out)
+    n = left = checked.tables.inference.rounds[0]
+    if (path / "bank.json").exists():
+        bank = Bank.open(path)
+        refuse_other(path, bank.description, checked.simulator)
+        plans = plans_there(bank, PRIOR_ROUND, checked.prior.hash(), n)
+        left -= sum(rows for _, rows in plans) - Simulations(checked, bank, Silent()).missing(plans)
+    count = f"{n} simulations" if left == n else f"{left} of {n} simulations (the others are there)"
+    return (
+        f"{count} into {path}; {explanation(checked.tables.executor, path / 'jobs', f'simulate {config} --out {out}')}"
+    )

@@ -19,7 +19,7 @@ def usable(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
     Parameters
     ----------
     values
-        Array, or what NumPy makes one from; an astropy quantity is converted to `unit`.
+        Array, or what NumPy makes one from; an astropy quantity, or a list of such, is converted to `unit`.
     name
         Name of the values in a message.
     unit
@@ -30,6 +30,8 @@ def usable(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
     UnusableError
         If a value is masked, complex, text, NaN, infinite or a fill value, or a quantity has another kind of unit.
     """
+    if isinstance(values, list | tuple) and any(hasattr(one, "to_value") for one in values):
+        values = [usable(one, name, unit) for one in values]
     if hasattr(values, "unit") and hasattr(values, "to_value"):
         values = _in_unit(values, name, unit)
     if isinstance(values, np.ma.MaskedArray):

@@ -175,8 +175,9 @@ def seed_of(given: int | None) -> int:
     """
     if given is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 2**63:
-        raise InputError(f"seed = {given!r}: must be a whole number, 0 or more and below 2^63")
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or not 0 <= given < 2**32:
+        # torch's generators take no more bits: a larger seed would be one of these again
+        raise InputError(f"seed = {given!r}: must be a whole number, 0 or more and below 2^32")
     return int(given)
 
 

@@ -5,6 +5,7 @@ wavelengths, velocities or redshifts along the line of sight, rising or falling,
 whose axes are lengths has them in the order of the observable, with the table ``CHANNELS`` beside the image.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,12 @@ from eorinfer.cubes.filecube import FileCube
 from eorinfer.cubes.fits_image import Image, opened
 from eorinfer.cubes.fits_sky import SkyAxes, on_the_sky
 from simulators import Observable
+
+#: Keywords of the array, its axes and their coordinates, which differ where the axes are in another order.
+_OF_AXES = re.compile(
+    r"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|[PG]COUNT|BSCALE|BZERO|BLANK|DATAM(IN|AX)|CHECKSUM|DATASUM|WCSAXES)$"
+    r"|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CRDER|CSYER|CNAME|CHAN)\d+$|(PC|CD|PV|PS)\d+_\d+$"
+)
 
 
 def write_cube(path: Path, cube: FileCube) -> None:
@@ -101,6 +108,9 @@ def sky_header_of(path: Path, observable: Observable) -> fits.Header | None:
         header["BUNIT"] = observable.unit
         for i, channel in enumerate(observable.channels):
             header[f"CHAN{i}"] = channel, observable.axes[0]
+        for card in image.header.cards:
+            if card.keyword not in header and not _OF_AXES.match(card.keyword):
+                header.append(card)
         return header
 
 

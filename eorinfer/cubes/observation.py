@@ -117,7 +117,8 @@ class Observation:
             Array (C, *cells), or (*cells) where there is one channel, or an astropy quantity. The line of sight
             is last.
         cell_size
-            Comoving Mpc along each cell axis; one number stands for cubic cells.
+            Comoving Mpc along each cell axis; one number stands for cubic cells. This and all that follows may be
+            astropy quantities too, which are converted.
         unit
             Unit of `values`, such as ``"mK"``; that of a quantity is its own.
         redshifts
@@ -136,10 +137,10 @@ class Observation:
         """
         cube = cube_of_array(
             values,
-            np.atleast_1d(np.asarray(cell_size, float)),
+            cell_size,
             unit,
             {"redshift": redshifts, "wavelength": wavelengths, "frequency": frequencies},
-            float(field_of_view),
+            field_of_view,
         )
         return _from_cube(cube)
 

@@ -328,7 +328,7 @@ class Posterior:
                 region.observation.write(region_folder / "observation.h5")
 
     @classmethod
-    def load(cls, folder: Path, beside: Path | None = None, named: Collection[str] = ()) -> "Posterior":
+    def load(cls, folder: Path | str, beside: Path | str | None = None, named: Collection[str] = ()) -> "Posterior":
         """Read what `save` wrote, on the CPU.
 
         Parameters
@@ -345,7 +345,8 @@ class Posterior:
         InputError
             If the folder has no posterior of this format, or was made with a module that `beside` does not have.
         """
-        with cls.bundle.reading(folder) as bundle:
+        beside = None if beside is None else Path(beside)
+        with cls.bundle.reading(Path(folder)) as bundle:
             check_recorded(bundle.description, bundle.folder, beside, named)
             prior = Prior.from_json(bundle["prior"])
             observable = bundle.observable

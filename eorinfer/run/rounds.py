@@ -11,7 +11,7 @@ from eorinfer.bank.targets import target_prior, target_rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.own import own_key
-from eorinfer.core.seeds import RoundStream, round_rng, round_seed
+from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_rng, round_seed
 from eorinfer.cubes.mask import mask_digest
 from eorinfer.cubes.observation import Observation
 from eorinfer.run.context import RunContext
@@ -48,14 +48,37 @@ class Rounds:
         n = self._config.tables.inference.rounds[0]
         if recorded := self.recorded(1):
             return recorded
-        if self._config.imported and (there := prior_rows(self._bank, self._config.prior)) < n:
+        there = prior_rows(self._bank, self._config.prior)
+        if self._config.imported and there < n:
             raise InputError(
                 f"{self._config.file}: [inference] rounds = [{n}], but {self._bank.path} holds {there} imported cubes "
                 "with this prior; import more with `eorinfer bank import`, or ask for fewer"
             )
         plans = prior_plans(self._bank, self._config.prior, self._config.simulator, n, self._config.tables.seed)
+        if self._config.imported and there > n:
+            self._refuse_biased(plans, n, there)
         self._record(1, plans, self._config.prior.hash(), 1.0)
         return plans
+
+    def _refuse_biased(self, plans: list[tuple[Plan, int]], n: int, there: int) -> None:
+        """Refuse the first of imported cubes that are sorted; say that these are not all.
+
+        Raises
+        ------
+        InputError
+            If their theta are not spread as the prior is, and those of all cubes are.
+        """
+        from eorinfer.bank.plausible import unlike_prior
+        from eorinfer.campaign.plans import plans_there
+
+        prior, every = self._config.prior, plans_there(self._bank, PRIOR_ROUND, self._config.prior.hash(), there)
+        problem = unlike_prior(np.concatenate([plan.theta[:rows] for plan, rows in plans]), prior)
+        if problem and not unlike_prior(np.concatenate([plan.theta for plan, _ in every]), prior):
+            raise InputError(
+                f"{self._config.file}: [inference] rounds = [{n}]: the first {n} of {there} imported cubes are not "
+                f"drawn from the prior: {problem}. Ask for all, rounds = [{there}], or import the files in random order"
+            )
+        self._progress.line(f"round 1: the first {n} of {there} imported cubes are used")
 
     def _record(self, number: int, plans: list[tuple[Plan, int]], proposal: str, volume: float) -> None:
         path = self._round_file(number)

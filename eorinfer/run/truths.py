@@ -152,11 +152,14 @@ def choose_truths(context: RunContext, rows: Rows, n: int, posterior: Posterior 
         source = f"simulated truths {where}"
     else:
         chosen = _held_out(context, posterior, rows, n)
-        source = f"truths {where} that training held out, except for choosing the best weights"
+        source = f"truths {where} that training held out (some of them chose its weights)"
     if len(chosen) < FEWEST:
+        more = ["more simulations", "a larger [training] validation_fraction", "[validation] simulate = true"]
+        if context.config.imported:
+            del more[-1]
         raise InputError(
             f"{context.config.file}: validation needs at least {FEWEST} truths, there are {len(chosen)} {source}; "
-            "give more simulations, a larger [training] validation_fraction, or [validation] simulate = true"
+            f"give {' or '.join(more)}"
         )
     return chosen, source
 

@@ -10,9 +10,9 @@ from scipy.constants import Boltzmann, speed_of_light
 
 from eorinfer.settings.survey import SefdName, SefdTable, SkaLow
 from simulators.fourier import frequencies
+from simulators.reionization.geometry import LINE_FREQUENCY
 
 JANSKY = 1e-26  # W / m^2 / Hz
-LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
 
 #: SEFD of one station and polarisation with the antennas of AAVS2: root 2 times that of Stokes I from SKAO's
 #: calculator, at right ascension 0, declination -30 degrees and sidereal time 0 (the table that tools21cm ships;

@@ -3,14 +3,13 @@
 from math import radians
 
 from simulators import Observable
+from simulators.reionization.geometry import redshift_of
 
 
 def slice_redshifts(observable: Observable) -> tuple[float, ...]:
     """Return the redshift of each slice of a light-cone along its last axis; none for coeval cubes."""
-    from eorinfer.survey.sky import LINE_FREQUENCY
-
     if observable.axes[-1] == "frequency":
-        return tuple(LINE_FREQUENCY / f - 1 for f in observable.coordinates)
+        return tuple(redshift_of(f) for f in observable.coordinates)
     return observable.coordinates
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-_LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
+LINE_FREQUENCY = 1420.40575  # MHz, the 21cm line at rest
 
 
 def distance(redshift: float) -> float:
@@ -35,12 +35,12 @@ def redshift_at(distances: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 def redshift_of(mhz: float) -> float:
     """Compute the redshift at which the 21cm line is observed at a frequency in MHz."""
-    return _LINE_FREQUENCY / mhz - 1
+    return LINE_FREQUENCY / mhz - 1
 
 
 def frequency_of(redshift: float) -> float:
     """Compute the frequency in MHz at which the 21cm line of a redshift is observed."""
-    return _LINE_FREQUENCY / (1 + redshift)
+    return LINE_FREQUENCY / (1 + redshift)
 
 
 def slice_distances(near: float, far: float, depth: float, whole: bool) -> NDArray[np.float64]:

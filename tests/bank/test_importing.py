@@ -102,7 +102,8 @@ def test_other_theta_are_more_rows(tmp_path: Path) -> None:
         ("one number", r"shape \(\), expected \(n, 2\)"),
         ("no rows", r"shape \(0, 2\), expected \(n, 2\)"),
         ("archive", r"is an archive of several arrays"),
-        ("pickle", r"cannot be read as npy"),
+        ("pickle", r"cannot be read as npy: write it with numpy.save"),
+        ("text file", r"cannot be read as npy: write it with numpy.save"),
     ],
 )
 def test_what_is_no_theta_is_named_at_once(tmp_path: Path, kind: str, message: str) -> None:
@@ -121,6 +122,8 @@ def test_what_is_no_theta_is_named_at_once(tmp_path: Path, kind: str, message: s
             np.savez(out, np.zeros(3))
     elif kind == "pickle":
         file.write_bytes(pickle.dumps([1, 2]))
+    elif kind == "text file":
+        np.savetxt(file, np.ones((4, 2)))
     elif kind != "nothing":
         content = {
             "objects": np.array([{}, None]),

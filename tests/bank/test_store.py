@@ -67,6 +67,7 @@ def test_rows_are_read_in_any_order(tmp_path: Path) -> None:
     order = [4, 0, 3, 3, 2]
     np.testing.assert_array_equal(bank.read("field", rows[order]), bank.read("field", rows)[order])
     assert bank.read("field", rows[[]]).shape == (0, 1, 8, 8)
+    np.testing.assert_array_equal(bank.read("field", rows[2]), bank.read("field", rows[[2]]))
     assert repr(rows) == "Rows(4 ok, 1 failed)"
     with pytest.raises(InputError, match="has no observable 'feild', but field"):
         bank.read("feild", rows)

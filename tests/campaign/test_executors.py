@@ -141,6 +141,18 @@ def test_a_dry_run_starts_and_writes_nothing(tmp_path: Path, capsys: pytest.Capt
     assert [file.name for file in tmp_path.iterdir()] == ["run.toml"]
 
 
+def test_a_dry_run_knows_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert call("simulate", config(tmp_path), "--out", out) == 0
+    for changes, code, said in (
+        ({}, 0, "0 of 48 simulations (the others are there) into OUT/bank"),
+        ({"simulator": {"cells": 16}}, 2, "[simulator] cells = 16, but OUT holds a run with cells = 8"),
+    ):
+        capsys.readouterr()
+        assert call("simulate", config(tmp_path, **changes), "--out", out, "--dry-run") == code
+        assert said in "".join(capsys.readouterr()).replace(str(out), "OUT")
+
+
 def test_how_many_workers_the_config_tells() -> None:
     assert worker_count(ExecutorSettings(workers=3)) == 3
     assert worker_count(ExecutorSettings(kind="slurm", workers=7)) == 7

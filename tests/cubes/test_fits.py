@@ -203,8 +203,12 @@ def test_mocks_of_line_intensity_there_and_back(tmp_path: Path, geometry: str) -
 def test_the_sky_follows_the_axes(tmp_path: Path) -> None:
     path = write(tmp_path / "o.fits", ("ra", "dec", "frequency"), flipped({"CDELT": -1e6, "CRVAL": 159.5e6}))
     values = Observation.read(path, CONE).values
+    with fits.open(path, mode="update") as file:
+        file[0].header["OBJECT"] = "COSMOS"
+        file[0].header["HISTORY"] = "made in a dark night"
     header = sky_header_of(path, CONE)
     assert header is not None
+    assert (header["OBJECT"], str(header["HISTORY"])) == ("COSMOS", "made in a dark night")
     write_images(tmp_path / "ours.fits", CONE, values, {}, header)
     np.testing.assert_array_equal(Observation.read(tmp_path / "ours.fits", CONE).values, values)
     theirs, ours = WCS(fits.getheader(path)), WCS(fits.getheader(tmp_path / "ours.fits"))

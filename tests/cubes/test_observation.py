@@ -335,6 +335,40 @@ def test_quantities_and_arrays_that_do_not_go_together() -> None:
             Observation.from_array(kelvin, **{"redshifts": (7.0, 8.5), "cell_size": 5.0} | changes)
 
 
+def test_sizes_and_coordinates_may_be_quantities() -> None:
+    values = cube(COEVAL)
+    plain = Observation.from_array(values, unit="mK", redshifts=(7.0, 8.5), cell_size=5.0, field_of_view=0.85)
+    for size in (5 * units.Mpc, 5000 * units.kpc, [5 * units.Mpc] * 3):
+        made = Observation.from_array(
+            values, unit=units.mK, redshifts=(7.0, 8.5), cell_size=size, field_of_view=51 * units.arcmin
+        )
+        assert (made.cell_size, made.unit) == (plain.cell_size, "mK")
+        assert made.field_of_view == pytest.approx(0.85)
+    cone = {"unit": "mK", "cell_size": 5.0, "field_of_view": 1.0}
+    slices = cube(CONE)[0]
+    for given in (list(CONE.coordinates) * units.MHz, [f * units.MHz for f in CONE.coordinates]):
+        made = Observation.from_array(slices, frequencies=given, **cone)
+        np.testing.assert_allclose(made.coordinates, CONE.coordinates)
+    lines = Observation.from_array(values[:, 0], unit="mK", wavelengths=[1.5, 1.6] * units.um, cell_size=1.9)
+    assert lines.channels == (1.5, 1.6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cell_size": 4 * units.arcmin}, "cell_size: has the unit arcmin, which is not converted to 'Mpc'"),
+        ({"cell_size": "five"}, "cell_size: the values are <U4, not numbers"),
+        ({"cell_size": [[5.0], [5.0, 5.0]]}, "cell_size: must be one number or a list of numbers"),
+        ({"cell_size": -5.0}, "sizes are above 0"),
+        ({"redshifts": None, "frequencies": np.linspace(150e6, 151e6, 8)}, "beyond the line at rest"),
+        ({"redshifts": None, "frequencies": [158.0, 149.0]}, "frequencies has 2 numbers, and values 8 slices along"),
+    ],
+)
+def test_what_an_array_cannot_have(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Observation.from_array(cube(COEVAL), **{"unit": "mK", "redshifts": (7.0, 8.5), "cell_size": 5.0} | changes)
+
+
 def test_a_fill_value_is_named_as_the_file_has_it(tmp_path: Path) -> None:
     kelvin = replace(Observation.from_observable(COEVAL, with_fill(cube(COEVAL) / 1000, -9999.0)), unit="K")
     kelvin.write(tmp_path / "o.h5")

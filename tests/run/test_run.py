@@ -346,6 +346,26 @@ def test_imported_cubes_run_to_the_end(tmp_path: Path, imported: Path, capsys: p
     assert "truth" not in summary["posteriors"]["npe"]["parameters"]["n"]
 
 
+def test_the_first_of_sorted_cubes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = imported_config(tmp_path, 120, inference={"rounds": [60], "predictive": 0})
+    order = np.argsort(np.load(tmp_path / "theta.npy")[:, 0])
+    for name, chosen in (("sorted", order), ("as drawn", np.arange(120))):
+        for array in ("theta", "cubes"):
+            np.save(tmp_path / f"{name} {array}.npy", np.load(tmp_path / f"{array}.npy")[chosen])
+        files = ("--theta", tmp_path / f"{name} theta.npy", "--cubes", tmp_path / f"{name} cubes.npy")
+        assert call("bank", "import", path, "--out", tmp_path / name, *files) == 0
+        capsys.readouterr()
+        code = call("simulate", path, "--out", tmp_path / name)
+        text, error = capsys.readouterr()
+        if name == "sorted":
+            assert code == 2
+            assert "rounds = [60]: the first 60 of 120 imported cubes are not drawn from the prior: lnA is not" in error
+            assert "Ask for all, rounds = [120], or import the files in random order" in error
+        else:
+            assert (code, error) == (0, "")
+            assert "round 1: the first 60 of 120 imported cubes are used" in text
+
+
 def test_bank_info_and_verify(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("bank", "info", whole / "bank") == 0
     out = capsys.readouterr().out

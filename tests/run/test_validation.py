@@ -131,7 +131,7 @@ def test_rows_that_training_held_out(run: Path, capsys: pytest.CaptureFixture[st
     assert validate(run, validation=few) == 2
     errors = capsys.readouterr().err
     assert "run.toml: validation needs at least 20 truths, there are " in errors
-    assert "that training held out, except for choosing the best weights" in errors
+    assert "that training held out (some of them chose its weights)" in errors
     assert "[training] validation_fraction" in errors
     assert len(Bank.open(run / "run/bank").rows()) == before
 

@@ -132,6 +132,9 @@ def test_parameters_without_ends_are_said_and_a_length_is_a_shape() -> None:
     cell = {"shape": 8}
     with pytest.raises(ValueError, match=r'must be a dict of names and ends, for example \{"a": \(0.5, 2.0\)\}'):
         simulator(content, ["a"], cell)  # type: ignore[list-item]
+    for observable in ((16, 16), None):
+        with pytest.raises(ValueError, match=r'observable: must be a dict, for example \{"shape": \(1, 32, 32\)\}'):
+            simulator(content, {"a": (0.0, 1.0)}, observable)  # type: ignore[arg-type]
     for ends in (3.0, (1.0, 2.0, 3.0), "ab"):
         with pytest.raises(ValueError, match="a needs two ends"):
             simulator(content, {"a": ends}, cell)  # type: ignore[dict-item]
