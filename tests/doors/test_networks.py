@@ -57,7 +57,7 @@ def test_a_posterior_is_trained_kept_and_loaded(tmp_path: Path, modules: list[st
     assert kept.facts["key"] == key
     again = kept.sample(run.observe(), 200, 5).values
     np.testing.assert_array_equal(
-        again, Posterior.load(run.out / "posterior", tmp_path).sample(run.observe(), 200, 5).values
+        again, Posterior.load(str(run.out / "posterior"), str(tmp_path)).sample(run.observe(), 200, 5).values
     )
     for module in modules:
         assert (run.out / f"{module}.py").read_bytes() == (tmp_path / f"{module}.py").read_bytes()
