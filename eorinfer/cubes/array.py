@@ -81,11 +81,14 @@ def cube_of_array(values: Any, cell_size: Any, unit: str | None, given: dict[str
 def _numbers(given: Any, name: str) -> NDArray[np.float64]:
     """Return one or more numbers (n,) of an argument in its own unit."""
     try:
-        return np.atleast_1d(usable(given, name, UNITS[name])).astype(float)
+        numbers = np.atleast_1d(usable(given, name, UNITS[name])).astype(float)
     except UnusableError as error:
         raise InputError(str(error)) from error
     except ValueError as error:  # lists of several lengths
         raise InputError(f"{name}: must be one number or a list of numbers") from error
+    if numbers.ndim != 1 or not numbers.size:
+        raise InputError(f"{name}: must be one number or a list of numbers")
+    return numbers
 
 
 def _plain(values: Any, unit: Any) -> tuple[NDArray[Any], str]:
