@@ -270,7 +270,7 @@ class Posterior:
         Returns
         -------
         Reweighted
-            Its ``sample(observation, n, seed)`` gives samples with weights.
+            Its ``sample`` and ``sample_many`` give samples with weights, its ``log_density`` is normed.
 
         Raises
         ------

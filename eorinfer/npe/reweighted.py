@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from scipy.special import logsumexp
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
@@ -44,6 +45,14 @@ class Trained(Protocol):
     def sample(self, x: Observed, n: int, seed: int | None, label: str) -> Samples:
         """Draw from the posterior of one observation."""
 
+    def sample_many(
+        self, images: Sequence[Observed] | NDArray[Any], n: int, seed: int | None, label: str
+    ) -> list[Samples]:
+        """Draw from the posteriors of several observations."""
+
+    def log_density(self, theta: NDArray[np.float64], observation: Observation) -> NDArray[np.float64]:
+        """Log density of theta (n, P)."""
+
 
 @dataclass(frozen=True)
 class Reweighted:
@@ -78,18 +87,81 @@ class Reweighted:
         InputError
             If fewer than `ENOUGH` samples count.
         """
-        if n < ENOUGH:
-            raise InputError(f"with_prior: n = {n}: at least {ENOUGH} samples are needed, of which some count less")
-        drawn = self.posterior.sample(x, n, seed, label)
-        log_w = self.prior.log_prob(drawn.values) - self.posterior.prior.log_prob(drawn.values)
-        weights = np.exp(log_w - log_w.max()) if np.isfinite(log_w.max()) else np.zeros(n)
-        effective = float(weights.sum() ** 2 / max(np.square(weights).sum(), 1e-300))
+        _refuse_few(n)
+        return self._weighed(self.posterior.sample(x, n, seed, label))
+
+    def sample_many(
+        self,
+        images: Sequence[Observed] | NDArray[Any],
+        n: int = 10_000,
+        seed: int | None = None,
+        label: str = "NPE, other prior",
+    ) -> list[Samples]:
+        """Draw from the posteriors of several observations; see `Posterior.sample_many` and `sample`.
+
+        Raises
+        ------
+        InputError
+            See `sample`; the message names the place of the observation.
+        """
+        _refuse_few(n)
+        weighed = []
+        for place, drawn in enumerate(self.posterior.sample_many(images, n, seed, label)):
+            try:
+                weighed.append(self._weighed(drawn))
+            except InputError as error:
+                raise InputError(f"images[{place}]: {error}") from error
+        return weighed
+
+    def log_density(
+        self, theta: NDArray[np.float64], observation: Observation, n: int = 10_000, seed: int = 0
+    ) -> NDArray[np.float64]:
+        """Log density (m,) of theta (m, P) under the new prior; -inf outside of either prior.
+
+        Parameters
+        ----------
+        theta, observation
+            See `Posterior.log_density`.
+        n, seed
+            Number and seed of the samples of the trained posterior whose mean weight norms the density.
+
+        Raises
+        ------
+        InputError
+            See `sample` and `Posterior.log_density`.
+        """
+        _refuse_few(n)
+        density = self.posterior.log_density(theta, observation)
+        log_w = self._log_ratio(self.posterior.sample(observation, n, seed, "").values)
+        self._refuse_unlike(log_w)
+        inside = np.isfinite(density)
+        density[inside] += self._log_ratio(np.asarray(theta, np.float64)[inside]) - logsumexp(log_w) + np.log(n)
+        return density
+
+    def _log_ratio(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log (n,) of the new prior over the old one; theta (n, P) is inside the old one."""
+        return self.prior.log_prob(theta) - self.posterior.prior.log_prob(theta)
+
+    def _weighed(self, drawn: Samples) -> Samples:
+        log_w = self._log_ratio(drawn.values)
+        self._refuse_unlike(log_w)
+        return Samples(drawn.values, np.exp(log_w - log_w.max()), self.prior.parameters, drawn.label)
+
+    @staticmethod
+    def _refuse_unlike(log_w: NDArray[np.float64]) -> None:
+        """Refuse log weights (n,) of which fewer than `ENOUGH` count."""
+        finite = log_w[np.isfinite(log_w)]
+        effective = np.exp(2 * logsumexp(finite) - logsumexp(2 * finite)) if len(finite) else 0.0
         if effective < ENOUGH:
             raise InputError(
-                f"with_prior: {effective:.0f} of {n} samples count under the new prior, {ENOUGH} are needed; "
+                f"with_prior: {effective:.0f} of {len(log_w)} samples count under the new prior, {ENOUGH} are needed; "
                 "draw more, or train with this [prior] where the two hardly overlap"
             )
-        return Samples(drawn.values, weights, self.prior.parameters, label)
+
+
+def _refuse_few(n: int) -> None:
+    if n < ENOUGH:
+        raise InputError(f"with_prior: n = {n}: at least {ENOUGH} samples are needed, of which some count less")
 
 
 def reweighted(posterior: Trained, prior: Prior | Mapping[str, Any]) -> Reweighted:

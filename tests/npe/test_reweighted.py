@@ -32,6 +32,27 @@ def test_samples_are_those_of_the_posterior_times_the_ratio_of_the_priors(traine
     assert np.ptp(same.weights) == 0
 
 
+def test_the_density_is_normed_and_many_observations_are_weighed_alike(trained: Posterior) -> None:
+    other = trained.with_prior({"log_amplitude": {"normal": [0.4, 0.3]}})
+    sides = [np.linspace(p.low, p.high, 121) for p in trained.prior.parameters]
+    grid = np.stack([axis.ravel() for axis in np.meshgrid(*sides, indexing="ij")], 1)
+    cell = np.prod([side[1] - side[0] for side in sides])
+    density = np.exp(other.log_density(grid, observation()))
+    assert density.sum() * cell == pytest.approx(1, abs=0.03)
+    samples = other.sample(observation(), 20_000, seed=4)
+    np.testing.assert_allclose((density[:, None] * grid).sum(0) * cell, samples.mean, atol=0.03)
+    assert other.log_density(np.array([[9.0, 9.0]]), observation()) == [-np.inf]
+
+    many = other.sample_many([observation(), observation()], 4000, seed=2)
+    np.testing.assert_allclose(many[1].mean, samples.mean, atol=0.07)
+    assert np.ptp(many[0].weights) > 0
+    far = trained.with_prior({"log_amplitude": {"normal": [2.9, 0.01], "range": [-2.0, 3.0]}})
+    with pytest.raises(InputError, match=r"images\[0\]: with_prior: \d+ of 1000 samples count"):
+        far.sample_many([observation()], 1000, seed=1)
+    with pytest.raises(InputError, match="samples count under the new prior"):
+        far.log_density(grid, observation())
+
+
 def test_weights_that_hardly_count_and_other_priors_are_refused(trained: Posterior) -> None:
     far = trained.with_prior({"log_amplitude": {"normal": [2.9, 0.01], "range": [-2.0, 3.0]}})
     with pytest.raises(InputError, match="of 1000 samples count under the new prior, 200 are needed"):
