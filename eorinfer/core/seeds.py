@@ -114,6 +114,7 @@ class WorkStream(IntEnum):
     SEPARATOR_CORRECTION = 6
     #: Its root is the seed of a draw of lines: how what is left over is shared among them.
     DRAW_CORRECTION = 7
+    SUMMARY_NOISE = 8
     CHECK_NOISE = 0x5EE
     HELD_OUT_NOISE = 0x5EEC
     #: Its root is the seed of a realisation: it decides whether that is trained on or held out.

@@ -110,22 +110,41 @@ class Embedding(nn.Module):
         if self.cnn is not None:
             self.cnn_scaling.fit(torch.cat([self.cnn(self._volumes(self.scaling(x))) for x in parts]))
 
+    @property
+    def learns_from_summaries(self) -> bool:
+        """Whether it reads nothing of a cube but summaries, none of which is learned."""
+        given = (self.spectrum, self.scattering, *(branch.summary for branch in self._branches()))
+        learned = [p for summary in given if summary is not None for p in summary.parameters()]
+        return self.cnn is None and self.network is None and not learned
+
     def forward(self, observed: Tensor) -> Tensor:
         """Compute features (B, features) of observed cubes (B, C, *cells)."""
+        parts = self._given(observed)
+        if self.cnn is not None:
+            parts.append(self.cnn_scaling(self.cnn(self._volumes(self.scaling(observed)))).reshape(len(observed), -1))
+        features = [] if self.network is None else [self.network(self.scaling(observed))]
+        if parts:
+            features.append(self.of_summaries(torch.cat(parts, dim=1)))
+        total: Tensor = sum(features[1:], features[0])
+        return total
+
+    def summarise(self, observed: Tensor) -> Tensor:
+        """Scaled summaries (B, length) of observed cubes (B, C, *cells), where it learns from these alone."""
+        return torch.cat(self._given(observed), dim=1)
+
+    def of_summaries(self, scaled: Tensor) -> Tensor:
+        """Features (B, features) of all scaled summaries, mean squares of a CNN's maps among them: (B, length)."""
+        features: Tensor = self.linear(scaled) + self.head(scaled)
+        return features
+
+    def _given(self, observed: Tensor) -> list[Tensor]:
+        """Scaled summaries (B, ...) of each kind but those of the CNN."""
         parts = []
         if self.spectrum is not None:
             parts.append(self.spectrum_scaling(self.spectrum(self._in_unit(observed))).flatten(1))
         if self.scattering is not None:
             parts.append(self.scattering_scaling(self.scattering(self.scaling(observed))).flatten(1))
-        parts += [branch(self._in_unit(observed)) for branch in self._branches()]
-        if self.cnn is not None:
-            parts.append(self.cnn_scaling(self.cnn(self._volumes(self.scaling(observed)))).reshape(len(observed), -1))
-        features = [] if self.network is None else [self.network(self.scaling(observed))]
-        if parts:
-            powers = torch.cat(parts, dim=1)
-            features.append(self.linear(powers) + self.head(powers))
-        total: Tensor = sum(features[1:], features[0])
-        return total
+        return parts + [branch(self._in_unit(observed)) for branch in self._branches()]
 
     def _in_unit(self, x: Tensor) -> Tensor:
         """Return cubes whose squares are numbers."""

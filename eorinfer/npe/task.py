@@ -40,13 +40,17 @@ class PosteriorTask(nn.Module):
         observed: Tensor = self.survey(augment(clean, self.symmetry, generator), generator)
         return observed if self.preprocessing is None else self.preprocessing(observed)
 
+    def features(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Features (B, F) of clean cubes (B, C, *cells), observed anew."""
+        features: Tensor = self.network.embedding(self.observe(rows, generator))
+        return features
+
     def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-        """`ThetaDensity.loss` or the atomic loss, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
-        theta, clean = batch
-        observed = self.observe(clean, generator)
+        """-log q(theta | x) + log of a flat density, or the atomic loss, (B,), for theta (B, P) and clean cubes."""
+        theta, rows = batch
+        features = self.features(rows, generator)
         if self.atoms is None:
-            return self.network.loss(theta, observed)
-        features = self.network.embedding(observed)
+            return -self.network.log_ratio(theta[None], features)[0]
         return atomic_loss(lambda t: self.network.log_prob(t, features), theta, self._log_prior, self.atoms, generator)
 
     def _log_prior(self, theta: Tensor) -> Tensor:

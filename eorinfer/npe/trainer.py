@@ -23,13 +23,14 @@ from eorinfer.npe.emulated import emulated_rows
 from eorinfer.npe.held_out import after_training
 from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.region import Region, draw_truncated
+from eorinfer.npe.summarised import SummarisedTask, draws_of, reads_summaries, summarised_rows
 from eorinfer.npe.task import PosteriorTask
 from eorinfer.separation.preprocessing import LineSeparation
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.settings.survey import SurveySettings
 from eorinfer.survey.base import Survey
 from eorinfer.training.data import Batches, Cubes, Part, choosing_rows, fold_count, loader, split_rows
-from eorinfer.training.fit import FitRecord, fit
+from eorinfer.training.fit import FitRecord, fit, planned
 from simulators import Observable
 
 #: Cubes that the scalings of a network's inputs are taken from.
@@ -199,10 +200,11 @@ class Trainer:
                     title=f"{member.title}, emulator",
                     progress=progress,
                 )
+            training = made if stage.emulated and made is not None else member.training
+            learner, parts = self._read_once(task, stage, training, member, progress)
             record = fit(
-                task,
-                made if stage.emulated and made is not None else member.training,
-                member.validation,
+                learner,
+                *parts,
                 stage.training,
                 folder=member.folder / stage.name,
                 seed=member.seed,
@@ -212,6 +214,32 @@ class Trainer:
             )
             fits.append(Fit(network, record, row_losses(task, member.validation, member.seed)))
         return fits
+
+    def _read_once(
+        self, task: PosteriorTask, stage: Stage, training: Batches, member: "Member", progress: Progress | None
+    ) -> tuple[PosteriorTask, tuple[Batches, Batches]]:
+        """Task and rows of a fit: of cubes that are summarised beforehand, where their summaries are all it reads."""
+        if self.alignment or not reads_summaries(task):
+            return task, (training, member.validation)
+        passes, _ = planned(stage.training, len(training))
+        rows = [("emulated rows" if stage.emulated else "simulations", training, draws_of(len(training), passes))]
+        rows.append(("held-out rows", member.validation, DRAWS))
+        read = [
+            summarised_rows(
+                task,
+                part,
+                draws,
+                file=member.folder / f"{name.replace(' ', '-')}.safetensors",
+                seed=stream_seed(member.seed, WorkStream.SUMMARY_NOISE, number),
+                title=f"{member.title}, summaries of {name}",
+                progress=progress,
+            )
+            for number, (name, part, draws) in enumerate(rows)
+        ]
+        learner = SummarisedTask(
+            task.network, self.survey, self.observable.symmetry, task.atoms, task.preprocessing, task.prior
+        )
+        return learner, (read[0], read[1])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What training and chains of a run will take, said before they begin: from facts in its folder, or a short timing."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -29,15 +28,20 @@ def training_line(context: RunContext) -> str | None:
     ahead = [round(sum(wanted[: i + 1]) * (1 - settings.validation_fraction)) for i in range(len(there), len(wanted))]
     if not ahead:
         return None
+    once = 0.0
     if there:
         each = there[-1]["seconds"] / _steps(context, there[-1]["training_rows"])
         source = f"as measured in round {there[-1]['round']}"
     else:
-        each, source = _seconds_per_step(context), f"by a timing of {TIMED} steps on the CPU"
+        each, once = _seconds_per_step(context)
+        source = f"by a timing of {TIMED} steps on the CPU"
     steps = sum(_steps(context, rows) for rows in ahead)
+    before = once * sum(_summaries(context, rows) for rows in ahead)
+    after = f", after {duration(before)} for the summaries of all cubes" if before else ""
     return (
-        f"preflight: about {duration(each * steps)} of training, {_networks(context, ahead[-1])} network(s) in "
-        f"{len(ahead)} round(s), {steps} steps ({each:.2g} s each, {source})"
+        f"preflight: about {duration(before + each * steps)} of training, "
+        f"{_networks(context, ahead[-1])} network(s) in {len(ahead)} round(s), "
+        f"{steps} steps ({each:.2g} s each, {source}){after}"
     )
 
 
@@ -103,20 +107,38 @@ def _networks(context: RunContext, rows: int) -> int:
 
 def _steps(context: RunContext, rows: int) -> int:
     """Count the optimiser steps of all networks in all stages, as `eorinfer.training.fit.fit` takes them."""
+    return _networks(context, rows) * sum(epochs * steps for _, epochs, steps in _fits(context, rows))
+
+
+def _summaries(context: RunContext, rows: int) -> int:
+    """Count the observed cubes that are summarised before the fits of all networks, where they are; see `Trainer`."""
+    from eorinfer.npe.summarised import draws_of
+
+    # Fits on the same rows share them.
+    each = {n: n * draws_of(n, epochs) for n, epochs, _ in _fits(context, rows)}
+    return _networks(context, rows) * sum(each.values())
+
+
+def _fits(context: RunContext, rows: int) -> list[tuple[int, int, int]]:
+    """Rows, epochs, and steps of each epoch, of all fits of a network."""
     from eorinfer.npe.candidates import stages
     from eorinfer.npe.emulated import ROWS
     from eorinfer.training.fit import planned
 
     tables = context.config.tables
     tried = stages(tables.flow, tables.training, tables.training.emulated_batch(context.config.observable))
-    each = [math.prod(planned(one.training, ROWS if one.emulated else rows)) for one in tried]
-    return _networks(context, rows) * sum(each)
+    sizes = [ROWS if one.emulated else rows for one in tried]
+    return [(n, *planned(one.training, n)) for one, n in zip(tried, sizes, strict=True)]
 
 
-def _seconds_per_step(context: RunContext) -> float:
-    """Time steps of a fresh network on noise; those of a larger batch take longer in proportion."""
+def _seconds_per_step(context: RunContext) -> tuple[float, float]:
+    """Time steps of a fresh network on noise; those of a larger batch take longer in proportion.
+
+    Returns seconds of a step, and of each cube that is summarised before; 0 where none is.
+    """
     import torch
 
+    from eorinfer.npe.summarised import SummarisedTask, reads_summaries
     from eorinfer.npe.task import PosteriorTask
 
     config = context.config
@@ -131,8 +153,13 @@ def _seconds_per_step(context: RunContext) -> float:
         clean = torch.randn(n, *observable.shape, generator=generator)
         theta = torch.from_numpy(config.prior.sample(n, np.random.default_rng(0)))
         network.embedding.fit_scaling(task.observe(clean, generator))
+        once = 0.0
+        if reads_summaries(task):
+            once = _timed(lambda: network.embedding.summarise(task.observe(clean, generator))) / n
+            clean = network.embedding.summarise(task.observe(clean, generator))[:, None]
+            task = SummarisedTask(network, context.survey, observable.symmetry, None, preprocessing, config.prior)
         seconds = _timed(lambda: task.losses((theta, clean), generator).mean().backward())
-    return seconds * config.tables.training.batch_size / n
+    return seconds * config.tables.training.batch_size / n, once
 
 
 def _seconds_per_move(context: RunContext) -> tuple[float, str]:

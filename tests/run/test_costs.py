@@ -1,6 +1,7 @@
 """Training and chains are timed before they begin, or taken from what the folder has."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,19 @@ def test_times_are_measured_or_read(tmp_path: Path) -> None:
     assert "80 s to 160 s" not in chain_line(context)
     assert "80 s to 3 min for a chain" in chain_line(context)
     assert "(2 s each, as measured in the chain that is here, which continues" in chain_line(context)
+
+
+def test_summaries_that_are_computed_once_are_counted_apart(tmp_path: Path) -> None:
+    lines = []
+    for name, embedding in (("image", "width = 4"), ("power", "convolution = false")):
+        text = config(tmp_path).read_text()
+        file = tmp_path / f"{name}.toml"
+        file.write_text(re.sub(r"(?m)^\[embedding\][^\[]*", f"[embedding]\n{embedding}\n\n", text))
+        lines.append(training_line(RunContext.open(load_config(file), tmp_path / name, Silent())))
+    assert all(lines)
+    assert "for the summaries" not in str(lines[0])
+    assert "on the CPU), after " in str(lines[1])
+    assert str(lines[1]).endswith(" for the summaries of all cubes")
 
 
 def test_references_of_a_validation(tmp_path: Path) -> None:
