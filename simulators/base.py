@@ -42,6 +42,11 @@ class Parameter:
     unit: str = ""
     description: str = ""
 
+    def __post_init__(self) -> None:
+        # NumPy's numbers are written into text files by their names.
+        for name in ("low", "high", "fiducial"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+
 
 @dataclass(frozen=True)
 class Observable:
@@ -73,6 +78,8 @@ class Observable:
     smoothing
         Standard deviation in arcmin of the Gaussian that the map was smoothed with across the sky; what a survey adds
         is smoothed alike.
+    resolution
+        R, wavelength over width, of the channels; 0 where it is not said.
     """
 
     name: str
@@ -85,6 +92,7 @@ class Observable:
     coordinates: tuple[float, ...] = ()
     field_of_view: float = 0.0
     smoothing: float = 0.0
+    resolution: float = 0.0
 
     @property
     def cells(self) -> tuple[int, ...]:

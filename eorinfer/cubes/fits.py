@@ -22,11 +22,18 @@ from eorinfer.cubes.fits_image import Image, opened
 from eorinfer.cubes.fits_sky import SkyAxes, on_the_sky
 from simulators import Observable
 
-#: Keywords of the array, its axes and their coordinates, which differ where the axes are in another order.
-_OF_AXES = re.compile(
-    r"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|[PG]COUNT|BSCALE|BZERO|BLANK|DATAM(IN|AX)|CHECKSUM|DATASUM|WCSAXES)$"
-    r"|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CRDER|CSYER|CNAME|CHAN)\d+$|(PC|CD|PV|PS)\d+_\d+$"
+#: Keywords of the array, which differ where the numbers do.
+_OF_ARRAY = re.compile(
+    r"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|[PG]COUNT|BSCALE|BZERO|BLANK|BUNIT|DATAM(IN|AX)|CHECKSUM|DATASUM)$"
 )
+#: Keywords of its axes and their coordinates, which differ where the axes are in another order.
+_OF_AXES = re.compile(
+    r"WCSAXES$|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CRDER|CSYER|CNAME|CHAN)\d+$|(PC|CD|PV|PS)\d+_\d+$"
+)
+#: Those of one axis or two, with their numbers.
+_OF_AXIS = re.compile(r"(?:CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CRDER|CSYER|CNAME|PC|CD|PV|PS)(\d+)(?:_(\d+))?$")
+#: Keywords that a header may have many times.
+_TEXTS = ("COMMENT", "HISTORY", "")
 
 
 def write_cube(path: Path, cube: FileCube) -> None:
@@ -68,9 +75,11 @@ def write_images(
         Place of the pixels on the sky, as `sky_header_of` reads it; by default about RA = Dec = 0.
     """
     header = _sky_header(observable) if header is None else header
-    hdus = [fits.PrimaryHDU(_without_single_channel(observed), header)]
+    image = _without_single_channel(observed)
+    hdus = [fits.PrimaryHDU(image, _of_axes(header, image.ndim))]
     for name, array in beside.items():
-        hdus.append(fits.ImageHDU(_without_single_channel(array), header, name=name.upper()))
+        image = _without_single_channel(array)
+        hdus.append(fits.ImageHDU(image, _of_axes(header, image.ndim), name=name.upper()))
     with whole_file(path) as temporary:
         fits.HDUList(hdus).writeto(temporary)
 
@@ -99,19 +108,31 @@ def sky_header_of(path: Path, observable: Observable) -> fits.Header | None:
         if not image.on_the_sky:
             return None
         axes = SkyAxes.from_image(image, observable)
-        if axes.in_order(image):
-            return image.header
-        wcs = image.wcs.sub([axis + 1 for axis in axes.fits_order])
-        if axes.reversed and axes.spectral is not None:
-            wcs = _with_reversed_first_axis(wcs, image.length(axes.spectral))
-        header = wcs.to_header()
+        header = fits.Header()
+        if not (in_order := axes.in_order(image)):
+            wcs = image.wcs.sub([axis + 1 for axis in axes.fits_order])
+            if axes.reversed and axes.spectral is not None:
+                wcs = _with_reversed_first_axis(wcs, image.length(axes.spectral))
+            header = wcs.to_header()
         header["BUNIT"] = observable.unit
         for i, channel in enumerate(observable.channels):
             header[f"CHAN{i}"] = channel, observable.axes[0]
         for card in image.header.cards:
-            if card.keyword not in header and not _OF_AXES.match(card.keyword):
+            others = _OF_ARRAY.match(card.keyword) or (not in_order and _OF_AXES.match(card.keyword))
+            if not others and (card.keyword in _TEXTS or card.keyword not in header):
                 header.append(card)
         return header
+
+
+def _of_axes(header: fits.Header, dimension: int) -> fits.Header:
+    """Return a header without the coordinates of axes beyond those of an array."""
+    made = header.copy()
+    for keyword in set(header):
+        if (found := _OF_AXIS.match(keyword)) and max(int(n) for n in found.groups() if n) > dimension:
+            del made[keyword]
+    if made.get("WCSAXES", 0) > dimension:
+        made["WCSAXES"] = dimension
+    return made
 
 
 def _with_reversed_first_axis(wcs: WCS, n: int) -> WCS:

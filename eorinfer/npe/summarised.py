@@ -103,16 +103,21 @@ def summarised_rows(
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     generator = torch.Generator(device).manual_seed(seed)
     task.to(device)
-    batches = loader(rows, BATCH)
-    theta, summaries = [], []
-    with (progress or Silent()).bar(title, len(batches)) as advance:
-        for batch, clean in batches:
-            seen = [task.observe(clean.to(device), generator) for _ in range(draws)]
-            summaries.append(torch.stack([task.network.embedding.summarise(x).cpu() for x in seen], dim=1))
-            theta.append(batch)
+    theta, summaries = torch.empty(0), torch.empty(0)
+    with (progress or Silent()).bar(title, -(-len(rows) // BATCH)) as advance:
+        for place, (batch, clean) in enumerate(loader(rows, BATCH)):
+            part = slice(BATCH * place, BATCH * place + len(batch))
+            for draw in range(draws):
+                read = task.network.embedding.summarise(task.observe(clean.to(device), generator))
+                if not len(summaries):
+                    # In one piece: kept by the batch, they would lie between freed cubes and pin these in memory.
+                    theta = batch.new_empty(len(rows), *batch.shape[1:])
+                    summaries = torch.empty(len(rows), draws, read.shape[1])
+                summaries[part, draw] = read.cpu()
+            theta[part] = batch
             advance(1, "")
     task.cpu()
-    made = Summarised(rows, torch.cat(theta), torch.cat(summaries))
+    made = Summarised(rows, theta, summaries)
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file) as temporary:
         temporary.write_bytes(save({"theta": made.theta, "summaries": made.summaries}))

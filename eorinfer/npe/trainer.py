@@ -110,7 +110,7 @@ class Trainer:
         # Half of the rows that a network holds out choose, the others say how good the choice is.
         choosing = [new & choosing_rows(rows.seed, new) for new in held]
         of_prior = atoms is None and not self.alignment
-        batch = self.training.emulated_batch(self.observable) if of_prior else 0
+        batch = self.training.emulated_batch(self.observable, self.architecture.embedding) if of_prior else 0
         chosen, fits = stages(self.architecture.flow, self.training, batch, len(self.prior.parameters)), []
 
         def new_theta(n: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -92,6 +92,24 @@ def read_rounds(out: Path) -> list[dict[str, Any]]:
     return [read_json(path)["facts"] for path in sorted((out / "rounds").glob("*/posterior/posterior.json"))]
 
 
+def outdated(validation: dict[str, Any], rounds: Sequence[dict[str, Any]], flow: dict[str, Any]) -> str | None:
+    """Name what was trained again after its validation; None if nothing was.
+
+    Parameters
+    ----------
+    validation
+        Content of ``validation.json``; empty without one. An earlier version's does not say which posterior it was of.
+    rounds, flow
+        Facts of each round's posterior, and of the image flow.
+    """
+    of = validation.get("posterior")
+    if of is None:
+        return None
+    if validation.get("method", "npe") == "npe":
+        return "posterior" if rounds and of != rounds[-1]["key"] else None
+    return "image flow" if of != flow.get("weighed", flow.get("key")) else None
+
+
 def read_sampled(out: Path) -> dict[str, dict[str, Any] | None]:
     """Read steps, convergence and seconds of each method that samples a chain; None if it has not run."""
     return {method: _json(out / "chains" / f"{name}.json") or None for method, name in SAMPLED.items()}
@@ -187,7 +205,7 @@ class RunFolder:
             kept(lambda: (_json(out / "chains" / "npe.json") or summary).get("misspecification"), None),
             kept(lambda: read_rounds(out), []),
             kept(lambda: read_sampled(out), dict.fromkeys(SAMPLED)),
-            kept(lambda: _read_models(out), {}),
+            kept(lambda: read_models(out), {}),
             kept(lambda: _read_bank(out, config), None),
             None if contest is None else Contest.read(contest),
             problems,
@@ -203,6 +221,11 @@ class RunFolder:
     def alarm(self) -> dict[str, Any] | None:
         """Comparison of the observation with the images that the image flow was trained on."""
         return (self.sampled["field_flow"] or {}).get("misspecification")
+
+    @property
+    def outdated(self) -> str | None:
+        """What was trained again after its validation, see `outdated`."""
+        return outdated(self.validation, self.rounds, self.trained.get("field", {}))
 
     @property
     def only_contest(self) -> bool:
@@ -221,7 +244,7 @@ class RunFolder:
         return dict(zip(names, map(float, theta), strict=False)) or None
 
 
-def _read_models(out: Path) -> dict[str, dict[str, Any]]:
+def read_models(out: Path) -> dict[str, dict[str, Any]]:
     """Read the facts of the networks by their folder."""
     paths = [path for file in MODELS for path in sorted(out.glob(file))]
     return {str(path.parent.relative_to(out)): read_json(path)["facts"] for path in paths}

@@ -13,7 +13,7 @@ from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
 from eorinfer.cubes.observation import Observation
 from eorinfer.report.page import MissingStep
-from eorinfer.report.run_folder import RunFolder, read_chains
+from eorinfer.report.run_folder import RunFolder, outdated, read_chains, read_models, read_rounds
 from eorinfer.report.summary import wider_line
 
 #: Chain of each `[inference] method`.
@@ -113,7 +113,7 @@ def status_lines(out: Path) -> list[str]:
             ended = "converged" if facts["converged"] else "NOT CONVERGED"
             label = "image flow" if method == "field_flow" else "power-spectrum MCMC"
             lines.append(f"{label}: {facts['steps']} steps, {ended}")
-    done = [step for step, file in STEPS.items() if (out / file).exists()]
+    done = [step for step, file in STEPS.items() if (out / file).exists() and (step != "validate" or not run.outdated)]
     lines.append(f"done: {', '.join(done) or 'nothing yet'}")
     if run.check:
         lines.append(run.check["line"])
@@ -124,9 +124,13 @@ def status_lines(out: Path) -> list[str]:
 def validation_line(out: Path) -> str:
     """Say what the validation of the run's posterior found, or the command that makes one."""
     path = out / STEPS["validate"]
+    command = f"eorinfer validate {quote(str(out / 'config.toml'))} --out {quote(str(out))}"
     if not path.exists():
-        return f"not validated yet: eorinfer validate {quote(str(out / 'config.toml'))} --out {quote(str(out))}"
-    return str(read_json(path).get("verdict", f"validated: {path}"))
+        return f"not validated yet: {command}"
+    found = read_json(path)
+    if again := outdated(found, read_rounds(out), read_models(out).get("field", {})):
+        return f"not validated since the {again} was trained again: {command}"
+    return str(found.get("verdict", f"validated: {path}"))
 
 
 def chain_of(run: RunFolder) -> str:
@@ -161,3 +165,5 @@ def missing_steps(run: RunFolder) -> Iterator[MissingStep]:
         yield MissingStep("No posterior-predictive check", by("plot"))
     if not run.validation:
         yield MissingStep("Not validated", by("validate"))
+    elif run.outdated:
+        yield MissingStep(f"Not validated since the {run.outdated} was trained again", by("validate"))

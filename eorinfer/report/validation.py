@@ -6,6 +6,7 @@ from typing import Any
 from eorinfer.report.cells import Cell, count, measurement, number, words, yes_or_no
 from eorinfer.report.page import Block, Facts, Picture, Table, Text
 from eorinfer.report.run_folder import RunFolder
+from eorinfer.validation.sharpness import gained_over
 
 
 def _size(validation: dict[str, Any], quantity: str) -> str:
@@ -31,7 +32,7 @@ def calibration_blocks(run: RunFolder) -> Iterator[Block]:
     gain, loss = v["information_gain"], v["held_out_negative_log_likelihood"]
     yield Facts(
         {
-            "information gained over the prior": measurement(gain["mean"], gain["error"], unit="nats"),
+            f"information gained over {gained_over(v)}": measurement(gain["mean"], gain["error"], unit="nats"),
             "−ln q(θ|x) at held-out truths": measurement(loss["mean"], loss["error"]),
         }
     )

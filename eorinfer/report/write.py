@@ -14,6 +14,7 @@ from eorinfer.report.run_folder import RunFolder
 from eorinfer.report.sections import sections
 from eorinfer.report.shown import shown
 from eorinfer.report.terminal import chain_of, missing_steps, validation_line
+from eorinfer.validation.sharpness import gained_over
 from simulators.cell import shown_kind
 
 #: Name of the page in a run folder.
@@ -95,10 +96,15 @@ def _at_a_glance(run: RunFolder) -> Iterator[tuple[str, Cell]]:
         yield "simulations trained on", words(f"{simulations} in {rounds} round{'s' * (rounds > 1)}")
     if ratio := run.summary.get("npe_over_mcmc"):
         yield "volume, NPE over MCMC", number(ratio["volume"])
-    if run.validation:
+    if run.outdated:
+        yield "calibrated", words(f"not known since the {run.outdated} was trained again")
+    elif run.validation:
         gain = run.validation["information_gain"]
         yield "calibrated", yes_or_no(run.validation["calibrated"])
-        yield "information gained", measurement(gain["mean"], gain["error"], unit="nats")
+        yield (
+            f"information gained over {gained_over(run.validation)}",
+            measurement(gain["mean"], gain["error"], unit="nats"),
+        )
     if checks := [check for check in (run.check, run.alarm) if check]:
         unlike, weak = (any(check.get(key) for check in checks) for key in ("unlike", "weak"))
         yield "observation like the simulations", words("cannot tell") if weak and not unlike else yes_or_no(not unlike)
@@ -122,14 +128,9 @@ def _warnings(run: RunFolder) -> Iterator[str]:
                 f"The chain {method.replace('_', '-')} has not converged: {facts['steps']} steps are "
                 f"{measures(lengths, facts.get('r_hat'))}; raise [mcmc] max_steps"
             )
-    validated = run.validation.get("method", "npe")
+    if run.outdated:
+        yield f"The {run.outdated} was trained again after its validation: calibration is that of the one before"
     for facts in run.rounds[-1:]:
         if facts["left_out"]:
             kinds = ", ".join(f"{n} {status}" for status, n in facts["left_out"].items())
             yield f"{kinds} simulations were left out: the posterior is conditional on a valid simulation"
-        # A folder that was validated by an earlier version does not say which posterior it was.
-        if validated == "npe" and run.validation.get("posterior", facts["key"]) != facts["key"]:
-            yield "The posterior was trained again after its validation: calibration is that of the one before"
-    field = run.trained.get("field", {})
-    if validated == "field-flow" and run.validation["posterior"] != field.get("weighed", field.get("key")):
-        yield "The image flow was trained again after its validation: calibration is that of the one before"

@@ -126,7 +126,9 @@ def _fits(context: RunContext, rows: int) -> list[tuple[int, int, int]]:
     from eorinfer.training.fit import planned
 
     tables = context.config.tables
-    tried = stages(tables.flow, tables.training, tables.training.emulated_batch(context.config.observable))
+    tried = stages(
+        tables.flow, tables.training, tables.training.emulated_batch(context.config.observable, tables.embedding)
+    )
     sizes = [ROWS if one.emulated else rows for one in tried]
     return [(n, *planned(one.training, n)) for one, n in zip(tried, sizes, strict=True)]
 

@@ -120,6 +120,11 @@ class EmbeddingSettings(Settings):
         return self
 
     @property
+    def summaries_alone(self) -> bool:
+        """Whether networks read nothing of a cube but its summaries."""
+        return not self.convolution
+
+    @property
     def all_summaries(self) -> tuple[str, ...]:
         """Names of all summaries, by whichever keys they are asked for."""
         if self.summaries is not None:
@@ -204,9 +209,9 @@ class TrainingSettings(Settings):
         Lightning's name for the floating-point precision, e.g. ``"bf16-mixed"`` on a GPU.
     emulate
         Train once more on rows that an emulator makes of the simulations, and keep that where the rows that training
-        holds out prefer it. With few simulations of many parameters it gains much. ``"vectors"``: of data vectors
-        alone, where it costs little; ``"always"``: of cubes too, which are moved to the spectrum of another theta;
-        ``"never"``.
+        holds out prefer it. With few simulations of many parameters it gains much. ``"vectors"``: for networks that
+        read data vectors, or the summaries of cubes alone, where it costs little; ``"always"``: for those that read
+        cubes too. Cubes are moved to the spectrum of another theta. ``"never"``.
 
     Examples
     --------
@@ -236,9 +241,9 @@ class TrainingSettings(Settings):
         quick = {"emulate": "never"} if effort == "quick" else {}
         return {name: of_effort[name] for name in ("steps", "epochs") if of_effort} | quick | dict(keys)
 
-    def emulated_batch(self, observable: Observable) -> int:
+    def emulated_batch(self, observable: Observable, embedding: EmbeddingSettings) -> int:
         """Give the least size of a batch of emulated rows; 0 where none are tried."""
-        vectors = len(observable.cells) == 1
+        vectors = len(observable.cells) == 1 or embedding.summaries_alone
         if self.emulate == "never" or not (vectors or self.emulate == "always"):
             return 0
         return VECTOR_BATCH if vectors else 1

@@ -32,18 +32,22 @@ class Channels:
         Number of slices of each cube; 0 for maps, which have one channel each.
     offset
         Number of channels by which the second cube begins before the first.
+    resolution
+        R of the channels; 0 for that of the instrument.
     """
 
     wavelengths: tuple[float, ...]
     slices: int = 0
     offset: int = 0
+    resolution: float = 0.0
 
 
-def noise_level(settings: SphereX, wavelength: float) -> float:
+def noise_level(settings: SphereX, wavelength: float, resolution: float = 0.0) -> float:
     """Compute the in-band noise of a pixel of 6.2 arcsec at `wavelength` in micrometres: one sigma in nW/m^2/sr.
 
-    The table gives nu I_nu, of which a channel holds the fraction 1 / R. It is interpolated between channels of the
-    same R, and valid for channels of the table's own width.
+    The table gives nu I_nu in the instrument's own channels, interpolated between those of the same R; a channel holds
+    the fraction 1 / R of it. One of another width is made of R_table / R of them, whose noise is independent: its
+    nu I_nu has sqrt(R / R_table) times the noise. Without `resolution` it is a channel of the instrument.
 
     Raises
     ------
@@ -55,7 +59,9 @@ def noise_level(settings: SphereX, wavelength: float) -> float:
         span = f"{table[0, 0]:g} to {table[-1, 0]:g} um"
         raise ValueError(f"a channel at {wavelength:.3f} um: the noise is known from {span}")
     sigma = np.interp(wavelength, table[:, 0], table[:, 1 if settings.field == "all-sky" else 2])
-    return float(sigma / resolving_power(settings, wavelength)) * (2**0.5 if settings.nyquist else 1.0)
+    own = resolving_power(settings, wavelength)
+    in_band = sigma / (own * (resolution or own)) ** 0.5
+    return float(in_band) * (2**0.5 if settings.nyquist else 1.0)
 
 
 def resolving_power(settings: SphereX, wavelength: float) -> float:
@@ -73,12 +79,12 @@ def instrument_channels(observable: "Observable") -> Channels:
         If two cubes are not made of one set of channels.
     """
     if not observable.coordinates:
-        return Channels(observable.channels)
+        return Channels(observable.channels, resolution=observable.resolution)
     steps = np.diff(np.log1p(observable.coordinates))
     relative = np.exp(np.concatenate([[0.0], np.cumsum(steps)]))
     first = observable.channels[0] * relative
     if len(observable.channels) == 1:
-        return Channels(tuple(first.tolist()), len(relative))
+        return Channels(tuple(first.tolist()), len(relative), resolution=observable.resolution)
     offset = log(observable.channels[0] / observable.channels[1]) / steps.mean()
     if len(observable.channels) != 2 or offset < 1 - NEAR or not isclose(offset, round(offset), abs_tol=NEAR):
         raise ValueError(
@@ -88,7 +94,7 @@ def instrument_channels(observable: "Observable") -> Channels:
     if round(offset) > len(relative):
         raise ValueError("two cubes with a gap between them are not made of one run of channels")
     before = observable.channels[1] * relative[: round(offset)]
-    return Channels((*before.tolist(), *first.tolist()), len(relative), round(offset))
+    return Channels((*before.tolist(), *first.tolist()), len(relative), round(offset), observable.resolution)
 
 
 def _table(path: str | None) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ class SphereXSurvey(Survey):
     pixels
         Number of pixels along each side of the map.
     channels
-        Wavelengths of the instrument's channels, and the slices of a cube that they are.
+        Wavelengths and R of the channels, and the slices of a cube that they are.
     smoothing
         Standard deviation in arcmin of the Gaussian that the clean maps were smoothed with.
     """
@@ -50,11 +50,12 @@ class SphereXSurvey(Survey):
         self._offset, self._slices = channels.offset, channels.slices
         self._continuum: ContinuumResidual | None = None
         if settings.continuum is not None:
-            width = 1 / resolving_power(settings, channels.wavelengths[0])
+            width = 1 / (channels.resolution or resolving_power(settings, channels.wavelengths[0]))
             self._continuum = ContinuumResidual(
                 settings.continuum, channels.wavelengths, width, cube=channels.slices > 0, pixels=pixels, pixel=pixel
             )
-        sigma = [noise_level(settings, wavelength) * PIXEL / pixel for wavelength in channels.wavelengths]
+        levels = [noise_level(settings, wavelength, channels.resolution) for wavelength in channels.wavelengths]
+        sigma = [level * PIXEL / pixel for level in levels]
         self.register_buffer("_sigma", torch.tensor(sigma, dtype=torch.float32), persistent=False)
         self._smooth = settings.smoothing > 0
         lines = math.sqrt(8 * math.log(2)) * smoothing

@@ -3,7 +3,7 @@
 Calibration does not test it: a posterior as wide as the prior is calibrated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,3 +82,9 @@ def mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:
 def _spread(ratios: NDArray[np.float64]) -> dict[str, float]:
     low, middle, high = np.quantile(ratios, [0.16, 0.5, 0.84])
     return {"median": float(middle), "low": float(low), "high": float(high)}
+
+
+def gained_over(content: Mapping[str, Any]) -> str:
+    """Say over what ``validation.json`` counts the information gained: truths are from the part that rounds left."""
+    volume = content.get("prior_volume", 1.0)
+    return "the prior" if volume == 1 else f"the truncated prior ({volume:.2g} of it)"

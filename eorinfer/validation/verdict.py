@@ -8,7 +8,7 @@ import numpy as np
 
 from eorinfer.validation.calibration import Calibration
 from eorinfer.validation.check import Check
-from eorinfer.validation.sharpness import NO_DENSITY
+from eorinfer.validation.sharpness import NO_DENSITY, gained_over
 from eorinfer.validation.uniformity import COVERAGE, LEVEL, POWER, TARP, symptom
 
 
@@ -95,7 +95,7 @@ def sharpness_lines(content: dict[str, Any]) -> Iterator[str]:
     gain, loss = content["information_gain"], content["held_out_negative_log_likelihood"]
     yield (
         f"held-out negative log-likelihood {loss['mean']:.2f} +- {loss['error']:.2f}; "
-        f"information gained over the prior {gain['mean']:.2f} +- {gain['error']:.2f} nats"
+        f"information gained over {gained_over(content)} {gain['mean']:.2f} +- {gain['error']:.2f} nats"
     )
     if without := content.get("truths_without_density", 0):
         yield (

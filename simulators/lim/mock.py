@@ -259,6 +259,7 @@ class LimMock(SimulatorSettings):
                 coordinates=coordinates,
                 field_of_view=self.grid.side / 60,
                 smoothing=self.smoothing_sigma,
+                resolution=self.resolution,
             )
             for name in ("total", *self.lines)
         )

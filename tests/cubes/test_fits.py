@@ -1,5 +1,6 @@
 """FITS: axes are found by their type, put in order and compared; what cannot be meant is refused."""
 
+import warnings
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -196,8 +197,43 @@ def test_mocks_of_line_intensity_there_and_back(tmp_path: Path, geometry: str) -
     np.testing.assert_array_equal(back.values, values)
     np.testing.assert_allclose(back.coordinates, observable.coordinates, rtol=1e-12)
     header = sky_header_of(tmp_path / "o.fits", observable)
-    assert header is not None
-    assert header == fits.getheader(tmp_path / "o.fits"), "a file in our order keeps its header"
+    write_images(tmp_path / "again.fits", observable, values, {"ha": values}, header)
+    first, again = (fits.getheader(tmp_path / name) for name in ("o.fits", "again.fits"))
+    assert dict(first) == dict(again), "a file in our order keeps its header"
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("geometry", ["slab", "cubes"])
+def test_what_is_written_has_the_unit_and_the_axes_of_its_numbers(tmp_path: Path, geometry: str, ordered: bool) -> None:
+    observable = line_intensity(geometry)
+    values = np.random.default_rng(0).standard_normal(observable.shape).astype(np.float32)
+    write_images(tmp_path / "o.fits", observable, values, {})
+    with fits.open(tmp_path / "o.fits") as file:
+        image, header = file[0].data, file[0].header
+        if geometry == "slab":  # with its wavelength as a third axis
+            header["CTYPE3"], header["CUNIT3"], header["CRVAL3"] = "WAVE", "um", observable.channels[0]
+            header["CRPIX3"], header["CDELT3"], image = 1.0, 0.01, image[None]
+        if not ordered:
+            image = image.swapaxes(-1, -2)
+            for key in ("CTYPE", "CUNIT", "CRVAL", "CRPIX", "CDELT"):
+                header[f"{key}1"], header[f"{key}2"] = header.get(f"{key}2", ""), header.get(f"{key}1", "")
+        header["BUNIT"] = "W m-2 sr-1"
+        for night in ("first", "second"):
+            header["HISTORY"] = f"{night} night"
+        fits.PrimaryHDU(image * np.float32(1e-9), header).writeto(tmp_path / "watt.fits")
+    there = Observation.read(tmp_path / "watt.fits", observable)
+    np.testing.assert_allclose(there.values, values, rtol=1e-5)
+    header = sky_header_of(tmp_path / "watt.fits", observable)
+    write_images(tmp_path / "made.fits", observable, there.values, {"ha": values[:1]}, header)
+    with fits.open(tmp_path / "made.fits") as file:
+        for hdu in file:
+            assert hdu.header["BUNIT"] == "nW/m^2/sr"
+            assert [str(line) for line in hdu.header["HISTORY"]] == ["first night", "second night"]
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert WCS(hdu.header).naxis == hdu.data.ndim
+    again = Observation.read(tmp_path / "made.fits", observable)
+    np.testing.assert_array_equal(again.values, there.values)
 
 
 def test_the_sky_follows_the_axes(tmp_path: Path) -> None:

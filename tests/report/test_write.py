@@ -26,6 +26,7 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.figures.style import subplots, write_figure
 from eorinfer.report.page import Picture, Table, Text, render
 from eorinfer.report.run_folder import RunFolder
+from eorinfer.report.terminal import status_lines
 from eorinfer.report.write import page_of, write_report
 from tests.browser import Browser, browser, executable
 from tests.runs import call, config, quick_emulator
@@ -201,6 +202,12 @@ def test_warnings_come_first(run: Path, tmp_path: Path) -> None:
         assert warning not in before.warnings
     text = render(page)
     assert text.index("NOT calibrated") < text.index('id="posterior"')
+    assert "not known since the posterior was trained again" in text
+    assert "information gained" not in text[: text.index('id="posterior"')]
+    lines = status_lines(out)
+    assert lines[-1].startswith("not validated since the posterior was trained again: eorinfer validate ")
+    assert not any(line.startswith("done: ") and "validate" in line for line in lines)
+    assert status_lines(run)[-1].startswith(("calibrated", "NOT calibrated"))
 
 
 def test_a_check_that_cannot_tell_is_said_first(run: Path, tmp_path: Path) -> None:

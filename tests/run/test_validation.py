@@ -1,6 +1,7 @@
 """`eorinfer validate` on tiny runs: what it writes, what it says, and its exit codes."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,7 +170,9 @@ def test_a_sequential_posterior_is_validated_inside_its_truncated_prior(
         patch.setattr("eorinfer.npe.inside.OUTSIDE_SHARE", 0.9)
         assert call("infer", path, "--out", tmp_path / "run") == 0
         assert call("validate", path, "--out", tmp_path / "run") in (0, 1)
-    assert "60 simulated truths inside the truncated prior" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "60 simulated truths inside the truncated prior" in said
+    assert re.search(r"information gained over the truncated prior \(0\.\d+ of it\) -?\d", said)
     found = read_json(tmp_path / "run/validation.json")
     assert 0 < found["prior_volume"] < 1
     assert found["prior_volume"] == pytest.approx(read_json(tmp_path / "run/rounds/02/round.json")["volume"], rel=0.3)

@@ -35,6 +35,24 @@ def test_noise_at_one_and_a_half_micrometres(field: str, pixel: float, expected:
     assert observe(observable, field=field, nyquist=True).std().item() == pytest.approx(2**0.5 * expected, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("wavelength", "resolution", "expected"),
+    # Of the table's own channels: nu I_nu of 1.78 over 41 at 1.509 um, of 1.17 over 130 at 4.6 um.
+    [(1.509, 41.0, 1.0), (1.509, 0.0, 1.0), (1.509, 164.0, 0.5), (4.6, 130.0, 1.0), (4.6, 41.0, (130 / 41) ** 0.5)],
+)
+def test_noise_is_that_of_the_width_of_the_channels(wavelength: float, resolution: float, expected: float) -> None:
+    """Independent noise adds up in power: a channel of four times the width has twice the in-band noise."""
+    own = replace(SLAB, channels=(wavelength,), resolution=0.0)
+    other = replace(own, resolution=resolution)
+    assert observe(other).std().item() == pytest.approx(expected * observe(own).std().item(), rel=1e-4)
+
+
+def test_line_mocks_say_the_width_of_their_channels() -> None:
+    for geometry in ("slab", "cubes"):
+        settings = {"kind": "lim-mock", "mass_min": 12.0, "geometry": geometry, "pixels": 16, "resolution": 60.0}
+        assert {o.resolution for o in build(settings).observables} == {60.0}
+
+
 def test_common_channels_have_the_same_noise() -> None:
     observed = observe(CUBES, n=30)
     a, b = observed[:, 0], observed[:, 1]
@@ -83,7 +101,7 @@ def test_masks() -> None:
 def test_a_table_of_ones_own(tmp_path: Any) -> None:
     path = tmp_path / "noise.txt"
     path.write_text("1.0 4 2 50\n2.0 4 2 50\n")
-    observed = observe(SLAB, table=str(path))
+    observed = observe(replace(SLAB, resolution=50.0), table=str(path))
     assert observed.std().item() == pytest.approx(2 / 50 * 6.2 / 24, rel=0.02)
     path.write_text("1.0 4 2\n")
     with pytest.raises(ValueError, match="expected rows of rising wavelength"):
