@@ -184,7 +184,7 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
     # Those that are looked at in training are the first ones: of all realisations.
     order = np.random.default_rng(1).permutation(len(validation))
     settings = step.settings.model_copy(update={"steps": arguments.slice_steps or 1, "batch_size": 16})
-    names = line_names(bank)  # type: ignore[arg-type]
+    names = line_names(bank.observables)
     spec = SeparatorSpec(bank.observables[0], tuple(Target(n, 0) for n in names), step.config.tables.survey, settings)
     divided = Split(training, validation[order], parts.test)
     if not arguments.slice_steps:

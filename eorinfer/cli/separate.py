@@ -53,7 +53,8 @@ def apply(model: Path, file: Path, *, out: Path, draws: int = 0, seed: int = 1) 
 
     if draws < 0:
         raise InputError(f"--draws {draws}: it must be at least 0")
-    separation.apply(model, file, out, draws, seed)
+    for note in separation.apply(model, file, out, draws, seed):
+        print(f"{file}: {note}")
     print(f"results: {out}")
 
 
@@ -98,18 +99,24 @@ def score(
     from eorinfer.core.progress import for_terminal
     from eorinfer.run.config import load_config
     from eorinfer.run.line_separation import Separation
-    from eorinfer.run.separation_scores import ScoreSettings, score_separators
-    from eorinfer.separation.model import Separator
+    from eorinfer.run.separation_scores import (
+        ScoreSettings,
+        load_separators,
+        refuse_other_mocks,
+        score_separators,
+    )
 
     if config is None and bank is None:
         raise InputError("score needs mocks: --config CONFIG, --bank BANK, or both for the survey of the one")
     if maps < 2 or radius <= 0:
         raise InputError(f"--maps {maps} --radius {radius:g}: at least 2 maps and a positive radius are needed")
-    survey = Separator.load(model).spec.survey
+    separators = load_separators(model, l1)
+    survey = next(iter(separators.values())).spec.survey
     if config is not None:
         loaded = load_config(config, "separation")
         survey = loaded.tables.survey
         if bank is None:
+            refuse_other_mocks(separators, loaded.simulator.observables, str(config))
             step = Separation(loaded, out, for_terminal())
             step.simulate()
             bank = step.bank.path

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 import simulators
 from eorinfer.bank.rows import Plan, Rows
@@ -21,17 +22,17 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config
 from eorinfer.run.folder import as_begun, refuse_other_config
 from eorinfer.run.simulations import Simulations
-from eorinfer.settings.survey import survey_key
+from eorinfer.settings.survey import SphereX, survey_key
 from simulators.base import fingerprint_of
 
 if TYPE_CHECKING:
-    from eorinfer.separation.model import Separator
+    from eorinfer.separation.model import Separator, SeparatorSpec
 
 
-def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
+def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> tuple[str, ...]:
     """Separate an observed map: ``observed`` and each line by its name, with the draws and their spread beside it.
 
-    Parameters are those of the command ``eorinfer separate apply``.
+    Parameters are those of the command ``eorinfer separate apply``; returns what was assumed of the file.
 
     Raises
     ------
@@ -47,6 +48,8 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
         raise InputError(f"{out}: is the observed map itself, which would be lost; give another --out")
     separator = Separator.load(model)
     observation = Observation.open(file, separator.spec.observable)
+    notes = observation.notes
+    _refuse_nan(observation.values, separator.spec, file)
     observable = separator.observable_of(observation.values.shape, str(file))
     if format_of(file) == ".npy":
         observation = Observation.from_observable(observable, observation.values)
@@ -62,6 +65,21 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> None:
         write_images(out, observable, observation.values, images, sky)
     else:
         observation.write(out, images)
+    return tuple(notes)
+
+
+def _refuse_nan(values: NDArray[np.float32], spec: "SeparatorSpec", file: Path) -> None:
+    """Refuse NaN, and say what the networks have seen in its place."""
+    if not (nan := int(np.isnan(values).sum())):
+        return
+    survey = spec.survey
+    masked = isinstance(survey, SphereX) and (survey.stars or survey.dead_pixels)
+    what = (
+        "write 0 there, as masked pixels have in its training"
+        if masked
+        else "its training had no masked pixels; fill these, or train with [survey] stars or dead_pixels and write 0"
+    )
+    raise InputError(f"{file}: {nan} of {values.size} pixels are NaN, and a separator needs all of them: {what}")
 
 
 class Separation:
@@ -115,13 +133,25 @@ class Separation:
         return planned_rows(self.bank, plans).ok
 
     def train(self) -> "Separator":
-        """Train the separator, from its last checkpoint on, or load it where it is kept."""
+        """Train the separator, from its last checkpoint on, or load it where it is kept.
+
+        Raises
+        ------
+        InputError
+            If there are fewer than three realisations, before any is simulated.
+        """
         from eorinfer.separation.data import seeds_of, split
         from eorinfer.separation.model import Separator
         from eorinfer.separation.training import train
         from eorinfer.survey import build_survey
         from eorinfer.training.kept import load_or_train
 
+        each = self.config.simulator.rows_per_realisation
+        if (realisations := -(-self.settings.simulations // each)) < 3:
+            raise InputError(
+                f"{self.config.file}: [separation] simulations = {self.settings.simulations}: {realisations} "
+                f"realisation(s) of {each}; at least three, one each for training, validation and test"
+            )
         rows = self.simulate()
         splits = split(rows, self.settings.validation_fraction, self.settings.test_fraction)
         facts = {

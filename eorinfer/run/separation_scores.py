@@ -17,11 +17,12 @@ from eorinfer.figures.separation import separation_figure, separation_table
 from eorinfer.figures.style import write_figure
 from eorinfer.separation.apply import estimate, posterior
 from eorinfer.separation.calibration import RADIUS
-from eorinfer.separation.data import Lines, Pairs
+from eorinfer.separation.data import Lines, Pairs, line_names
 from eorinfer.separation.draw_scores import Draws
 from eorinfer.separation.model import Separator
 from eorinfer.separation.scores import Maps, score
 from eorinfer.survey import SurveySettings, build_survey
+from simulators import Observable
 
 #: Maps at once, and draws of each.
 BATCH, DRAWS = 32, 8
@@ -52,6 +53,42 @@ class ScoreSettings:
     seed: int = 1
 
 
+def load_separators(model: Path, l1: Path | None) -> dict[str, Separator]:
+    """Load the separators to score, by the names that tables have for them.
+
+    Raises
+    ------
+    InputError
+        If there is none, or they find different lines.
+    """
+    separators = {"GAN" if l1 else "network": Separator.load(model)}
+    if l1 is not None:
+        separators["L1 alone"] = Separator.load(l1)
+    first, *others = (separator.spec for separator in separators.values())
+    for other in others:
+        if other.targets != first.targets:
+            raise InputError(
+                f"the separators find {first.lines} and {other.lines}: they can only be compared on the same"
+            )
+    return separators
+
+
+def refuse_other_mocks(separators: dict[str, Separator], observables: tuple[Observable, ...], where: str) -> None:
+    """Refuse mocks, the image and its lines, that are not of the kind that separators were trained on.
+
+    Raises
+    ------
+    InputError
+        That says what differs; `where` names the mocks.
+    """
+    image, names = observables[0], line_names(observables)
+    for separator in separators.values():
+        empty = np.zeros(image.shape, np.float32)
+        Observation.from_observable(image, empty).check(separator.spec.observable, where)
+        if lacking := [target.name for target in separator.spec.targets if target.name not in names]:
+            raise InputError(f"{where}: has no {lacking[0]}, only {', '.join(names)}")
+
+
 def score_separators(model: Path, settings: ScoreSettings, out: Path, l1: Path | None = None) -> str:
     """Score a separator beside the observed map and the Wiener filter: ``scores.json``, ``scores.png``, and a table.
 
@@ -71,9 +108,8 @@ def score_separators(model: Path, settings: ScoreSettings, out: Path, l1: Path |
     InputError
         If the mocks are not of the kind that the separators were trained on, or none is left.
     """
-    separators = {"GAN" if l1 else "network": Separator.load(model)}
-    if l1 is not None:
-        separators["L1 alone"] = Separator.load(l1)
+    separators = load_separators(model, l1)
+    refuse_other_mocks(separators, settings.bank.observables, str(settings.bank.path))
     maps = _scored_maps(separators, settings)
     spec = next(iter(separators.values())).spec
     observable = spec.observable
@@ -99,14 +135,8 @@ def _scored_maps(separators: dict[str, Separator], settings: ScoreSettings) -> M
     first = next(iter(separators.values())).spec
     used: set[int] = set()
     for separator in separators.values():
-        spec = separator.spec
-        empty = np.zeros(image.shape, np.float32)
-        Observation.from_observable(image, empty).check(spec.observable, str(bank.path))
-        if spec.targets != first.targets:
-            raise InputError(
-                f"the separators find {first.lines} and {spec.lines}: they can only be compared on the same"
-            )
-        used |= {*spec.facts["seeds"]["training"], *spec.facts["seeds"]["validation"]}
+        seeds = separator.spec.facts["seeds"]
+        used |= {*seeds["training"], *seeds["validation"]}
     rows = bank.rows().ok
     rows = rows[~np.isin(rows.seed, list(used))][: settings.maps]
     if not len(rows):
@@ -114,8 +144,6 @@ def _scored_maps(separators: dict[str, Separator], settings: ScoreSettings) -> M
             f"{bank.path}: the separator was trained on every realisation in it; give mocks of another seed"
         )
     lines = Lines(bank, rows)
-    if lacking := [target.name for target in first.targets if target.name not in lines.names]:
-        raise InputError(f"{bank.path}: has no {lacking[0]}, only {', '.join(lines.names)}")
     pairs = Pairs(build_survey(settings.survey, image), image.symmetry, lines.names, first.targets)
     generator = torch.Generator().manual_seed(stream_seed(settings.seed, WorkStream.SEPARATION_SCORES))
     channels = tuple(target.channel for target in first.targets)

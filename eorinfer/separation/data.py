@@ -1,5 +1,6 @@
 """Pairs of an observed map and the lines in it, from the clean lines of a bank."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,7 +128,7 @@ class Lines(Batches):
 
     def __init__(self, bank: Bank, rows: Rows) -> None:
         image = bank.observables[0]
-        self.names = line_names(bank)
+        self.names = line_names(bank.observables)
         self._lines = [Cubes(bank, name, rows) for name in self.names]
         self._rows = len(rows)
         self.slow = any(line.slow for line in self._lines)
@@ -150,10 +151,10 @@ class Lines(Batches):
         return self._lines[0].row_names(indices)
 
 
-def line_names(bank: Bank) -> list[str]:
-    """List the lines that add up to the image of a bank."""
-    image = bank.observables[0]
-    return [o.name for o in bank.observables[1:] if o.shape == image.shape]
+def line_names(observables: Sequence[Observable]) -> list[str]:
+    """List the lines that add up to the image, which is the first of the observables."""
+    image, *others = observables
+    return [o.name for o in others if o.shape == image.shape]
 
 
 class Pairs(nn.Module):

@@ -162,7 +162,7 @@ def test_the_place_on_the_sky_is_kept(trained: Path, mocks: Path) -> None:
         ("axes", "axes is ('wavelength', 'x', 'z')"),
         ("channels", "wavelengths is [1.6], expected [1.509]"),
         ("small", "the map has shape (1, 16, 40), the separator takes (1, 32, 32) (wavelength, x, y) or more pixels"),
-        ("nan", "1 of 1600 values are NaN or infinite"),
+        ("nan", "1 of 1600 pixels are NaN, and a separator needs all of them: its training had no masked pixels;"),
         ("fits", "cell_size is"),
         ("none", "no such file"),
         ("suffix", "separated maps are .h5, .hdf5 or .fits files"),
@@ -263,12 +263,31 @@ def test_scores_that_cannot_be(trained: Path, tmp_path: Path, capsys: pytest.Cap
     for arguments, said in wrong:
         assert call("separate", "score", model, "--out", tmp_path / "scores", *arguments) == 2
         assert said in capsys.readouterr().err
+    assert not (tmp_path / "scores" / "bank").exists(), "nothing is simulated for what is refused"
 
 
 def test_too_few_realisations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = separate_config(tmp_path, separation={"simulations": 10})
-    assert call("separate", "train", path, "--out", tmp_path / "out") == 1
-    assert "a separation needs at least three" in capsys.readouterr().err
+    assert call("separate", "train", path, "--out", tmp_path / "out") == 2
+    assert "simulations = 10: 2 realisation(s) of 8; at least three, one each" in capsys.readouterr().err
+    assert not list((tmp_path / "out/bank").glob("shards/*")), "before any is simulated"
+
+
+def test_what_is_assumed_of_a_map_is_said(
+    trained: Path, mocks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fits.open(mocks / "mock-000.fits") as file:
+        header, values = file[0].header, file[0].data
+        header["BUNIT"] = "W m-2 sr-1"
+        del header["CHAN0"]
+        fits.PrimaryHDU(values * np.float32(1e-9), header).writeto(tmp_path / "sky.fits")
+    out = tmp_path / "lines.fits"
+    assert call("separate", "apply", trained / "out/separator", tmp_path / "sky.fits", "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "sky.fits: unit: converted from W m-2 sr-1 to nW/m^2/sr, times 1e+09" in said
+    assert "the file names no wavelength; the config's is taken" in said
+    np.testing.assert_allclose(fits.getdata(out), values, rtol=1e-5)
+    assert {hdu.header["BUNIT"] for hdu in fits.open(out)} == {"nW/m^2/sr"}
 
 
 def test_the_tables_of_a_run_may_stand_beside_it(tmp_path: Path) -> None:
