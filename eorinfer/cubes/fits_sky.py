@@ -193,7 +193,7 @@ def _channels(image: Image, axes: SkyAxes, n: int, observable: Observable) -> tu
     if observable.axes[0] == "channel":
         return observable.channels, []
     shown = ", ".join(f"{channel:g}" for channel in observable.channels)
-    return observable.channels, [f"the file names no {observable.axes[0]}; the config's is taken: {shown}"]
+    return observable.channels, [f"the file names no {observable.axes[0]}; that of the simulations is taken: {shown}"]
 
 
 def _micrometres(mhz: NDArray[np.float64]) -> NDArray[np.float64]:

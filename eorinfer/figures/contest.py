@@ -1,7 +1,7 @@
 """Figure of a contest between methods."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from eorinfer.figures.style import looks, subplots
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Nats below the best method beyond which another is named without a point.
@@ -17,6 +18,8 @@ FAR = 3.0
 MARGIN = 0.3
 #: Largest ratio of volumes that is drawn, decades.
 WIDEST = 1.5
+#: Share of ratios beyond that from which on the figure says it.
+LEAST_SAID = 0.005
 
 
 def contest_figure(
@@ -77,21 +80,30 @@ def contest_figure(
         (row, values, colour) for row, values, colour in zip(rows, log_volumes, colours, strict=True) if len(values)
     ]
     if compared:
-        violins = right.violinplot(
-            [np.clip(values / np.log(10), -WIDEST, WIDEST) for _, values, _ in compared],
-            [row for row, _, _ in compared],
-            orientation="horizontal",
-            showmedians=True,
-            showextrema=False,
-            widths=0.8,
-        )
-        for body, (_, _, colour) in zip(violins["bodies"], compared, strict=True):
-            body.set_facecolor(colour)
-            body.set_alpha(0.6)
-        violins["cmedians"].set_color("black")
+        for row, values, colour in compared:
+            _draw_volumes(right, row, values / np.log(10), colour)
+        right.set_xlim(-WIDEST, WIDEST)
     right.axvline(0, color="black", lw=0.8, ls="--")
     right.set_yticks(rows, [""] * len(rows))
     right.set_ylim(left.get_ylim())
     right.set_xlabel(f"log₁₀ volume over that of\n{over}")
     figure.tight_layout()
     return figure
+
+
+def _draw_volumes(axis: "Axes", row: float, decades: NDArray[np.float64], colour: str) -> None:
+    """Draw the distribution of ratios (T,) on a row, with their median; the share beyond the axis is said."""
+    inside = decades[np.abs(decades) <= WIDEST]
+    if len(inside) > 1 and np.ptp(inside) > 0:
+        violin: Any = axis.violinplot([inside], [row], orientation="horizontal", showextrema=False, widths=0.8)
+        for body in violin["bodies"]:
+            body.set_facecolor(colour)
+            body.set_alpha(0.6)
+    middle = float(np.median(decades))
+    if abs(middle) <= WIDEST:
+        axis.plot([middle, middle], [row - 0.2, row + 0.2], color="black", lw=1.5)
+    for side, beyond in ((-1, decades < -WIDEST), (1, decades > WIDEST)):
+        if (share := beyond.mean()) >= LEAST_SAID:
+            said = f"← {share:.0%} beyond" if side < 0 else f"{share:.0%} beyond →"
+            where = "left" if side < 0 else "right"
+            axis.text(0.97 * side * WIDEST, row + 0.12, said, ha=where, va="bottom", fontsize=9, color=colour)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Colours of lines that belong to no method: networks, parameters.
 COLOURS = ("#1f5fa8", "#d2691e", "#3a8f4d", "#7b4fa3", "#555555")
+#: Points between a panel and the first line above it, and from line to line.
+ABOVE, LINE = 4, 13
 #: Standard deviations to either side of a mean that closer axes show.
 CLOSE = 5.0
 #: Share of the prior's standard deviation below which axes close on the posteriors, and what the figure then says.
@@ -103,13 +105,14 @@ def corner(
         if len(samples) <= len(COLOURS):
             _write_above(plotter.subplots[i, i], order, colours, name)
     figure: Figure = plotter.fig
+    above = _make_room(figure, ABOVE + LINE * len(samples)) if len(samples) <= len(COLOURS) else 0.0
     alone = len(names) == 1 and len(samples) <= len(COLOURS)  # the legend's place is the panel's: labels stand above
     for legend in list(figure.legends):
         legend.get_frame().set_visible(False)  # it would cover a panel's edge
         if alone:
             legend.remove()
     notes = ([] if truth is None else ["dashed: true parameters"]) + ([CLOSED] if closed else [])
-    below_legend = 1 - (0.3 + 0.21 * len(samples)) / figure.get_figheight()
+    below_legend = 1 - (above + 0.3 + 0.21 * len(samples)) / figure.get_figheight()
     x, y = (0.98, below_legend) if not alone else (0.98, -0.02)
     figure.text(x, y, "\n".join(notes), ha="right", va="top", fontsize=11)
     return figure
@@ -138,7 +141,7 @@ def _write_above(axis: "Axes", order: Sequence[Samples], colours: Sequence[str],
         axis.annotate(
             label + with_error(float(one.mean[0]), float(one.std[0])),
             (0.5, 1.0),
-            (0, 4 + 13 * line),
+            (0, ABOVE + LINE * line),
             xycoords="axes fraction",
             textcoords="offset points",
             ha="center",
@@ -171,15 +174,30 @@ def _limits(samples: Sequence[Samples], truth: NDArray[np.float64] | None, close
     limits = []
     for i, parameter in enumerate(samples[0].parameters):
         of_it = [s.only([parameter.name]) for s in samples if parameter.name in s]
-        # A chain of somebody else may have no ranges.
-        low = parameter.low if np.isfinite(parameter.low) else min(s.values.min() for s in of_it)
-        high = parameter.high if np.isfinite(parameter.high) else max(s.values.max() for s in of_it)
+        # A chain of somebody else may have no ranges, and one under another prior others.
+        low = min(_or(s.parameters[0].low, s.values.min()) for s in of_it)
+        high = max(_or(s.parameters[0].high, s.values.max()) for s in of_it)
         if close:
             truths = [] if truth is None else [truth[i]]
             low = max(low, min([*(s.mean[0] - CLOSE * s.std[0] for s in of_it), *truths]))
             high = min(high, max([*(s.mean[0] + CLOSE * s.std[0] for s in of_it), *truths]))
         limits.append((float(low), float(high)))
     return limits
+
+
+def _or(limit: float, of_samples: float) -> float:
+    """Return the end of a range, or of the samples where it has none."""
+    return limit if np.isfinite(limit) else of_samples
+
+
+def _make_room(figure: "Figure", above: float) -> float:
+    """Grow a figure at its top, until `above` points are free over its panels; returns by how many inches."""
+    height, places = figure.get_figheight(), [axes.get_position() for axes in figure.axes]
+    grown = max(height, max(place.y1 for place in places) * height + above / 72)
+    figure.set_figheight(grown)
+    for axes, place in zip(figure.axes, places, strict=True):
+        axes.set_position((place.x0, place.y0 * height / grown, place.width, place.height * height / grown))
+    return float(grown - height)
 
 
 def _plots() -> Any:

@@ -52,6 +52,28 @@ def test_axes_close_on_narrow_posteriors_and_means_stand_above() -> None:
     assert CLOSED not in "".join(text.get_text() for text in over_all.texts), "the axes are the prior's"
 
 
+@pytest.mark.parametrize("several", [1, 3])
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+def test_all_texts_are_inside_a_plain_picture(names: list[str], several: int) -> None:
+    """``savefig`` without ``bbox_inches="tight"`` cuts what is outside."""
+    figure = corner(*(posterior(0.1 * (i + 1), f"method {i}").only(names) for i in range(several)))
+    figure.canvas.draw()
+    for axis in figure.axes:
+        for text in axis.texts:
+            box = text.get_window_extent()
+            assert figure.bbox.y0 <= box.y0
+            assert box.y1 <= figure.bbox.y1, text.get_text()
+
+
+def test_axes_span_the_ranges_of_all_posteriors() -> None:
+    wide = posterior(0.8, "NPE")
+    narrow = Samples.unweighted(
+        np.clip(wide.values, 0.5, 1.5), tuple(Parameter(n, n, 0.5, 1.5, 1.0) for n in "ab"), "other prior"
+    )
+    for chains in ((narrow, wide), (wide, narrow)):
+        np.testing.assert_allclose(corner(*chains, close=False).axes[0].get_xlim(), (-5, 5))
+
+
 @pytest.mark.parametrize("close", [None, False, True])
 def test_posteriors_may_share_some_parameters(close: bool | None) -> None:
     both = posterior(0.2, "NPE on images")

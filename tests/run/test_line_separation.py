@@ -285,7 +285,7 @@ def test_what_is_assumed_of_a_map_is_said(
     assert call("separate", "apply", trained / "out/separator", tmp_path / "sky.fits", "--out", out) == 0
     said = capsys.readouterr().out
     assert "sky.fits: unit: converted from W m-2 sr-1 to nW/m^2/sr, times 1e+09" in said
-    assert "the file names no wavelength; the config's is taken" in said
+    assert "the file names no wavelength; that of the simulations is taken: 1.509" in said
     np.testing.assert_allclose(fits.getdata(out), values, rtol=1e-5)
     assert {hdu.header["BUNIT"] for hdu in fits.open(out)} == {"nW/m^2/sr"}
 
