@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.core.hdf5 import without_locks
+from eorinfer.core.hdf5 import opened_id
 
 
 class DamageError(Exception):
@@ -86,7 +86,7 @@ class Chunks:
         """
         nbytes = 4 * math.prod(shape)
         # By h5py's lower layer: a first batch opens as many shards as it has rows.
-        file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=without_locks())
+        file = opened_id(path)
         try:
             version = _version(os.stat(path))
             dataset = own_dataset(file, f"observables/{name}", version[1])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eorinfer.bank.chunks import DamageError, checksums, own_dataset
 from eorinfer.bank.rows import Plan
 from eorinfer.core.files import whole_hdf5
-from eorinfer.core.hdf5 import without_locks
+from eorinfer.core.hdf5 import opened_id
 from eorinfer.core.reading import ForeignFileError, refuse_foreign
 
 FORMAT = 2
@@ -126,7 +126,7 @@ def _opened(path: Path) -> Iterator[tuple[h5py.h5f.FileID, int]]:
     """Open a regular file for reading; with it comes its size in bytes."""
     refuse_foreign(path)
     # By h5py's lower layer: a bank of 100,000 rows has 400 shards, and they are to open in half a second.
-    file = h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=without_locks())
+    file = opened_id(path)
     try:
         yield file, os.stat(path).st_size
     finally:

@@ -1,5 +1,6 @@
 """HDF5 files read without locks and without trust: regular files only, nothing that points out of them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,32 @@ from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surro
 
 #: Bytes that one dataset of an observation or a result may declare.
 MOST_BYTES = 64e9
+#: What HDF5 says of a file that the same process has open with another flag for locks.
+OTHER_FLAG = "locking flag"
 
 
-def without_locks() -> h5py.h5p.PropFAID:
-    """Return what `h5py.h5f.open` needs to take no lock: every file is written whole, and some systems have none."""
+def opened(path: Path) -> h5py.File:
+    """Open a file for reading, without a lock: every file is written whole, and some systems have none.
+
+    Raises
+    ------
+    OSError
+        See `h5py.File`.
+    """
+    return h5py.File(opened_id(path))
+
+
+def opened_id(path: Path) -> h5py.h5f.FileID:
+    """Open a file for reading as `opened` does, by HDF5's own call, which is faster."""
     properties = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     properties.set_file_locking(False, True)
-    return properties
+    try:
+        return h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=properties)
+    except OSError as error:
+        # A notebook has it open with a lock: HDF5 shares a file within a process only under the same flag.
+        if OTHER_FLAG not in str(error):
+            raise
+        return h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY)
 
 
 @contextmanager
@@ -38,7 +58,7 @@ def open_hdf5(path: Path, *, links: bool = True) -> Iterator[h5py.File]:
     """
     try:
         refuse_foreign(path, links=links)
-        file = h5py.File(path, "r", locking=False)
+        file = opened(path)
     except ForeignFileError as error:
         raise InputError(f"{path}: {error}") from error
     except OSError as error:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.files import whole_hdf5
+from eorinfer.core.hdf5 import opened
 from eorinfer.core.progress import Progress
 from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings
 
@@ -50,7 +51,7 @@ class KeptBackend(emcee.backends.Backend):
         self.evaluations = 0
         self._state: dict[str, Any] | None = None
         if file is not None and file.exists():
-            with h5py.File(file, "r", locking=False) as content:
+            with opened(file) as content:
                 if name in content and content[name].attrs["iteration"]:
                     self._read(content[name])
 
@@ -93,7 +94,7 @@ class KeptBackend(emcee.backends.Backend):
         """
         if self._file is None or not self._file.exists():
             return
-        with h5py.File(self._file, "r", locking=False) as content:
+        with opened(self._file) as content:
             there = self._name in content
             named = PRESENT in chains_in(content) or (
                 PRESENT in content and content[PRESENT] == content.get(self._name)
@@ -115,7 +116,7 @@ class KeptBackend(emcee.backends.Backend):
         began, state = time.monotonic(), self._state
         with whole_hdf5(self._file) as content:
             if self._file.exists():
-                with h5py.File(self._file, "r", locking=False) as before:
+                with opened(self._file) as before:
                     for name in chains_in(before):
                         if name != self._name:
                             before.copy(name, content)
@@ -153,7 +154,7 @@ def open_chain(file: Path, name: str, progress: Progress) -> KeptBackend:
     if os.path.lexists(file):
         try:
             refuse_foreign(file)
-            with h5py.File(file, "r", locking=False) as content:
+            with opened(file) as content:
                 for chain in chains_in(content):
                     _check(content[chain])
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, ForeignFileError) as error:

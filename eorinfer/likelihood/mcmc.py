@@ -139,6 +139,7 @@ def run_mcmc(
         dimension = len(prior.parameters)
         options = {"backend": backend, "vectorize": True, "moves": moves()}
         sampler = emcee.EnsembleSampler(settings.walkers, dimension, log_probability, **options)
+        sampler.log_prob_fn = log_probability  # emcee's wrapper prints a traceback at Ctrl-C, and at errors told later
         fresh = not backend.initialized or backend.iteration == 0
         if fresh:
             if start is None:

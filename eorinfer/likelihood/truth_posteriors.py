@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.files import whole_hdf5
+from eorinfer.core.hdf5 import opened
 from eorinfer.likelihood.sampled import PosteriorSample
 
 FORMAT = 1
@@ -99,7 +99,7 @@ class TruthPosteriors:
     def read(cls, path: Path, key: str) -> "TruthPosteriors | None":
         """Read what `write` wrote; None if there is no such file or it has another key."""
         try:
-            with h5py.File(path, "r", locking=False) as file:
+            with opened(path) as file:
                 if file.attrs.get("format") != FORMAT or file.attrs.get("key") != key:
                     return None
                 return cls.on_whole_prior(*(file[name][()] for name in WRITTEN))

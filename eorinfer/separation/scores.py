@@ -143,9 +143,9 @@ def _spectra(
     if draws:
         power = np.mean([spectrum(draw).numpy() for draw in draws], axis=0)
         out["power_of_draws"] = {"ratio": (power.mean(0) / own.mean(0)).tolist(), **_off(power / own - 1)}
-    # Bin in which the line is about as strong as the noise, by the ratio of powers; none without noise.
-    if of_noise.max() > 1e-9 * own.mean(0).max():
-        out["equal"] = int(np.abs(np.log(own.mean(0) / of_noise)).argmin())
+    # Bin in which the line is about as strong as the noise, by the ratio of powers, where it falls through that.
+    if of_noise.min() > 0 and (ratio := own.mean(0) / of_noise).min() <= 1 <= ratio.max():
+        out["equal"] = int(np.abs(np.log(ratio)).argmin())
     return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eorinfer.core.errors import InputError
-from eorinfer.core.hdf5 import open_hdf5, read_array
+from eorinfer.core.hdf5 import open_hdf5, opened, opened_id, read_array
 
 
 def written(path: Path, kind: str) -> Path:
@@ -81,3 +81,17 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "sky.h5")
     with pytest.raises(InputError, match="is a named pipe"), open_hdf5(tmp_path / "sky.h5"):
         pass
+
+
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_file_that_is_open_in_the_same_notebook_is_read(tmp_path: Path, mode: str) -> None:
+    """HDF5 opens no file twice with different flags for locks."""
+    path = written(tmp_path / "observation.h5", "plain")
+    with h5py.File(path, mode):
+        with open_hdf5(path) as again:
+            np.testing.assert_array_equal(read_array(again, "observed"), np.arange(4.0))
+        with opened(path) as file:
+            assert list(file) == ["observed"]
+        assert opened_id(path).valid
+    with pytest.raises(FileNotFoundError):
+        opened(tmp_path / "none.h5")

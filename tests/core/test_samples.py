@@ -197,3 +197,13 @@ def test_the_name_of_the_table_means_the_chain(tmp_path: Path) -> None:
     assert len(Samples.read(tmp_path / "npe.txt")) == len(Samples.read(tmp_path / "npe"))
     with pytest.raises(ValueError, match='style = "html": must be "text" or "latex"'):
         weighted(50).table("html")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [np.float64, np.float32, int])
+def test_ranges_may_be_numbers_of_any_kind(tmp_path: Path, number: type) -> None:
+    """A simulator of one's own has `np.log(0.1)` in its ranges."""
+    own = tuple(replace(p, low=number(p.low - 1), high=number(p.high + 1)) for p in PARAMETERS)
+    Samples.unweighted(np.ones((4, 2)), own, "mine").write(tmp_path / "npe")
+    assert "np." not in (tmp_path / "npe.ranges").read_text()
+    again = Samples.read(tmp_path / "npe")
+    assert [(p.low, p.high) for p in again.parameters] == [(float(p.low), float(p.high)) for p in own]

@@ -110,7 +110,9 @@ def test_it_goes_on_from_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.job
-def test_a_chain_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_a_chain_that_was_stopped_ends_as_if_it_had_not_been(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Stops(Gaussian):
         def __call__(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
             if self.points > START_DRAWS + 1000:
@@ -120,6 +122,7 @@ def test_a_chain_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) -> 
     options = settings(steps=100, max_steps=200)
     with pytest.raises(KeyboardInterrupt):
         run_mcmc(Stops(), PRIOR, options, file=tmp_path / "stopped.h5", key="k", seed=1)
+    assert "".join(capsys.readouterr()) == "", "emcee prints a traceback and all walkers"
     resumed, likelihood = run(tmp_path / "stopped.h5", options)
     whole, _ = run(tmp_path / "whole.h5", options)
     assert likelihood.points < 200 * 32 - 900
