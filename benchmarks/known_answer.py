@@ -78,7 +78,7 @@ class Case:
             "survey": {"kind": "white-noise", "sigma": SIGMA},
             "observation": {"theta": {"log_amplitude": 0.5 if self.prior else 0.0, "slope": -1.5}},
             "embedding": BRANCHES[branch],
-            "training": {"emulate": "always" if branch.endswith("emulated") else "vectors"},
+            "training": {"emulate": "always" if branch.endswith("emulated") else "never"},
             "bank": {"path": str((out / "banks" / f"{name}-{seed}").resolve())},
             "inference": {"rounds": [self.simulations], "predictive": 0},
         }

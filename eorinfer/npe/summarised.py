@@ -1,6 +1,6 @@
 """Rows whose summaries are computed once, for networks that read nothing else of a cube.
 
-Noise and P(k) of a cube take a hundred times as long as a step of a network that reads P(k) alone. So each row is
+Noise and P(k) of cubes take many times as long as a step of a network that reads P(k) alone. So each row is
 observed several times before the training, and every step takes one of these observations at random.
 """
 
