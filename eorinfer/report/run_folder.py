@@ -22,6 +22,7 @@ from eorinfer.core.toml import parse_toml
 from eorinfer.cubes.observation import Observation
 from eorinfer.report.scores import FILE as CONTEST
 from eorinfer.report.scores import Contest, contest_file
+from eorinfer.report.summary import is_of
 
 T = TypeVar("T")
 #: Errors of a file that can be read and is not what a step writes.
@@ -226,6 +227,12 @@ class RunFolder:
     def outdated(self) -> str | None:
         """What was trained again after its validation, see `outdated`."""
         return outdated(self.validation, self.rounds, self.trained.get("field", {}))
+
+    @property
+    def summary_is_old(self) -> bool:
+        """Whether ``summary.json``, and the pictures that are made with it, are of earlier posteriors."""
+        of_steps = {name: chain for name, chain in self.chains.items() if name in CHAINS}
+        return bool(self.summary) and not is_of(self.summary, of_steps)
 
     @property
     def only_contest(self) -> bool:

@@ -34,6 +34,17 @@ def summary(
     return content | facts
 
 
+def is_of(content: Mapping[str, Any], chains: Mapping[str, Samples]) -> bool:
+    """Whether ``summary.json`` is of these chains: it has each of them with its means."""
+    posteriors = content.get("posteriors", {})
+    for name, samples in chains.items():
+        known = posteriors.get(name, {}).get("parameters", {})
+        means = [known.get(p, {}).get("mean", np.nan) for p in samples.names]
+        if not np.allclose(means, samples.mean, rtol=1e-6, atol=1e-6 * samples.std):
+            return False
+    return True
+
+
 def wider_line(chains: Mapping[str, Samples]) -> str | None:
     """Say what helps where the posterior from images is wider than that of their power spectrum; None if it is not.
 

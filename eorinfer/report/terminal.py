@@ -113,7 +113,8 @@ def status_lines(out: Path) -> list[str]:
             ended = "converged" if facts["converged"] else "NOT CONVERGED"
             label = "image flow" if method == "field_flow" else "power-spectrum MCMC"
             lines.append(f"{label}: {facts['steps']} steps, {ended}")
-    done = [step for step, file in STEPS.items() if (out / file).exists() and (step != "validate" or not run.outdated)]
+    old = {"validate": run.outdated is not None, "plot": run.summary_is_old}
+    done = [step for step, file in STEPS.items() if (out / file).exists() and not old.get(step)]
     lines.append(f"done: {', '.join(done) or 'nothing yet'}")
     if run.check:
         lines.append(run.check["line"])
@@ -161,6 +162,8 @@ def missing_steps(run: RunFolder) -> Iterator[MissingStep]:
         yield MissingStep("No power-spectrum MCMC to compare with", by("mcmc"))
     if run.chains and not run.summary:
         yield MissingStep("No summary.json", by("plot"))
+    elif run.summary_is_old:
+        yield MissingStep("summary.json and the pictures are of earlier posteriors", by("plot"))
     if (run.out / "chains" / "predictive.json").exists() and not (run.out / "predictive.png").exists():
         yield MissingStep("No posterior-predictive check", by("plot"))
     if not run.validation:

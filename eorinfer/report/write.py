@@ -94,7 +94,7 @@ def _at_a_glance(run: RunFolder) -> Iterator[tuple[str, Cell]]:
         rounds = len(run.rounds)
         simulations = run.rounds[-1]["simulations"]
         yield "simulations trained on", words(f"{simulations} in {rounds} round{'s' * (rounds > 1)}")
-    if ratio := run.summary.get("npe_over_mcmc"):
+    if (ratio := run.summary.get("npe_over_mcmc")) and not run.summary_is_old:
         yield "volume, NPE over MCMC", number(ratio["volume"])
     if run.outdated:
         yield "calibrated", words(f"not known since the {run.outdated} was trained again")
@@ -128,6 +128,8 @@ def _warnings(run: RunFolder) -> Iterator[str]:
                 f"The chain {method.replace('_', '-')} has not converged: {facts['steps']} steps are "
                 f"{measures(lengths, facts.get('r_hat'))}; raise [mcmc] max_steps"
             )
+    if run.summary_is_old:
+        yield "summary.json, the corner plots in the folder and the predictive check are of earlier posteriors"
     if run.outdated:
         yield f"The {run.outdated} was trained again after its validation: calibration is that of the one before"
     for facts in run.rounds[-1:]:

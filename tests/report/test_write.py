@@ -351,3 +351,21 @@ def test_what_the_page_is_made_of_is_installed() -> None:
     beside = {f"report/{f.name}" for f in (ROOT / "eorinfer/report").iterdir() if f.suffix in (".html", ".css", ".js")}
     assert beside == {name for name in content if name.startswith("report/")}
     assert len(beside) == 3
+
+
+def test_what_was_made_of_earlier_posteriors_is_said(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    assert not RunFolder.read(out).summary_is_old
+    npe = Samples.read(out / "chains/npe")
+    dataclasses.replace(npe, values=npe.values + 0.01 * npe.std).write(out / "chains/npe")
+    again = RunFolder.read(out)
+    assert again.summary_is_old
+    page = page_of(again)
+    assert any("are of earlier posteriors" in line for line in page.warnings)
+    assert "volume, NPE over MCMC" not in render(page)[: render(page).index('id="posterior"')]
+    lines = status_lines(out)
+    assert any(
+        line.startswith("summary.json and the pictures are of earlier posteriors: eorinfer plot") for line in lines
+    )
+    assert not any(line.startswith("done: ") and " plot" in line for line in lines)
