@@ -28,7 +28,7 @@ from simulators import Observable
 
 #: Networks of the mean, each of which a fold of realisations is new to.
 FOLDS = 5
-#: Rows that are made, and simulations that are read at once.
+#: Rows that are made at most, and simulations that are read at once.
 ROWS, PIECE = 131_072, 256
 #: Width of a network's two hidden layers.
 HIDDEN = 64
@@ -194,12 +194,18 @@ class MeanEmulator(nn.Module):
         return loss
 
 
+def row_count(training: TrainingSettings) -> int:
+    """Number of rows for a training: `ROWS`, or as many as it sees."""
+    return min(ROWS, training.steps * training.batch_size)
+
+
 def emulated_rows(
     rows: Part,
     realisation: NDArray[np.uint64],
     observable: Observable,
     network: ThetaDensity,
     draw: Callable[[int, np.random.Generator], NDArray[np.float64]],
+    count: int,
     *,
     folder: Path,
     seed: int,
@@ -216,6 +222,8 @@ def emulated_rows(
         Posterior network, for its scaling of theta.
     draw
         Gives n new theta (n, P) of the distribution that the simulations' theta are from.
+    count
+        Number of rows.
     folder, seed
         Folder of checkpoints; seed of weights, order, and of what is drawn.
     title, progress
@@ -234,7 +242,7 @@ def emulated_rows(
     known = Tensors(v, (numbers - emulator.centre) / emulator.spread, fold)
     fit(emulator, known, known, FIT, folder=folder, seed=seed, title=title, progress=progress, average=AVERAGE)
     rng = np.random.default_rng(seed)
-    new, old = torch.from_numpy(draw(ROWS, rng)), torch.from_numpy(rng.integers(len(rows), size=ROWS))
+    new, old = torch.from_numpy(draw(count, rng)), torch.from_numpy(rng.integers(len(rows), size=count))
     with torch.no_grad():
         own = emulator(v)[fold, torch.arange(len(v))]
         shift = (emulator(network.to_box(new).float()).mean(0) - own[old]) * emulator.spread

@@ -19,7 +19,7 @@ from eorinfer.npe.architecture import Architecture
 from eorinfer.npe.candidates import Stage, choose, network_count, stages
 from eorinfer.npe.check import HeldOut, learn_reference
 from eorinfer.npe.density import ThetaDensity
-from eorinfer.npe.emulated import emulated_rows
+from eorinfer.npe.emulated import emulated_rows, row_count
 from eorinfer.npe.held_out import after_training
 from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.region import Region, draw_truncated
@@ -195,6 +195,7 @@ class Trainer:
                     self.observable,
                     network,
                     new_theta,
+                    row_count(stage.training),
                     folder=member.folder / "emulator",
                     seed=member.seed,
                     title=f"{member.title}, emulator",

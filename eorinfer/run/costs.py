@@ -122,14 +122,14 @@ def _summaries(context: RunContext, rows: int) -> int:
 def _fits(context: RunContext, rows: int) -> list[tuple[int, int, int]]:
     """Rows, epochs, and steps of each epoch, of all fits of a network."""
     from eorinfer.npe.candidates import stages
-    from eorinfer.npe.emulated import ROWS
+    from eorinfer.npe.emulated import row_count
     from eorinfer.training.fit import planned
 
     tables = context.config.tables
     tried = stages(
         tables.flow, tables.training, tables.training.emulated_batch(context.config.observable, tables.embedding)
     )
-    sizes = [ROWS if one.emulated else rows for one in tried]
+    sizes = [row_count(one.training) if one.emulated else rows for one in tried]
     return [(n, *planned(one.training, n)) for one, n in zip(tried, sizes, strict=True)]
 
 

@@ -54,7 +54,6 @@ def mean(theta: torch.Tensor) -> torch.Tensor:
 def test_rows_have_the_mean_and_the_scatter_of_the_simulations(
     positive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emulated, "ROWS", 4000)
     monkeypatch.setattr(emulated, "FIT", emulated.FIT.model_copy(update={"steps": 300}))
     simulations: Any = Simulations(positive)
     network: Any = Network()
@@ -64,6 +63,7 @@ def test_rows_have_the_mean_and_the_scatter_of_the_simulations(
         Observable("x", (1, 3), "", ("channel", "element"), (1.0,), (0.0,), NONE),
         network,
         PRIOR.sample,
+        4000,
         folder=tmp_path,
         seed=1,
         title="emulator",
@@ -116,3 +116,8 @@ def test_a_row_is_new_to_the_network_of_its_fold() -> None:
 def test_older_settings_have_no_such_key() -> None:
     assert "emulate" not in TrainingSettings().model_dump()
     assert TrainingSettings(emulate="never").model_dump()["emulate"] == "never"
+
+
+def test_no_more_rows_are_made_than_a_training_sees() -> None:
+    assert emulated.row_count(TrainingSettings(steps=10, batch_size=64)) == 640
+    assert emulated.row_count(TrainingSettings(steps=9000, batch_size=256)) == emulated.ROWS

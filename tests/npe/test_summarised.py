@@ -16,7 +16,7 @@ from eorinfer.npe.summarised import SummarisedTask, draws_of, summarised_rows
 from eorinfer.npe.task import PosteriorTask
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.likelihood import PowerSpectrumSettings
-from eorinfer.settings.npe import EmbeddingSettings, FlowSettings, TrainingSettings
+from eorinfer.settings.npe import VECTOR_BATCH, EmbeddingSettings, FlowSettings, TrainingSettings
 from eorinfer.settings.survey import WhiteNoise
 from eorinfer.survey import build_survey
 from eorinfer.training.data import Tensors
@@ -117,11 +117,10 @@ def test_an_embedding_knows_whether_it_reads_summaries_alone(settings: Embedding
 
 
 @pytest.mark.job
-@pytest.mark.parametrize("emulate", ["never", "always"])
+@pytest.mark.parametrize("emulate", ["never", "vectors"])
 def test_networks_of_power_are_trained_on_summaries(
     emulate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eorinfer.npe.emulated.ROWS", 200)
     bank = Bank.create(tmp_path / "bank", FIELD)
     theta = PRIOR.sample(40, np.random.default_rng(1))
     plan = bank.add(Plan("01-abc", 1, PRIOR.hash(), 64, theta, np.arange(40, dtype=np.uint64)))
@@ -142,6 +141,6 @@ def test_networks_of_power_are_trained_on_summaries(
     training, chosen = made[0][1], made[1][1]
     assert training + chosen < 40, "half of the rows that are held out judge, and are not read here"
     both = [("simulations.safetensors", training, 2), ("held-out-rows.safetensors", chosen, 4)]
-    emulated = [("emulated-rows.safetensors", 200, 1), both[1]]
-    assert made == 2 * both + emulated * (emulate == "always")
+    emulated = [("emulated-rows.safetensors", 3 * 6 * VECTOR_BATCH, 1), both[1]]
+    assert made == 2 * both + emulated * (emulate == "vectors")
     assert posterior.sample(bank.read(IMAGE.name, bank.rows().ok[:1])[0], 100, seed=1).values.shape == (100, 2)
