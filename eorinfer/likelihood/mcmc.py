@@ -224,7 +224,8 @@ def _starting_points(
 
 def _autocorrelation(sampler: emcee.EnsembleSampler) -> float:
     """Longest integrated autocorrelation time; the chain's length when it cannot be estimated."""
-    tau = sampler.get_autocorr_time(tol=0)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of one step, or of walkers that never moved
+        tau = sampler.get_autocorr_time(tol=0)
     return float(np.max(tau)) if np.isfinite(tau).all() else float(sampler.backend.iteration)
 
 

@@ -299,3 +299,9 @@ def test_a_chain_in_memory_is_that_of_a_file(tmp_path: Path) -> None:
     kept, held = run(tmp_path / "mcmc.h5", options)[0], run(None, options)[0]
     np.testing.assert_array_equal(held.samples.values, kept.samples.values)
     assert (held.steps, held.autocorrelation, held.acceptance) == (kept.steps, kept.autocorrelation, kept.acceptance)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_chain_of_one_step_says_no_more_than_that_it_is_short(tmp_path: Path) -> None:
+    chain, _ = run(tmp_path / "one.h5", settings(steps=1, max_steps=2))
+    assert (chain.steps, chain.converged) == (2, False)
