@@ -119,12 +119,19 @@ def _luminosity(bank: Bank, rows: Rows, file: Path) -> NDArray[np.float64]:
         raise InputError(f"{file}: must be redshift, magnitude, density, standard deviation ({error})") from error
     logs = np.log10(np.maximum(bank.read(observable.name, rows).astype(np.float64), FAINT))
     log_l = np.zeros(len(rows))
+    magnitudes = np.array(observable.coordinates)
+    order = np.argsort(magnitudes)
+    if (beyond := (table[:, 1] < magnitudes.min()) | (table[:, 1] > magnitudes.max())).any():
+        raise InputError(
+            f"{file}: M_UV = {table[beyond][0, 1]:g}, but the bank has luminosity functions from "
+            f"{magnitudes.min():g} to {magnitudes.max():g} mag; leave out what is beyond"
+        )
     for redshift, magnitude, density, sigma in table:
         channel = int(np.argmin(np.abs(np.array(observable.channels) - redshift)))
         if abs(observable.channels[channel] - redshift) > NEAR:
             there = ", ".join(f"{z:g}" for z in observable.channels)
             raise InputError(f"{file}: z = {redshift:g}, but the bank has luminosity functions at z = {there}")
-        model = 10 ** np.array([np.interp(magnitude, observable.coordinates, row) for row in logs[:, channel]])
+        model = 10 ** np.array([np.interp(magnitude, magnitudes[order], row[order]) for row in logs[:, channel]])
         log_l -= 0.5 * ((model - density) / sigma) ** 2
     return log_l
 

@@ -1,5 +1,6 @@
 """Arrays of rows that a user gives for an import: one npy or HDF5 file, or a folder with an observation file a row."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,11 +36,14 @@ class GivenCubes:
         Number of rows.
     read
         Cubes (n, C, *cells) of a slice of the rows, in the unit of the observable, with values as they are.
+    note
+        What a reader should know; empty for nothing.
     """
 
     path: Path
     rows: int
     read: Callable[[slice], NDArray[Any]]
+    note: str = ""
 
     def float32(self, rows: slice) -> NDArray[np.float32]:
         """Read the cubes of a slice in the bank's precision."""
@@ -65,7 +69,8 @@ def given_cubes(path: Path, observable: Observable, rows: int, unit: str | None 
     ----------
     path
         npy of (n, C, *cells); HDF5 with such a dataset under the name of the observable, as `bank export` writes it; or
-        a folder of HDF5, FITS or npy files as observations are read, one a row, in the order of their names.
+        a folder of HDF5, FITS or npy files as observations are read, one a row, in the order of their names, and where
+        these have numbers in that of the numbers.
     observable
         Shape, unit and axes that each cube must have.
     rows
@@ -76,23 +81,58 @@ def given_cubes(path: Path, observable: Observable, rows: int, unit: str | None 
     Raises
     ------
     InputError
-        If a file cannot be read, or its shape or unit does not fit.
+        If a file cannot be read, or its shape, unit or axes do not fit, or it has rows of failed simulations.
     """
     if path.is_dir():
         _refuse_unit(path, unit)
-        files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        files = sorted((file for file in path.iterdir() if not file.name.startswith(".")), key=_by_number)
         if len(files) != rows:
             raise InputError(f"{path}: has {len(files)} files, expected {rows}: one for each row of theta")
+        note = ""
+        if files != sorted(files):
+            note = f"{path}: rows are its files by their numbers: {files[0].name}, {files[1].name} to {files[-1].name}"
         yield GivenCubes(
-            path, rows, lambda some: np.stack([Observation.read(f, observable).values for f in files[some]])
+            path,
+            rows,
+            lambda some: np.stack([Observation.read(f, observable).values for f in files[some]]),
+            note,
         )
     elif path.suffix.lower() in HDF5:
         _refuse_unit(path, unit)
         with _opened(path) as file:
+            refuse_failed(path, file)
             data = _dataset(path, file, observable.name)
+            _refuse_other_axes(path, data.attrs, observable)
             yield _of_array(path, data, observable, rows, text_of(data.attrs.get("unit", observable.unit)))
     else:
         yield _of_array(path, load_npy(path), observable, rows, observable.unit if unit is None else unit)
+
+
+def load_theta(path: Path, names: list[str], most_bytes: float) -> tuple[NDArray[Any], str]:
+    """Read theta as `load` does, with its columns in the order of the parameters' names where the file says its own.
+
+    Returns
+    -------
+    theta, note
+        As in the file or in the order of `names`; a line if that is another, else empty.
+
+    Raises
+    ------
+    InputError
+        See `load`; or if the file names other parameters, or has rows of failed simulations.
+    """
+    theta = load(path, "theta", most_bytes)
+    if path.suffix.lower() not in HDF5:
+        return theta, ""
+    with _opened(path) as file:
+        refuse_failed(path, file)
+        attributes = own_dataset(file, "theta").attrs
+        own = [text_of(name) for name in attributes["names"]] if "names" in attributes else names
+    if sorted(own) != sorted(names):
+        raise InputError(f"{path}: theta is of {', '.join(own)}, expected {', '.join(names)}")
+    if own == names:
+        return theta, ""
+    return theta[:, [own.index(name) for name in names]], f"{path}: theta is put in the order {', '.join(names)}"
 
 
 def load(path: Path, name: str, most_bytes: float) -> NDArray[Any]:
@@ -152,6 +192,48 @@ def numbers(path: Path, values: NDArray[Any], where: str = "", advice: str = "")
         return usable(values, f"{path}{where}").astype(np.float64)
     except UnusableError as error:
         raise InputError(f"{error}{advice}") from error
+
+
+def refuse_failed(path: Path, file: Any) -> None:
+    """Refuse the export of a bank that has rows without a cube.
+
+    Raises
+    ------
+    InputError
+        If the dataset ``status`` says so.
+    """
+    if "status" not in file:
+        return
+    status = np.char.decode(np.asarray(own_dataset(file, "status")[()]).astype(bytes), "utf-8")
+    if failed := int((status != "ok").sum()):
+        raise InputError(
+            f"{path}: {failed} of {len(status)} rows are of failed simulations, whose cubes are zero; export the bank "
+            "without --all"
+        )
+
+
+def _refuse_other_axes(path: Path, attributes: Any, observable: Observable) -> None:
+    """Refuse cubes whose attributes, as `bank export` writes them, are not those of the observable."""
+    wanted = {"cell_size": observable.cell_size, "channels": observable.channels}
+    if "axes" in attributes:
+        axes = tuple(text_of(axis) for axis in attributes["axes"])[-len(observable.cells) :]
+        if axes != observable.axes[1:]:
+            raise InputError(f"{path}: axes of {observable.name} are {axes}, expected {observable.axes[1:]}")
+    for name, ours in wanted.items():
+        if name not in attributes:
+            continue
+        theirs = np.atleast_1d(np.asarray(attributes[name], float))
+        if theirs.size not in (1, len(ours)) or not np.allclose(theirs, ours, rtol=1e-4):
+            raise InputError(
+                f"{path}: {name} of {observable.name} is {theirs.tolist()}, expected {list(ours)}; "
+                "say in [simulator] what the cubes are"
+            )
+
+
+def _by_number(file: Path) -> tuple[list[str | int], str]:
+    """Sort cube_2 before cube_10."""
+    parts = re.split(r"(\d+)", file.name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], file.name
 
 
 def _of_array(path: Path, array: Any, observable: Observable, rows: int, unit: str) -> GivenCubes:

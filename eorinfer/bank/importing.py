@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank.given import HDF5, GivenCubes, given_cubes, load, numbers
+from eorinfer.bank.given import HDF5, GivenCubes, given_cubes, load, load_theta, numbers
 from eorinfer.bank.plausible import far_rows, far_warning, prior_warning, unlike_prior
 from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
@@ -63,8 +63,8 @@ def import_rows(
     InputError
         If a file does not fit, theta is outside the prior, or a value is not finite.
     """
-    theta = _theta(theta_file, prior)
-    n = len(theta)
+    theta, note = _theta(theta_file, prior)
+    n, notes = len(theta), [note]
     seed = _seeds(seed_file, theta)
     # All is checked before anything is written: a plan without its cubes would be simulated.
     warnings = [prior_warning(problem)] if (problem := unlike_prior(theta, prior)) else []
@@ -72,13 +72,16 @@ def import_rows(
         arrays = {}
         for o in bank.observables:
             arrays[o.name] = files.enter_context(given_cubes(_file_of(o.name, cubes, bank), o, n, unit))
+            notes.append(arrays[o.name].note)
             if far := _far(arrays[o.name]):
                 warnings.append(far_warning(o.name, [f"row {i}" for i in far]))
         id = f"{PRIOR_ROUND:02d}-{fingerprint_of({'import': theta.tolist(), 'seed': seed.tolist()})[:12]}"
         shard_rows = int(min(SHARD_ROWS, max(1, SHARD_BYTES // bank.bytes_per_row)))
-        plan = bank.add(Plan(id, PRIOR_ROUND, prior.hash(), shard_rows, theta, seed))
+        wanted = Plan(id, PRIOR_ROUND, prior.hash(), shard_rows, theta, seed)
+        _refuse_same_cubes(bank, wanted, arrays)
+        plan = bank.add(wanted)
         bank.note(plan, warnings)
-        for text in warnings:
+        for text in [*filter(None, dict.fromkeys(notes)), *warnings]:
             warn(text)
         missing = bank.missing(plan)
         _refuse_other_cubes(bank, plan, [shard for shard in range(plan.shards) if shard not in missing], arrays)
@@ -90,9 +93,10 @@ def import_rows(
     return n
 
 
-def _theta(file: Path, prior: Prior) -> NDArray[np.float64]:
-    """Read theta (n, P) and refuse rows outside the prior."""
-    theta = numbers(file, load(file, "theta", THETA_BYTES))
+def _theta(file: Path, prior: Prior) -> tuple[NDArray[np.float64], str]:
+    """Read theta (n, P), with a line if its columns were put in order, and refuse rows outside the prior."""
+    given, note = load_theta(file, prior.names, THETA_BYTES)
+    theta = numbers(file, given)
     n, p = len(theta) if theta.ndim else 0, len(prior.parameters)
     if theta.ndim != 2 or theta.shape[1] != p or not n:
         raise InputError(f"{file}: shape {theta.shape}, expected (n, {p}): {', '.join(prior.names)}")
@@ -102,7 +106,7 @@ def _theta(file: Path, prior: Prior) -> NDArray[np.float64]:
             f"{file}: {len(outside)} of {n} rows are outside the prior or not finite, the first is row "
             f"{outside[0]}, {theta[outside[0]].tolist()}; [prior] must be what theta was drawn from"
         )
-    return theta
+    return theta, note
 
 
 def _seeds(file: Path | None, theta: NDArray[np.float64]) -> NDArray[np.uint64]:
@@ -135,6 +139,26 @@ def _refuse_other_cubes(bank: Bank, plan: Plan, shards: list[int], arrays: dict[
                     f"{bank.path}: has other cubes for the same theta and seeds (the first is row {row} of {name}); "
                     "give another --out, or delete the bank to import these instead"
                 )
+
+
+def _refuse_same_cubes(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes]) -> None:
+    """Refuse cubes that the bank has with other parameters: a run would train on both, or on the wrong ones alone.
+
+    Raises
+    ------
+    InputError
+        If an earlier import of as many rows has the same cubes in its first shard.
+    """
+    for plan in bank.plans():
+        if plan.id == wanted.id or len(plan.theta) != len(wanted.theta) or 0 in bank.missing(plan):
+            continue
+        there = bank.read_rows(bank.shard_path(plan, 0))
+        rows = plan.rows(0)
+        if all(np.array_equal(bank.read(name, there), given.float32(rows)) for name, given in arrays.items()):
+            raise InputError(
+                f"{bank.path}: has these cubes already, with other theta or seeds; give another --out, or delete the "
+                "bank where the earlier import was wrong"
+            )
 
 
 def _file_of(observable: str, cubes: list[str], bank: Bank) -> Path:

@@ -85,7 +85,9 @@ def cost_table(
     rows: list[list[Any]] = []
     for score in scores:
         training, each_observation = round(score.method.training_seconds), float(np.median(score.posteriors.seconds))
-        rows.append([score.method.label, simulations, shared, training, _short(each_observation)])
+        # The exact likelihood is a formula.
+        calls = 0 if score.method.name.startswith("exact") else simulations
+        rows.append([score.method.label, calls, shared if calls else 0, training, _short(each_observation)])
     if sequential:
         calls, training = sequential["simulations"], round(sequential["training_seconds"])
         rows.append([f"{sequential['label']}, this observation alone", calls, round(calls * each), training, None])

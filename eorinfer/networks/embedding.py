@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eorinfer.core.errors import WorkError
 from eorinfer.core.numbers import unit_of
 from eorinfer.networks.layout import to_channels_last
 from eorinfer.networks.padding import pad
@@ -132,6 +133,22 @@ class Embedding(nn.Module):
         """Scaled summaries (B, length) of observed cubes (B, C, *cells), where it learns from these alone."""
         return torch.cat(self._given(observed), dim=1)
 
+    def refuse_nan(self, observed: Tensor) -> None:
+        """Refuse summaries that are no numbers for observed cubes (B, C, *cells).
+
+        Raises
+        ------
+        WorkError
+            That names the first of them.
+        """
+        for branch in self._branches():
+            bad = ~branch.summary(self._in_unit(observed)).flatten(1).isfinite().all(1)
+            if bad.any():
+                raise WorkError(
+                    f"[embedding] summaries: {branch.name} is not finite for {int(bad.sum())} of {len(bad)} observed "
+                    "simulations; networks need a number of every cube"
+                )
+
     def of_summaries(self, scaled: Tensor) -> Tensor:
         """Features (B, features) of all scaled summaries, mean squares of a CNN's maps among them: (B, length)."""
         features: Tensor = self.linear(scaled) + self.head(scaled)
@@ -176,6 +193,11 @@ class SummaryBranch(nn.Module):
         positive, signed = (getattr(summary, name, False) for name in ("positive", "signed"))
         scaling = LogScaling if positive else SignedScaling if signed else LinearScaling
         self.scaling = scaling((self.length,))
+
+    @property
+    def name(self) -> str:
+        """Name of the user's function or class."""
+        return str(getattr(self.summary, "name", type(self.summary).__name__))
 
     def forward(self, observed: Tensor) -> Tensor:
         """(B, C, *cells) to (B, length)."""

@@ -186,7 +186,9 @@ class Trainer:
             task.strength = self.alignment
             generator = torch.Generator().manual_seed(member.seed)
             first = list(range(min(SCALING_ROWS, len(member.training))))
-            network.embedding.fit_scaling(task.observe(member.training.__getitems__(first)[1], generator))
+            observed = task.observe(member.training.__getitems__(first)[1], generator)
+            network.embedding.refuse_nan(observed)
+            network.embedding.fit_scaling(observed)
             title = member.title if len(chosen) == 1 else f"{member.title}, {stage.name}"
             if stage.emulated and made is None:
                 made = emulated_rows(

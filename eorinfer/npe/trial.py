@@ -37,16 +37,28 @@ def _try_embedding(architecture: Architecture, prior: Prior, observable: Observa
     settings, bins, beside = architecture.embedding, architecture.power_spectrum, architecture.beside
     for name in filter(is_own, settings.all_summaries):
         where = f'[embedding] summaries: "{name}"'
+        before = cubes.clone()
         with _Named(where):
-            values = build_summary(name, observable, bins, beside)(cubes)
+            summary = build_summary(name, observable, bins, beside).eval()
+            values = summary(cubes)
+        if not torch.equal(cubes, before):
+            raise ValueError(f"{where} changes the cubes that it is given; let it work on a copy, cubes.clone()")
         if not isinstance(values, Tensor) or values.ndim < 2 or len(values) != CUBES:
             raise ValueError(f"{where} makes of {tuple(cubes.shape)} {_shape(values)}, not ({CUBES}, ...)")
+        with _Named(where):
+            alone = torch.cat([summary(cube[None]) for cube in cubes])
+        _is_alone(where, values, alone)
     where = f'[embedding] network = "{settings.network}"' if settings.network else "[embedding]"
     with _Named(where):
         embedding, features = build_embedding(len(prior.parameters), observable, settings, bins, beside)
         if embedding.network is not None:
-            _has_shape(embedding.network(cubes), (CUBES, features), f"of {tuple(cubes.shape)}")
+            embedding.eval()
+            made = embedding.network(cubes)
+            _has_shape(made, (CUBES, features), f"of {tuple(cubes.shape)}")
+            alone = torch.cat([embedding.network(cube[None]) for cube in cubes])
         embedding.fit_scaling(cubes)
+    if embedding.network is not None:
+        _is_alone(where, made, alone)
     return features
 
 
@@ -59,6 +71,16 @@ def _try_flow(architecture: Architecture, p: int, condition: Tensor) -> None:
         _has_shape(draws, (DRAWS, CUBES, p), f"of {tuple(condition.shape)}")
     with _Named(f"{kind}, log_prob(z, condition)"):
         _has_shape(flow.log_prob(draws, condition=condition), (DRAWS, CUBES), f"of {tuple(draws.shape)}")
+
+
+def _is_alone(where: str, together: Tensor, alone: Tensor) -> None:
+    """Refuse a part that makes of a cube another thing among others than alone: it mixes them, or is random."""
+    same = torch.isclose(together, alone, rtol=1e-2, atol=1e-4 * float(together.nan_to_num().abs().max()))
+    if not (same | ~together.isfinite()).all():
+        raise ValueError(
+            f"{where} makes something else of a cube among others than of the cube alone: it must treat each by "
+            "itself, and draw no random numbers"
+        )
 
 
 class _Named:

@@ -51,11 +51,14 @@ def given_theta(flow: ImageFlow, pairs: Sequence[str], n: int) -> list[Wanted]:
     InputError
         If a name or a value is wrong, or one is lacking.
     """
-    names, values = flow.conditions.names, {}
+    names = flow.conditions.names
+    values: dict[str, float] = {}
     for pair in pairs:
         name, _, text = pair.partition("=")
         if name not in names:
             raise InputError(f"--theta {pair}: {instead(name, names, 'condition')}")
+        if name in values:
+            raise InputError(f"--theta {pair}: {name} is given already ({values[name]:g})")
         values[name] = _number(text, f"--theta {pair}")
     if lacking := [name for name in names if name not in values]:
         raise InputError(f"--theta lacks {', '.join(lacking)}; this flow needs {', '.join(names)}")

@@ -17,6 +17,7 @@ class FunctionSummary(nn.Module):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self._function = function
+        self.name = str(getattr(function, "__name__", type(function).__name__))
         self.positive = bool(getattr(function, "positive", False))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -111,10 +111,12 @@ def test_what_the_bank_does_not_have_is_said(run: Path, tmp_path: Path) -> None:
         ({"neutral_fraction": (12.0, 0.06, 0.05)}, "the history is known from z = 5 to 8, not at 12"),
         ({"optical_depth": (0.05, 0.0)}, "--optical-depth: the last number is a standard deviation"),
         ({"luminosity_function": tmp_path / "uv.txt"}, "z = 10, but the bank has luminosity functions at z = 6, 8"),
+        ({"luminosity_function": tmp_path / "far.txt"}, "M_UV = 20, but the bank has .* from -20 to -16 mag"),
         ({"luminosity_function": tmp_path / "bad.txt"}, "must be redshift, magnitude, density, standard deviation"),
     ]
     (tmp_path / "uv.txt").write_text("10 -18 1e-3 3e-4\n")
     (tmp_path / "bad.txt").write_text("10 -18 1e-3\n")
+    (tmp_path / "far.txt").write_text("6 20 1e-3 3e-4\n")
     for data, message in wrong:
         with pytest.raises(InputError, match=message):
             External(**data).log_likelihood(bank, rows)

@@ -3,11 +3,13 @@
 import os
 import pickle
 import re
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from astropy import units
@@ -79,12 +81,16 @@ def test_the_precision_of_the_file_does_not_matter(tmp_path: Path) -> None:
     assert len(bank.rows()) == 130
 
 
-def test_other_theta_are_more_rows(tmp_path: Path) -> None:
-    theta, cubes, _ = files(tmp_path)
+def test_other_theta_are_more_rows_with_other_cubes_alone(tmp_path: Path) -> None:
+    theta, cubes, values = files(tmp_path)
     bank = Bank.create(tmp_path / "bank", SIMULATOR)
     imported(bank, theta, cubes)
     np.save(tmp_path / "other.npy", np.load(theta)[::-1])
-    imported(bank, tmp_path / "other.npy", cubes)
+    with pytest.raises(InputError, match="has these cubes already, with other theta or seeds"):
+        imported(bank, tmp_path / "other.npy", cubes)
+    assert len(bank.rows()) == 130
+    np.save(tmp_path / "more.npy", values[::-1])
+    imported(bank, tmp_path / "other.npy", tmp_path / "more.npy")
     assert len(bank.rows()) == 260
 
 
@@ -262,5 +268,46 @@ def test_an_exported_bank_is_imported(tmp_path: Path) -> None:
     import_rows(other, prior, file, [str(file)], file)
     assert np.array_equal(other.read("image", other.rows()), bank.read("image", bank.rows()))
     assert np.array_equal(other.rows().seed, bank.rows().seed)
+    # What the file says of itself counts.
+    for dataset, attribute, wrong, said in (
+        ("image", "cell_size", [1.0, 7.0], "cell_size of image is"),
+        ("image", "channels", [12.5], "channels of image is"),
+        ("image", "axes", ["row", "redshift", "z", "x"], "axes of image are"),
+        ("theta", "names", ["other"] * len(prior.names), "theta is of other"),
+    ):
+        changed = tmp_path / f"{attribute}.h5"
+        shutil.copyfile(file, changed)
+        with h5py.File(changed, "r+") as content:
+            content[dataset].attrs[attribute] = wrong
+        with pytest.raises(InputError, match=said):
+            import_rows(Bank.create(tmp_path / attribute, simulator), prior, changed, [str(changed)])
     with pytest.raises(InputError, match=r'all\.h5: has no dataset "field"'):
         import_rows(Bank.create(tmp_path / "third", SIMULATOR), PRIOR, files(tmp_path, 6)[0], [str(file)])
+    with h5py.File(file, "r+") as content:
+        content["status"][2] = b"failed"
+    for theta_file in (theta, file):
+        with pytest.raises(InputError, match="1 of 6 rows are of failed simulations, whose cubes are zero"):
+            import_rows(Bank.create(tmp_path / "failed", simulator), prior, theta_file, [str(file)])
+
+
+def test_theta_is_put_in_the_order_of_its_names(tmp_path: Path) -> None:
+    theta, cubes, _ = files(tmp_path, 20)
+    with h5py.File(tmp_path / "theta.h5", "w") as file:
+        file["theta"] = np.load(theta)[:, ::-1]
+        file["theta"].attrs["names"] = PRIOR.names[::-1]
+    bank, said = Bank.create(tmp_path / "bank", SIMULATOR), list[str]()
+    import_rows(bank, PRIOR, tmp_path / "theta.h5", [str(cubes)], warn=said.append)
+    np.testing.assert_array_equal(bank.rows().theta, np.load(theta))
+    assert f"theta is put in the order {', '.join(PRIOR.names)}" in said[0]
+
+
+def test_files_with_numbers_are_taken_in_the_order_of_these(tmp_path: Path) -> None:
+    theta, _, values = files(tmp_path, 12)
+    folder = tmp_path / "cubes"
+    folder.mkdir()
+    for i, cube in enumerate(values):
+        np.save(folder / f"cube_{i}.npy", cube.astype(np.float32))
+    bank, said = Bank.create(tmp_path / "bank", SIMULATOR), list[str]()
+    import_rows(bank, PRIOR, theta, [str(folder)], warn=said.append)
+    np.testing.assert_allclose(bank.read("field", bank.rows()), values, rtol=1e-6)
+    assert said[0].endswith("rows are its files by their numbers: cube_0.npy, cube_1.npy to cube_11.npy")

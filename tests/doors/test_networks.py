@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json
 from eorinfer.core.samples import Samples
 from eorinfer.npe.posterior import Posterior
@@ -123,6 +123,15 @@ def test_a_bundle_says_what_to_give(tmp_path: Path) -> None:
         ),
         ({"embedding": {"summaries": ["power"], "scattering": True}}, "summaries says it already"),
         ({"embedding": {"summaries": ["wrong:total"]}}, r'"wrong:total" makes of \(3, 1, 8, 8\) \(\), not \(3, ...\)'),
+        (
+            {"embedding": {"summaries": ["wrong:inplace"]}},
+            r'"wrong:inplace" changes the cubes that it is given; let it',
+        ),
+        ({"embedding": {"summaries": ["wrong:mixing"]}}, r'"wrong:mixing" makes something else of a cube among others'),
+        (
+            {"embedding": {"network": "wrong:Random", "width": None}},
+            r'network = "wrong:Random" makes something else of a cube among others than of the cube alone',
+        ),
         ({"flow": {"kind": "zuko_xyz"}}, '"zuko_xyz" is not known: one of "zuko_nsf", .* or "module:function"'),
         ({"flow": {"kind": "zuko_ncsf"}}, "a density on a circle"),
         ({"flow": {"kind": "zuko_bpf", "options": {"degre": 8}}}, "degre"),
@@ -134,14 +143,28 @@ def test_a_bundle_says_what_to_give(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_used_is_refused_before_simulating(tmp_path: Path, tables: dict[str, Any], message: str) -> None:
     (tmp_path / "wrong.py").write_text(
+        "import torch\n"
         "from torch import nn\n"
         "class Short(nn.Module):\n"
         "    def __init__(self, shape, features): super().__init__()\n"
         "    def forward(self, cubes): return cubes.flatten(1)[:, :7]\n"
+        "class Random(nn.Module):\n"
+        "    def __init__(self, shape, features): super().__init__(); self.layer = nn.LazyLinear(features)\n"
+        "    def forward(self, cubes): return self.layer(cubes.flatten(1) * torch.rand(1))\n"
         "def total(cubes): return cubes.sum()\n"
+        "def inplace(cubes): cubes -= cubes.mean(); return cubes.flatten(2).std(-1)\n"
+        "def mixing(cubes): return (cubes - cubes.mean(0, keepdim=True)).flatten(2).std(-1)\n"
         "def no_flow(inputs, condition): return nn.Linear(inputs, condition)\n"
     )
     with pytest.raises(InputError, match=message) as caught:
         load_config(config(folder_with(tmp_path, "mynet"), **tables))
     assert str(caught.value).startswith(f"{tmp_path}/run.toml: [")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.job
+def test_a_summary_that_is_no_number_is_named(tmp_path: Path) -> None:
+    (tmp_path / "logs.py").write_text("import torch\ndef log_mean(c): return torch.log(c.flatten(2).mean(-1))\n")
+    run = a_run(tmp_path, embedding={"summaries": ["logs:log_mean"], "convolution": False})
+    with pytest.raises(WorkError, match=r"\[embedding\] summaries: log_mean is not finite for \d+ of \d+ observed"):
+        run.infer()

@@ -238,3 +238,22 @@ def test_a_mask_as_a_map_of_a_cube(tmp_path: Path) -> None:
         assert mask.shape == box.shape
         assert mask.sum() == box.shape[-1]
         assert mask[0, 2, 3].all()
+
+
+@pytest.mark.job
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_simulator_that_does_not_keep_to_its_seed_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], keeps: bool
+) -> None:
+    rng = "np.random.default_rng(seed)" if keeps else "np.random"
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "from simulators import GaussianField\n"
+        "class Mine(GaussianField):\n"
+        "    def simulate(self, theta, seed):\n"
+        f"        return {{'field': {rng}.normal(size=(1, 8, 8)).astype(np.float32)}}\n"
+    )
+    path = config(tmp_path, simulator={"kind": "mine:Mine"})
+    assert call("observe", path, "--out", tmp_path / "run") == 0
+    said = "".join(capsys.readouterr())
+    assert ("gives two cubes for one theta and seed" in said) is not keeps
