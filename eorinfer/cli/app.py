@@ -23,6 +23,9 @@ from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import NO_ROOM, cannot_write
 from eorinfer.figures.style import keep_matplotlib_out_of_home
 
+#: Commands that write all at their end, and what they say when they are stopped.
+WHOLE = {("image-flow", "sample"), ("separate", "apply"), ("bank", "export")}
+ANEW = "nothing was written; the same command begins anew"
 #: New names of commands, by the old one, which still works.
 OLD_NAMES = {"benchmark": "contest", "field": "image-flow"}
 
@@ -61,7 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
     except CycloptsError as error:
         code = _end(2, _wrong_line(error), debug)
     except KeyboardInterrupt:
-        code = _end(1, "stopped; what was computed is kept, and the same command continues from there", debug)
+        kept = "what was computed is kept, and the same command continues from there"
+        code = _end(1, f"stopped; {ANEW if tuple(arguments[:2]) in WHOLE else kept}", debug)
     except WorkError as error:
         code = _end(1, str(error), debug)
     except OSError as error:

@@ -305,7 +305,7 @@ def _figure(scores: list[Score], settings: ContestSettings, prior: Prior) -> "Fi
         [score.method.label for score in scores],
         np.array([[gain["mean"], gain["error"]] for gain in gains]),
         [score.calibrated for score in scores],
-        [score.calibration.tarp for score in scores],
+        [score.calibration.tarp_steps for score in scores],
         [np.empty(0) if score is reference else log_volumes(score, reference) for score in scores],
         reference.method.label,
     )

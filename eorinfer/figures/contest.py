@@ -41,7 +41,7 @@ def contest_figure(
     calibrated
         Whether each method is calibrated; the others have open points.
     curves
-        Credibility and expected coverage (K, 2) of each method.
+        Credibility and expected coverage (K, 2) of each method, without bins: what the tables' deviation is of.
     log_volumes
         Log of the ratio of volumes (T,) of each method to the reference's, for the same truths; less is tighter.
     over

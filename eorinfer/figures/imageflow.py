@@ -97,8 +97,6 @@ def images_figure(conditions: Sequence[Images], contents: Sequence[dict[str, Any
 
     Only the first channel is drawn, and the first slice of a cube.
     """
-    from matplotlib.ticker import NullFormatter
-
     compare = any(images.real is not None for images in conditions)
     rows, columns = len(conditions), 4 if compare else 3
     figure, axes = subplots(rows, columns, figsize=(3.1 * columns, 2.9 * rows + 0.4), squeeze=False)
@@ -107,9 +105,9 @@ def images_figure(conditions: Sequence[Images], contents: Sequence[dict[str, Any
         shown = images.generated if images.real is None else images.real
         limits = np.percentile(shown[:, 0], [0.5, 99.5])
         for axis, (name, cubes) in zip(row, pictures, strict=False):
-            axis.set_title(f"{name}, {images.name}", fontsize=9)
             axis.set_axis_off()
             if cubes is not None:
+                axis.set_title(f"{name}, {images.name}", fontsize=9)
                 _draw(axis, cubes[0, 0], observable, limits, figure)
         for name, colour in (("generated", COLOURS[0]), ("real", "black")):
             maps = images.generated if name == "generated" else images.real
@@ -124,13 +122,13 @@ def images_figure(conditions: Sequence[Images], contents: Sequence[dict[str, Any
             row[-1].stairs(density, edges, **style)
         logarithmic_k(row[-2])
         row[-2].set_yscale("log")
-        row[-2].yaxis.set_minor_formatter(NullFormatter())
         row[-2].xaxis.label.set_fontsize(9)
-        row[-2].set_title("$P(k)$", fontsize=9)
+        unit = rf", {observable.unit}² Mpc$^{len(observable.cells)}$" if observable.unit else ""
+        row[-2].set_title(f"$P(k)${unit}", fontsize=9)
         row[-1].set_xlabel(observable.unit or "value of a cell", fontsize=9)
         row[-1].set_title("distribution of the cells", fontsize=9)
         for axis in row[-2:]:
-            axis.tick_params(labelsize=7)
+            axis.tick_params(labelsize=7, which="both")
         row[-2].legend(frameon=False, fontsize=8)
     figure.tight_layout()
     return figure

@@ -142,7 +142,8 @@ def write_samples(
         if outside.any():
             spans = ", ".join(f"{p.name} {p.low:.4g} to {p.high:.4g}" for p in flow.conditions.parameters)
             progress.line(f"WARNING: {place.name}: outside of what training saw ({spans}); the images are marked")
-        several.append(Images(place.name, flow.sample(place.y, stream_seed(seed, StudyStream.FLOW_IMAGES, i)), theirs))
+        name = f"{place.name}, outside of training" if outside.any() else place.name
+        several.append(Images(name, flow.sample(place.y, stream_seed(seed, StudyStream.FLOW_IMAGES, i)), theirs))
         conditions.append(place.y)
         marks.append(outside)
     contents = [compare_images(images, flow.observable) for images in several]

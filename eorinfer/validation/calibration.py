@@ -64,6 +64,14 @@ class Calibration:
     effects: dict[str, Effect]
 
     @property
+    def tarp_steps(self) -> NDArray[np.float64]:
+        """TARP's curve without bins (2 B + 2, 2), by the truths' ranks: credibility and expected coverage."""
+        u = np.sort(self.fractions[TARP])
+        credibility = np.concatenate([[0.0], np.repeat(u, 2), [1.0]])
+        coverage = np.repeat(np.arange(len(u) + 1) / len(u), 2)
+        return np.column_stack([credibility, coverage])
+
+    @property
     def tarp_deviation(self) -> float:
         """Largest deviation of TARP's curve, expected coverage less credibility, with its sign.
 

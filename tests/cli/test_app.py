@@ -282,6 +282,25 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == eorinfer.__version__
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("image-flow", "sample", "field"), "stopped; nothing was written; the same command begins anew"),
+        (("bank", "export", "bank", "a.h5"), "stopped; nothing was written; the same command begins anew"),
+        (("mcmc", "a.toml"), "stopped; what was computed is kept, and the same command continues from there"),
+    ],
+)
+def test_a_stop_says_what_is_kept(
+    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eorinfer.cli.app.app", stopped)
+    assert call(*arguments) == 1
+    assert capsys.readouterr().err == f"eorinfer: {said}\n"
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_says_that_the_work_is_kept(tmp_path: Path, signum: signal.Signals) -> None:
     (tmp_path / "slow.py").write_text(SLOW)

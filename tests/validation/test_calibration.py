@@ -103,6 +103,11 @@ def test_tarp_sees_half_the_width_everywhere() -> None:
     """Its mean over credibilities does not: the curve of a wrong width crosses the diagonal."""
     for seed in range(3):
         narrow, right = gaussian(seed, width=0.5), gaussian(seed)
+        for found in (narrow, right):
+            steps = found.tarp_steps
+            off = steps[:, 1] - steps[:, 0]
+            assert off[np.abs(off).argmax()] == pytest.approx(found.tarp_deviation, abs=1e-12)
+            np.testing.assert_array_equal(steps[[0, -1]], [[0, 0], [1, 1]])
         assert abs(narrow.tarp_deviation) > narrow.tarp_chance
         assert abs(right.tarp_deviation) < 1.2 * right.tarp_chance
 
