@@ -142,10 +142,10 @@ class Embedding(nn.Module):
             That names the first of them.
         """
         for branch in self._branches():
-            bad = ~branch.summary(self._in_unit(observed)).flatten(1).isfinite().all(1)
-            if bad.any():
+            values = [branch.summary(self._in_unit(x)).flatten(1) for x in observed.split(SCALING_BATCH)]
+            if bad := sum(int((~of_some.isfinite()).any(1).sum()) for of_some in values):
                 raise WorkError(
-                    f"[embedding] summaries: {branch.name} is not finite for {int(bad.sum())} of {len(bad)} observed "
+                    f"[embedding] summaries: {branch.name} is not finite for {bad} of {len(observed)} observed "
                     "simulations; networks need a number of every cube"
                 )
 
