@@ -48,7 +48,7 @@ class AlignedTask(PosteriorTask):
     def losses(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         """`ThetaDensity.loss` and the penalty, (B,), for theta (B, P), clean cubes (B, C, *cells) and worlds (B,)."""
         theta, clean, world = batch
-        features = self.network.embedding(self.observe(clean, generator))
+        features = self.features(clean, generator)
         own = -self.network.log_ratio(theta[None], features)[0]
         return own + self.strength * joint_discrepancy(features, self.network.to_box(theta).float(), world)
 

@@ -41,7 +41,7 @@ class ErrorModelTask(PosteriorTask):
         """Give -log q + log of a flat density, (B,), for theta (B, P) and clean cubes (B, C, *cells)."""
         theta, clean = batch
         with torch.no_grad():
-            features = self.network.embedding(self.observe(clean, generator))
+            features = self.features(clean, generator)
             errors = torch.randn(features.shape, generator=generator, device=generator.device).to(features)
         return -self.network.log_ratio(theta[None], features + errors @ self.factor.T.to(features))[0]
 
