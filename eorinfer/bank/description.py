@@ -48,6 +48,8 @@ def check(description: dict[str, Any]) -> None:
         texts = [note["proposal"], *note["warnings"]]
         if not all(isinstance(text, str) and text.isprintable() for text in texts):
             raise DamageError("a note of an import is no plain text")
+    if not all(isinstance(id, str) for id in description.get("imports", [])):
+        raise DamageError("the list of imports is none of names")
     for o in observables:
         if not isinstance(o.name, str) or not o.name or "/" in o.name or o.name in (".", ".."):
             raise DamageError(f"{o.name!r} is no name of an observable")

@@ -162,15 +162,16 @@ class Bank:
         return os.path.lexists(self.path / "rounds" / f"{plan.id}.h5") and not self.missing(plan)
 
     def note(self, plan: Plan, warnings: Sequence[str]) -> None:
-        """Keep what was said of a round's rows when they were imported, or that nothing was, in ``bank.json``."""
+        """Keep in ``bank.json`` that a round was imported, after those before it, and what was said of its rows."""
         content = Bank.open(self.path).description
-        notes = content.get("notes", {})
+        notes, imports = content.get("notes", {}), content.get("imports", [])
         now = {key: note for key, note in notes.items() if key != plan.id}
         if warnings:
             now[plan.id] = {"proposal": plan.proposal, "warnings": list(warnings)}
-        if now != notes:
-            write_json(self.path / "bank.json", content | {"notes": now})
-            self.description = content | {"notes": now}
+        changed = content | {"notes": now, "imports": imports if plan.id in imports else [*imports, plan.id]}
+        if changed != content:
+            write_json(self.path / "bank.json", changed)
+            self.description = changed
 
     def notes(self, proposal: str) -> list[str]:
         """Return what was said at the import of rows of this proposal."""
@@ -189,8 +190,10 @@ class Bank:
             raise self._damaged(path, "cannot be read as the plan of a round", error) from error
 
     def plans(self) -> list[Plan]:
-        """Read the plans of all rounds, in the order of their names."""
-        return [self.plan(path.stem) for path in sorted((self.path / "rounds").glob("[!.]*.h5"))]
+        """Read the plans of all rounds, in the order of their names, and imports in that of their coming."""
+        place = {id: i for i, id in enumerate(self.description.get("imports", []))}
+        ids = [path.stem for path in (self.path / "rounds").glob("[!.]*.h5")]
+        return [self.plan(id) for id in sorted(ids, key=lambda id: (place.get(id, -1), id))]
 
     def shard_path(self, plan: Plan, shard: int) -> Path:
         """Return the file of one shard."""

@@ -90,8 +90,7 @@ def _seconds_per_row(simulator: Simulator) -> float:
 def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: int) -> list[tuple[Plan, int]]:
     """Return plans of the first round, and the number of rows to use of each, n in all.
 
-    Rows of the same prior in a shared bank are used first, in the order of their plans' names; the rest is planned
-    anew.
+    Rows of the same prior in a shared bank are used first, in the order of `Bank.plans`; the rest is planned anew.
     """
     wanted = plans_there(bank, PRIOR_ROUND, prior.hash(), n)
     done = sum(rows for _, rows in wanted)
@@ -103,7 +102,7 @@ def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: in
 
 
 def plans_there(bank: Bank, number: int, proposal: str, n: int) -> list[tuple[Plan, int]]:
-    """List the plans of a proposal in a bank, in the order of their names, and the rows to use of each, at most n."""
+    """List the plans of a proposal in a bank, in the order of `Bank.plans`, and the rows to use of each, at most n."""
     wanted: list[tuple[Plan, int]] = []
     left = n
     for plan in bank.plans():

@@ -112,8 +112,10 @@ def outdated(validation: dict[str, Any], rounds: Sequence[dict[str, Any]], flow:
 
 
 def read_sampled(out: Path) -> dict[str, dict[str, Any] | None]:
-    """Read steps, convergence and seconds of each method that samples a chain; None if it has not run."""
-    return {method: _json(out / "chains" / f"{name}.json") or None for method, name in SAMPLED.items()}
+    """Read steps, convergence and seconds of each method that samples a chain; None for a chain that is not there."""
+    folder = out / "chains"
+    there = {method: name for method, name in SAMPLED.items() if (folder / f"{name}.txt").exists()}
+    return dict.fromkeys(SAMPLED) | {method: _json(folder / f"{name}.json") or None for method, name in there.items()}
 
 
 @dataclass(frozen=True)

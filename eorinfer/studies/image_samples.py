@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
-from eorinfer.core.errors import InputError, WorkError
+from eorinfer.campaign.plans import plan_round, planned_rows
+from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, whole_hdf5, write_json
 from eorinfer.core.progress import Progress
 from eorinfer.core.seeds import StudyStream, stream_rng, stream_seed
@@ -22,6 +23,7 @@ from eorinfer.run.received import load_received
 from eorinfer.run.run import Run
 from eorinfer.settings.explain import instead
 from eorinfer.training.data import validation_rows
+from simulators.base import fingerprint_of
 
 FORMAT = 1
 Change = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -121,7 +123,7 @@ def write_samples(
     InputError
         If there is no flow, or no run where one is needed.
     WorkError
-        If real images cannot be simulated.
+        If a larger share of real images cannot be simulated than the run's config allows.
     """
     flow = ImageFlow.load(model)
     if run is None and not wanted and (model.parent / "config.toml").exists():
@@ -291,19 +293,28 @@ class RealImages:
     def _simulated(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
         """New simulations at theta; parameters that are no conditions are drawn from the prior."""
         config, names = self._context.config, self._flow.conditions.names
+        if config.imported:
+            raise InputError(
+                f"{config.file}: imported cubes cannot be simulated anew; leave out --run, or --theta for the "
+                "conditions of images that training held out"
+            )
         generator = torch.Generator().manual_seed(stream_seed(self._seed, StudyStream.SIMULATED_NOISE))
         theta = config.prior.sample(len(y), stream_rng(self._seed, StudyStream.SIMULATED_THETA))
         theta[:, [config.prior.names.index(name) for name in names]] = y
-        out = []
-        with self._context.progress.bar("simulating real images", len(y)) as advance:
-            for i, point in enumerate(theta):
-                result = self._context.simulations.one(point, stream_seed(self._seed, StudyStream.SIMULATIONS, i))
-                if result.status != "ok":
-                    raise WorkError(f"a real image could not be simulated: {result.status}, {result.message}")
-                clean = torch.from_numpy(result.arrays[config.observable.name].copy())[None]
-                out.append(self._observed(clean, None, generator))
-                advance(1, "")
-        return torch.cat(out).numpy()
+        # Number 0: no round of any run trains on these rows.
+        plan = plan_round(
+            0,
+            fingerprint_of({"image samples": theta.tolist()}),
+            theta,
+            config.simulator,
+            stream_seed(self._seed, StudyStream.SIMULATIONS),
+            share=1,
+        )
+        plans = [(self._context.bank.add(plan), len(y))]
+        self._context.simulations.fill(plans, "real images")
+        rows = planned_rows(self._context.bank, plans).ok
+        images = [self._observed(self._clean(rows[[i]]), None, generator) for i in range(len(rows))]
+        return torch.cat(images).numpy()
 
     @torch.no_grad()
     def _observed(self, clean: torch.Tensor, place: int | None, generator: torch.Generator) -> torch.Tensor:

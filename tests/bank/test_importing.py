@@ -94,6 +94,21 @@ def test_other_theta_are_more_rows_with_other_cubes_alone(tmp_path: Path) -> Non
     assert len(bank.rows()) == 260
 
 
+def test_imports_stand_in_the_order_of_their_coming(tmp_path: Path) -> None:
+    theta, cubes, _ = files(tmp_path, 6)
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    names = []
+    for i in range(4):
+        np.save(tmp_path / "next.npy", np.load(cubes) + i)
+        np.save(tmp_path / "theta.npy", np.roll(np.load(theta), 1, axis=0))
+        imported(bank, theta, tmp_path / "next.npy")
+        names += [plan.id for plan in Bank.open(bank.path).plans() if plan.id not in names]
+    assert names != sorted(names)
+    assert [plan.id for plan in Bank.open(bank.path).plans()] == [plan.id for plan in bank.plans()] == names
+    imported(bank, theta, tmp_path / "next.npy")
+    assert [plan.id for plan in Bank.open(bank.path).plans()] == names
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

@@ -60,7 +60,10 @@ def test_a_run_folder_says_where_it_stands(tmp_path: Path) -> None:
     assert closing_lines(out)[-2].startswith("NPE is 1.33 times as wide as power-spectrum MCMC, though an image holds")
     chain("power-spectrum MCMC", 0.19).write(out / "chains" / "mcmc")
     assert closing_lines(out)[-2].startswith("slope")
-    (out / "chains" / "mcmc.txt").unlink()
+    (out / "chains" / "mcmc.json").write_text('{"converged": true, "steps": 900}')
+    assert "power-spectrum MCMC: 900 steps, converged" in status_lines(out)
+    (out / "chains" / "mcmc.txt").unlink()  # as of a copy without its chain
+    assert not any("900 steps" in line for line in status_lines(out))
     (out / "config.toml").unlink()  # as of a posterior that was trained elsewhere
     lines = status_lines(out)
     assert lines[1] == "done: observe, infer, validate"

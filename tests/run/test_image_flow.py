@@ -177,6 +177,15 @@ def test_images_beside_real_ones(trained: Path, tmp_path: Path, capsys: pytest.C
         first = group["generated"][:]
         real = group["real"][:]
     assert len({float(r.sum()) for r in real}) == 3
+    # They are kept, and are no rows of any round.
+    kept = Bank.open(out / "bank").rows()
+    assert (kept.theta[kept.round == 0] == [0.5, -1.5]).all(axis=1).tolist() == [True] * 3
+    capsys.readouterr()
+    assert call("image-flow", "sample", out / "field", *theta, "--n", 3, "--out", where, "--run", out) == 0
+    assert "simulating" not in capsys.readouterr().out
+    assert len(Bank.open(out / "bank").rows()) == len(kept)
+    with h5py.File(where / "images.h5") as file:
+        assert (file["00/real"][:] == real).all()
     content = json.loads((where / "images.json").read_text())["conditions"][0]
     assert content["channels"][0]["generated"]["std"] == pytest.approx(first.std(), rel=1e-4)
     assert len(content["channels"][0]["ratio"]) == len(content["k"])
