@@ -12,7 +12,7 @@ from scipy.stats import norm
 from eorinfer.contest.contest import notes
 from eorinfer.contest.method import Method
 from eorinfer.contest.scores import Score, compare, mean_over_trainings
-from eorinfer.contest.tables import contest_tables, text_lines
+from eorinfer.contest.tables import contest_tables, cost_table, text_lines
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.settings.contest import ContestSettings, MethodName
@@ -70,6 +70,11 @@ def test_an_error_of_width_shows_in_tarp(width: float) -> None:
     assert abs(content["tarp_deviation"]) > 1.5 * content["tarp_chance"]
     effect = content["effects"]["coverage"]
     assert effect["width"] == pytest.approx(width - 1, abs=4 * effect["width_error"])
+
+
+def test_an_exact_likelihood_takes_no_simulation() -> None:
+    rows = cost_table([score("exact", 1.0), score("npe-power", 1.0)], 600, 0.5, None, None)["rows"]
+    assert [row[1:3] for row in rows] == [[0, 0], [600, 300]]
 
 
 def test_one_against_another() -> None:

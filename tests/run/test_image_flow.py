@@ -211,6 +211,7 @@ def test_images_beside_real_ones(trained: Path, tmp_path: Path, capsys: pytest.C
         (["--theta", "slop=1"], 'did you mean "slope"?'),
         (["--theta", "slope=-1"], "--theta lacks log_amplitude"),
         (["--theta", "slope=x"], "'x' is no number"),
+        (["--theta", "slope=-1", "slope=-2"], "--theta slope=-2: slope is given already (-1)"),
         (["--neutral-fraction", "0.5"], "this flow needs --theta"),
         (["--n", "1"], "at least two images"),
     ):
