@@ -19,13 +19,15 @@ Table = dict[str, Any]
 
 
 def contest_tables(scores: Sequence[Score], settings: ContestSettings, prior: Prior, seed: int) -> list[Table]:
-    """Tabulate information, calibration and the recovery of each parameter; `seed` is that of the bootstrap."""
+    """Tabulate information, volumes, calibration and the recovery of each parameter; `seed` is the bootstrap's."""
     contents = [score.content(prior) for score in scores]
     common = common_truths(scores, min(settings.truths, settings.sampled_truths))
     return [
         _information(scores, contents, settings, prior, common, seed),
+        _volumes(scores, contents, settings, seed),
         _calibration(scores, contents),
-        _parameters(scores, contents, settings, prior, common, seed),
+        _calibration_in_detail(scores, contents),
+        *_parameters(scores, contents, settings, prior, common, seed),
     ]
 
 
@@ -114,33 +116,50 @@ def _information(
     common: NDArray[np.bool_],
     seed: int,
 ) -> Table:
-    others = [(find_score(scores, settings.baseline), True), (find_score(scores, settings.reference), False)]
+    baseline = find_score(scores, settings.baseline)
     columns = ["method", "truths", f"information gained, nats, on the same {common.sum()} truths"]
-    for other, as_baseline in others:
-        if other is not None:
-            columns += [f"nats more than {other.method.label}"] if as_baseline else []
-            columns += [f"volume over that of {other.method.label}, median", "smaller for"]
+    columns += [f"nats more than {baseline.method.label}"] if baseline else []
     rows: list[list[Any]] = []
     for score, content in zip(scores, contents, strict=True):
         rows_of = on_common(score, common)
         gain = None if rows_of is None else score.gain(prior, rows_of)
         row = [content["label"], content["truths"] - content["left_out"]]
         row.append(None if gain is None else with_error(gain["mean"], gain["error"]))
-        for other, as_baseline in others:
-            if other is not None:
-                ratio = None if score is other else compare(score, other, seed)
-                more = [with_error(ratio["gain"], ratio["gain_error"], "+") if ratio else None]
-                row += more if as_baseline else []
-                row += [f"{ratio['volume']:.2f}", f"{ratio['smaller']:.0%}"] if ratio else [None, None]
+        if baseline is not None:
+            more = None if score is baseline else compare(score, baseline, seed)
+            row.append(with_error(more["gain"], more["gain_error"], "+") if more else None)
         rows.append(row)
     caption = (
         "Information gained: mean log posterior density at the truth less that of the prior, on truths that all "
         "methods share; empty for a method with fewer. Differences are of the truths that two methods share. "
         "Errors: of the truths"
-        + (f", and of {settings.seeds} trainings" if settings.seeds > 1 else ", without the scatter of training")
-        + ". Volume: the exponential of the entropy. Only calibrated methods can be compared in volume."
+        + (f", and of {settings.seeds} trainings." if settings.seeds > 1 else ", without the scatter of training.")
     )
     return {"title": "Information", "caption": caption, "columns": columns, "rows": rows}
+
+
+def _volumes(
+    scores: Sequence[Score], contents: Sequence[dict[str, Any]], settings: ContestSettings, seed: int
+) -> Table:
+    found = (find_score(scores, name) for name in (settings.baseline, settings.reference))
+    others = [other for other in found if other is not None]
+    columns = ["method"]
+    for other in others:
+        columns += [f"volume over that of {other.method.label}, median", "smaller for"]
+    rows: list[list[Any]] = []
+    for score, content in zip(scores, contents, strict=True):
+        row: list[Any] = [content["label"]]
+        for other in others:
+            ratio = None if score is other else compare(score, other, seed)
+            row += [f"{ratio['volume']:.2f}", f"{ratio['smaller']:.0%}"] if ratio else [None, None]
+        rows.append(row)
+    return {
+        "title": "Volumes",
+        "caption": "Volume: the exponential of the entropy, on the truths that two methods share. Only calibrated "
+        "methods can be compared in volume.",
+        "columns": columns,
+        "rows": rows,
+    }
 
 
 def _calibration(scores: Sequence[Score], contents: Sequence[dict[str, Any]]) -> Table:
@@ -148,27 +167,42 @@ def _calibration(scores: Sequence[Score], contents: Sequence[dict[str, Any]]) ->
         [
             c["label"],
             c["truths"] - c["left_out"],
-            c["left_out"],
             _yes(s),
             _short(c["worst_p"]),
             c["worst_test"],
-            _short(c["sbc_p"]),
-            f"{c['tarp_deviation']:+.3f} ({c['tarp_chance']:.3f})",
             f"{100 * c['effects'][COVERAGE]['width']:+.0f} ± {100 * c['effects'][COVERAGE]['width_error']:.0f}%",
-            f"{s.calibration.visible.too_narrow:.0%}, {s.calibration.visible.too_wide:.0%}",
         ]
         for s, c in zip(scores, contents, strict=True)
     ]
     return {
         "title": "Calibration",
         "caption": "Ranks of the truths (SBC of each parameter, expected coverage, TARP), two tests of each; p with "
-        "Holm's correction over all tests of a method; calibrated: no p below 0.01. TARP: the largest "
-        "deviation of coverage from credibility, and in brackets what 95% of right posteriors stay within. Widths: "
-        "error of the regions of highest density, below 0 too narrow. Last column: by how much a width would have to "
-        "be too narrow, or too wide, to be noticed with that number of truths.",
+        "Holm's correction over all tests of a method; calibrated: no p below 0.01. Widths: error of the regions of "
+        "highest density, below 0 too narrow.",
+        "columns": ["method", "truths", "calibrated", "smallest p", "of", "widths off by"],
+        "rows": rows,
+    }
+
+
+def _calibration_in_detail(scores: Sequence[Score], contents: Sequence[dict[str, Any]]) -> Table:
+    rows = [
+        [
+            c["label"],
+            c["left_out"],
+            _short(c["sbc_p"]),
+            f"{c['tarp_deviation']:+.3f} ({c['tarp_chance']:.3f})",
+            f"{s.calibration.visible.too_narrow:.0%}, {s.calibration.visible.too_wide:.0%}",
+        ]
+        for s, c in zip(scores, contents, strict=True)
+    ]
+    return {
+        "title": "Calibration in detail",
+        "caption": "Left out: truths outside of what a method takes. TARP: the largest deviation of coverage from "
+        "credibility, and in brackets what 95% of right posteriors stay within. Last column: by how much a width would "
+        "have to be too narrow, or too wide, to be noticed with that number of truths.",
         "columns": [
-            *("method", "truths", "left out", "calibrated", "smallest p", "of", "smallest p of a parameter"),
-            *("TARP, largest deviation (chance)", "widths off by", "visible: narrow, wide"),
+            *("method", "left out", "smallest p of a parameter", "TARP, largest deviation (chance)"),
+            "visible: narrow, wide",
         ],
         "rows": rows,
     }
@@ -181,9 +215,11 @@ def _parameters(
     prior: Prior,
     common: NDArray[np.bool_],
     seed: int,
-) -> Table:
+) -> tuple[Table, Table]:
+    """Tabulate how wide each parameter's posterior is, and whether it holds the truth as often as it says."""
     reference = find_score(scores, settings.reference)
-    rows = []
+    sizes: list[list[Any]] = []
+    shares: list[list[Any]] = []
     for score, content in zip(scores, contents, strict=True):
         ratio = None if reference is None or score is reference else compare(score, reference, seed)
         rows_of = on_common(score, common)
@@ -191,32 +227,28 @@ def _parameters(
         if rows_of is not None:
             of_names = recovery(prior.names, score.theta[rows_of], score.posteriors.values[rows_of], prior.std)
         for i, name in enumerate(prior.names):
-            recovered = of_names[name]
-            rows.append(
-                [
-                    content["label"],
-                    name,
-                    f"{recovered['std_over_prior']:.3f}",
-                    f"{recovered['rms_error_over_prior']:.3f}",
-                    f"{ratio['widths'][i]:.2f}" if ratio else None,
-                    f"{recovered['pull_mean']:+.2f}",
-                    f"{recovered['pull_std']:.2f}",
-                    f"{recovered['inside_68']:.0%}",
-                    f"{recovered['inside_95']:.0%}",
-                ]
-            )
-    return {
-        "title": "Each parameter",
-        "caption": "Median standard deviation and rms error of the mean over the prior's standard deviation; mean and "
-        "standard deviation of (mean - truth)/std; truths inside the central 68% and 95%. On the truths that all "
-        "methods share, or all of a method with fewer.",
-        "columns": [
-            *("method", "parameter", "std", "rms error"),
-            f"std over that of {reference.method.label}" if reference else "relative std",
-            *("bias, σ", "pull", "inside 68%", "inside 95%"),
-        ],
-        "rows": rows,
-    }
+            recovered, row = of_names[name], [content["label"], name]
+            size = [f"{recovered[key]:.3f}" for key in ("std_over_prior", "rms_error_over_prior")]
+            sizes.append([*row, *size, f"{ratio['widths'][i]:.2f}" if ratio else None])
+            pull = [f"{recovered['pull_mean']:+.2f}", f"{recovered['pull_std']:.2f}"]
+            shares.append([*row, *pull, *(f"{recovered[key]:.0%}" for key in ("inside_68", "inside_95"))])
+    of = "On the truths that all methods share, or all of a method with fewer."
+    relative = f"std over that of {reference.method.label}" if reference else "relative std"
+    return (
+        {
+            "title": "Each parameter",
+            "caption": f"Median standard deviation and rms error of the mean over the prior's standard deviation. {of}",
+            "columns": ["method", "parameter", "std", "rms error", relative],
+            "rows": sizes,
+        },
+        {
+            "title": "Coverage of each parameter",
+            "caption": "Mean and standard deviation of (mean - truth)/std; truths inside the central 68% and 95%. "
+            f"{of}",
+            "columns": ["method", "parameter", "bias, σ", "pull", "inside 68%", "inside 95%"],
+            "rows": shares,
+        },
+    )
 
 
 def text_lines(table: Table) -> list[str]:
