@@ -12,7 +12,8 @@ generation  in bins of the neutral fraction: P(k), cells, bispectra and mean fre
             boxes and made maps. Bits a cell of fresh maps.
 posterior   of the neutral fraction of fresh maps: as the density is, with one weight for ln p or one for each term of
             it, by NPE that was trained on the same boxes, and by both: the weights of ln p and of NPE's ln q are
-            learned on maps that training held out. Errors over boxes. Kept map by map.
+            learned on maps that training held out. With the run's own weight, if it has one (`weighing`). Errors over
+            boxes. Kept map by map.
 """
 
 import argparse
@@ -197,6 +198,8 @@ def posterior(run: Run, flow: ImageFlow, rows: Rows, fresh: Rows, n: int, out: P
     at_truth = np.array([[np.interp(t, p, c) for c in m.T] for t, p, m in zip(truth, grid, terms, strict=True)])
     cells = np.log((grid[:, -1] - grid[:, 0]) / (POINTS - 1))
     weights = weights_with_npe(terms, at_truth, cells)
+    if flow.weights is not None:
+        weights["as a run has it"] = np.append(flow.weights, 0.0)
     posteriors = {name: OnGrid.of(test_grid, test_terms @ w) for name, w in weights.items()}
     truth = test.y[:, 0].numpy()
     for name, q in posteriors.items():
