@@ -38,6 +38,8 @@ LABEL = "image flow"
 LITTLE = 0.1
 #: Beginning of the name of the folder of checkpoints.
 CHECKPOINTS = "field-checkpoints"
+#: File of what a weighing that was stopped knows already.
+WEIGHING = "field-weighing.h5"
 #: Keys of ``[image_flow]`` that an isotropic flow does not use.
 NEWER = ("kind", "width", "depth", "components")
 
@@ -98,6 +100,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     if flow.settings.weighing != wanted or (flow.weights is None) == bool(wanted):
         flow = _weighed(flow, trainer, context, rows, stream_seed(seed, ImageFlowStream.WEIGHTS))
         flow.save(folder)
+        (context.folder / WEIGHING).unlink(missing_ok=True)
     return flow
 
 
@@ -112,7 +115,9 @@ def _weighed(flow: ImageFlow, trainer: ImageFlowTrainer, context: RunContext, ro
     evenly = settings.condition == "neutral-fraction"
     images, y, _ = held_out_images(flow, trainer, context.bank, rows, seed, settings.weighing, evenly)
     inside = np.flatnonzero(flow.conditions.contains(y))
-    weights = weights_of_images(flow.network, flow.conditions, images[inside], y[inside], context.progress)
+    key = fingerprint_of({"key": facts["key"], "seed": seed, "images": settings.weighing})
+    file = context.folder / WEIGHING
+    weights = weights_of_images(flow.network, flow.conditions, images[inside], y[inside], file, key, context.progress)
     if len(set(weights)) == 1:
         said = f"ln p counts {weights[0]:.2f} of itself in posteriors"
     else:

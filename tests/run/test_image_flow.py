@@ -15,6 +15,8 @@ import pytest
 from eorinfer.bank.store import Bank
 from eorinfer.core.samples import Samples
 from eorinfer.cubes.observation import Observation
+from eorinfer.imageflow import weights
+from eorinfer.imageflow.interpolated import InterpolatedLikelihood
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.run import image_flow as image_flow_run
 from eorinfer.run.subjects import ImageFlowSubject
@@ -114,6 +116,32 @@ def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
     assert call("plot", path, "--out", out) == 0
     assert (out / "corner-field-flow.png").exists()
     assert not (out / "corner.png").exists()
+
+
+def test_a_weighing_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    path = field_config(tmp_path, image_flow={"condition": ["slope"], **DIFFUSION})
+
+    class Counted(InterpolatedLikelihood):
+        made, most = 0, 3
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            if Counted.made == Counted.most:
+                raise KeyboardInterrupt
+            Counted.made += 1
+            super().__init__(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "InterpolatedLikelihood", Counted)
+        assert call("image-flow", "train", path, "--out", tmp_path / "whole") == 0
+        Counted.made, Counted.most = 0, 2
+        assert call("image-flow", "train", path, "--out", tmp_path / "stopped") == 1
+        assert (tmp_path / "stopped/field-weighing.h5").exists()
+        Counted.most = 3
+        assert call("image-flow", "train", path, "--out", tmp_path / "stopped") == 0
+        assert Counted.made == 3
+    assert not (tmp_path / "stopped/field-weighing.h5").exists()
+    flows = [ImageFlow.load(tmp_path / name / "field") for name in ("whole", "stopped")]
+    assert flows[0].weights == flows[1].weights
 
 
 def test_a_diffusion_learns_by_itself_what_its_density_is_worth(
