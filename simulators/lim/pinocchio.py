@@ -7,6 +7,7 @@ import gzip
 import re
 import shutil
 import subprocess
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,9 +124,13 @@ def _offsets(position: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArra
     z = axis / np.linalg.norm(axis)
     x = np.array([z[1], -z[0], 0.0])
     x = x / np.linalg.norm(x) if x.any() else np.array([1.0, 0.0, 0.0])
-    across = position @ np.stack([x, np.cross(z, x)], axis=1)
+    return from_axis(position @ np.stack([x, np.cross(z, x)], axis=1), position @ z)
+
+
+def from_axis(across: NDArray[np.float64], along: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute offsets (N, 2) in arcmin from an axis, of points (N, 2) across and (N,) along it."""
     sine = np.linalg.norm(across, axis=1, keepdims=True)
-    angle = np.rad2deg(np.arctan2(sine[:, 0], position @ z))[:, None] * 60
+    angle = np.rad2deg(np.arctan2(sine[:, 0], along))[:, None] * 60
     return np.asarray(angle * across / np.maximum(sine, 1e-300))
 
 
@@ -204,7 +209,7 @@ def _read(
     """Read fields (N, ...) by name, and the factor from masses and lengths to Msun and Mpc."""
     fields_of_files, header_units = [], None
     for file in parts_of(path):
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        data = _bytes(file)
         if not data:
             raise CatalogueError(f"{file}: the file is empty")
         if is_text(data):
@@ -232,6 +237,17 @@ def _read(
     if h is None and beside is None:
         raise CatalogueError(f"{path}: it is in Mpc/h; give h, or put the run's parameter file beside it")
     return fields, 1 / (h or float((beside or {})["Hubble100"]))
+
+
+def _bytes(file: Path) -> bytes:
+    """Read a file, unpacked where it ends with .gz."""
+    data = file.read_bytes()
+    if file.suffix != ".gz":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, OSError, zlib.error) as error:
+        raise CatalogueError(f"{file}: is truncated or no gzip file ({error}); copy it again, or unpack it") from error
 
 
 def parts_of(path: Path) -> list[Path]:

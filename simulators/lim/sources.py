@@ -9,13 +9,15 @@ from scipy import fft
 from simulators.lim.cosmology import LIGHT, Cosmology
 from simulators.lim.halos import Halos, box_halos, cone_halos
 from simulators.lim.lightcone import slab
-from simulators.lim.pinocchio import Cone, parameters_beside, read_lightcone
+from simulators.lim.pinocchio import Cone, from_axis, parameters_beside, read_lightcone
 from simulators.lim.pinocchio_format import CatalogueError
 
 #: Width of a light-cone over that of the map at its far end.
 WIDER = 1.1
 #: Redshift by which a file may begin late or end early, since its halos are discrete.
 SLACK = 0.005
+#: Relative difference at which a cosmology is another one.
+SAME = 0.01
 
 # Rows of one realisation come one after the other; a slab has one box for each line.
 _box, _cone = lru_cache(maxsize=4)(box_halos), lru_cache(maxsize=1)(cone_halos)
@@ -101,9 +103,9 @@ def file_halos(
     Raises
     ------
     CatalogueError
-        If the file does not cover the redshifts, the map or the masses, or has another h.
+        If the file does not cover the redshifts, the map or the masses, or is of another cosmology.
     """
-    cone = _read(path, cosmology.h)
+    cone = _read(path, cosmology)
     low, high = float(cone.redshift.min()), float(cone.redshift.max())
     if any(near < low - SLACK or far > high + SLACK for near, far in z):
         wanted = ", ".join(f"{near:.3f} to {far:.3f}" for near, far in z)
@@ -123,11 +125,25 @@ def file_halos(
         )
     rng = np.random.default_rng(place)
     towards, turn = rng.uniform(0, 2 * np.pi, 2)
-    r = room * np.sqrt(rng.random())
-    offset = cone.offset - [r * np.cos(towards), r * np.sin(towards)]
+    # Uniform on the sphere: cos r is.
+    r = 2 * np.arcsin(np.sin(np.deg2rad(room / 60) / 2) * np.sqrt(rng.random()))
+    offset = turned(cone.offset, r, towards)
     offset = offset @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     inside = (np.abs(offset).max(1) < side / 2) & (cone.mass >= lowest)
     return _on_a_flat_sky(cone, offset, inside, cosmology)
+
+
+def turned(offset: NDArray[np.float64], r: float, towards: float) -> NDArray[np.float64]:
+    """Compute offsets (N, 2) in arcmin from another axis than that of `offset` (N, 2), on the sphere.
+
+    Offsets are r (cos phi, sin phi) with the angle r from an axis, which keeps areas near the axis alone: so the sky is
+    turned, not shifted. The new axis is `r` radians away from the old one, where phi is `towards`; directions stay.
+    """
+    angle, phi = np.deg2rad(np.linalg.norm(offset, axis=1) / 60), np.arctan2(*offset.T[::-1]) - towards
+    away, aside, along = np.sin(angle) * np.cos(phi), np.sin(angle) * np.sin(phi), np.cos(angle)
+    across = np.stack([away * np.cos(r) - along * np.sin(r), aside], axis=1)
+    back = np.array([[np.cos(towards), np.sin(towards)], [-np.sin(towards), np.cos(towards)]])
+    return from_axis(across, away * np.sin(r) + along * np.cos(r)) @ back
 
 
 def _on_a_flat_sky(cone: Cone, offset: NDArray[np.float64], inside: NDArray[np.bool_], cosmology: Cosmology) -> Halos:
@@ -150,8 +166,25 @@ def _on_a_flat_sky(cone: Cone, offset: NDArray[np.float64], inside: NDArray[np.b
 
 
 @lru_cache(maxsize=2)
-def _read(path: str, h: float) -> Cone:
-    h_of_file = (parameters_beside(path) or {}).get("Hubble100")
-    if h_of_file and abs(float(h_of_file) / h - 1) > 0.01:
-        raise CatalogueError(f"{path}: h = {float(h_of_file):g} in its parameter file, {h:g} in [simulator.cosmology]")
-    return read_lightcone(path, h=h)
+def _read(path: str, cosmology: Cosmology) -> Cone:
+    beside = parameters_beside(path) or {}
+    wanted = {"Hubble100": ("h", cosmology.h), "Omega0": ("omega_m", cosmology.omega_m)}
+    wanted |= {"OmegaLambda": ("1 - omega_m", 1 - cosmology.omega_m), "DEw0": ("w", -1.0)}
+    for key, (name, ours) in wanted.items():
+        try:
+            theirs = float(beside.get(key, ours))
+        except ValueError as error:
+            raise CatalogueError(f"{path}: {key} is {beside[key]!r} in its parameter file, no number") from error
+        if not np.isclose(theirs, ours, rtol=SAME, atol=SAME / 10):
+            raise CatalogueError(
+                f"{path}: {key} = {theirs:g} in its parameter file, {name} = {ours:g} in [simulator.cosmology]"
+            )
+    cone = read_lightcone(path, h=cosmology.h)
+    if cone.position is not None:
+        ratio = float(np.median(np.linalg.norm(cone.position, axis=1) / cosmology.distance(cone.redshift)))
+        if abs(ratio - 1) > SAME:
+            raise CatalogueError(
+                f"{path}: its halos are {ratio:.3f} times as far away as their redshifts are with h = {cosmology.h:g} "
+                f"and omega_m = {cosmology.omega_m:g} in [simulator.cosmology]; give the cosmology of the file"
+            )
+    return cone

@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,18 @@ def test_run_starts_what_is_installed(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho 'GridSize is odd' >&2\nexit 3\n")
     with pytest.raises(CatalogueError, match="ended with exit code 3 and said: GridSize is odd"):
         run(tmp_path / "other", wanted, [2.0], executable=str(program))
+
+
+DAMAGE: list[Callable[[bytes], bytes]] = [
+    lambda whole: whole[:3000],
+    lambda _: b"no gzip at all",
+    lambda whole: whole[:99] + b"x" * 999,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_gzip_files_are_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    name = "pinocchio.2.0000.a128.catalog.out.gz"
+    (tmp_path / name).write_bytes(damage((DATA / name).read_bytes()))
+    with pytest.raises(CatalogueError, match=f"{name}: is truncated or no gzip file"):
+        read_catalog(tmp_path / name, h=0.7, units="h")
