@@ -19,6 +19,14 @@ class ImportedParameter(BaseModel):
     label: str = ""
     unit: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_two_ends(cls, content: Any) -> Any:
+        """Take [low, high], as ``[prior]`` does."""
+        if isinstance(content, list | tuple) and len(content) == 2:
+            return dict(zip(("low", "high"), content, strict=True))
+        return content
+
     @model_validator(mode="after")
     def _ordered(self) -> "ImportedParameter":
         if not self.low < self.high:
@@ -32,7 +40,8 @@ class Imported(SimulatorSettings):
     Parameters
     ----------
     ranges
-        Flat prior from which theta was drawn, for each parameter in the order of theta.
+        Flat prior from which theta was drawn, for each parameter in the order of theta: [low, high], or a table with
+        `low`, `high`, `label` and `unit`.
     observable
         Name of the image in the bank.
     shape

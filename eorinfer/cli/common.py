@@ -24,27 +24,36 @@ Modules = Annotated[
 
 
 @contextmanager
-def sole_run(config: Path, out: Path, *, with_mcmc: bool = False) -> Iterator["Run"]:
+def sole_run(config: Path, out: Path, *, with_mcmc: bool = False, begun: str = "") -> Iterator["Run"]:
     """Open a run like `open_run`, for a command beside which no other may work in the folder.
 
     Raises
     ------
+    InputError
+        See `open_run`.
     WorkError
         If another is at work there; names it.
     """
     from eorinfer.core.sole import sole_command
 
     # First, so that a config that is wrong is said and makes no folder.
-    opened = open_run(config, out, with_mcmc=with_mcmc)
+    opened = open_run(config, out, with_mcmc=with_mcmc, begun=begun)
     with sole_command(out):
         yield opened
 
 
-def open_run(config: Path, out: Path, *, with_mcmc: bool = False) -> "Run":
+def open_run(config: Path, out: Path, *, with_mcmc: bool = False, begun: str = "") -> "Run":
     """Open the run of a config in a folder, with progress on the terminal.
 
-    With `with_mcmc`, rounds too small for the chain are refused before the folder is begun with them.
+    With `with_mcmc`, rounds too small for the chain are refused before the folder is begun with them. A command that
+    shows what is there names in `begun` what it looks for, and begins no folder.
+
+    Raises
+    ------
+    InputError
+        If the config is wrong, or there is no run where one must have begun.
     """
+    from eorinfer.core.errors import InputError
     from eorinfer.core.progress import for_terminal
     from eorinfer.run import Run
     from eorinfer.run.config import load_config
@@ -53,4 +62,6 @@ def open_run(config: Path, out: Path, *, with_mcmc: bool = False) -> "Run":
     checked = load_config(config)
     if with_mcmc:
         refuse_few(checked)
+    if begun and not (out / "config.toml").exists():
+        raise InputError(f"{out}: no run here, and no {begun}; run `eorinfer infer` first, or give its --out")
     return Run(checked, out, for_terminal())

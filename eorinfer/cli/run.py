@@ -116,7 +116,7 @@ def plot(config: Config, *, out: Out, close: bool | None = None) -> None:
         Axes of the corner plot span the posteriors; with --no-close the prior. By default they span the posteriors
         where all are narrower than a quarter of the prior.
     """
-    with sole_run(config, out) as opened:
+    with sole_run(config, out, begun="chain to plot") as opened:
         opened.plot(close)
 
 
@@ -125,7 +125,7 @@ def validate(config: Config, *, out: Out) -> None:
 
     Writes validation.json and validation.png: ranks, coverage, widths and recovery.
     """
-    with sole_run(config, out) as opened:
+    with sole_run(config, out, begun="posterior to validate") as opened:
         opened.read_observation()
         opened.validate()
 

@@ -34,6 +34,8 @@ def usable(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
         values = [usable(one, name, unit) for one in values]
     if hasattr(values, "unit") and hasattr(values, "to_value"):
         values = _in_unit(values, name, unit)
+    if hasattr(values, "detach"):  # a tensor, which may want gradients or lie on a GPU
+        values = values.detach().cpu()
     if isinstance(values, np.ma.MaskedArray):
         masked = np.ma.getmaskarray(values)
         if masked.any():

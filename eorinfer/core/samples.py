@@ -136,7 +136,9 @@ class Samples:
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """Covariance (P, P)."""
+        """Covariance (P, P); NaN of a single sample."""
+        if len(self.values) < 2:
+            return np.full((len(self.names), len(self.names)), np.nan)
         return np.atleast_2d(np.cov(self.values, rowvar=False, aweights=self.weights))
 
     @property

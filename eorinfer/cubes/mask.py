@@ -33,19 +33,39 @@ def read_mask(path: Path, observable: Observable) -> NDArray[np.bool_]:
     InputError
         If it cannot be read, has another shape, or leaves no cell.
     """
-    values = _values(path, observable)
-    cells = observable.cells
-    if values.shape == cells[:2] and len(cells) == 3:
-        values = values[..., None]
-    elif values.shape[1:] == (*cells[:2], 1) and len(cells) == 3:
-        values = values[0]
-    allowed = (observable.shape, cells, (*cells[:2], 1))
+    values, cells = _values(path, observable), observable.cells
+    allowed, expected = [observable.shape, cells], f"{observable.shape} or {cells}"
+    if len(cells) == 3:
+        maps = [cells[:2], (1, *cells[:2]), (observable.shape[0], *cells[:2])]
+        if values.shape != cells and values.shape in maps:
+            values = values[..., None]
+        allowed += [(*shape, 1) for shape in maps]
+        expected += f", or {cells[:2]} for all slices"
     if values.shape not in allowed:
-        raise InputError(f"{path}: the mask has shape {values.shape}, expected {observable.shape} or {cells}")
+        raise InputError(f"{path}: the mask has shape {values.shape}, expected {expected}")
     mask = np.broadcast_to((values != 0) | np.isnan(values), observable.shape).copy()
     if mask.all():
         raise InputError(f"{path}: masks every cell; cells that are not 0 are left out, those that are 0 are used")
     return mask
+
+
+def order_note(path: Path, observed: Path, observable: Observable) -> str | None:
+    """Say in which order the cells of a mask are taken, where its file does not; None for FITS.
+
+    Parameters
+    ----------
+    path, observed
+        Files of the mask, and of what it masks. The axes of a FITS file are put in order, which a mask without a header
+        does not follow.
+    observable
+        Cube that is masked.
+    """
+    if format_of(path) == ".fits":
+        return None
+    along = observable.coordinates
+    order = ", ".join(observable.axes) + (f" from {along[0]:g} to {along[-1]:g}" if along else "")
+    note = f"{path.name} has no axes: its cells are taken in the order of the simulations, {order}"
+    return f"WARNING: {note}, whatever that of {observed.name}" if format_of(observed) == ".fits" else note
 
 
 def mask_digest(mask: NDArray[np.bool_]) -> str:
@@ -62,7 +82,9 @@ def _values(path: Path, observable: Observable) -> NDArray[np.float64]:
         except (KeyError, OSError) as error:
             raise InputError(f'{path}: cannot be read as a mask; it needs the dataset "mask" ({error})') from error
     try:
-        return read_file(path, observable).values.astype(float)
+        values = read_file(path, observable).values
+        if values.ndim == len(observable.shape) or len(observable.cells) != 3:
+            return values.astype(float)
     except InputError:
         if len(observable.cells) != 3:
             raise

@@ -54,7 +54,8 @@ def corner(
     Raises
     ------
     InputError
-        If something else than posteriors is given, or they share no parameter, or the truth is of others.
+        If something else than posteriors is given, or they share no parameter or have too few samples, or the truth is
+        of others.
 
     Examples
     --------
@@ -68,6 +69,9 @@ def corner(
     for other in samples[1:]:
         if not {*names} & {*other.names}:
             raise InputError(f"corner: {other.label} has none of {', '.join(names)}, but {', '.join(other.names)}")
+    for one in samples:
+        if len(one) <= len(names):
+            raise InputError(f"corner: {one.label} has {len(one)} sample(s) of {len(names)} parameters: draw more")
     truth = _ordered(truth, names)
     close = _narrow(samples, prior) if close is None else close
     plots = _plots()

@@ -15,6 +15,7 @@ from eorinfer.core.files import file_digest, read_json, write_json
 from eorinfer.core.hdf5 import open_hdf5, read_array
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.cubes.formats import format_of
+from eorinfer.cubes.mask import order_note
 from eorinfer.cubes.observation import Observation
 from eorinfer.cubes.saved_21cmfast import SavedCube, is_21cmfast, read_21cmfast
 from eorinfer.run.config import Config
@@ -49,6 +50,11 @@ def read_observed(context: "RunContext") -> Observation:
         context.progress.line(f"observation: {settings.file} is taken as what the telescope saw; no noise is added")
         for note in observation.notes:
             context.progress.line(f"observation: {note}")
+        of_mask = None
+        if settings.mask is not None and not settings.nan_masks:
+            of_mask = order_note(settings.mask, settings.file, config.observable)
+        if of_mask is not None:
+            context.progress.line(f"observation: {of_mask}")
     else:
         observation = _observe_clean(context)
     return observation

@@ -1,6 +1,7 @@
 """Results of a run from the posteriors in its folder: corner plots, the predictive check and ``summary.json``."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from eorinfer.bank.rows import Plan
@@ -8,6 +9,7 @@ from eorinfer.bank.targets import read_true_targets
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import corner
@@ -19,6 +21,20 @@ from eorinfer.run.context import RunContext
 
 #: Name of the picture of simulations at posterior samples.
 IMAGES = "predictive-images"
+
+
+def chains_to_plot(out: Path) -> dict[str, Samples]:
+    """Read the chains of a run by name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    chains = read_chains(out)
+    if not chains:
+        raise InputError(f"{out}/chains: no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first")
+    return chains
 
 
 def write_results(
@@ -49,9 +65,7 @@ def write_results(
         If there is no chain.
     """
     out, config = context.folder, context.config
-    chains = read_chains(out)
-    if not chains:
-        raise InputError(f"{out}/chains: no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first")
+    chains = chains_to_plot(out)
     truth = None if observation.theta is None else dict(zip(config.prior.names, observation.theta, strict=True))
     if truth is not None:
         truth |= read_true_targets(out)

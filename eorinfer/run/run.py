@@ -299,8 +299,9 @@ class Run:
         close
             Whether the corner plot spans the posteriors or the prior, see `eorinfer.corner`.
         """
-        from eorinfer.run.results import write_results
+        from eorinfer.run.results import chains_to_plot, write_results
 
+        chains_to_plot(self.out)  # before an observation is made for a picture that has nothing to show
         plans = [plan for plan, _ in (*self.rounds.recorded(1), *self.rounds.recorded_later())]
         write_results(self.context, self.observe(), plans, predictive_plan(self.context), close)
 

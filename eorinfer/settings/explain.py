@@ -46,6 +46,7 @@ _TEXTS = {
 }
 _HINTS = {
     "simulator": 'kind = "21cmfast-coeval" with redshifts, cells and box_length',
+    "simulator.ranges": "ranges = { A = [0.5, 2.0], B = [8.0, 10.0] }, the ends of each parameter's flat prior",
     "simulator.redshifts": "redshifts = [7.0, 8.0, 9.0]",
     "simulator.cells": "cells = 32",
     "simulator.box_length": "box_length = 128.0, in comoving Mpc",

@@ -244,8 +244,16 @@ def test_a_command_that_is_wrong(
 
 
 def test_plotting_before_there_is_a_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("plot", config(tmp_path), "--out", tmp_path / "run") == 2
+    path, out = config(tmp_path), tmp_path / "run"
+    for command, what in (("plot", "chain to plot"), ("validate", "posterior to validate")):
+        assert call(command, path, "--out", out) == 2
+        assert f"{out}: no run here, and no {what}; run `eorinfer infer` first" in capsys.readouterr().err
+        assert not out.exists()
+    assert call("simulate", path, "--out", out) == 0
+    before = sorted(out.rglob("*"))
+    assert call("plot", path, "--out", out) == 2
     assert "no chain to plot; run `eorinfer infer` or `eorinfer mcmc` first" in capsys.readouterr().err
+    assert sorted(out.rglob("*")) == before
 
 
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

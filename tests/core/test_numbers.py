@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from astropy import units
 
 from eorinfer.core.numbers import UnusableError, usable
@@ -45,6 +46,7 @@ def test_any_scale_of_a_map_passes(scale: float) -> None:
     assert np.array_equal(usable(GOOD * scale, "map"), GOOD * scale)
     assert np.array_equal(usable(np.ma.masked_array(GOOD, False), "map"), GOOD)
     assert np.array_equal(usable([1, 2], "map"), [1, 2])
+    assert np.array_equal(usable(torch.from_numpy(GOOD).requires_grad_(True), "map"), GOOD)
 
 
 def test_a_quantity_is_converted() -> None:

@@ -99,6 +99,8 @@ def test_one_sample_and_a_chain(tmp_path: Path) -> None:
     back = Samples.read(tmp_path / "one")
     assert back.values.tolist() == [[-1.0, 9.0]]
     assert back.correlated
+    assert np.isnan(back.std).all()
+    assert "nan" in str(back)
 
 
 def test_getdist_reads_the_files(tmp_path: Path) -> None:

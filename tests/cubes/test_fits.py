@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
 from eorinfer.cubes.fits import sky_header_of, write_images
+from eorinfer.cubes.mask import read_mask
 from eorinfer.cubes.observation import Observation
 from simulators import Coeval, LightCone, Observable
 from simulators.lim.mock import LimMock
@@ -56,6 +57,19 @@ def test_axes_in_any_order(tmp_path: Path, order: tuple[str, ...]) -> None:
     np.testing.assert_array_equal(back.values, cone_values())
     np.testing.assert_allclose(back.coordinates, CONE.coordinates, rtol=1e-12)
     np.testing.assert_allclose(back.field_of_view, CONE.field_of_view, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", [("ra", "dec"), ("dec", "ra")], ids="-".join)
+@pytest.mark.parametrize("unit", [None, ""])
+def test_a_map_masks_all_slices_of_a_light_cone(tmp_path: Path, order: tuple[str, ...], unit: str | None) -> None:
+    masked = np.zeros(CONE.cells[:2])
+    masked[2, 5] = 1
+    cards = {f"{key}{i}": value for i, name in enumerate(order, start=1) for key, value in AXES[name].items()}
+    header = fits.Header(cards if unit is None else {"BUNIT": unit} | cards)
+    fits.PrimaryHDU(masked.T if order == ("ra", "dec") else masked, header).writeto(tmp_path / "mask.fits")
+    mask = read_mask(tmp_path / "mask.fits", CONE)
+    assert mask[0, 2, 5].all()
+    assert mask.sum() == CONE.cells[2]
 
 
 @pytest.mark.parametrize("order", [("ra", "dec", "stokes", "frequency"), ("ra", "dec", "frequency", "stokes")])

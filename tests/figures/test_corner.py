@@ -97,6 +97,8 @@ def test_what_is_no_posterior_or_no_truth_of_it_is_said() -> None:
             corner(*wrong)
     with pytest.raises(InputError, match="earlier has none of a, b, but c, d"):
         corner(ours, other)
+    with pytest.raises(InputError, match=r"NPE on images has 2 sample\(s\) of 2 parameters: draw more"):
+        corner(Samples.unweighted(ours.values[:2], ours.parameters, ours.label))
     with pytest.raises(InputError, match="truth lacks b; it has a"):
         corner(ours, truth={"a": 1.0})
     with pytest.raises(InputError, match=r"truth has shape \(1,\), for 2 parameters: a, b"):

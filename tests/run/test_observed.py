@@ -12,7 +12,7 @@ import torch
 from eorinfer import load_config
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
-from eorinfer.cubes.mask import read_mask
+from eorinfer.cubes.mask import order_note, read_mask
 from eorinfer.cubes.observation import Observation
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.run import Run
@@ -238,6 +238,18 @@ def test_a_mask_as_a_map_of_a_cube(tmp_path: Path) -> None:
         assert mask.shape == box.shape
         assert mask.sum() == box.shape[-1]
         assert mask[0, 2, 3].all()
+
+
+def test_the_order_of_a_mask_without_axes_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = masked(tmp_path, np.eye(8), SKY)
+    assert call("observe", path, "--out", tmp_path / "run") == 0
+    note = "mask.npy has no axes: its cells are taken in the order of the simulations, "
+    assert f"observation: {note}channel, x, y\n" in capsys.readouterr().out
+    cone = LightCone(redshift_range=(8.0, 8.1), cells=8, box_length=40.0).observables[0]
+    order = f"channel, x, y, z from {cone.coordinates[0]:g} to {cone.coordinates[-1]:g}"
+    of_fits = order_note(Path("a/mask.npy"), Path("a/sky.fits.gz"), cone)
+    assert of_fits == f"WARNING: {note}{order}, whatever that of sky.fits.gz"
+    assert order_note(Path("mask.fits"), Path("sky.fits"), cone) is None
 
 
 @pytest.mark.job

@@ -181,6 +181,8 @@ def test_a_sequential_posterior_is_validated_inside_its_truncated_prior(
 
 def test_what_is_not_there_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = config(tmp_path, **ONE_ROUND)
+    assert call("simulate", path, "--out", tmp_path / "run") == 0
+    capsys.readouterr()
     assert call("validate", path, "--out", tmp_path / "run") == 2
     errors = capsys.readouterr().err
     assert errors == f"eorinfer: {tmp_path}/run: no posterior to validate; run `eorinfer infer` first\n"

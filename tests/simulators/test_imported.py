@@ -89,3 +89,11 @@ def test_nor_the_bank_of_an_older_version(tmp_path: Path) -> None:
         assert Bank.create(tmp_path, build(table)).fingerprint == earlier
     with pytest.raises(InputError, match="another simulator"):
         Bank.create(tmp_path, build(relabelled(cell_size=3.0)))
+
+
+def test_ranges_may_be_pairs() -> None:
+    pairs = {name: [table["low"], table["high"]] for name, table in TABLE["ranges"].items()}
+    ends = [(p.name, p.low, p.high) for p in Imported(**TABLE | {"ranges": pairs}).parameters]
+    assert ends == [("ZETA", 10.0, 100.0), ("M_TURN", 8.0, 10.0)]
+    with pytest.raises(ValueError, match=r"low = 2\.0 must be below high = 1\.0"):
+        Imported(**TABLE | {"ranges": {"ZETA": [2.0, 1.0]}})
