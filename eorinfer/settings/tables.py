@@ -59,7 +59,8 @@ class BankSettings(Settings):
     Parameters
     ----------
     path
-        Bank that several runs share, relative to the config file; by default RUN/bank.
+        Bank that several runs share, relative to the config file; by default RUN/bank. Its simulations of the same
+        prior are used first, whatever `seed` made them: runs that are to differ by their simulations need own banks.
     """
 
     path: Path | None = None
