@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eorinfer.networks.bfloat16 import has_bfloat16
 from eorinfer.networks.layout import to_channels_last
 from eorinfer.networks.padding import pad
 
@@ -22,7 +23,7 @@ class DenoisingNetwork(nn.Module):
     """Turn maps (B, inputs, *cells) into (B, outputs, *cells), in two or three dimensions; zero at the start.
 
     Blocks of 2 cells along each axis become channels first, which makes it four times as quick in two dimensions. The
-    arithmetic is in bfloat16, for which processors and accelerators have units of their own.
+    arithmetic is in bfloat16 where the device has units of its own for that.
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ class DenoisingNetwork(nn.Module):
         known = torch.cat([log_sigma[:, None] / 4, u], dim=1).to(x.dtype)
         angles = known[..., None] * (math.pi / 2 * 2.0 ** torch.arange(WAVES, device=x.device, dtype=x.dtype))
         e = self.embed(torch.cat([known, angles.sin().flatten(1), angles.cos().flatten(1), of_map.to(x.dtype)], dim=1))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.float32):
+        device = x.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=x.dtype == torch.float32 and has_bfloat16(device)):
             maps, links = x.contiguous(memory_format=self._layout), []
             for shrink, block in zip(self.shrink, self.down, strict=True):
                 maps = block(shrink(maps), e)

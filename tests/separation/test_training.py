@@ -277,9 +277,9 @@ def test_an_output_that_has_collapsed_is_said_to(tmp_path: Path) -> None:
 def test_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert precisions.precision(SeparationSettings(precision="bf16-mixed")) == "bf16-mixed"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(precisions, "_processor_flags", lambda: {"avx2"})
+    monkeypatch.setattr(precisions, "has_bfloat16", lambda device: device != "cpu")
     assert precisions.precision(SeparationSettings()) == "32-true"
-    monkeypatch.setattr(precisions, "_processor_flags", lambda: {"avx2", "amx_bf16"})
+    monkeypatch.setattr(precisions, "has_bfloat16", lambda device: device == "cpu")
     assert precisions.precision(SeparationSettings()) == "bf16-mixed"
     net = trained(tmp_path, steps=4, loss="wasserstein")
     assert all(v.dtype == torch.float32 for k, v in net.state_dict().items() if "num_batches" not in k)
