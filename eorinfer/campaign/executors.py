@@ -6,6 +6,7 @@ them are extras and imported only for their kind.
 
 import importlib
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -131,7 +132,15 @@ def _cluster(
             yield cluster
         return
     module, name = _JOB_CLASSES[settings.kind]
-    cluster_class = getattr(_load(module, settings), f"{name}Cluster")
+    batch = _load(module, settings)
+    submit = getattr(batch, f"{name}Job").submit_command.split()[0]
+    if shutil.which(submit) is None:
+        # Dask would try again for ever.
+        raise InputError(
+            f'[executor] kind = "{settings.kind}": there is no {submit} on this machine; start the command where jobs '
+            "are submitted"
+        )
+    cluster_class = getattr(batch, f"{name}Cluster")
     arguments = _job_arguments(settings, logs)
     with cluster_class(dashboard_address=None, **arguments) as cluster:
         # Not `scale`: a job that reached its time limit, or was killed, is to be followed by another.

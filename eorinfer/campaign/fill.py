@@ -237,8 +237,11 @@ def simulate_one(
     beside: Path | None,
     limits: Limits,
     world: int | None = None,
+    after: int | None = None,
 ) -> RowResult:
     """Run one simulation in a process of its own, without a bank; `world` as in `Child.row`.
+
+    With `after` the process first runs another one, with that seed at the same theta.
 
     Raises
     ------
@@ -250,6 +253,8 @@ def simulate_one(
     except ChildStartError as error:
         raise InputError(f"[simulator] cannot be started: {error}") from error
     try:
+        if after is not None:
+            child.row(theta, after, limits.seconds, world=world)
         return child.row(theta, seed, limits.seconds, world=world)
     finally:
         child.kill()

@@ -88,9 +88,15 @@ def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray
 
     limits, embedding = tables.power_spectrum, tables.embedding
     edges = default_edges(observable.cells, observable.box_length, limits.bins, limits.k_max, limits.k_min)
-    corner = float(mode_wavenumbers(observable.cells, observable.box_length).max())
+    modes = mode_wavenumbers(observable.cells, observable.box_length)
+    first, corner = float(modes[modes > 0].min()), float(modes.max())
+    left = f"{len(edges) - 1} of {limits.bins} bins are left. " if len(edges) <= limits.bins else ""
+    if limits.k_min is not None and limits.k_min < first / 1.01:
+        return [
+            f"[power_spectrum] k_min = {limits.k_min:g}: the cube has no mode below {first:.4g} 1/Mpc. {left}"
+            "Leave k_min out to begin with the first mode"
+        ]
     if limits.k_max is not None and limits.k_max > 1.01 * corner:
-        left = f"{len(edges) - 1} of {limits.bins} bins are left. " if len(edges) <= limits.bins else ""
         return [
             f"[power_spectrum] k_max = {limits.k_max:g}: the cube has no mode above {corner:.4g} 1/Mpc. {left}"
             "Leave k_max out to take all modes"

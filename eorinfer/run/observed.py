@@ -20,7 +20,6 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.cubes.saved_21cmfast import SavedCube, is_21cmfast, read_21cmfast
 from eorinfer.run.config import Config
 from simulators import SimulationError
-from simulators.registry import own_sources
 from simulators.reionization.lightcone import LightCone
 from simulators.worlds import first_world
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 #: What was read for the observation, in the run folder.
 RECORD = "observation.json"
-#: Seconds up to which a mock by a simulator of the user's own is simulated twice, to see whether it keeps to its seed.
-AGAIN = 60.0
 #: Relative difference at which a box of 21cmFAST has another redshift or other cells than the config's.
 TOLERANCE = 1e-4
 
@@ -77,13 +74,7 @@ def mock_observation(context: "RunContext", theta: NDArray[np.float64]) -> Obser
     result = context.simulations.one(theta, seed, config.world)
     if result.status != "ok":
         raise WorkError(f"the mock observation could not be simulated: {result.status}, {result.message}")
-    if own_sources(config.simulator) and result.seconds < AGAIN:
-        again = context.simulations.one(theta, seed, config.world)
-        if again.status != "ok" or not np.array_equal(again.arrays[observable.name], result.arrays[observable.name]):
-            context.progress.line(
-                "WARNING: the simulator gives two cubes for one theta and seed, so that no run can be repeated: draw "
-                "all random numbers from np.random.default_rng(seed)"
-            )
+    context.simulations.try_seed(theta, seed, config.world, result)
     observed = _seen(context, result.arrays[observable.name])
     if targets := config.targets:
         write_true_targets(context.folder, targets, theta, result.arrays, config.simulator.observables)

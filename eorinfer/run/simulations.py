@@ -19,6 +19,10 @@ from eorinfer.campaign.plans import planned_rows
 from eorinfer.core.errors import InputError, WorkError, naming
 from eorinfer.core.progress import Advance, Progress, duration
 from eorinfer.run.config import Config
+from simulators.registry import own_sources
+
+#: Seconds up to which a simulator of the user's own is tried twice, to see whether it keeps to its seed.
+AGAIN = 60.0
 
 
 class Simulations:
@@ -37,6 +41,7 @@ class Simulations:
     def __init__(self, config: Config, bank: Bank, progress: Progress) -> None:
         self.config, self.bank, self.progress = config, bank, progress
         self._said: set[str] = set()
+        self._tried = False
         self._executor: Executor | None = None
 
     @contextmanager
@@ -87,6 +92,32 @@ class Simulations:
         """One simulation outside of the bank, by the world with this number or the one that the seed draws."""
         with self._naming_the_config():
             return simulate_one(self.config.simulator, theta, seed, self.config.modules, self._limits(), world)
+
+    def try_seed(
+        self, theta: NDArray[np.float64], seed: int, world: int | None = None, first: RowResult | None = None
+    ) -> None:
+        """Say where a simulator of the user's own gives two cubes for one theta and seed; asked once, if it is quick.
+
+        The second cube is made in a process that has made another one before: what a simulator keeps from one call to
+        the next, or draws from a generator of its own, shows in it. `first` is what a process of its own has made.
+        """
+        if self._tried or not own_sources(self.config.simulator):
+            return
+        self._tried = True
+        first = first or self.one(theta, seed, world)
+        if first.status != "ok" or first.seconds > AGAIN:
+            return
+        with self._naming_the_config():
+            again = simulate_one(
+                self.config.simulator, theta, seed, self.config.modules, self._limits(), world, after=seed + 1
+            )
+        name = self.config.observable.name
+        if again.status != "ok" or not np.array_equal(again.arrays[name], first.arrays[name]):
+            self.progress.line(
+                "WARNING: the simulator gives two cubes for one theta and seed, so that no run can be repeated and "
+                "rows may share their noise: draw all random numbers from np.random.default_rng(seed) in the call, "
+                "and keep nothing from one call to the next"
+            )
 
     def preflight(self, what: str, planned: int, there: int) -> str:
         """Estimate the simulations ahead, `planned` less those `there`, with seconds and disk, in one line.

@@ -117,6 +117,8 @@ def _text(where: list[str], problem: ErrorDetails) -> str:
     if kind in _TEXTS:
         text = _TEXTS[kind].format(**context)
     given = problem["input"]
+    if kind == "literal_error" and isinstance(given, str) and (near := _near(given, re.findall(r"'(.*?)'", text))):
+        return f'{given!r} is not known, did you mean "{near[0]}"?'
     return f"{text} (given: {given!r})" if isinstance(given, str | int | float | list) else text
 
 

@@ -117,6 +117,8 @@ class EmbeddingSettings(Settings):
             raise ValueError('options: only with network = "module:Class"')
         if self.network is not None and (self.redshifts, self.width) != ("channels", 16):
             raise ValueError("width and redshifts are the built-in CNN's; give options = {...} to your own network")
+        if not self.convolution and self.network is None and not self.all_summaries:
+            raise ValueError('convolution = false leaves nothing to read: give summaries = ["power"], or others')
         return self
 
     @property

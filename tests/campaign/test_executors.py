@@ -180,6 +180,20 @@ def test_a_package_that_is_not_there(
         pass
 
 
+@pytest.mark.parametrize(("kind", "program"), [("slurm", "sbatch"), ("pbs", "qsub")])
+def test_a_machine_without_the_batch_system(
+    tmp_path: Path, kind: str, program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    settings = ExecutorSettings(kind=kind, workers=2)  # type: ignore[arg-type]
+    with (
+        pytest.raises(InputError, match=rf'kind = "{kind}": there is no {program} on this machine'),
+        open_executor(settings, tmp_path),
+    ):
+        pass
+
+
 def test_an_address_that_does_not_answer(tmp_path: Path) -> None:
     dask = pytest.importorskip("dask")
     settings = ExecutorSettings(kind="dask", address="tcp://127.0.0.1:9")

@@ -1,5 +1,6 @@
 """The config: what is right loads and is written back, what is wrong is said in a line one can act on."""
 
+import math
 import re
 import tomllib
 from collections.abc import Callable
@@ -434,3 +435,25 @@ def test_a_k_max_beyond_the_corner_is_said(tmp_path: Path) -> None:
     assert "run.toml: [power_spectrum] k_max = 50: the cube has no mode above 4.443 1/Mpc. " in note
     assert "2 of 3 bins are left. Leave k_max out to take all modes" in note
     assert load_config(tiny(tmp_path, power_spectrum={"k_max": 4.45})).notes == ()
+
+
+def test_a_k_min_below_the_first_mode_is_said(tmp_path: Path) -> None:
+    """Bins that hold no mode are merged: with a very low one a single bin was left, in silence."""
+    first = 2 * math.pi / load_config(tiny(tmp_path)).observable.box_length[0]
+    (note,) = load_config(tiny(tmp_path, power_spectrum={"k_min": 1e-6})).notes
+    assert f"[power_spectrum] k_min = 1e-06: the cube has no mode below {first:.4g} 1/Mpc. " in note
+    assert "1 of 3 bins are left. Leave k_min out to begin with the first mode" in note
+    assert load_config(tiny(tmp_path, power_spectrum={"k_min": 0.999 * first})).notes == ()
+
+
+def test_an_embedding_that_reads_nothing_is_refused(tmp_path: Path) -> None:
+    for table in ({"summaries": []}, {"power_spectrum": False}):
+        with pytest.raises(InputError, match=r"\[embedding\] ?:? convolution = false leaves nothing to read"):
+            load_config(tiny(tmp_path, embedding={"convolution": False} | table))
+
+
+def test_a_misspelt_choice_is_told_its_neighbour(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\[training\] effort: 'quik' is not known, did you mean \"quick\"\?"):
+        load_config(tiny(tmp_path, training={"effort": "quik"}))
+    with pytest.raises(InputError, match=r"\[training\] effort: must be 'quick', .* \(given: 'none'\)"):
+        load_config(tiny(tmp_path, training={"effort": "none"}))

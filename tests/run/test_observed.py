@@ -252,20 +252,30 @@ def test_the_order_of_a_mask_without_axes_is_told(tmp_path: Path, capsys: pytest
     assert order_note(Path("mask.fits"), Path("sky.fits"), cone) is None
 
 
+#: Where a simulator of one's own takes its numbers from, and whether it keeps to its seed.
+SOURCES = [
+    ("", "np.random.default_rng(seed)", True),
+    ("", "np.random", False),
+    ("np.random.seed(0)", "np.random", False),
+    ("RNG = np.random.default_rng(0)", "RNG", False),
+]
+
+
 @pytest.mark.job
-@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("command", ["observe", "simulate"])
+@pytest.mark.parametrize(("line", "source", "keeps"), SOURCES)
 def test_a_simulator_that_does_not_keep_to_its_seed_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], keeps: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, source: str, keeps: bool, command: str
 ) -> None:
-    rng = "np.random.default_rng(seed)" if keeps else "np.random"
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
         "from simulators import GaussianField\n"
+        f"{line}\n"
         "class Mine(GaussianField):\n"
         "    def simulate(self, theta, seed):\n"
-        f"        return {{'field': {rng}.normal(size=(1, 8, 8)).astype(np.float32)}}\n"
+        f"        return {{'field': {source}.normal(size=(1, 8, 8)).astype(np.float32)}}\n"
     )
-    path = config(tmp_path, simulator={"kind": "mine:Mine"})
-    assert call("observe", path, "--out", tmp_path / "run") == 0
+    path = config(tmp_path, simulator={"kind": "mine:Mine"}, inference={"rounds": [4]})
+    assert call(command, path, "--out", tmp_path / "run") == 0
     said = "".join(capsys.readouterr())
-    assert ("gives two cubes for one theta and seed" in said) is not keeps
+    assert said.count("gives two cubes for one theta and seed") == (not keeps)
