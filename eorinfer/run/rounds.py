@@ -38,7 +38,9 @@ class Rounds:
     def simulate(self) -> list[tuple[Plan, int]]:
         """Fill the bank with the rows of the first round; give its plans, and the rows used of each."""
         plans = self.first()
-        if self._simulations.missing(plans) == sum(n for _, n in plans):
+        # Elsewhere this machine may be one that jobs are submitted from.
+        local = self._config.tables.executor.kind == "local"
+        if local and self._simulations.missing(plans) == sum(n for _, n in plans):
             plan, _ = plans[0]
             world = None if plan.world is None else int(plan.world[0])
             self._simulations.try_seed(plan.theta[0], int(plan.seed[0]), world)
