@@ -74,7 +74,7 @@ def mock_observation(context: "RunContext", theta: NDArray[np.float64]) -> Obser
     result = context.simulations.one(theta, seed, config.world)
     if result.status != "ok":
         raise WorkError(f"the mock observation could not be simulated: {result.status}, {result.message}")
-    context.simulations.try_seed(theta, seed, config.world, result)
+    context.simulations.try_seed(theta, seed, seed + 1, config.world, result)
     observed = _seen(context, result.arrays[observable.name])
     if targets := config.targets:
         write_true_targets(context.folder, targets, theta, result.arrays, config.simulator.observables)

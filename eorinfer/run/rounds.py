@@ -43,7 +43,7 @@ class Rounds:
         if local and self._simulations.missing(plans) == sum(n for _, n in plans):
             plan, _ = plans[0]
             world = None if plan.world is None else int(plan.world[0])
-            self._simulations.try_seed(plan.theta[0], int(plan.seed[0]), world)
+            self._simulations.try_seed(plan.theta[0], int(plan.seed[0]), int(plan.seed[-1]), world)
         self._simulations.fill(plans, "round 1")
         return plans
 

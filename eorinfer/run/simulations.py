@@ -94,12 +94,13 @@ class Simulations:
             return simulate_one(self.config.simulator, theta, seed, self.config.modules, self._limits(), world)
 
     def try_seed(
-        self, theta: NDArray[np.float64], seed: int, world: int | None = None, first: RowResult | None = None
+        self, theta: NDArray[np.float64], seed: int, other: int, world: int | None, first: RowResult | None = None
     ) -> None:
         """Say where a simulator of the user's own gives two cubes for one theta and seed; asked once, if it is quick.
 
-        The second cube is made in a process that has made another one before: what a simulator keeps from one call to
-        the next, or draws from a generator of its own, shows in it. `first` is what a process of its own has made.
+        The second cube is made in a process that has made one of the seed `other` before: what a simulator keeps from
+        one call to the next, or draws from a generator of its own, shows in it. `first` is what a process of its own
+        has made.
         """
         if self._tried or not own_sources(self.config.simulator):
             return
@@ -109,7 +110,7 @@ class Simulations:
             return
         with self._naming_the_config():
             again = simulate_one(
-                self.config.simulator, theta, seed, self.config.modules, self._limits(), world, after=seed + 1
+                self.config.simulator, theta, seed, self.config.modules, self._limits(), world, after=other
             )
         name = self.config.observable.name
         if again.status != "ok" or not np.array_equal(again.arrays[name], first.arrays[name]):

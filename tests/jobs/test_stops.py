@@ -180,7 +180,8 @@ def test_two_campaigns_fill_one_bank(tmp_path: Path) -> None:
     assert rows.counts() == {"ok": 240}
     simulated = (tmp_path / "simulated").read_text().split()
     assert set(simulated) == {str(seed) for seed in rows.seed}
-    assert len(simulated) <= 240 + 4 * 4, "at most the shards that were in flight at the end are made twice"
+    tries = 2 * 3  # of each campaign, to see whether the simulator keeps to its seed
+    assert len(simulated) - tries <= 240 + 4 * 4, "at most the shards that were in flight at the end are made twice"
     assert leftovers(tmp_path / "bank") == []
     assert verify(bank.path) == []
 
