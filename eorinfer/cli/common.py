@@ -22,6 +22,9 @@ Modules = Annotated[
     ),
 ]
 
+#: What each run, and each posterior that was used again, leaves in its folder.
+LEFT = ("config.toml", "chains")
+
 
 @contextmanager
 def sole_run(config: Path, out: Path, *, with_mcmc: bool = False, begun: str = "") -> Iterator["Run"]:
@@ -62,6 +65,6 @@ def open_run(config: Path, out: Path, *, with_mcmc: bool = False, begun: str = "
     checked = load_config(config)
     if with_mcmc:
         refuse_few(checked)
-    if begun and not (out / "config.toml").exists():
+    if begun and not any((out / name).exists() for name in LEFT):
         raise InputError(f"{out}: no run here, and no {begun}; run `eorinfer infer` first, or give its --out")
     return Run(checked, out, for_terminal())

@@ -165,6 +165,8 @@ def test_one_condition_against_the_marginal_of_the_exact_posterior(tmp_path: Pat
 
 def test_what_cannot_be_validated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = config(tmp_path, **TABLES), tmp_path / "run"
+    assert call("simulate", path, "--out", out) == 0
+    capsys.readouterr()
     assert call("validate", path, "--out", out) == 2
     assert capsys.readouterr().err == f"eorinfer: {out}: no image flow to validate; run `eorinfer infer` first\n"
     wrong = config(tmp_path, **(TABLES | {"validation": {"image_flow_truths": 5}}))
@@ -172,6 +174,7 @@ def test_what_cannot_be_validated(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "[validation] image_flow_truths" in capsys.readouterr().err
     cubes = TABLES | {"image_flow": TABLES["image_flow"] | {"image": "slices"}}
     sliced = config(tmp_path, simulator={"kind": "gaussian-field", "cells": 8, "dimension": 3}, **cubes)
+    assert call("simulate", sliced, "--out", tmp_path / "cubes") == 0
     assert call("validate", sliced, "--out", tmp_path / "cubes") == 2
     assert '[image_flow] image = "slices": the run observes a whole cube' in capsys.readouterr().err
 
