@@ -197,9 +197,10 @@ def _calibration_in_detail(scores: Sequence[Score], contents: Sequence[dict[str,
     ]
     return {
         "title": "Calibration in detail",
-        "caption": "Left out: truths outside of what a method takes. TARP: the largest deviation of coverage from "
-        "credibility, and in brackets what 95% of right posteriors stay within. Last column: by how much a width would "
-        "have to be too narrow, or too wide, to be noticed with that number of truths.",
+        "caption": "Left out: truths whose posterior cannot be relied on, such as chains that did not converge. TARP: "
+        "the largest deviation of coverage from credibility, and in brackets what 95% of right posteriors stay within. "
+        "Last column: by how much a width would have to be too narrow, or too wide, to be noticed with that number of "
+        "truths.",
         "columns": [
             *("method", "left out", "smallest p of a parameter", "TARP, largest deviation (chance)"),
             "visible: narrow, wide",
