@@ -47,13 +47,12 @@ def read_observed(context: "RunContext") -> Observation:
         context.progress.line(f"observation: {settings.file} is taken as what the telescope saw; no noise is added")
         for note in observation.notes:
             context.progress.line(f"observation: {note}")
-        of_mask = None
-        if settings.mask is not None and not settings.nan_masks:
-            of_mask = order_note(settings.mask, settings.file, config.observable)
-        if of_mask is not None:
-            context.progress.line(f"observation: {of_mask}")
     else:
         observation = _observe_clean(context)
+    if settings.mask is not None and not settings.nan_masks:
+        of_mask = order_note(settings.mask, settings.file or settings.clean_files[0], config.observable)
+        if of_mask is not None:
+            context.progress.line(f"observation: {of_mask}")
     return observation
 
 

@@ -245,6 +245,9 @@ def test_the_order_of_a_mask_without_axes_is_told(tmp_path: Path, capsys: pytest
     assert call("observe", path, "--out", tmp_path / "run") == 0
     note = "mask.npy has no axes: its cells are taken in the order of the simulations, "
     assert f"observation: {note}channel, x, y\n" in capsys.readouterr().out
+    clean = config(tmp_path, observation={"theta": None, "clean": "sky.npy", "mask": "mask.npy"})
+    assert call("observe", clean, "--out", tmp_path / "clean") == 0
+    assert f"observation: {note}channel, x, y\n" in capsys.readouterr().out
     cone = LightCone(redshift_range=(8.0, 8.1), cells=8, box_length=40.0).observables[0]
     order = f"channel, x, y, z from {cone.coordinates[0]:g} to {cone.coordinates[-1]:g}"
     of_fits = order_note(Path("a/mask.npy"), Path("a/sky.fits.gz"), cone)
