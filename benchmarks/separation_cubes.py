@@ -2,13 +2,15 @@
 
     python -m benchmarks.separation_cubes --out DIR                                   an hour of one core
     python -m benchmarks.separation_cubes --out DIR --case all-sky
+    python -m benchmarks.separation_cubes --out DIR --cubes 3       with Halpha of the [OIII] that falls on cube A
     python -m benchmarks.separation_cubes --out DIR --realisations 40 --steps 0 --slice-steps 0      without networks
 
 Light-cones with a cube A in which Halpha is at z = 1.3 and a cube B in which [OIII] is at the same redshifts: one
-structure, in two lines, each among interlopers. The 3D network takes both cubes and finds Halpha of A and [OIII] of
-B. Two networks of maps take single channels of A, and of B, as one who has images alone. Lines 20 times as bright as
-published luminosity functions allow, smoothed by 1.2 arcmin, as in benchmarks.separation; thresholds of peaks are
-chosen on validation cubes. Beside them a Wiener filter of cubes, one of channels, and a sparse fit of templates.
+structure, in two lines, each among interlopers. The 3D network takes all cubes and finds Halpha of A and [OIII] of
+B. A third cube, C, has Halpha of the galaxies whose [OIII] falls on A. Two networks of maps take single channels of
+A, and of B, as one who has images alone. Lines 20 times as bright as published luminosity functions allow, smoothed by
+1.2 arcmin, as in benchmarks.separation; thresholds of peaks are chosen on validation cubes. Beside them a Wiener
+filter of cubes, one of channels, and a sparse fit of templates.
 What is there already is not made again.
 """
 
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--pixel", type=float, default=0.8, help="arcmin")
     parser.add_argument("--channels", type=int, default=11)
+    parser.add_argument("--cubes", type=int, default=2)
     parser.add_argument("--case", choices=SURVEYS, default="noise-free")
     parser.add_argument("--steps", type=int, default=6000, help="of the network of cubes, in batches of 4; 0 for none")
     parser.add_argument("--slice-steps", type=int, default=1000, help="of each of maps, in batches of 16; 0 for none")
@@ -97,7 +100,8 @@ def main() -> None:
         )
         figures[name] = line_figures(first, held_out, arguments.pixel, arguments.channels, WANTED[i])
         print(printed(name, figures[name]))
-    record(f"separation_3d_{arguments.case.replace('-', '_')}", figures, seconds=time.monotonic() - start)
+    more = f"_{arguments.cubes}_cubes" if arguments.cubes > 2 else ""
+    record(f"separation_3d_{arguments.case.replace('-', '_')}{more}", figures, seconds=time.monotonic() - start)
     observed, true = (scored.pop(name)[0] for name in ("observed", "true"))
     side, unit = 60 * step.config.observable.field_of_view, step.config.observable.unit
     shown = {name: made[0] for name, made in scored.items() if name in SHOWN}
@@ -117,6 +121,7 @@ def training(arguments: argparse.Namespace) -> Separation:
             "pixels": arguments.pixels,
             "pixel": arguments.pixel,
             "channels": arguments.channels,
+            "cubes": arguments.cubes,
             "rows_per_realisation": 1,
         },
         {
@@ -256,18 +261,21 @@ def by_templates(observed: Tensor, offset: int, ratio: float) -> Tensor:
     Parameters
     ----------
     observed
-        (B, 2, nx, ny, S) cubes A and B of one instrument, B the first `offset` <= S channels and more.
+        (B, C, nx, ny, S) cubes A, B and those that follow A, of one instrument: each begins `offset` <= S channels
+        behind the one before it, B the first.
     offset
         Channels by which B begins before A.
     ratio
         Mean intensity of [OIII] over that of Halpha.
     """
-    spectra = torch.cat([observed[:, 1, ..., :offset], observed[:, 0]], -1).double().numpy()
+    first, second, *others = observed.unbind(1)
+    rising = [second, first, *others]
+    spectra = torch.cat([*(cube[..., :offset] for cube in rising[:-1]), rising[-1]], -1).double().numpy()
     channels = spectra.shape[-1]
     design = np.eye(channels, channels + offset) + ratio * np.eye(channels, channels + offset, offset)
     flat = spectra.reshape(-1, channels)
-    found = np.stack([nnls(design, one)[0] for one in flat])[:, offset:channels]
-    halpha = torch.from_numpy(found.reshape(*spectra.shape[:-1], -1)).to(observed)
+    found = np.stack([nnls(design, one)[0] for one in flat])[:, offset : offset + first.shape[-1]]
+    halpha = torch.from_numpy(found.reshape(*first.shape[:-1], -1)).to(observed)
     return torch.stack([halpha, ratio * halpha], 1)
 
 

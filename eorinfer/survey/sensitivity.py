@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from importlib.resources import files
-from math import isclose, log
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,15 +29,15 @@ class Channels:
         (M,) wavelengths in micrometres, rising.
     slices
         Number of slices of each cube; 0 for maps, which have one channel each.
-    offset
-        Number of channels by which the second cube begins before the first.
+    starts
+        Number of the channel with which each of several cubes begins.
     resolution
         R of the channels; 0 for that of the instrument.
     """
 
     wavelengths: tuple[float, ...]
     slices: int = 0
-    offset: int = 0
+    starts: tuple[int, ...] = ()
     resolution: float = 0.0
 
 
@@ -85,16 +84,20 @@ def instrument_channels(observable: "Observable") -> Channels:
     first = observable.channels[0] * relative
     if len(observable.channels) == 1:
         return Channels(tuple(first.tolist()), len(relative), resolution=observable.resolution)
-    offset = log(observable.channels[0] / observable.channels[1]) / steps.mean()
-    if len(observable.channels) != 2 or offset < 1 - NEAR or not isclose(offset, round(offset), abs_tol=NEAR):
+    places = np.log(observable.channels) / steps.mean()
+    gaps = np.diff(np.sort(places))
+    apart = np.rint(gaps)
+    if np.abs(gaps - apart).max() > NEAR or not 1 <= apart.min() <= apart.max() <= len(relative):
         raise ValueError(
-            f"cubes that begin at {', '.join(f'{c:.4g}' for c in observable.channels)} um are {offset:.2f} channels "
-            "apart: two cubes of one instrument, the longer wavelengths first, are a whole number apart"
+            f"cubes that begin at {', '.join(f'{c:.4g}' for c in observable.channels)} um and have {len(relative)} "
+            f"channels are {', '.join(f'{gap:.2f}' for gap in gaps)} channels apart: those of one instrument are a "
+            f"whole number apart, from 1 to {len(relative)} so that there is no gap"
         )
-    if round(offset) > len(relative):
-        raise ValueError("two cubes with a gap between them are not made of one run of channels")
-    before = observable.channels[1] * relative[: round(offset)]
-    return Channels((*before.tolist(), *first.tolist()), len(relative), round(offset), observable.resolution)
+    starts = tuple(np.rint(places - places.min()).astype(int).tolist())
+    each = zip(starts, observable.channels, strict=True)
+    wavelengths = {start + i: first * r for start, first in each for i, r in enumerate(relative)}
+    run = tuple(float(wavelengths[i]) for i in sorted(wavelengths))
+    return Channels(run, len(relative), starts, observable.resolution)
 
 
 def _table(path: str | None) -> NDArray[np.float64]:

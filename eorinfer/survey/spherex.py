@@ -47,7 +47,7 @@ class SphereXSurvey(Survey):
         self, settings: SphereX, pixel: float, pixels: tuple[int, int], channels: Channels, smoothing: float = 0.0
     ) -> None:
         super().__init__()
-        self._offset, self._slices = channels.offset, channels.slices
+        self._starts, self._slices = channels.starts, channels.slices
         self._continuum: ContinuumResidual | None = None
         if settings.continuum is not None:
             width = 1 / (channels.resolution or resolving_power(settings, channels.wavelengths[0]))
@@ -99,17 +99,20 @@ class SphereXSurvey(Survey):
         """Sort channels of the instrument (B, nx, ny, M) into cubes (B, C, nx, ny, slices)."""
         if not self._slices:
             return instrument.movedim(-1, 1)[..., None]
-        if not self._offset:
+        if not self._starts:
             return instrument[:, None]
-        return torch.stack([instrument[..., self._offset :], instrument[..., : self._slices]], dim=1)
+        return torch.stack([instrument[..., start : start + self._slices] for start in self._starts], dim=1)
 
     def _instrument(self, cubes: Tensor) -> Tensor:
         """Undo `_windows`: one spectrum of the instrument (B, nx, ny, M) from cubes (B, C, nx, ny, slices)."""
         if not self._slices:
             return cubes[..., 0].movedim(1, -1)
-        if not self._offset:
+        if not self._starts:
             return cubes[:, 0]
-        return torch.cat([cubes[:, 1, ..., : self._offset], cubes[:, 0]], dim=-1)
+        spectrum = cubes.new_empty(*cubes.shape[:1], *cubes.shape[2:4], len(self._sigma))
+        for start, cube in zip(self._starts, cubes.unbind(1), strict=True):
+            spectrum[..., start : start + self._slices] = cube
+        return spectrum
 
     def _good(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Draw the mask (B, nx, ny, M): 1 where a pixel is used, else 0."""

@@ -33,7 +33,7 @@ MARGIN = 0.005
 #: Highest redshift of a line.
 HIGHEST_REDSHIFT = 12.0
 #: Keys that older versions did not have: left out of the settings at their defaults, so that old banks still open.
-LATER = ("smoothing_sigma", "amplitude")
+LATER = ("smoothing_sigma", "amplitude", "cubes")
 
 
 class LimMock(SimulatorSettings):
@@ -48,7 +48,7 @@ class LimMock(SimulatorSettings):
         from distant redshifts. ``"cubes"``: two cubes on one grid, from one light-cone. Cube A has the first
         of `lines` and cube B the second at the same redshifts, in `channels` channels that begin at `redshift`. B is
         made of the instrument's own channels, which fit the redshifts of A to within half a channel. Channels that A
-        and B share are the same data.
+        and B share are the same data. More cubes follow with `cubes`.
     lines
         ``ha``, ``hb``, ``oiii``, ``oii``; for cubes the longer of the first two wavelengths comes first.
     wavelength
@@ -63,7 +63,10 @@ class LimMock(SimulatorSettings):
         else; the maps are mirrored at their edges. A survey smooths its noise alike. Moriwaki & Yoshida 2021 smooth
         by 1.2 (three pixels of 0.4).
     redshift, channels
-        Lowest redshift of cubes, and number of their channels.
+        Lowest redshift of cube A, and number of channels of each cube.
+    cubes
+        Number of cubes. The third, C, begins as far behind A as A does behind B: it has the first line of the galaxies
+        whose second line falls on A, and so tells these interlopers; a fourth does so for C, and so on.
     star_formation
         ``gong17``, ``fonseca17``, ``silva15``, or the path of a table (see `lines.read_table`).
     luminosity_tables
@@ -103,6 +106,7 @@ class LimMock(SimulatorSettings):
     smoothing_sigma: float = Field(default=0.0, ge=0)
     redshift: PositiveFloat = 1.3
     channels: int = Field(default=16, ge=2)
+    cubes: int = Field(default=2, ge=2)
     star_formation: str = "gong17"
     luminosity_tables: dict[LineName, str] = Field(default={})
     amplitude: PositiveFloat = 1.0
@@ -187,7 +191,7 @@ class LimMock(SimulatorSettings):
 
     @property
     def grid(self) -> Grid:
-        """Return the pixels and the instrument's channels, those of a slab or of both cubes together."""
+        """Return the pixels and the instrument's channels, those of a slab or of all cubes together."""
         assert self.pixels is not None
         assert self.pixel is not None
         if self.geometry == "slab":
@@ -195,13 +199,13 @@ class LimMock(SimulatorSettings):
             edges = [self.wavelength - half, self.wavelength + half]
         else:
             start = LINES[self.lines[0]].wavelength * (1 + self.redshift)
-            steps = np.arange(-self.offset, self.channels + 1)
+            steps = np.arange(-self.offset, (self.cubes - 2) * self.offset + self.channels + 1)
             edges = (start * np.exp(steps / self.resolution)).tolist()
         return Grid(self.pixels, self.pixel, tuple(edges))
 
     @property
     def offset(self) -> int:
-        """Return the number of channels by which cube B begins before cube A."""
+        """Return the number of channels by which cube B begins before cube A, and A before cube C."""
         first, second = (LINES[line].wavelength for line in self.lines[:2])
         return round(self.resolution * float(np.log(first / second)))
 
@@ -237,12 +241,13 @@ class LimMock(SimulatorSettings):
             shape: tuple[int, ...] = (1, n, n)
             axes, channels, coordinates = ("wavelength", "x", "y"), (self.wavelength,), ()
         else:
-            z_edges = edges[self.offset :] / rest - 1
+            of_a = slice(self.offset, self.offset + self.channels)
+            z_edges = edges[of_a.start : of_a.stop + 1] / rest - 1
             z = float(np.sqrt((1 + z_edges[0]) * (1 + z_edges[-1])) - 1)
-            shape = (2, n, n, self.channels)
+            shape = (self.cubes, n, n, self.channels)
             axes = ("wavelength", "x", "y", "redshift")  # type: ignore[assignment]
-            channels = (float(middle[self.offset]), float(middle[0]))  # type: ignore[assignment]
-            coordinates = tuple((middle[self.offset :] / rest - 1).tolist())
+            channels = tuple(middle[list(self._starts)].tolist())
+            coordinates = tuple((middle[of_a] / rest - 1).tolist())
         across = width(self.cosmology, self.grid.side, z) / n
         depth: list[float] = (
             [float(np.diff(self.cosmology.distance(z_edges[[0, -1]]))[0]) / self.channels] if coordinates else []
@@ -285,7 +290,7 @@ class LimMock(SimulatorSettings):
         return 0.1 + len(self.lines) * each * volume / self.cell**3 / self.rows
 
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
-        """Simulate one map of each line, or both cubes.
+        """Simulate one map of each line, or all cubes.
 
         The place of a slab in its volume, and the axis of its line of sight, depend on seed and theta.
         """
@@ -383,4 +388,9 @@ class LimMock(SimulatorSettings):
         """Sort channels of the instrument (n, n, M) into the cubes of the observable."""
         if self.geometry == "slab":
             return np.moveaxis(instrument, -1, 0)
-        return np.stack([instrument[..., self.offset :], instrument[..., : self.channels]])
+        return np.stack([instrument[..., start : start + self.channels] for start in self._starts])
+
+    @property
+    def _starts(self) -> tuple[int, ...]:
+        """First channel of each cube: of A, of B, and of those that follow."""
+        return (self.offset, 0, *(self.offset * i for i in range(2, self.cubes)))

@@ -197,14 +197,14 @@ def test_lengths_that_are_refused(tmp_path: Path, cards: dict[str, Any], message
         Observation.read(tmp_path / "o.fits", BOX)
 
 
-def line_intensity(geometry: str) -> Observable:
-    settings: dict[str, Any] = {"channels": 6} if geometry == "cubes" else {}
-    return LimMock(geometry=geometry, pixels=32, pixel=0.8, **settings).observables[0]
+def line_intensity(cubes: int) -> Observable:
+    settings: dict[str, Any] = {"geometry": "cubes", "channels": 6, "cubes": cubes} if cubes else {}
+    return LimMock(pixels=32, pixel=0.8, **settings).observables[0]
 
 
-@pytest.mark.parametrize("geometry", ["slab", "cubes"])
-def test_mocks_of_line_intensity_there_and_back(tmp_path: Path, geometry: str) -> None:
-    observable = line_intensity(geometry)
+@pytest.mark.parametrize("number_of_cubes", [0, 2, 3])
+def test_mocks_of_line_intensity_there_and_back(tmp_path: Path, number_of_cubes: int) -> None:
+    observable = line_intensity(number_of_cubes)
     values = np.random.default_rng(0).standard_normal(observable.shape).astype(np.float32)
     write_images(tmp_path / "o.fits", observable, values, {"ha": values})
     back = Observation.read(tmp_path / "o.fits", observable)
@@ -217,14 +217,16 @@ def test_mocks_of_line_intensity_there_and_back(tmp_path: Path, geometry: str) -
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-@pytest.mark.parametrize("geometry", ["slab", "cubes"])
-def test_what_is_written_has_the_unit_and_the_axes_of_its_numbers(tmp_path: Path, geometry: str, ordered: bool) -> None:
-    observable = line_intensity(geometry)
+@pytest.mark.parametrize("number_of_cubes", [0, 2, 3])
+def test_what_is_written_has_the_unit_and_the_axes_of_its_numbers(
+    tmp_path: Path, number_of_cubes: int, ordered: bool
+) -> None:
+    observable = line_intensity(number_of_cubes)
     values = np.random.default_rng(0).standard_normal(observable.shape).astype(np.float32)
     write_images(tmp_path / "o.fits", observable, values, {})
     with fits.open(tmp_path / "o.fits") as file:
         image, header = file[0].data, file[0].header
-        if geometry == "slab":  # with its wavelength as a third axis
+        if not number_of_cubes:  # with its wavelength as a third axis
             header["CTYPE3"], header["CUNIT3"], header["CRVAL3"] = "WAVE", "um", observable.channels[0]
             header["CRPIX3"], header["CDELT3"], image = 1.0, 0.01, image[None]
         if not ordered:
@@ -316,7 +318,7 @@ def test_an_axis_of_redshifts(tmp_path: Path) -> None:
 
 
 def test_a_map_without_private_cards(tmp_path: Path) -> None:
-    observable = line_intensity("slab")
+    observable = line_intensity(0)
     header = fits.Header({"BUNIT": "nW sr-1 m-2"})
     pixel = observable.field_of_view / observable.cells[0]
     for i, kind in ((1, "RA---TAN"), (2, "DEC--TAN")):

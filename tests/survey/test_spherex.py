@@ -65,6 +65,20 @@ def test_common_channels_have_the_same_noise() -> None:
         assert cube[..., slice_].std().item() == pytest.approx(sigma, rel=0.04)
 
 
+def test_three_cubes_are_one_run_of_channels() -> None:
+    """Data that two cubes share are the same data, whichever of the cubes they are; noise is that of each channel."""
+    three = build({"kind": "lim-mock", "geometry": "cubes", "cubes": 3, "mass_min": 12.0, "pixels": 16}).observables[0]
+    assert three.channels[2] / three.channels[0] == pytest.approx(three.channels[0] / three.channels[1])
+    a, b, c = observe(three, torch.zeros(20, *three.shape)).unbind(1)
+    assert torch.equal(a[..., :5], b[..., 11:])
+    assert torch.equal(c[..., :5], a[..., 11:])
+    first_two = observe(CUBES, torch.zeros(20, *CUBES.shape))
+    assert a.std().item() == pytest.approx(first_two[:, 0].std().item(), rel=0.02)
+    # The continuum's fit is to all channels: with a flat spectrum nothing is left in any cube.
+    flat = noiseless(three, torch.ones(1, *three.shape), continuum={"mean": 1e-9, "order": 0})
+    assert flat.abs().max() < 1e-5
+
+
 def test_the_beam_keeps_the_mean_and_has_its_width() -> None:
     point = torch.zeros(1, *SLAB.shape)
     point[0, 0, 128, 100] = 1.0
@@ -116,6 +130,8 @@ def test_a_table_of_ones_own(tmp_path: Any) -> None:
         (replace(SLAB, field_of_view=0.0), "has no field of view"),
         (replace(CUBES, coordinates=()), "a cube needs the redshift of each slice"),
         (replace(CUBES, channels=(1.5, 1.2)), r"are 9\.15 channels apart"),
+        (replace(CUBES, channels=(1.5, 1.5)), r"are 0\.00 channels apart"),
+        (replace(CUBES, channels=(1.5, 1.5 * np.exp(-17 / 41))), r"have 16 channels are 17\.00 channels apart.*no gap"),
     ],
 )
 def test_what_it_cannot_observe(observable: Observable, message: str) -> None:

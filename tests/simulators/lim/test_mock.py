@@ -174,6 +174,19 @@ def test_cubes_share_structure_and_channels() -> None:
     assert first.coordinates[0] == pytest.approx(2.3 * np.exp(0.5 / 41) - 1)
 
 
+def test_a_third_cube_has_the_first_line_of_the_interlopers_of_the_first_cube() -> None:
+    simulator = mock(**CUBES, cubes=3)
+    made = simulator.simulate(np.array([0.0, 0.0]), 2)
+    a, b, c = made["total"]
+    np.testing.assert_array_equal(a[..., :3], b[..., 11:])
+    np.testing.assert_array_equal(c[..., :3], a[..., 11:])
+    assert np.corrcoef(made["ha"][2].ravel(), made["oiii"][0].ravel())[0, 1] > 0.5
+    assert abs(np.corrcoef(made["ha"][2].ravel(), made["ha"][0].ravel())[0, 1]) < 0.3
+    two = mock(**CUBES)
+    assert "cubes" not in two.settings()
+    assert two.fingerprint() != simulator.fingerprint()
+
+
 def test_the_cost_of_cubes_is_that_of_their_sky_and_halos() -> None:
     # Seconds of one core, as measured: 0.45, 2.2, 9.1, 8.3. A fixed 30 was said for all of them before.
     common: dict[str, Any] = {"geometry": "cubes", "pixel": 0.8, "channels": 11, "rows_per_realisation": 1}
