@@ -12,6 +12,9 @@ from simulators.fourier import half_plane
 #: most, and the largest rate of its optimiser. 300 steps left the power of 21cm slices wrong by up to 28% at some
 #: neutral fractions, which no training of the denoiser undid.
 STEPS, FEWEST, BATCH, NUMBERS, RATE = 3000, 500, 512, 2**18, 2e-2
+#: Largest ln of power over the noise's. Beyond the conditions of few maps a fit may rise without end, and e^89 is
+#: infinite in single precision.
+MOST = 40.0
 
 
 class GaussianPart(nn.Module):
@@ -56,7 +59,7 @@ class GaussianPart(nn.Module):
         numbers = self.conditioner(u).view(len(u), self.channels, -1)
         mean = (self.unit * numbers[..., 0]).view(len(u), self.channels, *(1,) * len(self.cells))
         curves = (numbers[..., 1:] @ self._basis).view(len(u), self.channels, *half_plane(self.cells))
-        return mean, torch.exp(curves) * self.template
+        return mean, torch.exp(curves.clamp_max(MOST)) * self.template
 
     def fourier(self, x: Tensor) -> Tensor:
         """Compute the modes (B, C, *half plane) of maps; white noise of unit variance has <|mode|^2> = 1."""
@@ -123,7 +126,7 @@ class GaussianPart(nn.Module):
             optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
             some = torch.randint(len(u), (batch,), generator=generator)
             numbers = self.conditioner(u[some]).view(batch, self.channels, -1)
-            total = 1 + torch.exp(numbers[..., 1:] @ basis) * template
+            total = 1 + torch.exp((numbers[..., 1:] @ basis).clamp_max(MOST)) * template
             about_mean = mean_power[some]
             about_mean[..., index[0]] = (sums[some] - cells * self.unit * numbers[..., 0]).square() / cells
             loss = (count * ((1 + about_mean) / total + total.log())).flatten(1).sum(-1).mean() / cells

@@ -205,6 +205,22 @@ def test_power_scatters_from_map_to_map_as_it_should() -> None:
     assert ((made > 0.8) & (made < 1.1)).all(), made
 
 
+def test_far_from_the_conditions_of_few_maps_it_stays_finite() -> None:
+    """Ln P rises or falls without end there; e^89 was infinite, and nan where modes are not measured."""
+    flow = untrained((1, 8, 8))
+    flow.gauss.template[..., 0, 0] = 0.0
+    for slope in (1e3, -1e3):
+        flow.gauss.conditioner.start_at(
+            torch.zeros(flow.gauss.conditioner.linear.out_features),
+            torch.full((flow.gauss.conditioner.linear.out_features, 2), slope),
+        )
+        y = conditions(6)
+        x = correlated(6, (1, 8, 8))
+        generator = torch.Generator().manual_seed(1)
+        assert torch.isfinite(flow.losses(x, y, generator)).all()
+        assert torch.isfinite(flow.log_prob_scales(x, y)).all()
+
+
 def test_the_loss_of_an_untrained_network_is_one() -> None:
     flow: Any = untrained((1, 8, 8), 1000)
     s, y = correlated(1000, (1, 8, 8)) + conditions(1000)[:, 0].float().view(-1, 1, 1, 1), conditions(1000)
