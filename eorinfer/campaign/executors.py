@@ -9,7 +9,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Memory of a Dask worker beside its simulators, and of a simulator without a limit, in GB.
 WORKER_GB, SIMULATOR_GB = 1.0, 3.0
+#: Seconds for which a batch system may take to accept or refuse the first job; after that its answer is not awaited.
+ANSWER = 120.0
 _JOB_CLASSES = {"slurm": ("dask_jobqueue.slurm", "SLURM"), "pbs": ("dask_jobqueue.pbs", "PBS")}
 
 
@@ -133,7 +135,8 @@ def _cluster(
         return
     module, name = _JOB_CLASSES[settings.kind]
     batch = _load(module, settings)
-    submit = getattr(batch, f"{name}Job").submit_command.split()[0]
+    job_class, first = _telling(getattr(batch, f"{name}Job"), distributed.Status)
+    submit = job_class.submit_command.split()[0]
     if shutil.which(submit) is None:
         # Dask would try again for ever.
         raise InputError(
@@ -142,12 +145,48 @@ def _cluster(
         )
     cluster_class = getattr(batch, f"{name}Cluster")
     arguments = _job_arguments(settings, logs)
-    with cluster_class(dashboard_address=None, **arguments) as cluster:
+    with cluster_class(dashboard_address=None, job_cls=job_class, **arguments) as cluster:
         # Not `scale`: a job that reached its time limit, or was killed, is to be followed by another.
         jobs = _jobs(settings)
         cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
+        try:
+            first.result(ANSWER)
+        except TimeoutError:
+            pass
+        except Exception as error:
+            # dask-jobqueue's own text has the command, and ends with what the program wrote.
+            answer = " ".join(str(error).rpartition("stderr:")[2].split())
+            raise InputError(
+                f'[executor] kind = "{settings.kind}": {submit} refused the first job: {answer or error}. `eorinfer '
+                "simulate CONFIG --dry-run` prints its script; account, queue and directives are keys of [executor]"
+            ) from error
         say(f"{settings.kind}: asked for {jobs} job(s) of {settings.workers_per_job} process(es), which log to {logs}")
         yield cluster
+
+
+def _telling(job_class: Any, status: Any) -> tuple[Any, "Future[None]"]:
+    """Make a class of jobs of which the first tells whether it was submitted: Dask tries again for ever.
+
+    Dask prints a traceback for a job that raises, and its cluster closes only if such a job is called failed. `status`
+    is its list of what a job may be.
+    """
+    first: Future[None] = Future()
+
+    class Telling(job_class):
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception as error:
+                if not first.done():
+                    first.set_exception(RuntimeError(str(error)))
+                if first.exception() is None:
+                    self.status = status.failed
+                    raise
+                self.status = status.running  # the cluster is closed at once
+            if not first.done():
+                first.set_result(None)
+
+    return Telling, first
 
 
 def _client(distributed: ModuleType, address: str) -> "Client":

@@ -341,6 +341,29 @@ def test_jobs_of_slurm_and_one_that_ends(tmp_path: Path) -> None:
     assert verify(bank) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "program", "complaint"),
+    [
+        ("slurm", "sbatch", "sbatch: error: Batch job submission failed: Invalid account or account/partition"),
+        ("pbs", "qsub", "qsub: Unknown queue"),
+    ],
+)
+def test_a_batch_system_that_refuses_the_jobs(
+    tmp_path: Path, kind: str, program: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask would submit it again and again, and the command wait for ever."""
+    pytest.importorskip("dask_jobqueue")
+    (tmp_path / program).write_text(f'#!/bin/bash\necho "{complaint}" >&2\nexit 1\n')
+    (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    settings = ExecutorSettings(kind=kind, workers=2, account="nobody")  # type: ignore[arg-type]
+    with (
+        pytest.raises(InputError, match=f'kind = "{kind}": {program} refused the first job: {complaint}. `eorinfer'),
+        open_executor(settings, tmp_path),
+    ):
+        pass
+
+
 def test_mpi(tmp_path: Path) -> None:
     mpiexec = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if importlib.util.find_spec("mpi4py") is None or mpiexec is None:
