@@ -18,10 +18,13 @@ def started(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> None:
     separation_cubes.main()
 
 
-def test_cubes_are_separated_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("options", "name"), [((), ""), (("--cubes", "3"), "_3_cubes")])
+def test_cubes_are_separated_and_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], name: str
+) -> None:
     small = ("--realisations", "4", "--pixels", "16", "--steps", "1", "--slice-steps", "1", "--width", "4")
-    started(monkeypatch, tmp_path, *small)
-    figures = read_json(tmp_path / "results" / "separation_3d_noise_free.json")["figures"]
+    started(monkeypatch, tmp_path, *small, *options)
+    figures = read_json(tmp_path / "results" / f"separation_3d_noise_free{name}.json")["figures"]
     assert sum(figures["cubes"].values()) == 4
     for line in separation_cubes.FOUND:
         methods = figures[line]["methods"]
@@ -39,13 +42,16 @@ def test_too_few_channels_for_templates_are_refused(
     assert "--channels 5: the fit of templates needs 11" in capsys.readouterr().err
 
 
-def test_a_sparse_sky_is_taken_apart_exactly() -> None:
+@pytest.mark.parametrize("cubes", [2, 3])
+def test_a_sparse_sky_is_taken_apart_exactly(cubes: int) -> None:
     # Three galaxies of known redshifts in a pixel, one of which has its [OIII] alone in the channels.
     offset, channels, ratio = 3, 5, 0.5
-    halpha = torch.zeros(1, 2, 2, offset + channels + offset)
+    run = (cubes - 1) * offset + channels
+    halpha = torch.zeros(1, 2, 2, run + offset)
     halpha[..., [4, 7, 9]] = torch.tensor([2.0, 1.0, 3.0])
-    instrument = halpha[..., : offset + channels] + ratio * halpha[..., offset:]
-    observed = torch.stack([instrument[..., offset:], instrument[..., :channels]], 1)
+    instrument = halpha[..., :run] + ratio * halpha[..., offset:]
+    starts = (offset, 0, 2 * offset)[:cubes]
+    observed = torch.stack([instrument[..., start : start + channels] for start in starts], 1)
     found = separation_cubes.by_templates(observed, offset, ratio)
     true = halpha[..., offset : offset + channels]
     torch.testing.assert_close(found, torch.stack([true, ratio * true], 1))
