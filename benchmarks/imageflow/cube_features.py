@@ -1,6 +1,6 @@
 """NPE on 21cm cubes that reads how ln p(x | y) of a diffusion changes about NPE's own posterior.
 
-    python -m benchmarks.imageflow.cube_features CONFIG --out RUN
+    python -m benchmarks.imageflow.cube_features CONFIG --out RUN --truths 250
 
 The config is that of `benchmarks.imageflow.cubes`: a diffusion on whole cubes through SKA-Low, and fewer rows than its
 bank has. For each cube the terms of ln p are evaluated at NPE's mean and on the ellipsoid of its covariance, always
@@ -100,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--truths", type=int, default=400, help="fresh cubes that score, at most")
     options = parser.parse_args()
     torch.set_num_threads(1)
     start = time.monotonic()
@@ -107,6 +108,7 @@ def main() -> None:
     flow = run.image_flow()
     npe = run.rounds.train(1, run.simulate(), None, run.observe())
     rows, fresh = unseen(run)
+    fresh = fresh[: options.truths]
     held = rows[validation_rows(rows.seed, run.config.tables.training.validation_fraction)]
     learn = evaluated(run, flow, npe, held, run.out / "features-held-out")
     test = evaluated(run, flow, npe, fresh, run.out / "features-fresh")
