@@ -21,9 +21,11 @@ def train(config: Path, *, out: Out) -> None:
     from eorinfer.core.progress import for_terminal
     from eorinfer.core.sole import sole_command
     from eorinfer.run.config import load_config
-    from eorinfer.run.line_separation import Separation
+    from eorinfer.run.line_separation import Separation, refuse_few_realisations
 
-    step = Separation(load_config(config, "separation"), out, for_terminal())
+    loaded = load_config(config, "separation")
+    refuse_few_realisations(loaded)
+    step = Separation(loaded, out, for_terminal())
     with sole_command(out):
         separator = step.train()
     for warning in separator.spec.facts["warnings"]:
@@ -100,6 +102,7 @@ def score(
     from eorinfer.run.config import load_config
     from eorinfer.run.line_separation import Separation
     from eorinfer.run.separation_scores import (
+        FEWEST,
         ScoreSettings,
         load_separators,
         refuse_other_mocks,
@@ -108,8 +111,8 @@ def score(
 
     if config is None and bank is None:
         raise InputError("score needs mocks: --config CONFIG, --bank BANK, or both for the survey of the one")
-    if maps < 2 or radius <= 0:
-        raise InputError(f"--maps {maps} --radius {radius:g}: at least 2 maps and a positive radius are needed")
+    if maps < FEWEST or radius <= 0:
+        raise InputError(f"--maps {maps} --radius {radius:g}: at least {FEWEST} maps and a positive radius are needed")
     separators = load_separators(model, l1)
     survey = next(iter(separators.values())).spec.survey
     if config is not None:

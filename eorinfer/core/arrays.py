@@ -9,6 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+def as_tensor(cubes: Tensor | NDArray[np.floating]) -> Tensor:
+    """Read an array, of either byte order, as a tensor; leave a tensor as it is."""
+    if isinstance(cubes, Tensor):
+        return cubes
+    array = np.asarray(cubes)
+    return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+
+
 def as_theta(theta: NDArray[np.float64]) -> Tensor:
     """Turn theta (n, P) into a float64 tensor."""
     return torch.as_tensor(np.ascontiguousarray(theta), dtype=torch.float64)

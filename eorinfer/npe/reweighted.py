@@ -14,6 +14,7 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.cubes.observation import Observation
+from eorinfer.likelihood.pareto import TOO_HEAVY, largest_k, pareto_k
 from eorinfer.settings.build_prior import build_prior
 from eorinfer.settings.explain import explained
 from eorinfer.settings.prior import PriorSettings
@@ -85,7 +86,7 @@ class Reweighted:
         Raises
         ------
         InputError
-            If fewer than `ENOUGH` samples count.
+            If fewer than `ENOUGH` samples count, or the tail of their weights is too heavy.
         """
         _refuse_few(n)
         return self._weighed(self.posterior.sample(x, n, seed, label))
@@ -149,13 +150,19 @@ class Reweighted:
 
     @staticmethod
     def _refuse_unlike(log_w: NDArray[np.float64]) -> None:
-        """Refuse log weights (n,) of which fewer than `ENOUGH` count."""
+        """Refuse log weights (n,) of which fewer than `ENOUGH` count, or whose largest were hardly drawn."""
         finite = log_w[np.isfinite(log_w)]
         effective = np.exp(2 * logsumexp(finite) - logsumexp(2 * finite)) if len(finite) else 0.0
         if effective < ENOUGH:
             raise InputError(
                 f"with_prior: {effective:.0f} of {len(log_w)} samples count under the new prior, {ENOUGH} are needed; "
                 "draw more, or train with this [prior] where the two hardly overlap"
+            )
+        if (k := pareto_k(log_w)) > (most := largest_k(len(log_w))):
+            more = "draw more, or " if k <= TOO_HEAVY else ""
+            raise InputError(
+                f"with_prior: the tail of the weights has k = {k:.2f}, above {most:.2f}: the new prior is wide where "
+                f"samples are few, and widths change from seed to seed; {more}train with this [prior]"
             )
 
 

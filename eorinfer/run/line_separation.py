@@ -82,6 +82,22 @@ def _refuse_nan(values: NDArray[np.float32], spec: "SeparatorSpec", file: Path) 
     raise InputError(f"{file}: {nan} of {values.size} pixels are NaN, and a separator needs all of them: {what}")
 
 
+def refuse_few_realisations(config: Config) -> None:
+    """Refuse a training on fewer than three realisations, before a folder is begun for it.
+
+    Raises
+    ------
+    InputError
+        If there are fewer.
+    """
+    wanted, each = config.tables.separation.simulations, config.simulator.rows_per_realisation
+    if (realisations := -(-wanted // each)) < 3:
+        raise InputError(
+            f"{config.file}: [separation] simulations = {wanted}: {realisations} realisation(s) of {each} ([simulator] "
+            "rows_per_realisation); at least three are needed, one each for training, validation and test"
+        )
+
+
 class Separation:
     """A folder with a bank of mocks and the separator that is trained on them; what is done is found there.
 
@@ -138,7 +154,7 @@ class Separation:
         Raises
         ------
         InputError
-            If there are fewer than three realisations, before any is simulated.
+            See `refuse_few_realisations`.
         """
         from eorinfer.separation.data import seeds_of, split
         from eorinfer.separation.model import Separator
@@ -146,12 +162,7 @@ class Separation:
         from eorinfer.survey import build_survey
         from eorinfer.training.kept import load_or_train
 
-        each = self.config.simulator.rows_per_realisation
-        if (realisations := -(-self.settings.simulations // each)) < 3:
-            raise InputError(
-                f"{self.config.file}: [separation] simulations = {self.settings.simulations}: {realisations} "
-                f"realisation(s) of {each}; at least three, one each for training, validation and test"
-            )
+        refuse_few_realisations(self.config)
         rows = self.simulate()
         splits = split(rows, self.settings.validation_fraction, self.settings.test_fraction)
         facts = {

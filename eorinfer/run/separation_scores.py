@@ -24,8 +24,8 @@ from eorinfer.separation.scores import Maps, score
 from eorinfer.survey import SurveySettings, build_survey
 from simulators import Observable
 
-#: Maps at once, and draws of each.
-BATCH, DRAWS = 32, 8
+#: Maps at once, draws of each, and fewest maps that are scored.
+BATCH, DRAWS, FEWEST = 32, 8, 2
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,10 @@ def _scored_maps(separators: dict[str, Separator], settings: ScoreSettings) -> M
         used |= {*seeds["training"], *seeds["validation"]}
     rows = bank.rows().ok
     rows = rows[~np.isin(rows.seed, list(used))][: settings.maps]
-    if not len(rows):
+    if len(rows) < FEWEST:
         raise InputError(
-            f"{bank.path}: the separator was trained on every realisation in it; give mocks of another seed"
+            f"{bank.path}: {len(rows)} map(s) of realisations that the separator was not trained on, at least {FEWEST} "
+            "are needed; give mocks of another seed, or more of them"
         )
     lines = Lines(bank, rows)
     pairs = Pairs(build_survey(settings.survey, image), image.symmetry, lines.names, first.targets)

@@ -1,6 +1,6 @@
 """The prior of a config: ranges, densities and the files that they are in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from simulators import Parameter, SimulationError
 
 #: Width of a range, over its larger end, that single precision can tell apart.
 NARROWEST = 1e-5
+#: Share of samples outside of a parameter's own range up to which they are cut.
+CUT = 0.01
 
 
 def build_prior(
@@ -51,17 +53,25 @@ def build_prior(
         if name not in names:
             raise InputError(f"{where}: {instead(name, names, 'parameter')}")
         i = names.index(name)
-        if isinstance(entry, Density):
+        ends = _range_alone(entry)
+        if ends is None:
+            assert isinstance(entry, Density)
             marginals[name] = _marginal(where, entry, parameters[i], path.parent)
         else:
-            low, high = _checked(where, entry)
+            low, high = _checked(where if ends is entry else f"{where}.range", ends)
             parameters[i] = replace(parameters[i], low=low, high=high)
     dependence = None
     if settings.table is not None:
         where = f"{path}: [prior] table"
-        joint, dependence = _joint(where, path.parent / settings.table, parameters)
-        if both := sorted(joint.keys() & settings.entries.keys()):
-            raise InputError(f"{where}: {settings.table} has {', '.join(both)} too; give each parameter once")
+        cut_at = {
+            name for name, entry in settings.entries.items() if isinstance(entry, Density) and _range_alone(entry)
+        }
+        joint, dependence = _joint(where, path.parent / settings.table, parameters, cut_at)
+        if both := sorted(joint.keys() & (settings.entries.keys() - cut_at)):
+            raise InputError(
+                f"{where}: {settings.table} has {', '.join(both)} too; give each parameter once, or {both[0]}.range = "
+                "[low, high] to cut the table there"
+            )
         marginals |= joint
     prior = Prior.from_marginals(tuple(parameters), marginals, dependence)
     if check is not None:
@@ -69,6 +79,13 @@ def build_prior(
             for corner in (prior.low, prior.high):
                 check(corner)
     return prior
+
+
+def _range_alone(entry: Range | Density) -> Range | None:
+    """Ends of an entry that is a range without a density; None for others."""
+    if not isinstance(entry, Density):
+        return entry
+    return entry.range if (entry.normal, entry.log_uniform, entry.table) == (None, None, None) else None
 
 
 def _checked(where: str, ends: Range) -> Range:
@@ -97,6 +114,7 @@ def _marginal(where: str, entry: Density, parameter: Parameter, folder: Path) ->
                 f"{where}.normal = [{mean}, {sigma}]: has nothing in the range, which is "
                 f"[{parameter.low:g}, {parameter.high:g}]; give another range = [low, high]"
             )
+        _checked(f"{where}.normal = [{mean}, {sigma}], so that its range", (low, high))
         return Normal(low, high, mean, sigma)
     assert entry.table is not None
     file = folder / entry.table
@@ -107,8 +125,13 @@ def _marginal(where: str, entry: Density, parameter: Parameter, folder: Path) ->
         return Table.from_points(columns[:, 0], columns[:, 1], low, high)
 
 
-def _joint(where: str, file: Path, parameters: Sequence[Parameter]) -> tuple[dict[str, Marginal], Dependence | None]:
-    """Densities of the parameters that samples have, and how these depend on each other."""
+def _joint(
+    where: str, file: Path, parameters: Sequence[Parameter], cut_at: Collection[str]
+) -> tuple[dict[str, Marginal], Dependence | None]:
+    """Densities of the parameters that samples have, and how these depend on each other.
+
+    What lies outside of the parameters' ranges is cut; more than a little only where it is asked for (`cut_at`).
+    """
     samples = _read_samples(where, file)
     own = {p.name: p for p in samples.parameters}
     found = [
@@ -119,11 +142,18 @@ def _joint(where: str, file: Path, parameters: Sequence[Parameter]) -> tuple[dic
     if not found:
         raise InputError(f"{where}: {file} has none of {', '.join(p.name for p in parameters)}")
     samples = samples.only([p.name for p in found])
-    # What lies outside of the parameters' ranges is cut.
     low, high = (np.array([getattr(p, end) for p in found]) for end in ("low", "high"))
-    inside = ((samples.values >= low) & (samples.values <= high)).all(1) & (samples.weights > 0)
-    if not inside.any():
-        raise InputError(f"{where}: {file} has no sample in the parameters' ranges; give these as NAME.range")
+    within = (samples.values >= low) & (samples.values <= high)
+    inside = within.all(1) & (samples.weights > 0)
+    lost = 1 - samples.weights @ within / samples.weights.sum()
+    asked = np.array([p.name in cut_at for p in found])
+    if not inside.any() or (lost[~asked] > CUT).any():
+        most = int(np.where(asked & inside.any(), 0, lost).argmax())
+        p = next(p for p in parameters if p.name == found[most].name)
+        raise InputError(
+            f"{where}: {file}: {lost[most]:.0%} of the samples have {p.name} outside of [{p.low:g}, {p.high:g}]; give "
+            f"{p.name}.range = [low, high], a wider one or the one to cut them at"
+        )
     ranged = replace(samples, values=samples.values[inside], weights=samples.weights[inside], parameters=tuple(found))
     with naming(f"{where}: {file}: "):
         joint = Prior.from_samples(ranged)
@@ -140,7 +170,10 @@ def _read_samples(where: str, file: Path) -> Samples:
             return Samples.read(root)
     if not file.is_file():
         raise InputError(f"{where}: {file} is neither a table nor the root of a chain (ROOT.txt, ROOT.paramnames)")
-    head, *rows = _rows(where, file)
+    lines = _rows(where, file)
+    if not lines:
+        raise InputError(f"{where}: {file} is empty; its first line must name the columns")
+    head, *rows = lines
     names = head.lstrip("#").replace(",", " ").split()
     values = _numbers(where, file, rows)
     if len(names) != values.shape[1]:

@@ -16,7 +16,7 @@ Range = tuple[float, float]
 
 
 class Density(Settings):
-    """A density of one parameter: one of `normal`, `log_uniform` and `table`.
+    """A density of one parameter: one of `normal`, `log_uniform` and `table`, or its range alone.
 
     Parameters
     ----------
@@ -27,7 +27,8 @@ class Density(Settings):
     table
         File with two columns: values of the parameter, rising, and the density there up to a factor.
     range
-        Where a normal or a table is cut; by default the parameter's own range, and six standard deviations.
+        Where a normal or a table is cut; by default the parameter's own range, and six standard deviations. Alone it is
+        where the joint table is cut, or the ends of a flat prior.
     """
 
     model_config = ConfigDict(allow_inf_nan=True)  # what is not finite is said where the prior is built
@@ -40,7 +41,8 @@ class Density(Settings):
     @model_validator(mode="after")
     def _one(self) -> "Density":
         given = [form for form in (self.normal, self.log_uniform, self.table) if form is not None]
-        if len(given) != 1 or (self.log_uniform is not None and self.range is not None):
+        alone = not given and self.range is not None
+        if (len(given) != 1 and not alone) or (self.log_uniform is not None and self.range is not None):
             raise ValueError(FORMS)
         return self
 

@@ -50,7 +50,7 @@ def mode_components(cells: tuple[int, ...], box_length: tuple[float, ...]) -> li
     ValueError
         If there are not two or three axes.
     """
-    if len(cells) not in (2, 3) or len(cells) != len(box_length):
+    if not np.ndim(cells) == np.ndim(box_length) == 1 or len(cells) not in (2, 3) or len(cells) != len(box_length):
         raise ValueError(f"cells {cells} and box_length {box_length} must both have two or three axes")
     cell_size = [length / n for n, length in zip(cells, box_length, strict=True)]
     return [component.ravel() for component in wavevectors(cells, cell_size)]

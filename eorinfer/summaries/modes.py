@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eorinfer.core.arrays import as_tensor
 from eorinfer.core.numbers import unit_of
 from eorinfer.summaries.bins import mode_components
 from simulators.fourier import mode_weights
@@ -115,29 +116,32 @@ class BinnedSpectrum(nn.Module):
         self.register_buffer("_bins", torch.from_numpy(flat))
         self.register_buffer("_weights", torch.from_numpy(volume * weights / n_modes[flat]))
 
-    def forward(self, cubes: Tensor) -> Tensor:
+    def forward(self, cubes: Tensor | NDArray[np.floating]) -> Tensor:
         """Compute the power spectra of a batch.
 
         Parameters
         ----------
         cubes
-            Real fields, with shape (..., *cells): (B, C, *cells) as a rule.
+            Real fields, with shape (..., *cells): (B, C, *cells) as a rule. An array is read as a tensor.
 
         Returns
         -------
         Tensor
             P(k), with shape (..., *bins), float64, in the square of the field's unit times Mpc^d.
         """
+        cubes = as_tensor(cubes)
         unit = _unit(cubes)
         return self._auto(self._fourier(cubes / unit)) * unit**2 if unit != 1 else self._auto(self._fourier(cubes))
 
-    def cross(self, first: Tensor, second: Tensor) -> Tensor:
+    def cross(self, first: Tensor | NDArray[np.floating], second: Tensor | NDArray[np.floating]) -> Tensor:
         """Compute the cross spectra V Re <delta_1 delta_2*> (..., *bins) of two batches (..., *cells)."""
+        first, second = as_tensor(first), as_tensor(second)
         a, b = _unit(first), _unit(second)
         return self._product(self._fourier(first / a), self._fourier(second / b)) * a * b
 
-    def pair(self, first: Tensor, second: Tensor) -> Pair:
+    def pair(self, first: Tensor | NDArray[np.floating], second: Tensor | NDArray[np.floating]) -> Pair:
         """Compute the cross spectra of two batches (..., *cells) and the spectra of each."""
+        first, second = as_tensor(first), as_tensor(second)
         a, b = _unit(first), _unit(second)
         modes, others = self._fourier(first / a), self._fourier(second / b)
         return Pair(

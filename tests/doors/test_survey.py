@@ -72,6 +72,26 @@ def test_one_more_in_the_tree_is_a_file_and_a_line(tmp_path: Path, monkeypatch: 
         load_config(a_config(tmp_path, survey={"kind": "bem", "sigma": None}))
 
 
+def test_noise_that_depends_on_the_cubes_is_taken(tmp_path: Path) -> None:
+    """Photons of all cubes first, then noise: what comes after depends on how many random numbers the cubes took."""
+    (tmp_path / "counts.py").write_text(
+        "import torch\n"
+        "from eorinfer.survey import SurveyTable\n"
+        "from eorinfer.survey.base import Survey\n"
+        "class Photons(Survey):\n"
+        "    def forward(self, clean, generator):\n"
+        "        counts = torch.poisson(20 * clean.clamp(-1, 40) + 20, generator=generator)\n"
+        "        return counts + torch.randn(clean.shape, generator=generator)\n"
+        "class Logarithm(Survey):\n"
+        "    def forward(self, clean, generator): return clean.log() + torch.randn(clean.shape, generator=generator)\n"
+        "class Counts(SurveyTable):\n    def build(self, observable): return Photons()\n"
+        "class OfPositive(SurveyTable):\n    def build(self, observable): return Logarithm()\n"
+    )
+    for name in ("Counts", "OfPositive"):
+        made = load_config(a_config(tmp_path, survey={"kind": f"counts:{name}", "sigma": None}))
+        assert type(made.tables.survey).__name__ == name
+
+
 @pytest.mark.parametrize(
     ("survey", "message"),
     [
@@ -85,6 +105,8 @@ def test_one_more_in_the_tree_is_a_file_and_a_line(tmp_path: Path, monkeypatch: 
         ({"kind": "wrong:Plain"}, "build makes a Identity; derive it from eorinfer.survey.base.Survey"),
         ({"kind": "wrong:Global"}, "gives two results for one seed"),
         ({"kind": "wrong:Broken"}, "ZeroDivisionError"),
+        ({"kind": "wrong:OfBatch"}, "makes something else of a cube among others than of the cube alone"),
+        ({"kind": "wrong:Centred"}, "makes something else of a cube among others than of the cube alone"),
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path: Path, survey: dict[str, Any], message: str) -> None:
@@ -98,6 +120,12 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, survey: dict[str, Any], 
         "class Plain(SurveyTable):\n    def build(self, observable): return torch.nn.Identity()\n"
         "class Global(SurveyTable):\n    def build(self, observable): return Noisy()\n"
         "class Broken(SurveyTable):\n    def build(self, observable): return 1 / 0\n"
+        "class Divided(Survey):\n"
+        "    def forward(self, clean, generator):\n"
+        "        return clean / clean.std() + 0.5 * torch.randn(clean.shape, generator=generator)\n"
+        "class OfBatch(SurveyTable):\n    def build(self, observable): return Divided()\n"
+        "class Less(Survey):\n    def forward(self, clean, generator): return clean - clean.mean()\n"
+        "class Centred(SurveyTable):\n    def build(self, observable): return Less()\n"
     )
     with pytest.raises(InputError, match=message) as caught:
         load_config(a_config(tmp_path, survey={"sigma": None} | survey))

@@ -1,6 +1,7 @@
 """A posterior under another prior: the weights, and when they are refused."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from eorinfer.core.errors import InputError
 from eorinfer.core.marginals import Normal
 from eorinfer.core.prior import Prior
+from eorinfer.core.samples import Samples
 from eorinfer.npe.posterior import Posterior
 from eorinfer.npe.region import draw_truncated
+from eorinfer.npe.reweighted import reweighted
 from tests.npe.test_posterior import PRIOR, observation, posterior
 
 
@@ -69,6 +72,34 @@ def test_weights_that_hardly_count_and_other_priors_are_refused(trained: Posteri
     for single in (replace(trained, regions=(region,)), replace(trained, only_for="x")):
         with pytest.raises(InputError, match="trained for one observation"):
             single.with_prior(PRIOR)
+
+
+class Known:
+    """A posterior that is exact: normal in both parameters, under a normal prior that is hardly wider."""
+
+    regions, only_for = (), None
+    prior = Prior.from_marginals(PRIOR.parameters, {"log_amplitude": Normal(-2.0, 3.0, 0.0, 0.34)})
+
+    def sample(self, x: Any, n: int, seed: int | None, label: str) -> Samples:
+        values = np.random.default_rng(seed).normal([0.0, -1.5], 0.3, (n, 2))
+        return Samples.unweighted(values[self.prior.contains(values)], self.prior.parameters, label)
+
+    def sample_many(self, images: Any, n: int, seed: int | None, label: str) -> list[Samples]:
+        return [self.sample(x, n, seed, label) for x in images]
+
+    def log_density(self, theta: Any, observation: Any) -> Any:
+        return -0.5 * np.square((theta - np.array([0.0, -1.5])) / 0.3).sum(1)
+
+
+def test_weights_whose_largest_were_hardly_drawn_are_refused() -> None:
+    """The ratio of a flat prior over a narrow normal one rises without end in the tails: k is 0.3^2 / 0.34^2."""
+    flat, nowhere = reweighted(Known(), PRIOR), np.zeros((1, 2))
+    many: Any = None  # whatever is observed
+    for ask in (lambda: flat.sample(many, 20_000, seed=1), lambda: flat.log_density(nowhere, many, 20_000, seed=1)):
+        with pytest.raises(InputError, match=r"the tail of the weights has k = 0\.[789]\d, above 0\.70"):
+            ask()
+    wider = Prior.from_marginals(PRIOR.parameters, {"log_amplitude": Normal(-2.0, 3.0, 0.0, 0.45)})
+    assert reweighted(Known(), wider).sample(many, 20_000, seed=1).std[0] == pytest.approx(0.3676, rel=0.05)
 
 
 def test_truncated_draws_are_of_the_prior_inside_the_region(trained: Posterior) -> None:

@@ -128,6 +128,13 @@ def test_default_bins_of_a_usual_box() -> None:
     np.testing.assert_allclose(np.diff(np.log(edges)), np.log(16) / 8, rtol=1e-5)
 
 
+def test_arrays_are_read_as_tensors() -> None:
+    spectrum, x = PowerSpectrum((8, 8), (10.0, 10.0)), field((8, 8), (3,))
+    for array in (x.numpy(), x.numpy().astype(">f4")):  # as a FITS file has them
+        assert torch.equal(spectrum(array), spectrum(x))
+        assert torch.equal(spectrum.cross(array, x), spectrum.cross(x, x))
+
+
 def test_refusals() -> None:
     cells, box_length = (8, 8), (10.0, 10.0)
     with pytest.raises(ValueError, match=r"no mode of this box lies between k = 0\.1 and 0\.2"):
@@ -140,6 +147,8 @@ def test_refusals() -> None:
         PowerSpectrum(cells, box_length, n_bins=0)
     with pytest.raises(ValueError, match="two or three axes"):
         PowerSpectrum((8,), (10.0,))
+    with pytest.raises(ValueError, match=r"cells 8 and box_length 10.0 must both have two or three axes"):
+        PowerSpectrum(8, 10.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"for cells \(8, 8\): got \(2, 9, 8\)"):
         PowerSpectrum(cells, box_length)(torch.zeros(2, 9, 8))
 
