@@ -39,8 +39,8 @@ from eorinfer.run.config import load_config
 from eorinfer.training.data import validation_rows
 
 Array = NDArray[np.float64]
-#: Draws from NPE, levels of tau (each with noise of its own), folds, hidden units, and steps in all and between looks.
-DRAWS, LEVELS, FOLDS, UNITS, STEPS, EVERY = 1000, 48, 5, 32, 600, 10
+#: Draws from NPE, folds, hidden units, and steps in all and between looks.
+DRAWS, FOLDS, UNITS, STEPS, EVERY = 1000, 5, 32, 600, 10
 #: Each term of ln p by itself.
 ALONE = [[i] for i in range(1 + BANDS)]
 #: What small networks read.
@@ -182,8 +182,8 @@ def one_cube(flow: ImageFlow, npe: Posterior, x: Tensor, theta: Array, number: i
 
 def _terms(density: DiffusionFlow, x: Tensor, y: Tensor) -> Array:
     """Terms (n, 1 + `BANDS`) of ln p of one cube, given n times, of conditions y (n, P)."""
-    gauss, added = (part.double().numpy() for part in density.log_prob_levels(x, y, LEVELS))
-    known = density.excess_levels(y, LEVELS).numpy()
+    gauss, added = (part.double().numpy() for part in density.log_prob_levels(x, y))
+    known = density.excess_levels(y).numpy()
     added = less_noise(added, known - known[:1]).reshape(len(y), BANDS, -1).sum(2)
     return np.concatenate([gauss[:, None], added], axis=1)
 
