@@ -1,7 +1,7 @@
 """Read what the steps of a run left in its folder, without the simulator and without torch."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.report.scores import FILE as CONTEST
 from eorinfer.report.scores import Contest, contest_file
 from eorinfer.report.summary import is_of
+from simulators.base import fingerprint_of
 
 T = TypeVar("T")
 #: Errors of a file that can be read and is not what a step writes.
@@ -33,6 +34,10 @@ CHAINS = ("npe", "field-flow", "mcmc")
 SAMPLED = {"mcmc": "mcmc", "field_flow": "field-flow"}
 #: Descriptions of networks that are trained besides the posteriors of the rounds.
 MODELS = ("field/field.json", "separator/separator.json", "contest/*/posterior/posterior.json")
+#: File that says from which round on rounds are left out by ``[inference] stop_at``.
+LEFT_OUT = Path("rounds") / "left-out.json"
+#: Name of the page in a run folder, and what its last line begins with.
+PAGE, PAGE_OF = "report.html", "<!-- of results "
 
 
 def read_chains(out: Path) -> dict[str, Samples]:
@@ -55,7 +60,8 @@ def read_all_chains(out: Path, problems: list[str]) -> dict[str, Samples]:
         try:
             chains[name] = Samples.read(folder / name)
         except InputError as error:
-            problems.append(f"{error}; it is left out")
+            anew = ". Remove it, and its step makes it anew" if name in CHAINS else ""
+            problems.append(f"{error}; it is left out{anew}")
     for path in sorted(folder.glob("[!.]*")):
         if path.suffix == ".txt" and path not in tables:
             problems.append(f"{path}: there is no file of its parameters' names, .paramnames; it is left out")
@@ -237,6 +243,11 @@ class RunFolder:
         return bool(self.summary) and not is_of(self.summary, of_steps)
 
     @property
+    def key(self) -> str:
+        """Hash of the results, see `results_key`."""
+        return results_key(self.chains, self.observation, self.validation)
+
+    @property
     def only_contest(self) -> bool:
         """Whether the folder has a contest, and no run beyond its first simulations."""
         return self.contest is not None and not (self.rounds or {"npe", "mcmc"} & self.chains.keys())
@@ -251,6 +262,29 @@ class RunFolder:
         theta = self.observation.theta
         names = next((chain.names for chain in self.chains.values() if len(chain.names) == len(theta)), [])
         return dict(zip(names, map(float, theta), strict=False)) or None
+
+
+def results_key(chains: Mapping[str, Samples], observation: Observation | None, validation: Mapping[str, Any]) -> str:
+    """Hash what a page shows before all else: the posteriors of the steps, of which observation, and the verdict."""
+    return fingerprint_of(
+        {
+            "chains": {name: [c.mean.tolist(), c.std.tolist()] for name, c in chains.items() if name in CHAINS},
+            "observation": None if observation is None else observation.digest,
+            "verdict": validation.get("verdict"),
+        }
+    )
+
+
+def page_is_old(out: Path, key: str) -> bool:
+    """Whether the page of a folder is of other results than those of this key; pages of older versions do not say."""
+    file = out / PAGE
+    last = file.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-1:] if file.is_file() else []
+    return bool(last) and last[0].startswith(PAGE_OF) and last[0] != page_line(key)
+
+
+def page_line(key: str) -> str:
+    """Return the last line of a page of results of this key."""
+    return f"{PAGE_OF}{key} -->"
 
 
 def read_models(out: Path) -> dict[str, dict[str, Any]]:

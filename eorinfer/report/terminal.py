@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,18 @@ from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
 from eorinfer.cubes.observation import Observation
 from eorinfer.report.page import MissingStep
-from eorinfer.report.run_folder import RunFolder, outdated, read_chains, read_models, read_rounds
+from eorinfer.report.run_folder import (
+    CHAINS,
+    LEFT_OUT,
+    PAGE,
+    RunFolder,
+    outdated,
+    page_is_old,
+    read_all_chains,
+    read_models,
+    read_rounds,
+    results_key,
+)
 from eorinfer.report.summary import wider_line
 
 #: Chain of each `[inference] method`.
@@ -28,7 +40,7 @@ STEPS = {
     "validate": "validation.json",
     "contest": "contest.json",
     "separate train": "separator/separator.json",
-    "report": "report.html",
+    "report": PAGE,
 }
 
 
@@ -74,7 +86,7 @@ def closing_lines(out: Path) -> list[str]:
     InputError
         If a file in it cannot be read.
     """
-    chains = read_chains(out)
+    chains = {name: chain for name, chain in read_all_chains(out, []).items() if name in CHAINS}
     if not chains:
         return [f"no posterior yet: eorinfer infer {quote(str(out / 'config.toml'))} --out {quote(str(out))}"]
     path = out / STEPS["observe"]
@@ -84,12 +96,24 @@ def closing_lines(out: Path) -> list[str]:
     if not (out / "config.toml").exists():  # the posterior was trained elsewhere
         names = next(iter(chains.values())).names
         truth = dict(zip(names, theta, strict=True)) if theta is not None and len(theta) == len(names) else None
-        return posterior_table(chains, truth)
+        return [*posterior_table(chains, truth), *_old_page(out, results_key(chains, observation, {}))]
     if theta is not None:
         config = read_toml(out / "config.toml")
         truth = dict(config.get("observation", {}).get("theta", {})) | read_true_targets(out) or None
-    wider = wider_line(chains)
-    return [*posterior_table(chains, truth), *([wider] if wider else []), validation_line(out)]
+    wider, validation = wider_line(chains), out / STEPS["validate"]
+    key = results_key(chains, observation, read_json(validation) if validation.exists() else {})
+    return [
+        *posterior_table(chains, truth),
+        *([wider] if wider else []),
+        *_old_page(out, key),
+        validation_line(out),
+    ]
+
+
+def _old_page(out: Path, key: str) -> Iterator[str]:
+    """Say that the page is of earlier results, if it is."""
+    if page_is_old(out, key):
+        yield f"{PAGE} is of earlier results: eorinfer report {quote(str(out))}"
 
 
 def status_lines(out: Path) -> list[str]:
@@ -107,13 +131,14 @@ def status_lines(out: Path) -> list[str]:
         lines.append(f"bank: {counts}")
     if run.rounds:
         wanted = len(run.config.get("inference", {}).get("rounds", run.rounds))
-        lines.append(f"rounds: {len(run.rounds)} of {wanted} trained")
+        left_out = " (the others are left out by [inference] stop_at)" if (out / LEFT_OUT).exists() else ""
+        lines.append(f"rounds: {len(run.rounds)} of {wanted} trained{left_out}")
     for method, facts in run.sampled.items():
         if facts and "converged" in facts:
             ended = "converged" if facts["converged"] else "NOT CONVERGED"
             label = "image flow" if method == "field_flow" else "power-spectrum MCMC"
             lines.append(f"{label}: {facts['steps']} steps, {ended}")
-    old = {"validate": run.outdated is not None, "plot": run.summary_is_old}
+    old = {"validate": run.outdated is not None, "plot": run.summary_is_old, "report": page_is_old(out, run.key)}
     done = [step for step, file in STEPS.items() if (out / file).exists() and not old.get(step)]
     lines.append(f"done: {', '.join(done) or 'nothing yet'}")
     if run.check:
@@ -127,11 +152,24 @@ def validation_line(out: Path) -> str:
     path = out / STEPS["validate"]
     command = f"eorinfer validate {quote(str(out / 'config.toml'))} --out {quote(str(out))}"
     if not path.exists():
+        config = out / "config.toml"
+        if config.exists() and for_one_observation(read_toml(config)):
+            return (
+                'cannot be validated: [inference] proposal = "posterior" gives a posterior for one observation alone, '
+                "which no other truth can test"
+            )
         return f"not validated yet: {command}"
     found = read_json(path)
     if again := outdated(found, read_rounds(out), read_models(out).get("field", {})):
         return f"not validated since the {again} was trained again: {command}"
     return str(found.get("verdict", f"validated: {path}"))
+
+
+def for_one_observation(config: Mapping[str, Any]) -> bool:
+    """Tell whether the posterior of a config, as a file has it, holds for the run's observation alone."""
+    inference = config.get("inference", {})
+    later = isinstance(inference.get("rounds"), list) and len(inference["rounds"]) > 1
+    return later and inference.get("proposal") == "posterior"
 
 
 def chain_of(run: RunFolder) -> str:
@@ -166,7 +204,7 @@ def missing_steps(run: RunFolder) -> Iterator[MissingStep]:
         yield MissingStep("summary.json and the pictures are of earlier posteriors", by("plot"))
     if (run.out / "chains" / "predictive.json").exists() and not (run.out / "predictive.png").exists():
         yield MissingStep("No posterior-predictive check", by("plot"))
-    if not run.validation:
+    if not run.validation and not for_one_observation(run.config):
         yield MissingStep("Not validated", by("validate"))
-    elif run.outdated:
+    elif run.validation and run.outdated:
         yield MissingStep(f"Not validated since the {run.outdated} was trained again", by("validate"))

@@ -10,15 +10,13 @@ from eorinfer.core.files import make_folder, remove_leftovers, whole_file
 from eorinfer.likelihood.convergence import measures
 from eorinfer.report.cells import Cell, measurement, minus, number, words, yes_or_no
 from eorinfer.report.page import Facts, Page, render
-from eorinfer.report.run_folder import RunFolder
+from eorinfer.report.run_folder import PAGE, RunFolder, page_line
 from eorinfer.report.sections import sections
 from eorinfer.report.shown import shown
 from eorinfer.report.terminal import chain_of, missing_steps, validation_line
 from eorinfer.validation.sharpness import gained_over
 from simulators.cell import shown_kind
 
-#: Name of the page in a run folder.
-FILE = "report.html"
 #: Posteriors that are named at a glance.
 NAMED = 3
 
@@ -45,13 +43,13 @@ def write_report(out: Path, file: Path | None = None, say: Callable[[str], None]
     InputError
         If there is nothing to show, a file of the run cannot be read, or the page cannot be written.
     """
-    file = out / FILE if file is None else file
+    file = out / PAGE if file is None else file
     if file.is_dir() or file.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{file}: the page is a file; give --out with a name that ends in .html")
     page = page_of(run := RunFolder.read(out))
     remove_leftovers(make_folder(file.parent))  # of a command that was killed
     with whole_file(file) as temporary:
-        temporary.write_text(render(page), encoding="utf-8")
+        temporary.write_text(f"{render(page)}\n{page_line(run.key)}\n", encoding="utf-8")
     for problem in run.problems:
         say(f"page: {problem}")
     return file

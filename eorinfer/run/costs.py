@@ -49,7 +49,7 @@ def chain_line(context: RunContext) -> str:
     """Say what the chain of emcee takes once its emulator is trained."""
     settings = context.config.tables.mcmc
     each, source = _seconds_per_move(context)
-    low, high = settings.steps, max(settings.steps, settings.max_steps)
+    low, high = min(settings.steps, settings.max_steps), settings.max_steps
     trained = (context.folder / "emulator" / "emulator.json").exists()
     return (
         f"preflight: {_span(each * low, each * high)} for a chain of {settings.walkers} walkers, {low} to {high} steps "

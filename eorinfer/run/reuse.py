@@ -35,7 +35,7 @@ def infer_again(
     ------
     InputError
         If the folder holds neither, the observation is of another kind than the images of training, or `out` holds a
-        run.
+        run, or the posterior of another observation.
     """
     refuse_run(out)
     by_flow = (folder / "field.json").is_file()
@@ -62,6 +62,7 @@ def _by_npe(
     """Sample by one pass of the networks."""
     posterior = Posterior.load(folder, modules)
     observed = Observation.read(file, posterior.observable, posterior.mask)
+    _refuse_another(out, observed)
     for note in observed.notes:
         progress.line(f"observation: {note}")
     check = check_observation(posterior, observed)
@@ -79,6 +80,7 @@ def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: P
     """Sample on a grid, or by emcee."""
     flow = ImageFlow.load(folder)
     observed = Observation.read(file, flow.observable)
+    _refuse_another(out, observed)
     settings = _mcmc(folder.parent / "config.toml", flow.conditions)
     make_folder(out)
     flow.conditions.write(out)
@@ -86,6 +88,13 @@ def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: P
     facts = {"posterior": str(folder), "field_flow": read_json(out / "chains" / "field-flow.json")}
     by_theta = flow.settings.condition == "theta"
     return "field-flow", samples, observed, _truth(observed, flow.conditions) if by_theta else None, facts
+
+
+def _refuse_another(out: Path, observed: Observation) -> None:
+    """Refuse a folder with the posterior of another observation, which would be replaced."""
+    file = out / "observation.h5"
+    if file.exists() and Observation.read_unchecked(file).digest != observed.digest:
+        raise InputError(f"{out}: holds the posterior of another observation, which would be lost; give another --out")
 
 
 def _mcmc(config: Path, conditions: Prior) -> McmcSettings:

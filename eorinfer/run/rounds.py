@@ -14,6 +14,7 @@ from eorinfer.core.own import own_key
 from eorinfer.core.seeds import PRIOR_ROUND, RoundStream, round_rng, round_seed
 from eorinfer.cubes.mask import mask_digest
 from eorinfer.cubes.observation import Observation
+from eorinfer.report.run_folder import LEFT_OUT
 from eorinfer.run.context import RunContext
 from simulators.base import fingerprint_of
 
@@ -162,8 +163,11 @@ class Rounds:
         if number == 2:
             return False
         before, share = read_json(self._round_file(number - 1))["volume"], self._config.tables.inference.stop_at
+        left_out = self._context.folder / LEFT_OUT
         if volume <= share * before:
+            left_out.unlink(missing_ok=True)
             return False
+        write_json(left_out, {"from_round": number, "volume_over_last": volume / before, "stop_at": share})
         self._progress.line(
             f"round {number} and later ones are left out: the truncated prior has {volume / before:.0%} of round "
             f"{number - 1}'s volume, more than [inference] stop_at = {share:g}"

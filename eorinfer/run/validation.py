@@ -23,7 +23,7 @@ from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
 from eorinfer.likelihood.grid import grid_samples
 from eorinfer.likelihood.mcmc import run_mcmc
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
-from eorinfer.report.write import FILE as REPORT
+from eorinfer.report.run_folder import PAGE as REPORT
 from eorinfer.report.write import write_report
 from eorinfer.run.context import RunContext
 from eorinfer.run.costs import references_line

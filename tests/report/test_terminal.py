@@ -64,6 +64,10 @@ def test_a_run_folder_says_where_it_stands(tmp_path: Path) -> None:
     assert "power-spectrum MCMC: 900 steps, converged" in status_lines(out)
     (out / "chains" / "mcmc.txt").unlink()  # as of a copy without its chain
     assert not any("900 steps" in line for line in status_lines(out))
+    whole = (out / "chains" / "npe.txt").read_text()
+    (out / "chains" / "npe.txt").write_text("nonsense\n")
+    assert any("it is left out. Remove it, and its step makes it anew" in line for line in status_lines(out))
+    (out / "chains" / "npe.txt").write_text(whole)
     (out / "config.toml").unlink()  # as of a posterior that was trained elsewhere
     lines = status_lines(out)
     assert lines[1] == "done: observe, infer, validate"

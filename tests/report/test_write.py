@@ -26,7 +26,7 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.figures.style import subplots, write_figure
 from eorinfer.report.page import Picture, Table, Text, render
 from eorinfer.report.run_folder import RunFolder
-from eorinfer.report.terminal import status_lines
+from eorinfer.report.terminal import closing_lines, status_lines
 from eorinfer.report.write import page_of, write_report
 from tests.browser import Browser, browser, executable
 from tests.runs import call, config, quick_emulator
@@ -151,6 +151,27 @@ def test_a_posterior_that_was_used_again(whole: Path, tmp_path: Path) -> None:
     page = write_report(tmp_path / "again").read_text()
     assert re.findall(r'<section id="(.*?)"', page) == ["posterior", "observation", "check", "versions"]
     assert "bias [σ]" in page
+
+
+def test_a_page_of_earlier_results_is_said_to_be_one(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    write_report(out)
+    assert not any("of earlier results" in line for line in status_lines(out))
+    npe = Samples.read(out / "chains/npe")
+    Samples.unweighted(npe.values + 0.1, npe.parameters, npe.label).write(out / "chains/npe")
+    (done,) = [line for line in status_lines(out) if line.startswith("done:")]
+    assert "report" not in done
+    said = f"report.html is of earlier results: eorinfer report {out}"
+    assert said in status_lines(out)
+    assert said in closing_lines(out)
+    write_report(out)
+    assert said not in status_lines(out)
+    # Pages of older versions do not say what they are of.
+    file = out / "report.html"
+    file.write_text(file.read_text().rpartition("<!-- of results")[0])
+    Samples.unweighted(npe.values, npe.parameters, npe.label).write(out / "chains/npe")
+    assert said not in status_lines(out)
 
 
 def test_chains_that_somebody_put_there(whole: Path, tmp_path: Path) -> None:

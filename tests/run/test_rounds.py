@@ -55,6 +55,10 @@ def test_rounds_drawn_from_the_posterior(tmp_path: Path, capsys: pytest.CaptureF
     assert "use the posterior of the first round" in error_line
     assert call("validate", path, "--out", out) == 2
     assert '[inference] proposal = "posterior" gives a posterior for one observation alone' in capsys.readouterr().err
+    assert call("status", out) == 0
+    said = capsys.readouterr().out
+    assert "cannot be validated: [inference] proposal" in said
+    assert "eorinfer validate" not in said, "it would be refused"
 
 
 def test_failed_simulations_are_left_out_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,11 +90,15 @@ def test_a_round_whose_truncation_no_longer_falls_is_left_out(
         assert call("infer", path, "--out", out) == 0
         assert "round 3 and later ones are left out: the truncated prior has" in capsys.readouterr().out
         assert not (out / "rounds/03").exists()
+        assert call("status", out) == 0
+        assert "rounds: 2 of 3 trained (the others are left out by [inference] stop_at)" in capsys.readouterr().out
     assert Posterior.load(out / "posterior").facts["round"] == 2
     second = (out / "rounds/02/posterior/weights.safetensors").read_bytes()
     assert sum(Bank.open(out / "bank").rows().counts().values()) == 72
     assert call("infer", config(tmp_path, inference=rounds | {"stop_at": 1.0}), "--out", out) == 0
     assert "later ones are left out" not in capsys.readouterr().out
+    assert call("status", out) == 0
+    assert "rounds: 3 of 3 trained\n" in capsys.readouterr().out
     assert Posterior.load(out / "posterior").facts["round"] == 3
     assert (out / "rounds/02/posterior/weights.safetensors").read_bytes() == second
     volumes = [read_json(out / f"rounds/0{number}/round.json")["volume"] for number in (1, 2, 3)]

@@ -409,8 +409,13 @@ def test_a_posterior_used_again_and_a_run_do_not_share_a_folder(
     assert f"{whole}: holds a run (config.toml), whose observation and posterior would be" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in before}
     assert call(*again, "--out", tmp_path / "again") == 0
-    # The same once more is fine; a run there is not.
+    # The same once more is fine; another observation, or a run, is not.
     assert call(*again, "--out", tmp_path / "again", "--samples", 10) == 0
+    np.save(tmp_path / "other.npy", 1.1 * np.load(tmp_path / "new.npy"))
+    kept = (tmp_path / "again/chains/npe.txt").read_bytes()
+    assert call(*again[:-1], tmp_path / "other.npy", "--out", tmp_path / "again") == 2
+    assert "again: holds the posterior of another observation, which would be lost" in capsys.readouterr().err
+    assert (tmp_path / "again/chains/npe.txt").read_bytes() == kept
     for step in ("plot", "infer"):
         assert call(step, whole.parent / "run.toml", "--out", tmp_path / "again") == 2
         assert "again holds the posterior of another observation" in capsys.readouterr().err
