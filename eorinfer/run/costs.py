@@ -51,9 +51,10 @@ def chain_line(context: RunContext) -> str:
     each, source = _seconds_per_move(context)
     low, high = min(settings.steps, settings.max_steps), settings.max_steps
     trained = (context.folder / "emulator" / "emulator.json").exists()
+    steps = f"{low} to {high} steps until it has converged" if low < high else f"{high} steps at most"
     return (
-        f"preflight: {_span(each * low, each * high)} for a chain of {settings.walkers} walkers, {low} to {high} steps "
-        f"until it has converged ({each:.2g} s each, {source}){'' if trained else ', after its emulator'}"
+        f"preflight: {_span(each * low, each * high)} for a chain of {settings.walkers} walkers, {steps} "
+        f"({each:.2g} s each, {source}){'' if trained else ', after its emulator'}"
     )
 
 

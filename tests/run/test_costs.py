@@ -39,6 +39,8 @@ def test_times_are_measured_or_read(tmp_path: Path) -> None:
     assert "80 s to 160 s" not in chain_line(context)
     assert "80 s to 3 min for a chain" in chain_line(context)
     assert "(2 s each, as measured in the chain that is here, which continues" in chain_line(context)
+    short = RunContext.open(load_config(config(tmp_path, mcmc={"max_steps": 30})), tmp_path / "run", Silent())
+    assert "60 s for a chain of 8 walkers, 30 steps at most (" in chain_line(short)
 
 
 def test_summaries_that_are_computed_once_are_counted_apart(tmp_path: Path) -> None:
