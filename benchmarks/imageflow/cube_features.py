@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.imageflow.cubes import observed_cubes
 from benchmarks.imageflow.diffusion import over_boxes
 from benchmarks.imageflow.slices import unseen
 from benchmarks.record import record
@@ -135,11 +136,8 @@ def main() -> None:
 def evaluated(run: Run, flow: ImageFlow, npe: Posterior, rows: Rows, folder: Path) -> Cubes:
     """Evaluate NPE and the terms of ln p of rows, or read what a stopped call kept."""
     folder.mkdir(exist_ok=True)
-    clean = torch.from_numpy(run.context.bank.read(run.config.observable.name, rows))
-    with torch.no_grad():
-        observed = run.context.survey(clean, torch.Generator().manual_seed(7))
     found: list[dict[str, Array]] = []
-    for number, (x, theta) in enumerate(zip(observed.split(1), rows.theta, strict=True)):
+    for number, (x, theta) in enumerate(zip(observed_cubes(run, rows).split(1), rows.theta, strict=True)):
         file = folder / f"{number}.npz"
         if not file.exists():
             np.savez(file, **one_cube(flow, npe, x, theta, number))
@@ -273,6 +271,8 @@ def fitted(model: nn.Module, learn: Cubes, held: Cubes | None = None) -> None:
 def networks(learn: Cubes, parts: tuple[str, ...]) -> list[Small]:
     """Small networks, of which each has another fold of realisations held out."""
     boxes, made = np.random.default_rng(1).permutation(np.unique(learn.box)), []
+    if len(boxes) < 2 * FOLDS:
+        raise SystemExit(f"{len(boxes)} realisations were held out: {FOLDS} folds need {2 * FOLDS} or more")
     for fold in range(FOLDS):
         held = np.isin(learn.box, boxes[fold::FOLDS])
         torch.manual_seed(10 + fold)

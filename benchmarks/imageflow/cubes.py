@@ -89,15 +89,20 @@ def one_of_each(rows: Rows, n: int) -> Rows:
     return rows[np.sort(np.unique(rows.seed, return_index=True)[1])[:n]]
 
 
+def observed_cubes(run: Run, rows: Rows) -> torch.Tensor:
+    """Observe the cubes (n, C, *cells) of rows, with one draw of noise each."""
+    clean = torch.from_numpy(run.context.bank.read(run.config.observable.name, rows))
+    with torch.no_grad():
+        observed: torch.Tensor = run.context.survey(clean, torch.Generator().manual_seed(7))
+    return observed
+
+
 def evaluated(run: Run, flow: ImageFlow, npe: Posterior, rows: Rows, folder: Path) -> dict[str, Array]:
     """Evaluate the terms of ln p, and NPE's ln q as the last one, about the posteriors of rows, and at the truths."""
     assert isinstance(flow.network, DiffusionFlow)
     folder.mkdir(exist_ok=True)
-    clean = torch.from_numpy(run.context.bank.read(run.config.observable.name, rows))
-    with torch.no_grad():
-        observed = run.context.survey(clean, torch.Generator().manual_seed(7))
     found: list[dict[str, Array]] = []
-    for number, (x, theta) in enumerate(zip(observed.split(1), rows.theta, strict=True)):
+    for number, (x, theta) in enumerate(zip(observed_cubes(run, rows).split(1), rows.theta, strict=True)):
         file = folder / f"{number}.npz"
         if not file.exists():
             began = time.process_time()
