@@ -131,7 +131,8 @@ def status_lines(out: Path) -> list[str]:
         lines.append(f"bank: {counts}")
     if run.rounds:
         wanted = len(run.config.get("inference", {}).get("rounds", run.rounds))
-        left_out = " (the others are left out by [inference] stop_at)" if (out / LEFT_OUT).exists() else ""
+        fewer = len(run.rounds) < wanted and (out / LEFT_OUT).exists()
+        left_out = " (the others are left out by [inference] stop_at)" if fewer else ""
         lines.append(f"rounds: {len(run.rounds)} of {wanted} trained{left_out}")
     for method, facts in run.sampled.items():
         if facts and "converged" in facts:
