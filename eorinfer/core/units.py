@@ -80,7 +80,12 @@ def conversion(unit: str, wanted: str, conditions: Conditions) -> NDArray[np.flo
     if same_unit(unit, wanted):
         return 1.0
     refusal = f"unit is {unit!r}, expected {wanted!r}"
-    if not unit.strip() or not wanted.strip():
+    if not unit.strip():
+        raise UnitError(
+            f"has no unit, expected {wanted!r}; it is said by unit = of arrays, BUNIT of FITS files and the attribute "
+            "unit of HDF5"
+        )
+    if not wanted.strip():
         raise UnitError(refusal)
     try:
         target, divisor = _per_steradian(parsed(wanted), conditions, refusal)

@@ -21,7 +21,7 @@ def cube_of_array(values: Any, cell_size: Any, unit: str | None, given: dict[str
     Parameters
     ----------
     values
-        Array (C, *cells) or (*cells), or an astropy quantity.
+        Array (C, *cells) or (*cells), masked or not, or an astropy quantity.
     cell_size
         Comoving Mpc along each cell axis, one number or (D,), or a quantity.
     unit
@@ -37,6 +37,7 @@ def cube_of_array(values: Any, cell_size: Any, unit: str | None, given: dict[str
     InputError
         If a value is not usable, or the numbers of coordinates and sizes do not go with the shape.
     """
+    values, mask = apart_from_mask(values)
     array, unit = _plain(values, unit)
     sizes, field_of_view = _numbers(cell_size, "cell_size"), float(_numbers(field_of_view, "field_of_view")[0])
     if sizes.min() <= 0 or field_of_view < 0:
@@ -59,7 +60,7 @@ def cube_of_array(values: Any, cell_size: Any, unit: str | None, given: dict[str
     cone = kind == "frequency" or (len(along) > 1 and len(along) == array.shape[-1] != array.shape[0])
     maps = array.ndim == 3 and not cone and (len(sizes) == 2 or len(along) == array.shape[0])
     if array.ndim == 2 or (array.ndim == 3 and not maps):
-        array = array[None]
+        array, mask = array[None], None if mask is None else mask[None]
     channels = (0.0,) if cone else tuple(along.tolist())
     if len(channels) != len(array):
         raise InputError(f"values has shape {array.shape}, which does not go with {len(along)} numbers of {kind}")
@@ -75,7 +76,15 @@ def cube_of_array(values: Any, cell_size: Any, unit: str | None, given: dict[str
         channels,
         coordinates=tuple(along.tolist()) if cone else (),
         field_of_view=field_of_view,
+        mask=mask,
     )
+
+
+def apart_from_mask(values: Any) -> tuple[Any, NDArray[np.bool_] | None]:
+    """Part a masked array from the mask that it has, with 0 in masked cells; other values come back as they are."""
+    if not isinstance(values, np.ma.MaskedArray) or not np.ma.getmaskarray(values).any():
+        return values, None
+    return values.filled(0), np.ma.getmaskarray(values)
 
 
 def _numbers(given: Any, name: str) -> NDArray[np.float64]:

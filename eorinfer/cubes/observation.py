@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eorinfer.core.errors import InputError, MissingEntryError, naming
 from eorinfer.core.files import whole_hdf5
 from eorinfer.core.numbers import UnusableError, usable
-from eorinfer.cubes.array import cube_of_array
+from eorinfer.cubes.array import apart_from_mask, cube_of_array
 from eorinfer.cubes.comparison import refuse_fill_value, refuse_other, refuse_unusable
 from eorinfer.cubes.filecube import FileCube, frequencies_of
 from eorinfer.cubes.formats import channel_key, from_hdf5, read_file, with_channel
@@ -115,7 +115,7 @@ class Observation:
         ----------
         values
             Array (C, *cells), or (*cells) where there is one channel, or an astropy quantity. The line of sight
-            is last.
+            is last. Masked cells of a masked array are left out.
         cell_size
             Comoving Mpc along each cell axis; one number stands for cubic cells. This and all that follows may be
             astropy quantities too, which are converted.
@@ -320,7 +320,7 @@ def as_observation(
     Parameters
     ----------
     x
-        `Observation`; array (C, *cells), with the axes and the unit of `observable`; or file.
+        `Observation`; array (C, *cells), masked or not, with the axes and the unit of `observable`; or file.
     observable
         What the observation must be like; values in another unit are converted.
     mask
@@ -338,8 +338,10 @@ def as_observation(
             if type(x) is np.ndarray and isinstance(mask, np.ndarray):
                 x = with_channel(x, observable)
                 x = np.where(mask, 0, x) if x.shape == mask.shape else x
-            values = usable(x, "observation", observable.unit)
-            x = Observation.from_observable(observable, with_channel(values, observable))
+            x, own = apart_from_mask(x)
+            values = with_channel(usable(x, "observation", observable.unit), observable)
+            own = None if own is None else with_channel(own, observable)
+            x = Observation.from_observable(observable, values, mask=own)
         except UnusableError as error:
             raise InputError(str(error)) from error
     return x.matched(observable, "observation", mask)

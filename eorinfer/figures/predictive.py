@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Draws of the noise whose power is averaged.
-DRAWS = 16
+#: Draws of the noise whose power is averaged, at most, which know that of a bin of three modes to 2%; draws made at
+#: once, of which there are always some; and cells in all, as large cubes have many modes in each bin.
+DRAWS, BATCH, CELLS = 1024, 16, 2**25
 #: Simulations, and channels, that are drawn as images, at most.
 IMAGES, ROWS = 2, 3
 #: Ratio of lengths from which the last axis is drawn.
@@ -88,10 +89,12 @@ def predictive_figure(
 def noise_power(spectrum: PowerSpectrum, observable: Observable, survey: Survey, seed: int) -> NDArray[np.float64]:
     """Mean dimensionless power (C, bins) of what the survey makes of an empty cube, in the cube's unit squared."""
     generator = torch.Generator().manual_seed(seed)
+    empty = torch.zeros(BATCH, *observable.shape)
+    batches = max(1, min(DRAWS // BATCH, CELLS // empty.numel()))
     with torch.no_grad():
-        noise = survey(torch.zeros(DRAWS, *observable.shape), generator)
-        power = dimensionless(spectrum.k, spectrum(noise), len(observable.cells))
-    return np.asarray(power.mean(0).numpy(), np.float64)
+        each = [spectrum(survey(empty, generator)).mean(0) for _ in range(batches)]
+        power = dimensionless(spectrum.k, torch.stack(each).mean(0), len(observable.cells))
+    return np.asarray(power.numpy(), np.float64)
 
 
 def observed_power(

@@ -113,7 +113,7 @@ def _power(o: Observation, power: dict[str, Any]) -> Table:
         ["channel", "k [1/Mpc]", "modes", f"Δ²(k){unit}", f"of the noise{unit}"],
         rows,
         "Power spectrum",
-        "Of the observation, noise included, and the mean of a few draws of the survey's noise alone. Modes: "
+        "Of the observation, noise included, and the mean over many draws of the survey's noise alone. Modes: "
         "independent ones in the bin; the power of a Gaussian field scatters by its value over their square root.",
         folded=True,
     )

@@ -39,7 +39,7 @@ def test_conversions(unit: str, wanted: str, factor: float) -> None:
         ("Jy/beam", "mK", Conditions(MHZ), "needs the beam: BMAJ and BMIN in the header, in degrees"),
         ("Jy/beam", "mK", Conditions(None, BEAM), "the frequency is needed"),
         ("MJy/sr", "nW/m^2/sr", CONDITIONS, r"multiply I_nu by the channel's bandwidth in Hz \(nu / R\)"),
-        ("", "mK", CONDITIONS, "unit is '', expected 'mK'"),
+        ("", "mK", CONDITIONS, "has no unit, expected 'mK'; it is said by unit = of arrays, BUNIT"),
         ("mK", "", CONDITIONS, "unit is 'mK', expected ''"),
         ("parsnip", "mK", CONDITIONS, "unit is 'parsnip', which is not known"),
         ("s", "mK", CONDITIONS, "unit is 's', expected 'mK'"),

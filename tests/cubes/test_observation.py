@@ -399,3 +399,26 @@ def test_masked_cells_are_zero_and_come_back(tmp_path: Path) -> None:
     read.write(tmp_path / "o.h5")
     back = Observation.read(tmp_path / "o.h5", FLAT)
     np.testing.assert_array_equal(back.mask, read.mask)
+
+
+def test_cells_of_a_masked_array_are_left_out() -> None:
+    values = cube(COEVAL)
+    values[0, 1, 2, 3] = np.nan
+    mask = np.isnan(values)
+    taken = as_observation(np.ma.masked_invalid(values), COEVAL)
+    o = COEVAL
+    given = {"cell_size": o.cell_size, "unit": o.unit, "redshifts": o.channels}
+    made = Observation.from_array(np.ma.masked_invalid(values), **given)
+    made.check(COEVAL, "made")
+    for one in (taken, made):
+        np.testing.assert_array_equal(one.mask, mask)
+        assert one.values.tobytes() == np.where(mask, 0, values).tobytes()
+    (one,) = Observation.from_array(np.ma.masked_invalid(values[0]), **(given | {"redshifts": o.channels[0]})).mask
+    np.testing.assert_array_equal(one, mask[0])
+    assert as_observation(np.ma.masked_array(cube(COEVAL), False), COEVAL).mask is None
+
+
+def test_an_array_whose_unit_is_not_said() -> None:
+    made = Observation.from_array(cube(COEVAL), cell_size=COEVAL.cell_size, redshifts=COEVAL.channels)
+    with pytest.raises(InputError, match="observation: has no unit, expected 'mK'; it is said by unit = of arrays"):
+        as_observation(made, COEVAL)

@@ -36,7 +36,7 @@ def test_power_of_the_noise() -> None:
     spectrum = build_power_spectrum(FLAT, settings)
     expected = spectrum.k.numpy() ** 2 / (2 * np.pi) * 0.25  # cells of 1 Mpc²
     noise = noise_power(spectrum, FLAT, survey, 1)
-    np.testing.assert_allclose(noise[0], expected, rtol=0.3)
+    np.testing.assert_allclose(noise[0], expected, rtol=0.05)
     observation = Observation.from_observable(FLAT, np.zeros(FLAT.shape, np.float32))
     power = observed_power(observation, survey, FLAT, settings, 1)
     assert power["observed"] == [[0.0] * 4]
