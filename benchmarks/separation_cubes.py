@@ -4,6 +4,7 @@
     python -m benchmarks.separation_cubes --out DIR --case all-sky
     python -m benchmarks.separation_cubes --out DIR --cubes 3       with Halpha of the [OIII] that falls on cube A
     python -m benchmarks.separation_cubes --out DIR --realisations 40 --steps 0 --slice-steps 0      without networks
+    python -m benchmarks.separation_cubes --out DIR --known                how far the lines of one galaxy agree
 
 Light-cones with a cube A in which Halpha is at z = 1.3 and a cube B in which [OIII] is at the same redshifts: one
 structure, in two lines, each among interlopers. The 3D network takes all cubes and finds Halpha of A and [OIII] of
@@ -11,6 +12,8 @@ B. A third cube, C, has Halpha of the galaxies whose [OIII] falls on A. Two netw
 A, and of B, as one who has images alone. Lines 20 times as bright as published luminosity functions allow, smoothed by
 1.2 arcmin, as in benchmarks.separation; thresholds of peaks are chosen on validation cubes. Beside them a Wiener
 filter of cubes, one of channels, and a sparse fit of templates.
+With `--known` cube A has no [OIII]: it is Halpha itself. What is then missed of [OIII] in B no better Halpha would
+find, as the luminosities of a galaxy's lines scatter each by itself, and Halpha of nearer galaxies lies on B.
 What is there already is not made again.
 """
 
@@ -78,6 +81,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000, help="of the network of cubes, in batches of 4; 0 for none")
     parser.add_argument("--slice-steps", type=int, default=1000, help="of each of maps, in batches of 16; 0 for none")
     parser.add_argument("--width", type=int, default=24)
+    parser.add_argument("--known", action="store_true", help="take [OIII] away from cube A")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -87,27 +91,61 @@ def main() -> None:
     if arguments.channels < (least := step.config.simulator.offset):
         parser.error(f"--channels {arguments.channels}: the fit of templates needs {least}, from [OIII] to Halpha")
     parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
+    if arguments.known:
+        record_known(arguments, step, parts, start)
+        return
     cubes = timed("cubes", step.train if arguments.steps else partial(untrained, step.spec, step.bank, parts))
     maps = [timed(f"channels of cube {'AB'[i]}", sliced, arguments, step, parts, i) for i in range(len(FOUND))]
-    chosen, scored = (compared(cubes, maps, step, rows) for rows in (parts.validation, parts.test))
-    figures: dict[str, Any] = {
-        "case": arguments.case,
-        "cubes": {"training": len(parts.training), "thresholds": len(parts.validation), "scored": len(parts.test)},
-    }
+    ratio = float(cubes.wiener.mean_lines[1].mean() / cubes.wiener.mean_lines[0].mean())
+    others = partial(other_methods, maps, least, ratio)
+    chosen, scored = (compared(cubes, step.bank, rows, others) for rows in (parts.validation, parts.test))
+    figures = begun(arguments, parts)
     for i, name in enumerate(FOUND):
         first, held_out = (
             {method: as_maps(made[:, i])[:, 0] for method, made in some.items()} for some in (chosen, scored)
         )
         figures[name] = line_figures(first, held_out, arguments.pixel, arguments.channels, WANTED[i])
         print(printed(name, figures[name]))
-    more = f"_{arguments.cubes}_cubes" if arguments.cubes > 2 else ""
-    record(f"separation_3d_{arguments.case.replace('-', '_')}{more}", figures, seconds=time.monotonic() - start)
+    record(file_name(arguments), figures, seconds=time.monotonic() - start)
     observed, true = (scored.pop(name)[0] for name in ("observed", "true"))
     side, unit = 60 * step.config.observable.field_of_view, step.config.observable.unit
     shown = {name: made[0] for name, made in scored.items() if name in SHOWN}
     write_figure(
         separation_figure(observed, true, shown, cubes.spec.lines, side=side, unit=unit), arguments.out / "scores.png"
     )
+
+
+def begun(arguments: argparse.Namespace, parts: Split) -> dict[str, Any]:
+    """Begin the figures of a record."""
+    count = {"training": len(parts.training), "thresholds": len(parts.validation), "scored": len(parts.test)}
+    return {"case": arguments.case, "cubes": count}
+
+
+def file_name(arguments: argparse.Namespace) -> str:
+    """Name the record."""
+    more = f"_{arguments.cubes}_cubes" if arguments.cubes > 2 else ""
+    return f"separation_3d_{arguments.case.replace('-', '_')}{more}"
+
+
+def record_known(arguments: argparse.Namespace, step: Separation, parts: Split, start: float) -> None:
+    """Train a network where cube A is Halpha itself, score it and a Wiener filter on [OIII] of B, and record."""
+    names = [o.name for o in step.bank.observables]
+    bank, rows = arrays_of(step.bank, Rows.concatenate([parts.training, parts.validation, parts.test]))
+    interlopers = bank.arrays[FOUND[1]][:, 0].copy()
+    for name in (names[0], FOUND[1]):
+        bank.arrays[name][:, 0] -= interlopers
+    n, m = len(parts.training), len(parts.validation)
+    parts = Split(rows[:n], rows[n : n + m], rows[n + m :])
+    make = partial(trained, arguments.out / "known", step.spec, bank, parts, SEED)
+    separator = timed("cubes", make if arguments.steps else partial(untrained, step.spec, bank, parts))
+    chosen, scored = (
+        {method: as_maps(made[:, 1])[:, 0] for method, made in compared(separator, bank, held).items()}
+        for held in (parts.validation, parts.test)
+    )
+    figures = begun(arguments, parts)
+    figures[FOUND[1]] = line_figures(chosen, scored, arguments.pixel, arguments.channels, WANTED[1])
+    print(printed(FOUND[1], figures[FOUND[1]]))
+    record(f"{file_name(arguments)}_known", figures, seconds=time.monotonic() - start)
 
 
 def training(arguments: argparse.Namespace) -> Separation:
@@ -156,6 +194,12 @@ def channels_of(bank: Bank, rows: Rows, cube: int) -> tuple[ArrayBank, Rows]:
     return ArrayBank(bank.path, bank.fingerprint, observables, maps), several
 
 
+def arrays_of(bank: Bank, rows: Rows) -> tuple[ArrayBank, Rows]:
+    """Rows of a bank in memory."""
+    arrays = {o.name: bank.read(o.name, rows) for o in bank.observables}
+    return ArrayBank(bank.path, bank.fingerprint, bank.observables, arrays), repeated(rows, 1)
+
+
 def as_maps(cubes: Any) -> Any:
     """Channels (n * M, 1, nx, ny) of cubes (n, nx, ny, M), arrays or tensors."""
     return cubes.swapaxes(2, 3).swapaxes(1, 2).reshape(-1, 1, *cubes.shape[1:3])
@@ -193,46 +237,54 @@ def sliced(arguments: argparse.Namespace, step: Separation, parts: Split, cube: 
     spec = SeparatorSpec(bank.observables[0], tuple(Target(n, 0) for n in names), step.config.tables.survey, settings)
     divided = Split(training, validation[order], parts.test)
     if not arguments.slice_steps:
-        return untrained(spec, bank, divided)  # type: ignore[arg-type]
+        return untrained(spec, bank, divided)
+    return trained(folder, spec, bank, divided, stream_seed(SEED, Stream.TRAINING, cube))
+
+
+def trained(folder: Path, spec: SeparatorSpec, bank: ArrayBank, parts: Split, seed: int) -> Separator:
+    """Load a separator of arrays from a folder, or train it and keep it there."""
+    if (folder / "separator.json").exists():
+        return Separator.load(folder)
     separator = train(
         spec,
         bank,  # type: ignore[arg-type]
-        divided,
-        build_survey(step.config.tables.survey, bank.observables[0]),
+        parts,
+        build_survey(spec.survey, spec.observable),
         folder=folder.with_name(f"{folder.name}-checkpoints"),
-        seed=stream_seed(SEED, Stream.TRAINING, cube),
+        seed=seed,
         progress=Told(),
     )
     separator.save(folder)
     return separator
 
 
-def untrained(spec: SeparatorSpec, bank: Bank, parts: Split) -> Separator:
+def untrained(spec: SeparatorSpec, bank: Bank | ArrayBank, parts: Split) -> Separator:
     """Make a separator of which only the Wiener filter is used."""
-    separator, lines = Separator(spec), Lines(bank, parts.training)
+    separator, lines = Separator(spec), Lines(bank, parts.training)  # type: ignore[arg-type]
     survey = build_survey(spec.survey, spec.observable)
     pairs = Pairs(survey, spec.observable.symmetry, lines.names, spec.targets, spec.settings.mix)
     prepare(separator, lines, pairs, SEED)
     return separator
 
 
-def compared(cubes: Separator, maps: list[Separator], step: Separation, rows: Rows) -> MapsByMethod:
-    """Apply each method to the same observed cubes, those of maps channel by channel: lines (N, L, *cells) by name."""
-    lines, image = Lines(step.bank, rows), step.bank.observables[0]
+def compared(
+    cubes: Separator, bank: Bank | ArrayBank, rows: Rows, others: Callable[[Tensor], dict[str, Tensor]] | None = None
+) -> MapsByMethod:
+    """Apply methods to the same observed cubes: lines (N, L, *cells) by name.
+
+    Parameters
+    ----------
+    cubes
+        Separator of cubes, of which the network, if it is trained, and the Wiener filter count.
+    bank, rows
+        Clean lines.
+    others
+        Turns observed cubes (B, C, *cells) into lines (B, L, *cells) by further methods.
+    """
+    lines, image = Lines(bank, rows), bank.observables[0]  # type: ignore[arg-type]
     pairs = Pairs(build_survey(cubes.spec.survey, image), image.symmetry, lines.names, cubes.spec.targets)
     generator = torch.Generator().manual_seed(stream_seed(SEED, Stream.NOISE))
-    simulator = step.config.simulator
-    assert isinstance(simulator, LimMock)
-    ratio = float(cubes.wiener.mean_lines[1].mean() / cubes.wiener.mean_lines[0].mean())
     parts: list[dict[str, Tensor]] = []
-
-    def by_channel(observed: Tensor, of: Callable[[Separator, Tensor], Tensor]) -> Tensor:
-        found = []
-        for i, (separator, name) in enumerate(zip(maps, FOUND, strict=True)):
-            made = of(separator, as_maps(observed[:, i]))[:, separator.spec.lines.index(name)]
-            found.append(as_cubes(made, image.shape[-1]))
-        return torch.stack(found, 1)
-
     with torch.no_grad():
         for start in range(0, len(rows), BATCH):
             (clean,) = lines.__getitems__(list(range(start, min(start + BATCH, len(rows)))))
@@ -240,16 +292,29 @@ def compared(cubes: Separator, maps: list[Separator], step: Separation, rows: Ro
             made = {"true": true}
             if "history" in cubes.facts:
                 made["3D"] = estimate(cubes, observed)
-            if all("history" in separator.facts for separator in maps):
-                made["2D"] = by_channel(observed, estimate)
-            made |= {
-                "Wiener 3D": cubes.wiener(observed),
-                "Wiener 2D": by_channel(observed, lambda separator, x: separator.wiener(x)),
-                "templates": by_templates(observed, simulator.offset, ratio),
-                "observed": observed[:, [0, 1]],
-            }
-            parts.append(made)
+            made["Wiener 3D"] = cubes.wiener(observed)
+            parts.append(made | (others(observed) if others else {}))
     return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+
+def other_methods(maps: list[Separator], offset: int, ratio: float, observed: Tensor) -> dict[str, Tensor]:
+    """Apply separators of maps channel by channel, and the fit of templates; see `by_templates`."""
+
+    def by_channel(of: Callable[[Separator, Tensor], Tensor]) -> Tensor:
+        found = []
+        for i, (separator, name) in enumerate(zip(maps, FOUND, strict=True)):
+            made = of(separator, as_maps(observed[:, i]))[:, separator.spec.lines.index(name)]
+            found.append(as_cubes(made, observed.shape[-1]))
+        return torch.stack(found, 1)
+
+    made = {}
+    if all("history" in separator.facts for separator in maps):
+        made["2D"] = by_channel(estimate)
+    return made | {
+        "Wiener 2D": by_channel(lambda separator, x: separator.wiener(x)),
+        "templates": by_templates(observed, offset, ratio),
+        "observed": observed[:, [0, 1]],
+    }
 
 
 def by_templates(observed: Tensor, offset: int, ratio: float) -> Tensor:

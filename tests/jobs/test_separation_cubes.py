@@ -34,6 +34,19 @@ def test_cubes_are_separated_and_scored(
     assert (tmp_path / "scores.png").exists()
 
 
+def test_where_halpha_of_a_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ("--realisations", "8", "--pixels", "16", "--width", "4", "--slice-steps", "0")
+    started(monkeypatch, tmp_path, *small, "--steps", "1", "--known")
+    started(monkeypatch, tmp_path, *small, "--steps", "0")
+    known, seen = (
+        read_json(tmp_path / "results" / f"separation_3d_noise_free{name}.json")["figures"] for name in ("_known", "")
+    )
+    assert known["oiii"]["methods"].keys() == {"3D", "Wiener 3D", "chance"}
+    assert known["cubes"] == seen["cubes"]
+    better, worse = (one["oiii"]["methods"]["Wiener 3D"]["r"] for one in (known, seen))
+    assert sum(better) > sum(worse) + 0.1
+
+
 def test_too_few_channels_for_templates_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
