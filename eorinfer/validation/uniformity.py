@@ -6,13 +6,15 @@ functions work on arrays of such shares.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sbi.diagnostics.sbc import check_uniformity_frequentist
+from scipy.optimize import minimize
 from scipy.special import ndtr, ndtri
-from scipy.stats import chi2, kstwo
+from scipy.stats import chi2, kstwo, norm
 
 #: Chance of calling a posterior that is right uncalibrated, all tests together.
 LEVEL = 0.01
@@ -20,6 +22,8 @@ LEVEL = 0.01
 POWER = 0.8
 #: Simulated validations from which the power is computed.
 REPEATS = 400
+#: Largest error of a mean, in right standard deviations, and of the logarithm of a width.
+FARTHEST = 7.0
 COVERAGE, TARP = "coverage", "tarp"
 TESTS = ("kolmogorov-smirnov", "mean and spread")
 
@@ -107,7 +111,9 @@ def effects(fractions: dict[str, NDArray[np.float64]], parameters: int, samples:
 
     The ranks u of a normal posterior of width w and mean m, in right standard deviations, have normal quantiles of
     standard deviation 1 / w and mean -m / w. The distance from the peak that a truth's region of highest density ends
-    at has, squared, the mean P / w² in P dimensions; w is then that of all parameters together.
+    at has, squared, the mean P / w² in P dimensions; w is then that of all parameters together. Both are of largest
+    likelihood. A truth beyond all samples counts as one that lies anywhere beyond them (a censored value): taken as
+    the last sample's, it would hide how much too narrow a posterior is. Errors hold for other shapes too (Huber 1967).
 
     Parameters
     ----------
@@ -116,26 +122,62 @@ def effects(fractions: dict[str, NDArray[np.float64]], parameters: int, samples:
     parameters
         P.
     samples
-        Number of samples that the shares were counted with: no rank lies further out than half a sample.
+        Number of samples that the shares were counted with.
     """
-    edge = 0.5 / (samples + 1)
+    edge = 1 / (samples + 1)
+    low, high = ndtri(edge), ndtri(1 - edge)
+    near, far = chi2.isf([1 - edge, edge], parameters)
     found = {}
     for quantity, u in fractions.items():
-        inside = np.clip(u, edge, 1 - edge)
+        inside = np.clip(u, edge / 2, 1 - edge / 2)
         if quantity == COVERAGE:
             squared = chi2.isf(inside, parameters)
-            mean, spread = squared.mean() / parameters, squared.std() / parameters
-            width = 1 / np.sqrt(mean)
-            found[quantity] = Effect(float(width - 1), float(0.5 * width * spread / mean / np.sqrt(len(u))))
+            start = [-0.5 * np.log(squared.mean() / parameters)]
+            (log_w,), (error,) = _censored(
+                lambda p: chi2(parameters, scale=np.exp(-2 * p[0])), squared, near, far, np.array(start)
+            )
+            found[quantity] = Effect(float(np.expm1(log_w)), float(np.exp(log_w) * error))
         elif quantity != TARP:
             z = ndtri(inside)
-            width = 1 / z.std(ddof=1)
-            # Of a standard deviation, by the fourth moment: ranks of a wrong posterior are not normal.
-            kurtosis = np.mean(((z - z.mean()) / z.std()) ** 4)
-            width_error = width * np.sqrt(max(kurtosis - 1, 0.0) / (4 * len(z)))
-            shift_error = 1 / np.sqrt(len(z))
-            found[quantity] = Effect(float(width - 1), float(width_error), float(-z.mean() * width), float(shift_error))
+            w = 1 / max(z.std(ddof=1), 1e-3)
+            (log_w, m), (error, shift_error) = _censored(
+                lambda p: norm(-p[1] * np.exp(-p[0]), np.exp(-p[0])), z, low, high, np.array([np.log(w), -z.mean() * w])
+            )
+            width, width_error = float(np.expm1(log_w)), float(np.exp(log_w) * error)
+            found[quantity] = Effect(width, width_error, float(m), float(shift_error))
     return found
+
+
+def _censored(
+    family: Callable[[NDArray[np.float64]], Any],
+    x: NDArray[np.float64],
+    low: float,
+    high: float,
+    start: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit a distribution to values x (B,), of which those outside of [low, high] lie anywhere beyond their end.
+
+    Returns
+    -------
+    parameters, errors
+        Of largest likelihood (p,), and their standard errors (p,), from the scatter of its slopes.
+    """
+
+    def terms(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        d = family(p)
+        return np.where(x < low, d.logcdf(low), np.where(x > high, d.logsf(high), d.logpdf(x)))
+
+    bounds = [(-FARTHEST, FARTHEST)] * len(start)
+    start = np.clip(start, -FARTHEST, FARTHEST)
+    best = minimize(lambda p: -terms(p).mean(), start, method="L-BFGS-B", bounds=bounds).x
+    steps = 1e-4 * np.eye(len(start))
+
+    def slopes(p: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([(terms(p + step) - terms(p - step)) / 2e-4 for step in steps])
+
+    curvature = np.array([(slopes(best + step).mean(1) - slopes(best - step).mean(1)) / 2e-4 for step in steps])
+    inverse, own = np.linalg.pinv(curvature), slopes(best)
+    return best, np.sqrt(np.diag(inverse @ (own @ own.T) @ inverse.T)) / len(x)
 
 
 def kolmogorov_smirnov(u: NDArray[np.float64]) -> float:

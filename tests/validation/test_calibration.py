@@ -79,15 +79,16 @@ def test_what_is_wrong_is_found_and_named(error: dict[str, float], words: str) -
         assert (result.area_to_curve > 0) == (width > 1)
 
 
-@pytest.mark.parametrize(("width", "shift"), [(0.9, 0.0), (1.2, 0.0), (0.8, -0.3)])
+@pytest.mark.parametrize(("width", "shift"), [(0.9, 0.0), (1.2, 0.0), (0.8, -0.3), (0.5, 0.0), (0.25, 0.0), (0.1, 0.2)])
 def test_the_size_of_an_error_is_said_with_its_band(width: float, shift: float) -> None:
     result = gaussian(5, width=width, shift=shift, truths=1000)
     for name in NAMES:
         effect = result.effects[name]
-        assert effect.width_error == pytest.approx(width / np.sqrt(2 * 1000), rel=0.2)
+        # Truths beyond all samples say less: three of four, where the width is a tenth of the right one.
+        assert 0.8 < effect.width_error / (width / np.sqrt(2 * 1000)) < (1.2 if width > 0.4 else 4)
         assert abs(effect.width - (width - 1)) < 4 * effect.width_error
         assert effect.shift is not None
-        assert effect.shift_error == pytest.approx(1 / np.sqrt(1000))
+        assert effect.shift_error == pytest.approx(np.sqrt((1 + shift**2 / 2) / 1000), rel=0.05 if width > 0.4 else 0.3)
         assert abs(effect.shift - shift) < 4 * effect.shift_error
     if not shift:
         whole = result.effects["coverage"]
