@@ -1,6 +1,7 @@
 """Config of a run: one TOML file, checked whole before anything is computed."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -169,26 +170,20 @@ class Config:
     def bank_path(self, out: Path) -> Path:
         """Give the folder of the bank, of a run in folder `out`."""
         path = self.tables.bank.path
-        return out / "bank" if path is None else self.folder / path
+        return out / "bank" if path is None else Path(os.path.normpath(self.folder / path))
 
     def content(self) -> dict[str, Any]:
-        """Give all settings as a TOML file has them, defaults filled in."""
+        """Give all settings as a TOML file has them, defaults filled in and paths from the root."""
+        return with_paths(self._as_given(), lambda path: (self.folder / path).resolve())
+
+    def _as_given(self) -> dict[str, Any]:
+        """Give all settings, with paths as the file has them."""
         content = self.tables.model_dump(mode="json", exclude_none=True)
         content["simulator"] = _without_none(self.simulator.settings())
         if self.task == "separation":
             content = {name: content[name] for name in OF_SEPARATION}
         else:
             del content["separation"]
-        for table, key in PATHS:
-            value = content.get(table, {}).get(key)
-            if isinstance(value, list):
-                content[table][key] = [self._absolute(path) for path in value]
-            elif value and (key, value) != ("mask", "nan"):
-                content[table][key] = self._absolute(value)
-        for key, named in self.tables.prior.files().items():
-            *name, last = key.split(".")
-            entry = content["prior"][name[0]] if name else content["prior"]
-            entry[last] = self._absolute(str(named))
         return content
 
     def key_of(self, *tables: str) -> dict[str, Any]:
@@ -198,13 +193,20 @@ class Config:
             content["survey"] = survey_key(self.tables.survey)
         return content if self.prior.flat else content | {"prior": self.prior.hash()}
 
-    def _absolute(self, path: str) -> str:
-        return str((self.folder / path).resolve())
-
     def write(self, path: Path) -> None:
-        """Write the config as it was run, and beside it a user's own modules with all that they import from there."""
+        """Write the config as it was run, and beside it a user's own modules with all that they import from there.
+
+        Relative paths stay so where it is written below the config's folder: all may be moved together.
+        """
+        home, written = self.folder, path.resolve().parent
+
+        def named(given: str) -> Path:
+            there = (home / given).resolve()
+            together = written.is_relative_to(home) and not Path(given).is_absolute()
+            return Path(os.path.relpath(there, written)) if together else there
+
         with whole_file(path) as temporary:
-            temporary.write_bytes(tomli_w.dumps(self.content()).encode())
+            temporary.write_bytes(tomli_w.dumps(with_paths(self._as_given(), named)).encode())
         files = own_sources(self.simulator)
         for name in self.own_names:
             files |= load_part(name, self.modules).sources
@@ -212,6 +214,24 @@ class Config:
         for folder in (*written_modules(), self.modules):
             copied = copy_sources(files, folder, path.resolve().parent)
             files = {name: file for name, file in files.items() if name not in copied}
+
+
+def with_paths(content: dict[str, Any], function: Callable[[str], Path]) -> dict[str, Any]:
+    """Give the content of a config with a function applied to its paths, those of `PATHS` and of the prior's tables."""
+    changed = {name: dict(table) if isinstance(table, dict) else table for name, table in content.items()}
+    for table, key in PATHS:
+        value = changed.get(table, {}).get(key)
+        if isinstance(value, list):
+            changed[table][key] = [str(function(path)) for path in value]
+        elif value and (key, value) != ("mask", "nan"):
+            changed[table][key] = str(function(value))
+    prior = changed.get("prior", {})
+    for name, entry in prior.items():
+        if name == "table" and isinstance(entry, str):
+            prior[name] = str(function(entry))
+        elif isinstance(entry, dict) and isinstance(entry.get("table"), str):
+            prior[name] = entry | {"table": str(function(entry["table"]))}
+    return changed
 
 
 def load_config(config: Path | str | Mapping[str, Any], task: Task = "run") -> Config:

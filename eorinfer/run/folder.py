@@ -7,7 +7,7 @@ from typing import Any, get_args
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json
 from eorinfer.core.toml import read_toml
-from eorinfer.run.config import Config
+from eorinfer.run.config import Config, with_paths
 from eorinfer.settings.old_names import with_new_names, with_old_defaults
 from eorinfer.settings.survey import SefdName, SkaLow
 
@@ -42,7 +42,8 @@ def refuse_other_config(config: Config, out: Path) -> None:
     Raises
     ------
     InputError
-        If a key differs that the folder's content depends on; more rounds may be added.
+        If a key differs that the folder's content depends on; more rounds may be added, and files and bank may have
+        moved. Or if the bank is gone that it was begun with.
     """
     content = _begun_with(out)
     if content is None:
@@ -52,7 +53,8 @@ def refuse_other_config(config: Config, out: Path) -> None:
                 "give another --out"
             )
         return
-    before = _flat(content)
+    _refuse_lost_bank(config, out)
+    before = _flat(with_paths(content, lambda path: (out / path).resolve()))
     now = _flat(config.content())
     free = (*FREE, *(table for table, file in FREE_BEFORE.items() if not (out / file).exists()))
     # What is simulated is named before what follows from it.
@@ -60,13 +62,40 @@ def refuse_other_config(config: Config, out: Path) -> None:
         {*before, *now}, key=lambda key: (key != "simulator.kind", key.partition(".")[0] != "simulator", key)
     ):
         old, new = before.get(key), now.get(key)
-        if old == new or key.startswith(free) or _TEXT.fullmatch(key):
+        if old == new or key.startswith(free) or _TEXT.fullmatch(key) or _moved(key, old, new):
             continue
         if key == "inference.rounds" and isinstance(old, list) and isinstance(new, list) and new[: len(old)] == old:
             continue
         raise InputError(
             f"{config.file}: {_named(key)} {_shown(new)}, but {out} holds a run with {key.rpartition('.')[2]} "
             f"{_shown(old)}; give another --out (and [bank] path to share the simulations)"
+        )
+
+
+def _moved(key: str, old: object, new: object) -> bool:
+    """Tell whether paths name what has been moved: gone from where it was, and elsewhere under the same name.
+
+    A bank, which says itself what it holds, may have another name.
+    """
+    before, now = (one if isinstance(one, list) else [one] for one in (old, new))
+    pairs = [(Path(a), Path(b)) for a, b in zip(before, now, strict=False) if isinstance(a, str) and isinstance(b, str)]
+
+    def same(a: Path, b: Path) -> bool:
+        return (key == "bank.path" or a.name == b.name) and b.exists() and not a.exists()
+
+    return len(pairs) == len(before) == len(now) and all(
+        a == b or (a.is_absolute() and b.is_absolute() and same(a, b)) for a, b in pairs
+    )
+
+
+def _refuse_lost_bank(config: Config, out: Path) -> None:
+    """Refuse to make a bank anew, in a place of its own, whose simulations a run was begun with."""
+    path = config.bank_path(out)
+    begun = any(out.glob("rounds/*/round.json")) or (out / "separation.json").exists()
+    if begun and config.tables.bank.path is not None and not path.exists():
+        raise InputError(
+            f"{config.file}: [bank] path = {str(path)!r} is not there, and {out} has its simulations in it; if it was "
+            "moved, say where to. To simulate all of it anew, make that folder"
         )
 
 

@@ -92,8 +92,9 @@ def refuse_changed(context: "RunContext") -> None:
     if not path.exists():
         return
     record = read_json(path)
+    moved = {file.name: file for file in _files(context.config)}
     for name, before in record["files"].items():
-        file = Path(name)
+        file = Path(name) if Path(name).is_file() else moved.get(Path(name).name, Path(name))
         if file.is_file() and file.stat().st_mtime != before["modified"] and file_digest(file) != before["sha256"]:
             raise InputError(
                 f"{file}: changed on {_date(file.stat().st_mtime)}, after this run read it on {_date(record['read'])} "

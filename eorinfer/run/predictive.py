@@ -40,6 +40,9 @@ def predict(context: RunContext, samples: Samples) -> None:
 
 
 def predictive_plan(context: RunContext) -> Plan | None:
-    """Read the plan of the check; None before there is one."""
+    """Read the plan of the check; None before there is one, and where the bank has lost it."""
     path = context.folder / FILE
-    return context.bank.plan(read_json(path)["plan"]) if path.exists() else None
+    if not path.exists():
+        return None
+    id = read_json(path)["plan"]
+    return next((plan for plan in context.bank.plans() if plan.id == id), None)
