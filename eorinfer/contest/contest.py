@@ -271,7 +271,7 @@ def _write(
     }
     write_json(out / CONTEST_FILE, content)
     for file, entry in FIGURES.items():
-        with going_on(file, run.progress.line):
+        with going_on(out / file, run.progress.line):
             figure = (
                 _figure(scores, settings, config.prior)
                 if file == "contest.png"

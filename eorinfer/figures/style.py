@@ -168,15 +168,22 @@ def drawable(label: str, name: str) -> str:
 
 
 @contextmanager
-def going_on(what: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Go on after a picture that cannot be drawn, and say which; what the user or the disk did still ends the step."""
+def going_on(what: Path | str, say: Callable[[str], None]) -> Iterator[None]:
+    """Go on after a picture that cannot be drawn, and say which; what the user or the disk did still ends the step.
+
+    Of a picture whose file is given none of before stays, as PNG or PDF. One that cannot be written leaves it.
+    """
     try:
         yield
     except (InputError, WorkError):
         raise
     except Exception as error:  # matplotlib and getdist raise anything
         lines = str(error).strip().splitlines() or [""]
-        say(f"{what}: cannot be drawn ({type(error).__name__}: {lines[-1].strip()[:200]})")
+        if isinstance(what, Path):
+            for suffix in (".png", ".pdf"):
+                what.with_suffix(suffix).unlink(missing_ok=True)
+        name = what.name if isinstance(what, Path) else what
+        say(f"{name}: cannot be drawn ({type(error).__name__}: {lines[-1].strip()[:200]})")
 
 
 def settle(figure: "Figure") -> "Figure":
@@ -184,12 +191,6 @@ def settle(figure: "Figure") -> "Figure":
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
-
-
-def remove_pictures(root: Path) -> None:
-    """Remove ``ROOT.png`` and ``ROOT.pdf``, so that none of before stays where a new one cannot be drawn."""
-    for suffix in (".png", ".pdf"):
-        root.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def save_figure(figure: "Figure", root: Path) -> None:

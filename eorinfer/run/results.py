@@ -14,7 +14,7 @@ from eorinfer.core.seeds import RunStream, run_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import corner
 from eorinfer.figures.predictive import observed_power, predictive_figure, predictive_images
-from eorinfer.figures.style import going_on, remove_pictures, save_figure
+from eorinfer.figures.style import going_on, save_figure
 from eorinfer.report.run_folder import corners, read_chains, read_rounds, read_sampled, true_values
 from eorinfer.report.summary import summary
 from eorinfer.run.context import RunContext
@@ -79,8 +79,7 @@ def write_results(
     write_json(out / "summary.json", content)
     say = context.progress.line
     for name, shown in corners(chains, config.prior.names).items():
-        remove_pictures(out / name)
-        with going_on(f"{name}.png", say):
+        with going_on(out / f"{name}.png", say):
             save_figure(corner(*shown, truth=true_values(truth, shown[0]), close=close, prior=prior), out / name)
     seed, bins = run_seed(config.tables.seed, RunStream.PREDICTIVE_NOISE), config.tables.power_spectrum
     if images := len(config.observable.cells) > 1:  # or data vectors
@@ -89,13 +88,13 @@ def write_results(
             write_json(out / "summary.json", content)
     if drawn is not None:
         clean = context.bank.read(config.observable.name, context.bank.rows([drawn]).ok)
-        with going_on("predictive.png", say):
+        with going_on(out / "predictive.png", say):
             figure, check = predictive_figure(clean, observation, context.survey, config.observable, bins, seed)
             write_json(out / "summary.json", content | {"predictive": check})
             say(f"predictive check: {check['verdict']}")
             save_figure(figure, out / "predictive")
         if images:
-            with going_on("predictive-images.png", say):
+            with going_on(out / f"{IMAGES}.png", say):
                 made = predictive_images(clean, observation, context.survey, config.observable, seed)
                 save_figure(made, out / IMAGES)
     pictures = "".join(f"{path.name}, " for path in sorted(out.glob("corner*.png")))

@@ -13,7 +13,7 @@ from eorinfer.core.samples import Samples
 from eorinfer.core.toml import read_toml
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import corner
-from eorinfer.figures.style import going_on, remove_pictures, save_figure
+from eorinfer.figures.style import going_on, save_figure
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.npe.check import check_observation
 from eorinfer.npe.posterior import Posterior
@@ -46,8 +46,7 @@ def infer_again(
     observed.write(out / "observation.h5")
     prior = Prior.read(out)
     write_json(out / "summary.json", summary({name: samples}, truth, facts, prior))
-    remove_pictures(out / "corner")
-    with going_on("corner.png", progress.line):
+    with going_on(out / "corner.png", progress.line):
         save_figure(corner(samples, truth=true_values(truth, samples), prior=prior), out / "corner")
     drawn = "corner.png, " * (out / "corner.png").exists()
     progress.line(f"results: {out}/{drawn}summary.json, chains/{name}.txt")

@@ -132,7 +132,7 @@ def validate(
         verdict,
         "NPE on images" if subject.method == "npe" else "image flow",
     )
-    with going_on("validation.png", context.progress.line):
+    with going_on(context.folder / "validation.png", context.progress.line):
         save_figure(calibration_figure(page), context.folder / "validation")
     for line in (*effect_lines(calibration), *(local.lines() if local else ()), *sharpness_lines(content)):
         context.progress.line(line)

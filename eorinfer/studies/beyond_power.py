@@ -91,10 +91,10 @@ def beyond_power(
     write_json(out / "beyond.json", content)
     if len(pairs.chi2):
         spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum)
-        with going_on("pairs.png", progress.line):
+        with going_on(out / "pairs.png", progress.line):
             figure = equal_power_figure(flow.observable, flow.conditions, spectrum.k.numpy(), pairs)
             save_figure(figure, out / "pairs")
-    with going_on("beyond.png", progress.line):
+    with going_on(out / "beyond.png", progress.line):
         save_figure(beyond_power_figure(flow.observable, images, scores), out / "beyond")
     progress.line(f"results: {out}/beyond.json, beyond.png{', pairs.png' if len(pairs.chi2) else ''}")
 

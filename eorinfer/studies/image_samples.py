@@ -174,7 +174,7 @@ def write_samples(
             ],
         },
     )
-    with going_on("images.png", progress.line):
+    with going_on(out / "images.png", progress.line):
         save_figure(images_figure(several, contents, flow.observable), out / "images")
     for images, content in zip(several, contents, strict=True):
         progress.line(comparison_line(images, content))

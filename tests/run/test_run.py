@@ -1,6 +1,7 @@
 """Whole runs on tiny Gaussian fields: every file, resumed at any point, and the same numbers each time."""
 
 import json
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -439,3 +440,20 @@ def test_a_corner_that_cannot_be_drawn_leaves_no_older_one(
     assert not (out / "corner.png").exists()
     assert not (out / "corner.pdf").exists()
     assert (out / "corner_mine.png").exists()
+
+
+def test_pictures_that_cannot_be_written_leave_the_older_ones(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were removed before the new ones were drawn, and a full disk left none."""
+    shutil.copytree(whole, out := tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in out.glob("corner*.p*")}
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, unlimited[1]))
+    try:
+        assert call("plot", whole.parent / "run.toml", "--out", out) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert "corner.png: cannot be written (File too large); an existing file is kept" in capsys.readouterr().err
+    assert {"corner.png", "corner.pdf"} <= before.keys()
+    assert {path.name: path.read_bytes() for path in out.glob("corner*.p*")} == before
