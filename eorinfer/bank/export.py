@@ -61,7 +61,8 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
         raise InputError(f"{file}: takes {size / 1e9:.2f} GB, and its disk has {free / 1e9:.2f} GB left")
     with (
         whole_file(file, first_wins=True) as temporary,
-        h5py.File(temporary, "w") as out,
+        temporary.open("w+b") as raw,  # Python writes: after an error of HDF5's own its open files end the process
+        h5py.File(raw, "w") as out,
         (progress or Silent()).bar("exporting", len(rows) * len(bank.observables)) as advance,
     ):
         out.attrs["simulator"] = json.dumps(bank.description["simulator"])

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.reading import read_text
+from eorinfer.core.reading import read_text, system_error
 
 #: Age in seconds at which a temporary file of another machine or container, whose processes cannot be seen, is
 #: abandoned.
@@ -58,10 +58,10 @@ def whole_file(path: Path, *, first_wins: bool = False) -> Iterator[Path]:
             _link(temporary, path)
         else:
             os.replace(temporary, path)
-    except OSError as error:
-        if error.errno not in NO_WRITING:
+    except (OSError, RuntimeError) as error:  # HDF5 has both
+        if (number := system_error(error)) not in NO_WRITING:
             raise
-        raise cannot_write(path, error) from error
+        raise cannot_write(path, OSError(number, os.strerror(number))) from error
     finally:
         # On a disk that has become read-only this fails too; the first error is the one to report.
         with suppress(OSError):

@@ -13,6 +13,8 @@ _SPELLINGS = {
     "JY": "Jy", "MJY": "MJy", "BEAM": "beam", "KELVIN": "K", "SR": "sr", "PIXEL": "pix", "HZ": "Hz",
     "ERGS": "erg", "ergs": "erg", "ster": "sr", "micron": "um",
 }  # fmt: skip
+#: Solid angle in sr that no beam of an image has: wider ones are in another unit than degrees.
+WIDEST = 0.14
 _WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -124,5 +126,10 @@ def _per_steradian(
         if power:
             if angle is None:
                 raise UnitError(f"{refusal}; the conversion needs {name}")
+            if not np.all((np.asarray(angle) > 0) & (np.asarray(angle) < WIDEST)):
+                raise UnitError(
+                    f"{refusal}; {name}, gives {np.min(angle):.3g} sr: a solid angle is above 0, and that of an image "
+                    f"below {WIDEST:g} sr (20 degrees across)"
+                )
             whole, factor = (whole * (units.sr / base) ** power).decompose(), factor * angle**power
     return whole, factor

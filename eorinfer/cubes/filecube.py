@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.core.errors import InputError
 from simulators import Observable
 from simulators.reionization.geometry import frequency_of
 
@@ -68,6 +69,44 @@ def frequencies_of(observable: Observable) -> NDArray[np.float64] | None:
     if o.axes[0] == "redshift":
         return np.array([frequency_of(z) for z in o.channels]).reshape(of_channels)
     return None
+
+
+def whole_mask(values: NDArray[Any], shape: tuple[int, ...], where: str) -> NDArray[np.bool_]:
+    """Spread a mask over a cube (C, *cells): cells that are not 0, or are NaN, are left out.
+
+    Parameters
+    ----------
+    values
+        (C, *cells), (*cells), or of three cell axes a map (x, y) for all slices, or one a channel.
+    shape
+        Shape of the cube.
+    where
+        Name of the mask for the message.
+
+    Returns
+    -------
+    NDArray
+        (C, *cells) of bool.
+
+    Raises
+    ------
+    InputError
+        If it has another shape, or leaves no cell.
+    """
+    cells = shape[1:]
+    allowed, expected = [shape, cells], f"{shape} or {cells}"
+    if len(cells) == 3:
+        maps = [cells[:2], (1, *cells[:2]), (shape[0], *cells[:2])]
+        if values.shape != cells and values.shape in maps:
+            values = values[..., None]
+        allowed += [(*one, 1) for one in maps]
+        expected += f", or {cells[:2]} for all slices"
+    if values.shape not in allowed:
+        raise InputError(f"{where}: the mask has shape {values.shape}, expected {expected}")
+    mask = np.broadcast_to(values.astype(bool), shape).copy()  # NaN is true
+    if mask.all():
+        raise InputError(f"{where}: masks every cell; cells that are not 0 are left out, those that are 0 are used")
+    return mask
 
 
 def beam_area(major: Any, minor: Any) -> Any:

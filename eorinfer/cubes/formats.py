@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from eorinfer.core.errors import InputError, MissingEntryError, naming
 from eorinfer.core.hdf5 import open_hdf5, own_dataset
 from eorinfer.core.numbers import UnusableError, refuse_other_kinds
-from eorinfer.cubes.filecube import FileCube, beam_area
+from eorinfer.cubes.filecube import FileCube, beam_area, whole_mask
 from simulators import Observable
 
 #: What the root of 21cmFAST's own files has.
@@ -87,6 +87,7 @@ def from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> FileCube:
         beam = None
         if "bmaj" in attrs and "bmin" in attrs:
             beam = float(beam_area(np.radians(attrs["bmaj"]), np.radians(attrs["bmin"])))
+        mask = own_dataset(file, "mask")[()] if "mask" in file else None
         return FileCube(
             np.asarray(data[()]),
             text_of(attrs["unit"]),
@@ -98,7 +99,7 @@ def from_hdf5(path: Path, axes: tuple[str, ...] | None = None) -> FileCube:
             float(attrs.get("field_of_view", 0.0)),
             np.asarray(attrs["theta"], np.float64) if "theta" in attrs else None,
             int(attrs["seed"]) if "seed" in attrs else None,
-            np.asarray(own_dataset(file, "mask")[()], np.bool_) if "mask" in file else None,
+            None if mask is None else whole_mask(np.asarray(mask), data.shape, str(path)),
             beam=beam,
         )
 

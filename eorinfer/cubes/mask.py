@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from eorinfer.core.errors import InputError
 from eorinfer.core.hdf5 import open_hdf5, read_array
+from eorinfer.cubes.filecube import whole_mask
 from eorinfer.cubes.formats import format_of, read_file
 from simulators import Observable
 
@@ -33,20 +34,7 @@ def read_mask(path: Path, observable: Observable) -> NDArray[np.bool_]:
     InputError
         If it cannot be read, has another shape, or leaves no cell.
     """
-    values, cells = _values(path, observable), observable.cells
-    allowed, expected = [observable.shape, cells], f"{observable.shape} or {cells}"
-    if len(cells) == 3:
-        maps = [cells[:2], (1, *cells[:2]), (observable.shape[0], *cells[:2])]
-        if values.shape != cells and values.shape in maps:
-            values = values[..., None]
-        allowed += [(*shape, 1) for shape in maps]
-        expected += f", or {cells[:2]} for all slices"
-    if values.shape not in allowed:
-        raise InputError(f"{path}: the mask has shape {values.shape}, expected {expected}")
-    mask = np.broadcast_to((values != 0) | np.isnan(values), observable.shape).copy()
-    if mask.all():
-        raise InputError(f"{path}: masks every cell; cells that are not 0 are left out, those that are 0 are used")
-    return mask
+    return whole_mask(_values(path, observable), observable.shape, str(path))
 
 
 def order_note(path: Path, observed: Path, observable: Observable) -> str | None:

@@ -174,10 +174,11 @@ class Observation:
                 file.create_dataset("mask", data=self.mask)
 
     def write_fits(self, path: Path) -> None:
-        """Write FITS: the cube as primary image; NumPy's last axis is FITS axis 1."""
+        """Write FITS: the cube as primary image, NaN in masked cells; NumPy's last axis is FITS axis 1."""
         from eorinfer.cubes.fits import write_cube
 
-        cube = FileCube(self.values, self.unit, self.axes, self.cell_size, self.channels, self.coordinates)
+        values = self.values if self.mask is None else np.where(self.mask, np.float32(np.nan), self.values)
+        cube = FileCube(values, self.unit, self.axes, self.cell_size, self.channels, self.coordinates)
         write_cube(path, replace(cube, field_of_view=self.field_of_view))
 
     @classmethod

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 import simulators
 from eorinfer.bank.rows import Plan, Rows
@@ -49,7 +48,7 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> tuple[st
     separator = Separator.load(model)
     observation = Observation.open(file, separator.spec.observable)
     notes = observation.notes
-    _refuse_nan(observation.values, separator.spec, file)
+    _refuse_masked(observation, separator.spec, file)
     observable = separator.observable_of(observation.values.shape, str(file))
     if format_of(file) == ".npy":
         observation = Observation.from_observable(observable, observation.values)
@@ -68,18 +67,20 @@ def apply(model: Path, file: Path, out: Path, draws: int, seed: int) -> tuple[st
     return tuple(notes)
 
 
-def _refuse_nan(values: NDArray[np.float32], spec: "SeparatorSpec", file: Path) -> None:
-    """Refuse NaN, and say what the networks have seen in its place."""
-    if not (nan := int(np.isnan(values).sum())):
+def _refuse_masked(observation: Observation, spec: "SeparatorSpec", file: Path) -> None:
+    """Refuse NaN, and masked pixels that training had not; say what the networks have seen in their place."""
+    survey, values = spec.survey, observation.values
+    seen = isinstance(survey, SphereX) and (survey.stars or survey.dead_pixels)
+    nan, masked = int(np.isnan(values).sum()), 0 if observation.mask is None or seen else int(observation.mask.sum())
+    if not nan + masked:
         return
-    survey = spec.survey
-    masked = isinstance(survey, SphereX) and (survey.stars or survey.dead_pixels)
     what = (
         "write 0 there, as masked pixels have in its training"
-        if masked
+        if seen
         else "its training had no masked pixels; fill these, or train with [survey] stars or dead_pixels and write 0"
     )
-    raise InputError(f"{file}: {nan} of {values.size} pixels are NaN, and a separator needs all of them: {what}")
+    kind = f"{nan} of {values.size} pixels are NaN" if nan else f"{masked} of {values.size} pixels are masked"
+    raise InputError(f"{file}: {kind}, and a separator needs all of them: {what}")
 
 
 def refuse_few_realisations(config: Config) -> None:

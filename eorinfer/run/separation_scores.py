@@ -19,7 +19,7 @@ from eorinfer.separation.apply import estimate, posterior
 from eorinfer.separation.calibration import RADIUS
 from eorinfer.separation.data import Lines, Pairs, line_names
 from eorinfer.separation.draw_scores import Draws
-from eorinfer.separation.model import Separator
+from eorinfer.separation.model import Separator, SeparatorSpec
 from eorinfer.separation.scores import Maps, score
 from eorinfer.survey import SurveySettings, build_survey
 from simulators import Observable
@@ -112,12 +112,14 @@ def score_separators(model: Path, settings: ScoreSettings, out: Path, l1: Path |
     refuse_other_mocks(separators, settings.bank.observables, str(settings.bank.path))
     maps = _scored_maps(separators, settings)
     spec = next(iter(separators.values())).spec
-    observable = spec.observable
+    observable = settings.bank.observables[0]
     try:
         scores = score(maps, observable, spec.lines, settings.radius)
     except ValueError as error:
         raise InputError(f"{error}: take a larger one") from error
     scores |= {"format": 1, "model": str(model), "survey": settings.survey.model_dump(mode="json")}
+    if unlike := unlike_training(spec, settings.bank, settings.survey):
+        scores["unlike_training"] = unlike
     make_folder(out)
     write_json(out / "scores.json", scores)
     shown = {name: made[0] for name, made in maps.made.items() if name != "observed"}
@@ -126,7 +128,22 @@ def score_separators(model: Path, settings: ScoreSettings, out: Path, l1: Path |
         maps.made["observed"][0], maps.true[0], shown, spec.lines, side=side, unit=observable.unit
     )
     write_figure(figure, out / "scores.png")
-    return separation_table(scores)
+    notes = [f"these mocks are not like those of its training: {', '.join(unlike)}", ""] if unlike else []
+    return "\n".join([*notes, separation_table(scores)])
+
+
+def unlike_training(spec: SeparatorSpec, bank: Bank, survey: SurveySettings) -> list[str]:
+    """Name the settings in which mocks differ from those that a separator was trained on."""
+    tables = {
+        "simulator": (spec.facts.get("simulator", {}), bank.description["simulator"]),
+        "survey": (spec.survey.model_dump(mode="json"), survey.model_dump(mode="json")),
+    }
+    return [
+        f"[{table}] {key} = {now.get(key)} (trained: {then.get(key)})"
+        for table, (then, now) in tables.items()
+        for key in sorted({*then, *now} if then else ())
+        if then.get(key) != now.get(key)
+    ]
 
 
 def _scored_maps(separators: dict[str, Separator], settings: ScoreSettings) -> Maps:

@@ -1,6 +1,7 @@
 """Export and picture of a bank."""
 
 import json
+import resource
 from pathlib import Path
 
 import h5py
@@ -9,7 +10,7 @@ import pytest
 
 from eorinfer.bank.export import export_rows
 from eorinfer.bank.store import Bank
-from eorinfer.core.errors import InputError
+from eorinfer.core.errors import InputError, WorkError
 from simulators import GaussianField
 from tests.banks import a_bank
 from tests.runs import call
@@ -59,6 +60,19 @@ def test_an_export_larger_than_the_disk(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(InputError, match=r"takes 0\.00 GB, and its disk has 0\.00 GB left"):
         export_rows(bank, tmp_path / "new.h5")
+
+
+def test_an_export_that_cannot_be_written(tmp_path: Path) -> None:
+    """HDF5 has errors of its own, which named no file."""
+    bank, _ = a_bank(tmp_path / "bank")
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, unlimited[1]))
+    try:
+        with pytest.raises(WorkError, match=r"new\.h5: cannot be written \(File too large\)"):
+            export_rows(bank, tmp_path / "new.h5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf"])

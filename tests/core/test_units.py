@@ -38,6 +38,15 @@ def test_conversions(unit: str, wanted: str, factor: float) -> None:
     [
         ("Jy/beam", "mK", Conditions(MHZ), "needs the beam: BMAJ and BMIN in the header, in degrees"),
         ("Jy/beam", "mK", Conditions(None, BEAM), "the frequency is needed"),
+        (
+            "Jy/beam",
+            "mK",
+            Conditions(MHZ, 0.0),
+            "BMAJ and BMIN in the header, in degrees, gives 0 sr: a solid",
+        ),
+        ("Jy/beam", "mK", Conditions(MHZ, -BEAM), "BMAJ and BMIN in the header, in degrees, gives -"),
+        ("Jy/beam", "mK", Conditions(MHZ, 3600**2 * BEAM), "and that of an image below 0.14 sr"),
+        ("Jy/pixel", "mK", Conditions(MHZ, BEAM, np.nan), "CDELT in the header, in degrees, gives nan sr"),
         ("MJy/sr", "nW/m^2/sr", CONDITIONS, r"multiply I_nu by the channel's bandwidth in Hz \(nu / R\)"),
         ("", "mK", CONDITIONS, "has no unit, expected 'mK'; it is said by unit = of arrays, BUNIT"),
         ("mK", "", CONDITIONS, "unit is 'mK', expected ''"),

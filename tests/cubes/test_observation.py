@@ -422,3 +422,37 @@ def test_an_array_whose_unit_is_not_said() -> None:
     made = Observation.from_array(cube(COEVAL), cell_size=COEVAL.cell_size, redshifts=COEVAL.channels)
     with pytest.raises(InputError, match="observation: has no unit, expected 'mK'; it is said by unit = of arrays"):
         as_observation(made, COEVAL)
+
+
+def test_masked_cells_are_nan_in_fits(tmp_path: Path) -> None:
+    """They were zeros, and no longer masked when the file was read."""
+    values = np.ma.masked_greater(cube(COEVAL), 0.5)
+    written = as_observation(values, COEVAL)
+    written.write_fits(tmp_path / "o.fits")
+    with pytest.raises(InputError, match='mask = "nan" leaves NaN cells out'):
+        Observation.read(tmp_path / "o.fits", COEVAL)
+    back = Observation.read(tmp_path / "o.fits", COEVAL, "nan")
+    np.testing.assert_array_equal(back.mask, values.mask)
+    assert back.values.tobytes() == written.values.tobytes()
+
+
+@pytest.mark.parametrize("kind", [bool, float])
+def test_a_mask_in_an_hdf5_file_may_be_a_map(tmp_path: Path, kind: type) -> None:
+    Observation.from_observable(COEVAL, cube(COEVAL)).write(tmp_path / "o.h5")
+    mask = np.zeros(COEVAL.cells[:2], kind)
+    mask[1, 2] = 1
+    with h5py.File(tmp_path / "o.h5", "r+") as file:
+        file["mask"] = mask
+    read = Observation.read(tmp_path / "o.h5", COEVAL)
+    assert read.mask is not None
+    assert read.mask.shape == COEVAL.shape
+    assert read.mask.sum() == read.mask[:, 1, 2].size
+    for wrong, said in (
+        (np.zeros((3, 3)), r"o\.h5: the mask has shape \(3, 3\), expected"),
+        (np.ones(COEVAL.shape), r"o\.h5: masks every cell; cells that are not 0 are left out"),
+    ):
+        with h5py.File(tmp_path / "o.h5", "r+") as file:
+            del file["mask"]
+            file["mask"] = wrong
+        with pytest.raises(InputError, match=said):
+            Observation.read(tmp_path / "o.h5", COEVAL)

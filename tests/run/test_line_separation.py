@@ -163,6 +163,7 @@ def test_the_place_on_the_sky_is_kept(trained: Path, mocks: Path) -> None:
         ("channels", "wavelengths is [1.6], expected [1.509]"),
         ("small", "the map has shape (1, 16, 40), the separator takes (1, 32, 32) (wavelength, x, y) or more pixels"),
         ("nan", "1 of 1600 pixels are NaN, and a separator needs all of them: its training had no masked pixels;"),
+        ("mask", "32 of 1600 pixels are masked, and a separator needs all of them: its training had no masked pixels;"),
         ("fits", "cell_size is"),
         ("none", "no such file"),
         ("suffix", "separated maps are .h5, .hdf5 or .fits files"),
@@ -189,6 +190,8 @@ def test_maps_that_do_not_fit(
             data.attrs[name] = value
         elif change == "nan":
             data[0, 3, 3] = np.nan
+        elif change == "mask":
+            file["mask"] = np.arange(1600).reshape(data.shape) < 32
         elif change == "small":
             attributes, values = dict(data.attrs), data[:, :16]
             del file["observed"]
@@ -233,6 +236,7 @@ def test_scores_beside_the_baselines(trained: Path, capsys: pytest.CaptureFixtur
     assert table.count("chosen on validation maps") == sum(len(x["at_threshold"]) for x in scores["lines"].values())
     # Draws are scored first.
     assert table.index(f"8 draws of {scores['maps']} maps, beside the truth") < table.index("ha: ")
+    assert "unlike_training" not in scores
     assert scores["of_draws"]["p_holm"] <= 1
     assert (trained / "out/scores.png").stat().st_size > 10_000
     # Through the survey of the training, the bank alone gives the same.
@@ -247,7 +251,11 @@ def test_scores_on_other_mocks(trained: Path, capsys: pytest.CaptureFixture[str]
     )
     model = trained / "out/separator"
     assert call("separate", "score", model, "--config", other, "--out", trained / "relation", "--maps", "9") == 0
-    assert "ha: 9 maps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ha: 9 maps" in said
+    unlike = ["[simulator] star_formation = fonseca17 (trained: gong17)"]
+    assert f"these mocks are not like those of its training: {unlike[0]}\n" in said
+    assert json.loads((trained / "relation/scores.json").read_text())["unlike_training"] == unlike
 
 
 def test_scores_that_cannot_be(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
