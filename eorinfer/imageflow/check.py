@@ -124,9 +124,9 @@ def check_observation(flow: ImageFlow, observation: Observation, y: NDArray[np.f
     Raises
     ------
     InputError
-        If the observation's shape, unit or axes do not fit.
+        See `ImageFlow.check`.
     """
-    observation.check(flow.observable, "observation")
+    flow.check(observation)
     return check_images(flow, observation.values[None], y[None])[0] if flow.known is not None else None
 
 

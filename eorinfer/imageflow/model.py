@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.core.arrays import as_theta, state_hash, white_noise
+from eorinfer.core.errors import InputError
 from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 from eorinfer.cubes.observation import Observation
@@ -117,11 +118,26 @@ class ImageFlow:
 
     def prepared(self, observation: Observation) -> Tensor:
         """Return the image (1, C, *cells) with the noise that dequantises it, the same at each call."""
-        observation.check(self.observable, "observation")
+        self.check(observation)
         seed = int(observation.digest[:8], 16)
         return dequantised(
             torch.from_numpy(observation.values[None]), self.dequantisation, torch.Generator().manual_seed(seed)
         )
+
+    def check(self, observation: Observation) -> None:
+        """Check that an observation is a whole image like those of the training.
+
+        Raises
+        ------
+        InputError
+            If shape, unit or axes do not fit, or cells are masked, which would count as zeros.
+        """
+        observation.check(self.observable, "observation")
+        if observation.mask is not None and (masked := int(observation.mask.sum())):
+            raise InputError(
+                f"observation: {masked} cells are masked, and an image flow needs whole images; NPE does not, trained "
+                "with the same [observation] mask"
+            )
 
     def outside(self, y: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mark the conditions y (n, P) outside the range of training: (n,)."""

@@ -42,8 +42,7 @@ def read_observed(context: "RunContext") -> Observation:
     """
     config, settings = context.config, context.config.tables.observation
     if settings.file is not None:
-        path = config.folder / settings.file
-        observation = Observation.read(path, config.observable, context.mask)
+        observation = read_file(config, context.mask)
         context.progress.line(f"observation: {settings.file} is taken as what the telescope saw; no noise is added")
         for note in observation.notes:
             context.progress.line(f"observation: {note}")
@@ -53,6 +52,27 @@ def read_observed(context: "RunContext") -> Observation:
         of_mask = order_note(settings.mask, settings.file or settings.clean_files[0], config.observable)
         if of_mask is not None:
             context.progress.line(f"observation: {of_mask}")
+    return observation
+
+
+def read_file(config: Config, mask: NDArray[np.bool_] | None) -> Observation:
+    """Read ``[observation] file``, without the cells (C, *cells) of the run's mask.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or does not fit, or has a mask of its own, with which nothing would be simulated.
+    """
+    named = config.tables.observation.file
+    assert named is not None
+    path = config.folder / named
+    observation = Observation.read(path, config.observable, mask)
+    own = 0 if observation.mask is None else int(observation.mask.sum()) - (0 if mask is None else int(mask.sum()))
+    if own:
+        raise InputError(
+            f"{path}: has a mask, of {own} cells that [observation] mask has not; simulations must have the same: "
+            f'give [observation] mask = "{named}"'
+        )
     return observation
 
 

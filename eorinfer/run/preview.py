@@ -11,11 +11,10 @@ from eorinfer.core.errors import naming
 from eorinfer.core.progress import duration
 from eorinfer.core.shown_prior import prior_words
 from eorinfer.core.toml import read_toml
-from eorinfer.cubes.observation import Observation
 from eorinfer.run.config import Config, load_config
 from eorinfer.run.context import find_mask, find_preprocessing
 from eorinfer.run.costs import refuse_few
-from eorinfer.run.observed import added_to_clean, read_clean
+from eorinfer.run.observed import added_to_clean, read_clean, read_file
 from eorinfer.settings.survey import SkaLow, SurveySettings
 from simulators import SimulationError
 
@@ -105,7 +104,7 @@ def _observation(config: Config) -> Iterator[str]:
     mask = find_mask(config)
     if settings.file is not None:
         path = config.folder / settings.file
-        observed = Observation.read(path, config.observable, mask)
+        observed = read_file(config, mask)
         yield f"observation: {path}, {' x '.join(map(str, observed.values.shape))} in {observed.unit or 'no unit'}"
         yield from (f"observation: {note}" for note in observed.notes)
     elif settings.clean_files:

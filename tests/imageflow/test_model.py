@@ -203,6 +203,7 @@ def test_images_that_do_not_fit(flow: ImageFlow) -> None:
         (replace(observation, values=observation.values[:, :6]), r"shape \(1, 6, 12\), expected \(1, 12, 12\)"),
         (replace(observation, cell_size=(2.0, 2.0)), r"cell_size is \[2.0, 2.0\], expected \[1.0, 1.0\]"),
         (replace(observation, unit="K"), "unit is 'K'"),
+        (replace(observation, mask=np.eye(12, dtype=bool)[None]), "12 cells are masked, and an image flow needs whole"),
     ):
         with pytest.raises(InputError, match=said):
             flow.log_prob(other, theta)

@@ -157,6 +157,26 @@ def test_masked_cells_are_left_out_of_simulations_too(tmp_path: Path) -> None:
     assert other.training_key(other.first_rows(other.observe())) != keys[0]
 
 
+def test_a_file_with_a_mask_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Networks were trained without it, and then refused the observation."""
+    mask = np.zeros((8, 8), bool)
+    mask[0] = True
+    path = config(tmp_path, observation={"theta": None, "file": "sky.h5"})
+    observable = load_config(path).observable
+    Observation.from_observable(observable, SKY, mask=mask[None]).write(tmp_path / "sky.h5")
+    for command in (("check", path), ("observe", path, "--out", tmp_path / "run")):
+        assert call(*command) == 2
+        assert (
+            "sky.h5: has a mask, of 8 cells that [observation] mask has not; simulations must have the same: give "
+            in (capsys.readouterr().err)
+        )
+    path.write_text(path.read_text().replace('file = "sky.h5"', 'file = "sky.h5"\nmask = "sky.h5"'))
+    assert call("check", path) == 0
+    run = Run(load_config(path), tmp_path / "run")
+    np.testing.assert_array_equal(run.observe().mask[0], mask)
+    assert (run.context.survey(torch.ones(1, 1, 8, 8), torch.Generator())[0, 0, mask] == 0).all()
+
+
 @pytest.mark.job
 def test_a_posterior_keeps_its_mask(tmp_path: Path) -> None:
     mask = np.zeros((8, 8), bool)
