@@ -42,7 +42,7 @@ def read_observed(context: "RunContext") -> Observation:
     """
     config, settings = context.config, context.config.tables.observation
     if settings.file is not None:
-        observation = read_file(config, context.mask)
+        observation = observed_file(config, context.mask)
         context.progress.line(f"observation: {settings.file} is taken as what the telescope saw; no noise is added")
         for note in observation.notes:
             context.progress.line(f"observation: {note}")
@@ -55,7 +55,7 @@ def read_observed(context: "RunContext") -> Observation:
     return observation
 
 
-def read_file(config: Config, mask: NDArray[np.bool_] | None) -> Observation:
+def observed_file(config: Config, mask: NDArray[np.bool_] | None) -> Observation:
     """Read ``[observation] file``, without the cells (C, *cells) of the run's mask.
 
     Raises

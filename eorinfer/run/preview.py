@@ -14,7 +14,7 @@ from eorinfer.core.toml import read_toml
 from eorinfer.run.config import Config, load_config
 from eorinfer.run.context import find_mask, find_preprocessing
 from eorinfer.run.costs import refuse_few
-from eorinfer.run.observed import added_to_clean, read_clean, read_file
+from eorinfer.run.observed import added_to_clean, observed_file, read_clean
 from eorinfer.settings.survey import SkaLow, SurveySettings
 from simulators import SimulationError
 
@@ -104,7 +104,7 @@ def _observation(config: Config) -> Iterator[str]:
     mask = find_mask(config)
     if settings.file is not None:
         path = config.folder / settings.file
-        observed = read_file(config, mask)
+        observed = observed_file(config, mask)
         yield f"observation: {path}, {' x '.join(map(str, observed.values.shape))} in {observed.unit or 'no unit'}"
         yield from (f"observation: {note}" for note in observed.notes)
     elif settings.clean_files:
