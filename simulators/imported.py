@@ -45,7 +45,7 @@ class Imported(SimulatorSettings):
     observable
         Name of the image in the bank.
     shape
-        (C, *cells), channels first, line of sight last; or (C, n) for data vectors, such as measured spectra.
+        (C, *cells), channels first, line of sight last; or (C, n), or (n), for data vectors, such as measured spectra.
     unit
         Unit of the image, e.g. ``mK``.
     cell_size
@@ -71,8 +71,9 @@ class Imported(SimulatorSettings):
     @model_validator(mode="before")
     @classmethod
     def _vectors_have_no_cells(cls, content: Any) -> Any:
-        if isinstance(content, dict) and isinstance(shape := content.get("shape"), list | tuple) and len(shape) == 2:
-            return {"cell_size": 0.0} | content
+        shape = content.get("shape") if isinstance(content, dict) else None
+        if isinstance(shape, list | tuple) and len(shape) in (1, 2):
+            return {"cell_size": 0.0} | content | {"shape": shape if len(shape) == 2 else (1, *shape)}
         return content
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.dependence import Dependence
+from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.marginals import Marginal, Table, marginal_from_json
@@ -58,7 +59,19 @@ class Prior:
 
     @classmethod
     def from_ranges(cls, parameters: tuple[Parameter, ...], ranges: Mapping[str, tuple[float, float]]) -> "Prior":
-        """Take the default ranges of `parameters`, with those of the names in `ranges` replaced."""
+        """Take the default ranges of `parameters`, with those of the names in `ranges` replaced.
+
+        Raises
+        ------
+        InputError
+            If a name is none of them, or a range does not rise.
+        """
+        names = [p.name for p in parameters]
+        if unknown := [name for name in ranges if name not in names]:
+            raise InputError(f"prior: {unknown[0]!r} is no parameter; they are {', '.join(names)}")
+        for name, (low, high) in ranges.items():
+            if not -np.inf < low < high < np.inf:
+                raise InputError(f"prior: {name} = [{low:g}, {high:g}]: must be [low, high], finite, low below high")
         return cls(
             tuple(
                 replace(p, low=ranges[p.name][0], high=ranges[p.name][1]) if p.name in ranges else p for p in parameters

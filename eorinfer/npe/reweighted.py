@@ -133,19 +133,32 @@ class Reweighted:
         """
         _refuse_few(n)
         density = self.posterior.log_density(theta, observation)
-        log_w = self._log_ratio(self.posterior.sample(observation, n, seed, "").values)
-        self._refuse_unlike(log_w)
-        inside = np.isfinite(density)
-        density[inside] += self._log_ratio(np.asarray(theta, np.float64)[inside]) - logsumexp(log_w) + np.log(n)
+        log_w = self._log_weights(self.posterior.sample(observation, n, seed, "").values)
+        density += self._log_ratio(np.asarray(theta, np.float64))[0] - logsumexp(log_w) + np.log(n)
         return density
 
-    def _log_ratio(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log (n,) of the new prior over the old one; theta (n, P) is inside the old one."""
-        return self.prior.log_prob(theta) - self.posterior.prior.log_prob(theta)
+    def _log_ratio(self, theta: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Log (n,) of the new prior over the old one at theta (n, P), and where only the new one has a density.
+
+        There the log is -inf: nothing was simulated that could tell.
+        """
+        new, old = self.prior.log_prob(theta), self.posterior.prior.log_prob(theta)
+        beyond = np.isneginf(old) & ~np.isneginf(new)
+        return np.subtract(new, old, out=np.full(len(theta), -np.inf), where=np.isfinite(old)), beyond
+
+    def _log_weights(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log weights (n,) of samples theta (n, P) of the trained posterior, if they can be relied on."""
+        log_w, beyond = self._log_ratio(theta)
+        if beyond.mean() > OUTSIDE:
+            raise InputError(
+                f"with_prior: {beyond.mean():.0%} of the samples lie where the new prior has a density and that of the "
+                "training none: nothing was simulated there; train with this [prior]"
+            )
+        self._refuse_unlike(log_w)
+        return log_w
 
     def _weighed(self, drawn: Samples) -> Samples:
-        log_w = self._log_ratio(drawn.values)
-        self._refuse_unlike(log_w)
+        log_w = self._log_weights(drawn.values)
         return Samples(drawn.values, np.exp(log_w - log_w.max()), self.prior.parameters, drawn.label)
 
     @staticmethod
@@ -186,7 +199,8 @@ def reweighted(posterior: Trained, prior: Prior | Mapping[str, Any]) -> Reweight
         prior = build_prior(Path("with_prior"), settings, posterior.prior.parameters)
     if prior.names != posterior.prior.names:
         raise InputError(f"with_prior: of {', '.join(prior.names)}, but trained on {', '.join(posterior.prior.names)}")
-    outside = 1 - posterior.prior.contains(prior.sample(DRAWS, np.random.default_rng(0))).mean()
+    drawn = posterior.prior.log_prob(prior.sample(DRAWS, np.random.default_rng(0)))
+    outside = np.isneginf(drawn).mean()
     if outside > OUTSIDE:
         raise InputError(
             f"with_prior: {outside:.0%} of the new prior is outside of what was simulated, "

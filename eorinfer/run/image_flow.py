@@ -46,7 +46,6 @@ NEWER = ("kind", "width", "depth", "components")
 
 def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
     """Train the flow of a run in ``field/``, or load it where it is kept with these valid rows and settings."""
-    context.refuse_mask("the image flow")
     config, folder, progress = context.config, context.folder / "field", context.progress
     tables = config.content()
     settings = tables["image_flow"] | GONE

@@ -151,6 +151,7 @@ class Run:
         """
         from eorinfer.run.costs import chain_line, refuse_few
 
+        self.context.refuse_vectors("the likelihood of the power spectrum")
         refuse_few(self.config)
         self.progress.line(chain_line(self.context))
 
@@ -286,6 +287,8 @@ class Run:
         """Train the image flow, in ``field/``, or load it where it is kept."""
         from eorinfer.run.image_flow import trained_image_flow
 
+        self.context.refuse_vectors("the image flow")
+        self.context.refuse_mask("the image flow")
         return trained_image_flow(self.context, self.training_rows(self.observe()))
 
     # -- results -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Line separation between survey and embedding: frozen, and stored with the posterior trained on its output."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from eorinfer.settings.separation import Data, Estimate, Keep, PreprocessingSett
 from eorinfer.summaries.power import JointPowerSpectrum
 from simulators import Observable
 
-#: Number of maps that pass the separator at once, and seed of a draw: what a map gives must not change.
-BATCH, SEED = 64, 1
+#: Number of maps that pass the separator at once.
+BATCH = 64
 
 
 class LineSeparation(nn.Module):
@@ -65,13 +66,16 @@ class LineSeparation(nn.Module):
     @torch.no_grad()
     def forward(self, observed: Tensor) -> Tensor:
         """Turn observed maps (B, C, *cells) into (B, L, *cells), after C observed channels where these are kept."""
-        lines = torch.cat([self._lines(batch) for batch in observed.split(BATCH)])
+        # What a map gives must not change with those beside it, whose draws share a generator.
+        batches = observed.split(BATCH if self.estimate == "mean" else 1)
+        lines = torch.cat([self._lines(batch) for batch in batches])
         return torch.cat([observed, lines], dim=1) if self.keep == "both" else lines
 
     def _lines(self, observed: Tensor) -> Tensor:
         if self.estimate == "mean":
             return estimate(self.separator, observed)
-        mean, draws = posterior(self.separator, observed, 1, SEED)
+        seed = hashlib.sha256(observed.cpu().numpy().tobytes()).digest()[:4]
+        mean, draws = posterior(self.separator, observed, 1, int.from_bytes(seed))
         return draws[0] if self.estimate == "draw" else torch.cat([mean, draws[0]], dim=1)
 
     def observable(self, image: Observable) -> Observable:

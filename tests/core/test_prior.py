@@ -8,6 +8,7 @@ import torch
 from scipy.stats import uniform
 
 from eorinfer.core.arrays import from_symmetric, to_symmetric
+from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from simulators import Parameter
 
@@ -21,6 +22,21 @@ def test_moments_are_those_of_a_uniform_distribution() -> None:
     drawn = PRIOR.sample(40_000, np.random.default_rng(1))
     assert drawn.std(0) == pytest.approx(PRIOR.std, rel=0.02)
     assert drawn.mean(0) == pytest.approx(truth.mean(), abs=4 * PRIOR.std.max() / 200)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "said"),
+    [
+        ({"slop": (-3.0, 0.0)}, "prior: 'slop' is no parameter; they are a, slope"),
+        ({"slope": (0.0, -3.0)}, r"prior: slope = \[0, -3\]: must be \[low, high\], finite, low below high"),
+        ({"slope": (0.0, np.nan)}, "finite, low below high"),
+    ],
+)
+def test_ranges_that_cannot_be(ranges: dict[str, tuple[float, float]], said: str) -> None:
+    """A misspelt name left the default range, and a reversed one a prior that contains nothing."""
+    parameters = tuple(Parameter(name, name, -1.0, 1.0, 0.0) for name in ("a", "slope"))
+    with pytest.raises(InputError, match=said):
+        Prior.from_ranges(parameters, ranges)
 
 
 def test_fewer_draws_are_the_first_of_more() -> None:

@@ -11,6 +11,7 @@ from eorinfer.core.errors import InputError
 from eorinfer.npe import emulated
 from eorinfer.run import Run
 from eorinfer.run.config import load_config
+from tests.runs import call
 
 SIGMA, SIZE = 0.3, 8
 LINE = """
@@ -86,6 +87,17 @@ def test_imported_vectors_of_either_sign(tmp_path: Path) -> None:
     assert not ended.value.code
     samples = Run(load_config(path), tmp_path / "out").infer()
     assert np.isfinite(samples.values).all()
+
+
+def test_steps_that_are_for_images_simulate_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, observation={"theta": {"level": 0.0, "slope": 0.0}})
+    for step, method in (
+        (["mcmc"], "the likelihood of the power spectrum"),
+        (["image-flow", "train"], "the image flow"),
+    ):
+        assert call(*step, path, "--out", tmp_path / "out") == 2
+        assert f"{method} is for images; the simulator gives data vectors" in capsys.readouterr().err
+        assert not list((tmp_path / "out").glob("bank/shards/*"))
 
 
 @pytest.mark.parametrize(

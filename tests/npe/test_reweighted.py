@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from eorinfer.core.errors import InputError
-from eorinfer.core.marginals import Normal
+from eorinfer.core.marginals import Normal, Table
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.npe.posterior import Posterior
@@ -100,6 +100,32 @@ def test_weights_whose_largest_were_hardly_drawn_are_refused() -> None:
             ask()
     wider = Prior.from_marginals(PRIOR.parameters, {"log_amplitude": Normal(-2.0, 3.0, 0.0, 0.45)})
     assert reweighted(Known(), wider).sample(many, 20_000, seed=1).std[0] == pytest.approx(0.3676, rel=0.05)
+
+
+def test_where_the_prior_of_the_training_has_no_density(trained: Posterior) -> None:
+    """Weights were infinite there, or not a number, and so were mean and width; no error said so."""
+    grid, density = np.array([-2.0, 0.0, 0.01, 1.0, 1.01, 3.0]), np.array([1.0, 1.0, 0.0, 0.0, 1.0, 1.0])
+    holed = replace(
+        trained, prior=Prior.from_marginals(PRIOR.parameters, {"log_amplitude": Table.from_points(grid, density)})
+    )
+    with pytest.raises(InputError, match="20% of the new prior is outside of what was simulated"):
+        holed.with_prior(PRIOR)
+    drawn = holed.sample(observation(), 20_000, seed=2)
+    hole = (drawn.values[:, 0] > 0.01) & (drawn.values[:, 0] < 1.0)
+    assert hole.mean() > 0.02
+    tail = holed.with_prior({"log_amplitude": {"normal": [2.0, 0.4], "range": [-2.0, 3.0]}})
+    for ask in (
+        lambda: tail.sample(observation(), 4000, seed=2),
+        lambda: tail.log_density(np.zeros((1, 2)), observation()),
+    ):
+        with pytest.raises(InputError, match=r"\d+% of the samples lie where the new prior has a density and that of"):
+            ask()
+    apart = holed.with_prior({"log_amplitude": {"range": [-1.9, 0.0]}})
+    samples = apart.sample(observation(), 20_000, seed=2)
+    assert samples.weights[hole].max() == 0
+    kept = drawn.values[(drawn.values[:, 0] > -1.9) & (drawn.values[:, 0] < 0.0), 0]
+    assert samples.mean[0] == pytest.approx(kept.mean(), abs=0.01)
+    assert apart.log_density(np.array([[0.5, -1.0]]), observation()) == [-np.inf]
 
 
 def test_truncated_draws_are_of_the_prior_inside_the_region(trained: Posterior) -> None:
