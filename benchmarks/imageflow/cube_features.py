@@ -6,8 +6,9 @@ The config is that of `benchmarks.imageflow.cubes`: a diffusion on whole cubes t
 bank has. For each cube the terms of ln p are evaluated at NPE's mean and on the ellipsoid of its covariance, always
 with the same noise; a quadratic goes through each term. So nothing is interpolated across the prior. NPE's posterior is
 multiplied by exp(a quadratic): the terms with a weight each, or what a small network makes of them and of NPE's
-features. Cubes that the diffusion and NPE held out in training teach both, in folds of realisations; cubes of other
-realisations, which nothing saw, score them. What was evaluated is kept cube by cube.
+features. What NPE gains by a weight of its own, and by its own features, is beside them. Cubes that the diffusion and
+NPE held out in training teach all of it, in folds of realisations; cubes of other realisations, which nothing saw, score
+it. What was evaluated is kept cube by cube.
 """
 
 import argparse
@@ -119,7 +120,8 @@ def main() -> None:
     found |= {"of NPE": npe.facts.get("seconds")}
     found["NPE over the prior"] = over_boxes(test.log_q.numpy() + volume, test.box)
     found["NPE"] = scores(test, [lambda cubes: (0 * cubes.log_q, 0 * cubes.log_q_drawn)])
-    for name, groups in {"one weight": [list(range(1 + BANDS))], "a weight for each term": ALONE}.items():
+    weights = {"NPE with a weight": [], "one weight": [list(range(1 + BANDS))], "a weight for each term": ALONE}
+    for name, groups in weights.items():
         weighed = Weighed(groups)
         fitted(weighed, learn)
         found[name] = scores(test, [weighed]) | {"weights": [round(float(w), 3) for w in weighed.weights]}
@@ -208,7 +210,7 @@ class Weighed(nn.Module):
         """Compute the exponents."""
         parts = [w * cubes.terms[:, group].sum(1) for w, group in zip(self.weights, self._groups, strict=False)]
         rest = self.weights[-1] - 1
-        at_truth, at_draws = quadratic(cubes, torch.stack(parts).sum(0))
+        at_truth, at_draws = quadratic(cubes, torch.stack([0 * cubes.terms[:, 0], *parts]).sum(0))
         return at_truth + rest * cubes.log_q, at_draws + rest * cubes.log_q_drawn
 
 

@@ -23,6 +23,9 @@ def cubes(n: int, seed: int) -> Cubes:
 
 def test_what_a_density_adds_is_found_and_no_more() -> None:
     learn, test = cubes(280, 1), cubes(240, 2)
+    alone = Weighed([])
+    fitted(alone, learn)
+    assert abs(scores(test, [alone])["more than NPE"][0]) < 0.02, "NPE is right as far as it goes"
     weighed = Weighed([[i for (i,) in ALONE]])
     fitted(weighed, learn)
     assert weighed.weights.tolist() == pytest.approx([1, 1], abs=0.15)
