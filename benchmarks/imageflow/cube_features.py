@@ -7,8 +7,8 @@ bank has. For each cube the terms of ln p are evaluated at NPE's mean and on the
 with the same noise; a quadratic goes through each term. So nothing is interpolated across the prior. NPE's posterior is
 multiplied by exp(a quadratic): the terms with a weight each, or what a small network makes of them and of NPE's
 features. What NPE gains by a weight of its own, and by its own features, is beside them. Cubes that the diffusion and
-NPE held out in training teach all of it, in folds of realisations; cubes of other realisations, which nothing saw, score
-it. What was evaluated is kept cube by cube.
+NPE held out in training teach all of it, in folds of realisations; cubes of other realisations, which nothing saw,
+score it. What was evaluated is kept cube by cube.
 """
 
 import argparse
