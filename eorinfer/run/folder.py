@@ -53,8 +53,8 @@ def refuse_other_config(config: Config, out: Path) -> None:
                 "give another --out"
             )
         return
-    _refuse_lost_bank(config, out)
     before = _flat(with_paths(content, lambda path: (out / path).resolve()))
+    _refuse_lost_bank(config, out, before.get("bank.path"))
     now = _flat(config.content())
     free = (*FREE, *(table for table, file in FREE_BEFORE.items() if not (out / file).exists()))
     # What is simulated is named before what follows from it.
@@ -88,11 +88,11 @@ def _moved(key: str, old: object, new: object) -> bool:
     )
 
 
-def _refuse_lost_bank(config: Config, out: Path) -> None:
-    """Refuse to make a bank anew, in a place of its own, whose simulations a run was begun with."""
+def _refuse_lost_bank(config: Config, out: Path, before: str | None) -> None:
+    """Refuse to make a bank anew where the one is gone, of a `[bank] path`, whose simulations a run was begun with."""
     path = config.bank_path(out)
     begun = any(out.glob("rounds/*/round.json")) or (out / "separation.json").exists()
-    if begun and config.tables.bank.path is not None and not path.exists():
+    if begun and before is not None and not Path(before).exists() and not path.exists():
         raise InputError(
             f"{config.file}: [bank] path = {str(path)!r} is not there, and {out} has its simulations in it; if it was "
             "moved, say where to. To simulate all of it anew, make that folder"

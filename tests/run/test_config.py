@@ -124,7 +124,11 @@ def test_relative_paths_count_from_the_config(load: Loader, tmp_path: Path) -> N
     config.write(written)
     again = load_config(written)
     assert again.bank_path(Path("/out")) == tmp_path / "shared/bank"
-    assert again.tables.observation.file == tmp_path / "data/sky.h5"
+    for one in (config, again):
+        assert one.content()["observation"]["file"] == str(tmp_path / "data/sky.h5")
+    # Not below the config's folder they are written from the root.
+    config.write(tmp_path.parent / f"{tmp_path.name}.toml")
+    assert load_config(tmp_path.parent / f"{tmp_path.name}.toml").tables.observation.file == tmp_path / "data/sky.h5"
 
 
 def test_a_simulator_of_ones_own_goes_with_the_config(load: Loader, tmp_path: Path) -> None:

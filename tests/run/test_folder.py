@@ -56,7 +56,7 @@ def test_another_file_of_the_same_name_is_refused(tmp_path: Path) -> None:
     path = begun(tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     np.save(tmp_path / "two/sky.npy", SKY + 1)
-    with pytest.raises(InputError, match=r"\[bank\] path = .*two/mine', but .* holds a run with path = .*one/mine'"):
+    with pytest.raises(InputError, match=r"\[bank\] path = .*, but .*one/run holds a run with path = "):
         Run(load_config(tmp_path / "two" / path.name), tmp_path / "one/run")
 
 
