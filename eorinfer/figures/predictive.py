@@ -1,5 +1,6 @@
 """Posterior-predictive check: P(k) of simulations at posterior samples beside the observed one."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Draws of the noise whose power is averaged, at most, which know that of a bin of three modes to 2%; draws made at
-#: once, of which there are always some; and cells in all, as large cubes have many modes in each bin.
-DRAWS, BATCH, CELLS = 1024, 16, 2**25
+#: Draws of the noise whose power is averaged, at least and at most, which know that of a bin of three modes to 2%; and
+#: cells in all and made at once, as large cubes have many modes in each bin.
+FEWEST, DRAWS, CELLS, BATCH = 16, 1024, 2**25, 2**20
 #: Simulations, and channels, that are drawn as images, at most.
 IMAGES, ROWS = 2, 3
 #: Ratio of lengths from which the last axis is drawn.
@@ -89,8 +90,9 @@ def predictive_figure(
 def noise_power(spectrum: PowerSpectrum, observable: Observable, survey: Survey, seed: int) -> NDArray[np.float64]:
     """Mean dimensionless power (C, bins) of what the survey makes of an empty cube, in the cube's unit squared."""
     generator = torch.Generator().manual_seed(seed)
-    empty = torch.zeros(BATCH, *observable.shape)
-    batches = max(1, min(DRAWS // BATCH, CELLS // empty.numel()))
+    cells = math.prod(observable.shape)
+    together = min(max(FEWEST, BATCH // cells), DRAWS)
+    empty, batches = torch.zeros(together, *observable.shape), max(1, min(DRAWS, CELLS // cells) // together)
     with torch.no_grad():
         each = [spectrum(survey(empty, generator)).mean(0) for _ in range(batches)]
         power = dimensionless(spectrum.k, torch.stack(each).mean(0), len(observable.cells))
