@@ -41,6 +41,13 @@ def white_noise(like: Tensor, generator: torch.Generator, shape: Sequence[int] |
     return torch.randn(size, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
 
+def normal_batch(shape: Sequence[int], generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
+    """Draw standard normal numbers (B, ...), from one generator or from one for each member of the batch."""
+    if isinstance(generator, torch.Generator):
+        return torch.randn(tuple(shape), generator=generator, device=generator.device)
+    return torch.stack([torch.randn(tuple(shape[1:]), generator=one, device=one.device) for one in generator])
+
+
 def asinh(x: Tensor) -> Tensor:
     """Compute asinh(x) to rounding, for |x| below 1e18.
 

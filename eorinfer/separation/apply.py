@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +112,25 @@ def posterior(separator: Separator, observed: Tensor, draws: int, seed: int) -> 
 
 
 @torch.no_grad()
+def draw_each(separator: Separator, observed: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Compute means and one draw (B, L, *cells) of observed maps, by seeds (B,) of their own.
+
+    The draw of a map is that of `posterior` of this map alone: the same, whatever is beside it.
+
+    Raises
+    ------
+    InputError
+        If the separator makes no draws.
+    """
+    if separator.spec.settings.kind == "cgan":  # features of a batch are dropped together
+        made = [posterior(separator, x[None], 1, seed) for x, seed in zip(observed, seeds, strict=True)]
+        return torch.cat([mean for mean, _ in made]), torch.cat([draws[0] for _, draws in made])
+    own, mean = [item_seed(seed, 0) for seed in seeds], estimate(separator, observed)
+    generators = [_generator(observed, stream_seed(seed, WorkStream.DRAW_CORRECTION)) for seed in own]
+    return mean, separator.correction.of_draw(observed, mean, flow_draw(separator, observed, mean, own), generators)
+
+
+@torch.no_grad()
 def gan_draw(separator: Separator, observed: Tensor, seed: int) -> Tensor:
     """Make one draw (B, L, *cells) by dropout, without correction; parameters as for `posterior`."""
 
@@ -124,11 +143,11 @@ def gan_draw(separator: Separator, observed: Tensor, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int) -> Tensor:
+def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int | Sequence[int]) -> Tensor:
     """Make one draw (B, L, *cells) by the flow about means (B, L, *cells), without correction.
 
-    Of a map larger than those of training the
-    noise is drawn at once, and the velocities of its tiles are blended at every step.
+    Of a map larger than those of training the noise is drawn at once, and the velocities of its tiles are blended at
+    every step. With seeds (B,) each map has noise of its own.
 
     Raises
     ------
@@ -148,7 +167,8 @@ def flow_draw(separator: Separator, observed: Tensor, mean: Tensor, seed: int) -
             separator.spec.observable.cells,
         )
 
-    white = flow.integrated(velocity, flow.noise(tuple(mean.shape), _generator(observed, seed)))
+    generator = _generator(observed, seed) if isinstance(seed, int) else [_generator(observed, one) for one in seed]
+    white = flow.integrated(velocity, flow.noise(tuple(mean.shape), generator))
     return mean + flow.residuals(white)
 
 

@@ -1,10 +1,11 @@
 """Correct draws and means of lines: their power about the mean, and their sum with the noise."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from eorinfer.core.arrays import normal_batch
 from eorinfer.separation.spectra import ModeBins
 
 #: Factors by which power about the mean may be changed, at most; and times that both corrections are fitted in turns.
@@ -61,14 +62,19 @@ class Correction(nn.Module):
         rest = self._rest(observed, mean)
         return mean + self._shared(rest - self._bins.filtered(rest, self.kept_of_mean))
 
-    def of_draw(self, observed: Tensor, mean: Tensor, draw: Tensor, generator: torch.Generator) -> Tensor:
+    def of_draw(
+        self,
+        observed: Tensor,
+        mean: Tensor,
+        draw: Tensor,
+        generator: torch.Generator | Sequence[torch.Generator],
+    ) -> Tensor:
         """Correct one draw (B, L, *cells) of each observed map (B, C, *cells) about its mean (B, L, *cells)."""
         draw = mean + self._bins.filtered(draw - mean, self.stretch)
         rest = self._rest(observed, draw)
         new = self._bins.filtered(rest, self.kept)
         if self.fresh.any():
-            white = torch.randn(rest.shape, generator=generator, device=generator.device).to(rest)
-            new = new + self._bins.filtered(white, self.fresh)
+            new = new + self._bins.filtered(normal_batch(rest.shape, generator).to(rest), self.fresh)
         return draw + self._shared(rest - new)
 
     def fit_mean(self, observed: Tensor, true: Tensor, mean: Tensor) -> None:

@@ -1,11 +1,12 @@
 """Flow matching of lines about their posterior mean: a velocity that carries coloured noise to residuals."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from eorinfer.core.arrays import normal_batch
 from eorinfer.separation.spectra import ModeBins, whitening
 
 #: Numbers that describe a time, and length of the vector that the network sees of them.
@@ -84,10 +85,9 @@ class ResidualFlow(nn.Module):
         z = cosine * noise + sine * white
         return (self.velocity(context, z, time) - (cosine * white - sine * noise)).square().flatten(2).mean(2)
 
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
         """Draw whitened noise y0 of a shape (B, L, *cells), on the device of the flow."""
-        white = torch.randn(shape, generator=generator, device=generator.device).to(self.source)
-        return self._bins.filtered(white, self.source)
+        return self._bins.filtered(normal_batch(shape, generator).to(self.source), self.source)
 
     def velocity(self, context: Tensor, z: Tensor, time: Tensor) -> Tensor:
         """Compute the velocity (B, L, *cells) by angle.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from eorinfer.core.arrays import state_hash
 from eorinfer.core.errors import InputError
-from eorinfer.separation.apply import estimate, posterior
+from eorinfer.separation.apply import draw_each, estimate
 from eorinfer.separation.model import Separator
 from eorinfer.settings.separation import Data, Estimate, Keep, PreprocessingSettings
 from eorinfer.summaries.power import JointPowerSpectrum
@@ -66,17 +66,16 @@ class LineSeparation(nn.Module):
     @torch.no_grad()
     def forward(self, observed: Tensor) -> Tensor:
         """Turn observed maps (B, C, *cells) into (B, L, *cells), after C observed channels where these are kept."""
-        # What a map gives must not change with those beside it, whose draws share a generator.
-        batches = observed.split(BATCH if self.estimate == "mean" else 1)
-        lines = torch.cat([self._lines(batch) for batch in batches])
+        lines = torch.cat([self._lines(batch) for batch in observed.split(BATCH)])
         return torch.cat([observed, lines], dim=1) if self.keep == "both" else lines
 
     def _lines(self, observed: Tensor) -> Tensor:
         if self.estimate == "mean":
             return estimate(self.separator, observed)
-        seed = hashlib.sha256(observed.cpu().numpy().tobytes()).digest()[:4]
-        mean, draws = posterior(self.separator, observed, 1, int.from_bytes(seed))
-        return draws[0] if self.estimate == "draw" else torch.cat([mean, draws[0]], dim=1)
+        # What a map gives must not change, nor with those beside it.
+        seeds = [int.from_bytes(hashlib.sha256(x.tobytes()).digest()[:4]) for x in observed.cpu().numpy()]
+        mean, draw = draw_each(self.separator, observed, seeds)
+        return draw if self.estimate == "draw" else torch.cat([mean, draw], dim=1)
 
     def observable(self, image: Observable) -> Observable:
         """Describe the result of `forward` for an image."""
@@ -99,6 +98,7 @@ class LineSeparation(nn.Module):
         """Hash what is given, and the weights."""
         # As it was where there is only what there used to be, so that what was trained is found.
         more = "" if (self.estimate, self.spectra) == ("mean", "observed") else f" {self.estimate} {self.spectra}"
+        more += "" if self.estimate == "mean" else " by map"
         return state_hash((self.keep + more).encode(), sorted(self.separator.state_dict().items()))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from eorinfer.core.arrays import state_hash
 from eorinfer.core.errors import InputError
-from eorinfer.separation.apply import estimate
+from eorinfer.separation.apply import draw_each, estimate, posterior
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation, LineSpectra
 from eorinfer.settings.likelihood import PowerSpectrumSettings
@@ -51,6 +51,19 @@ def test_a_map_always_gives_the_same(what: Any, kind: str) -> None:
     assert torch.equal(seen(observed), made)
     for again in (seen(observed.flip(0)).flip(0), torch.cat([seen(x[None]) for x in observed])):
         torch.testing.assert_close(again, made, rtol=1e-4, atol=1e-4 * float(made.std()))
+
+
+@pytest.mark.parametrize("kind", ["flow-matching", "cgan"])
+def test_draws_of_maps_together_are_those_of_each_alone(kind: str) -> None:
+    torch.manual_seed(0)
+    separator = Separator(separator_spec(mock_bank(), kind=kind, flow_steps=2))
+    separator.correction.fresh.fill_(0.5)
+    observed = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    mean, draw = draw_each(separator, observed, [5, 6, 7])
+    for i, seed in enumerate((5, 6, 7)):
+        own_mean, own_draws = posterior(separator, observed[i : i + 1], 1, seed)
+        for made, own in ((mean[i], own_mean[0]), (draw[i], own_draws[0, 0])):
+            torch.testing.assert_close(made, own, rtol=1e-4, atol=1e-4 * float(own.std()))
 
 
 def test_each_map_has_noise_of_its_own(separator: Separator) -> None:
