@@ -94,7 +94,7 @@ def posterior(separator: Separator, observed: Tensor, draws: int, seed: int) -> 
     InputError
         If the separator makes no draws.
     """
-    seeds = [item_seed(seed, i) for i in range(draws)]
+    seeds = _seeds(seed, draws)
     if separator.spec.settings.kind == "cgan":
         more = [item_seed(seed, i) for i in range(draws, FEWEST)]
         raw = [gan_draw(separator, observed, one) for one in (*seeds, *more)]
@@ -125,7 +125,7 @@ def draw_each(separator: Separator, observed: Tensor, seeds: Sequence[int]) -> t
     if separator.spec.settings.kind == "cgan":  # features of a batch are dropped together
         made = [posterior(separator, x[None], 1, seed) for x, seed in zip(observed, seeds, strict=True)]
         return torch.cat([mean for mean, _ in made]), torch.cat([draws[0] for _, draws in made])
-    own, mean = [item_seed(seed, 0) for seed in seeds], estimate(separator, observed)
+    own, mean = [_seeds(seed, 1)[0] for seed in seeds], estimate(separator, observed)
     generators = [_generator(observed, stream_seed(seed, WorkStream.DRAW_CORRECTION)) for seed in own]
     return mean, separator.correction.of_draw(observed, mean, flow_draw(separator, observed, mean, own), generators)
 
@@ -198,6 +198,10 @@ def tiled(function: Callable[[Tensor], Tensor], maps: Tensor, size: tuple[int, .
         norm[x : x + size[0], y : y + size[1]] += weight
     assert total is not None
     return total / norm
+
+
+def _seeds(seed: int, draws: int) -> list[int]:
+    return [item_seed(seed, i) for i in range(draws)]
 
 
 def _generator(like: Tensor, seed: int) -> torch.Generator:
