@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import FunctionType
 from typing import Any
 
 from simulators.base import Simulator, SimulatorSettings, fingerprint_of
+from simulators.files import with_files
 from simulators.function import FunctionSimulator
 from simulators.parts import UnknownPart, is_own, load_part, own_module_name
 from simulators.sources import OTHERS, digests, is_installed, sources, text_digest
@@ -38,7 +40,8 @@ def build(settings: Mapping[str, Any], beside: Path | None = None) -> Simulator:
     settings
         The table; ``kind`` is one of `KINDS` or ``"module:Class"``.
     beside
-        Folder in which a user's module is looked for first, before ``sys.path``.
+        Folder in which a user's module is looked for first, before ``sys.path``, and at which relative paths of files
+        start; by default the working folder.
 
     Raises
     ------
@@ -58,6 +61,7 @@ def build(settings: Mapping[str, Any], beside: Path | None = None) -> Simulator:
     cls = part
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         raise UnknownSimulator(_incomplete(kind, missing))
+    settings = with_files(settings, getattr(cls, "files", {}), lambda path: os.path.abspath((beside or Path()) / path))
     try:
         simulator = cls(**settings)
     except TypeError as error:
@@ -133,7 +137,9 @@ def fingerprint(simulator: Simulator) -> str:
 def earlier_fingerprints(simulator: Simulator) -> tuple[str, ...]:
     """Return fingerprints that older versions gave to the same simulator; a user's own hashed the text of its file."""
     if isinstance(simulator, Worlds):
-        return ()
+        each = [(fingerprint(world), *earlier_fingerprints(world)) for world in simulator.simulators]
+        most = max(map(len, each))
+        return tuple(simulator.fingerprint_from([one[min(i, len(one) - 1)] for one in each]) for i in range(1, most))
     if simulator.kind in KINDS:
         return getattr(simulator, "earlier_fingerprints", ())
     if isinstance(simulator, FunctionSimulator):

@@ -34,6 +34,7 @@ from eorinfer.settings.survey import SurveySettings, survey_key
 from eorinfer.settings.tables import Tables
 from simulators import Observable, Simulator
 from simulators.cell import folders as written_modules
+from simulators.files import files_of, with_files
 from simulators.parts import copy_sources, is_own, load_part
 from simulators.registry import own_sources
 from simulators.worlds import Worlds, worlds_of
@@ -193,20 +194,35 @@ class Config:
             content["survey"] = survey_key(self.tables.survey)
         return content if self.prior.flat else content | {"prior": self.prior.hash()}
 
+    def simulator_key(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the simulator's table as it counts for hashes: files, and texts that change no number, as in a bank."""
+        table: dict[str, Any] = self.content()["simulator"]
+        if files := files_of(self.simulator):
+            table |= {key: kept[key] for key in (*files, "worlds") if key in table and key in kept}
+        if table["kind"] == "imported":
+            texts = {name: {key: p.get(key, "") for key in ("label", "unit")} for name, p in kept["ranges"].items()}
+            table["ranges"] = {name: p | texts[name] for name, p in table["ranges"].items()}
+        return table
+
     def write(self, path: Path) -> None:
         """Write the config as it was run, and beside it a user's own modules with all that they import from there.
 
         Relative paths stay so where it is written below the config's folder: all may be moved together.
         """
         home, written = self.folder, path.resolve().parent
+        together = written.is_relative_to(home)
 
         def named(given: str) -> Path:
             there = (home / given).resolve()
-            together = written.is_relative_to(home) and not Path(given).is_absolute()
-            return Path(os.path.relpath(there, written)) if together else there
+            return Path(os.path.relpath(there, written)) if together and not Path(given).is_absolute() else there
 
+        def simulated(file: str) -> str:
+            return os.path.relpath(file, written) if together and Path(file).is_relative_to(home) else file
+
+        content = with_paths(self._as_given(), named)
+        content["simulator"] = with_files(content["simulator"], files_of(self.simulator), simulated)
         with whole_file(path) as temporary:
-            temporary.write_bytes(tomli_w.dumps(with_paths(self._as_given(), named)).encode())
+            temporary.write_bytes(tomli_w.dumps(content).encode())
         files = own_sources(self.simulator)
         for name in self.own_names:
             files |= load_part(name, self.modules).sources

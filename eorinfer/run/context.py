@@ -81,13 +81,8 @@ class RunContext:
 
     @property
     def simulator_table(self) -> dict[str, Any]:
-        """Table ``[simulator]`` for keys of what is trained; a label that was changed since counts for nothing."""
-        table: dict[str, Any] = self.config.content()["simulator"]
-        if table["kind"] == "imported":
-            kept = self.bank.description["simulator"]["ranges"]
-            texts = {name: {key: kept[name].get(key, "") for key in ("label", "unit")} for name in table["ranges"]}
-            table["ranges"] = {name: p | texts[name] for name, p in table["ranges"].items()}
-        return table
+        """Table ``[simulator]`` for keys of what is trained; see `Config.simulator_key`."""
+        return self.config.simulator_key(self.bank.description["simulator"])
 
     @cached_property
     def survey(self) -> "Survey":

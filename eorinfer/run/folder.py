@@ -1,5 +1,6 @@
 """Check that a run folder belongs to its config."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -10,6 +11,7 @@ from eorinfer.core.toml import read_toml
 from eorinfer.run.config import Config, with_paths
 from eorinfer.settings.old_names import with_new_names, with_old_defaults
 from eorinfer.settings.survey import SefdName, SkaLow
+from simulators.files import files_of, with_files
 
 #: Tables and keys of a config that may change between two calls with the same folder.
 FREE = (
@@ -53,7 +55,10 @@ def refuse_other_config(config: Config, out: Path) -> None:
                 "give another --out"
             )
         return
-    before = _flat(with_paths(content, lambda path: (out / path).resolve()))
+    content = with_paths(content, lambda path: (out / path).resolve())
+    files = files_of(config.simulator)
+    content["simulator"] = with_files(content["simulator"], files, lambda path: os.path.abspath(out.resolve() / path))
+    before = _flat(content)
     _refuse_lost_bank(config, out, before.get("bank.path"))
     now = _flat(config.content())
     free = (*FREE, *(table for table, file in FREE_BEFORE.items() if not (out / file).exists()))

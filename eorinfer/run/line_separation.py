@@ -222,9 +222,10 @@ class Separation:
     def _key(self, rows: Rows) -> str:
         """Hash of all that a training depends on."""
         tables = self.config.content()
-        used = ("seed", "simulator", "survey", "separation")
+        used = ("seed", "separation")
         return fingerprint_of(
             {name: tables[name] for name in used}
+            | {"simulator": self.config.simulator_key(self.bank.description["simulator"])}
             | {"survey": survey_key(self.config.tables.survey)}
             | {"bank": self.bank.fingerprint, "theta": rows.theta.tolist(), "seeds": rows.seed.tolist()}
             | own_key(tables, self.config.modules, ("survey",))

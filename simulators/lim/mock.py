@@ -1,7 +1,9 @@
 """The simulator ``lim-mock``: maps and spectral cubes of emission lines that fall on the same wavelengths."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from simulators.base import (
     derived_seed,
     fingerprint_of,
 )
+from simulators.files import with_files
 from simulators.lim.cosmology import Cosmology
 from simulators.lim.halos import Halos
 from simulators.lim.lightcone import Grid, intensity
@@ -95,6 +98,13 @@ class LimMock(SimulatorSettings):
     cosmology
         Flat LCDM.
     """
+
+    #: Keys that name files, each with the names there that are no paths.
+    files: ClassVar[dict[str, tuple[str, ...]]] = {
+        "halo_files": (),
+        "luminosity_tables": (),
+        "star_formation": tuple(STAR_FORMATION),
+    }
 
     kind: str = "lim-mock"
     geometry: Literal["slab", "cubes"] = "slab"
@@ -327,11 +337,20 @@ class LimMock(SimulatorSettings):
         return {key: value for key, value in found.items() if key not in LATER or value != fields[key].default}
 
     def fingerprint(self) -> str:
-        """Hash the settings and the content of the files that they name; of halo files only the size."""
+        """Hash the settings, and names and content of their files, wherever these lie; of halo files their sizes."""
+        return self._fingerprint(lambda path: Path(path).name)
+
+    @property
+    def earlier_fingerprints(self) -> tuple[str, ...]:
+        """Fingerprints of older versions: with paths of files from the root, and from the working folder."""
+        return self._fingerprint(str), self._fingerprint(os.path.relpath)
+
+    def _fingerprint(self, of_path: Callable[[str], str]) -> str:
         named = (self.star_formation, *self.luminosity_tables.values())
         tables = [Path(path).read_text() for path in named if path not in STAR_FORMATION]
         sizes = [part.stat().st_size for path in self.halo_files for part in parts_of(Path(path))]
-        own = super().fingerprint()
+        settings = with_files(self.settings(), self.files, of_path)
+        own = fingerprint_of({"class": type(self).__name__, "version": self.version, **settings})
         return fingerprint_of({"settings": own, "files": [tables, sizes]}) if tables or sizes else own
 
     def luminosity(self, line: LineName, mass: NDArray[np.float64], z: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 
 from eorinfer import Run, load_config
 from eorinfer.core.errors import InputError
@@ -41,6 +42,36 @@ def test_a_project_that_was_moved_goes_on(tmp_path: Path, capsys: pytest.Capture
     np.save(tmp_path / "two/sky.npy", SKY + 1)
     assert call("observe", tmp_path / "two/run.toml", "--out", tmp_path / "two/run") == 2
     assert "two/sky.npy: changed on" in capsys.readouterr().err
+
+
+MOCK = {"kind": "lim-mock", "pixels": 16, "pixel": 0.8, "mass_min": 12.5, "box_length": 200.0, "cell": 8.0}
+
+
+def test_files_of_a_mock_start_at_the_config_and_move_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They started at the working folder, and what was moved was another simulator."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    (one / "tables").mkdir(parents=True)
+    (one / "tables/ha.txt").write_text("".join(f"{a} {m} {m + 29}\n" for a in (1, 5) for m in (8, 16)))
+    simulator = MOCK | {"luminosity_tables": {"ha": "tables/ha.txt"}, "rows_per_realisation": 3}
+    tables = {"prior": None, "observation": {"theta": {"A_HA": 0.0, "A_OIII": 0.0}}, "inference": {"rounds": [6]}}
+    path = config(one, simulator=None, survey={"kind": "white-noise", "sigma": 1e-3}, **tables)
+    path.write_text(path.read_text() + tomli_w.dumps({"simulator": simulator}))
+    assert call("simulate", path, "--out", one / "run") == 0, capsys.readouterr().err
+    assert read_toml(one / "run/config.toml")["simulator"]["luminosity_tables"] == {"ha": "../tables/ha.txt"}
+    trained_on = Run(load_config(path), one / "run").context.simulator_table
+    one.rename(two)
+    for own in ("run.toml", "run/config.toml"):
+        capsys.readouterr()
+        assert call("simulate", two / own, "--out", two / "run") == 0
+        said = capsys.readouterr()
+        assert "simulating, round" not in said.out + said.err
+        assert Run(load_config(two / own), two / "run").context.simulator_table == trained_on
+    assert not one.exists()
+    (two / "tables/ha.txt").unlink()
+    assert call("simulate", two / "run.toml", "--out", two / "run") == 2
+    assert f"{two}/tables/ha.txt: no table of numbers" in capsys.readouterr().err
 
 
 def test_a_run_of_an_older_version_that_was_moved_goes_on(tmp_path: Path) -> None:

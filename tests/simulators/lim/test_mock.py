@@ -16,6 +16,7 @@ from simulators.lim.lines import LINES
 from simulators.lim.mock import LimMock
 from simulators.lim.pinocchio import read_lightcone
 from simulators.lim.sources import file_halos, turned
+from simulators.registry import earlier_fingerprints
 
 COSMOLOGY = Cosmology()
 DATA = Path(__file__).parents[2] / "data" / "pinocchio"
@@ -242,6 +243,10 @@ PINOCCHIO: dict[str, Any] = {
 }
 
 
+#: Fingerprints of `SLAB` with these halos before names counted alone, whose paths started at the working folder.
+BEFORE = {"halos/pinocchio.p128a.plc.out": "18173f24f866af57", "two worlds": "2892942882745fb9"}
+
+
 def test_halos_of_pinocchio() -> None:
     """Maps of a part of its light-cone: as bright on average as our own halos above the same mass, and each another."""
     theirs = mock(**SLAB | PINOCCHIO, fixed={"SCATTER": 0.0})
@@ -295,6 +300,25 @@ def test_halos_of_another_cosmology_are_known_by_their_places(tmp_path: Path) ->
     mock(**SLAB | PINOCCHIO | {"halo_files": [there]})
     with pytest.raises(ValueError, match=r"its halos are 0\.9.. times as far away as their redshifts are with h"):
         mock(**SLAB | PINOCCHIO | {"halo_files": [there], "cosmology": {"omega_m": 0.2}})
+
+
+def test_where_files_lie_makes_no_other_simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Banks of older versions, whose fingerprint has the path, are known from the folder that they were made in."""
+    file = next(DATA.glob("pinocchio.p128a.plc.out*"))
+    theirs = SLAB | PINOCCHIO | {"halo_files": ["halos/pinocchio.p128a.plc.out"]}
+    made = []
+    for place in ("one", "two"):
+        (tmp_path / place / "halos").mkdir(parents=True)
+        shutil.copy(file, tmp_path / place / "halos")
+        made.append(build({"kind": "lim-mock", **theirs}, tmp_path / place))
+    assert made[0].fingerprint() == made[1].fingerprint() != mock(**SLAB | PINOCCHIO | {"halo_files": []}).fingerprint()
+    monkeypatch.chdir(tmp_path / "two")
+    older = BEFORE["halos/pinocchio.p128a.plc.out"]
+    assert older in earlier_fingerprints(made[1])
+    assert older not in (made[0].fingerprint(), *earlier_fingerprints(made[0]))
+    worlds = [{"mass_min": 11.9}, {"mass_min": 12.0}]
+    both = build({"kind": "lim-mock", **theirs, "worlds": worlds}, tmp_path / "two")
+    assert BEFORE["two worlds"] in earlier_fingerprints(both)
 
 
 def test_a_part_of_a_wide_cone_has_as_many_halos_as_any() -> None:
