@@ -88,11 +88,13 @@ class Effect:
 
     def line(self) -> str:
         """Say it in plain words, as ``widths 4 ± 3% too narrow, mean 0.10 ± 0.08 σ too high``."""
+        side = "" if self.shift is None else f"too {'low' if self.shift < 0 else 'high'}"
+        if self.shift is not None and abs(self.shift) > 0.999 * FARTHEST:  # where the search ended
+            return f"mean more than {FARTHEST:g} σ {side}, so that widths cannot be told"
         error = f"{100 * self.width_error:.0f}"
         words = f"widths {100 * abs(self.width):.0f} ± {error}% too {'narrow' if self.width < 0 else 'wide'}"
         if self.shift is not None:
-            side = "low" if self.shift < 0 else "high"
-            words += f", mean {abs(self.shift):.2f} ± {self.shift_error:.2f} σ too {side}"
+            words += f", mean {abs(self.shift):.2f} ± {self.shift_error:.2f} σ {side}"
         return words
 
 

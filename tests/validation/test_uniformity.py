@@ -26,6 +26,12 @@ def test_bands_hold_the_right_error_as_often_as_they_say() -> None:
         assert 0.58 < np.mean(np.abs(errors) < 1) < 0.78
 
 
+@pytest.mark.parametrize(("shift", "side"), [(6.0, "high"), (-30.0, "low")])
+def test_what_is_beyond_all_samples_is_said_to_be_far_not_how_far(shift: float, side: str) -> None:
+    u = ndtr(np.random.default_rng(1).standard_normal(200) - shift).round(3)
+    assert effects({"a": u}, 1, 1000)["a"].line() == f"mean more than 7 σ too {side}, so that widths cannot be told"
+
+
 def test_few_samples_do_not_make_ranks_uneven() -> None:
     """1000 truths would see the steps of 100 samples if they were not filled."""
     rng = np.random.default_rng(2)
