@@ -80,9 +80,16 @@ def mark(bank: Bank, *, everything: bool = False) -> dict[str, int]:
 
     Raises
     ------
+    InputError
+        If the bank has imported cubes.
     WorkError
         If the bank cannot be written.
     """
+    if bank.description["simulator"]["kind"] == "imported":
+        raise InputError(
+            f"{bank.path}: has imported cubes, which cannot be simulated again; give the same `eorinfer bank import` "
+            "again, which writes rows that are not there or not ok"
+        )
     counts: dict[str, int] = {}
     for plan in bank.plans():
         for shard in sorted(set(range(plan.shards)) - set(bank.missing(plan))):

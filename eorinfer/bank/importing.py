@@ -1,5 +1,7 @@
 """Import of cubes and parameters that were simulated elsewhere."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,18 +81,26 @@ def import_rows(
         shard_rows = int(min(SHARD_ROWS, max(1, SHARD_BYTES // bank.bytes_per_row)))
         wanted = Plan(id, PRIOR_ROUND, prior.hash(), shard_rows, theta, seed)
         _refuse_same_cubes(bank, wanted, arrays)
+        _refuse_same_rows(bank, wanted, arrays, theta_file)
         plan = bank.add(wanted)
         bank.note(plan, warnings)
         for text in [*filter(None, dict.fromkeys(notes)), *warnings]:
             warn(text)
         missing = bank.missing(plan)
-        _refuse_other_cubes(bank, plan, [shard for shard in range(plan.shards) if shard not in missing], arrays)
-        for shard in missing:
-            rows = plan.rows(shard)
-            size = rows.stop - rows.start
-            own = {name: given.float32(rows) for name, given in arrays.items()}
-            bank.write_shard(plan, shard, status=["ok"] * size, message=[""] * size, seconds=[0.0] * size, arrays=own)
+        there = [shard for shard in range(plan.shards) if shard not in missing]
+        _refuse_other_cubes(bank, plan, there, arrays)
+        failed = [shard for shard in there if len(bank.read_rows(bank.shard_path(plan, shard)).ok) < _size(plan, shard)]
+        for shard in (*missing, *failed):
+            own = {name: given.float32(plan.rows(shard)) for name, given in arrays.items()}
+            size = _size(plan, shard)
+            texts = {"status": ["ok"] * size, "message": [""] * size}
+            bank.write_shard(plan, shard, **texts, seconds=[0.0] * size, arrays=own, replace=shard in failed)
     return n
+
+
+def _size(plan: Plan, shard: int) -> int:
+    rows = plan.rows(shard)
+    return rows.stop - rows.start
 
 
 def _theta(file: Path, prior: Prior) -> tuple[NDArray[np.float64], str]:
@@ -131,10 +141,11 @@ def _refuse_other_cubes(bank: Bank, plan: Plan, shards: list[int], arrays: dict[
     """
     for shard in shards:
         rows, there = plan.rows(shard), bank.read_rows(bank.shard_path(plan, shard))
+        ok = there.status == "ok"  # in place of those that were never imported a run has written failures
         for name, cubes in arrays.items():
             kept, given = bank.read(name, there), cubes.float32(rows)
-            if not np.array_equal(kept, given):
-                row = rows.start + int(np.argmax((kept != given).reshape(len(kept), -1).any(1)))
+            if not np.array_equal(kept[ok], given[ok]):
+                row = rows.start + int(np.argmax((kept != given).reshape(len(kept), -1).any(1) & ok))
                 raise InputError(
                     f"{bank.path}: has other cubes for the same theta and seeds (the first is row {row} of {name}); "
                     "give another --out, or delete the bank to import these instead"
@@ -159,6 +170,47 @@ def _refuse_same_cubes(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes]) 
                 f"{bank.path}: has these cubes already, with other theta or seeds; give another --out, or delete the "
                 "bank where the earlier import was wrong"
             )
+
+
+def _refuse_same_rows(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes], file: Path) -> None:
+    """Refuse rows that are there twice, of the same theta and cubes: one would be trained on, the other held out.
+
+    Raises
+    ------
+    InputError
+        If two rows of the files are the same, or rows of the files are those of an earlier import.
+    """
+    often = Counter(theta.tobytes() for theta in wanted.theta)
+    first: dict[bytes, int] = {}  # rows of the bank count as -1
+    for plan in bank.plans():
+        alike = [i for i, theta in enumerate(plan.theta) if plan.id != wanted.id and theta.tobytes() in often]
+        for shard in sorted({i // plan.shard_rows for i in alike} - set(bank.missing(plan))):
+            there = bank.read_rows(bank.shard_path(plan, shard)).ok
+            there = there[np.array([theta.tobytes() in often for theta in there.theta], bool)]
+            kept = [bank.read(name, there) for name in arrays]
+            first |= {_digest(there.theta[i], [cubes[i] for cubes in kept]): -1 for i in range(len(there))}
+    known = {theta.tobytes() for plan in bank.plans() if plan.id != wanted.id for theta in plan.theta}
+    twice: list[tuple[int, int]] = []
+    for i, theta in enumerate(wanted.theta):
+        if often[theta.tobytes()] > 1 or theta.tobytes() in known:
+            digest = _digest(theta, [given.float32(slice(i, i + 1))[0] for given in arrays.values()])
+            if digest in first:
+                twice.append((i, first[digest]))
+            first.setdefault(digest, i)
+    if twice:
+        i, other = twice[0]
+        where = f"row {i} is row {other} again" if other >= 0 else f"row {i} is in {bank.path} already"
+        raise InputError(
+            f"{file}: {where}, theta and cubes ({len(twice)} such rows): what is there twice would be trained on and "
+            "held out as well; give the others alone"
+        )
+
+
+def _digest(theta: NDArray[np.float64], cubes: list[NDArray[np.float32]]) -> bytes:
+    digest = hashlib.blake2b(theta.tobytes(), digest_size=16)
+    for cube in cubes:
+        digest.update(np.ascontiguousarray(cube).tobytes())
+    return digest.digest()
 
 
 def _file_of(observable: str, cubes: list[str], bank: Bank) -> Path:

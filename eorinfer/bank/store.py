@@ -38,7 +38,7 @@ from eorinfer.bank.shards import (
     write_rows,
 )
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.files import elsewhere, make_folder, read_versioned, remove_leftovers, write_json
+from eorinfer.core.files import elsewhere, make_folder, read_versioned, write_json
 from eorinfer.core.reading import refuse_surroundings
 from simulators import Observable, Parameter, Simulator
 
@@ -86,16 +86,14 @@ class Bank:
             description.refuse_other(path, bank.description, simulator)
             if not bank.writable:
                 return bank
-        for name in FOLDERS:
-            make_folder(path / name)
+        for folder in (path, *(path / name for name in FOLDERS)):
+            make_folder(folder)
         if not (path / "bank.json").exists():
             content = description.describe(simulator)
             content["fingerprint"] = description.fingerprint_of_shards(path, simulator)
             write_json(path / "bank.json", content, first_wins=True)
         bank = cls.open(path)
         description.refuse_other(path, bank.description, simulator)
-        for folder in (path, *(path / name for name in FOLDERS)):
-            remove_leftovers(folder)
         return bank
 
     @classmethod

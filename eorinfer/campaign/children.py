@@ -9,14 +9,12 @@ import json
 import os
 import secrets
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from eorinfer.bank.again import timeout_message, with_memory_limit
 from eorinfer.campaign.child import RowResult, one_line
+from eorinfer.core.files import scratch_folder
 
 #: Time limit in seconds for the start of a child: importing 21cmFAST is slow on a busy machine.
 START_SECONDS = 300.0
@@ -77,7 +76,8 @@ class Child:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-            "MPLCONFIGDIR": _matplotlib_folder(),
+            # 21cmFAST imports matplotlib, whose font cache would go into the home folder.
+            "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR") or str(scratch_folder()),
             **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
         }
         self._process = subprocess.Popen(
@@ -256,15 +256,6 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-@cache
-def _matplotlib_folder() -> str:
-    """Return a folder for matplotlib, which 21cmFAST imports; its font cache would go into the home folder."""
-    folder = os.environ.get("MPLCONFIGDIR") or tempfile.mkdtemp(prefix="eorinfer-")
-    if "MPLCONFIGDIR" not in os.environ:
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 _running: set[Child] = set()

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, then renamed."""
 
+import atexit
 import errno
 import hashlib
 import json
@@ -7,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -204,7 +206,7 @@ def _file_digest(path: Path, size: int, time: int) -> str:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and check that it can be written.
+    """Make a folder, check that it can be written, and delete what dead processes left in it.
 
     Raises
     ------
@@ -227,16 +229,28 @@ def make_folder(path: Path) -> Path:
         if broken := next((p for p in (path, *path.parents) if p.is_symlink() and not p.exists()), None):
             why = f"{broken} is a link to {broken.readlink()}, which is not there"
         raise InputError(f"{path}: the folder cannot be written ({why}); give another --out") from error
+    remove_leftovers(path)
     return path
 
 
-def remove_leftovers(folder: Path) -> int:
-    """Delete temporary files that dead processes left in `folder`; return their number.
+@cache
+def scratch_folder() -> Path:
+    """Make a temporary folder for this process, gone when it ends; delete those of processes that were killed."""
+    place = Path(tempfile.gettempdir())
+    remove_leftovers(place, "eorinfer")
+    folder = place / temporary_name("eorinfer")
+    folder.mkdir(mode=0o700)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def remove_leftovers(folder: Path, name: str = "") -> int:
+    """Delete temporary files, of things called so or of all, that dead processes left in `folder`; return their number.
 
     Temporary files of another machine are deleted when they are a day old.
     """
     count = 0
-    for path in folder.glob(".tmp-*"):
+    for path in folder.glob(f".tmp-*{name}"):
         if is_leftover(path):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

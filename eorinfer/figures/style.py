@@ -1,11 +1,8 @@
 """Matplotlib without a window and without a cache in the home folder, and writers of its figures."""
 
-import atexit
 import io
 import os
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eorinfer.core.errors import InputError, WorkError
-from eorinfer.core.files import make_folder, whole_file
+from eorinfer.core.files import make_folder, scratch_folder, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,9 +89,7 @@ def keep_matplotlib_out_of_home() -> None:
     """
     os.environ["MPLBACKEND"] = "Agg"
     if "MPLCONFIGDIR" not in os.environ:
-        folder = tempfile.mkdtemp(prefix="eorinfer-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["MPLCONFIGDIR"] = folder
+        os.environ["MPLCONFIGDIR"] = str(scratch_folder())
 
 
 def new_figure(**options: Any) -> "Figure":

@@ -174,7 +174,7 @@ def _training(run: RunFolder) -> Iterator[Block]:
             ["round", "parameter", "rows", "inside 68%", "inside 95%"],
             held,
             "Coverage on held-out rows",
-            "Share of rows whose central interval holds the truth. The best weights were chosen on them.",
+            "Share of rows, which neither trained nor chose anything, whose central interval holds the truth.",
         )
     rows: list[list[Cell]] = []
     for facts in run.rounds:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import eorinfer
 from eorinfer.core.errors import InputError
-from eorinfer.core.files import make_folder, remove_leftovers, whole_file
+from eorinfer.core.files import make_folder, whole_file
 from eorinfer.likelihood.convergence import measures
 from eorinfer.report.cells import Cell, measurement, minus, number, words, yes_or_no
 from eorinfer.report.page import Facts, Page, render
@@ -47,7 +47,7 @@ def write_report(out: Path, file: Path | None = None, say: Callable[[str], None]
     if file.is_dir() or file.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{file}: the page is a file; give --out with a name that ends in .html")
     page = page_of(run := RunFolder.read(out))
-    remove_leftovers(make_folder(file.parent))  # of a command that was killed
+    make_folder(file.parent)
     with whole_file(file) as temporary:
         temporary.write_text(f"{render(page)}\n{page_line(run.key)}\n", encoding="utf-8")
     for problem in run.problems:

@@ -11,7 +11,7 @@ from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.plans import plan_round, planned_rows, plans_there
 from eorinfer.core.errors import InputError, naming
-from eorinfer.core.files import make_folder, read_json, remove_leftovers, write_json
+from eorinfer.core.files import make_folder, read_json, write_json
 from eorinfer.core.own import own_key
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import SeparationStream, run_seed
@@ -138,7 +138,6 @@ class Separation:
         self.bank = Bank.create(config.bank_path(self.out), config.simulator)
         self.simulations = Simulations(config, self.bank, self.progress)
         config.write(self.out / "config.toml")
-        remove_leftovers(self.out)
 
     def simulate(self) -> Rows:
         """Fill the bank with what the config asks for; its valid rows."""

@@ -55,6 +55,8 @@ class Rounds:
         n = self._config.tables.inference.rounds[0]
         if recorded := self.recorded(1):
             return recorded
+        if self._config.imported:
+            self._simulations.refuse_unfinished([(plan, len(plan)) for plan in self._bank.plans()])
         there = prior_rows(self._bank, self._config.prior)
         if self._config.imported and there < n:
             raise InputError(

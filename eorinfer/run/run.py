@@ -88,7 +88,6 @@ class Run:
         for pattern in ("chains", "rounds/*", "contest/*", "contest/*/answers", "validation", "validation/*"):
             for folder in self.out.glob(pattern):
                 remove_leftovers(folder)
-        remove_leftovers(self.out)
 
     def __repr__(self) -> str:
         done = [step for step, file in STEPS.items() if (self.out / file).exists()]

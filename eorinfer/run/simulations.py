@@ -76,9 +76,13 @@ class Simulations:
 
         Raises
         ------
+        InputError
+            See `refuse_unfinished`.
         WorkError
             If a larger share failed than the config allows.
         """
+        if self.config.imported:
+            self.refuse_unfinished(plans)
         if rows := self.lacking(plans, whole=True):
             with (
                 self._naming_the_config(),
@@ -87,6 +91,21 @@ class Simulations:
             ):
                 self._fill(plans, executor, advance)
         self._judge(plans, title)
+
+    def refuse_unfinished(self, plans: Sequence[tuple[Plan, int]]) -> None:
+        """Refuse imports that were stopped: what they lack cannot be simulated.
+
+        Raises
+        ------
+        InputError
+            If the bank lacks some of the first rows of these plans.
+        """
+        if lacking := self.missing(plans):
+            planned = sum(n for _, n in plans)
+            raise InputError(
+                f"{self.bank.path}: {lacking} of {planned} imported cubes are not there, as after an import that was "
+                "stopped; give the same `eorinfer bank import` again"
+            )
 
     def one(self, theta: NDArray[np.float64], seed: int, world: int | None = None) -> RowResult:
         """One simulation outside of the bank, by the world with this number or the one that the seed draws."""

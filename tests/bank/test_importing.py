@@ -89,9 +89,57 @@ def test_other_theta_are_more_rows_with_other_cubes_alone(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="has these cubes already, with other theta or seeds"):
         imported(bank, tmp_path / "other.npy", cubes)
     assert len(bank.rows()) == 130
-    np.save(tmp_path / "more.npy", values[::-1])
+    np.save(tmp_path / "more.npy", values[::-1] + 1)
     imported(bank, tmp_path / "other.npy", tmp_path / "more.npy")
     assert len(bank.rows()) == 260
+
+
+def test_rows_that_are_there_twice_are_refused(tmp_path: Path) -> None:
+    """One of the two was trained on and the other held out; a grown file brought its first rows a second time."""
+    theta, cubes, values = files(tmp_path)
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    imported(bank, theta, cubes)
+    drawn = np.load(theta)
+    for name, order, message in (
+        ("grown", [*range(100, 130), *range(20)], r"row 0 is in .*bank already, theta and cubes \(50 such rows\)"),
+        ("turned", range(129, -1, -1), r"row 0 is in .*bank already, theta and cubes \(130 such rows\)"),
+    ):
+        np.save(tmp_path / "theta-more.npy", drawn[list(order)])
+        np.save(tmp_path / "more.npy", values[list(order)])
+        with pytest.raises(InputError, match=message):
+            imported(bank, tmp_path / "theta-more.npy", tmp_path / "more.npy")
+        assert len(bank.plans()) == 1, name
+    other = np.random.default_rng(2).normal(size=values.shape)
+    other[40] = other[7]
+    same = PRIOR.sample(130, np.random.default_rng(3))
+    same[[40, 41]] = same[7]  # row 41 has the same theta, and another cube
+    np.save(tmp_path / "theta-more.npy", same)
+    np.save(tmp_path / "more.npy", other)
+    with pytest.raises(InputError, match=r"theta-more.npy: row 40 is row 7 again, theta and cubes \(1 such rows\)"):
+        imported(bank, tmp_path / "theta-more.npy", tmp_path / "more.npy")
+    other[40] += 1
+    np.save(tmp_path / "more.npy", other)
+    assert imported(bank, tmp_path / "theta-more.npy", tmp_path / "more.npy") == 130
+    np.save(tmp_path / "theta-more.npy", np.full((3, 2), same[7]))  # as its rows of the bank, with other cubes
+    np.save(tmp_path / "more.npy", other[:3] + 2)
+    assert imported(bank, tmp_path / "theta-more.npy", tmp_path / "more.npy") == 3
+
+
+def test_rows_that_a_run_has_failed_to_simulate_are_imported(tmp_path: Path) -> None:
+    """Of a stopped import a run wrote failures, and the same import was refused ever after."""
+    theta, cubes, values = files(tmp_path)
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    imported(bank, theta, cubes)
+    plan = bank.plans()[0]
+    for shard, n in ((1, 64), (2, 2)):
+        bank.shard_path(plan, shard).unlink()
+        zeros = {"field": np.zeros((n, *SIMULATOR.observables[0].shape), np.float32)}
+        failed = {"status": ["failed"] * n, "message": ["no simulator"] * n, "seconds": [0.0] * n}
+        bank.write_shard(plan, shard, **failed, arrays=zeros)
+    imported(bank, theta, cubes)
+    again = Bank.open(bank.path)
+    assert again.rows().counts() == {"ok": 130}
+    assert np.allclose(again.read("field", again.rows()), values)
 
 
 def test_imports_stand_in_the_order_of_their_coming(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_no_bank_unknown_format_and_broken_json(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file/shards: the folder cannot be written \(.*/file is a file\)"):
+    with pytest.raises(InputError, match=r"file: the folder cannot be written \(.*/file is a file\)"):
         Bank.create(tmp_path / "file", GaussianField())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import eorinfer
 from simulators import GaussianField
-from tests.runs import PATIENCE, call, config, start, wait_until
+from tests.runs import PATIENCE, call, config, imported_config, start, wait_until
 
 OBSERVABLE = GaussianField(cells=8, box_length=8.0).observables[0]
 
@@ -168,6 +168,26 @@ def test_imported_cubes_cannot_be_simulated(tmp_path: Path, refused: Refused) ->
     assert "rounds = [48, 24]: imported cubes cannot be simulated anew; give one round, rounds = [48]" in refused(
         "run", path, "--out", tmp_path / "run"
     )
+
+
+def test_an_import_that_was_stopped_is_not_run_on(
+    tmp_path: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run took what was planned for what was there, wrote failures for the rest, and spoiled the bank."""
+    path = imported_config(tmp_path, 160, inference={"rounds": [40], "predictive": 0})
+    out = tmp_path / "run"
+    files = [f"--{name}={tmp_path / name}.npy" for name in ("theta", "cubes", "seeds")]
+    assert call("bank", "import", path, "--out", out, *files) == 0
+    last = max((out / "bank/shards").iterdir())
+    last.unlink()
+    capsys.readouterr()
+    message = refused("simulate", path, "--out", out)
+    assert "run/bank: 32 of 160 imported cubes are not there, as after an import that was stopped" in message
+    message = refused("bank", "retry", out / "bank", "--all")
+    assert "run/bank: has imported cubes, which cannot be simulated again" in message
+    assert not last.exists()
+    assert call("bank", "import", path, "--out", out, *files) == 0
+    assert call("simulate", path, "--out", out) == 0
 
 
 def test_imports_that_do_not_fit(tmp_path: Path, refused: Refused) -> None:

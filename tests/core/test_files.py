@@ -2,6 +2,9 @@
 
 import os
 import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,27 @@ def test_a_link_to_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot be written \(.*file is a file\)"):
         make_folder(tmp_path / "file" / "run")
+
+
+@pytest.mark.job
+def test_what_killed_processes_left_goes_with_the_next(tmp_path: Path) -> None:
+    """Each kill left a folder of fonts for good, and half an export beside the whole one."""
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from eorinfer.core.files import make_folder, scratch_folder, whole_file\n"
+        "(scratch_folder() / 'fonts').write_text('x')\n"
+        "with whole_file(make_folder(pathlib.Path('out')) / 'bank.h5') as file:\n"
+        "    file.write_text('x')\n"
+        "    if sys.argv[1:]: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    place = {"cwd": tmp_path, "env": os.environ | {"TMPDIR": str(tmp_path)}}
+    killed = subprocess.run([sys.executable, "-c", script, "kill"], **place)
+    assert killed.returncode == -signal.SIGKILL
+    left = [*tmp_path.glob(".tmp-*"), *(tmp_path / "out").iterdir()]
+    assert len(left) == 2, left
+    subprocess.run([sys.executable, "-c", script], **place, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["bank.h5"]
 
 
 @pytest.mark.parametrize("name", ["x" * 251 + ".png", "ß" * 126 + ".h5", "short.png"])
