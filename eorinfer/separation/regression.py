@@ -73,7 +73,7 @@ class Material:
             loader(self.validation, settings.batch_size),
             folder=folder,
             epochs=stages,
-            title=f"{title}, {stage} step(s) each",
+            title=f"{title}, in stages of {stage} step{'s' if stage > 1 else ''}",
             progress=self.progress,
             precision=precision(settings),
         )

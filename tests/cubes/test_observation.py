@@ -277,6 +277,8 @@ def test_hdf5_in_other_units(tmp_path: Path) -> None:
     back = Observation.read(tmp_path / "o.h5", COEVAL)
     np.testing.assert_allclose(back.values, 1000 * cube(COEVAL), rtol=1e-6)
     assert back.notes == ("unit: converted from K to mK, times 1000",)
+    (*_, said) = Observation.read(tmp_path / "o.h5", replace(COEVAL, smoothing=1.2)).notes
+    assert said == "taken to be smoothed across the sky by σ = 1.2 arcmin, as all maps"
     with h5py.File(tmp_path / "o.h5", "r+") as file:
         file["observed"][0, 1, 2, 3] = 1e20
     with pytest.raises(InputError, match=r"fill values or too large .* \[0, 1, 2, 3\] = 1e\+20"):
