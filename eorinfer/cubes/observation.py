@@ -292,9 +292,7 @@ class Observation:
                 notes.append(f"unit: converted from {unit} to {observable.unit}, times {_span(factor)}")
             unit = observable.unit
         if observable.smoothing:  # no file says it
-            notes.append(
-                f"taken to be smoothed across the sky by σ = {observable.smoothing:g} arcmin, as all maps"
-            )
+            notes.append(f"taken to be smoothed across the sky by σ = {observable.smoothing:g} arcmin, as all maps")
         with np.errstate(over="ignore"):
             values = np.asarray(values, np.float32)
         return replace(self, values=values, unit=unit, mask=joined, notes=tuple(notes))
