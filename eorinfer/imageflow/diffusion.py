@@ -43,6 +43,8 @@ STEPS = 18
 LEVELS, BANDS = 24, 4
 #: Steps of the fit of the map's own power, maps and cells of each at most, and the largest rate of its optimiser.
 FIT_STEPS, FIT_BATCH, FIT_CELLS, FIT_RATE = 500, 256, 2**18, 5e-3
+#: Number of modes above the noise with which a map counts for half in training; see `DiffusionFlow.worth`.
+HALF = 40.0
 #: Least tau, and largest sigma over the root of the largest power, above which the network is not asked.
 LEAST, MOST = 0.1, 2.0
 
@@ -165,16 +167,17 @@ class DiffusionFlow(ImageDensity):
             own = power * change.exp()
             off = (own / (own + sigma**2) * seen - about_mean).abs().square()
             of_wiener = power * sigma**2 / (power + sigma**2)
-            loss = (
-                (self.gauss.count * off).flatten(1).sum(1) / (self.gauss.count * of_wiener).flatten(1).sum(1)
-            ).mean()
+            errors = (self.gauss.count * torch.stack([off, of_wiener])).flatten(2).sum(2)
+            loss = (self.worth(power, sigma) * errors[0] / errors[1]).mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
 
     def losses(self, s: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """Compute the error of the denoiser over that of the Wiener filter, (B,): one where the network says nothing.
+        """Compute the error of the denoiser over that of the Wiener filter, times `worth`: (B,).
+
+        It is one on average where the network says nothing.
 
         Parameters
         ----------
@@ -191,8 +194,21 @@ class DiffusionFlow(ImageDensity):
         part = where[torch.randperm(len(s), generator=generator, device=device)].to(s) / len(s)
         sigma = self._wide(torch.exp(part * self.largest.log()))
         noise = torch.randn(s.shape, generator=generator, device=device).to(s)
-        estimate, more, error = self._denoise(s + sigma * noise, sigma, self.unit(y, s.dtype))
-        return (more - (s - estimate) / error).square().flatten(1).mean(1)
+        u = self.unit(y, s.dtype)
+        estimate, more, error = self._denoise(s + sigma * noise, sigma, u)
+        return self.worth(self.gauss(u)[1], sigma) * (more - (s - estimate) / error).square().flatten(1).mean(1)
+
+    def worth(self, power: Tensor, sigma: Tensor) -> Tensor:
+        """Compute what maps of this power (B, C, *half plane) at noise levels (B, 1, ...) count in training: (B,).
+
+        The fewer modes are above the noise, the more the error over the Wiener filter's scatters, and the less it says
+        of ln p. Through a telescope most levels have few. It is one on average, and one where noise is white in cells.
+        """
+        if self.whitening is None:
+            return torch.ones(len(power), device=power.device)
+        modes = (self.gauss.count * power / (power + sigma**2)).flatten(1).sum(1)
+        share = modes / (modes + HALF)
+        return share / share.mean()
 
     def log_prob_levels(self, x: Tensor, y: Tensor, levels: int = LEVELS) -> tuple[Tensor, Tensor]:
         """Compute ln p (B,) under the Gaussian field, and what each level of tau adds to it (B, levels), in nats."""

@@ -100,6 +100,11 @@ def test_a_diffusion_of_ska_low(tmp_path: Path) -> None:
     survey = SkaLow(integration=300.0)
     flow = trainer(settings, survey, SIMULATOR, PRIOR).train(bank, rows, folder=tmp_path / "fit", seed=1)
     assert isinstance(flow.network, DiffusionFlow)
+    # In training a cube counts by its modes above the noise of its level, of which the first and last have none.
+    power = flow.network.gauss.template * torch.tensor([1e-4, 1.0, 100.0, 100.0]).view(-1, 1, 1, 1, 1)
+    worth = flow.network.worth(power, torch.tensor([1.0, 1.0, 1.0, 1e4]).view(-1, 1, 1, 1, 1)).tolist()
+    assert sum(worth) == pytest.approx(4)
+    assert max(worth[0], worth[3]) < 0.02 < 1 < worth[1] < worth[2]
     flow.save(tmp_path / "field")
     again = ImageFlow.load(tmp_path / "field")
     theta = np.array([[7.5, -2.0], [9.5, -2.0]])
