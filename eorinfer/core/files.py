@@ -255,7 +255,8 @@ def remove_leftovers(folder: Path, name: str = "") -> int:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                with suppress(PermissionError):  # of another user
+                    path.unlink(missing_ok=True)
             count += 1
     return count
 
