@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, refused: Refused) -> No
         message = f"{place}: the folder cannot be written ({tmp_path / 'file'} is a file); give another --out"
         assert refused("run", path, "--out", place) == message
     path = config(tmp_path, bank={"path": "file/bank"})
-    assert "file/bank/shards: the folder cannot be written" in refused("run", path, "--out", tmp_path / "run")
+    assert "file/bank: the folder cannot be written" in refused("run", path, "--out", tmp_path / "run")
     assert not (tmp_path / "run/config.toml").exists()
     again = config(tmp_path, bank={"path": "bank"})
     assert call("simulate", again, "--out", tmp_path / "run") == 0, "a refused bank does not bind the folder"
