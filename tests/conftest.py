@@ -104,3 +104,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         quick_emulator(patch)
         assert call("run", config(folder), "--out", folder / "run") == 0
     return folder / "run"
+
+
+@pytest.fixture
+def quick_diffusion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start diffusions by short fits of their Gaussian field, whose quality the test does not ask for."""
+    monkeypatch.setattr("eorinfer.imageflow.gaussian_part.STEPS", 100)
+    monkeypatch.setattr("eorinfer.imageflow.diffusion.FIT_STEPS", 50)

@@ -156,6 +156,7 @@ def test_the_multiscale_kind_is_trained_and_kept(gaussian: tuple[Bank, Rows], tm
     assert (again.sample(theta, seed=1) == made.sample(theta, seed=1)).all()
 
 
+@pytest.mark.usefixtures("quick_diffusion")
 @pytest.mark.job
 def test_a_diffusion_is_trained_and_kept(gaussian: tuple[Bank, Rows], tmp_path: Path) -> None:
     settings = ImageFlowSettings(kind="diffusion", width=16, steps=24, hidden=(16,), k_knots=6)

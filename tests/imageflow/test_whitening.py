@@ -93,6 +93,7 @@ def test_other_noise_is_not_whitened() -> None:
     assert whitening_of(build_survey(SkaLow(taper="hann", integration=300.0), IMAGE)) is None
 
 
+@pytest.mark.usefixtures("quick_diffusion")
 @pytest.mark.job
 def test_a_diffusion_of_ska_low(tmp_path: Path) -> None:
     bank, rows = bank_of(tmp_path / "bank", SIMULATOR, PRIOR, 60)

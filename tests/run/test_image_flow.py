@@ -118,6 +118,7 @@ def test_one_condition_on_a_grid(kind: dict[str, Any], tmp_path: Path) -> None:
     assert not (out / "corner.png").exists()
 
 
+@pytest.mark.usefixtures("quick_diffusion")
 def test_a_weighing_that_was_stopped_goes_on(tmp_path: Path) -> None:
     path = field_config(tmp_path, image_flow={"condition": ["slope"], **DIFFUSION})
 
@@ -144,6 +145,7 @@ def test_a_weighing_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert flows[0].weights == flows[1].weights
 
 
+@pytest.mark.usefixtures("quick_diffusion")
 def test_a_diffusion_learns_by_itself_what_its_density_is_worth(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ def cubes(n: int, seed: int) -> Cubes:
     return Cubes(delta, drawn, log_q, log_q_drawn, terms, of_npe, np.repeat(np.arange(n // 4), 4))
 
 
+@pytest.mark.usefixtures("quick_diffusion")
 def test_what_a_density_adds_is_found_and_no_more() -> None:
     learn, test = cubes(280, 1), cubes(240, 2)
     alone = Weighed([])
