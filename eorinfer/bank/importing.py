@@ -182,14 +182,15 @@ def _refuse_same_rows(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes], f
     """
     often = Counter(theta.tobytes() for theta in wanted.theta)
     first: dict[bytes, int] = {}  # rows of the bank count as -1
-    for plan in bank.plans():
-        alike = [i for i, theta in enumerate(plan.theta) if plan.id != wanted.id and theta.tobytes() in often]
+    known: set[bytes] = set()
+    for plan in (plan for plan in bank.plans() if plan.id != wanted.id):
+        alike = [i for i, theta in enumerate(plan.theta) if theta.tobytes() in often]
+        known |= {plan.theta[i].tobytes() for i in alike}
         for shard in sorted({i // plan.shard_rows for i in alike} - set(bank.missing(plan))):
             there = bank.read_rows(bank.shard_path(plan, shard)).ok
             there = there[np.array([theta.tobytes() in often for theta in there.theta], bool)]
             kept = [bank.read(name, there) for name in arrays]
             first |= {_digest(there.theta[i], [cubes[i] for cubes in kept]): -1 for i in range(len(there))}
-    known = {theta.tobytes() for plan in bank.plans() if plan.id != wanted.id for theta in plan.theta}
     twice: list[tuple[int, int]] = []
     for i, theta in enumerate(wanted.theta):
         if often[theta.tobytes()] > 1 or theta.tobytes() in known:

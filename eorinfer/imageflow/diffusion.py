@@ -168,14 +168,15 @@ class DiffusionFlow(ImageDensity):
             off = (own / (own + sigma**2) * seen - about_mean).abs().square()
             of_wiener = power * sigma**2 / (power + sigma**2)
             errors = (self.gauss.count * torch.stack([off, of_wiener])).flatten(2).sum(2)
-            loss = (self.worth(power, sigma) * errors[0] / errors[1]).mean()
+            relative = errors[0] / errors[1]
+            loss = (relative if self.whitening is None else self.worth(power, sigma) * relative).mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
 
     def losses(self, s: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """Compute the error of the denoiser over that of the Wiener filter, times `worth`: (B,).
+        """Compute the error of the denoiser over that of the Wiener filter, times `worth` with a whitening: (B,).
 
         It is one on average where the network says nothing.
 
@@ -196,16 +197,15 @@ class DiffusionFlow(ImageDensity):
         noise = torch.randn(s.shape, generator=generator, device=device).to(s)
         u = self.unit(y, s.dtype)
         estimate, more, error = self._denoise(s + sigma * noise, sigma, u)
-        return self.worth(self.gauss(u)[1], sigma) * (more - (s - estimate) / error).square().flatten(1).mean(1)
+        off = (more - (s - estimate) / error).square().flatten(1).mean(1)
+        return off if self.whitening is None else self.worth(self.gauss(u)[1], sigma) * off
 
     def worth(self, power: Tensor, sigma: Tensor) -> Tensor:
         """Compute what maps of this power (B, C, *half plane) at noise levels (B, 1, ...) count in training: (B,).
 
         The fewer modes are above the noise, the more the error over the Wiener filter's scatters, and the less it says
-        of ln p. Through a telescope most levels have few. It is one on average, and one where noise is white in cells.
+        of ln p. Through a telescope most levels have few. It is one on average.
         """
-        if self.whitening is None:
-            return torch.ones(len(power), device=power.device)
         modes = (self.gauss.count * power / (power + sigma**2)).flatten(1).sum(1)
         share = modes / (modes + HALF)
         return share / share.mean()
