@@ -5,10 +5,10 @@
 The config is that of `benchmarks.imageflow.cubes`: a diffusion on whole cubes through SKA-Low, and fewer rows than its
 bank has. For each cube the terms of ln p are evaluated at NPE's mean and on the ellipsoid of its covariance, always
 with the same noise; a quadratic goes through each term. So nothing is interpolated across the prior. NPE's posterior is
-multiplied by exp(a quadratic): the terms with a weight each, or what a small network makes of them and of NPE's
-features. What NPE gains by a weight of its own, and by its own features, is beside them. Cubes that the diffusion and
-NPE held out in training teach all of it, in folds of realisations; cubes of other realisations, which nothing saw,
-score it. What was evaluated is kept cube by cube.
+multiplied by exp(a quadratic): as a run combines them, or the terms with a weight each, or what a small network makes
+of them and of NPE's features. What NPE gains by a weight of its own, and by its own features, is beside them. Cubes
+that the diffusion and NPE held out in training teach all of it, in folds of realisations; cubes of other realisations,
+which nothing saw, score it. What was evaluated is kept cube by cube.
 """
 
 import argparse
@@ -32,6 +32,8 @@ from benchmarks.imageflow.slices import unseen
 from benchmarks.record import record
 from eorinfer import Run
 from eorinfer.bank.rows import Rows
+from eorinfer.combined.expansion import Expansion, bounded
+from eorinfer.combined.worth import exponents, learn_weights, log_ratio
 from eorinfer.core.progress import for_terminal
 from eorinfer.imageflow.diffusion import BANDS, DiffusionFlow
 from eorinfer.imageflow.interpolated import less_noise
@@ -120,6 +122,9 @@ def main() -> None:
     found |= {"of NPE": npe.facts.get("seconds")}
     found["NPE over the prior"] = over_boxes(test.log_q.numpy() + volume, test.box)
     found["NPE"] = scores(test, [lambda cubes: (0 * cubes.log_q, 0 * cubes.log_q_drawn)])
+    as_a_run = Combination(learn)
+    found["as a run"] = scores(test, [as_a_run]) | {"weights": [round(float(w), 3) for w in as_a_run.weights]}
+    print("as a run", found["as a run"], flush=True)
     weights = {"NPE with a weight": [], "one weight": [list(range(1 + BANDS))], "a weight for each term": ALONE}
     for name, groups in weights.items():
         weighed = Weighed(groups)
@@ -196,6 +201,27 @@ def monomials(delta: Tensor) -> Tensor:
 
 
 # -- what is learned -----------------------------------------------------------------------------
+
+
+class Combination:
+    """NPE and ln p combined as `eorinfer.combined` does, by what the cubes `learn` show."""
+
+    def __init__(self, learn: Cubes) -> None:
+        self.weights = learn_weights(*self._both(learn))
+
+    @staticmethod
+    def _both(cubes: Cubes) -> tuple[Array, Array]:
+        """Give ln p and NPE's ln q (n, DRAWS + 1) at its draws and at the truth."""
+        theta = torch.cat([cubes.drawn, cubes.delta[:, None]], 1).double().numpy()
+        about = Expansion(np.zeros(theta.shape[2]), np.eye(theta.shape[2]), np.zeros(0))
+        whole = [replace(about, coefficients=one) for one in cubes.terms.sum(1).double().numpy()]
+        log_p = [bounded(one, at[:-1])(at) for one, at in zip(whole, theta, strict=True)]
+        return np.array(log_p), torch.cat([cubes.log_q_drawn, cubes.log_q[:, None]], 1).double().numpy()
+
+    def __call__(self, cubes: Cubes) -> Exponents:
+        """Compute the exponents."""
+        ratio = torch.from_numpy(log_ratio(exponents(self.weights, *self._both(cubes)), DRAWS)).float()
+        return ratio[:, -1], ratio[:, :-1]
 
 
 class Weighed(nn.Module):

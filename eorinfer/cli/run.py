@@ -59,9 +59,9 @@ def infer(
     seed: int = 1,
     modules: Modules = None,
 ) -> None:
-    """Train the posterior in rounds, or the image flow, and sample it for the observation.
+    """Train the posterior in rounds, or the image flow, or both, and sample it for the observation.
 
-    [inference] method selects one of the two. To use a trained posterior or image flow again, give --posterior and
+    [inference] method selects which. To use a trained posterior or image flow again, give --posterior and
     --observation instead of a config.
 
     Parameters
@@ -69,7 +69,8 @@ def infer(
     config
         TOML file of a run; not with --posterior.
     posterior
-        Folder of a trained posterior, such as RUN/posterior or RUN/rounds/01/posterior, or of an image flow, RUN/field.
+        Folder of a trained posterior, such as RUN/posterior or RUN/rounds/01/posterior, of an image flow, RUN/field, or
+        a run folder with both combined.
     observation
         HDF5, FITS or npy file of another observation, with --posterior.
     samples
@@ -83,7 +84,11 @@ def infer(
             opened.preflight()
             opened.preflight_training()
             opened.infer()
-            made = "posterior, chains/npe.txt" if opened.by_npe else "field, chains/field-flow.txt"
+            made = {
+                "npe": "posterior, chains/npe.txt",
+                "image-flow": "field, chains/field-flow.txt",
+                "combined": "posterior, field, chains/combined.txt",
+            }[opened.tables.inference.method]
             opened.progress.line(f"results: {out}/{made}")
         _close(out)
         return

@@ -4,9 +4,7 @@ A density that is wrong by little in each cell is wrong by much in sum. So q(y |
 weights w >= 0 for which the mean ln q of the true y of held-out images is largest. All one: the density as it is.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch import Tensor
 
-from eorinfer.core.files import whole_hdf5
-from eorinfer.core.hdf5 import opened
+from eorinfer.core.kept_rows import read_rows, write_rows
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress
 from eorinfer.imageflow.diffusion import DiffusionFlow
@@ -30,7 +27,6 @@ MANY = 100
 PULL = 0.5
 #: Arrays that are kept of each image, as `learn_weights` takes them.
 KEPT = ("terms", "at_truth", "log_cell")
-FORMAT = 1
 
 
 def weights_of_images(
@@ -43,37 +39,18 @@ def weights_of_images(
     """
     if not len(images):
         return np.ones(len(flow.terms))
-    known = _read(file, key)
+    known = read_rows(file, key, KEPT)
     with progress.bar("image flow, what ln p is worth", len(images)) as advance:
         advance(len(known), "")
         for x, truth in zip(images[len(known) :].split(1), y[len(known) :], strict=False):
             log_l = InterpolatedLikelihood(flow, x, conditions, depth=DEPTH)
             points, cell = log_l.points(POINTS)
-            known.append({"terms": log_l.terms(points), "at_truth": log_l.terms(truth[None])[0], "log_cell": cell})
-            _write(file, key, known)
+            at_truth = log_l.terms(truth[None])[0]
+            known.append({"terms": log_l.terms(points), "at_truth": at_truth, "log_cell": np.array(cell)})
+            write_rows(file, key, known)
             advance(1, "")
     arrays = (np.array([image[name] for image in known]) for name in KEPT)
     return learn_weights(*arrays) if len(images) >= MANY else learn_one_weight(*arrays)
-
-
-def _write(file: Path, key: str, known: Sequence[dict[str, Any]]) -> None:
-    """Write the arrays of the images so far whole."""
-    with whole_hdf5(file) as content:
-        content.attrs.update(format=FORMAT, key=key)
-        for name in KEPT:
-            content[name] = np.array([image[name] for image in known])
-
-
-def _read(file: Path, key: str) -> list[dict[str, Any]]:
-    """Read what `_write` wrote; nothing if there is no such file or it has another key."""
-    try:
-        with opened(file) as content:
-            if content.attrs.get("format") != FORMAT or content.attrs.get("key") != key:
-                return []
-            arrays = [content[name][()] for name in KEPT]
-    except (OSError, KeyError):
-        return []
-    return [dict(zip(KEPT, image, strict=True)) for image in zip(*arrays, strict=True)]
 
 
 def learn_one_weight(terms: Array, at_truth: Array, log_cell: Array) -> Array:

@@ -88,14 +88,17 @@ def _methods(run: RunFolder, content: dict[str, Any], labels: dict[str, str]) ->
         "npe": {"seconds": sum(r["seconds"] for r in run.rounds) or None},
         "mcmc": run.sampled["mcmc"] or {},
         "field-flow": run.sampled["field_flow"] or {},
+        "combined": run.sampled["combined"] or {},
     }
     rows: list[list[Cell]] = []
     for name, posterior in content.items():
         chain = facts.get(name, {})
         seconds = chain.get("seconds")
         seconds = sum(seconds.values()) if isinstance(seconds, dict) else seconds
-        if name == "field-flow" and seconds is not None and "field" in run.trained:
+        if name in ("field-flow", "combined") and seconds is not None and "field" in run.trained:
             seconds += run.trained["field"].get("seconds", 0.0)
+        if name == "combined" and seconds is not None:
+            seconds += facts["npe"]["seconds"] or 0.0
         lengths = chain["steps"] / chain["autocorrelation_time"] if chain.get("autocorrelation_time") else None
         rows.append(
             [

@@ -29,9 +29,9 @@ T = TypeVar("T")
 #: Errors of a file that can be read and is not what a step writes.
 MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError)
 #: Names of the chains that the steps write, in the order of drawing.
-CHAINS = ("npe", "field-flow", "mcmc")
+CHAINS = ("npe", "field-flow", "combined", "mcmc")
 #: File name of the chain of each method that samples one.
-SAMPLED = {"mcmc": "mcmc", "field_flow": "field-flow"}
+SAMPLED = {"mcmc": "mcmc", "field_flow": "field-flow", "combined": "combined"}
 #: Descriptions of networks that are trained besides the posteriors of the rounds.
 MODELS = ("field/field.json", "separator/separator.json", "contest/*/posterior/posterior.json")
 #: File that says from which round on rounds are left out by ``[inference] stop_at``.
@@ -99,21 +99,26 @@ def read_rounds(out: Path) -> list[dict[str, Any]]:
     return [read_json(path)["facts"] for path in sorted((out / "rounds").glob("*/posterior/posterior.json"))]
 
 
-def outdated(validation: dict[str, Any], rounds: Sequence[dict[str, Any]], flow: dict[str, Any]) -> str | None:
+def outdated(
+    validation: dict[str, Any], rounds: Sequence[dict[str, Any]], flow: dict[str, Any], combined: dict[str, Any]
+) -> str | None:
     """Name what was trained again after its validation; None if nothing was.
 
     Parameters
     ----------
     validation
         Content of ``validation.json``; empty without one. An earlier version's does not say which posterior it was of.
-    rounds, flow
-        Facts of each round's posterior, and of the image flow.
+    rounds, flow, combined
+        Facts of each round's posterior, of the image flow, and of the chain of both.
     """
     of = validation.get("posterior")
     if of is None:
         return None
-    if validation.get("method", "npe") == "npe":
+    method = validation.get("method", "npe")
+    if method == "npe":
         return "posterior" if rounds and of != rounds[-1]["key"] else None
+    if method == "combined":
+        return "combined posterior" if of != combined.get("posterior") else None
     return "image flow" if of != flow.get("weighed", flow.get("key")) else None
 
 
@@ -234,7 +239,7 @@ class RunFolder:
     @property
     def outdated(self) -> str | None:
         """What was trained again after its validation, see `outdated`."""
-        return outdated(self.validation, self.rounds, self.trained.get("field", {}))
+        return outdated(self.validation, self.rounds, self.trained.get("field", {}), self.sampled["combined"] or {})
 
     @property
     def summary_is_old(self) -> bool:

@@ -24,17 +24,19 @@ from eorinfer.report.run_folder import (
     read_all_chains,
     read_models,
     read_rounds,
+    read_sampled,
     results_key,
 )
 from eorinfer.report.summary import wider_line
 
 #: Chain of each `[inference] method`.
-METHODS = {"npe": "npe", "image-flow": "field-flow", "field-flow": "field-flow"}
+METHODS = {"npe": "npe", "image-flow": "field-flow", "field-flow": "field-flow", "combined": "combined"}
 #: Steps of a run in their order, and the file that each leaves in the run folder.
 STEPS = {
     "observe": "observation.h5",
     "infer": "chains/npe.txt",
     "image flow": "chains/field-flow.txt",
+    "combined": "chains/combined.txt",
     "mcmc": "chains/mcmc.txt",
     "plot": "summary.json",
     "validate": "validation.json",
@@ -161,7 +163,9 @@ def validation_line(out: Path) -> str:
             )
         return f"not validated yet: {command}"
     found = read_json(path)
-    if again := outdated(found, read_rounds(out), read_models(out).get("field", {})):
+    if again := outdated(
+        found, read_rounds(out), read_models(out).get("field", {}), read_sampled(out)["combined"] or {}
+    ):
         return f"not validated since the {again} was trained again: {command}"
     return str(found.get("verdict", f"validated: {path}"))
 

@@ -21,7 +21,7 @@ def calibration_blocks(run: RunFolder) -> Iterator[Block]:
     v = run.validation
     if not v:
         return
-    method = "image flow" if v.get("method") == "field-flow" else "NPE"
+    method = {"field-flow": "image flow", "combined": "NPE and image flow"}.get(v.get("method", "npe"), "NPE")
     left_out = f" {v['left_out']} more are left out: their chains are too short." if v.get("left_out") else ""
     yield Text(f"{method}: {v['verdict']}. Tested on {v['truths']} {v['source']}.{left_out}")
     if (run.out / "validation.png").exists():

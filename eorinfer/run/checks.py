@@ -1,5 +1,7 @@
 """What the tables of a config ask of each other and of the simulator; errors name the file and the key."""
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import simulators
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.settings.explain import explained, instead
+from eorinfer.settings.imageflow import FEWEST_IMAGES
 from eorinfer.settings.tables import Tables
 from simulators import Observable, Simulator
 from simulators.registry import simulator_class
@@ -40,11 +43,13 @@ def refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None:
     """Refuse what each table allows by itself and the simulator does not."""
     if len(simulator.observables[0].cells) == 1:
         for wrong, key in (
-            (tables.inference.method == "image-flow", '[inference] method = "image-flow"'),
+            (tables.inference.method != "npe", f'[inference] method = "{tables.inference.method}"'),
             (tables.preprocessing is not None, "[preprocessing]"),
         ):
             if wrong:
                 raise InputError(f"{path}: {key}: is for images; the simulator gives data vectors, leave it out")
+    if tables.inference.method == "combined":
+        _refuse_uncombined(path, tables)
     if simulator.kind == "imported":
         if len(tables.inference.rounds) > 1:
             raise InputError(
@@ -55,6 +60,26 @@ def refuse_impossible(path: Path, tables: Tables, simulator: Simulator) -> None:
             raise InputError(
                 f'{path}: [observation] theta: imported cubes cannot be simulated anew; give file = "observed.h5"'
             )
+
+
+def _refuse_uncombined(path: Path, tables: Tables) -> None:
+    """Refuse an image flow, or a number of simulations, that cannot be combined with NPE."""
+    flow, n, share = tables.image_flow, tables.inference.rounds[0], tables.training.validation_fraction
+    for name, wanted in (("kind", "diffusion"), ("condition", "theta"), ("image", "whole")):
+        if (given := getattr(flow, name)) != wanted:
+            raise InputError(
+                f'{path}: [image_flow] {name} = {json.dumps(given)}: [inference] method = "combined" needs "{wanted}"'
+            )
+    if flow.weighing < FEWEST_IMAGES:
+        raise InputError(
+            f'{path}: [image_flow] weighing = {flow.weighing}: [inference] method = "combined" learns from held-out '
+            f"images what NPE and image flow are worth; give {FEWEST_IMAGES} or more"
+        )
+    if n * share < 2 * FEWEST_IMAGES:  # so that chance leaves enough
+        raise InputError(
+            f'{path}: [inference] rounds = [{n}]: method = "combined" learns from images that training holds out, '
+            f"{share:.0%} of all by [training] validation_fraction; give {math.ceil(2 * FEWEST_IMAGES / share)} or more"
+        )
 
 
 def with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: float) -> Tables:

@@ -310,7 +310,7 @@ def check_config(
     check_sizes(path, simulator.observables)
     if is_own(simulator.kind) or simulator.kind == "imported":  # ours are tested
         check_names(path, simulator.parameters, simulator.observables)
-    if tables.observation.mask is not None and tables.inference.method == "image-flow":
+    if tables.observation.mask is not None and tables.inference.method != "npe":
         raise InputError(
             f"{path}: [observation] mask: the image flow is of whole images and cannot leave cells out; "
             'take [inference] method = "npe", or eorinfer mcmc'

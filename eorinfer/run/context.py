@@ -24,6 +24,7 @@ from eorinfer.run.simulations import Simulations
 if TYPE_CHECKING:
     from torch import nn
 
+    from eorinfer.combined.posterior import CombinedPosterior
     from eorinfer.likelihood.gaussian import PowerSpectrumLikelihood
     from eorinfer.npe.architecture import Architecture
     from eorinfer.npe.posterior import Posterior
@@ -150,6 +151,12 @@ class RunContext:
         from eorinfer.npe.posterior import Posterior
 
         return Posterior.load(folder, self.config.modules, self.config.own_names)
+
+    def load_combined(self) -> "CombinedPosterior":
+        """Load the combined posterior of this run."""
+        from eorinfer.combined.posterior import CombinedPosterior
+
+        return CombinedPosterior.load(self.folder, self.config.modules, self.config.own_names)
 
     def refuse_vectors(self, method: str) -> None:
         """Refuse a method that needs images where the simulator gives data vectors.

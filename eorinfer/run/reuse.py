@@ -1,10 +1,12 @@
-"""Use a trained posterior or image flow again, for another observation: without a config or a training."""
+"""Use a trained posterior, an image flow or both again, for another observation: without a config or a training."""
 
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from eorinfer.combined.posterior import FILE as COMBINED
+from eorinfer.combined.posterior import CombinedPosterior
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, read_json, write_json
 from eorinfer.core.prior import Prior
@@ -19,6 +21,7 @@ from eorinfer.npe.check import check_observation
 from eorinfer.npe.posterior import Posterior
 from eorinfer.report.run_folder import true_values
 from eorinfer.report.summary import summary
+from eorinfer.run.combined import combined_posterior
 from eorinfer.run.folder import refuse_run
 from eorinfer.run.image_flow import image_flow_posterior
 from eorinfer.settings.likelihood import McmcSettings
@@ -34,12 +37,13 @@ def infer_again(
     Raises
     ------
     InputError
-        If the folder holds neither, the observation is of another kind than the images of training, or `out` holds a
+        If the folder holds none, the observation is of another kind than the images of training, or `out` holds a
         run, or the posterior of another observation.
     """
     refuse_run(out)
-    by_flow = (folder / "field.json").is_file()
-    if by_flow:
+    if (folder / COMBINED).is_file():
+        name, samples, observed, truth, facts = _by_both(folder, file, out, n, seed, progress, modules)
+    elif (folder / "field.json").is_file():
         name, samples, observed, truth, facts = _by_flow(folder, file, out, n, seed, progress)
     else:
         name, samples, observed, truth, facts = _by_npe(folder, file, out, n, seed, progress, modules)
@@ -87,6 +91,24 @@ def _by_flow(folder: Path, file: Path, out: Path, n: int, seed: int, progress: P
     facts = {"posterior": str(folder), "field_flow": read_json(out / "chains" / "field-flow.json")}
     by_theta = flow.settings.condition == "theta"
     return "field-flow", samples, observed, _truth(observed, flow.conditions) if by_theta else None, facts
+
+
+def _by_both(
+    folder: Path, file: Path, out: Path, n: int, seed: int, progress: Progress, modules: Path | None
+) -> _Result:
+    """Sample by NPE, and weigh by the image flow."""
+    combined = CombinedPosterior.load(folder, modules)
+    observed = Observation.read(file, combined.npe.observable)
+    _refuse_another(out, observed)
+    check = check_observation(combined.npe, observed)
+    if check is not None:
+        progress.line(check.line())
+    make_folder(out)
+    combined.npe.prior.write(out)
+    samples = combined_posterior(combined, observed, n, out / "chains", seed, progress)
+    facts = {"posterior": str(folder), "misspecification": check.content() if check else None}
+    facts |= {"combined": read_json(out / "chains" / "combined.json")}
+    return "combined", samples, observed, _truth(observed, combined.npe.prior), facts
 
 
 def _refuse_another(out: Path, observed: Observation) -> None:

@@ -99,7 +99,7 @@ class Run:
     @property
     def by_npe(self) -> bool:
         """Whether `infer` trains posteriors, in rounds, rather than the image flow."""
-        return self.tables.inference.method == "npe"
+        return self.tables.inference.method != "image-flow"
 
     @property
     def sequential(self) -> bool:
@@ -195,7 +195,7 @@ class Run:
 
     @_alone
     def infer(self) -> Samples:
-        """Run the sequential rounds and sample the last posterior, in ``chains/npe``; or sample by the image flow."""
+        """Run the rounds and sample the last posterior, in ``chains/npe``; or sample by the image flow, or by both."""
         observation = self.observe()
         if not self.by_npe:
             from eorinfer.run.image_flow import infer_image_flow
@@ -222,6 +222,17 @@ class Run:
             "NPE on images",
         )
         samples.write(self.out / "chains" / "npe")
+        if self.tables.inference.method == "combined":
+            from eorinfer.run.combined import combined_posterior, trained_combined
+
+            samples = combined_posterior(
+                trained_combined(self.context, posterior, self.training_rows(observation)),
+                observation,
+                self.tables.inference.samples,
+                self.out / "chains",
+                run_seed(self.tables.seed, RunStream.COMBINED_SAMPLES),
+                self.progress,
+            )
         predict(self.context, samples)
         return samples
 
@@ -262,7 +273,7 @@ class Run:
 
     @_alone
     def validate(self) -> None:
-        """Test the last posterior, or the image flow, against known truths.
+        """Test the last posterior, the image flow, or both combined, against known truths.
 
         Calibration, sharpness and recovery are in ``validation.json`` and ``validation.png``.
 
@@ -273,10 +284,10 @@ class Run:
         WorkError
             If it is not calibrated; the files are written before.
         """
-        from eorinfer.run.subjects import image_flow_subject, npe_subject
+        from eorinfer.run.subjects import subject_of
         from eorinfer.run.validation import validate
 
-        subject = npe_subject(self.context) if self.by_npe else image_flow_subject(self.context)
+        subject = subject_of(self.context)
         observation = self.observe()
         rows = self.training_rows(observation)
         likelihood = self.likelihood(rows) if (self.out / "emulator" / "emulator.json").exists() else None

@@ -1,16 +1,17 @@
-"""Methods that ``validate`` puts to the test: a posterior by NPE, and the image flow."""
+"""Methods that ``validate`` puts to the test: a posterior by NPE, the image flow, and both combined."""
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
+from eorinfer.combined.posterior import FILE, CombinedPosterior
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json
 from eorinfer.core.likelihood import LogLikelihood
@@ -34,7 +35,7 @@ from eorinfer.likelihood.sampled import (
 )
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from eorinfer.npe.batched import draw
-from eorinfer.npe.check import check_observation
+from eorinfer.npe.check import check_images, check_observation
 from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.context import RunContext
@@ -51,6 +52,8 @@ PROPOSALS, START_DRAWS = 2000, 1000
 BLOCK, TRIED = 10, 512
 #: Samples of the observation's posterior whose mean it is checked at, where it has no chain.
 OBSERVATION_SAMPLES = 1000
+#: Draws from an NPE among which samples of a combined posterior are chosen.
+COMBINED_DRAWS = 4000
 
 
 class Subject(Protocol):
@@ -251,13 +254,15 @@ class ImageFlowSubject:
         theta = y[inside]
         context.progress.line(f"validation: {len(theta)} {source}; {settings.samples} samples of each")
         context.progress.line(self._cost(context, cubes))
-        blocks = []
-        with context.progress.bar("posteriors of truths", len(theta)) as advance:
-            for start in range(0, len(theta), BLOCK):
-                block = slice(start, start + BLOCK)
-                blocks.append(self._evaluate_block(context, start, cubes[block], theta[block]))
-                advance(len(blocks[-1]), "")
-        posteriors = TruthPosteriors.concatenate(blocks)
+        proposal = self.proposal.facts.get("key") if self.proposal else None
+        key = {"flow": self.key, "proposal": proposal, "points": POINTS, "walkers": context.config.tables.mcmc.walkers}
+        key |= {"interpolation": VERSION} if self.flow.settings.kind == "diffusion" else {}
+
+        def one(number: int, cube: NDArray[np.float32], truth: NDArray[np.float64]) -> PosteriorSample:
+            seed = run_seed(context.config.tables.seed, RunStream.IMAGE_FLOW_VALIDATION, number)
+            return self._sample(context, cube, truth, settings.samples, seed)
+
+        posteriors = sampled_by_block(context, "field", key, cubes, theta, one)
         good = posteriors.good
         if good.sum() < FEWEST:
             raise WorkError(
@@ -299,31 +304,6 @@ class ImageFlowSubject:
             "are kept; [validation] image_flow_truths says how many"
         )
 
-    def _evaluate_block(
-        self, context: RunContext, start: int, cubes: NDArray[np.float32], theta: NDArray[np.float64]
-    ) -> TruthPosteriors:
-        """Sample the posteriors of a few truths, or read them from the file of their first one's number."""
-        n, seed = context.config.tables.validation.samples, context.config.tables.seed
-        proposal = self.proposal.facts.get("key") if self.proposal else None
-        key = fingerprint_of(
-            {"flow": self.key, "proposal": proposal, "theta": theta.tolist(), "samples": n, "points": POINTS}
-            | {"images": hashlib.sha256(cubes.tobytes()).hexdigest(), "walkers": context.config.tables.mcmc.walkers}
-            | ({"interpolation": VERSION} if self.flow.settings.kind == "diffusion" else {})
-        )
-        path = context.folder / "validation" / "field" / f"{start:05d}.h5"
-        if (kept := TruthPosteriors.read(path, key)) is not None:
-            return kept
-        samples, seconds = [], []
-        for i, (cube, truth) in enumerate(zip(cubes, theta, strict=True)):
-            began = time.monotonic()
-            samples.append(
-                self._sample(context, cube, truth, n, run_seed(seed, RunStream.IMAGE_FLOW_VALIDATION, start + i))
-            )
-            seconds.append(time.monotonic() - began)
-        posteriors = TruthPosteriors.from_samples(samples, seconds)
-        posteriors.write(path, key)
-        return posteriors
-
     def _sample(
         self, context: RunContext, cube: NDArray[np.float32], truth: NDArray[np.float64], n: int, seed: int
     ) -> PosteriorSample:
@@ -340,6 +320,46 @@ class ImageFlowSubject:
 
     def _likelihood(self, cube: NDArray[np.float32]) -> LogLikelihood:
         return self.flow.likelihood(Observation.from_observable(self.flow.observable, cube))
+
+
+def sampled_by_block(
+    context: RunContext,
+    name: str,
+    key: dict[str, Any],
+    cubes: NDArray[np.float32],
+    theta: NDArray[np.float64],
+    one: Callable[[int, NDArray[np.float32], NDArray[np.float64]], PosteriorSample],
+) -> TruthPosteriors:
+    """Sample the posteriors of truths one after the other, or read them from ``validation/NAME``, a file for each few.
+
+    Parameters
+    ----------
+    key
+        What they depend on beside the truths.
+    cubes, theta
+        (T, C, *cells) images, and (T, P) their parameters.
+    one
+        Samples one, of a number, a cube and its truth.
+    """
+    blocks, n = [], context.config.tables.validation.samples
+    with context.progress.bar("posteriors of truths", len(theta)) as advance:
+        for start in range(0, len(theta), BLOCK):
+            some = slice(start, start + BLOCK)
+            images = hashlib.sha256(cubes[some].tobytes()).hexdigest()
+            of_block = fingerprint_of(key | {"theta": theta[some].tolist(), "samples": n, "images": images})
+            path = context.folder / "validation" / name / f"{start:05d}.h5"
+            posteriors = TruthPosteriors.read(path, of_block)
+            if posteriors is None:
+                samples, seconds = [], []
+                for i, (cube, truth) in enumerate(zip(cubes[some], theta[some], strict=True)):
+                    began = time.monotonic()
+                    samples.append(one(start + i, cube, truth))
+                    seconds.append(time.monotonic() - began)
+                posteriors = TruthPosteriors.from_samples(samples, seconds)
+                posteriors.write(path, of_block)
+            blocks.append(posteriors)
+            advance(len(posteriors), "")
+    return TruthPosteriors.concatenate(blocks)
 
 
 def weigh(
@@ -371,3 +391,99 @@ def image_flow_subject(context: RunContext) -> ImageFlowSubject:
     # A posterior that is truncated, or for one observation, says nothing of other truths.
     usable = same and not posterior.regions and posterior.only_for is None
     return ImageFlowSubject(flow, posterior if usable else None)
+
+
+@dataclass(frozen=True)
+class CombinedSubject:
+    """NPE and image flow combined: each truth costs some evaluations of ln p.
+
+    Attributes
+    ----------
+    combined
+        Posterior by both.
+    method
+        Name of its chain in ``chains/``.
+    """
+
+    combined: CombinedPosterior
+    method: str = "combined"
+
+    @property
+    def key(self) -> str | None:
+        """Hash of both trainings, and of what they are worth."""
+        return self.combined.key
+
+    @property
+    def prior(self) -> Prior:
+        """Prior of NPE."""
+        return self.combined.npe.prior
+
+    def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell whether theta (n, P) lies inside the prior."""
+        return self.prior.contains(theta)
+
+    def evaluate(self, context: RunContext, rows: Rows) -> tuple[Truths, TruthPosteriors]:
+        """Sample one truth after the other, or read its posterior from ``validation/combined``.
+
+        Raises
+        ------
+        InputError
+            If there are too few truths.
+        """
+        settings, seed, npe = context.config.tables.validation, context.config.tables.seed, self.combined.npe
+        chosen, source = choose_truths(context, rows, settings.image_flow_truths)
+        batches = list(observed_rows(context, chosen))
+        cubes, combined, checks = torch.cat(batches).numpy(), self.combined, list[Check]()
+        if not simulates(context):  # rows that the flow held out, and one network of NPE
+            (one_network, _), *_ = npe.folds(rows.seed, context.config.tables.training.validation_fraction)
+            combined = replace(combined, npe=one_network)
+        elif npe.reference is not None:
+            checks += [check for batch in batches for check in check_images(npe, batch)]
+        context.progress.line(f"validation: {len(chosen)} {source}; {settings.samples} samples of each")
+
+        def one(number: int, cube: NDArray[np.float32], truth: NDArray[np.float64]) -> PosteriorSample:
+            own = run_seed(seed, RunStream.COMBINED_VALIDATION, number)
+            observation = Observation.from_observable(npe.observable, cube)
+            weighed = combined.weigh(observation, COMBINED_DRAWS, own, truth[None])
+            weight = weighed.weight[:-1]
+            some = np.random.default_rng(own).choice(len(weight), settings.samples, p=weight / weight.sum())
+            return PosteriorSample(
+                weighed.theta[some], weighed.log_density[some], float(weighed.log_density[-1]), good=True
+            )
+
+        key = {"combined": self.key, "simulated": simulates(context)}
+        posteriors = sampled_by_block(context, self.method, key, cubes, chosen.theta, one)
+        return Truths(chosen.theta, cubes[: settings.references], checks, None, source), posteriors
+
+    def check(self, context: RunContext, observation: Observation) -> Check | None:
+        """Compare its statistics and NPE's features with those of the simulations."""
+        return check_observation(self.combined.npe, observation)
+
+    def observed(self, context: RunContext, observation: Observation, truths: Truths) -> NDArray[np.float64] | None:
+        """Draw from the posterior of the observation."""
+        seed = run_seed(context.config.tables.seed, RunStream.LOCAL_SAMPLES)
+        samples = self.combined.samples(self.combined.weigh(observation, COMBINED_DRAWS, seed))
+        return samples.resample(OBSERVATION_SAMPLES, seed).values
+
+
+def combined_subject(context: RunContext) -> CombinedSubject:
+    """Load what `infer` left.
+
+    Raises
+    ------
+    InputError
+        If it has not been run.
+    """
+    if not (context.folder / FILE).exists():
+        raise InputError(f"{context.folder}: no combined posterior to validate; run `eorinfer infer` first")
+    return CombinedSubject(context.load_combined())
+
+
+def subject_of(context: RunContext) -> Subject:
+    """Load what ``[inference] method`` names; see `npe_subject`, `image_flow_subject` and `combined_subject`."""
+    subjects: dict[str, Callable[[RunContext], Subject]] = {
+        "npe": npe_subject,
+        "image-flow": image_flow_subject,
+        "combined": combined_subject,
+    }
+    return subjects[context.config.tables.inference.method](context)

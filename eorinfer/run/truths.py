@@ -224,9 +224,11 @@ def _truncation(context: RunContext, posterior: Posterior) -> Truncation | None:
     return Truncation(*draw_truncated(posterior.prior, posterior.regions, POOL, rng))
 
 
-def observed_rows(context: RunContext, rows: Rows) -> Iterator[torch.Tensor]:
-    """Observe rows, with noise fixed by the seed; gives cubes (B, C, *cells)."""
-    generator = torch.Generator().manual_seed(run_seed(context.config.tables.seed, RunStream.TRUTHS_NOISE))
+def observed_rows(
+    context: RunContext, rows: Rows, stream: RunStream = RunStream.TRUTHS_NOISE
+) -> Iterator[torch.Tensor]:
+    """Observe rows, with noise fixed by the seed and the stream; gives cubes (B, C, *cells)."""
+    generator = torch.Generator().manual_seed(run_seed(context.config.tables.seed, stream))
     for start in range(0, len(rows), BATCH):
         clean = context.bank.read(context.config.observable.name, rows[start : start + BATCH])
         with torch.no_grad():

@@ -47,6 +47,8 @@ from simulators import GaussianField
 GRID, POINTS, SAMPLES = 2, 100, 10000
 #: Length of a reference's chain, and samples inside a truncated prior below which it is left out.
 STEPS, MOST_STEPS, KEPT = 1000, 3000, 100
+#: Methods in words, by the names of their chains.
+LABELS = {"npe": "NPE on images", "field-flow": "image flow", "combined": "NPE and image flow"}
 POWER_SPECTRUM, EXACT = "power-spectrum", "exact"
 
 
@@ -130,7 +132,7 @@ def validate(
         check,
         tuple(truths.checks),
         verdict,
-        "NPE on images" if subject.method == "npe" else "image flow",
+        LABELS[subject.method],
     )
     with going_on(context.folder / "validation.png", context.progress.line):
         save_figure(calibration_figure(page), context.folder / "validation")

@@ -9,6 +9,8 @@ from eorinfer.settings.npe import TrainingSettings
 
 #: Defaults of a diffusion, where they differ from those of the other kinds.
 DIFFUSION = {"width": 64, "steps": 6000, "epochs": 3000, "batch_size": 32, "learning_rate": 2e-3, "weighing": 75}
+#: Fewest held-out images by which NPE and a diffusion are combined.
+FEWEST_IMAGES = 10
 #: Keys of a second stage of training, which older versions had, and their defaults: they are in files and in hashes.
 GONE = {"discriminative_steps": 0, "candidates": 8}
 
@@ -50,6 +52,7 @@ class ImageFlowSettings(Settings):
     weighing
         Held-out images on which a diffusion learns what ln p counts for in posteriors, 75 by default: one number for
         all of its terms, or from 100 images on one for each. 0: all count one, and posteriors may be much too narrow.
+        With ``[inference] method = "combined"`` one number for ln p, and one for NPE.
     """
 
     kind: Literal["isotropic", "multiscale", "diffusion"] = "isotropic"

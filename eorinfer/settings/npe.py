@@ -265,7 +265,8 @@ class InferenceSettings(Settings):
     ----------
     method
         ``"npe"``: sequential rounds of neural posterior estimation; ``"image-flow"``: the likelihood of a flow on
-        the images, see ``[image_flow]``, trained on the first round and on all later rounds that were simulated.
+        the images, see ``[image_flow]``, trained on the first round and on all later rounds that were simulated;
+        ``"combined"``: NPE of one round times the likelihood of a diffusion, by what each is worth on held-out images.
     rounds
         Number of simulations in each round. The first round draws from the prior, later ones from the `proposal`.
     proposal
@@ -288,7 +289,7 @@ class InferenceSettings(Settings):
         simulations give them. Only with one round of NPE.
     """
 
-    method: Literal["npe", "image-flow"] = "npe"
+    method: Literal["npe", "image-flow", "combined"] = "npe"
     rounds: tuple[PositiveInt, ...] = Field(min_length=1)
     proposal: Literal["truncated", "posterior"] = "truncated"
     atoms: int = Field(default=10, ge=2)
@@ -302,6 +303,8 @@ class InferenceSettings(Settings):
     def _targets_of_one_round(self) -> "InferenceSettings":
         if self.targets is not None and (self.method != "npe" or len(self.rounds) > 1):
             raise ValueError('targets: only with method = "npe" and one round, rounds = [N]')
+        if self.method == "combined" and len(self.rounds) > 1:
+            raise ValueError(f'rounds = {list(self.rounds)}: method = "combined" takes one round, rounds = [N]')
         return self
 
 

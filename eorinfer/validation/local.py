@@ -22,6 +22,9 @@ from eorinfer.validation.uniformity import LEVEL, TARP, Effect, effects
 TRIALS = 200
 #: Share, and least number, of the truths that are the nearest.
 NEAREST, FEWEST = 0.25, 50
+#: Standard deviations of a posterior beyond which a truth counts as just as far: one at 40 would dwarf all others where
+#: the classifier scales its inputs, and keep its fit from ending.
+FARTHEST = 8.0
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,9 @@ def calibrate_near(
     drawn = samples[np.arange(len(samples)), rng.integers(samples.shape[1], size=len(samples))]
     at, at_std = observed.mean(0), np.maximum(observed.std(0, ddof=1), 1e-12)
     test = LC2ST(
-        prior_samples=torch.from_numpy((theta - mean) / std),
+        prior_samples=_scaled(theta, mean, std),
         xs=torch.from_numpy(mean),
-        posterior_samples=torch.from_numpy((drawn - mean) / std),
+        posterior_samples=_scaled(drawn, mean, std),
         seed=seed % 2**31,
         classifier=LocalQuadratic,
         classifier_kwargs={"max_iter": 1000},
@@ -95,12 +98,17 @@ def calibrate_near(
     )
     with torch.random.fork_rng(devices=[]):  # sbi seeds torch's own state for each permutation
         test.train_on_observed_data(verbosity=0).train_under_null_hypothesis(verbosity=0)
-    p = float(test.p_value(torch.from_numpy((observed - at) / at_std), torch.from_numpy(at)))
+    p = float(test.p_value(_scaled(observed, at, at_std), torch.from_numpy(at)))
     scale = np.maximum(mean.std(0), 1e-12)
     nearest = np.argsort(np.linalg.norm((mean - at) / scale, axis=1))[: max(FEWEST, int(NEAREST * len(mean)))]
     fractions = {quantity: u[nearest] for quantity, u in calibration.fractions.items() if quantity != TARP}
     found = effects(fractions, theta.shape[1], samples.shape[1])
     return LocalCalibration((p * TRIALS + 1) / (TRIALS + 1), len(nearest), found)
+
+
+def _scaled(theta: NDArray[np.float64], mean: NDArray[np.float64], std: NDArray[np.float64]) -> torch.Tensor:
+    """Give theta (n, P) in standard deviations about the mean, `FARTHEST` at most."""
+    return torch.from_numpy(np.clip((theta - mean) / std, -FARTHEST, FARTHEST))
 
 
 class LocalQuadratic(LogisticRegression):
