@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of _WHERE, which a
     from eorinfer.campaign.fill import fill as fill
     from eorinfer.campaign.fill import local_executor as local_executor
     from eorinfer.campaign.plans import plan_round as plan_round
-    from eorinfer.combined.posterior import CombinedPosterior as CombinedPosterior
     from eorinfer.core.errors import InputError as InputError
     from eorinfer.core.errors import WorkError as WorkError
     from eorinfer.core.prior import Prior as Prior
@@ -76,7 +75,6 @@ _import_simulators()
 _WHERE = {
     "Architecture": "eorinfer.npe.architecture",
     "Bank": "eorinfer.bank.store",
-    "CombinedPosterior": "eorinfer.combined.posterior",
     "Config": "eorinfer.run.config",
     "EmbeddingSettings": "eorinfer.settings.npe",
     "FlowSettings": "eorinfer.settings.npe",

@@ -15,7 +15,10 @@ FLOORS: list[set[str]] = [
     {"eorinfer.cli"},
     {"eorinfer.contest", "eorinfer.studies"},
     {"eorinfer.run"},
-    {"eorinfer.npe", "eorinfer.likelihood", "eorinfer.imageflow", "eorinfer.separation", "eorinfer.report"},
+    {
+        *("eorinfer.npe", "eorinfer.likelihood", "eorinfer.imageflow", "eorinfer.combined"),
+        *("eorinfer.separation", "eorinfer.report"),
+    },
     {"eorinfer.figures"},
     {"eorinfer.campaign", "eorinfer.training", "eorinfer.validation"},
     {"eorinfer.bank", "eorinfer.summaries", "eorinfer.networks", "eorinfer.survey"},
@@ -38,7 +41,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "torch": (
         *(*NOTHING_OF_RUNS, "eorinfer.core.arrays", "eorinfer.training", "eorinfer.validation"),
         *("eorinfer.npe", "eorinfer.likelihood", "eorinfer.imageflow", "eorinfer.separation"),
-        *("eorinfer.figures", "eorinfer.run", "eorinfer.studies", "eorinfer.contest"),
+        *("eorinfer.combined", "eorinfer.figures", "eorinfer.run", "eorinfer.studies", "eorinfer.contest"),
     ),
     "hmf": ("simulators.lim.cosmology",),
     "py21cmfast": ("simulators.reionization",),

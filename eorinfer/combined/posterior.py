@@ -76,10 +76,6 @@ class CombinedPosterior:
         (w, v) of ln p and of NPE's ln q.
     facts
         Free notes: images that taught the weights, and how much better it is than NPE there.
-
-    Examples
-    --------
-    A run with ``[inference] method = "combined"`` makes one; ``CombinedPosterior.load("runs/mine")`` reads it.
     """
 
     npe: Posterior

@@ -64,7 +64,7 @@ def _learned(context: RunContext, npe: Posterior, flow: ImageFlow, rows: Rows, w
             f"{context.config.file}: NPE and image flow are combined by images that both held out, and there are "
             f"{len(held)}: {FEWEST_IMAGES} are needed. Raise [training] validation_fraction, or give more simulations"
         )
-    chosen = np.sort(run_rng(seed, RunStream.COMBINED, 0).permutation(len(held))[:wanted])
+    chosen = np.sort(run_rng(seed, RunStream.COMBINED).permutation(len(held))[:wanted])
     held = held[chosen]
     root, file = run_seed(seed, RunStream.COMBINED), context.folder / WEIGHING
     key = fingerprint_of(keys_of(npe, flow) | {"seed": root, "theta": held.theta.tolist()})

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eorinfer import CombinedPosterior, InputError, Observation
+from eorinfer import InputError, Observation
+from eorinfer.combined.posterior import CombinedPosterior
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.samples import Samples
 from eorinfer.run import combined as combined_run
