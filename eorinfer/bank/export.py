@@ -11,13 +11,16 @@ from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, whole_file
 from eorinfer.core.progress import Progress, Silent
+from eorinfer.core.seeds import PRIOR_ROUND
 from simulators.worlds import world_names
 
 #: Bytes of arrays to copy at a time.
 PIECE = 64e6
 
 
-def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: Progress | None = None) -> int:
+def export_rows(
+    bank: Bank, file: Path, *, everything: bool = False, prior: bool = False, progress: Progress | None = None
+) -> int:
     """Write theta, seeds, rounds and arrays into one file of contiguous datasets.
 
     Its datasets are ``theta`` (n, P), ``seed``, ``round``, ``seconds``, ``status`` and ``message`` (n,), and for each
@@ -33,6 +36,8 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
         File to write; it must not exist yet.
     everything
         Whether to export rows too that are not ``ok``; their arrays are zero.
+    prior
+        Whether to leave out rows that were not drawn from the prior: truths of tests, and those of later rounds.
     progress
         Receives a bar.
 
@@ -53,8 +58,11 @@ def export_rows(bank: Bank, file: Path, *, everything: bool = False, progress: P
     if file.exists():
         raise InputError(f"{file}: exists already; give another name")
     rows = bank.rows() if everything else bank.rows().ok
+    if prior:
+        rows = rows[rows.round == PRIOR_ROUND]
     if not len(rows):
-        raise InputError(f"{bank.path}: has no rows to export{'' if everything else ' that are ok'}")
+        kinds = [*["that are ok"] * (not everything), *["that were drawn from the prior"] * prior]
+        raise InputError(f"{bank.path}: has no rows to export {' and '.join(kinds)}".rstrip())
     make_folder(file.parent)
     size, free = len(rows) * bank.bytes_per_row, shutil.disk_usage(file.parent).free
     if size > free:

@@ -14,6 +14,7 @@ from eorinfer.core.errors import InputError, naming
 from eorinfer.core.hdf5 import open_hdf5, own_dataset
 from eorinfer.core.numbers import UnusableError, usable
 from eorinfer.core.reading import ForeignFileError, refuse_foreign, refuse_surroundings
+from eorinfer.core.seeds import PRIOR_ROUND
 from eorinfer.cubes.filecube import frequencies_of
 from eorinfer.cubes.formats import text_of
 from eorinfer.cubes.observation import Observation
@@ -119,13 +120,14 @@ def load_theta(path: Path, names: list[str], most_bytes: float) -> tuple[NDArray
     Raises
     ------
     InputError
-        See `load`; or if the file names other parameters, or has rows of failed simulations.
+        See `load`; or if the file names other parameters, or has rows of failed simulations or of other rounds.
     """
     theta = load(path, "theta", most_bytes)
     if path.suffix.lower() not in HDF5:
         return theta, ""
     with _opened(path) as file:
         refuse_failed(path, file)
+        _refuse_other_rounds(path, file)
         attributes = own_dataset(file, "theta").attrs
         own = [text_of(name) for name in attributes["names"]] if "names" in attributes else names
     if sorted(own) != sorted(names):
@@ -209,6 +211,25 @@ def refuse_failed(path: Path, file: Any) -> None:
         raise InputError(
             f"{path}: {failed} of {len(status)} rows are of failed simulations, whose cubes are zero; export the bank "
             "without --all"
+        )
+
+
+def _refuse_other_rounds(path: Path, file: Any) -> None:
+    """Refuse the export of a bank with rows that were not drawn from the prior: they would be trained on as if so.
+
+    Raises
+    ------
+    InputError
+        If the dataset ``round`` says so.
+    """
+    if "round" not in file:
+        return
+    rounds = np.asarray(own_dataset(file, "round")[()])
+    if others := int((rounds != PRIOR_ROUND).sum()):
+        names = ", ".join(f"{number:02d}" for number in np.unique(rounds[rounds != PRIOR_ROUND]))
+        raise InputError(
+            f"{path}: {others} of {len(rounds)} rows are of rounds {names}: truths of tests, or from a posterior. "
+            f"Only those of round {PRIOR_ROUND:02d} were drawn from the prior; export the bank with --prior"
         )
 
 

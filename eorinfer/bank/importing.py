@@ -58,12 +58,13 @@ def import_rows(
     Returns
     -------
     int
-        Number of rows.
+        Number of rows that were not there yet.
 
     Raises
     ------
     InputError
-        If a file does not fit, theta is outside the prior, or a value is not finite.
+        If a file does not fit, an export has rows that were not drawn from the prior, theta is outside of it, or a
+        value is not finite.
     """
     theta, note = _theta(theta_file, prior)
     n, notes = len(theta), [note]
@@ -95,7 +96,7 @@ def import_rows(
             size = _size(plan, shard)
             texts = {"status": ["ok"] * size, "message": [""] * size}
             bank.write_shard(plan, shard, **texts, seconds=[0.0] * size, arrays=own, replace=shard in failed)
-    return n
+    return sum(_size(plan, shard) for shard in (*missing, *failed))
 
 
 def _size(plan: Plan, shard: int) -> int:

@@ -86,7 +86,7 @@ def retry(bank: Path, *, all: bool = False) -> None:
 
 
 @bank_app.command
-def export(bank: Path, file: Path, *, all: bool = False) -> None:
+def export(bank: Path, file: Path, *, all: bool = False, prior: bool = False) -> None:
     """Write a bank into one plain HDF5 file, for other tools.
 
     Parameters
@@ -97,12 +97,14 @@ def export(bank: Path, file: Path, *, all: bool = False) -> None:
         HDF5 file to write; it must not exist yet.
     all
         Include rows that failed; their arrays are zero.
+    prior
+        Leave out rows that were not drawn from the prior: truths of tests, and those of later rounds.
     """
     from eorinfer.bank.export import export_rows
     from eorinfer.bank.store import Bank
     from eorinfer.core.progress import for_terminal
 
-    n = export_rows(Bank.open(bank), file, everything=all, progress=for_terminal())
+    n = export_rows(Bank.open(bank), file, everything=all, prior=prior, progress=for_terminal())
     print(f"{file}: {n} rows, {file.stat().st_size / 1e6:.1f} MB")
 
 
@@ -132,7 +134,8 @@ def import_(
     run = open_run(config, out)
     say = run.progress.line
     n = import_rows(run.bank, run.config.prior, theta, cubes, seeds, lambda text: say(f"bank: {text}"), unit)
-    run.progress.line(f"bank: {n} rows imported into {run.bank.path}")
+    said = f"{n} rows imported into {run.bank.path}" if n else f"all these rows are in {run.bank.path} already"
+    run.progress.line(f"bank: {said}")
 
 
 @bank_app.command

@@ -237,6 +237,11 @@ class RunFolder:
         return (self.sampled["field_flow"] or {}).get("misspecification")
 
     @property
+    def odds(self) -> dict[str, float]:
+        """Odds of the worlds for the observation; empty where they were not asked for."""
+        return self.summary.get("world_odds") or {}
+
+    @property
     def outdated(self) -> str | None:
         """What was trained again after its validation, see `outdated`."""
         return outdated(self.validation, self.rounds, self.trained.get("field", {}), self.sampled["combined"] or {})

@@ -82,6 +82,7 @@ def worlds_blocks(run: RunFolder) -> Iterator[Block]:
         return
     seen = ", ".join(f"{name} ({n} simulations)" for name, n in trained.items())
     scores = run.validation.get("worlds") or []
+    yield from _odds(run)
     yield Text(
         f"The posterior was trained on {len(trained)} model(s), or worlds: {seen}. Its widths hold for observations of "
         "these. " + ("" if scores else "What it does on each is not known: eorinfer validate tests it.")
@@ -110,6 +111,22 @@ def worlds_blocks(run: RunFolder) -> Iterator[Block]:
         f"Of {scores[0]['truths'] + scores[0].get('left_out', 0)} test observations each{left_out}. Right widths have "
         "an rms of 1 σ and 68% inside. Warned of: single observations, and groups of several together.",
     )
+
+
+def _odds(run: RunFolder) -> Iterator[Block]:
+    """Say the odds of the worlds for the observation, and how right such odds are."""
+    odds, tested = run.odds, run.validation.get("world_odds")
+    if not odds:
+        return
+    rows = [[words(name), number(p, ".1%")] for name, p in sorted(odds.items(), key=lambda one: -one[1])]
+    said = "How right such odds are is not known: eorinfer validate tests it."
+    if tested:
+        said = (
+            f"On {tested['truths']} truths the likeliest world is the right one for {tested['accuracy']:.0%}; mean log "
+            f"score {tested['log_score']:.2f} nats, by chance {tested['log_score_of_chance']:.2f}; calibrated with "
+            f"p = {tested['p_calibrated']:.2g}."
+        )
+    yield Table(["world", "odds"], rows, "Which world the observation is of", said)
 
 
 def check_blocks(run: RunFolder) -> Iterator[Block]:

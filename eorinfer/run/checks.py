@@ -130,9 +130,18 @@ def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray
         return []
     highest = float(measured.max())
 
-    def empty(n: int) -> list[tuple[float, float]]:
-        edges = default_edges(observable.cells, observable.box_length, n, limits.k_max, limits.k_min)
+    def empty(n: int, k_max: float | None = limits.k_max) -> list[tuple[float, float]]:
+        edges = default_edges(observable.cells, observable.box_length, n, k_max, limits.k_min)
         return unmeasured(edges, measured)
+
+    def advice(table: str, n: int, beyond: bool) -> str:
+        """Name the keys with which no bin is empty."""
+        # Baselines end before the corner of Fourier space: bins beyond them cannot be filled by fewer of them.
+        k_max = float(f"{1.001 * highest:.4g}") if beyond else limits.k_max
+        keys = [f"[power_spectrum] k_max = {k_max:.4g}"] if beyond else []
+        if empty(n, k_max):
+            keys.append(f"{table} bins = {next((m for m in range(n - 1, 1, -1) if not empty(m, k_max)), 1)}")
+        return " and ".join(keys)
 
     used = {"[power_spectrum]": limits.bins}
     if "power" in embedding.all_summaries:
@@ -140,12 +149,10 @@ def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray
     lines = []
     for table, n in used.items():
         if found := empty(n):
-            fewer = next((m for m in range(n - 1, 1, -1) if not empty(m)), 1)
-            beyond = highest < found[-1][0]  # baselines end before the corner of Fourier space
-            right = f"[power_spectrum] k_max = {1.001 * highest:.4g}" if beyond else f"bins = {fewer}"
             lines.append(
                 f"{table} bins = {n}: the survey measures nothing in {len(found)} of them, the first from k = "
-                f"{found[0][0]:.3g} to {found[0][1]:.3g} 1/Mpc; P(k) is rounding errors there. Take {right}"
+                f"{found[0][0]:.3g} to {found[0][1]:.3g} 1/Mpc; P(k) is rounding errors there. "
+                f"Take {advice(table, n, highest < found[-1][0])}"
             )
     return lines
 

@@ -34,6 +34,7 @@ from eorinfer.settings.contest import exact_noise
 from eorinfer.validation.calibration import Calibration, calibrate, recovery
 from eorinfer.validation.local import LocalCalibration, calibrate_near
 from eorinfer.validation.sharpness import RelativeWidths, mean_and_error, with_floor
+from eorinfer.validation.uniformity import LEVEL
 from eorinfer.validation.verdict import (
     calibration_content,
     effect_lines,
@@ -146,6 +147,8 @@ def validate(
     if not calibration.calibrated:
         raise WorkError(verdict)
     context.progress.line(verdict)
+    if (odds := content.get("world_odds")) and odds["p_calibrated"] < LEVEL:
+        raise WorkError(f"NOT calibrated: odds of the worlds (p = {odds['p_calibrated']:.1g})")
 
 
 def _near(

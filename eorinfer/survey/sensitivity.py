@@ -92,6 +92,7 @@ def instrument_channels(observable: "Observable") -> Channels:
             f"cubes that begin at {', '.join(f'{c:.4g}' for c in observable.channels)} um and have {len(relative)} "
             f"channels are {', '.join(f'{gap:.2f}' for gap in gaps)} channels apart: those of one instrument are a "
             f"whole number apart, from 1 to {len(relative)} so that there is no gap"
+            + (f"; give [simulator] channels = {int(apart.max())} or more" if apart.max() > len(relative) else "")
         )
     starts = tuple(np.rint(places - places.min()).astype(int).tolist())
     each = zip(starts, observable.channels, strict=True)

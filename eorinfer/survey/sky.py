@@ -35,6 +35,8 @@ SKA818_SEFD: SefdTable = (
 )  # fmt: skip
 
 SEFD_TABLES: dict[SefdName, SefdTable] = {"aavs2": AAVS2_SEFD, "818": SKA818_SEFD}
+#: Share by which the ends of a table may be rounded.
+ROUNDED = 1e-3
 #: Temperature of the receivers in K where the SEFD is computed.
 RECEIVER = 100.0
 
@@ -72,7 +74,7 @@ def system_flux(settings: SkaLow, redshift: float) -> float:
     table = SEFD_TABLES[settings.sefd] if isinstance(settings.sefd, str) else settings.sefd
     frequencies, values = zip(*table, strict=True)
     frequency = LINE_FREQUENCY / (1 + redshift)
-    if not frequencies[0] <= frequency <= frequencies[-1]:
+    if not frequencies[0] * (1 - ROUNDED) <= frequency <= frequencies[-1] * (1 + ROUNDED):
         raise ValueError(
             f"redshift {redshift:g} is at {frequency:.1f} MHz, outside the SEFD table "
             f"({frequencies[0]:g} to {frequencies[-1]:g} MHz)"

@@ -17,6 +17,7 @@ from astropy import units
 from eorinfer.bank.export import export_rows
 from eorinfer.bank.facts import BankFacts
 from eorinfer.bank.importing import import_rows
+from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
@@ -44,7 +45,8 @@ def imported(bank: Bank, theta: Path, cubes: Path) -> int:
 def test_the_same_import_again_changes_nothing(tmp_path: Path) -> None:
     theta, cubes, values = files(tmp_path)
     bank = Bank.create(tmp_path / "bank", SIMULATOR)
-    assert imported(bank, theta, cubes) == imported(bank, theta, cubes) == 130
+    assert [imported(bank, theta, cubes) for _ in range(2)] == [130, 0]
+    assert len(bank.rows()) == 130
     assert np.allclose(bank.read("field", bank.rows()), values)
 
 
@@ -77,7 +79,7 @@ def test_the_precision_of_the_file_does_not_matter(tmp_path: Path) -> None:
     imported(bank, theta, cubes)
     np.save(tmp_path / "single.npy", values.astype(np.float32))
     np.save(tmp_path / "columns.npy", np.asfortranarray(values))
-    assert imported(bank, theta, tmp_path / "single.npy") == imported(bank, theta, tmp_path / "columns.npy") == 130
+    assert imported(bank, theta, tmp_path / "single.npy") == imported(bank, theta, tmp_path / "columns.npy") == 0
     assert len(bank.rows()) == 130
 
 
@@ -351,6 +353,25 @@ def test_an_exported_bank_is_imported(tmp_path: Path) -> None:
     for theta_file in (theta, file):
         with pytest.raises(InputError, match="1 of 6 rows are of failed simulations, whose cubes are zero"):
             import_rows(Bank.create(tmp_path / "failed", simulator), prior, theta_file, [str(file)])
+
+
+def test_rows_that_were_not_drawn_from_the_prior_are_refused(tmp_path: Path) -> None:
+    """An export has the truths of a contest too, which would have been trained on."""
+    bank, simulator, prior, theta, values = kelvin(tmp_path)
+    np.save(tmp_path / "cubes.npy", values)
+    import_rows(bank, prior, theta, [str(tmp_path / "cubes.npy")])
+    other = np.load(theta)[:4] * 0.9 + 0.05
+    plan = bank.add(Plan("00-truths", 0, "truths", 4, other, np.arange(90, 94, dtype=np.uint64)))
+    status = {"status": ["ok"] * 4, "message": [""] * 4}
+    bank.write_shard(plan, 0, **status, seconds=[0.0] * 4, arrays={"image": bank.read("image", bank.rows())[:4]})
+    export_rows(bank, tmp_path / "all.h5")
+    export_rows(bank, tmp_path / "prior.h5", prior=True)
+    new = Bank.create(tmp_path / "new", simulator)
+    with pytest.raises(InputError, match=r"4 of 10 rows are of rounds 00: .* export the bank with --prior"):
+        import_rows(new, prior, tmp_path / "all.h5", [str(tmp_path / "all.h5")])
+    assert import_rows(new, prior, tmp_path / "prior.h5", [str(tmp_path / "prior.h5")]) == 6
+    assert import_rows(new, prior, tmp_path / "prior.h5", [str(tmp_path / "prior.h5")]) == 0
+    assert len(new.rows()) == 6
 
 
 def test_theta_is_put_in_the_order_of_its_names(tmp_path: Path) -> None:

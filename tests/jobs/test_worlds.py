@@ -82,6 +82,12 @@ def test_a_contest_asks_about_a_world_that_nothing_was_trained_on(tmp_path: Path
     page = write_report(tmp_path / "run", say=lambda line: None).read_text()
     assert "Which simulation it was trained on" in page
     assert "The posterior was trained on 3 model(s), or worlds: gaussian (" in page
+    assert "Which world the observation is of" not in page, "summary.json is not written yet"
+    run.plot()
+    page = write_report(tmp_path / "run", say=lambda line: None).read_text()
+    assert "Which world the observation is of" in page
+    assert f"{max(of_observation.values()):.1%}" in page
+    assert "On 60 truths the likeliest world is the right one for" in page
 
     # A posterior of targets is scored on the same truths, by what they are there.
     tables = {"inference": {"targets": ["slope"]}, "bank": {"path": str(tmp_path / "run" / "bank")}}

@@ -242,6 +242,15 @@ def test_older_table_is_that_of_tools21cm() -> None:
         system_flux(SkaLow(), 29.0)
 
 
+def test_a_table_may_be_rounded_at_its_ends() -> None:
+    """Redshifts 6 and 10 are at 202.915 and 129.128 MHz; the table of the docs was refused at the first."""
+    table = ((129.2, 3290.0), (157.8, 3037.0), (202.9, 3579.0))
+    assert system_flux(SkaLow(layout="LOFAR", sefd=table), 6.0) == pytest.approx(3579)
+    assert system_flux(SkaLow(layout="LOFAR", sefd=table), 10.0) == pytest.approx(3290)
+    with pytest.raises(ValueError, match=r"redshift 5\.9 is at 205\.9 MHz, outside the SEFD table \(129\.2 to "):
+        system_flux(SkaLow(layout="LOFAR", sefd=table), 5.9)
+
+
 def test_table_of_aavs2_is_the_mean_square_of_two_polarisations() -> None:
     """Stokes I is half the sum of two independent polarisations: its variance is half their mean."""
     with np.errstate():

@@ -284,7 +284,7 @@ def test_bins_between_measured_modes_are_named() -> None:
     ours, embedding = config.notes
     assert ours.startswith("run.toml: [power_spectrum] bins = 8: the survey measures nothing in 1 of them, the first ")
     assert "from k = 0.132 to 0.165 1/Mpc" in ours
-    assert ours.endswith("Take bins = 7")
+    assert ours.endswith("Take [power_spectrum] bins = 7")
     assert embedding.startswith("run.toml: [embedding] bins = 16: the survey measures nothing in 4 of them")
     observable, limits = config.observable, config.tables.power_spectrum
     for bins in (limits.bins, 7):
@@ -306,14 +306,29 @@ def test_bins_beyond_the_longest_baseline_end_at_k_max() -> None:
     power = spectrum(built(observable, config.tables.survey)(field(3, *observable.shape), seeded(1)))[0, 0]
     assert power[-1] < 1e-6 * power.max()
     assert power[:-1].min() > 1e-4 * power.max()
-    for note in config.notes:
-        name, _, value = note.rpartition("Take [power_spectrum] ")[2].partition(" = ")
-        assert name == "k_max"
-        assert 0.4 < float(value) < 0.6
-    hera["power_spectrum"] = {"k_max": float(value)}
-    (gap,) = check_config(Path("run.toml"), hera).notes  # finer bins have one below it, between two baselines
-    assert gap.endswith("Take bins = 15")
+    ours, finer = config.notes
+    value = float(ours.rpartition("Take [power_spectrum] k_max = ")[2])
+    assert 0.4 < value < 0.6
+    # Finer bins have one below it, between two baselines.
+    assert finer.endswith(f"Take [power_spectrum] k_max = {value:g} and [embedding] bins = 15")
+    hera["power_spectrum"] = {"k_max": value}
+    (gap,) = check_config(Path("run.toml"), hera).notes
+    assert gap.endswith("Take [embedding] bins = 15")
     assert check_config(Path("run.toml"), hera | {"embedding": {"bins": 15}}).notes == ()
+
+
+def test_the_advice_on_bins_holds_when_it_is_followed() -> None:
+    """A coarse box in which HERA leaves bins empty on both sides: k_max alone was not enough."""
+    box = {"kind": "21cmfast-coeval", "redshifts": [8.0], "cells": 8, "box_length": 64.0, "parameters": ["M_TURN"]}
+    content = GAPS | {"simulator": box, "survey": {"kind": "ska-low", "layout": "HERA", "integration": 120.0}}
+    notes = check_config(Path("run.toml"), content).notes
+    assert notes
+    tables: dict[str, dict[str, float]] = {}
+    for note in notes:
+        for key in note.rpartition("Take ")[2].split(" and "):
+            table, name, _, value = key.split()
+            tables.setdefault(table.strip("[]"), {})[name] = float(value) if name == "k_max" else int(value)
+    assert check_config(Path("run.toml"), content | tables).notes == ()
 
 
 @pytest.mark.parametrize(
