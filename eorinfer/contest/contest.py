@@ -341,7 +341,7 @@ def notes(scores: list[Score]) -> list[str]:
         if left_out := int((~score.posteriors.good).sum()):
             lines.append(
                 f"{score.method.label}: {left_out} of {len(score.posteriors)} truths are left out: their chains have "
-                "not converged (50 autocorrelation times, R̂ of 1.01 at most), or their weights cannot be relied on (200 "
-                "effective samples, k̂ of 0.7 at most)."
+                "not converged (50 autocorrelation times, R̂ of 1.01 at most), or their weights cannot be relied on "
+                "(200 effective samples, k̂ of 0.7 at most)."
             )
     return lines
