@@ -22,7 +22,7 @@ from eorinfer.cubes.observation import Observation, as_observation
 from eorinfer.imageflow.interpolated import VERSION
 from eorinfer.imageflow.model import ImageFlow
 from eorinfer.npe.check import warn_of_unlike
-from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.posterior import Posterior, refuse_none
 from simulators.base import fingerprint_of
 
 Array = NDArray[np.float64]
@@ -101,6 +101,7 @@ class CombinedPosterior:
         InputError
             See `Posterior.sample`.
         """
+        refuse_none(n)
         observation = as_observation(x, self.npe.observable)
         warn_of_unlike(self.npe, [observation])
         return self.samples(self.weigh(observation, n, seed_of(seed)))

@@ -127,7 +127,7 @@ class Posterior:
         InputError
             If the observation does not fit, n is below 1, or the seed is no whole number; see also `draw`.
         """
-        _refuse_none(n)
+        refuse_none(n)
         observation = self._taken(x)
         warn_of_unlike(self, [observation])
         return self.draw(observation, n, seed_of(seed), label)
@@ -155,7 +155,7 @@ class Posterior:
         InputError
             See `sample`; the message names the place of the observation.
         """
-        _refuse_none(n)
+        refuse_none(n)
         seed = seed_of(seed)
         if isinstance(images, Observation | Path | str):
             raise InputError("images: give a list of observations; for one there is Posterior.sample")
@@ -395,6 +395,7 @@ class Posterior:
         return self.read(torch.from_numpy(observation.values[None]))
 
 
-def _refuse_none(n: int) -> None:
+def refuse_none(n: int) -> None:
+    """Refuse a number of samples below one."""
     if not isinstance(n, int | np.integer) or n < 1:
         raise InputError(f"n = {n}: must be a whole number of samples, at least 1")

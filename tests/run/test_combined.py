@@ -144,6 +144,9 @@ def test_it_is_used_again_for_another_observation(run: Path, tmp_path: Path) -> 
     from_python = CombinedPosterior.load(run / "run").sample(run / "run" / "observation.h5", 1500, seed=1)
     assert len(from_python) == 1500
     assert from_python.std == pytest.approx(there.std, rel=0.2)
+    with pytest.raises(InputError, match="n = 0: must be a whole number of samples, at least 1"):
+        CombinedPosterior.load(run / "run").sample(run / "run" / "observation.h5", 0)
+    assert len(CombinedPosterior.load(run / "run").sample(run / "run" / "observation.h5", 7, seed=1)) == 7
 
 
 def test_masked_cells_are_refused(run: Path) -> None:
