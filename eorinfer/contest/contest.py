@@ -37,7 +37,7 @@ from eorinfer.report.scores import FILE as CONTEST_FILE
 from eorinfer.run import Run
 from eorinfer.run.context import RunContext
 from eorinfer.run.truths import FEWEST, simulated_truths, truth_plans
-from eorinfer.settings.contest import EXACT, METHODS, ContestSettings
+from eorinfer.settings.contest import EXACT, METHODS, OF_IMAGE_FLOW, ContestSettings
 from eorinfer.validation.sharpness import NO_DENSITY, mean_and_error, with_floor
 from simulators.base import fingerprint_of
 
@@ -84,7 +84,7 @@ def run_contest(run: Run) -> dict[str, Any]:
             f"{run.config.file}: a contest simulates truths of its own, and imported cubes cannot be simulated anew"
         )
     context.refuse_vectors("a contest")
-    for name in ("image-flow", *EXACT):
+    for name in (*OF_IMAGE_FLOW, *EXACT):
         if name in settings.methods:
             context.refuse_mask(f'[contest] methods "{name}"')
     check_own_methods(run.config)
@@ -291,7 +291,7 @@ def _write(
 
 def _drawn(scores: list[Score], settings: ContestSettings, prior: Prior) -> list[Score]:
     """Choose the methods of the corner plot: reference, baseline, the image flow and the best of the others."""
-    named = {settings.reference, settings.baseline, "image-flow"}
+    named = {settings.reference, settings.baseline, *OF_IMAGE_FLOW}
     others = [score for score in scores if score.method.name not in named and score.calibrated]
     best = max(others, key=lambda score: score.content(prior)["gain"]["mean"], default=None)
     return [score for score in scores if score.method.name in named or score is best]

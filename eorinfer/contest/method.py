@@ -22,8 +22,8 @@ from eorinfer.settings.contest import METHODS, ContestSettings, MethodName, Meth
 from simulators.base import fingerprint_of
 from simulators.parts import is_own, load_part
 
-#: Names in hashes and folders that are older than those of the config.
-ON_DISK: dict[MethodName, str] = {"image-flow": "field-flow"}
+#: Names in hashes and folders that are older than those of the config, or that a run's own chain does not have.
+ON_DISK: dict[MethodName, str] = {"image-flow": "field-flow", "combined": "npe-and-field-flow"}
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
 from eorinfer.combined.posterior import CombinedPosterior, Weighed, asked, keys_of
 from eorinfer.combined.worth import exponents, learn_weights, log_ratio
 from eorinfer.core.errors import WorkError
-from eorinfer.core.files import write_json
+from eorinfer.core.files import make_folder, write_json
 from eorinfer.core.kept_rows import Row, read_rows, write_rows
 from eorinfer.core.progress import Progress
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, item_seed, run_rng, run_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.imageflow.model import ImageFlow
+from eorinfer.likelihood.sampled import PosteriorSample
 from eorinfer.npe.posterior import Posterior
 from eorinfer.run.context import RunContext
 from eorinfer.run.image_flow import trained_image_flow
@@ -28,34 +30,38 @@ from simulators.base import fingerprint_of
 
 #: Draws from NPE by which a held-out image is judged.
 DRAWS = 1000
+#: Draws from NPE among which samples of a truth's posterior are chosen.
+CANDIDATES = 4000
 #: File of what a stopped weighing knows already, and its arrays.
 WEIGHING, KEPT = "combined-weighing.h5", ("log_p", "log_q")
 #: Share of NPE's draws that count below which NPE and image flow contradict each other.
 CONTRADICTION = 0.02
 
 
-def trained_combined(context: RunContext, npe: Posterior, rows: Rows) -> CombinedPosterior:
-    """Train the image flow of a run and learn what it and NPE are worth, or load what is kept.
+def trained_combined(context: RunContext, npe: Posterior, rows: Rows, folder: Path) -> CombinedPosterior:
+    """Train the image flow of a run and learn what it and NPE are worth, or load what is kept in `folder`.
 
     Raises
     ------
     WorkError
         If too few images were held out by both.
     """
-    flow = trained_image_flow(context, rows)
+    flow = trained_image_flow(context, rows, weigh=False)
     wanted = context.config.tables.image_flow.weighing
-    kept = CombinedPosterior.kept(context.folder, npe, flow)
+    kept = CombinedPosterior.kept(folder, npe, flow)
     if kept is not None and kept.facts.get("weighing") == wanted:
         return kept
-    made = _learned(context, npe, flow, rows, wanted)
-    made.save(context.folder)
-    (context.folder / WEIGHING).unlink(missing_ok=True)
+    make_folder(folder)
+    made = _learned(context, npe, flow, rows, folder / WEIGHING)
+    made.save(folder)
+    (folder / WEIGHING).unlink(missing_ok=True)
     context.progress.line(worth_line(made))
     return made
 
 
-def _learned(context: RunContext, npe: Posterior, flow: ImageFlow, rows: Rows, wanted: int) -> CombinedPosterior:
-    """Learn the weights from images that the flow, and one network of NPE, held out."""
+def _learned(context: RunContext, npe: Posterior, flow: ImageFlow, rows: Rows, file: Path) -> CombinedPosterior:
+    """Learn the weights from images that the flow, and one network of NPE, held out; `file` keeps what is known."""
+    wanted = context.config.tables.image_flow.weighing
     fraction, seed = context.config.tables.training.validation_fraction, context.config.tables.seed
     one, by_network = npe.folds(rows.seed, fraction)[0]
     held = rows[by_network & validation_rows(rows.seed, fraction)]
@@ -66,7 +72,7 @@ def _learned(context: RunContext, npe: Posterior, flow: ImageFlow, rows: Rows, w
         )
     chosen = np.sort(run_rng(seed, RunStream.COMBINED).permutation(len(held))[:wanted])
     held = held[chosen]
-    root, file = run_seed(seed, RunStream.COMBINED), context.folder / WEIGHING
+    root = run_seed(seed, RunStream.COMBINED)
     key = fingerprint_of(keys_of(npe, flow) | {"seed": root, "theta": held.theta.tolist()})
     known: list[Row] = read_rows(file, key, KEPT)
     with context.progress.bar("what NPE and image flow are worth", len(held)) as advance:
@@ -115,6 +121,16 @@ def combined_posterior(
     for doubt in doubts:
         progress.line(f"combined: WARNING: {doubt}")
     return drawn
+
+
+def sampled(
+    combined: CombinedPosterior, observation: Observation, truth: NDArray[np.float64], n: int, seed: int
+) -> PosteriorSample:
+    """Choose n samples of a posterior among `CANDIDATES` draws from NPE, and evaluate it at the truth (P,)."""
+    weighed = combined.weigh(observation, CANDIDATES, seed, truth[None])
+    weight = weighed.weight[:-1]
+    some = np.random.default_rng(seed).choice(len(weight), n, p=weight / weight.sum())
+    return PosteriorSample(weighed.theta[some], weighed.log_density[some], float(weighed.log_density[-1]), good=True)
 
 
 def _doubts(weighed: Weighed) -> Iterator[str]:

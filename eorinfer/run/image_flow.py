@@ -44,10 +44,10 @@ WEIGHING = "field-weighing.h5"
 NEWER = ("kind", "width", "depth", "components")
 
 
-def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
+def trained_image_flow(context: RunContext, rows: Rows, *, weigh: bool = True) -> ImageFlow:
     """Train the flow of a run in ``field/``, or load it where it is kept with these valid rows and settings.
 
-    A diffusion's terms are weighed for posteriors, except where it is combined with NPE, and both are weighed at once.
+    A diffusion's terms are weighed for posteriors, unless `weigh` is false: combined with NPE both are weighed at once.
     """
     config, folder, progress = context.config, context.folder / "field", context.progress
     tables = config.content()
@@ -99,8 +99,7 @@ def trained_image_flow(context: RunContext, rows: Rows) -> ImageFlow:
             bits = -known.log_p.sum(1).mean() / np.log(2) / np.prod(flow.network.inner)
             progress.line(f"image flow: {bits:.4f} bits per cell of {len(known.y)} images that training held out")
     wanted = config.tables.image_flow.weighing
-    combined = config.tables.inference.method == "combined"
-    if not combined and (flow.settings.weighing != wanted or (flow.weights is None) == bool(wanted)):
+    if weigh and (flow.settings.weighing != wanted or (flow.weights is None) == bool(wanted)):
         flow = _weighed(flow, trainer, context, rows, stream_seed(seed, ImageFlowStream.WEIGHTS))
         flow.save(folder)
         (context.folder / WEIGHING).unlink(missing_ok=True)

@@ -226,7 +226,7 @@ class Run:
             from eorinfer.run.combined import combined_posterior, trained_combined
 
             samples = combined_posterior(
-                trained_combined(self.context, posterior, self.training_rows(observation)),
+                trained_combined(self.context, posterior, self.training_rows(observation), self.out),
                 observation,
                 self.tables.inference.samples,
                 self.out / "chains",
@@ -299,7 +299,8 @@ class Run:
 
         self.context.refuse_vectors("the image flow")
         self.context.refuse_mask("the image flow")
-        return trained_image_flow(self.context, self.training_rows(self.observe()))
+        weigh = self.tables.inference.method != "combined"
+        return trained_image_flow(self.context, self.training_rows(self.observe()), weigh=weigh)
 
     # -- results -------------------------------------------------------------------------------
 

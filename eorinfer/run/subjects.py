@@ -38,6 +38,7 @@ from eorinfer.npe.batched import draw
 from eorinfer.npe.check import check_images, check_observation
 from eorinfer.npe.ensemble import log_density
 from eorinfer.npe.posterior import Posterior
+from eorinfer.run.combined import CANDIDATES, sampled
 from eorinfer.run.context import RunContext
 from eorinfer.run.image_flow import refuse_slices
 from eorinfer.run.truths import FEWEST, Truths, choose_truths, find_truths, observed_rows, simulates
@@ -52,8 +53,6 @@ PROPOSALS, START_DRAWS = 2000, 1000
 BLOCK, TRIED = 10, 512
 #: Samples of the observation's posterior whose mean it is checked at, where it has no chain.
 OBSERVATION_SAMPLES = 1000
-#: Draws from an NPE among which samples of a combined posterior are chosen.
-COMBINED_DRAWS = 4000
 
 
 class Subject(Protocol):
@@ -443,13 +442,7 @@ class CombinedSubject:
 
         def one(number: int, cube: NDArray[np.float32], truth: NDArray[np.float64]) -> PosteriorSample:
             own = run_seed(seed, RunStream.COMBINED_VALIDATION, number)
-            observation = Observation.from_observable(npe.observable, cube)
-            weighed = combined.weigh(observation, COMBINED_DRAWS, own, truth[None])
-            weight = weighed.weight[:-1]
-            some = np.random.default_rng(own).choice(len(weight), settings.samples, p=weight / weight.sum())
-            return PosteriorSample(
-                weighed.theta[some], weighed.log_density[some], float(weighed.log_density[-1]), good=True
-            )
+            return sampled(combined, Observation.from_observable(npe.observable, cube), truth, settings.samples, own)
 
         key = {"combined": self.key, "simulated": simulates(context)}
         posteriors = sampled_by_block(context, self.method, key, cubes, chosen.theta, one)
@@ -462,7 +455,7 @@ class CombinedSubject:
     def observed(self, context: RunContext, observation: Observation, truths: Truths) -> NDArray[np.float64] | None:
         """Draw from the posterior of the observation."""
         seed = run_seed(context.config.tables.seed, RunStream.LOCAL_SAMPLES)
-        samples = self.combined.samples(self.combined.weigh(observation, COMBINED_DRAWS, seed))
+        samples = self.combined.samples(self.combined.weigh(observation, CANDIDATES, seed))
         return samples.resample(OBSERVATION_SAMPLES, seed).values
 
 

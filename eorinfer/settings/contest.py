@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from eorinfer.settings.base import Settings
-from eorinfer.settings.imageflow import ImageFlowSettings
+from eorinfer.settings.imageflow import FEWEST_IMAGES, ImageFlowSettings
 from eorinfer.settings.survey import NoSurvey, SkaLow, SurveySettings, WhiteNoise
 from simulators import Simulator
 from simulators.parts import is_own
@@ -68,6 +68,7 @@ METHODS: dict[MethodName, MethodRow] = {
         MethodRow("npe-hedged", "NPE, half with and half without an error model", "truths", _WORLDS),
         MethodRow("regression", "CNN regression, Gaussian errors", "truths", _NETWORK),
         MethodRow("image-flow", "image flow", "image_flow_truths", "eorinfer.contest.likelihoods:image_flow_method"),
+        MethodRow("combined", "NPE and image flow", "image_flow_truths", "eorinfer.contest.combined:combined_method"),
         MethodRow("exact", "exact likelihood", "sampled_truths", _EXACT),
         MethodRow("exact-emcee", "exact likelihood, by emcee", "sampled_truths", _EXACT),
     )
@@ -76,6 +77,8 @@ METHODS: dict[MethodName, MethodRow] = {
 EXACT: tuple[MethodName, ...] = ("exact", "exact-emcee")
 #: Methods that need several worlds to train on.
 OF_WORLDS: tuple[MethodName, ...] = ("npe-one-world", "npe-aligned", "npe-error-model", "npe-hedged")
+#: Methods that need an image flow.
+OF_IMAGE_FLOW: tuple[MethodName, ...] = ("image-flow", "combined")
 #: Methods whose samples the image flow may weight, the best first.
 PROPOSALS: tuple[MethodName, ...] = ("npe-both", "npe-image", "npe-power")
 
@@ -92,7 +95,7 @@ class ContestSettings(Settings):
     sampled_truths
         Number of these, the first ones, for methods that sample each posterior anew, the power-spectrum likelihoods.
     image_flow_truths
-        Number of these, the first ones, for the image flow.
+        Number of these, the first ones, for the image flow, and for NPE and image flow combined.
     choice_truths
         Number of further truths, before these, that are tabulated by themselves and enter no score: settings chosen by
         them bias nothing.
@@ -166,8 +169,9 @@ class ContestSettings(Settings):
         for key in ("reference", "baseline"):
             if (name := getattr(self, key)) not in self.methods and key in self.model_fields_set:
                 raise ValueError(f'{key} = "{name}": must be one of the methods')
-        if "image-flow" in self.methods and not set(PROPOSALS) & set(self.methods):
-            raise ValueError(f'methods: "image-flow" starts from one of {", ".join(PROPOSALS)}; name one of them too')
+        for name in OF_IMAGE_FLOW:
+            if name in self.methods and not set(PROPOSALS) & set(self.methods):
+                raise ValueError(f'methods: "{name}" starts from one of {", ".join(PROPOSALS)}; name one of them too')
         return self
 
 
@@ -191,10 +195,16 @@ def check_contest(
     _check_worlds(settings, worlds_of(simulator))
     if "npe-scattering" in settings.methods and find_spec("kymatio") is None:
         raise ValueError("methods: \"npe-scattering\" needs kymatio: pip install 'eorinfer[scattering]'")
-    if "image-flow" in settings.methods and (image_flow.image, image_flow.condition) != ("whole", "theta"):
+    for name in set(OF_IMAGE_FLOW) & set(settings.methods):
+        if (image_flow.image, image_flow.condition) != ("whole", "theta"):
+            raise ValueError(
+                f'methods: "{name}" is of whole images and all parameters; give [image_flow] image = "whole", '
+                'condition = "theta"'
+            )
+    if "combined" in settings.methods and (image_flow.kind != "diffusion" or image_flow.weighing < FEWEST_IMAGES):
         raise ValueError(
-            'methods: "image-flow" is of whole images and all parameters; give [image_flow] image = "whole", '
-            'condition = "theta"'
+            'methods: "combined" is of NPE and a diffusion, by what both are worth on held-out images; give '
+            f'[image_flow] kind = "diffusion", weighing = {FEWEST_IMAGES} or more'
         )
     if "ps-2d" in settings.methods and len(simulator.observables[0].cells) != 3:
         raise ValueError('methods: "ps-2d", P(k_perp, k_par), is for cubes; the simulator makes maps')
