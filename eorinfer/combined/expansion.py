@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.core.arrays import as_theta
+from eorinfer.core.prior import Prior
 from eorinfer.imageflow.diffusion import DiffusionFlow
 from eorinfer.imageflow.interpolated import less_noise
 from eorinfer.imageflow.model import ImageFlow
@@ -59,14 +60,22 @@ def expanded(flow: ImageFlow, x: Tensor, drawn: Array) -> Expansion:
     drawn
         (n, P) draws.
     """
+    mean, root, points = points_about(drawn, flow.conditions)
+    delta = np.asarray(np.linalg.solve(root, (points - mean).T).T, np.float64)
+    values = _log_p(flow, x, as_theta(points))
+    return bounded(Expansion(mean, root, np.linalg.pinv(monomials(delta)) @ (values - values[0])), drawn)
+
+
+def points_about(drawn: Array, inside: Prior) -> tuple[Array, Array, Array]:
+    """Give mean (P,) and Cholesky factor of the covariance (P, P) of draws (n, P), and points (m, P) of a quadratic.
+
+    The points are the mean and, to each side of it, one standard deviation along axes and diagonals, inside a prior.
+    """
     mean, root = drawn.mean(0), np.linalg.cholesky(np.atleast_2d(np.cov(drawn, rowvar=False)))
     one = np.eye(len(mean))
     ways = [*one, *((one[i] + one[j]) / np.sqrt(2) for i in range(len(mean)) for j in range(i))]
     delta = np.concatenate([np.zeros((1, len(mean))), ways, -np.array(ways)])
-    points = np.clip(mean + delta @ root.T, flow.conditions.low, flow.conditions.high)
-    delta = np.linalg.solve(root, (points - mean).T).T
-    values = _log_p(flow, x, as_theta(points))
-    return bounded(Expansion(mean, root, np.linalg.pinv(monomials(delta)) @ (values - values[0])), drawn)
+    return mean, root, np.clip(mean + delta @ root.T, inside.low, inside.high)
 
 
 def bounded(expansion: Expansion, drawn: Array) -> Expansion:
