@@ -181,7 +181,7 @@ def best(parts: Array) -> Array:
         return -float(normed(np.tensordot(weights, parts, 1) - parts[-1])[:, -1].mean())
 
     start = np.append(np.zeros(len(parts) - 1), 1.0)
-    return np.asarray(minimize(loss, start, method="Powell", bounds=[(0.0, 2.0)] * len(start)).x)
+    return np.asarray(minimize(loss, start, method="L-BFGS-B", bounds=[(0.0, 2.0)] * len(start)).x)
 
 
 def normed(nats: Array) -> Array:
