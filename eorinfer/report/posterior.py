@@ -63,6 +63,14 @@ def posterior_blocks(run: RunFolder) -> Iterator[Block]:
     )
     if not run.only_contest:
         yield _methods(run, content, labels_by_name)
+    if combined := run.sampled["combined"]:
+        ln_p, ln_q = combined["weights"]
+        more = combined["more_than_npe"]
+        yield Text(
+            f"NPE and image flow: ln p counts {ln_p:.2f} of itself and NPE {ln_q:.2f}. On the {combined['images']} "
+            f"held-out images that taught these two numbers that is {more['mean']:.2f} ± {more['error']:.2f} nats more "
+            "than NPE alone."
+        )
     yield from _trace(run)
 
 

@@ -64,7 +64,7 @@ def test_a_run_leaves_both_posteriors_and_their_combination(run: Path, capsys: p
     assert summary["combined"]["effective"] > 100
     assert not (out / "combined-weighing.h5").exists()
     page = (out / "report.html").read_text()
-    assert "NPE and image flow" in page
+    assert "NPE and image flow: ln p counts " in page
     # The same again computes nothing.
     kept = {path: path.stat().st_mtime_ns for path in (out / "combined.json", out / "field" / "field.json")}
     chain = (out / "chains" / "combined.txt").read_bytes()
