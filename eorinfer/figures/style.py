@@ -50,6 +50,7 @@ LOOKS = {
     "NPE on the image": Look("#1f5fa8", True),
     "sequential NPE": Look("#17a2b8", True),
     "image flow": Look("#3a8f4d", True),
+    "NPE and image flow": Look("#d7263d", True),
     "CNN regression": Look("#b5367a", True),
     "power-spectrum": Look("#d2691e", False),
     "P(k), covariance of θ": Look("#d2691e", False),
