@@ -4,7 +4,6 @@ Importing this package loads neither torch nor sbi: workers that only simulate
 stay light. Names below are imported at first use.
 """
 
-import os
 import sys
 import warnings
 from importlib import import_module
@@ -46,10 +45,6 @@ if TYPE_CHECKING:  # for editors and type checkers: the names of _WHERE, which a
     from simulators.function import simulator as simulator
 
 __version__ = "0.2.0"
-
-# Before torch is imported, whose threads wait for each other at every step: where they spin meanwhile, beside other
-# work on the same cores, a training takes several times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _import_simulators() -> None:

@@ -2,8 +2,6 @@
 
 import ast
 import importlib
-import os
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -37,15 +35,6 @@ from eorinfer import (
 )
 from simulators import GaussianField
 from tests.runs import config
-
-
-@pytest.mark.parametrize(("given", "wanted"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_threads_that_wait_sleep_unless_told_otherwise(given: dict[str, str], wanted: str) -> None:
-    """Beside one process on two hyperthreads the README's minute took over 500 s where they spin, and 111 s now."""
-    script = "import eorinfer, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    said = subprocess.run([sys.executable, "-c", script], env=kept | given, capture_output=True, text=True, check=True)
-    assert said.stdout.split() == [wanted, "False"]
 
 
 def test_every_name_is_there_for_people_and_for_type_checkers() -> None:
