@@ -86,13 +86,7 @@ class EmulatedField(SimulatorSettings):
 
         log Δ² is linear in z and in log k between the emulator's nodes, and constant beyond them.
         """
-        nodes, table = log_spectra(np.atleast_2d(theta), self.redshifts)
-        at = np.clip(np.log(np.where(k > 0, k, 1.0)), nodes[0], nodes[-1])
-        right = np.clip(np.searchsorted(nodes, at), 1, len(nodes) - 1)
-        share = (at - nodes[right - 1]) / (nodes[right] - nodes[right - 1])
-        log_delta = table[..., right - 1] * (1 - share) + table[..., right] * share
-        volume = np.where(k > 0, 2 * np.pi**2 / np.where(k > 0, k, 1.0) ** 3, 0.0)
-        return np.asarray(np.exp(log_delta) * volume)
+        return power_between(*log_spectra(np.atleast_2d(theta), self.redshifts), k)
 
     def simulate(self, theta: NDArray[np.float64], seed: int) -> dict[str, NDArray[np.float32]]:
         """Simulate one field of shape (C, *cells) in mK, of mean 0."""
@@ -106,6 +100,23 @@ class EmulatedField(SimulatorSettings):
             amplitude = np.sqrt(spectrum.reshape(k.shape) * white.size / self.box_length**3)
             fields.append(np.fft.irfftn(np.fft.rfftn(white) * amplitude, s=shape, axes=range(3)))
         return {"brightness_temperature": np.array(fields, dtype=np.float32)}
+
+
+def power_between(
+    log_k: NDArray[np.float64], log_delta: NDArray[np.float64], k: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Compute P(k) (n, C, M) at k (M,), of ln Δ² (n, C, K) at nodes ln k (K,); see `EmulatedField.power`."""
+    at = np.clip(np.log(np.where(k > 0, k, 1.0)), log_k[0], log_k[-1])
+    right = np.clip(np.searchsorted(log_k, at), 1, len(log_k) - 1)
+    share = (at - log_k[right - 1]) / (log_k[right] - log_k[right - 1])
+    between = log_delta[..., right - 1] * (1 - share) + log_delta[..., right] * share
+    volume = np.where(k > 0, 2 * np.pi**2 / np.where(k > 0, k, 1.0) ** 3, 0.0)
+    return np.asarray(np.exp(between) * volume)
+
+
+def log_k_nodes() -> NDArray[np.float64]:
+    """Give ln k (K,) of the emulator's spectra, k in 1/Mpc."""
+    return np.log(np.asarray(_emulator().properties.PS_ks))
 
 
 def log_spectra(
@@ -126,7 +137,7 @@ def log_spectra(
         (K,) ln k in 1/Mpc, and (n, C, K) ln Δ² in mK².
     """
     emulator = _emulator()
-    z, log_k = np.asarray(emulator.properties.PS_zs), np.log(emulator.properties.PS_ks)
+    z, log_k = np.asarray(emulator.properties.PS_zs), log_k_nodes()
     parts = np.array_split(theta, -(-len(theta) // BATCH))
     spectra = [np.reshape(emulator.predict(part)[1].PS.value, (len(part), len(z), len(log_k))) for part in parts]
     table = np.log(np.concatenate(spectra).astype(np.float64))

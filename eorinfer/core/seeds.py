@@ -62,6 +62,7 @@ class RunStream(IntEnum):
     COMBINED_NOISE = 33
     COMBINED_SAMPLES = 34
     COMBINED_VALIDATION = 35
+    SPECTRUM_NETWORK = 36
 
 
 @unique

@@ -1,5 +1,6 @@
 """Known answers: exact likelihoods of Gaussian fields in Gaussian noise, and a posterior on a grid."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,13 @@ from eorinfer.likelihood.grid import grid_samples
 from simulators import GaussianField
 from simulators.emulated import EmulatedField
 from simulators.fourier import half_plane, wavenumbers
+
+#: P(k, z | theta), (n, C, M), of theta (n, P) and k (M,).
+Power = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+#: Shells of modes in an e-fold of k, and of the noise, that a likelihood of approximate power puts together.
+SHELLS, NOISES = 12, 2
+#: Modes near a k among which the least noise is looked for.
+NEAR = 100
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,10 @@ def grid_posterior(
 
 
 def emulated_log_likelihood(
-    simulator: EmulatedField, noise: NDArray[np.float64], cube: NDArray[np.float64]
+    simulator: EmulatedField,
+    noise: NDArray[np.float64],
+    cube: NDArray[np.float64],
+    approximate: Power | None = None,
 ) -> LogLikelihood:
     """Exact log likelihood of theta (n, 9), up to a constant, given one observed cube (C, *cells).
 
@@ -137,26 +148,33 @@ def emulated_log_likelihood(
         (C, *half plane) power of the noise in mK² Mpc³; inf where a mode is not measured.
     cube
         (C, *cells) in mK.
+    approximate
+        Approximate power in place of the simulator's. The likelihood is then not exact, but fast: modes in a shell of k
+        and with like noise are taken to be the same.
     """
     cells = cube.shape[1:]
     keep, real = independent_modes(cells)
-    keys = np.round(wavenumbers(cells, simulator.box_length)[keep], 10)
-    k, of_k = np.unique(keys, return_inverse=True)
+    length = wavenumbers(cells, simulator.box_length)[keep]
+    keys = length.round(10) if approximate is None else (SHELLS * np.log(length)).round()
+    _, of_k = np.unique(keys, return_inverse=True)
+    k = np.exp(np.bincount(of_k, np.log(length)) / np.bincount(of_k))
     groups = []
     for field, own in zip(cube, noise, strict=True):
         power = simulator.box_length**3 * np.abs(np.fft.rfftn(field.astype(np.float64)) / field.size)[keep] ** 2
-        measured = np.isfinite(own[keep])
-        weight = np.where(real[keep], 0.5, 1.0)[measured]
+        sigma = own[keep]
+        measured = np.isfinite(sigma)
+        weight, sigma = np.where(real[keep], 0.5, 1.0)[measured], sigma[measured]
         # Modes of equal |k| and equal noise enter through their sum only.
-        pairs = np.stack([of_k[measured], own[keep][measured].round(10)])
-        (where, sigma), place = np.unique(pairs, axis=1, return_inverse=True)
-        sums = np.bincount(place, weight), np.bincount(place, weight * power[measured])
-        groups.append((where.astype(int), sigma, *sums))
+        like = sigma.round(10) if approximate is None else _classes(sigma)
+        (where, _), place = np.unique(np.stack([of_k[measured], like]), axis=1, return_inverse=True)
+        count = np.bincount(place, weight)
+        sums = np.bincount(place, weight * sigma) / count, count, np.bincount(place, weight * power[measured])
+        groups.append((where.astype(int), *sums))
 
     def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
         out = []
         for part in np.array_split(np.atleast_2d(theta), max(1, len(theta) // 512)):
-            spectra = simulator.power(part, k)
+            spectra = (approximate or simulator.power)(part, k)
             total = np.zeros(len(part))
             for channel, (where, sigma, count, power) in enumerate(groups):
                 s = spectra[:, channel, where] + sigma
@@ -165,3 +183,36 @@ def emulated_log_likelihood(
         return np.concatenate(out)
 
     return log_l
+
+
+def _classes(sigma: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Number (M,) of the class of noise that a mode belongs to; one of its own for no noise."""
+    with np.errstate(divide="ignore"):
+        return np.maximum((NOISES * np.log(sigma)).round(), -1e6)
+
+
+def least_noise(noise: NDArray[np.float64], box_length: float, log_k: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Δ² of the least noise of the modes near some k: what is far below it, an observation does not show.
+
+    Parameters
+    ----------
+    noise
+        (C, *half plane) power of cubes; inf where a mode is not measured.
+    box_length
+        Side of the cubes.
+    log_k
+        (K,) ln k.
+
+    Returns
+    -------
+    NDArray
+        (C, K) in the unit of the noise per volume.
+    """
+    cells = (noise.shape[1],) * (noise.ndim - 1)
+    keep, _ = independent_modes(cells)
+    k = wavenumbers(cells, box_length)[keep]
+    delta = noise[:, keep] * k**3 / (2 * np.pi**2)
+    near = np.argsort(np.abs(np.log(k) - log_k[:, None]), axis=1)[:, :NEAR]  # (K, NEAR)
+    least = delta[:, near].min(-1)
+    # Where none of them is measured, all that there is may as well be hidden.
+    return np.where(np.isfinite(least), least, delta[np.isfinite(delta)].max(initial=0.0))

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Silent
+from eorinfer.core.seeds import item_seed
+from eorinfer.likelihood.annealed import anneal
 from eorinfer.likelihood.grid import refined_grid
-from eorinfer.likelihood.importance import ENOUGH, adapted, around, weighted
+from eorinfer.likelihood.importance import ENOUGH, Weighted, adapted, around, weighted
 from eorinfer.likelihood.mcmc import START_DRAWS, run_mcmc
 from eorinfer.settings.likelihood import McmcSettings
 
@@ -17,6 +19,8 @@ from eorinfer.settings.likelihood import McmcSettings
 GRID = 2
 #: Steps of a chain, at first and at most; draws that its evidence is taken from.
 STEPS, MOST_STEPS, EVIDENCE_DRAWS = 1000, 4000, 4000
+#: Particles of an approximate likelihood to a power, of which every second is weighed, and times that they are drawn.
+PARTICLES, POWER, TIMES = 4000, 0.8, 4
 
 
 @dataclass(frozen=True)
@@ -128,3 +132,35 @@ def from_prior(
     theta = prior.sample(draws, np.random.default_rng(seed))
     log_q = prior.log_density + prior.log_relative(theta)
     return sample_by_importance(log_l, prior, theta, log_q, truth, n, seed, wanted=draws / 5)
+
+
+def sample_by_approximation(
+    log_l: LogLikelihood,
+    approximate: LogLikelihood,
+    prior: Prior,
+    truth: NDArray[np.float64],
+    n: int,
+    seed: int,
+) -> PosteriorSample:
+    """Sample by weights of draws that are annealed by an approximate likelihood, which is fast.
+
+    Parameters
+    ----------
+    log_l
+        Exact log likelihood, of which half as many values are computed as there are `PARTICLES`, and more where too few
+        of the draws count.
+    approximate
+        Log likelihood that is near it, see `anneal`.
+    prior, truth, n, seed
+        See `sample_on_grid`.
+    """
+    parts: list[Weighted] = []
+    for number in range(TIMES):
+        theta, log_q = anneal(approximate, prior, PARTICLES, item_seed(seed, number), POWER)
+        parts.append(weighted(log_l, prior, theta[::2], log_q[::2]))
+        weighed = Weighted.concatenate(parts)
+        if weighed.reliable:
+            break
+    values, at_samples = weighed.draw(n, np.random.default_rng(seed))
+    at_truth = float(prior.times(log_l)(truth[None])[0]) - weighed.log_integral
+    return PosteriorSample(values, at_samples, at_truth, weighed.reliable)

@@ -14,6 +14,7 @@ from eorinfer.likelihood.importance import weighted
 from eorinfer.likelihood.sampled import (
     PosteriorSample,
     from_prior,
+    sample_by_approximation,
     sample_by_importance,
     sample_by_mcmc,
     sample_on_grid,
@@ -38,14 +39,20 @@ def weights(folder: Path) -> PosteriorSample:
     return found
 
 
+def approximately(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Off by what a network of spectra is off by: shifted and wavy."""
+    return log_l(theta + np.array([0.15, -0.4])) + np.sin(3 * theta[:, 0])
+
+
 @pytest.mark.parametrize(
     "method",
     [
         lambda _: sample_on_grid(log_l, PRIOR, TRUTH, 3000, 1, 50),
         lambda _: sample_by_mcmc(log_l, PRIOR, TRUTH, 3000, 1, mcmc=McmcSettings(walkers=16)),
         weights,
+        lambda _: sample_by_approximation(log_l, approximately, PRIOR, TRUTH, 3000, 1),
     ],
-    ids=["grid", "chain", "weights"],
+    ids=["grid", "chain", "weights", "approximation"],
 )
 @pytest.mark.job
 def test_samples_and_densities(
@@ -99,3 +106,21 @@ def test_weights_that_stay_uneven_are_refused() -> None:
     theta = wide.rvs(2000, random_state=1)
     comb = lambda t: log_l(t) - 0.5 * (np.sin(3e3 * t[:, 0]) / 1e-4) ** 2  # noqa: E731
     assert sample_by_importance(comb, PRIOR, theta, wide.logpdf(theta), TRUTH, 100, 1) is None
+
+
+def test_an_approximation_that_misses_the_posterior_is_not_relied_on() -> None:
+    found = sample_by_approximation(log_l, lambda theta: log_l(theta + np.array([5.0, 0.0])), PRIOR, TRUTH, 100, 1)
+    assert not found.good
+
+
+def test_more_is_drawn_where_few_of_the_draws_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampled, "PARTICLES", 600)
+    calls: list[int] = []
+
+    def counted(theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        calls.append(len(theta))
+        return log_l(theta)
+
+    found = sample_by_approximation(counted, approximately, PRIOR, TRUTH, 100, 1)
+    assert found.good
+    assert 1 < calls.count(300) <= sampled.TIMES
