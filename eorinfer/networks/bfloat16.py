@@ -1,9 +1,12 @@
-"""Whether a device has units for bfloat16; without them it takes longer than single precision."""
+"""Whether a device has units for bfloat16, without which it takes longer, and where its arithmetic is not to be had."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 #: Flags of processors that multiply matrices of bfloat16, as Linux names them.
 FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -17,6 +20,20 @@ def has_bfloat16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.get_device_capability()[0] >= CAPABILITY
     return device == "cpu" and not FLAGS.isdisjoint(_processor_flags())
+
+
+@contextmanager
+def whole_gradients(x: Tensor) -> Iterator[Tensor]:
+    """Give maps (B, C, *cells) to a convolution that pads them itself, in single precision where that is needed.
+
+    In bfloat16 oneDNN leaves a part of the kernel's gradient as the memory was, where a kernel of three cells meets two
+    along the first of three axes (torch 2.13, processors with avx512_bf16): the gradient is huge, or no number.
+    """
+    if x.ndim < 5 or x.shape[2] > 2:
+        yield x
+        return
+    with torch.autocast(x.device.type, enabled=False):
+        yield x.float() if x.dtype == torch.bfloat16 else x
 
 
 def _processor_flags() -> set[str]:

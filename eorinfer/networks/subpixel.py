@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eorinfer.networks.bfloat16 import whole_gradients
 from eorinfer.networks.layout import to_channels_last
 from eorinfer.networks.padding import wrap
 from eorinfer.networks.unet import Strides, refuse_indivisible
@@ -126,8 +127,9 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (B, inputs, *cells) into (B, outputs, *cells / stride)."""
-        out: Tensor = self.convolution(wrap(x, self._wrapped))
-        return out
+        with whole_gradients(x) as whole:
+            out: Tensor = self.convolution(wrap(whole, self._wrapped))
+            return out
 
 
 class Block(nn.Module):

@@ -200,13 +200,16 @@ class Regression(LightningModule):
         observed, true = self.pairs(batch[0], self._random, training=True)
         loss = self._loss(self.network, observed, true, self._random).mean()
         if not torch.isfinite(loss):
-            step = self.current_epoch * self.trainer.num_training_batches + len(self._training) + 1
-            raise WorkError(
-                f"separation: the loss is not finite at step {step} of {self._steps}; the last checkpoint is kept. A "
-                "lower [separation] learning_rate usually cures it"
-            )
+            raise self._not_finite("loss", len(self._training) + 1)
         self._training.append(loss.detach())
         return loss
+
+    def _not_finite(self, what: str, step: int) -> WorkError:
+        step += self.current_epoch * self.trainer.num_training_batches
+        return WorkError(
+            f"separation: the {what} is not finite at step {step} of {self._steps}; the last checkpoint is kept. A "
+            "lower [separation] learning_rate usually cures it"
+        )
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         super().optimizer_step(*arguments, **options)
@@ -214,7 +217,9 @@ class Regression(LightningModule):
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         # Lightning refuses to clip beside a fused optimiser, lest it scales gradients: without a scaler it does not.
-        nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.clip)
+        if not torch.isfinite(norm):
+            raise self._not_finite("gradient", len(self._training))
 
     def configure_optimizers(self) -> Any:
         rate = self._settings.learning_rate

@@ -16,6 +16,7 @@ from eorinfer.separation.apply import posterior
 from eorinfer.separation.data import Lines, Pairs
 from eorinfer.separation.losses import distance
 from eorinfer.separation.model import Separator
+from eorinfer.separation.regression import Regression
 from eorinfer.separation.training import Adversaries, train
 from eorinfer.settings.separation import SeparationSettings
 from eorinfer.survey import build_survey
@@ -253,6 +254,23 @@ def test_nan_stops_it_and_names_the_step(tmp_path: Path, monkeypatch: pytest.Mon
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 7
     assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
+def test_a_gradient_that_is_not_finite_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clipped by an infinite norm it would be nothing, and a training stand still in silence."""
+    original = Regression.on_after_backward
+    calls = 0
+
+    def breaks(self: Regression) -> None:
+        nonlocal calls
+        original(self)
+        calls += 1
+        if calls == 5:
+            next(self.network.parameters()).grad.fill_(torch.inf)
+
+    monkeypatch.setattr(Regression, "on_after_backward", breaks)
+    with pytest.raises(WorkError, match="separation: the gradient is not finite at step 5 of 80; the last checkpoint"):
+        trained(tmp_path, steps=80, kind="mean")
 
 
 def test_a_discriminator_that_wins_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
