@@ -1,12 +1,15 @@
 """A contest in a run folder: methods are trained one after the other, evaluated on the same truths, and scored."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eorinfer.bank.rows import Rows
@@ -27,7 +30,7 @@ from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
-from eorinfer.core.seeds import RunStream, run_seed
+from eorinfer.core.seeds import RunStream, item_seed, run_seed
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.contest import contest_figure
 from eorinfer.figures.corner import corner
@@ -56,7 +59,7 @@ FIGURES = {
         "caption": "What these say of the run's observation; the chains of all are in chains/.",
     },
 }
-#: Truths that are observed, evaluated and kept at a time.
+#: Truths that are observed, evaluated and kept at a time; those that are sampled one by one are also kept one by one.
 BLOCK = 50
 
 
@@ -198,14 +201,44 @@ def evaluate(setup: ContestSetup, method: Method, truths: ContestTruths) -> tupl
             path = setup.folder(method.stored) / "answers" / f"{block.start:05d}.h5"
             key = fingerprint_of({"of": method.key, "truths": truths.key(block), "samples": samples})
             posteriors = TruthPosteriors.read(path, key)
-            if posteriors is None:
-                own = run_seed(seed, RunStream.CONTEST_SAMPLES, block.start)
-                posteriors = method.evaluate(observed, truths.rows.theta[block], samples, own)
+            if posteriors is not None:
+                advance(len(posteriors), "")
+            else:
+                own, parts = run_seed(seed, RunStream.CONTEST_SAMPLES, block.start), []
+                folder = path.with_suffix("")
+                for part in _asked(method, observed, truths.rows.theta[block], samples, own, folder, key):
+                    parts.append(part)
+                    advance(len(part), "")
+                posteriors = TruthPosteriors.concatenate(parts)
                 posteriors.write(path, key)
+                shutil.rmtree(folder, ignore_errors=True)
             blocks.append(posteriors)
-            advance(len(posteriors), "")
     posteriors = TruthPosteriors.concatenate(blocks)
     return posteriors[: settings.choice_truths], posteriors[settings.choice_truths :]
+
+
+def _asked(
+    method: Method, observed: Tensor, theta: NDArray[np.float64], n: int, seed: int, folder: Path, key: str
+) -> Iterator[TruthPosteriors]:
+    """Ask for a block of posteriors, at once where that is quick, else one by one.
+
+    Parameters
+    ----------
+    method, observed, theta, n, seed
+        What is asked for, see `Method.evaluate`.
+    folder, key
+        Where single posteriors are kept until all of the block are there, and the hash of the block.
+    """
+    if method.row.amortised:
+        yield method.evaluate(observed, theta, n, seed)
+        return
+    for i in range(len(theta)):
+        path, own = folder / f"{i:02d}.h5", fingerprint_of({"block": key, "truth": i})
+        one = TruthPosteriors.read(path, own)
+        if one is None:
+            one = method.evaluate(observed[i : i + 1], theta[i : i + 1], n, item_seed(seed, i))
+            one.write(path, own)
+        yield one
 
 
 def _timed(setup: ContestSetup, method: Method) -> Method:

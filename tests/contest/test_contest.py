@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from eorinfer.core.digits import with_error
 from eorinfer.core.files import read_json
 from eorinfer.core.samples import Samples
 from eorinfer.likelihood.exact import grid_posterior
+from eorinfer.likelihood.sampled import PosteriorSample
 from eorinfer.likelihood.truth_posteriors import TruthPosteriors
 from tests.runs import call, config, quick_emulator
 
@@ -140,6 +142,32 @@ def test_a_second_call_asks_nothing_again_and_says_the_same(held: Path, tmp_path
     assert now == said
 
 
+def test_a_stop_loses_no_posterior_that_was_sampled(
+    held: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(held / "run", tmp_path / "run")
+    run, asked = tmp_path / "run", 0
+    original = likelihoods.sample_on_grid
+
+    def stopped(*arguments: Any) -> PosteriorSample:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(likelihoods, "sample_on_grid", stopped)
+    n = sum(map(_truths_in, parts(run, "ps-full")))
+    shutil.rmtree(run / "contest/ps-full/answers")
+    path = config(tmp_path, **TABLES)
+    assert call("contest", path, "--out", run) == 1
+    assert len(list((run / "contest/ps-full/answers").rglob("*.h5"))) == 3
+    assert call("contest", path, "--out", run) == 0
+    assert asked == n + 1
+    assert sum(map(_truths_in, parts(run, "ps-full"))) == n
+    assert [file for file in (run / "contest").glob("*/answers/*") if file.is_dir()] == []
+
+
 def test_truths_can_be_added(held: Path, tmp_path: Path) -> None:
     shutil.copytree(held / "run", tmp_path / "run")
     run = tmp_path / "run"
@@ -198,6 +226,11 @@ def test_an_image_flow_of_something_else_is_refused(tmp_path: Path, capsys: pyte
     tables = TABLES | {"image_flow": {"condition": ["slope"]}}
     assert call("contest", config(tmp_path, **tables), "--out", tmp_path / "run") == 2
     assert '"image-flow" is of whole images and all parameters' in capsys.readouterr().err
+
+
+def _truths_in(path: Path) -> int:
+    with h5py.File(path) as file:
+        return len(file["at_truth"])
 
 
 def _key(path: Path) -> str:
