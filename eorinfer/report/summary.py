@@ -25,10 +25,10 @@ def summary(
     """
     widths = {} if prior is None else dict(zip(prior.names, prior.std.tolist(), strict=True))
     content: dict[str, Any] = {"posteriors": {name: _posterior(s, truth, widths) for name, s in chains.items()}}
-    if {"npe", "mcmc"} <= chains.keys():
-        npe, mcmc = chains["npe"], chains["mcmc"]
+    if (both := _npe_and_mcmc(chains)) is not None:
+        npe, mcmc = both
         content["npe_over_mcmc"] = {
-            "std": dict(zip([p.name for p in npe.parameters], (npe.std / mcmc.std).tolist(), strict=True)),
+            "std": dict(zip(npe.names, (npe.std / mcmc.std).tolist(), strict=True)),
             "volume": _volume(npe) / _volume(mcmc),
         }
     return content | facts
@@ -51,18 +51,24 @@ def wider_line(chains: Mapping[str, Samples]) -> str | None:
     An image holds its power spectrum, so that the exact posterior is no wider. A tenth is left to the likelihood of the
     spectrum, which may be too sure.
     """
-    if not {"npe", "mcmc"} <= chains.keys():
+    if (both := _npe_and_mcmc(chains)) is None:
         return None
-    npe, mcmc = chains["npe"], chains["mcmc"]
-    names = [name for name in npe.names if name in mcmc.names]
-    ratios = npe.only(names).std / mcmc.only(names).std if names else np.ones(1)
-    mean = float(np.exp(np.log(ratios).mean()))
+    npe, mcmc = both
+    mean = float(np.exp(np.log(npe.std / mcmc.std).mean()))
     if not mean > WIDER:  # NaN of a chain without width
         return None
     return (
         f"{npe.label} is {mean:.2f} times as wide as {mcmc.label}, though an image holds its power spectrum: more "
         'simulations ([inference] rounds) or longer training ([training] effort = "thorough") should narrow it'
     )
+
+
+def _npe_and_mcmc(chains: Mapping[str, Samples]) -> tuple[Samples, Samples] | None:
+    """Give both with the parameters that they share: NPE may infer some of them, or other targets; None for none."""
+    if not {"npe", "mcmc"} <= chains.keys():
+        return None
+    names = [name for name in chains["npe"].names if name in chains["mcmc"].names]
+    return (chains["npe"].only(names), chains["mcmc"].only(names)) if names else None
 
 
 def _posterior(samples: Samples, truth: Mapping[str, float] | None, widths: Mapping[str, float]) -> dict[str, Any]:

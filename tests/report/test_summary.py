@@ -1,10 +1,12 @@
 """The summary's numbers, worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from eorinfer.core.samples import Samples
-from eorinfer.report.summary import summary
+from eorinfer.report.summary import summary, wider_line
 from simulators import Parameter
 
 PARAMETERS = (Parameter("a", "a", -6.0, 6.0, 0.0), Parameter("b", "b", 0.0, 1.0, 0.5))
@@ -41,3 +43,20 @@ def test_without_a_truth_there_is_no_bias() -> None:
         a = summary(chains, truth, {})["posteriors"]["npe"]["parameters"]["a"]
         assert "bias_sigma" not in a
         assert "truth" not in a
+
+
+def test_npe_of_some_parameters_or_of_other_targets() -> None:
+    """Widths are compared by name: NPE may infer targets, and the chain always has all parameters."""
+    npe, mcmc = gaussian("NPE", (1.0, 0.5), (0.5, 0.02)), gaussian("MCMC", (0.0, 0.5), (1.0, 0.01))
+    some = summary({"npe": npe.only("b"), "mcmc": mcmc}, {"a": 2.0, "b": 0.49}, {})["npe_over_mcmc"]
+    assert some == {"std": pytest.approx({"b": 2.0}), "volume": pytest.approx(2.0)}
+    turned = summary({"npe": npe.only(["b", "a"]), "mcmc": mcmc}, None, {})["npe_over_mcmc"]
+    assert turned["std"] == pytest.approx({"a": 0.5, "b": 2.0})
+    others = (Parameter("xHI", "x", 0.0, 1.0, 0.5), Parameter("b", "b", 0.0, 1.0, 0.5))
+    for shared, chain in (
+        ({"b"}, replace(npe, parameters=others)),
+        (None, replace(npe, parameters=others).only("xHI")),
+    ):
+        content, line = summary({"npe": chain, "mcmc": mcmc}, None, {}), wider_line({"npe": chain, "mcmc": mcmc})
+        assert (set(content["npe_over_mcmc"]["std"]) if shared else content.get("npe_over_mcmc")) == shared
+        assert (line is not None) == (shared is not None)
