@@ -109,18 +109,35 @@ def _exact_of_emulated(setup: ContestSetup, name: MethodName, simulator: Emulate
     if name == "exact-emcee":
 
         def likelihood(observed: Tensor) -> LogLikelihood:
-            return emulated_log_likelihood(simulator, noise, observed.double().numpy())
+            return emulated_log_likelihood(simulator.power, simulator.box_length, noise, observed.double().numpy())
 
         return _method(setup, name, setup.key_of(name), 0.0, likelihood)
     network, log_k = _spectrum_network(setup, name, simulator, noise), log_k_nodes()
 
-    def approximate(theta: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
-        return power_between(log_k, network.log_delta(theta), k)
-
     def sample(observed: Tensor, truth: NDArray[np.float64], n: int, seed: int) -> PosteriorSample:
         cube = observed.double().numpy()
-        exact, near = (emulated_log_likelihood(simulator, noise, cube, power) for power in (None, approximate))
-        return sample_by_approximation(exact, near, prior, truth, n, seed)
+        known: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+
+        def power(theta: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
+            known.append((theta, log_spectra(theta, simulator.redshifts)[1]))
+            return power_between(log_k, known[-1][1], k)
+
+        def by(some: SpectrumNetwork) -> LogLikelihood:
+            def near(theta: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
+                return power_between(log_k, some.log_delta(theta), k)
+
+            return emulated_log_likelihood(near, simulator.box_length, noise, cube, exact=False)
+
+        latest = network
+
+        def improve(seed: int) -> LogLikelihood:
+            nonlocal latest
+            theta, log_delta = (np.concatenate(parts) for parts in zip(*known, strict=True))
+            latest = latest.taught(theta, log_delta, seed)
+            return by(latest)
+
+        exact = emulated_log_likelihood(power, simulator.box_length, noise, cube)
+        return sample_by_approximation(exact, by(network), prior, truth, n, seed, improve)
 
     key = setup.key_of(name, spectra=network.facts["key"])
     return _one_by_one(name, key, network.facts["seconds"], sample)

@@ -11,11 +11,12 @@ from eorinfer.core.prior import Prior
 from eorinfer.core.samples import Samples
 from eorinfer.likelihood.grid import grid_samples
 from simulators import GaussianField
-from simulators.emulated import EmulatedField
 from simulators.fourier import half_plane, wavenumbers
 
 #: P(k, z | theta), (n, C, M), of theta (n, P) and k (M,).
 Power = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+#: Theta of which the power is asked for at once.
+PIECE = 512
 #: Shells of modes in an e-fold of k, and of the noise, that a likelihood of approximate power puts together.
 SHELLS, NOISES = 12, 2
 #: Modes near a k among which the least noise is looked for.
@@ -130,55 +131,54 @@ def grid_posterior(
 
 
 def emulated_log_likelihood(
-    simulator: EmulatedField,
-    noise: NDArray[np.float64],
-    cube: NDArray[np.float64],
-    approximate: Power | None = None,
+    power: Power, box_length: float, noise: NDArray[np.float64], cube: NDArray[np.float64], *, exact: bool = True
 ) -> LogLikelihood:
-    """Exact log likelihood of theta (n, 9), up to a constant, given one observed cube (C, *cells).
+    """Log likelihood of theta (n, P), up to a constant, given one observed cube (C, *cells).
 
     Each measured mode of each redshift is a zero-mean Gaussian of power P(k, z | theta) + noise, as in
     `log_likelihood`.
 
     Parameters
     ----------
-    simulator
+    power
         Gives P(k, z | theta).
+    box_length
+        Side of the cube in Mpc.
     noise
         (C, *half plane) power of the noise in mK² Mpc³; inf where a mode is not measured.
     cube
         (C, *cells) in mK.
-    approximate
-        Approximate power in place of the simulator's. The likelihood is then not exact, but fast: modes in a shell of k
-        and with like noise are taken to be the same.
+    exact
+        If not, modes in a shell of k and with like noise are taken to be the same: hundreds of numbers in place of ten
+        thousand, for power that is approximate itself.
     """
     cells = cube.shape[1:]
     keep, real = independent_modes(cells)
-    length = wavenumbers(cells, simulator.box_length)[keep]
-    keys = length.round(10) if approximate is None else (SHELLS * np.log(length)).round()
+    length = wavenumbers(cells, box_length)[keep]
+    keys = length.round(10) if exact else (SHELLS * np.log(length)).round()
     _, of_k = np.unique(keys, return_inverse=True)
     k = np.exp(np.bincount(of_k, np.log(length)) / np.bincount(of_k))
     groups = []
     for field, own in zip(cube, noise, strict=True):
-        power = simulator.box_length**3 * np.abs(np.fft.rfftn(field.astype(np.float64)) / field.size)[keep] ** 2
+        seen = box_length**3 * np.abs(np.fft.rfftn(field.astype(np.float64)) / field.size)[keep] ** 2
         sigma = own[keep]
         measured = np.isfinite(sigma)
         weight, sigma = np.where(real[keep], 0.5, 1.0)[measured], sigma[measured]
         # Modes of equal |k| and equal noise enter through their sum only.
-        like = sigma.round(10) if approximate is None else _classes(sigma)
+        like = sigma.round(10) if exact else _classes(sigma)
         (where, _), place = np.unique(np.stack([of_k[measured], like]), axis=1, return_inverse=True)
         count = np.bincount(place, weight)
-        sums = np.bincount(place, weight * sigma) / count, count, np.bincount(place, weight * power[measured])
+        sums = np.bincount(place, weight * sigma) / count, count, np.bincount(place, weight * seen[measured])
         groups.append((where.astype(int), *sums))
 
     def log_l(theta: NDArray[np.float64]) -> NDArray[np.float64]:
         out = []
-        for part in np.array_split(np.atleast_2d(theta), max(1, len(theta) // 512)):
-            spectra = (approximate or simulator.power)(part, k)
+        for part in np.array_split(np.atleast_2d(theta), max(1, len(theta) // PIECE)):
+            spectra = power(part, k)
             total = np.zeros(len(part))
-            for channel, (where, sigma, count, power) in enumerate(groups):
+            for channel, (where, sigma, count, sums) in enumerate(groups):
                 s = spectra[:, channel, where] + sigma
-                total -= np.log(s) @ count + (1 / s) @ power
+                total -= np.log(s) @ count + (1 / s) @ sums
             out.append(total)
         return np.concatenate(out)
 

@@ -1,7 +1,6 @@
 """Importance sampling: a posterior, and its evidence, from draws of something that is close to it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +64,6 @@ class Weighted:
     def log_integral(self) -> float:
         """Log of the integral over theta of the likelihood times `Prior.log_relative`."""
         return float(logsumexp(self.log_weight) - np.log(len(self.log_weight)))
-
-    @classmethod
-    def concatenate(cls, parts: Sequence["Weighted"]) -> "Weighted":
-        """Put draws of several proposals of normalised density together."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def tempered(self) -> "Weighted":
         """Raise the weights to the highest power, at most one, at which `ENOUGH` of them count."""

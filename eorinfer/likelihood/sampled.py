@@ -1,5 +1,6 @@
 """Samples of the posterior of one likelihood, with its normalised density: by grid, MCMC or importance weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ GRID = 2
 #: Steps of a chain, at first and at most; draws that its evidence is taken from.
 STEPS, MOST_STEPS, EVIDENCE_DRAWS = 1000, 4000, 4000
 #: Particles of an approximate likelihood to a power, of which every second is weighed, and times that they are drawn.
-PARTICLES, POWER, TIMES = 4000, 0.8, 4
+PARTICLES, POWER, TIMES = 4000, 0.8, 6
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def sample_by_approximation(
     truth: NDArray[np.float64],
     n: int,
     seed: int,
+    improve: Callable[[int], LogLikelihood] | None = None,
 ) -> PosteriorSample:
     """Sample by weights of draws that are annealed by an approximate likelihood, which is fast.
 
@@ -153,14 +155,20 @@ def sample_by_approximation(
         Log likelihood that is near it, see `anneal`.
     prior, truth, n, seed
         See `sample_on_grid`.
+    improve
+        Gives a better approximation, of what was computed so far, from a seed; without it new draws are from the same.
     """
-    parts: list[Weighted] = []
+    best: Weighted | None = None
     for number in range(TIMES):
-        theta, log_q = anneal(approximate, prior, PARTICLES, item_seed(seed, number), POWER)
-        parts.append(weighted(log_l, prior, theta[::2], log_q[::2]))
-        weighed = Weighted.concatenate(parts)
-        if weighed.reliable:
+        own = item_seed(seed, number)
+        theta, log_q = anneal(approximate, prior, PARTICLES, own, POWER)
+        latest = weighted(log_l, prior, theta[::2], log_q[::2])
+        best = latest if best is None else max(best, latest, key=lambda draws: (draws.reliable, draws.effective))
+        if best.reliable:
             break
-    values, at_samples = weighed.draw(n, np.random.default_rng(seed))
-    at_truth = float(prior.times(log_l)(truth[None])[0]) - weighed.log_integral
-    return PosteriorSample(values, at_samples, at_truth, weighed.reliable)
+        if improve is not None:
+            approximate = improve(own)
+    assert best is not None
+    values, at_samples = best.draw(n, np.random.default_rng(seed))
+    at_truth = float(prior.times(log_l)(truth[None])[0]) - best.log_integral
+    return PosteriorSample(values, at_samples, at_truth, best.reliable)

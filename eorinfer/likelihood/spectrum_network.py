@@ -1,6 +1,7 @@
 """A network that gives the spectra of a slow emulator a hundred times as fast, and nearly right."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,8 @@ ROWS, HELD_OUT, PIECE = 131_072, 2048, 8192
 #: Width and number of residual layers.
 WIDTH, LAYERS = 256, 3
 FIT = TrainingSettings(steps=10_000, epochs=10_000, batch_size=1024, learning_rate=2e-3, weight_decay=0.0)
+#: Steps, batches and rate by which it learns more where it is used.
+MORE_STEPS, MORE_BATCH, MORE_RATE = 400, 256, 5e-4
 
 
 class SpectrumNetwork(nn.Module):
@@ -77,6 +80,25 @@ class SpectrumNetwork(nn.Module):
         numbers = self.centre.double().numpy() + self.spread.double().numpy() * scaled
         found = np.exp(numbers).reshape(len(theta), *self.floor.shape) - self.floor
         return np.log(np.maximum(found, np.finfo(np.float32).tiny))
+
+    def taught(self, theta: NDArray[np.float64], log_delta: NDArray[np.float64], seed: int) -> "SpectrumNetwork":
+        """Give a network that has learned more spectra, ln Δ² (n, C, K) at theta (n, P), around an observation.
+
+        By a loop of its own: it takes seconds, so that no checkpoint is worth its while.
+        """
+        network = deepcopy(self)
+        v = _box(self.prior, theta)
+        scaled = (torch.from_numpy(self.numbers(log_delta)).float() - self.centre) / self.spread
+        generator = torch.Generator().manual_seed(seed)
+        optimizer = torch.optim.Adam(network.parameters(), lr=MORE_RATE)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MORE_RATE, total_steps=MORE_STEPS)
+        for _ in range(MORE_STEPS):
+            rows = torch.randint(len(v), (MORE_BATCH,), generator=generator)
+            optimizer.zero_grad()
+            network.losses((v[rows], scaled[rows]), generator).mean().backward()
+            optimizer.step()
+            schedule.step()
+        return network
 
     def save(self, folder: Path) -> None:
         """Write ``spectra.json`` and ``weights.safetensors`` whole."""

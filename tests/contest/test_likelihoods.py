@@ -23,7 +23,7 @@ from eorinfer.run.run import Run
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.settings.survey import SkaLow
 from eorinfer.survey import build_survey
-from simulators.emulated import EmulatedField, log_k_nodes, log_spectra, power_between
+from simulators.emulated import EmulatedField, log_k_nodes
 from tests.runs import config
 
 SIMULATOR = EmulatedField(cells=8, box_length=128.0, redshifts=(7.0,))
@@ -72,7 +72,7 @@ def test_exact_posteriors_have_the_evidence_of_the_prior(setup: ContestSetup) ->
     draws = prior.sample(3000, np.random.default_rng(6))
     noise = noise_power(survey, simulator.observables[0])
     for i, (cube, theta) in enumerate(zip(observed.double().numpy(), truths, strict=True)):
-        log_l = emulated_log_likelihood(simulator, noise, cube)
+        log_l = emulated_log_likelihood(simulator.power, simulator.box_length, noise, cube)
         value = log_l(draws)
         evidence = logsumexp(value) - np.log(len(value))
         assert np.exp(2 * logsumexp(value) - logsumexp(2 * value)) > 50, "the prior's draws can tell"
@@ -96,11 +96,10 @@ def test_the_likelihood_of_approximate_power_is_near_the_exact_one() -> None:
     clean = torch.from_numpy(SIMULATOR.simulate(theta[0], 5)["brightness_temperature"][None])
     cube = survey(clean, torch.Generator().manual_seed(3))[0].double().numpy()
 
-    def own(at: np.ndarray, k: np.ndarray) -> np.ndarray:
-        return power_between(*log_spectra(at, SIMULATOR.redshifts), k)
-
-    exact = emulated_log_likelihood(SIMULATOR, noise, cube)(theta)
-    near = emulated_log_likelihood(SIMULATOR, noise, cube, own)(theta)
+    exact, near = (
+        emulated_log_likelihood(SIMULATOR.power, SIMULATOR.box_length, noise, cube, exact=exact)(theta)
+        for exact in (True, False)
+    )
     likely = exact > exact.max() - 20
     assert likely.sum() > 3
     assert np.ptp((near - exact)[likely]) < 1.0

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, truncnorm
 
+from eorinfer.core.likelihood import LogLikelihood
 from eorinfer.core.prior import Prior
 from eorinfer.likelihood import sampled
 from eorinfer.likelihood.importance import weighted
@@ -113,7 +114,7 @@ def test_an_approximation_that_misses_the_posterior_is_not_relied_on() -> None:
     assert not found.good
 
 
-def test_more_is_drawn_where_few_of_the_draws_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_approximation_is_improved_where_few_of_the_draws_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampled, "PARTICLES", 600)
     calls: list[int] = []
 
@@ -121,6 +122,10 @@ def test_more_is_drawn_where_few_of_the_draws_count(monkeypatch: pytest.MonkeyPa
         calls.append(len(theta))
         return log_l(theta)
 
-    found = sample_by_approximation(counted, approximately, PRIOR, TRUTH, 100, 1)
+    def improve(seed: int) -> LogLikelihood:
+        return log_l
+
+    found = sample_by_approximation(counted, approximately, PRIOR, TRUTH, 100, 1, improve)
     assert found.good
-    assert 1 < calls.count(300) <= sampled.TIMES
+    assert calls.count(300) == 2
+    assert found.at_truth == pytest.approx(NORMAL.logpdf(TRUTH), abs=0.3)

@@ -73,3 +73,13 @@ def test_spectra_that_were_computed_are_not_computed_again(tmp_path: Path) -> No
     found = train(tmp_path, stopping).log_delta(PRIOR.low[None])
     assert asked == [1024] * 5
     assert np.array_equal(found, train(tmp_path / "another").log_delta(PRIOR.low[None]))
+
+
+def test_it_learns_more_where_it_is_used(tmp_path: Path) -> None:
+    network = train(tmp_path)
+    near = Prior.from_ranges(PRIOR.parameters, {"a": (0.9, 1.1), "n": (-1.6, -1.4)})
+    known, new = (near.sample(n, np.random.default_rng(n)) for n in (400, 300))
+    taught = network.taught(known, spectra(known), 1)
+    off, before = (np.abs(one.log_delta(new) - spectra(new))[:, 0].mean() for one in (taught, network))
+    assert off < 0.5 * before
+    assert np.array_equal(network.taught(known, spectra(known), 1).log_delta(new), taught.log_delta(new))

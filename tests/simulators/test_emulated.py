@@ -71,7 +71,7 @@ def test_the_likelihood_is_a_product_over_modes_and_prefers_the_truth() -> None:
     theta = np.concatenate([FIDUCIAL[None], others])
     clean = torch.from_numpy(SIMULATOR.simulate(FIDUCIAL, 5)["brightness_temperature"][None])
     cube = survey(clean, torch.Generator().manual_seed(3))[0].double().numpy()
-    found = emulated_log_likelihood(SIMULATOR, noise, cube)(theta)
+    found = emulated_log_likelihood(SIMULATOR.power, SIMULATOR.box_length, noise, cube)(theta)
     keep, real = independent_modes((12,) * 3)
     direct = np.zeros(len(theta))
     power = SIMULATOR.power(theta, K[keep])
