@@ -81,6 +81,7 @@ class SpectrumNetwork(nn.Module):
         found = np.exp(numbers).reshape(len(theta), *self.floor.shape) - self.floor
         return np.log(np.maximum(found, np.finfo(np.float32).tiny))
 
+    @torch.enable_grad()
     def taught(self, theta: NDArray[np.float64], log_delta: NDArray[np.float64], seed: int) -> "SpectrumNetwork":
         """Give a network that has learned more spectra, ln Δ² (n, C, K) at theta (n, P), around an observation.
 
