@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Nats below the best method beyond which another is named without a point.
+#: Nats below the best method beyond which another that is not calibrated is named without a point.
 FAR = 3.0
 #: Room beside the points, in units of their range.
 MARGIN = 0.3
-#: Largest ratio of volumes that is drawn, decades.
-WIDEST = 1.5
+#: Largest ratio of volumes that is drawn, decades; more where this share of a calibrated method's would be beyond.
+WIDEST, BEYOND = 1.5, 0.1
 #: Share of ratios beyond that from which on the figure says it.
 LEAST_SAID = 0.005
 
@@ -50,7 +50,7 @@ def contest_figure(
     figure, (left, middle, right) = subplots(1, 3, figsize=(13, 0.9 + 0.42 * max(len(labels), 7)))
     colours = [look.colour for look in looks(labels)]
     rows = np.arange(len(labels))[::-1]
-    shown = gains[gains[:, 0] > gains[:, 0].max() - FAR]
+    shown = gains[(gains[:, 0] > gains[:, 0].max() - FAR) | np.array(calibrated)]
     low, high = (shown[:, 0] - shown[:, 1]).min(), (shown[:, 0] + shown[:, 1]).max()
     low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
     for row, (mean, error), colour, filled in zip(rows, gains, colours, calibrated, strict=True):
@@ -76,13 +76,14 @@ def contest_figure(
     middle.set_xlabel("credibility")
     middle.set_ylabel("expected coverage (TARP) − credibility")
     middle.set_xlim(0, 1)
-    compared = [
-        (row, values, colour) for row, values, colour in zip(rows, log_volumes, colours, strict=True) if len(values)
-    ]
-    if compared:
-        for row, values, colour in compared:
-            _draw_volumes(right, row, values / np.log(10), colour)
-        right.set_xlim(-WIDEST, WIDEST)
+    decades = [values / np.log(10) for values in log_volumes]
+    right_ones = [ratios for ratios, good in zip(decades, calibrated, strict=True) if good and len(ratios)]
+    widest = max([WIDEST, *(float(np.quantile(np.abs(ratios), 1 - BEYOND)) for ratios in right_ones)])
+    if any(map(len, decades)):
+        for row, values, colour in zip(rows, decades, colours, strict=True):
+            if len(values):
+                _draw_volumes(right, row, values, colour, widest)
+        right.set_xlim(-widest, widest)
     right.axvline(0, color="black", lw=0.8, ls="--")
     right.set_yticks(rows, [""] * len(rows))
     right.set_ylim(left.get_ylim())
@@ -91,19 +92,19 @@ def contest_figure(
     return figure
 
 
-def _draw_volumes(axis: "Axes", row: float, decades: NDArray[np.float64], colour: str) -> None:
+def _draw_volumes(axis: "Axes", row: float, decades: NDArray[np.float64], colour: str, widest: float) -> None:
     """Draw the distribution of ratios (T,) on a row, with their median; the share beyond the axis is said."""
-    inside = decades[np.abs(decades) <= WIDEST]
+    inside = decades[np.abs(decades) <= widest]
     if len(inside) > 1 and np.ptp(inside) > 0:
         violin: Any = axis.violinplot([inside], [row], orientation="horizontal", showextrema=False, widths=0.8)
         for body in violin["bodies"]:
             body.set_facecolor(colour)
             body.set_alpha(0.6)
     middle = float(np.median(decades))
-    if abs(middle) <= WIDEST:
+    if abs(middle) <= widest:
         axis.plot([middle, middle], [row - 0.2, row + 0.2], color="black", lw=1.5)
-    for side, beyond in ((-1, decades < -WIDEST), (1, decades > WIDEST)):
+    for side, beyond in ((-1, decades < -widest), (1, decades > widest)):
         if (share := beyond.mean()) >= LEAST_SAID:
             said = f"← {share:.0%} beyond" if side < 0 else f"{share:.0%} beyond →"
             where = "left" if side < 0 else "right"
-            axis.text(0.97 * side * WIDEST, row + 0.12, said, ha=where, va="bottom", fontsize=9, color=colour)
+            axis.text(0.97 * side * widest, row + 0.4, said, ha=where, va="bottom", fontsize=9, color=colour)
