@@ -114,7 +114,7 @@ def _resampled(share: NDArray[np.float64], rng: np.random.Generator) -> NDArray[
 
 
 def _moves(others: NDArray[np.float64], n: int, size: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Distances (n, P) of pairs of other particles, in some of the parameters."""
+    """Give the distances (n, P) of pairs of other particles, in some of the parameters."""
     m, parameters = others.shape
     one = rng.integers(m, size=n)
     two = (one + 1 + rng.integers(m - 1, size=n)) % m

@@ -186,13 +186,13 @@ def emulated_log_likelihood(
 
 
 def _classes(sigma: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Number (M,) of the class of noise that a mode belongs to; one of its own for no noise."""
+    """Number the class of noise that each mode belongs to, (M,); modes without noise have one of their own."""
     with np.errstate(divide="ignore"):
         return np.maximum((NOISES * np.log(sigma)).round(), -1e6)
 
 
 def least_noise(noise: NDArray[np.float64], box_length: float, log_k: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Δ² of the least noise of the modes near some k: what is far below it, an observation does not show.
+    """Find Δ² of the least noise of the modes near some k: what is far below it, an observation does not show.
 
     Parameters
     ----------
