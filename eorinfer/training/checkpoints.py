@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,17 @@ class WholeCheckpoints(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def newest_checkpoint(folder: Path, progress: Progress) -> Path | None:
+def newest_checkpoint(folder: Path, state: Mapping[str, Any], progress: Progress) -> Path | None:
     """Find the newest checkpoint of a fit's folder that can be read; say which ones cannot.
+
+    Parameters
+    ----------
+    folder
+        Folder of the fit.
+    state
+        State by name of the module that is fitted: another version's network may have had other weights.
+    progress
+        Receives the lines.
 
     Raises
     ------
@@ -70,9 +80,17 @@ def newest_checkpoint(folder: Path, progress: Progress) -> Path | None:
         except OSError as error:
             raise WorkError(f"{path}: the checkpoint cannot be read ({error.strerror})") from error
         try:
-            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            return path
+            kept = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            if _shapes(kept["state_dict"]) == _shapes(state):
+                return path
+            progress.line(f"{path}: the checkpoint is of another version's network; the fit begins anew")
+            return None
         except BROKEN as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             progress.line(f"{path}: the checkpoint is broken ({reason}); the fit continues from {next_try}")
     return None
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, torch.Size]:
+    """Shape of each tensor of a state, by name."""
+    return {name: value.shape for name, value in state.items() if isinstance(value, torch.Tensor)}

@@ -25,6 +25,9 @@ class Noting(Protocol):
     def note(self) -> str:
         """Last losses, for the progress bar."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """State by name, as `torch.nn.Module` gives it."""
+
 
 def run_trainer(
     runner: Noting,
@@ -86,8 +89,9 @@ def run_trainer(
             default_root_dir=folder,
             **settings,
         )
+        start = newest_checkpoint(folder, runner.state_dict(), progress)
         with ctrl_c():
-            trainer.fit(runner, training, validation, ckpt_path=newest_checkpoint(folder, progress), weights_only=True)
+            trainer.fit(runner, training, validation, ckpt_path=start, weights_only=True)
 
 
 class EpochProgress(Callback):

@@ -252,6 +252,25 @@ def test_a_broken_checkpoint_is_said_and_the_fit_ends_all_the_same(
     assert progress.lines[-1].endswith("the one before it" if len(names) == 1 else "the beginning")
 
 
+class Wider(Line):
+    """The same with more weights, as another version may have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 1))
+
+
+def test_a_checkpoint_of_another_network_is_said_and_the_fit_begins_anew(tmp_path: Path) -> None:
+    whole, record = fitted(tmp_path / "whole", module=Wider())
+    stopped(tmp_path / "stopped")
+    progress = Lines()
+    fresh, again = fitted(tmp_path / "stopped", module=Wider(), progress=progress)
+    assert same(whole, fresh)
+    assert again == record
+    path = tmp_path / "stopped" / "last.ckpt"
+    assert progress.lines == [f"{path}: the checkpoint is of another version's network; the fit begins anew"]
+
+
 def test_a_full_disk_is_said_and_the_checkpoint_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, record = fitted(tmp_path / "whole")
     sync, calls = os.fsync, 0
