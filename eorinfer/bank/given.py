@@ -137,6 +137,34 @@ def load_theta(path: Path, names: list[str], most_bytes: float) -> tuple[NDArray
     return theta[:, [own.index(name) for name in names]], f"{path}: theta is put in the order {', '.join(names)}"
 
 
+def load_world(path: Path, n: int, most_bytes: float) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
+    """Read which world made each row, as `bank export` writes it; None for a file that does not say.
+
+    Returns
+    -------
+    world, names
+        Number (n,) of each row's world among the names; no names where the file has numbers alone.
+
+    Raises
+    ------
+    InputError
+        If they are no n whole numbers, or a number has no name.
+    """
+    if path.suffix.lower() not in HDF5:
+        return None
+    with _opened(path) as file:
+        if "world" not in file:
+            return None
+        data = _dataset(path, file, "world", most_bytes)
+        world = np.asarray(data[()])
+        names = tuple(text_of(name) for name in data.attrs.get("names", ()))
+    if world.shape != (n,) or not np.issubdtype(world.dtype, np.integer) or (world < 0).any():
+        raise InputError(f'{path}: "world" must have {n} whole numbers from 0, one for each row of theta')
+    if names and world.max() >= len(names):
+        raise InputError(f'{path}: "world" has the number {world.max()}, but names for {len(names)} worlds only')
+    return world.astype(np.int64), names
+
+
 def load(path: Path, name: str, most_bytes: float) -> NDArray[Any]:
     """Read an array of parameters or seeds: an npy file, or the dataset `name` of an HDF5 file.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eorinfer.bank.given import HDF5, GivenCubes, given_cubes, load, load_theta, numbers
+from eorinfer.bank.given import HDF5, GivenCubes, given_cubes, load, load_theta, load_world, numbers
 from eorinfer.bank.plausible import far_rows, far_warning, prior_warning, unlike_prior
 from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
@@ -17,6 +17,7 @@ from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import PRIOR_ROUND, item_seed
 from simulators.base import fingerprint_of
+from simulators.worlds import split_table
 
 #: Largest number of rows and of bytes in a shard.
 SHARD_ROWS, SHARD_BYTES = 64, 256e6
@@ -42,7 +43,7 @@ def import_rows(
     prior
         Prior that theta was drawn from.
     theta_file
-        Array theta (n, P): npy, or HDF5 with the dataset ``theta``.
+        Array theta (n, P): npy, or HDF5 with the dataset ``theta``, and with ``world`` for a simulator with worlds.
     cubes
         Cubes as `given_cubes` takes them: ``FILE`` for a bank with one observable, else ``NAME=FILE`` for each. One
         HDF5 file may have all.
@@ -63,11 +64,12 @@ def import_rows(
     Raises
     ------
     InputError
-        If a file does not fit, an export has rows that were not drawn from the prior, theta is outside of it, or a
-        value is not finite.
+        If a file does not fit, an export has rows that were not drawn from the prior, theta is outside of it, a
+        value is not finite, or a row's world is not among those that the simulator trains on.
     """
     theta, note = _theta(theta_file, prior)
-    n, notes = len(theta), [note]
+    world, of_worlds = _worlds(theta_file, len(theta), bank)
+    n, notes = len(theta), [note, of_worlds]
     seed = _seeds(seed_file, theta)
     # All is checked before anything is written: a plan without its cubes would be simulated.
     warnings = [prior_warning(problem)] if (problem := unlike_prior(theta, prior)) else []
@@ -78,9 +80,11 @@ def import_rows(
             notes.append(arrays[o.name].note)
             if far := _far(arrays[o.name]):
                 warnings.append(far_warning(o.name, [f"row {i}" for i in far]))
-        id = f"{PRIOR_ROUND:02d}-{fingerprint_of({'import': theta.tolist(), 'seed': seed.tolist()})[:12]}"
+        content = {"import": theta.tolist(), "seed": seed.tolist()}
+        content |= {} if world is None else {"worlds": world.tolist()}
+        id = f"{PRIOR_ROUND:02d}-{fingerprint_of(content)[:12]}"
         shard_rows = int(min(SHARD_ROWS, max(1, SHARD_BYTES // bank.bytes_per_row)))
-        wanted = Plan(id, PRIOR_ROUND, prior.hash(), shard_rows, theta, seed)
+        wanted = Plan(id, PRIOR_ROUND, prior.hash(), shard_rows, theta, seed, world)
         _refuse_same_cubes(bank, wanted, arrays)
         _refuse_same_rows(bank, wanted, arrays, theta_file)
         plan = bank.add(wanted)
@@ -130,6 +134,43 @@ def _seeds(file: Path | None, theta: NDArray[np.float64]) -> NDArray[np.uint64]:
     if seed.shape != (n,) or not np.issubdtype(seed.dtype, np.integer):
         raise InputError(f"{file}: must hold {n} whole numbers, one for each row of theta")
     return seed.astype(np.uint64)
+
+
+def _worlds(file: Path, n: int, bank: Bank) -> tuple[NDArray[np.int64] | None, str]:
+    """Read each row's world as its number in the bank's simulator; with a line where that is not known, or not kept.
+
+    Raises
+    ------
+    InputError
+        If the simulator does not have a row's world, or does not train on it.
+    """
+    simulator = bank.description["simulator"]
+    names, _, trained = split_table(simulator) if simulator.get("worlds") else ([], [], [])
+    given = load_world(file, n, THETA_BYTES)
+    if given is None:
+        unsaid = f"{file}: does not say which world made its rows; all count as made by {''.join(names[:1])}"
+        return None, unsaid if len(names) > 1 else ""
+    numbers_there, theirs = given
+    used = {number: theirs[number] if theirs else f"number {number}" for number in np.unique(numbers_there).tolist()}
+    if not names:
+        unkept = f"{file}: its rows are of worlds {', '.join(used.values())}; [simulator] has no worlds to keep them by"
+        return None, unkept if len(used) > 1 else ""
+    ours = {}
+    for number, name in used.items():
+        if theirs and name in names:
+            number = names.index(name)
+        elif theirs or number >= len(names):
+            raise InputError(
+                f"{file}: has rows of world {name}, but [simulator] worlds are {', '.join(names)}; "
+                "give a world there the name that the file has"
+            )
+        if number not in trained:
+            raise InputError(
+                f"{file}: has rows of world {names[number]}, which [simulator] worlds has with train = false; leave "
+                "them out, as all that is imported is trained on"
+            )
+        ours[name] = number
+    return np.array([ours[used[number]] for number in numbers_there.tolist()], np.int64), ""
 
 
 def _refuse_other_cubes(bank: Bank, plan: Plan, shards: list[int], arrays: dict[str, GivenCubes]) -> None:

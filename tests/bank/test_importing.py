@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,7 +25,7 @@ from eorinfer.core.prior import Prior
 from eorinfer.cubes.observation import Observation
 from eorinfer.training import data
 from eorinfer.training.data import Cubes
-from simulators import GaussianField, Imported
+from simulators import GaussianField, Imported, build
 
 SIMULATOR = GaussianField(cells=4)
 PRIOR = Prior(SIMULATOR.parameters)
@@ -353,6 +354,69 @@ def test_an_exported_bank_is_imported(tmp_path: Path) -> None:
     for theta_file in (theta, file):
         with pytest.raises(InputError, match="1 of 6 rows are of failed simulations, whose cubes are zero"):
             import_rows(Bank.create(tmp_path / "failed", simulator), prior, theta_file, [str(file)])
+
+
+TWO_WORLDS: dict[str, Any] = {
+    "kind": "gaussian-field",
+    "cells": 4,
+    "worlds": [{}, {"name": "other", "kind": "lognormal-field"}],
+}
+
+
+def worlds_bank(path: Path, **worlds: list[dict[str, Any]]) -> Bank:
+    return Bank.create(path, build(TWO_WORLDS | worlds))
+
+
+def exported_worlds(folder: Path) -> tuple[Path, list[int]]:
+    """The export of a bank with twelve rows of two worlds, and the world of each row."""
+    bank, world = worlds_bank(folder / "several"), [0, 1, 1, 0, 1, 1, 1, 0, 0, 1, 0, 1]
+    rng = np.random.default_rng(5)
+    plan = Plan("01-w", 1, "prior", 12, PRIOR.sample(12, rng), np.arange(12, dtype=np.uint64), np.array(world))
+    arrays = {"field": rng.normal(size=(12, *SIMULATOR.observables[0].shape)).astype(np.float32)}
+    bank.write_shard(bank.add(plan), 0, status=["ok"] * 12, message=[""] * 12, seconds=[0.0] * 12, arrays=arrays)
+    export_rows(bank, folder / "worlds.h5")
+    return folder / "worlds.h5", world
+
+
+def test_rows_keep_the_world_that_an_export_says(tmp_path: Path) -> None:
+    """All of them came to be rows of the first world."""
+    file, world = exported_worlds(tmp_path)
+    bank, said = worlds_bank(tmp_path / "same"), list[str]()
+    assert import_rows(bank, PRIOR, file, [str(file)], file, warn=said.append) == 12
+    assert bank.rows().world.tolist() == world
+    assert not said
+    assert import_rows(bank, PRIOR, file, [str(file)], file) == 0
+    # Worlds are told by their names, not by their places.
+    turned = worlds_bank(
+        tmp_path / "turned", worlds=[{"name": "other", "kind": "lognormal-field"}, {"name": "world-1"}]
+    )
+    import_rows(turned, PRIOR, file, [str(file)], file)
+    assert turned.rows().world.tolist() == [1 - number for number in world]
+
+
+def test_worlds_that_a_bank_cannot_keep_are_refused_or_said(tmp_path: Path) -> None:
+    file, _ = exported_worlds(tmp_path)
+    for name, second, message in (
+        ("renamed", {"name": "third"}, r"has rows of world other, but \[simulator\] worlds are world-1, third;"),
+        ("tests", {"name": "other", "train": False}, "has rows of world other, which .* has with train = false"),
+    ):
+        bank = worlds_bank(tmp_path / name, worlds=[{}, {"kind": "lognormal-field"} | second])
+        with pytest.raises(InputError, match=message):
+            import_rows(bank, PRIOR, file, [str(file)], file)
+        assert bank.plans() == []
+    said: list[str] = []
+    alone = Bank.create(tmp_path / "alone", SIMULATOR)
+    import_rows(alone, PRIOR, file, [str(file)], file, warn=said.append)
+    assert [text for text in said if "its rows are of worlds world-1, other; [simulator] has no worlds" in text]
+    theta, cubes, _ = files(tmp_path, 12)
+    said.clear()
+    imported_first = worlds_bank(tmp_path / "unsaid")
+    import_rows(imported_first, PRIOR, theta, [str(cubes)], warn=said.append)
+    assert "theta.npy: does not say which world made its rows; all count as made by world-1" in said[0]
+    with h5py.File(file, "r+") as content:
+        content["world"][3] = 2
+    with pytest.raises(InputError, match=r'"world" has the number 2, but names for 2 worlds only'):
+        import_rows(worlds_bank(tmp_path / "damaged"), PRIOR, file, [str(file)])
 
 
 def test_rows_that_were_not_drawn_from_the_prior_are_refused(tmp_path: Path) -> None:
