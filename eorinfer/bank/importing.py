@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eorinfer.bank.chunks import checksums
 from eorinfer.bank.given import HDF5, GivenCubes, given_cubes, load, load_theta, load_world, numbers
 from eorinfer.bank.plausible import far_rows, far_warning, prior_warning, unlike_prior
 from eorinfer.bank.rows import Plan
@@ -86,6 +87,7 @@ def import_rows(
         shard_rows = int(min(SHARD_ROWS, max(1, SHARD_BYTES // bank.bytes_per_row)))
         wanted = Plan(id, PRIOR_ROUND, prior.hash(), shard_rows, theta, seed, world)
         _refuse_same_cubes(bank, wanted, arrays)
+        _refuse_other_theta(bank, wanted, arrays, theta_file)
         _refuse_same_rows(bank, wanted, arrays, theta_file)
         plan = bank.add(wanted)
         bank.note(plan, warnings)
@@ -209,9 +211,43 @@ def _refuse_same_cubes(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes]) 
         rows = plan.rows(0)
         if all(np.array_equal(bank.read(name, there), given.float32(rows)) for name, given in arrays.items()):
             raise InputError(
-                f"{bank.path}: has these cubes already, with other theta or seeds; give another --out, or delete the "
-                "bank where the earlier import was wrong"
+                f"{bank.path}: has these cubes already, with other theta or seeds, or of other worlds; give another "
+                "--out, or delete the bank where the earlier import was wrong"
             )
+
+
+def _refuse_other_theta(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes], file: Path) -> None:
+    """Refuse rows whose cubes the bank has with other theta, among however many: a file that has grown, or a part.
+
+    Cubes of one value say nothing: in an ionized box there is no signal, at many theta.
+
+    Raises
+    ------
+    InputError
+        If there are such rows.
+    """
+    others = [plan for plan in bank.plans() if plan.id != wanted.id]
+    if not len(there := bank.rows(others).ok):
+        return
+    # Checksums stand in the bank, so that no more of its cubes are read than those that seem the same.
+    first: dict[tuple[int, ...], int] = {}
+    for i, sums in enumerate(zip(*(bank.checksums(name, there).tolist() for name in arrays), strict=True)):
+        first.setdefault(sums, i)
+    found: list[tuple[int, int]] = []
+    for i, theta in enumerate(wanted.theta):
+        own = {name: given.float32(slice(i, i + 1)) for name, given in arrays.items()}
+        j = first.get(tuple(int(checksums(cube)[0]) for cube in own.values()))
+        if j is None or np.array_equal(there.theta[j], theta) or all(cube.min() == cube.max() for cube in own.values()):
+            continue
+        if all(np.array_equal(bank.read(name, there[j]), cube) for name, cube in own.items()):
+            found.append((i, j))
+    if found:
+        i, j = found[0]
+        raise InputError(
+            f"{file}: row {i} has theta {wanted.theta[i].tolist()}, but {bank.path} has its cube with theta "
+            f"{there.theta[j].tolist()} ({len(found)} such rows). Leave them out, or give another --out where the "
+            "earlier import was wrong"
+        )
 
 
 def _refuse_same_rows(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes], file: Path) -> None:

@@ -317,6 +317,19 @@ class Bank:
                 raise self._damaged(f"{folder}/{name}", f"{observable} cannot be read", error) from error
         return out
 
+    def checksums(self, observable: str, rows: Rows) -> NDArray[np.uint32]:
+        """Read the CRC-32 (n,) of these rows' arrays, as they were written; the arrays are not read."""
+        shape = next(o.shape for o in self.observables if o.name == observable)
+        out = np.empty(len(rows), np.uint32)
+        for name in np.unique(rows.shard).tolist():
+            path, own = self.path / "shards" / name, rows.shard == name
+            try:
+                out[own] = Chunks.from_file(path, observable, shape).checksums[rows.index[own]]
+            except DAMAGE as error:
+                refuse_surroundings(path, error)
+                raise self._damaged(path, f"{observable} cannot be read", error) from error
+        return out
+
     def claim(self, plan: Plan, shard: int) -> AbstractContextManager[bool]:
         """Claim a shard for the block, which receives whether nobody else had claimed it."""
         return claim(self.path / "claims", self.shard_path(plan, shard).stem)

@@ -128,6 +128,32 @@ def test_rows_that_are_there_twice_are_refused(tmp_path: Path) -> None:
     assert imported(bank, tmp_path / "theta-more.npy", tmp_path / "more.npy") == 3
 
 
+def test_cubes_that_are_there_with_other_theta_are_refused(tmp_path: Path) -> None:
+    """Only an import of as many rows was compared: of a grown file, or a part, the wrong theta were trained on too."""
+    theta, cubes, values = files(tmp_path)
+    values[3] = 0.0
+    np.save(cubes, values)
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    imported(bank, theta, cubes)
+    rng = np.random.default_rng(7)
+    more, drawn = rng.normal(size=(4, *values.shape[1:])), PRIOR.sample(134, rng)
+    for name, given, first, count in (
+        ("grown", np.concatenate([more, values]), 4, 129),
+        ("a part", np.concatenate([more[:2], values[100:105]]), 2, 5),
+    ):
+        np.save(tmp_path / "theta-more.npy", drawn[: len(given)])
+        np.save(tmp_path / "more.npy", given)
+        message = rf"theta-more\.npy: row {first} has theta \[.*\], but .*bank has its cube .* \({count} such rows\)"
+        with pytest.raises(InputError, match=message):
+            imported(bank, tmp_path / "theta-more.npy", tmp_path / "more.npy")
+        assert len(bank.plans()) == 1, name
+    # Empty cubes, as of ionized boxes, are the same at many theta.
+    more[1] = 0.0
+    np.save(tmp_path / "theta-more.npy", drawn[:4])
+    np.save(tmp_path / "more.npy", more)
+    assert imported(bank, tmp_path / "theta-more.npy", tmp_path / "more.npy") == 4
+
+
 def test_rows_that_a_run_has_failed_to_simulate_are_imported(tmp_path: Path) -> None:
     """Of a stopped import a run wrote failures, and the same import was refused ever after."""
     theta, cubes, values = files(tmp_path)
