@@ -1,6 +1,7 @@
 """Plans of rounds: theta and seeds to simulate. Loads no torch, so that simulating alone stays light."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,53 @@ def plans_there(bank: Bank, number: int, proposal: str, n: int) -> list[tuple[Pl
     return wanted
 
 
+@dataclass(frozen=True)
+class Used:
+    """Rows of a plan that a training uses.
+
+    Attributes
+    ----------
+    plan
+        The plan.
+    first
+        Number of its first rows to use.
+    further
+        Shards beyond these whose rows are used as well; the bank has them.
+    """
+
+    plan: Plan
+    first: int
+    further: tuple[int, ...] = ()
+
+    def rows(self, bank: Bank) -> Rows:
+        """Read these rows, whatever their status."""
+        return Rows.concatenate([planned_rows(bank, [(self.plan, self.first)]), _shards(bank, self.plan, self.further)])
+
+
+def use_of(bank: Bank, plans: Sequence[Plan], n: int) -> list[Used]:
+    """Choose n rows of some plans: those that the bank has, then those that it does not, each in the plans' order.
+
+    A campaign that was stopped leaves shards anywhere in its plan. Where more than n rows are chosen, as shards are
+    taken whole, the last ones are too many.
+    """
+    missing = {plan.id: set(bank.missing(plan)) for plan in plans}
+    every = [(plan, shard) for plan in plans for shard in range(plan.shards)]
+    taken: dict[str, dict[int, int]] = {plan.id: {} for plan in plans}
+    for plan, shard in sorted(every, key=lambda one: one[1] in missing[one[0].id]):
+        rows = plan.rows(shard)
+        if take := min(n, rows.stop - rows.start):
+            taken[plan.id][shard] = take
+            n -= take
+    used = []
+    for plan in plans:
+        shards, first = taken[plan.id], 0
+        while (shard := first // plan.shard_rows) in shards:
+            first += shards.pop(shard)
+        if first or shards:
+            used.append(Used(plan, first, tuple(sorted(shards))))
+    return used
+
+
 def prior_rows(bank: Bank, prior: Prior) -> int:
     """Return the number of rows planned in the bank as draws from this prior, by any run or import."""
     return sum(len(plan) for plan in bank.plans() if plan.number == PRIOR_ROUND and plan.proposal == prior.hash())
@@ -119,13 +167,14 @@ def prior_rows(bank: Bank, prior: Prior) -> int:
 
 def planned_rows(bank: Bank, plans: Sequence[tuple[Plan, int]]) -> Rows:
     """Read the rows that a run uses of each plan, whatever their status."""
-    used = []
+    used = [Rows.none(len(bank.parameters))]
     for plan, n in plans:
         shards = -(-n // plan.shard_rows)
-        rows = bank.rows([plan]) if shards == plan.shards else _first_shards(bank, plan, shards)
+        rows = bank.rows([plan]) if shards == plan.shards else _shards(bank, plan, range(shards))
         used.append(rows[:n])
     return Rows.concatenate(used)
 
 
-def _first_shards(bank: Bank, plan: Plan, shards: int) -> Rows:
-    return Rows.concatenate([bank.read_rows(bank.shard_path(plan, i)) for i in range(shards)])
+def _shards(bank: Bank, plan: Plan, shards: Sequence[int]) -> Rows:
+    none = Rows.none(len(bank.parameters))
+    return Rows.concatenate([none, *(bank.read_rows(bank.shard_path(plan, i)) for i in shards)])

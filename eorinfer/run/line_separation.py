@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import simulators
-from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.campaign.plans import plan_round, planned_rows, plans_there
+from eorinfer.campaign.plans import Used, plan_round, use_of
 from eorinfer.core.errors import InputError, naming
 from eorinfer.core.files import make_folder, read_json, write_json
 from eorinfer.core.own import own_key
@@ -141,12 +141,12 @@ class Separation:
 
     def simulate(self) -> Rows:
         """Fill the bank with what the config asks for; its valid rows."""
-        plans = self._plans()
+        used, planned = self._used(), self.settings.simulations
+        plans = [(of.plan, of.first) for of in used]
         lacking = self.simulations.lacking(plans)
-        planned = sum(n for _, n in plans)
         self.progress.line(self.simulations.preflight(f"{planned} simulations", planned, planned - lacking))
         self.simulations.fill(plans, "for the separation")
-        return planned_rows(self.bank, plans).ok
+        return Rows.concatenate([of.rows(self.bank) for of in used])[:planned].ok
 
     def train(self) -> "Separator":
         """Train the separator, from its last checkpoint on, or load it where it is kept.
@@ -198,25 +198,34 @@ class Separation:
         kept = kind.is_in(folder) and kind.facts(folder).get("key") == key
         return kept or (self.out / f"checkpoints-{key}").exists()
 
-    def _plans(self) -> list[tuple[Plan, int]]:
-        """Plan what to simulate; the plans stay the same, whatever others add to a shared bank."""
-        n = self.settings.simulations
-        path = self.out / "separation.json"
-        proposal = fingerprint_of({"separation": self.config.prior.hash()})
+    def _used(self) -> list[Used]:
+        """Choose the rows to train on; they stay the same, whatever others add to a shared bank."""
+        n, path = self.settings.simulations, self.out / "separation.json"
         in_bank = {plan.id: plan for plan in self.bank.plans()}
-        plans: list[tuple[Plan, int]] = []
         if path.exists():
-            plans = [(in_bank[id], count) for id, count in read_json(path)["plans"] if id in in_bank]
-        if sum(count for _, count in plans) != n:
-            # Number 0: no round of any run trains on these rows.
-            plans = plans_there(self.bank, 0, proposal, n)
-            if left := n - sum(count for _, count in plans):
-                seed = run_seed(self.config.tables.seed, SeparationStream.MAPS)
-                theta = self.config.prior.sample(left, np.random.default_rng([seed, n - left]))
-                more = plan_round(0, proposal, theta, self.config.simulator, seed, first_realisation=n - left)
-                plans.append((self.bank.add(more), left))
-            write_json(path, {"plans": [[plan.id, count] for plan, count in plans]})
-        return plans
+            content = read_json(path)
+            used = [
+                Used(in_bank[id], first, tuple(*further)) for id, first, *further in content["plans"] if id in in_bank
+            ]
+            before = content.get("simulations", sum(of.first for of in used))
+            if before == n and len(used) == len(content["plans"]) and all(self._has_further(of) for of in used):
+                return used
+        proposal = fingerprint_of({"separation": self.config.prior.hash()})
+        # Number 0: no round of any run trains on these rows.
+        plans = [plan for plan in in_bank.values() if plan.number == 0 and plan.proposal == proposal]
+        if (planned := sum(map(len, plans))) < n:
+            seed = run_seed(self.config.tables.seed, SeparationStream.MAPS)
+            theta = self.config.prior.sample(n - planned, np.random.default_rng([seed, planned]))
+            more = plan_round(0, proposal, theta, self.config.simulator, seed, first_realisation=planned)
+            plans.append(self.bank.add(more))
+        used = use_of(self.bank, plans, n)
+        chosen = [[of.plan.id, of.first, list(of.further)] for of in used]
+        write_json(path, {"simulations": n, "plans": chosen})
+        return used
+
+    def _has_further(self, used: Used) -> bool:
+        """Tell whether the bank still has the shards that are used beyond the first rows, which alone are made."""
+        return not set(used.further) & set(self.bank.missing(used.plan))
 
     def _key(self, rows: Rows) -> str:
         """Hash of all that a training depends on."""

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.campaign.plans import SHARD_ROWS, plan_round, planned_rows, prior_plans, prior_rows
+from eorinfer.campaign.plans import SHARD_ROWS, plan_round, planned_rows, prior_plans, prior_rows, use_of
 from eorinfer.core.prior import Prior
 from eorinfer.training.data import validation_rows
 from simulators import GaussianField
-from tests.banks import write
+from tests.banks import a_plan, write
 
 SIMULATOR = GaussianField(cells=8)
 PRIOR = Prior(SIMULATOR.parameters)
@@ -44,6 +45,37 @@ def test_fewer_rows_than_a_bank_has_are_its_first(tmp_path: Path) -> None:
     ((same, n),) = prior_plans(bank, PRIOR, SIMULATOR, 4, seed=8)
     assert (same.id, n) == (plan.id, 4)
     assert planned_rows(bank, [(same, n)]).seed.tolist() == plan.seed[:4].tolist()
+
+
+@pytest.mark.parametrize(
+    ("n", "there", "first", "further"),
+    [
+        (6, {}, [6], [()]),  # nothing is there yet
+        (6, {0: [0, 1, 2, 3]}, [6], [()]),
+        (6, {0: [1, 3]}, [4], [(3,)]),
+        (5, {0: [1, 3]}, [1], [(1, 3)]),  # shard 0 has to be made for one row
+        (4, {0: [1, 3]}, [0], [(1, 3)]),
+        (3, {0: [1, 3]}, [0], [(1, 3)]),
+        (9, {0: [3], 1: [1, 2]}, [3, 0], [(3,), (1, 2)]),
+        (14, {0: [3], 1: [1, 2]}, [8, 6], [(), ()]),
+    ],
+)
+def test_rows_that_are_there_are_used_first(
+    tmp_path: Path, n: int, there: dict[int, list[int]], first: list[int], further: list[tuple[int, ...]]
+) -> None:
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    plans = [bank.add(a_plan(8, 2, number)) for number in (1, 2)]
+    for plan, shards in there.items():
+        for shard in shards:
+            write(bank, plans[plan], shard, SIMULATOR)
+    used = use_of(bank, plans, n)
+    assert ([of.first for of in used], [of.further for of in used]) == (first, further)
+    for of in used:
+        for shard in bank.missing(of.plan, of.first):
+            write(bank, of.plan, shard, SIMULATOR)
+    chosen = Rows.concatenate([of.rows(bank) for of in used])[:n]
+    assert len(chosen) == n
+    assert len(np.unique(np.column_stack([chosen.round, chosen.seed]), axis=0)) == n
 
 
 def test_rows_share_a_realisation_and_shards_do_not_cut_it() -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from eorinfer.campaign import plans
+from eorinfer.core.progress import Lines
 from eorinfer.run.config import load_config
 from eorinfer.run.line_separation import Separation
 from eorinfer.separation import calibration
@@ -76,6 +78,31 @@ def test_a_training_begun_with_the_networks_of_before_goes_on(trained: Path, tmp
     assert step.train().spec.earlier
     assert Separator.load(tmp_path / "out/separator").spec.earlier
     assert step.train().facts["key"] == key
+
+
+def test_fewer_simulations_are_any_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a stopped campaign those at the front of the plan alone were used, and others were made anew."""
+    monkeypatch.setattr(plans, "SHARD_ROWS", 8)
+    step = Separation(load_config(separate_config(tmp_path), "separation"), tmp_path / "out")
+    every = step.simulate()
+    (plan,) = step.bank.plans()
+    assert plan.shards == 4
+    step.bank.shard_path(plan, 1).unlink()
+    few = load_config(separate_config(tmp_path, "few.toml", separation={"simulations": 20}), "separation")
+    capsys.readouterr()
+    rows = Separation(few, tmp_path / "out", Lines()).simulate()
+    assert rows.seed.tolist() == every.seed[[*range(8), *range(16, 28)]].tolist()
+    assert step.bank.missing(plan) == [1], "none was made"
+    assert "20 simulations, all of them in the bank" in capsys.readouterr().out
+    # They stay the same when others come.
+    step.simulations.fill([(plan, 32)], "others")
+    assert Separation(few, tmp_path / "out").simulate().seed.tolist() == rows.seed.tolist()
+    # One of theirs that is set aside is not made again while others are there.
+    step.bank.shard_path(plan, 3).unlink()
+    assert len(Separation(few, tmp_path / "out").simulate()) == 20
+    assert step.bank.missing(plan) == [3]
 
 
 @pytest.mark.parametrize(
