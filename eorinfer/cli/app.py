@@ -19,13 +19,11 @@ from eorinfer.cli.report import report_app
 from eorinfer.cli.run import add_run_commands
 from eorinfer.cli.separate import separate_app
 from eorinfer.cli.start import add_start_commands
+from eorinfer.cli.stopped import what_is_left
 from eorinfer.core.errors import InputError, WorkError
 from eorinfer.core.files import NO_ROOM, cannot_write
 from eorinfer.figures.style import keep_matplotlib_out_of_home
 
-#: Commands that write all at their end, and what they say when they are stopped.
-WHOLE = {("image-flow", "sample"), ("separate", "apply"), ("bank", "export")}
-ANEW = "nothing was written; the same command begins anew"
 #: New names of commands, by the old one, which still works.
 OLD_NAMES = {"benchmark": "contest", "field": "image-flow"}
 
@@ -64,8 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     except CycloptsError as error:
         code = _end(2, _wrong_line(error), debug)
     except KeyboardInterrupt:
-        kept = "what was computed is kept, and the same command continues from there"
-        code = _end(1, f"stopped; {ANEW if tuple(arguments[:2]) in WHOLE else kept}", debug)
+        code = _end(1, what_is_left(arguments), debug)
     except WorkError as error:
         code = _end(1, str(error), debug)
     except OSError as error:
