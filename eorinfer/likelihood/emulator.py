@@ -18,6 +18,7 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import item_seed, second_item_seed
+from eorinfer.likelihood.trust import distrust
 from eorinfer.settings.likelihood import FOLDS, LEAST_REALISATIONS
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.survey.base import Survey
@@ -301,7 +302,7 @@ def train_emulator(
     logarithmic = np.flatnonzero(prior.logarithmic).tolist()
     emulator = Emulator(len(prior.parameters), bins, {"logarithmic": logarithmic} if logarithmic else None)
     fold = _folds(spectra.seed, seed)
-    z = torch.empty_like(spectra.power)
+    z, deviation = torch.empty_like(spectra.power), torch.empty_like(spectra.power[:, 0])
     for k in range(FOLDS):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(item_seed(seed, k))
@@ -323,7 +324,7 @@ def train_emulator(
         out = np.flatnonzero(fold == k)
         with torch.no_grad():
             mean, std = network(spectra.theta[out])
-        z[out] = (spectra.power[out] - mean[:, None]) / std[:, None]
+        z[out], deviation[out] = (spectra.power[out] - mean[:, None]) / std[:, None], std
     x = network.scaled(spectra.theta).float()
     held = torch.from_numpy(validation_rows(spectra.seed, 0.15))
     fit(
@@ -339,6 +340,8 @@ def train_emulator(
     rms = float(z.square().mean().sqrt())
     error = float(emulator.own_error(spectra.theta).detach().square().mean().sqrt())
     progress.line(f"emulator: residuals {rms:.2f} sigma rms, its own error {error:.2f} sigma of them")
+    if doubt := distrust(spectra.power, z, deviation, network.unit, network.centre, network.spread):
+        progress.line(f"WARNING: {doubt}")
     return emulator.eval()
 
 

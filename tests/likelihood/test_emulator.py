@@ -10,11 +10,12 @@ from torch import Tensor
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
+from eorinfer.core.progress import Silent
 from eorinfer.likelihood import emulator as module
 from eorinfer.likelihood.emulator import FOLDS, Emulator, Spectra, observe_spectra, train_emulator
 from eorinfer.summaries.power import PowerSpectrum
 from eorinfer.survey.gaussian import WhiteNoiseSurvey
-from simulators import GaussianField
+from simulators import GaussianField, Parameter
 from simulators.fourier import wavenumbers
 
 SIMULATOR = GaussianField(cells=16, box_length=16.0)
@@ -173,6 +174,38 @@ def test_folds_and_validation_never_share_a_realisation(tmp_path: Path, monkeypa
     assert all(not training & validation for training, validation in fits)
     assert [len(out) for out in left_out] == [4] * FOLDS
     assert set.union(*left_out) == set(range(20)), "each realisation is left out once"
+
+
+class Said(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def of_steep_spectra(n: int, parameters: int, bins: int) -> Spectra:
+    """Spectra over orders of magnitude, bent in every parameter, that scatter by 10%."""
+    fixed, rng = np.random.default_rng(99), np.random.default_rng(1)
+    theta = rng.uniform(-1, 1, (n, parameters))
+    slopes, bends = fixed.normal(size=(parameters, bins)), fixed.normal(size=(parameters, parameters, bins))
+    log_power = 3 * (theta @ slopes + np.einsum("ni,nj,ijd->nd", theta, theta, bends)) / parameters**0.5
+    power = np.exp(log_power)[:, None] * (1 + 0.1 * rng.normal(size=(n, 2, bins)))
+    return Spectra(torch.from_numpy(theta), np.arange(n, dtype=np.uint64), torch.from_numpy(power))
+
+
+@pytest.mark.parametrize(("n", "parameters", "warns"), [(150, 9, True), (300, 1, False)])
+@pytest.mark.job
+def test_an_emulator_that_knows_too_little_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, parameters: int, warns: bool
+) -> None:
+    monkeypatch.setattr(module, "MEAN_FIT", module.MEAN_FIT.model_copy(update=FAST))
+    monkeypatch.setattr(module, "COVARIANCE_FIT", module.COVARIANCE_FIT.model_copy(update=FAST))
+    prior = Prior(tuple(Parameter(f"p{i}", f"p{i}", -1.0, 1.0, 0.0) for i in range(parameters)))
+    train_emulator(of_steep_spectra(n, parameters, 4), prior, folder=tmp_path, seed=3, progress=(said := Said()))
+    warned = [line for line in said.lines if line.startswith("WARNING: the emulator tells less of the P(k)")]
+    assert len(warned) == warns, said.lines
+    assert all("([inference] rounds), or take fewer [power_spectrum] bins" in line for line in warned)
 
 
 def test_too_few_realisations_are_refused(tmp_path: Path) -> None:
