@@ -169,7 +169,7 @@ def main() -> None:
     if arguments.source is not None:
         simulate(Bank.open(arguments.source), arguments.out, arguments.bank)
     for name in arguments.parts:
-        make(name, arguments.bank, arguments.out, tuple(arguments.methods))
+        make_part(name, arguments.bank, arguments.out, tuple(arguments.methods))
     for name, parts in RECORDS.items():
         paths = {part: arguments.out / "figures" / f"{part}.json" for part in parts}
         if set(parts) & set(arguments.parts) and all(path.exists() for path in paths.values()):
@@ -177,7 +177,7 @@ def main() -> None:
             record(name, figures, seconds=sum(of["seconds"] for of in figures.values()))
 
 
-def make(name: str, path: Path, out: Path, methods: tuple[str, ...]) -> None:
+def make_part(name: str, path: Path, out: Path, methods: tuple[str, ...]) -> None:
     """Make one part, or the methods that it lacks, and keep it in ``figures/``."""
     kept = out / "figures" / f"{name}.json"
     held_out, _, view = name.partition(" ")
