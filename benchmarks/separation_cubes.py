@@ -33,7 +33,7 @@ from torch import Tensor
 
 from benchmarks.arrays import ArrayBank, repeated
 from benchmarks.record import record
-from benchmarks.separation_setting import SURVEYS, separation_step
+from benchmarks.separation_setting import SIMULATOR, SURVEYS, separation_step
 from benchmarks.separation_tables import MapsByMethod, line_figures, printed
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
@@ -47,7 +47,7 @@ from eorinfer.separation.data import Lines, Pairs, Split, Target, line_names, sp
 from eorinfer.separation.model import Separator, SeparatorSpec
 from eorinfer.separation.training import prepare, train
 from eorinfer.survey import build_survey
-from simulators import Observable, Symmetry
+from simulators import Observable, Symmetry, build
 from simulators.lim.mock import LimMock
 
 #: Lines of cube A and cube B at one redshift.
@@ -84,12 +84,13 @@ def main() -> None:
     parser.add_argument("--known", action="store_true", help="take [OIII] away from cube A")
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
+    mock = build(SIMULATOR | cubes_of(arguments))
+    assert isinstance(mock, LimMock)
+    if arguments.channels < (least := mock.offset):
+        parser.error(f"--channels {arguments.channels}: the fit of templates needs {least}, from [OIII] to Halpha")
     arguments.out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     step = training(arguments)
-    assert isinstance(step.config.simulator, LimMock)
-    if arguments.channels < (least := step.config.simulator.offset):
-        parser.error(f"--channels {arguments.channels}: the fit of templates needs {least}, from [OIII] to Halpha")
     parts = split(step.simulate(), step.settings.validation_fraction, step.settings.test_fraction)
     if arguments.known:
         record_known(arguments, step, parts, start)
@@ -148,20 +149,25 @@ def record_known(arguments: argparse.Namespace, step: Separation, parts: Split, 
     record(f"{file_name(arguments)}_known", figures, seconds=time.monotonic() - start)
 
 
+def cubes_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Give the keys of ``[simulator]`` beside those of the setting."""
+    return {
+        "geometry": "cubes",
+        "pixels": arguments.pixels,
+        "pixel": arguments.pixel,
+        "channels": arguments.channels,
+        "cubes": arguments.cubes,
+        "rows_per_realisation": 1,
+    }
+
+
 def training(arguments: argparse.Namespace) -> Separation:
     """Set up the 3D network."""
     return separation_step(
         arguments.out,
         "cubes",
         arguments.case,
-        {
-            "geometry": "cubes",
-            "pixels": arguments.pixels,
-            "pixel": arguments.pixel,
-            "channels": arguments.channels,
-            "cubes": arguments.cubes,
-            "rows_per_realisation": 1,
-        },
+        cubes_of(arguments),
         {
             "kind": "mean",
             "simulations": arguments.realisations,

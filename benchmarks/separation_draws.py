@@ -4,9 +4,9 @@
     python -m benchmarks.separation_draws --out DIR --kinds flow-matching --seeds 1
     python -m benchmarks.separation_draws --out DIR --parts speed
 
-draws    Trains each kind for the same CPU time and scores it on held-out maps: P(k) of the draws over the true one
-         above the beam, mean intensity, ranks of the truth, sum, and r and rmse of the posterior mean. Lines as in
-         examples/separation.toml, on maps of 64 x 64 pixels of 0.8 arcmin, a quarter of the field, which
+draws    Trains each kind for about the same CPU time, see STEPS, and scores it on held-out maps: P(k) of the draws over
+         the true one above the beam, mean intensity, ranks of the truth, sum, and r and rmse of the posterior mean.
+         Lines as in examples/separation.toml, on maps of 64 x 64 pixels of 0.8 arcmin, a quarter of the field, which
          are those of the first seed that a folder was given.
 speed    CPU time of a step of each network, validation included, beside a plain step of pix2pix.
 
@@ -43,7 +43,9 @@ from eorinfer.separation.regression import STAGES, Material, train_flow, train_m
 from eorinfer.separation.training import prepare, train
 from eorinfer.survey import build_survey
 
-#: Steps of each kind that take about as long as one step of the GAN, by earlier timings (207 ms; 72 to 95 ms).
+#: Steps of each kind for one of the GAN. They took as long by earlier timings (207 ms; 72 to 95 ms). By those of the
+#: records 1.6 steps of the flow do, 2.3 of the mean: `separation_draws` was made with `--steps 2000` for the flow, and
+#: 2500 for the GAN.
 STEPS = {"flow-matching": 2.0, "mean": 2.4, "cgan": 1.0}
 #: Steps of a stage that is timed: as of the flow, and of the mean, in a training of 4,000.
 SHARE = 50
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--surveys", nargs="+", choices=SURVEYS, default=["noise-free"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--maps", type=int, default=2600, help="simulations, those for validation and test included")
-    parser.add_argument("--steps", type=int, default=900, help="of the cGAN; the others take as long")
+    parser.add_argument("--steps", type=int, default=900, help="of the cGAN; the others have STEPS times as many")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if "draws" in arguments.parts:

@@ -6,7 +6,7 @@ from typing import Any
 import tomli_w
 
 from eorinfer.core.progress import Lines
-from eorinfer.run.config import load_config
+from eorinfer.run.config import check_config
 from eorinfer.run.line_separation import Separation
 
 #: Lines 20 times as bright as published luminosity functions allow, smoothed by a Gaussian of 1.2 arcmin.
@@ -53,5 +53,7 @@ def separation_step(
         "executor": {"workers": workers},
     }
     path = out / f"{name}.toml"
+    step = Separation(check_config(path, content, "separation"), path.with_suffix(""), Lines())
+    # Afterwards, since a folder that holds another simulator's mocks is refused.
     path.write_text(tomli_w.dumps(content))
-    return Separation(load_config(path, "separation"), path.with_suffix(""), Lines())
+    return step

@@ -53,6 +53,7 @@ def test_too_few_channels_for_templates_are_refused(
     with pytest.raises(SystemExit):
         started(monkeypatch, tmp_path, "--channels", "5")
     assert "--channels 5: the fit of templates needs 11" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("cubes", [2, 3])
