@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import COLOURS
@@ -36,6 +36,7 @@ def predictive_figure(
     observable: Observable,
     settings: PowerSpectrumSettings,
     seed: int,
+    noise: ArrayLike | None = None,
 ) -> "tuple[Figure, dict[str, Any]]":
     """Draw the check, one panel for each channel.
 
@@ -51,6 +52,8 @@ def predictive_figure(
         Cells of the cubes, and bins of P(k).
     seed
         Seed of the survey's noise.
+    noise
+        Power of the noise alone (C, bins) to draw beside, as `observed_power` gives it; None for none.
 
     Returns
     -------
@@ -65,16 +68,16 @@ def predictive_figure(
             return _vector_figure(simulated.numpy(), observation, seed)
         spectrum = build_power_spectrum(observable, settings)
         bands = dimensionless(spectrum.k, spectrum(simulated), dimension).numpy()
-        noise = noise_power(spectrum, observable, survey, seed)
         observed = dimensionless(spectrum.k, spectrum(torch.from_numpy(observation.values[None])), dimension)[0].numpy()
     check = PredictiveCheck.of(bands, observed, seed)
+    alone = np.zeros_like(observed) if noise is None else np.asarray(noise)
     k = spectrum.k.numpy()
     channels = len(observable.channels)
     figure, axes = subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), sharey=True, squeeze=False)
     for c, axis in enumerate(axes[0]):
         _bands(axis, k, check, c, observed[c])
-        if (noise > 0).all():
-            axis.plot(k, noise[c], color="0.5", lw=1.0, ls="--", label="noise")
+        if (alone > 0).all():
+            axis.plot(k, alone[c], color="0.5", lw=1.0, ls="--", label="noise")
         logarithmic_k(axis)
         if (observed > 0).all() and (check.quantiles[0] > 0).all():
             axis.set_yscale("log")

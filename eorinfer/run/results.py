@@ -89,7 +89,8 @@ def write_results(
     if drawn is not None:
         clean = context.bank.read(config.observable.name, context.bank.rows([drawn]).ok)
         with going_on(out / "predictive.png", say):
-            figure, check = predictive_figure(clean, observation, context.survey, config.observable, bins, seed)
+            noise = content.get("power", {}).get("noise")
+            figure, check = predictive_figure(clean, observation, context.survey, config.observable, bins, seed, noise)
             write_json(out / "summary.json", content | {"predictive": check})
             say(f"predictive check: {check['verdict']}")
             save_figure(figure, out / "predictive")

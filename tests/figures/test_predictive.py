@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
 from eorinfer.cubes.observation import Observation
-from eorinfer.figures.predictive import noise_power, observed_power, predictive_images
+from eorinfer.figures.predictive import noise_power, observed_power, predictive_figure, predictive_images
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.survey import WhiteNoise
 from eorinfer.summaries.power import build_power_spectrum
 from eorinfer.survey import build_survey
+from eorinfer.survey.base import Survey
 from simulators import Coeval, GaussianField, LightCone, Observable
 
 FLAT = GaussianField(cells=16, box_length=16.0).observables[0]
@@ -41,3 +43,30 @@ def test_power_of_the_noise() -> None:
     power = observed_power(observation, survey, FLAT, settings, 1)
     assert power["observed"] == [[0.0] * 4]
     assert sum(power["modes"]) == (16 * 16 - 1) / 2
+
+
+class Counted(Survey):
+    """White noise that counts the cubes that it observes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cubes = 0
+
+    def forward(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        self.cubes += len(clean)
+        return clean + 0.5 * torch.randn(clean.shape, generator=generator)
+
+
+def test_the_noise_is_drawn_once_for_its_power_and_its_picture() -> None:
+    """Up to 1,024 draws of it were made a second time for the picture."""
+    survey, settings = Counted(), PowerSpectrumSettings(bins=4)
+    clean = np.random.default_rng(1).standard_normal((20, *FLAT.shape)).astype(np.float32)
+    observation = Observation.from_observable(FLAT, clean[0])
+    noise = observed_power(observation, survey, FLAT, settings, 1)["noise"]
+    before = survey.cubes
+    figure, _ = predictive_figure(clean, observation, survey, FLAT, settings, 1, noise)
+    assert survey.cubes - before == len(clean)
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "noise"]
+    np.testing.assert_allclose(line.get_ydata(), noise[0])
+    without, _ = predictive_figure(clean, observation, survey, FLAT, settings, 1)
+    assert not [line for line in without.axes[0].lines if line.get_label() == "noise"]
