@@ -12,6 +12,7 @@ from eorinfer.npe import emulated
 from eorinfer.npe.emulated import FOLDS, MeanEmulator, MovableCubes, emulated_rows
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.training.data import Tensors
+from eorinfer.training.fit import fit
 from simulators import Observable, Parameter, Symmetry
 
 PRIOR = Prior((Parameter("a", "a", -2.0, 2.0, 0.0), Parameter("b", "b", 0.0, 1.0, 0.5)))
@@ -111,6 +112,30 @@ def test_a_row_is_new_to_the_network_of_its_fold() -> None:
     emulator.losses(batch, generator).sum().backward()
     learns = [bool(emulator.linear.weight.grad[fold].any()) for fold in range(FOLDS)]  # type: ignore[index]
     assert learns == [False, False, True, False, False], "validation is by the network that did not see it"
+
+
+def steep(v: torch.Tensor) -> torch.Tensor:
+    """Four numbers that change by up to e^6 where a sum of the five parameters passes a threshold."""
+    a = torch.sigmoid(v @ torch.tensor([4.0, 2.5, 1.5, -1.0, 0.5]))
+    b = torch.sigmoid(v @ torch.tensor([0.8, -2.4, 2.0, 1.6, -1.2]) - 2 * a)
+    return torch.stack([-6 * a + b, 2 * a * b - 3 * b, a - 4 * a * b**2, torch.log(0.02 + (a - b) ** 2)], dim=1)
+
+
+@pytest.mark.job
+def test_numbers_that_are_steep_in_sums_of_parameters_are_learned_from_few_simulations(tmp_path: Path) -> None:
+    """Ionisation ends where a product of parameters is large enough; two wide layers were off by 0.11 here."""
+    generator = torch.Generator().manual_seed(1)
+    v = 3**0.5 * (2 * torch.rand(1400, 5, generator=generator) - 1)
+    numbers = steep(v) + 0.05 * torch.randn(1400, 4, generator=generator)
+    torch.manual_seed(1)
+    emulator = MeanEmulator(numbers[:400], 5)
+    known = Tensors(v[:400], (numbers[:400] - emulator.centre) / emulator.spread, torch.arange(400) % FOLDS)
+    settings = emulated.FIT.model_copy(update={"steps": 1500})
+    fit(emulator, known, known, settings, folder=tmp_path, seed=1, average=emulated.AVERAGE)
+    with torch.no_grad():
+        left = emulator(v[400:]).mean(0) * emulator.spread + emulator.centre - steep(v[400:])
+    assert left.square().mean().sqrt() < 0.06
+    assert numbers.std(0).mean() > 1.4
 
 
 def test_older_settings_have_no_such_key() -> None:
