@@ -34,7 +34,9 @@ ROWS, PIECE = 131_072, 256
 #: Width and number of a network's hidden layers. Spectra of 21cm fields are steep in some combinations of parameters:
 #: with 2,000 of nine parameters the errors of six layers are a quarter of those of two that are half as wide again.
 HIDDEN, LAYERS = 48, 6
-FIT = TrainingSettings(steps=4000, epochs=4000, batch_size=256, learning_rate=1e-2, weight_decay=0.15)
+FIT = TrainingSettings(steps=3000, epochs=3000, batch_size=256, learning_rate=1e-2)
+#: Weight decay of few rows, and what it is of many, times their number: the more they say, the less it should.
+DECAY, DECAY_ROWS = 0.3, 150
 #: Share of the averaged weights that a step keeps.
 AVERAGE = 0.99
 
@@ -243,7 +245,8 @@ def emulated_rows(
         emulator = MeanEmulator(numbers, rows.theta.shape[1])
     v = network.to_box(rows.theta).float()
     known = Tensors(v, (numbers - emulator.centre) / emulator.spread, fold)
-    fit(emulator, known, known, FIT, folder=folder, seed=seed, title=title, progress=progress, average=AVERAGE)
+    settings = FIT.model_copy(update={"weight_decay": min(DECAY, DECAY_ROWS / len(rows))})
+    fit(emulator, known, known, settings, folder=folder, seed=seed, title=title, progress=progress, average=AVERAGE)
     rng = np.random.default_rng(seed)
     new, old = torch.from_numpy(draw(count, rng)), torch.from_numpy(rng.integers(len(rows), size=count))
     with torch.no_grad():
