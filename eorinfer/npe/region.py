@@ -96,7 +96,7 @@ def draw_truncated(
     accepted = tried = 0
     while accepted < n:
         theta = box.sample(BATCH, rng)
-        for region in regions:
+        for region in reversed(regions):  # the last one is the smallest
             theta = theta[region.contains(theta)] if len(theta) else theta
         kept.append(theta)
         accepted, tried = accepted + len(theta), tried + BATCH
