@@ -1,5 +1,6 @@
 """Rows of an emulator: their mean and their scatter are those of the simulations, and folds are of realisations."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,9 @@ import torch
 
 from eorinfer.core.prior import Prior
 from eorinfer.npe import emulated
-from eorinfer.npe.emulated import FOLDS, MeanEmulator, MovableCubes, emulated_rows
+from eorinfer.npe.emulated import FOLDS, MeanEmulator, MovableCubes, emulated_rows, fitted_emulator
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.training.data import Tensors
-from eorinfer.training.fit import fit
 from simulators import Observable, Parameter, Symmetry
 
 PRIOR = Prior((Parameter("a", "a", -2.0, 2.0, 0.0), Parameter("b", "b", 0.0, 1.0, 0.5)))
@@ -55,7 +55,7 @@ def mean(theta: torch.Tensor) -> torch.Tensor:
 def test_rows_have_the_mean_and_the_scatter_of_the_simulations(
     positive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emulated, "FIT", emulated.FIT.model_copy(update={"steps": 300}))
+    monkeypatch.setattr(emulated, "FORMS", tuple(replace(form, steps=300) for form in emulated.FORMS))
     simulations: Any = Simulations(positive)
     network: Any = Network()
     made = emulated_rows(
@@ -100,7 +100,7 @@ def test_a_moved_cube_has_the_spectrum_that_is_wanted_and_keeps_its_phases() -> 
 
 def test_a_row_is_new_to_the_network_of_its_fold() -> None:
     torch.manual_seed(1)
-    emulator = MeanEmulator(torch.rand(50, 3) + 1, 2)
+    emulator = MeanEmulator(torch.rand(50, 3) + 1, 2, emulated.FORMS[0])
     batch = torch.randn(10, 2), torch.randn(10, 3), torch.full((10,), 2)
     generator = torch.Generator().manual_seed(1)
     emulator.train()
@@ -127,15 +127,26 @@ def test_numbers_that_are_steep_in_sums_of_parameters_are_learned_from_few_simul
     generator = torch.Generator().manual_seed(1)
     v = 3**0.5 * (2 * torch.rand(1400, 5, generator=generator) - 1)
     numbers = steep(v) + 0.05 * torch.randn(1400, 4, generator=generator)
-    torch.manual_seed(1)
-    emulator = MeanEmulator(numbers[:400], 5)
-    known = Tensors(v[:400], (numbers[:400] - emulator.centre) / emulator.spread, torch.arange(400) % FOLDS)
-    settings = emulated.FIT.model_copy(update={"steps": 1500})
-    fit(emulator, known, known, settings, folder=tmp_path, seed=1, average=emulated.AVERAGE)
+    form = replace(emulated.FORMS[1], steps=1500)
+    emulator = fitted_emulator(form, v[:400], numbers[:400], torch.arange(400) % FOLDS, tmp_path, 1)
     with torch.no_grad():
         left = emulator(v[400:]).mean(0) * emulator.spread + emulator.centre - steep(v[400:])
     assert left.square().mean().sqrt() < 0.06
     assert numbers.std(0).mean() > 1.4
+
+
+@pytest.mark.job
+@pytest.mark.parametrize("kind", ["smooth", "steep"])
+def test_the_form_that_fits_is_known_by_rows_that_were_not_seen(kind: str, tmp_path: Path) -> None:
+    """Where noise hides what a few layers leave, more layers only learn it."""
+    generator = torch.Generator().manual_seed(1)
+    v = 3**0.5 * (2 * torch.rand(300, 5, generator=generator) - 1)
+    mean, noise = (steep(v), 0.05) if kind == "steep" else (v @ torch.randn(5, 4, generator=generator), 1.0)
+    numbers, fold = mean + noise * torch.randn(300, 4, generator=generator), torch.arange(300) % FOLDS
+    forms = [replace(form, steps=600) for form in emulated.FORMS]
+    tried = [fitted_emulator(form, v, numbers, fold, tmp_path / form.name, 1) for form in forms]
+    best = min(range(2), key=lambda i: tried[i].error(v, numbers, fold))
+    assert forms[best].name == kind
 
 
 def test_older_settings_have_no_such_key() -> None:
