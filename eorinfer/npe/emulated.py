@@ -67,8 +67,8 @@ class Form:
 
 
 #: Numbers that are smooth in theta are learned best by few layers, where noise is larger than what these leave.
-#: Spectra of 21cm fields are steep in some combinations of parameters: with 2,000 simulations of nine six layers leave
-#: a quarter of the error. Which of the two it is, rows say that a network did not see.
+#: Spectra of 21cm fields are steep in some combinations of parameters: with 500 and 2,000 simulations of nine, six
+#: layers leave a fifth and a quarter of the squared error. Which of the two it is, rows say that a network did not see.
 FORMS = (
     Form("smooth", 64, 2, 1000, 0.05),
     Form("steep", 48, 6, 3000, 0.3),
