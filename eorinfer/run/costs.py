@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +17,11 @@ from eorinfer.run.context import RunContext
 from eorinfer.settings.likelihood import LEAST_REALISATIONS
 
 if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
     from eorinfer.core.likelihood import LogLikelihood
+    from eorinfer.npe.candidates import Stage
+    from eorinfer.npe.task import PosteriorTask
 
 #: Cubes of a timed step of training, and steps and evaluations that are timed after one that warms up.
 CUBES, TIMED = 16, 2
@@ -28,20 +34,20 @@ def training_line(context: RunContext) -> str | None:
     ahead = [round(sum(wanted[: i + 1]) * (1 - settings.validation_fraction)) for i in range(len(there), len(wanted))]
     if not ahead:
         return None
-    once = 0.0
+    steps, once = sum(_steps(context, rows) for rows in ahead), 0.0
     if there:
-        each = there[-1]["seconds"] / _steps(context, there[-1]["training_rows"])
+        seconds = there[-1]["seconds"] / _steps(context, there[-1]["training_rows"]) * steps
         source = f"as measured in round {there[-1]['round']}"
     else:
         each, once = _seconds_per_step(context)
-        source = f"by a timing of {TIMED} steps on the CPU"
-    steps = sum(_steps(context, rows) for rows in ahead)
+        seconds = sum(_networks(context, rows) * np.dot(each, _steps_of_fits(context, rows)) for rows in ahead)
+        source = f"by a timing of {TIMED} steps of each kind on the CPU"
     before = once * sum(_summaries(context, rows) for rows in ahead)
     after = f", after {duration(before)} for the summaries of all cubes" if before else ""
     return (
-        f"preflight: about {duration(before + each * steps)} of training, "
+        f"preflight: about {duration(before + seconds)} of training, "
         f"{_networks(context, ahead[-1])} network(s) in {len(ahead)} round(s), "
-        f"{steps} steps ({each:.2g} s each, {source}){after}"
+        f"{steps} steps ({seconds / steps:.2g} s each, {source}){after}"
     )
 
 
@@ -108,7 +114,12 @@ def _networks(context: RunContext, rows: int) -> int:
 
 def _steps(context: RunContext, rows: int) -> int:
     """Count the optimiser steps of all networks in all stages, as `eorinfer.training.fit.fit` takes them."""
-    return _networks(context, rows) * sum(epochs * steps for _, epochs, steps in _fits(context, rows))
+    return _networks(context, rows) * sum(_steps_of_fits(context, rows))
+
+
+def _steps_of_fits(context: RunContext, rows: int) -> list[int]:
+    """Count the steps of each fit of a network."""
+    return [epochs * steps for _, epochs, steps in _fits(context, rows)]
 
 
 def _summaries(context: RunContext, rows: int) -> int:
@@ -120,24 +131,29 @@ def _summaries(context: RunContext, rows: int) -> int:
     return _networks(context, rows) * sum(each.values())
 
 
+def _stages(context: RunContext) -> "tuple[Stage, ...]":
+    """List the stages of the training of a network."""
+    from eorinfer.npe.candidates import stages
+
+    tables, prior = context.config.tables, context.config.prior
+    batch = tables.training.emulated_batch(context.config.observable, tables.embedding)
+    return stages(tables.flow, tables.training, batch, len(prior.parameters))
+
+
 def _fits(context: RunContext, rows: int) -> list[tuple[int, int, int]]:
     """Rows, epochs, and steps of each epoch, of all fits of a network."""
-    from eorinfer.npe.candidates import stages
     from eorinfer.npe.emulated import row_count
     from eorinfer.training.fit import planned
 
-    tables = context.config.tables
-    tried = stages(
-        tables.flow, tables.training, tables.training.emulated_batch(context.config.observable, tables.embedding)
-    )
+    tried = _stages(context)
     sizes = [row_count(one.training) if one.emulated else rows for one in tried]
     return [(n, *planned(one.training, n)) for one, n in zip(tried, sizes, strict=True)]
 
 
-def _seconds_per_step(context: RunContext) -> tuple[float, float]:
-    """Time steps of a fresh network on noise; those of a larger batch take longer in proportion.
+def _seconds_per_step(context: RunContext) -> tuple[list[float], float]:
+    """Time steps of fresh networks on noise, one for each fit; those of a larger batch take longer in proportion.
 
-    Returns seconds of a step, and of each cube that is summarised before; 0 where none is.
+    Returns seconds of a step of each fit, and of each cube that is summarised before; 0 where none is.
     """
     import torch
 
@@ -145,24 +161,40 @@ def _seconds_per_step(context: RunContext) -> tuple[float, float]:
     from eorinfer.npe.task import PosteriorTask
 
     config = context.config
-    observable, preprocessing = config.observable, context.preprocessing
+    observable, preprocessing, prior = config.observable, context.preprocessing, config.prior
     seen = preprocessing.observable(observable) if preprocessing else observable
-    n = min(CUBES, config.tables.training.batch_size)
+    each, once = [], 0.0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(0)
-        network = config.architecture.build(config.prior, seen)
-        task = PosteriorTask(network, context.survey, observable.symmetry, None, preprocessing, config.prior)
+        n = min(CUBES, config.tables.training.batch_size)
         clean = torch.randn(n, *observable.shape, generator=generator)
-        theta = torch.from_numpy(config.prior.sample(n, np.random.default_rng(0)))
-        network.embedding.fit_scaling(task.observe(clean, generator))
-        once = 0.0
-        if reads_summaries(task):
-            once = _timed(lambda: network.embedding.summarise(task.observe(clean, generator))) / n
-            clean = network.embedding.summarise(task.observe(clean, generator))[:, None]
-            task = SummarisedTask(network, context.survey, observable.symmetry, None, preprocessing, config.prior)
-        seconds = _timed(lambda: task.losses((theta, clean), generator).mean().backward())
-    return seconds * config.tables.training.batch_size / n, once
+        theta = torch.from_numpy(prior.sample(n, np.random.default_rng(0)))
+        for stage in _stages(context):
+            network = replace(config.architecture, flow=stage.flow).build(prior, seen)
+            task = PosteriorTask(network, context.survey, observable.symmetry, None, preprocessing, prior)
+            observed = task.observe(clean, generator)
+            network.embedding.fit_scaling(observed)
+            rows, batch, size = theta, clean, stage.training.batch_size
+            if reads_summaries(task):
+                if not once:
+                    once = _timed(partial(_summarise, task, clean, generator)) / n
+                # Summaries are small: the whole batch is timed.
+                of_batch = torch.arange(size) % n
+                rows, batch = theta[of_batch], network.embedding.summarise(observed)[of_batch, None]
+                task = SummarisedTask(network, context.survey, observable.symmetry, None, preprocessing, prior)
+            each.append(_timed(partial(_step, task, (rows, batch), generator)) * size / len(rows))
+    return each, once
+
+
+def _summarise(task: "PosteriorTask", clean: "Tensor", generator: "Generator") -> None:
+    """Observe clean cubes (B, C, *cells) and summarise what is seen."""
+    task.network.embedding.summarise(task.observe(clean, generator))
+
+
+def _step(task: "PosteriorTask", batch: "tuple[Tensor, ...]", generator: "Generator") -> None:
+    """Compute the loss of a batch, and its gradients."""
+    task.losses(batch, generator).mean().backward()
 
 
 def _seconds_per_move(context: RunContext) -> tuple[float, str]:

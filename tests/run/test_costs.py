@@ -25,7 +25,7 @@ def test_times_are_measured_or_read(tmp_path: Path) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
     assert line is not None
     assert "of training, 1 network(s) in 2 round(s), 48 steps (" in line
-    assert "by a timing of 2 steps on the CPU" in line
+    assert "by a timing of 2 steps of each kind on the CPU" in line
     assert "8 walkers, 40 to 80 steps" in chain_line(context)
     assert "by a timing of 2 calls" in chain_line(context)
     facts = tmp_path / "run/rounds/01/posterior/posterior.json"
