@@ -59,7 +59,7 @@ class Form:
     decay: float
 
     def settings(self, rows: int) -> TrainingSettings:
-        """Settings of the fit to a number of rows."""
+        """Give the settings of the fit to a number of rows."""
         decay = min(self.decay, DECAY_ROWS / rows)
         return TrainingSettings(
             steps=self.steps, epochs=self.steps, batch_size=256, learning_rate=1e-2, weight_decay=decay
@@ -222,13 +222,13 @@ class MeanEmulator(nn.Module):
         return means
 
     def of_folds(self, v: Tensor, fold: Tensor) -> Tensor:
-        """Scaled means (n, D) at v (n, P), each by the network that has not seen this row, of folds (n,)."""
+        """Give scaled means (n, D) at v (n, P), each by the network that has not seen this row, of folds (n,)."""
         means: Tensor = self(v)[fold, torch.arange(len(v))]
         return means
 
     @torch.no_grad()
     def error(self, v: Tensor, numbers: Tensor, fold: Tensor) -> float:
-        """Mean logarithm of how far numbers (n, D) are from means that have not seen them, in the mean over rows."""
+        """Compute the mean, over numbers, of ln of the mean distance of rows (n, D) from means that have not seen them."""
         left = (numbers - self.centre) / self.spread - self.of_folds(v, fold)
         return float(left.abs().mean(0).clamp_min(1e-12).log().mean())
 
