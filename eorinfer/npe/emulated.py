@@ -228,7 +228,7 @@ class MeanEmulator(nn.Module):
 
     @torch.no_grad()
     def error(self, v: Tensor, numbers: Tensor, fold: Tensor) -> float:
-        """Compute the mean, over numbers, of ln of the mean distance of rows (n, D) from means that have not seen them."""
+        """Average ln of the mean distance of each of the numbers (n, D) from means that have not seen them."""
         left = (numbers - self.centre) / self.spread - self.of_folds(v, fold)
         return float(left.abs().mean(0).clamp_min(1e-12).log().mean())
 
