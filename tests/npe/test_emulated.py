@@ -114,6 +114,18 @@ def test_a_row_is_new_to_the_network_of_its_fold() -> None:
     assert learns == [False, False, True, False, False], "validation is by the network that did not see it"
 
 
+def test_validation_is_of_means_whatever_scatter_was_learned() -> None:
+    """Else weights of the middle of a fit are kept, where the scatter is not yet that of rows learned by heart."""
+    torch.manual_seed(1)
+    emulator = MeanEmulator(torch.rand(50, 3) + 1, 2, emulated.FORMS[0])
+    v, numbers, fold = torch.randn(10, 2), torch.randn(10, 3), torch.arange(10) % FOLDS
+    emulator.eval()
+    with torch.no_grad():
+        emulator.log_scatter.fill_(-9.0)
+        losses = emulator.losses((v, numbers, fold), torch.Generator())
+        torch.testing.assert_close(losses, (numbers - emulator.of_folds(v, fold)).abs().mean(1))
+
+
 def steep(v: torch.Tensor) -> torch.Tensor:
     """Four numbers that change by up to e^6 where a sum of the five parameters passes a threshold."""
     a = torch.sigmoid(v @ torch.tensor([4.0, 2.5, 1.5, -1.0, 0.5]))
