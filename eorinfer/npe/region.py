@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import emcee
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,9 @@ from eorinfer.cubes.observation import Observation
 
 #: Draws at once in sampling by rejection.
 BATCH = 10000
+#: Of MANY draws, where less than the share RARE is accepted, those beyond the first WALKERS come from chains that begin
+#: at these, and keep one state in THIN. Fewer draws are worth a simulation each, and are all independent.
+MANY, RARE, WALKERS, THIN = 10000, 0.05, 500, 4
 #: A region's box is larger than the span of a posterior's samples by this share on each side.
 MARGIN = 0.1
 
@@ -80,9 +84,12 @@ def high_density(
 def draw_truncated(
     prior: Prior, regions: Sequence[Region], n: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], float]:
-    """N draws (n, P) from the prior inside all regions, by rejection, and the share of the prior they leave.
+    """Draw n times (n, P) from the prior inside all regions, and tell the share of the prior that they leave.
 
-    Truncated proposals: Deistler, Goncalves & Macke 2022 (arXiv 2210.04815).
+    The draws are by rejection, and independent. Where many are wanted and few accepted, those beyond the first are
+    states of chains. Each chain begins at one of the first draws, so that all its states are distributed as these.
+    Truncated proposals: Deistler, Goncalves & Macke 2022 (arXiv 2210.04815). Chains: differential evolution (ter Braak
+    2006, Statistics and Computing 16, 239) by emcee.
 
     Raises
     ------
@@ -95,6 +102,8 @@ def draw_truncated(
     kept: list[NDArray[np.float64]] = []
     accepted = tried = 0
     while accepted < n:
+        if n >= MANY and WALKERS <= accepted < RARE * tried:
+            break
         theta = box.sample(BATCH, rng)
         for region in reversed(regions):  # the last one is the smallest
             theta = theta[region.contains(theta)] if len(theta) else theta
@@ -102,4 +111,27 @@ def draw_truncated(
         accepted, tried = accepted + len(theta), tried + BATCH
         if accepted < tried * 1e-6 - 10:
             raise WorkError("the truncated prior is less than a millionth of the box around it; use fewer rounds")
-    return np.concatenate(kept)[:n], accepted / tried * share
+    drawn = np.concatenate(kept)[:n]
+    if len(drawn) < n:
+        drawn = np.concatenate([drawn, _walked(prior, regions, drawn[:WALKERS], n - len(drawn), rng)])
+    return drawn, accepted / tried * share
+
+
+def _walked(
+    prior: Prior, regions: Sequence[Region], start: NDArray[np.float64], n: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """States (n, P) of chains from draws (WALKERS, P) that lie inside all regions."""
+
+    def log_density(c: NDArray[np.float64]) -> NDArray[np.float64]:
+        theta = prior.from_coordinates(c)
+        inside = prior.contains(theta)
+        for region in reversed(regions):
+            inside[inside] = region.contains(theta[inside])
+        log_p = np.full(len(theta), -np.inf)
+        log_p[inside] = prior.log_factor(theta[inside])
+        return log_p
+
+    sampler = emcee.EnsembleSampler(*start.shape, log_density, moves=emcee.moves.DEMove(), vectorize=True)
+    state = emcee.State(prior.coordinates(start), random_state=np.random.RandomState(rng.integers(2**32)).get_state())
+    sampler.run_mcmc(state, -(-n // len(start)), thin_by=THIN)
+    return prior.from_coordinates(sampler.get_chain(flat=True)[:n])

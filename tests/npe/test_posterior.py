@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.stats import kstest
 
 from eorinfer.core.errors import InputError, WorkError
+from eorinfer.core.marginals import LogUniform, Normal
 from eorinfer.core.prior import Prior
 from eorinfer.cubes.observation import Observation
 from eorinfer.npe.architecture import Architecture
@@ -21,7 +23,7 @@ from eorinfer.npe.region import Region, draw_truncated
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings
 from eorinfer.settings.survey import WhiteNoise
-from simulators import GaussianField
+from simulators import GaussianField, Parameter
 
 SIMULATOR = GaussianField(cells=8, box_length=8.0)
 OBSERVABLE = SIMULATOR.observables[0]
@@ -189,6 +191,35 @@ def test_truncated_draws_are_the_prior_inside_all_regions(third: Posterior) -> N
     everything, volume = draw_truncated(PRIOR, (), 10, np.random.default_rng(1))
     assert volume == 1.0
     assert len(everything) == 10
+
+
+def test_many_draws_from_a_small_region_take_few_passes_and_are_the_prior_inside_it() -> None:
+    """By rejection they would take 200 million, seven hours of a network; rows of an emulator are so many."""
+    flat = tuple(Parameter(name, name, 0.0, 1.0, 0.5) for name in "abcdef")
+    wide = Prior.from_marginals(flat, {"a": LogUniform(0.01, 1.0), "f": Normal(0.0, 1.0, 0.7, 0.1)})
+    passes: list[int] = []
+
+    class Shell:
+        def log_density(self, theta: NDArray[np.float64], observation: Observation) -> NDArray[np.float64]:
+            passes.append(len(theta))
+            u = wide.unit(theta)
+            return -np.abs(u[:, 1:].sum(1) - 2.5) - 4 * np.abs(u[:, 0] - u[:, 1]) - np.abs(u[:, 2] - u[:, 3])
+
+        def save(self, folder: Path) -> None:
+            raise NotImplementedError
+
+    region = Region(Shell(), observation(), -0.12, wide)
+    drawn, volume = draw_truncated(wide, [region], 60000, np.random.default_rng(1))
+    assert drawn.shape == (60000, 6)
+    assert region.contains(drawn).all()
+    assert sum(passes) < 1e7
+    few, again = draw_truncated(wide, [region], 3000, np.random.default_rng(2))
+    assert abs(np.log(volume / again)) < 0.25
+    u, v = wide.unit(drawn), wide.unit(few)
+    for i in range(6):
+        assert kstest(u[::20, i], v[:, i]).pvalue > 1e-4
+    assert kstest(u[::20, 0] - u[::20, 1], v[:, 0] - v[:, 1]).pvalue > 1e-4
+    assert len(np.unique(u, axis=0)) > 20000
 
 
 def test_an_empty_region_ends(first: Posterior, monkeypatch: pytest.MonkeyPatch) -> None:
