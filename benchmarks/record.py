@@ -30,7 +30,8 @@ def record(name: str, figures: Mapping[str, Any], *, seconds: float) -> Path:
     """
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
-    command = [f"python -m {_module()}", *map(shlex.quote, sys.argv[1:])]
+    # Where a folder lies on this machine is nobody's business.
+    given = ("DIR" if Path(one).is_absolute() else shlex.quote(one) for one in sys.argv[1:])
     write_json(
         path,
         {
@@ -38,7 +39,7 @@ def record(name: str, figures: Mapping[str, Any], *, seconds: float) -> Path:
             "date": datetime.now(UTC).date().isoformat(),
             "commit": commit(),
             "machine": f"{processor()}, {os.cpu_count()} threads",
-            "command": " ".join(command),
+            "command": " ".join([f"python -m {_module()}", *given]),
             "seconds": round(seconds),
             "figures": dict(figures),
         },
