@@ -189,6 +189,30 @@ def _advanced(sampler: emcee.EnsembleSampler, state: emcee.State, steps: int, **
     return state
 
 
+def states_from(
+    log_density: LogLikelihood, start: NDArray[np.float64], n: int, thin: int, seed: int
+) -> NDArray[np.float64]:
+    """Give states (n, P) of walkers that begin at draws (W, P) of a density, so that nothing has to be burnt in.
+
+    Parameters
+    ----------
+    log_density
+        Log density (n,) of points (n, P), up to a constant.
+    start
+        Independent draws (W, P), a walker each.
+    n
+        Number of states.
+    thin
+        One state in so many is kept.
+    seed
+        Seed of the moves.
+    """
+    sampler = emcee.EnsembleSampler(*start.shape, log_density, moves=moves(), vectorize=True)
+    state = emcee.State(start, random_state=np.random.RandomState(seed).get_state())
+    sampler.run_mcmc(state, -(-n // len(start)), thin_by=thin)
+    return np.asarray(sampler.get_chain(flat=True)[:n])
+
+
 def moves() -> list[tuple[emcee.moves.Move, float]]:
     """How walkers move, with the share of each.
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import emcee
 import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.cubes.observation import Observation
+from eorinfer.likelihood.mcmc import states_from
 
 #: Draws at once in sampling by rejection.
 BATCH = 10000
@@ -88,8 +88,7 @@ def draw_truncated(
 
     The draws are by rejection, and independent. Where many are wanted and few accepted, those beyond the first are
     states of chains. Each chain begins at one of the first draws, so that all its states are distributed as these.
-    Truncated proposals: Deistler, Goncalves & Macke 2022 (arXiv 2210.04815). Chains: differential evolution (ter Braak
-    2006, Statistics and Computing 16, 239) by emcee.
+    Truncated proposals: Deistler, Goncalves & Macke 2022 (arXiv 2210.04815). The chains are emcee's.
 
     Raises
     ------
@@ -131,7 +130,5 @@ def _walked(
         log_p[inside] = prior.log_factor(theta[inside])
         return log_p
 
-    sampler = emcee.EnsembleSampler(*start.shape, log_density, moves=emcee.moves.DEMove(), vectorize=True)
-    state = emcee.State(prior.coordinates(start), random_state=np.random.RandomState(rng.integers(2**32)).get_state())
-    sampler.run_mcmc(state, -(-n // len(start)), thin_by=THIN)
-    return prior.from_coordinates(sampler.get_chain(flat=True)[:n])
+    states = states_from(log_density, prior.coordinates(start), n, THIN, int(rng.integers(2**32)))
+    return prior.from_coordinates(states)

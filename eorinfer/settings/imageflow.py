@@ -8,7 +8,7 @@ from eorinfer.settings.base import Settings
 from eorinfer.settings.npe import TrainingSettings
 
 #: Defaults of a diffusion, where they differ from those of the other kinds.
-DIFFUSION = {"width": 64, "steps": 6000, "epochs": 3000, "batch_size": 32, "learning_rate": 2e-3, "weighing": 75}
+DIFFUSION = {"width": 64, "steps": 6000, "epochs": 3000, "batch_size": 32, "learning_rate": 2e-3, "weighing": 150}
 #: Fewest held-out images by which NPE and a diffusion are combined.
 FEWEST_IMAGES = 10
 #: Keys of a second stage of training, which older versions had, and their defaults: they are in files and in hashes.
@@ -50,8 +50,8 @@ class ImageFlowSettings(Settings):
     steps, epochs, batch_size, learning_rate, weight_decay
         See ``[training]``. A diffusion has other defaults: 6000 steps, 3000 epochs, 32 images and a rate of 2e-3.
     weighing
-        Held-out images on which a diffusion learns what ln p counts for in posteriors, 75 by default: one number for
-        all of its terms, or from 100 images on one for each. 0: all count one, and posteriors may be much too narrow.
+        Held-out images on which a diffusion learns what ln p counts for in posteriors, 150 by default: one number for
+        all of its terms, or from 400 images on one for each. 0: all count one, and posteriors may be much too narrow.
         With ``[inference] method = "combined"`` one number for ln p, and one for NPE.
     """
 

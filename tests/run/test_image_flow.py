@@ -158,7 +158,7 @@ def test_a_diffusion_learns_by_itself_what_its_density_is_worth(
         made.append(ImageFlow.load(out / "field"))
         assert ("as 3 images" in (said := capsys.readouterr().out)) == (i == 2)
         assert ("of itself in posteriors" in said) == (i != 1)
-    assert [flow.settings.weighing for flow in made] == [75, 0, 3]
+    assert [flow.settings.weighing for flow in made] == [150, 0, 3]
     assert [flow.weights is None for flow in made] == [False, True, False]
     # The training is the same one; what was validated with other weights is not.
     assert len({flow.facts["seconds"] for flow in made}) == 1
