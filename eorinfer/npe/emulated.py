@@ -259,6 +259,7 @@ def row_count(training: TrainingSettings) -> int:
 def emulated_rows(
     rows: Part,
     realisation: NDArray[np.uint64],
+    moves: NDArray[np.bool_],
     observable: Observable,
     network: ThetaDensity,
     draw: Callable[[int, np.random.Generator], NDArray[np.float64]],
@@ -275,6 +276,8 @@ def emulated_rows(
     ----------
     rows, realisation
         Simulations to learn from, vectors or cubes, and the seeds (n,) of their realisations, which share a fold.
+    moves
+        (n,) which of them are moved: those of the distribution of new theta, as the emulator errs there. All, if none.
     network
         Posterior network, for its scaling of theta.
     draw
@@ -299,7 +302,8 @@ def emulated_rows(
     ]
     emulator = min(tried, key=lambda one: one.error(v, numbers, fold))
     rng = np.random.default_rng(seed)
-    new, old = torch.from_numpy(draw(count, rng)), torch.from_numpy(rng.integers(len(rows), size=count))
+    movers = np.flatnonzero(moves if moves.any() else ~moves)
+    new, old = torch.from_numpy(draw(count, rng)), torch.from_numpy(movers[rng.integers(len(movers), size=count)])
     with torch.no_grad():
         own = emulator.of_folds(v, fold)
         shift = (emulator(network.to_box(new).float()).mean(0) - own[old]) * emulator.spread

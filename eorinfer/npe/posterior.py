@@ -22,7 +22,7 @@ from eorinfer.npe.check import warn_of_unlike
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.inside import draw_inside
 from eorinfer.npe.reference import Reference
-from eorinfer.npe.region import Region, high_density
+from eorinfer.npe.region import Region, high_density, inside_all
 from eorinfer.npe.reweighted import Reweighted, reweighted
 from eorinfer.separation.model import Separator
 from eorinfer.separation.preprocessing import LineSeparation
@@ -253,10 +253,7 @@ class Posterior:
 
     def contains(self, theta: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell which theta (n, P) are inside the prior and every region: (n,)."""
-        inside = self.prior.contains(theta)
-        for region in self.regions:
-            inside[inside] = region.contains(theta[inside])
-        return inside
+        return inside_all(self.prior, self.regions, theta)
 
     def with_prior(self, prior: Prior | Mapping[str, Any]) -> Reweighted:
         """Put the posterior under another prior, by importance weights; nothing is trained.

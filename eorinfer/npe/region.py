@@ -61,6 +61,14 @@ class Region:
         return inside
 
 
+def inside_all(prior: Prior, regions: Sequence[Region], theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which theta (n, P) are inside the prior and every region: (n,)."""
+    inside = prior.contains(theta)
+    for region in reversed(regions):  # the last one is the smallest
+        inside[inside] = region.contains(theta[inside])
+    return inside
+
+
 def high_density(
     theta: NDArray[np.float64], log_density: NDArray[np.float64], truncation: float, prior: Prior
 ) -> tuple[float, Prior]:
@@ -104,8 +112,7 @@ def draw_truncated(
         if n >= MANY and WALKERS <= accepted < RARE * tried:
             break
         theta = box.sample(BATCH, rng)
-        for region in reversed(regions):  # the last one is the smallest
-            theta = theta[region.contains(theta)] if len(theta) else theta
+        theta = theta[inside_all(prior, regions, theta)]
         kept.append(theta)
         accepted, tried = accepted + len(theta), tried + BATCH
         if accepted < tried * 1e-6 - 10:
@@ -123,9 +130,7 @@ def _walked(
 
     def log_density(c: NDArray[np.float64]) -> NDArray[np.float64]:
         theta = prior.from_coordinates(c)
-        inside = prior.contains(theta)
-        for region in reversed(regions):
-            inside[inside] = region.contains(theta[inside])
+        inside = inside_all(prior, regions, theta)
         log_p = np.full(len(theta), -np.inf)
         log_p[inside] = prior.log_factor(theta[inside])
         return log_p

@@ -22,7 +22,7 @@ from eorinfer.npe.density import ThetaDensity
 from eorinfer.npe.emulated import emulated_rows, row_count
 from eorinfer.npe.held_out import after_training
 from eorinfer.npe.posterior import Posterior
-from eorinfer.npe.region import Region, draw_truncated
+from eorinfer.npe.region import Region, draw_truncated, inside_all
 from eorinfer.npe.summarised import SummarisedTask, draws_of, reads_summaries, summarised_rows
 from eorinfer.npe.task import PosteriorTask
 from eorinfer.separation.preprocessing import LineSeparation
@@ -107,8 +107,12 @@ class Trainer:
         say = (progress or Silent()).line
         if progress is not None and (text := cubes.warning()):
             say(f"{title}: {text}")
+        # Rows of earlier rounds lie outside of the regions, too. A network that learns from emulated rows, all of which
+        # are inside, knows nothing of them: they neither choose nor are moved.
+        inside = inside_all(self.prior, regions, rows.theta)
         # Half of the rows that a network holds out choose, the others say how good the choice is.
         choosing = [new & choosing_rows(rows.seed, new) for new in held]
+        choosing = [by_one & inside if np.any(by_one & inside) else by_one for by_one in choosing]
         of_prior = atoms is None and not self.alignment
         batch = self.training.emulated_batch(self.observable, self.architecture.embedding) if of_prior else 0
         chosen, fits = stages(self.architecture.flow, self.training, batch, len(self.prior.parameters)), []
@@ -120,6 +124,7 @@ class Trainer:
             one = Member(
                 Part(cubes, ~new),
                 rows[~new],
+                inside[~new],
                 self._side(cubes, rows, ~new),
                 self._side(cubes, rows, choosing[member]),
                 folder / f"{member:02d}",
@@ -194,6 +199,7 @@ class Trainer:
                 made = emulated_rows(
                     member.simulations,
                     member.rows.seed,
+                    member.inside,
                     self.observable,
                     network,
                     new_theta,
@@ -251,8 +257,8 @@ class Member:
 
     Attributes
     ----------
-    simulations, rows
-        Its training rows as cubes, and as rows of the bank.
+    simulations, rows, inside
+        Its training rows as cubes, and as rows of the bank; which of them (n,) are inside all regions.
     training, validation
         Batches that it trains on, and those that choose its weights and its stage.
     folder, seed, title
@@ -261,6 +267,7 @@ class Member:
 
     simulations: Part
     rows: Rows
+    inside: NDArray[np.bool_]
     training: Batches
     validation: Batches
     folder: Path

@@ -61,6 +61,7 @@ def test_rows_have_the_mean_and_the_scatter_of_the_simulations(
     made = emulated_rows(
         simulations,
         np.arange(ROWS, dtype=np.uint64),
+        np.ones(ROWS, bool),
         Observable("x", (1, 3), "", ("channel", "element"), (1.0,), (0.0,), NONE),
         network,
         PRIOR.sample,

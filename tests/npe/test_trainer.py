@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.core.prior import Prior
+from eorinfer.cubes.observation import Observation
 from eorinfer.npe import trainer
 from eorinfer.npe.architecture import Architecture
+from eorinfer.npe.emulated import FORMS
 from eorinfer.npe.posterior import Posterior
+from eorinfer.npe.region import Region
 from eorinfer.npe.trainer import Trainer
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.settings.npe import EmbeddingSettings, FlowSettings, TrainingSettings
@@ -79,6 +83,57 @@ def test_each_network_holds_out_another_fold_of_realisations(tmp_path: Path, mon
     ((whole, held),) = older.folds(rows.seed, 0.25)
     assert whole is older
     assert len(rows.theta[held]) == held_by_first
+
+
+@pytest.mark.job
+def test_in_later_rounds_rows_inside_the_regions_choose_and_are_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks that learn from emulated rows know nothing of others: judged by these, they lost every later round."""
+    simulator, noise = GaussianField(cells=8), WhiteNoise(sigma=0.3)
+    prior, observable = Prior(simulator.parameters), simulator.observables[0]
+    bank = Bank.create(tmp_path / "bank", simulator)
+    theta = prior.sample(60, np.random.default_rng(1))
+    write(bank, bank.add(Plan("01-abc", 1, prior.hash(), 64, theta, np.arange(60, dtype=np.uint64))), 0, simulator)
+    middle = (prior.low[0] + prior.high[0]) / 2
+
+    class Half:
+        def log_density(self, theta: NDArray[np.float64], observation: Observation) -> NDArray[np.float64]:
+            return theta[:, 0] - middle
+
+        def save(self, folder: Path) -> None:
+            raise NotImplementedError
+
+    chose, moved = [], []
+    fit, emulated = trainer.fit, trainer.emulated_rows
+
+    def watched_fit(task: Any, training: Any, validation: Any, *arguments: Any, **named: Any) -> Any:
+        chose.append(validation.theta[:, 0].numpy())
+        return fit(task, training, validation, *arguments, **named)
+
+    def watched_rows(*arguments: Any, **named: Any) -> Any:
+        rows = emulated(*arguments, **named)
+        moved.append(arguments[0].theta[rows._old][:, 0].numpy())
+        moved.append(rows._theta[:, 0].numpy())
+        return rows
+
+    monkeypatch.setattr(trainer, "fit", watched_fit)
+    monkeypatch.setattr(trainer, "emulated_rows", watched_rows)
+    monkeypatch.setattr("eorinfer.npe.emulated.FORMS", tuple(replace(form, steps=2) for form in FORMS))
+    architecture = Architecture(
+        EmbeddingSettings(convolution=False, power_spectrum=True),
+        FlowSettings(transforms=1, hidden=(8,)),
+        PowerSpectrumSettings(bins=3),
+    )
+    settings = TrainingSettings(steps=2, ensemble=2, validation_fraction=0.25, emulate="always")
+    seen = Observation.from_observable(observable, simulator.simulate(theta[0], 99)[observable.name], theta[0], 99)
+    Trainer(prior, observable, noise, build_survey(noise, observable), architecture, settings).train(
+        bank, bank.rows().ok, folder=tmp_path / "checkpoints", seed=1, regions=(Region(Half(), seen, 0.0, prior),)
+    )
+    assert (theta[:, 0] < middle).sum() > 20
+    assert len(chose) == 6
+    assert len(moved) == 4
+    assert all(len(part) and (part > middle).all() for part in chose + moved)
 
 
 def saved(posterior: Posterior, folder: Path) -> Path:
