@@ -73,7 +73,7 @@ def import_rows(
     n, notes = len(theta), [note, of_worlds]
     seed = _seeds(seed_file, theta)
     # All is checked before anything is written: a plan without its cubes would be simulated.
-    warnings = [prior_warning(problem)] if (problem := unlike_prior(theta, prior)) else []
+    warnings = [prior_warning(problem)] if (problem := unlike_prior(theta, seed, prior)) else []
     with ExitStack() as files:
         arrays = {}
         for o in bank.observables:
@@ -253,6 +253,8 @@ def _refuse_other_theta(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes],
 def _refuse_same_rows(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes], file: Path) -> None:
     """Refuse rows that are there twice, of the same theta and cubes: one would be trained on, the other held out.
 
+    Views of one run have its seed, so that they never part, and where it has no signal all are the same.
+
     Raises
     ------
     InputError
@@ -272,10 +274,12 @@ def _refuse_same_rows(bank: Bank, wanted: Plan, arrays: dict[str, GivenCubes], f
     twice: list[tuple[int, int]] = []
     for i, theta in enumerate(wanted.theta):
         if often[theta.tobytes()] > 1 or theta.tobytes() in known:
-            digest = _digest(theta, [given.float32(slice(i, i + 1))[0] for given in arrays.values()])
-            if digest in first:
-                twice.append((i, first[digest]))
-            first.setdefault(digest, i)
+            cubes = [given.float32(slice(i, i + 1))[0] for given in arrays.values()]
+            digest = _digest(theta, cubes)
+            other = first.setdefault(digest, i)
+            views = other >= 0 and wanted.seed[other] == wanted.seed[i] and all(x.min() == x.max() for x in cubes)
+            if other != i and not views:
+                twice.append((i, other))
     if twice:
         i, other = twice[0]
         where = f"row {i} is row {other} again" if other >= 0 else f"row {i} is in {bank.path} already"

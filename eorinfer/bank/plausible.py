@@ -20,14 +20,17 @@ FAR = 1e6
 NAMED = 5
 
 
-def unlike_prior(theta: NDArray[np.float64], prior: Prior) -> str | None:
+def unlike_prior(theta: NDArray[np.float64], seed: NDArray[np.uint64], prior: Prior) -> str | None:
     """Say how theta (n, P), inside the prior, differs from draws from it; None if it does not.
 
-    Each parameter is compared by Kolmogorov and Smirnov's test, and each plane of two parameters by the share that is
-    filled: of a grid with `ROWS_IN_CELL` rows in a cell on average, few cells stay empty by chance.
+    Rows with the theta and seed (n,) of an earlier one are views of its run, and count once. Each parameter is compared
+    by Kolmogorov and Smirnov's test, and each plane of two parameters by the share that is filled: of a grid with
+    `ROWS_IN_CELL` rows in a cell on average, few cells stay empty by chance.
     """
     from scipy import stats
 
+    runs = {(*row.tolist(), int(own)): i for i, (row, own) in enumerate(zip(theta, seed, strict=True))}
+    theta = theta[list(runs.values())]
     draws = prior.sample(DRAWS, np.random.default_rng(SEED))
     names, problems = prior.names, []
     for i, name in enumerate(names):

@@ -11,6 +11,7 @@ from eorinfer.cubes.observation import Observation
 from eorinfer.figures.corner import COLOURS
 from eorinfer.figures.style import channel_name, logarithmic_k, settle, subplots
 from eorinfer.settings.likelihood import PowerSpectrumSettings
+from eorinfer.summaries.chunks import chunked
 from eorinfer.summaries.power import PowerSpectrum, build_power_spectrum, dimensionless
 from eorinfer.survey.base import Survey
 from eorinfer.validation.predictive import PredictiveCheck
@@ -38,7 +39,7 @@ def predictive_figure(
     seed: int,
     noise: ArrayLike | None = None,
 ) -> "tuple[Figure, dict[str, Any]]":
-    """Draw the check, one panel for each channel.
+    """Draw the check, one panel for each channel, or for each chunk of a light-cone.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def predictive_figure(
     check = PredictiveCheck.of(bands, observed, seed)
     alone = np.zeros_like(observed) if noise is None else np.asarray(noise)
     k = spectrum.k.numpy()
-    channels = len(observable.channels)
+    part = chunked(observable, settings.chunks)
+    channels = len(part.channels)
     figure, axes = subplots(1, channels, figsize=(1.2 + 3.4 * channels, 3.4), sharey=True, squeeze=False)
     for c, axis in enumerate(axes[0]):
         _bands(axis, k, check, c, observed[c])
@@ -81,7 +83,7 @@ def predictive_figure(
         logarithmic_k(axis)
         if (observed > 0).all() and (check.quantiles[0] > 0).all():
             axis.set_yscale("log")
-        axis.set_title(channel_name(observable, c), fontsize=11)
+        axis.set_title(channel_name(part, c), fontsize=11)
     unit = f" [{observable.unit}$^2$]" if observable.unit else ""
     axes[0, 0].set_ylabel(rf"$\Delta^2(k)${unit}")
     axes[0, 0].legend(frameon=False, fontsize=9)
@@ -113,13 +115,15 @@ def observed_power(
     -------
     dict
         ``k`` in 1/Mpc and number of independent ``modes`` of each bin; ``observed`` and ``noise`` (C, bins): variance
-        per logarithmic k, in the unit of the cube squared.
+        per logarithmic k, in the unit of the cube squared; ``channels``: their C names, those of chunks perhaps.
     """
     spectrum = build_power_spectrum(observable, settings)
+    part = chunked(observable, settings.chunks)
     with torch.no_grad():
         power = spectrum(torch.from_numpy(observation.values[None]))
         observed = dimensionless(spectrum.k, power, len(observable.cells))[0]
     return {
+        "channels": [channel_name(part, c) for c in range(len(part.channels))],
         "k": spectrum.k.tolist(),
         "modes": spectrum.counts.tolist(),
         "observed": observed.tolist(),

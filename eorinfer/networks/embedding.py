@@ -29,7 +29,7 @@ class Embedding(nn.Module):
     features
         Length of the result.
     power_spectrum
-        Module that maps (B, C, *cells) to (B, C, K), or None to leave that branch out.
+        Module that maps (B, C, *cells) to (B, C, K), of C chunks of a cube perhaps, or None to leave that branch out.
     width
         Channels of the CNN's first stage, or None to leave that branch out.
     periodic
@@ -67,9 +67,9 @@ class Embedding(nn.Module):
         self.scaling = ImageScaling(channels, len(shape) - 1)
         self.spectrum = power_spectrum
         if power_spectrum is not None:
-            k = power_spectrum(torch.zeros(1, *shape)).shape[-1]
-            self.spectrum_scaling = LogScaling((channels, k))
-            length += channels * k
+            spectra = power_spectrum(torch.zeros(1, *shape)).shape[1:]
+            self.spectrum_scaling = LogScaling(tuple(spectra))
+            length += spectra.numel()
         self.scattering = scattering
         if scattering is not None:
             k = scattering(torch.zeros(1, *shape)).shape[-1]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from eorinfer.core.progress import Progress
 from eorinfer.npe.density import ThetaDensity
 from eorinfer.settings.npe import TrainingSettings
+from eorinfer.summaries.chunks import chunked, in_chunks, joined
 from eorinfer.summaries.surrogates import shells
 from eorinfer.training.data import Batches, Part, Tensors, validation_rows
 from eorinfer.training.fit import fit
@@ -134,10 +135,14 @@ class MovableCubes:
         Simulations, whose numbers (n, D) are kept.
     observable
         What they are.
+    chunks
+        Number of parts of a light-cone's line of sight, each of which has a spectrum of its own, and is moved by it.
     """
 
-    def __init__(self, rows: Batches, observable: Observable) -> None:
-        self._shell = shells(observable.cells, observable.cell_size)
+    def __init__(self, rows: Batches, observable: Observable, chunks: int = 1) -> None:
+        part = chunked(observable, chunks)
+        self._chunks = chunks
+        self._shell = shells(part.cells, part.cell_size)
         self._axes = tuple(range(2, 2 + len(observable.cells)))
         power = torch.cat([self._power(clean) for clean in _pieces(rows)])
         # Far below what a shell usually has: some cubes are empty.
@@ -146,13 +151,15 @@ class MovableCubes:
 
     def moved(self, clean: Tensor, shift: Tensor) -> Tensor:
         """Move cubes (n, C, *cells) by `shift` (n, D)."""
-        factor = (0.5 * shift).exp().view(*clean.shape[:2], -1)[..., self._shell]
-        modes = torch.fft.rfftn(clean, dim=self._axes) * factor
-        return torch.fft.irfftn(modes, s=clean.shape[2:], dim=self._axes)
+        parts = in_chunks(clean, self._chunks)
+        factor = (0.5 * shift).exp().view(*parts.shape[:2], -1)[..., self._shell]
+        modes = torch.fft.rfftn(parts, dim=self._axes) * factor
+        moved = joined(torch.fft.irfftn(modes, s=parts.shape[2:], dim=self._axes), self._chunks)
+        return torch.cat([moved, clean[..., moved.shape[-1] :]], dim=-1)
 
     def _power(self, clean: Tensor) -> Tensor:
         """Mean of |modes|² in each shell, (n, D)."""
-        squares = torch.fft.rfftn(clean, dim=self._axes).abs().square().flatten(2)
+        squares = torch.fft.rfftn(in_chunks(clean, self._chunks), dim=self._axes).abs().square().flatten(2)
         shell = self._shell.flatten()
         count = torch.bincount(shell)
         sums = squares.new_zeros(*squares.shape[:2], len(count)).index_add_(2, shell, squares)
@@ -268,6 +275,7 @@ def emulated_rows(
     folder: Path,
     seed: int,
     title: str,
+    chunks: int = 1,
     progress: Progress | None = None,
 ) -> MovedRows:
     """Make rows by an emulator that is trained on others: theta (B, P) and clean arrays (B, C, *cells).
@@ -278,6 +286,8 @@ def emulated_rows(
         Simulations to learn from, vectors or cubes, and the seeds (n,) of their realisations, which share a fold.
     moves
         (n,) which of them are moved: those of the distribution of new theta, as the emulator errs there. All, if none.
+    observable
+        What they are.
     network
         Posterior network, for its scaling of theta.
     draw
@@ -288,9 +298,11 @@ def emulated_rows(
         Folder of checkpoints; seed of weights, order, and of what is drawn.
     title, progress
         Name of the fit, and what receives its bar.
+    chunks
+        Number of parts of a light-cone's line of sight, each of which has a spectrum of its own.
     """
     vectors = len(observable.cells) == 1
-    movable: Movable = MovableVectors(rows) if vectors else MovableCubes(rows, observable)
+    movable: Movable = MovableVectors(rows) if vectors else MovableCubes(rows, observable, chunks)
     numbers = movable.numbers
     fold = torch.zeros(len(rows), dtype=torch.long)
     for number in range(1, FOLDS):

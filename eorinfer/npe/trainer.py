@@ -207,6 +207,7 @@ class Trainer:
                     folder=member.folder / "emulator",
                     seed=member.seed,
                     title=f"{member.title}, emulator",
+                    chunks=self.architecture.power_spectrum.chunks,
                     progress=progress,
                 )
             training = made if stage.emulated and made is not None else member.training

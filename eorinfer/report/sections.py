@@ -103,9 +103,11 @@ def _mean(cube: NDArray[Any]) -> float:
 
 def _power(o: Observation, power: dict[str, Any]) -> Table:
     """Make the table of the observed power spectrum, beside the noise and the number of modes."""
+    # Summaries of older versions have no names.
+    names = power.get("channels") or [channel_name(o, c) for c in range(len(o.values))]
     rows = [
-        [words(channel_name(o, c)), number(k), count(round(modes)), number(seen), number(noise)]
-        for c, (observed, noises) in enumerate(zip(power["observed"], power["noise"], strict=True))
+        [words(name), number(k), count(round(modes)), number(seen), number(noise)]
+        for name, observed, noises in zip(names, power["observed"], power["noise"], strict=True)
         for k, modes, seen, noise in zip(power["k"], power["modes"], observed, noises, strict=True)
     ]
     unit = f" [{o.unit}²]" if o.unit else ""

@@ -83,7 +83,7 @@ def _refuse_uncombined(path: Path, tables: Tables) -> None:
 
 
 def with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: float) -> Tables:
-    """Set the power spectrum's `k_min`, in 1/Mpc, where the survey does not measure the box's first mode."""
+    """Set the power spectrum's `k_min`, in 1/Mpc, where the survey does not measure the first mode of what has one."""
     bins = tables.power_spectrum
     if len(observable.cells) == 1:  # a data vector
         return tables
@@ -103,6 +103,8 @@ def with_lowest_bin(path: Path, tables: Tables, observable: Observable, lowest: 
 
 def bins_without_modes(tables: Tables, observable: Observable, measured: NDArray[np.float64] | None) -> list[str]:
     """Say which bins of P(k) hold none of the measured modes (M,) or reach beyond all modes, and what would be right.
+
+    `observable` is what has a spectrum: a chunk, where a light-cone has some.
 
     Raises
     ------

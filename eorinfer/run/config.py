@@ -331,16 +331,20 @@ def check_config(
         check_image_flow(tables.image_flow, simulator)
     with naming(f"{path}: [contest] "):
         check_contest(tables.contest, simulator, tables.survey, tables.image_flow)
+    with naming(f"{path}: [power_spectrum] "):
+        from eorinfer.summaries.chunks import chunked
+
+        part = chunked(simulator.observables[0], tables.power_spectrum.chunks)
     with naming(f"{path}: [survey] "):
         from eorinfer.survey import check_survey, lowest_mode, measured_modes
 
         check_survey(tables.survey, simulator.observables[0])
-        modes = measured_modes(tables.survey, simulator.observables[0])
+        modes = measured_modes(tables.survey, part)
         lowest = lowest_mode(tables.survey, simulator.observables[0]) if modes is None else float(modes.min())
-    tables = with_lowest_bin(path, tables, simulator.observables[0], lowest)
-    if task == "run" and len(simulator.observables[0].cells) > 1:
+    tables = with_lowest_bin(path, tables, part, lowest)
+    if task == "run" and len(part.cells) > 1:
         with naming(f"{path}: [power_spectrum] "):
-            lines = bins_without_modes(tables, simulator.observables[0], modes)
+            lines = bins_without_modes(tables, part, modes)
         notes += tuple(f"{path}: {line}" for line in lines)
     config = Config(path, tables, simulator, prior, task, notes, modules, received, targets)
     _check_own_parts(config)

@@ -81,8 +81,13 @@ class Rounds:
         from eorinfer.campaign.plans import plans_there
 
         prior, every = self._config.prior, plans_there(self._bank, PRIOR_ROUND, self._config.prior.hash(), there)
-        problem = unlike_prior(np.concatenate([plan.theta[:rows] for plan, rows in plans]), prior)
-        if problem and not unlike_prior(np.concatenate([plan.theta for plan, _ in every]), prior):
+
+        def problem_of(used: list[tuple[Plan, int]]) -> str | None:
+            theta, seed = (np.concatenate([getattr(p, name)[:rows] for p, rows in used]) for name in ("theta", "seed"))
+            return unlike_prior(theta, seed, prior)
+
+        problem = problem_of(plans)
+        if problem and not problem_of(every):
             raise InputError(
                 f"{self._config.file}: [inference] rounds = [{n}]: the first {n} of {there} imported cubes are not "
                 f"drawn from the prior: {problem}. Ask for all, rounds = [{there}], or import the files in random order"

@@ -1,8 +1,8 @@
 """Settings of the power-spectrum likelihood: the tables ``[power_spectrum]`` and ``[mcmc]``."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from eorinfer.settings.base import Settings
 
@@ -24,6 +24,9 @@ class PowerSpectrumSettings(Settings):
     k_max
         Upper edge in 1/Mpc; by default the corner of Fourier space, √d times the Nyquist wavenumber in d dimensions, so
         that no mode is left out.
+    chunks
+        Number of equal parts of a light-cone's line of sight, each with its own P(k): how the sky evolves is in their
+        differences.
 
     Examples
     --------
@@ -35,6 +38,18 @@ class PowerSpectrumSettings(Settings):
     bins: PositiveInt = 8
     k_min: PositiveFloat | None = None
     k_max: PositiveFloat | None = None
+    chunks: PositiveInt = 1
+
+    @property
+    def whole(self) -> "PowerSpectrumSettings":
+        """The same limits and bins for images that are not cut."""
+        return self.model_copy(update={"chunks": 1})
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Files and hashes of older versions have no such key.
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if (name, value) != ("chunks", 1)}
 
 
 class McmcSettings(Settings):

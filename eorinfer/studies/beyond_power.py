@@ -90,7 +90,7 @@ def beyond_power(
     make_folder(out)
     write_json(out / "beyond.json", content)
     if len(pairs.chi2):
-        spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum)
+        spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum.whole)
         with going_on(out / "pairs.png", progress.line):
             figure = equal_power_figure(flow.observable, flow.conditions, spectrum.k.numpy(), pairs)
             save_figure(figure, out / "pairs")

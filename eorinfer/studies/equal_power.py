@@ -106,7 +106,7 @@ def find_equal_power(
     seed
         Seed of the choice.
     """
-    spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum)
+    spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum.whole)
     channels, counts = flow.observable.shape[0], spectrum.counts.numpy()
     chosen = source.choose(CANDIDATES)
     draws = source.measured(chosen, DRAWS, lambda x: spectrum(x).flatten(1))
@@ -140,7 +140,7 @@ def spectrum_likelihood(flow: ImageFlow, opened: Run, source: RealImages, seed: 
     """
     if flow.settings.image == "whole" and flow.conditions.names == opened.config.prior.names:
         return opened.likelihood(opened.training_rows(opened.observe()))
-    spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum)
+    spectrum = build_power_spectrum(flow.observable, opened.tables.power_spectrum.whole)
     chosen = source.choose(LEARNED, held_out=False)
     power = source.measured(chosen, 1, lambda x: spectrum(x).flatten(1))
     spectra = Spectra(as_theta(chosen.y), chosen.seed, torch.from_numpy(power))

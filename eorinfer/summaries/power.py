@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eorinfer.core.arrays import as_tensor
 from eorinfer.settings.likelihood import PowerSpectrumSettings
 from eorinfer.summaries.bins import default_edges, mode_components, mode_wavenumbers
+from eorinfer.summaries.chunks import chunked, in_chunks
 from eorinfer.summaries.modes import BinnedSpectrum
 from simulators import Observable
 
@@ -31,6 +33,8 @@ class PowerSpectrum(BinnedSpectrum):
     n_bins
         Number of logarithmic bins where `edges` is not given (default 10), from the fundamental mode of the longest
         axis to the corner of Fourier space. A bin without modes is merged into the one above it.
+    chunks
+        Number of parts that cubes are cut into along their last axis. `cells` and `box_length` are those of a part.
 
     Attributes
     ----------
@@ -64,6 +68,7 @@ class PowerSpectrum(BinnedSpectrum):
         box_length: tuple[float, ...],
         edges: Sequence[float] | None = None,
         n_bins: int | None = None,
+        chunks: int = 1,
     ) -> None:
         if edges is not None and n_bins is not None:
             raise ValueError("give edges or n_bins, not both")
@@ -72,8 +77,13 @@ class PowerSpectrum(BinnedSpectrum):
         limits = _rising(edges)
         k = mode_wavenumbers(cells, box_length)
         super().__init__(cells, box_length, [k], [limits])
+        self.chunks = chunks
         self.register_buffer("edges", torch.from_numpy(limits))
         self.register_buffer("k", self._mean(k))
+
+    def forward(self, cubes: Tensor | NDArray[np.floating]) -> Tensor:
+        """Compute P(k) (..., n_bins) of cubes (..., *cells); with chunks (B, C chunks, n_bins) of (B, C, *cells)."""
+        return super().forward(in_chunks(as_tensor(cubes), self.chunks))
 
 
 class CylindricalPowerSpectrum(BinnedSpectrum):
@@ -180,8 +190,9 @@ def _rising(edges: Sequence[float]) -> NDArray[np.float64]:
 
 def build_power_spectrum(observable: Observable, settings: PowerSpectrumSettings) -> PowerSpectrum:
     """Build the P(k) bins that a config describes, for an observable."""
-    edges = default_edges(observable.cells, observable.box_length, settings.bins, settings.k_max, settings.k_min)
-    return PowerSpectrum(observable.cells, observable.box_length, edges.tolist())
+    part = chunked(observable, settings.chunks)
+    edges = default_edges(part.cells, part.box_length, settings.bins, settings.k_max, settings.k_min)
+    return PowerSpectrum(part.cells, part.box_length, edges.tolist(), chunks=settings.chunks)
 
 
 def build_joint_power_spectrum(observable: Observable, settings: PowerSpectrumSettings) -> JointPowerSpectrum:

@@ -18,6 +18,7 @@ from astropy import units
 from eorinfer.bank.export import export_rows
 from eorinfer.bank.facts import BankFacts
 from eorinfer.bank.importing import import_rows
+from eorinfer.bank.plausible import unlike_prior
 from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.core.errors import InputError
@@ -126,6 +127,23 @@ def test_rows_that_are_there_twice_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "theta-more.npy", np.full((3, 2), same[7]))  # as its rows of the bank, with other cubes
     np.save(tmp_path / "more.npy", other[:3] + 2)
     assert imported(bank, tmp_path / "theta-more.npy", tmp_path / "more.npy") == 3
+
+
+def test_views_of_a_run_without_signal_are_the_same_and_imported(tmp_path: Path) -> None:
+    """Exported rows of light-cones with views were refused: an ionised box looks the same from all sides."""
+    theta, cubes, values = files(tmp_path)
+    drawn, seeds = np.load(theta), np.arange(130)
+    drawn[4], seeds[4], values[3:5] = drawn[3], 3, 0.0
+    for name, array in (("theta", drawn), ("cubes", values), ("seeds", seeds)):
+        np.save(tmp_path / f"{name}.npy", array)
+    bank = Bank.create(tmp_path / "bank", SIMULATOR)
+    with pytest.raises(InputError, match="row 4 is row 3 again"):
+        imported(bank, theta, cubes)  # without seeds they could part
+    assert import_rows(bank, PRIOR, theta, [str(cubes)], tmp_path / "seeds.npy") == 130
+    values[3:5] = values[0]
+    np.save(cubes, values)
+    with pytest.raises(InputError, match="row 4 is row 3 again"):
+        import_rows(Bank.create(tmp_path / "b", SIMULATOR), PRIOR, theta, [str(cubes)], tmp_path / "seeds.npy")
 
 
 def test_cubes_that_are_there_with_other_theta_are_refused(tmp_path: Path) -> None:
@@ -485,3 +503,12 @@ def test_files_with_numbers_are_taken_in_the_order_of_these(tmp_path: Path) -> N
     import_rows(bank, PRIOR, theta, [str(folder)], warn=said.append)
     np.testing.assert_allclose(bank.read("field", bank.rows()), values, rtol=1e-6)
     assert said[0].endswith("rows are its files by their numbers: cube_0.npy, cube_1.npy to cube_11.npy")
+
+
+def test_views_of_a_run_count_once_among_draws_from_the_prior() -> None:
+    """Three views of each of 152 runs with nine parameters were said not to be drawn from the prior."""
+    drawn, runs = PRIOR.sample(150, np.random.default_rng(1)), np.arange(150, dtype=np.uint64)
+    assert unlike_prior(drawn, runs, PRIOR) is None
+    views = np.repeat(drawn, 8, axis=0)
+    assert unlike_prior(views, np.repeat(runs, 8), PRIOR) is None
+    assert "plane" in (unlike_prior(views, np.arange(1200, dtype=np.uint64), PRIOR) or "")

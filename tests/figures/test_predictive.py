@@ -45,6 +45,21 @@ def test_power_of_the_noise() -> None:
     assert sum(power["modes"]) == (16 * 16 - 1) / 2
 
 
+def test_chunks_of_a_light_cone_are_named_by_their_redshifts() -> None:
+    survey, settings = build_survey(WhiteNoise(kind="white-noise", sigma=0.5), CONE), PowerSpectrumSettings(chunks=2)
+    clean = np.random.default_rng(1).standard_normal((20, *CONE.shape)).astype(np.float32)
+    clean[..., 10:] *= 10
+    observation = Observation.from_observable(CONE, clean[0])
+    power = observed_power(observation, survey, CONE, settings, 1)
+    # the means of the redshifts of 150 to 155 and of 155 to 160 MHz
+    assert power["channels"] == ["z = 8.31", "z = 8.02"]
+    low, high = np.array(power["observed"])
+    assert (high > 20 * low).all()
+    figure, check = predictive_figure(clean, observation, survey, CONE, settings, 1, power["noise"])
+    assert [axis.get_title() for axis in figure.axes] == power["channels"]
+    assert check["bins_inside"] > 0.8
+
+
 class Counted(Survey):
     """White noise that counts the cubes that it observes."""
 

@@ -37,6 +37,19 @@ def test_features_of_every_kind_of_cube(shape: tuple[int, ...], redshifts: str, 
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
+def test_each_chunk_of_a_light_cone_is_an_input() -> None:
+    parts = PowerSpectrum((8, 8, 4), (8.0, 8.0, 4.0), n_bins=3, chunks=3)
+    net = embedding((1, 8, 8, 12), power_spectrum=parts, width=None)
+    assert net.length == 9
+    x = torch.randn(6, 1, 8, 8, 12)
+    net.fit_scaling(x)
+    louder = x.clone()
+    louder[..., 8:] *= 3
+    assert not torch.allclose(net(x), net(louder))
+    changed = (net.summarise(x) - net.summarise(louder)).abs().amax(0).unflatten(0, (3, 3)) > 1e-3
+    assert changed.any(1).tolist() == [False, False, True]
+
+
 def test_volumes_share_one_network() -> None:
     one, several = embedding((1, 8, 8, 8)), embedding((3, 8, 8, 8), redshifts="volumes")
     assert one.cnn is not None

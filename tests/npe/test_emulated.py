@@ -99,6 +99,19 @@ def test_a_moved_cube_has_the_spectrum_that_is_wanted_and_keeps_its_phases() -> 
     assert torch.isfinite(before).all()
 
 
+def test_chunks_of_a_light_cone_are_moved_each_by_its_own_spectrum() -> None:
+    cubes = torch.randn(4, 1, 4, 4, 13, generator=torch.Generator().manual_seed(1))
+    redshifts = tuple(8 + 0.05 * i for i in range(13))
+    cone = Observable("x", (1, 4, 4, 13), "", ("channel", "x", "y", "z"), (2.0,) * 3, (0.0,), NONE, redshifts)
+    of = MovableCubes(Tensors(cubes, cubes), cone, chunks=3)
+    shift = torch.zeros_like(of.numbers).unflatten(1, (3, -1))
+    shift[:, 1] = 2.0
+    moved = of.moved(cubes, shift.flatten(1))
+    torch.testing.assert_close(moved[..., 4:8], cubes[..., 4:8] * np.e)
+    for same in (slice(0, 4), slice(8, 13)):  # the last slice is in no chunk
+        torch.testing.assert_close(moved[..., same], cubes[..., same])
+
+
 def test_a_row_is_new_to_the_network_of_its_fold() -> None:
     torch.manual_seed(1)
     emulator = MeanEmulator(torch.rand(50, 3) + 1, 2, emulated.FORMS[0])

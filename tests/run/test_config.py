@@ -434,6 +434,11 @@ def test_bins_that_hold_no_mode_at_all_are_refused(tmp_path: Path, limits: dict[
     load_config(tiny(tmp_path, power_spectrum={"k_min": 1.0, "k_max": 2.0}))
 
 
+def test_chunks_are_those_of_a_light_cone(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape("run.toml: [power_spectrum] chunks = 2: only a light-cone has")):
+        load_config(tiny(tmp_path, power_spectrum={"chunks": 2}))
+
+
 def test_a_k_max_beyond_the_corner_is_said(tmp_path: Path) -> None:
     (note,) = load_config(tiny(tmp_path, power_spectrum={"k_max": 50.0})).notes
     assert "run.toml: [power_spectrum] k_max = 50: the cube has no mode above 4.443 1/Mpc. " in note
