@@ -78,7 +78,7 @@ def measure(arguments: argparse.Namespace, branch: str) -> dict[str, Any]:
     run.infer()
     posterior = Posterior.load(run.out / "posterior")
     bank = run.bank
-    used = bank.rows([plan for plan, _ in run.rounds.first()])
+    used = bank.rows([of.plan for of in run.rounds.first()])
     trained = run.first_rows(run.observe())
     rows = bank.rows().ok
     rows = rows[np.isin(rows.seed, used.seed) & ~np.isin(rows.seed, trained.seed)]

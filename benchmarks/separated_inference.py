@@ -44,7 +44,7 @@ from benchmarks.separation_setting import SIMULATOR
 from eorinfer import Run
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.campaign.plans import plan_round, planned_rows
+from eorinfer.campaign.plans import Used, plan_round, planned_rows
 from eorinfer.core.files import make_folder, read_json, whole_file, write_json
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import for_terminal
@@ -196,7 +196,7 @@ def simulated_truths(run: Run, n: int) -> Rows:
     seed = stream_seed(run.tables.seed, Stream.TRUTHS)
     theta = run.config.prior.sample(n, np.random.default_rng(seed))
     plan = plan_round(0, fingerprint_of({"truths": n}), theta, run.config.simulator, seed, share=1)
-    plans = [(run.bank.add(plan), n)]
+    plans = [Used(run.bank.add(plan), n)]
     run.context.simulations.fill(plans, "truths")
     return planned_rows(run.bank, plans).ok
 

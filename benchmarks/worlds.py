@@ -32,7 +32,7 @@ from eorinfer import Run
 from eorinfer.bank.rows import Plan, Rows
 from eorinfer.bank.store import Bank
 from eorinfer.bank.targets import parse_targets, target_values
-from eorinfer.campaign.plans import planned_rows
+from eorinfer.campaign.plans import Used, planned_rows
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.progress import for_terminal
 from eorinfer.core.revision import commit
@@ -100,9 +100,9 @@ def fill(run: Run, source: Bank, number: int, of_round: int, rows: NDArray[np.in
     world = np.full(len(theta), number, np.int64)
     plan = run.bank.add(Plan(f"{of_round:02d}-{number:02d}", of_round, "worlds", size, theta, seed, world))
     if number > 0:
-        run.context.simulations.fill([(plan, len(theta))], run.config.worlds.names[number])
+        run.context.simulations.fill([Used(plan, len(theta))], run.config.worlds.names[number])
         return
-    there = planned_rows(source, [(of, len(of.theta))])[rows]
+    there = planned_rows(source, [Used(of, len(of.theta))])[rows]
     for shard in run.bank.missing(plan):
         part = there[plan.rows(shard)]
         run.bank.write_shard(

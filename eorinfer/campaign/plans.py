@@ -88,59 +88,81 @@ def _seconds_per_row(simulator: Simulator) -> float:
     return simulator.seconds_per_row if own else max(UNKNOWN_SECONDS, simulator.seconds_per_row)
 
 
-def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: int) -> list[tuple[Plan, int]]:
-    """Return plans of the first round, and the number of rows to use of each, n in all.
-
-    Rows of the same prior in a shared bank are used first, in the order of `Bank.plans`; the rest is planned anew.
-    """
-    wanted = plans_there(bank, PRIOR_ROUND, prior.hash(), n)
-    done = sum(rows for _, rows in wanted)
-    if left := n - done:
-        rng = round_rng(seed, PRIOR_ROUND, done)
-        plan = plan_round(PRIOR_ROUND, prior.hash(), prior.sample(left, rng), simulator, seed, first_realisation=done)
-        wanted.append((bank.add(plan), left))
-    return wanted
-
-
-def plans_there(bank: Bank, number: int, proposal: str, n: int) -> list[tuple[Plan, int]]:
-    """List the plans of a proposal in a bank, in the order of `Bank.plans`, and the rows to use of each, at most n."""
-    wanted: list[tuple[Plan, int]] = []
-    left = n
-    for plan in bank.plans():
-        if plan.number == number and plan.proposal == proposal and left:
-            wanted.append((plan, min(left, len(plan))))
-            left -= wanted[-1][1]
-    return wanted
-
-
 @dataclass(frozen=True)
 class Used:
-    """Rows of a plan that a training uses.
+    """Rows of a plan that are used.
 
     Attributes
     ----------
     plan
         The plan.
     first
-        Number of its first rows to use.
+        Number of its first rows to use, which are simulated where the bank lacks them.
     further
         Shards beyond these whose rows are used as well; the bank has them.
+    left_out
+        Rows at the end of the last of these that are not used.
     """
 
     plan: Plan
     first: int
     further: tuple[int, ...] = ()
+    left_out: int = 0
+
+    @property
+    def places(self) -> list[int]:
+        """Numbers of the rows in the plan."""
+        beyond = [i for shard in self.further for i in range(self.plan.rows(shard).start, self.plan.rows(shard).stop)]
+        return [*range(self.first), *beyond[: len(beyond) - self.left_out]]
 
     def rows(self, bank: Bank) -> Rows:
-        """Read these rows, whatever their status."""
-        return Rows.concatenate([planned_rows(bank, [(self.plan, self.first)]), _shards(bank, self.plan, self.further)])
+        """Read those that are there, whatever their status."""
+        shards = -(-self.first // self.plan.shard_rows)
+        first = bank.rows([self.plan]) if shards == self.plan.shards else _shards(bank, self.plan, range(shards))
+        further = _shards(bank, self.plan, self.further)
+        return Rows.concatenate([first[: self.first], further[: len(further) - self.left_out]])
+
+    def content(self) -> list[Any]:
+        """Write it for a JSON file that `read_used` reads."""
+        return [self.plan.id, self.first, *([list(self.further), self.left_out] if self.further else [])]
+
+
+def read_used(bank: Bank, content: Sequence[Sequence[Any]]) -> list[Used]:
+    """Read what `Used.content` wrote; empty if the bank lacks one of the plans, or further shards that are used."""
+    in_bank = {plan.id: plan for plan in bank.plans()}
+    used = []
+    for id, first, *more in content:
+        further = more[0] if more else ()
+        left_out = more[1] if len(more) > 1 else 0  # older files have none
+        if id not in in_bank or set(further) & set(bank.missing(in_bank[id])):
+            return []
+        used.append(Used(in_bank[id], first, tuple(further), left_out))
+    return used
+
+
+def prior_plans(bank: Bank, prior: Prior, simulator: Simulator, n: int, seed: int) -> list[Used]:
+    """Choose n rows of the first round, as `use_of` does.
+
+    Rows of the same prior in a shared bank are used first, in the order of `Bank.plans`; the rest is planned anew.
+    """
+    plans = plans_of(bank, PRIOR_ROUND, prior.hash())
+    done = sum(map(len, plans))
+    if left := max(0, n - done):
+        rng = round_rng(seed, PRIOR_ROUND, done)
+        plan = plan_round(PRIOR_ROUND, prior.hash(), prior.sample(left, rng), simulator, seed, first_realisation=done)
+        plans.append(bank.add(plan))
+    return use_of(bank, plans, n)
+
+
+def plans_of(bank: Bank, number: int, proposal: str) -> list[Plan]:
+    """List the plans of a proposal in a bank, in the order of `Bank.plans`."""
+    return [plan for plan in bank.plans() if plan.number == number and plan.proposal == proposal]
 
 
 def use_of(bank: Bank, plans: Sequence[Plan], n: int) -> list[Used]:
     """Choose n rows of some plans: those that the bank has, then those that it does not, each in the plans' order.
 
-    A campaign that was stopped leaves shards anywhere in its plan. Where more than n rows are chosen, as shards are
-    taken whole, the last ones are too many.
+    A campaign that was stopped leaves shards anywhere in its plan.
     """
     missing = {plan.id: set(bank.missing(plan)) for plan in plans}
     every = [(plan, shard) for plan in plans for shard in range(plan.shards)]
@@ -155,8 +177,10 @@ def use_of(bank: Bank, plans: Sequence[Plan], n: int) -> list[Used]:
         shards, first = taken[plan.id], 0
         while (shard := first // plan.shard_rows) in shards:
             first += shards.pop(shard)
+        # Only the last shard that is taken can be taken in part.
+        whole = sum(plan.rows(shard).stop - plan.rows(shard).start for shard in shards)
         if first or shards:
-            used.append(Used(plan, first, tuple(sorted(shards))))
+            used.append(Used(plan, first, tuple(sorted(shards)), whole - sum(shards.values())))
     return used
 
 
@@ -165,14 +189,9 @@ def prior_rows(bank: Bank, prior: Prior) -> int:
     return sum(len(plan) for plan in bank.plans() if plan.number == PRIOR_ROUND and plan.proposal == prior.hash())
 
 
-def planned_rows(bank: Bank, plans: Sequence[tuple[Plan, int]]) -> Rows:
-    """Read the rows that a run uses of each plan, whatever their status."""
-    used = [Rows.none(len(bank.parameters))]
-    for plan, n in plans:
-        shards = -(-n // plan.shard_rows)
-        rows = bank.rows([plan]) if shards == plan.shards else _shards(bank, plan, range(shards))
-        used.append(rows[:n])
-    return Rows.concatenate(used)
+def planned_rows(bank: Bank, used: Sequence[Used]) -> Rows:
+    """Read the rows that are used of some plans, whatever their status."""
+    return Rows.concatenate([Rows.none(len(bank.parameters)), *(of.rows(bank) for of in used)])
 
 
 def _shards(bank: Bank, plan: Plan, shards: Sequence[int]) -> Rows:

@@ -182,7 +182,7 @@ def _dry_run(config: Path, out: Path) -> str:
     from eorinfer.bank.description import refuse_other
     from eorinfer.bank.store import Bank
     from eorinfer.campaign.executors import explanation
-    from eorinfer.campaign.plans import plans_there
+    from eorinfer.campaign.plans import plans_of, use_of
     from eorinfer.core.progress import Silent
     from eorinfer.core.seeds import PRIOR_ROUND
     from eorinfer.run.config import load_config
@@ -196,8 +196,8 @@ def _dry_run(config: Path, out: Path) -> str:
     if (path / "bank.json").exists():
         bank = Bank.open(path)
         refuse_other(path, bank.description, checked.simulator)
-        plans = plans_there(bank, PRIOR_ROUND, checked.prior.hash(), n)
-        left -= sum(rows for _, rows in plans) - Simulations(checked, bank, Silent()).missing(plans)
+        used = use_of(bank, plans_of(bank, PRIOR_ROUND, checked.prior.hash()), n)
+        left -= sum(len(of.places) for of in used) - Simulations(checked, bank, Silent()).missing(used)
     count = f"{n} simulations" if left == n else f"{left} of {n} simulations (the others are there)"
     return (
         f"{count} into {path}; {explanation(checked.tables.executor, path / 'jobs', f'simulate {config} --out {out}')}"

@@ -147,7 +147,7 @@ def preflight(run: Run) -> None:
     n = run.tables.contest.choice_truths + run.tables.contest.truths
     plans = [*run.rounds.first(), *truth_plans(run.context, n, world=run.config.held_out_world)]
     simulations = run.context.simulations
-    planned = sum(k for _, k in plans)
+    planned = sum(len(of.places) for of in plans)
     what = f"{planned - n} simulations to train on and {n} to test with"
     run.progress.line(simulations.preflight(what, planned, planned - simulations.lacking(plans)))
     if run.sequential:
@@ -281,10 +281,11 @@ def _write(
     costs: tuple[dict[str, Any] | None, dict[str, Any] | None],
 ) -> dict[str, Any]:
     config, out, settings = run.config, run.out, run.tables.contest
-    rows = run.bank.rows([plan for plan, _ in run.rounds.first()])
+    rows = run.bank.rows([of.plan for of in run.rounds.first()])
     tables = contest_tables(scores, settings, config.prior, run_seed(run.tables.seed, RunStream.CONTEST_TABLES))
     tables.append(observation_table(chains, observation.theta))
-    tables.append(cost_table(scores, len(setup.rows), float(rows.seconds[rows.seconds > 0].mean()), *costs))
+    timed = rows.seconds[rows.seconds > 0]  # imported rows took no time here
+    tables.append(cost_table(scores, len(setup.rows), float(timed.mean()) if len(timed) else None, *costs))
     if choices:
         tables.append(choice_table(choices, settings.choice_truths))
     drawn = _drawn(scores, settings, config.prior)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Plan
-from eorinfer.campaign.plans import planned_rows
+from eorinfer.campaign.plans import Used, planned_rows
 from eorinfer.contest.likelihoods import fixed_likelihood, fixed_precision
 from eorinfer.contest.method import ContestSetup
 from eorinfer.core.files import read_json, write_json
@@ -123,10 +123,10 @@ class _SimulatedLikelihood:
 
     def __call__(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         plans = [self._plan(point) for point in theta]
-        self._simulations.fill([(plan, 1) for plan in plans], "emcee's loop")
+        self._simulations.fill([Used(plan, 1) for plan in plans], "emcee's loop")
         out = np.full(len(theta), -np.inf)
         for i, plan in enumerate(plans):
-            rows = planned_rows(self._bank, [(plan, 1)]).ok
+            rows = planned_rows(self._bank, [Used(plan, 1)]).ok
             if len(rows):
                 out[i] = self._log_l(torch.from_numpy(self._bank.read(self._image, rows)))
         return out
@@ -134,7 +134,7 @@ class _SimulatedLikelihood:
     def simulated(self) -> int:
         """Count the simulations that the bank has for this loop."""
         plans = [plan for plan in self._bank.plans() if plan.proposal == self._proposal]
-        return len(plans) - self._simulations.lacking([(plan, 1) for plan in plans])
+        return len(plans) - self._simulations.lacking([Used(plan, 1) for plan in plans])
 
     @property
     def _proposal(self) -> str:

@@ -68,7 +68,7 @@ def observation_table(chains: Sequence[Samples], truth: NDArray[np.float64] | No
 def cost_table(
     scores: Sequence[Score],
     simulations: int,
-    each: float,
+    each: float | None,
     sequential: dict[str, Any] | None,
     loop: dict[str, Any] | None,
 ) -> Table:
@@ -79,26 +79,29 @@ def cost_table(
     scores
         Scores of all methods.
     simulations, each
-        Number of simulations that all were trained on, and the seconds of one.
+        Number of simulations that all were trained on, and the seconds of one; None where all were imported.
     sequential, loop
         Facts from `sequential_posterior` and `loop_posterior`; None where they did not take part.
     """
-    shared = round(simulations * each)
+
+    def simulating(calls: int) -> int | None:
+        return None if each is None and calls else round(calls * (each or 0))
+
     rows: list[list[Any]] = []
     for score in scores:
         training, each_observation = round(score.method.training_seconds), float(np.median(score.posteriors.seconds))
         # The exact likelihood is a formula.
         calls = 0 if score.method.name.startswith("exact") else simulations
-        rows.append([score.method.label, calls, shared if calls else 0, training, _short(each_observation)])
+        rows.append([score.method.label, calls, simulating(calls), training, _short(each_observation)])
     if sequential:
         calls, training = sequential["simulations"], round(sequential["training_seconds"])
-        rows.append([f"{sequential['label']}, this observation alone", calls, round(calls * each), training, None])
+        rows.append([f"{sequential['label']}, this observation alone", calls, simulating(calls), training, None])
     if loop:
         calls, more = loop["simulations"], loop["simulations_for_a_chain_of_50"]
         label = f"{loop['label']}: {loop['autocorrelation_times']:.1f} autocorrelation times, as far as it went"
-        rows.append([label, calls, round(calls * each), None, round(loop["seconds"])])
+        rows.append([label, calls, simulating(calls), None, round(loop["seconds"])])
         label = f"{loop['label']}: {LONG_ENOUGH} autocorrelation times, by extrapolation"
-        rows.append([label, more, round(more * each), None, round(more * each)])
+        rows.append([label, more, simulating(more), None, simulating(more)])
     return {
         "title": "Simulator calls and seconds",
         "caption": "Seconds by the clock on the machine that ran it, whatever else it did; simulating as if one after "

@@ -9,7 +9,7 @@ import numpy as np
 import simulators
 from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.campaign.plans import Used, plan_round, use_of
+from eorinfer.campaign.plans import Used, plan_round, planned_rows, plans_of, read_used, use_of
 from eorinfer.core.errors import InputError, naming
 from eorinfer.core.files import make_folder, read_json, write_json
 from eorinfer.core.own import own_key
@@ -142,11 +142,10 @@ class Separation:
     def simulate(self) -> Rows:
         """Fill the bank with what the config asks for; its valid rows."""
         used, planned = self._used(), self.settings.simulations
-        plans = [(of.plan, of.first) for of in used]
-        lacking = self.simulations.lacking(plans)
+        lacking = self.simulations.lacking(used)
         self.progress.line(self.simulations.preflight(f"{planned} simulations", planned, planned - lacking))
-        self.simulations.fill(plans, "for the separation")
-        return Rows.concatenate([of.rows(self.bank) for of in used])[:planned].ok
+        self.simulations.fill(used, "for the separation")
+        return planned_rows(self.bank, used)[:planned].ok  # older files may have some rows too many
 
     def train(self) -> "Separator":
         """Train the separator, from its last checkpoint on, or load it where it is kept.
@@ -201,31 +200,22 @@ class Separation:
     def _used(self) -> list[Used]:
         """Choose the rows to train on; they stay the same, whatever others add to a shared bank."""
         n, path = self.settings.simulations, self.out / "separation.json"
-        in_bank = {plan.id: plan for plan in self.bank.plans()}
         if path.exists():
             content = read_json(path)
-            used = [
-                Used(in_bank[id], first, tuple(*further)) for id, first, *further in content["plans"] if id in in_bank
-            ]
-            before = content.get("simulations", sum(of.first for of in used))
-            if before == n and len(used) == len(content["plans"]) and all(self._has_further(of) for of in used):
+            used = read_used(self.bank, content["plans"])
+            if used and content.get("simulations", sum(of.first for of in used)) == n:
                 return used
         proposal = fingerprint_of({"separation": self.config.prior.hash()})
         # Number 0: no round of any run trains on these rows.
-        plans = [plan for plan in in_bank.values() if plan.number == 0 and plan.proposal == proposal]
+        plans = plans_of(self.bank, 0, proposal)
         if (planned := sum(map(len, plans))) < n:
             seed = run_seed(self.config.tables.seed, SeparationStream.MAPS)
             theta = self.config.prior.sample(n - planned, np.random.default_rng([seed, planned]))
             more = plan_round(0, proposal, theta, self.config.simulator, seed, first_realisation=planned)
             plans.append(self.bank.add(more))
         used = use_of(self.bank, plans, n)
-        chosen = [[of.plan.id, of.first, list(of.further)] for of in used]
-        write_json(path, {"simulations": n, "plans": chosen})
+        write_json(path, {"simulations": n, "plans": [of.content() for of in used]})
         return used
-
-    def _has_further(self, used: Used) -> bool:
-        """Tell whether the bank still has the shards that are used beyond the first rows, which alone are made."""
-        return not set(used.further) & set(self.bank.missing(used.plan))
 
     def _key(self, rows: Rows) -> str:
         """Hash of all that a training depends on."""

@@ -1,7 +1,7 @@
 """The posterior-predictive check: simulations at draws from the posterior of a run."""
 
 from eorinfer.bank.rows import Plan
-from eorinfer.campaign.plans import plan_round
+from eorinfer.campaign.plans import Used, plan_round
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.samples import Samples
 from eorinfer.core.seeds import RunStream, run_seed
@@ -35,7 +35,7 @@ def predict(context: RunContext, samples: Samples) -> None:
         progress.line(f"predictive check: left out, {bank.path} cannot be written")
         return
     plan = bank.add(plan)
-    context.simulations.fill([(plan, n)], "predictive check")
+    context.simulations.fill([Used(plan, n)], "predictive check")
     write_json(path, {"plan": plan.id})
 
 

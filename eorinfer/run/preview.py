@@ -16,6 +16,8 @@ from eorinfer.run.context import find_mask, find_preprocessing
 from eorinfer.run.costs import refuse_few
 from eorinfer.run.observed import added_to_clean, observed_file, read_clean
 from eorinfer.settings.survey import SkaLow, SurveySettings
+from eorinfer.summaries.bins import default_edges
+from eorinfer.summaries.chunks import FEWEST_SLICES, chunked, is_light_cone
 from simulators import SimulationError
 
 
@@ -39,6 +41,8 @@ def _lines(config: Config) -> Iterator[str]:
     if find_preprocessing(config) is not None:
         yield "preprocessing: a separator for these maps"
     yield from _observation(config)
+    if len(config.observable.cells) > 1:
+        yield f"power spectrum: {_power_spectrum(config)}"
     rows = sum(tables.inference.rounds) + tables.inference.predictive
     if tables.bank.path is not None and (config.bank_path(Path()) / "bank.json").exists():
         bank = Bank.open(config.bank_path(Path()))
@@ -80,6 +84,20 @@ def _simulator_lines(config: Config) -> Iterator[str]:
         unit = f" {p.unit}" if p.unit else ""
         yield f"prior: {p.name} {prior_words(config.prior, p.name)} from {p.low:g} to {p.high:g}{unit}"
     yield f"survey: {_survey(tables.survey)}"
+
+
+def _power_spectrum(config: Config) -> str:
+    """Say the bins of P(k), and what they are of; advise chunks where a light-cone is much deeper than wide."""
+    settings = config.tables.power_spectrum
+    part = chunked(config.observable, settings.chunks)
+    edges = default_edges(part.cells, part.box_length, settings.bins, settings.k_max, settings.k_min)
+    line = f"{len(edges) - 1} bins from k = {edges[0]:.3g} to {edges[-1]:.3g} 1/Mpc"
+    if settings.chunks > 1:
+        return f"{line}, in {settings.chunks} chunks, z = {', '.join(f'{z:g}' for z in part.channels)}"
+    wide, _, deep = part.box_length if is_light_cone(part) else (1.0, 1.0, 1.0)
+    if (n := min(round(deep / wide), part.cells[-1] // FEWEST_SLICES)) < 2:
+        return line
+    return f"{line}, of the whole light-cone; [power_spectrum] chunks = {n} cuts it into parts as deep as they are wide"
 
 
 def _survey(settings: SurveySettings) -> str:

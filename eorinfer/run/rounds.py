@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.rows import Rows
 from eorinfer.bank.targets import target_prior, target_rows
+from eorinfer.campaign.plans import Used, plan_round, planned_rows, plans_of, prior_plans, prior_rows, read_used
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, write_json
 from eorinfer.core.own import own_key
@@ -36,27 +37,25 @@ class Rounds:
         self._context, self._config, self._bank = context, context.config, context.bank
         self._simulations, self._progress = context.simulations, context.progress
 
-    def simulate(self) -> list[tuple[Plan, int]]:
-        """Fill the bank with the rows of the first round; give its plans, and the rows used of each."""
+    def simulate(self) -> list[Used]:
+        """Fill the bank with the rows of the first round, and give them."""
         plans = self.first()
         # Elsewhere this machine may be one that jobs are submitted from.
         local = self._config.tables.executor.kind == "local"
-        if local and self._simulations.missing(plans) == sum(n for _, n in plans):
-            plan, _ = plans[0]
+        if local and self._simulations.missing(plans) == sum(len(of.places) for of in plans):
+            plan = plans[0].plan
             world = None if plan.world is None else int(plan.world[0])
             self._simulations.try_seed(plan.theta[0], int(plan.seed[0]), int(plan.seed[-1]), world)
         self._simulations.fill(plans, "round 1")
         return plans
 
-    def first(self) -> list[tuple[Plan, int]]:
+    def first(self) -> list[Used]:
         """Plan the first round, on the prior; later additions to a shared bank do not change it."""
-        from eorinfer.campaign.plans import prior_plans, prior_rows
-
         n = self._config.tables.inference.rounds[0]
         if recorded := self.recorded(1):
             return recorded
         if self._config.imported:
-            self._simulations.refuse_unfinished([(plan, len(plan)) for plan in self._bank.plans()])
+            self._simulations.refuse_unfinished([Used(plan, len(plan)) for plan in self._bank.plans()])
         there = prior_rows(self._bank, self._config.prior)
         if self._config.imported and there < n:
             raise InputError(
@@ -69,7 +68,7 @@ class Rounds:
         self._record(1, plans, self._config.prior.hash(), 1.0)
         return plans
 
-    def _refuse_biased(self, plans: list[tuple[Plan, int]], n: int, there: int) -> None:
+    def _refuse_biased(self, plans: list[Used], n: int, there: int) -> None:
         """Refuse the first of imported cubes that are sorted; say that these are not all.
 
         Raises
@@ -78,13 +77,13 @@ class Rounds:
             If their theta are not spread as the prior is, and those of all cubes are.
         """
         from eorinfer.bank.plausible import unlike_prior
-        from eorinfer.campaign.plans import plans_there
 
-        prior, every = self._config.prior, plans_there(self._bank, PRIOR_ROUND, self._config.prior.hash(), there)
+        prior = self._config.prior
+        every = [Used(plan, len(plan)) for plan in plans_of(self._bank, PRIOR_ROUND, prior.hash())]
 
-        def problem_of(used: list[tuple[Plan, int]]) -> str | None:
-            theta, seed = (np.concatenate([getattr(p, name)[:rows] for p, rows in used]) for name in ("theta", "seed"))
-            return unlike_prior(theta, seed, prior)
+        def problem_of(used: list[Used]) -> str | None:
+            theta = np.concatenate([of.plan.theta[of.places] for of in used])
+            return unlike_prior(theta, np.concatenate([of.plan.seed[of.places] for of in used]), prior)
 
         problem = problem_of(plans)
         if problem and not problem_of(every):
@@ -94,34 +93,32 @@ class Rounds:
             )
         self._progress.line(f"round 1: the first {n} of {there} imported cubes are used")
 
-    def _record(self, number: int, plans: list[tuple[Plan, int]], proposal: str, volume: float) -> None:
+    def _record(self, number: int, plans: list[Used], proposal: str, volume: float) -> None:
         path = self._round_file(number)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"plans": [[plan.id, n] for plan, n in plans], "proposal": proposal, "volume": volume}
-        write_json(path, content | {"simulations": sum(n for _, n in plans)})
+        content = {"plans": [of.content() for of in plans], "proposal": proposal, "volume": volume}
+        write_json(path, content | {"simulations": sum(len(of.places) for of in plans)})
 
-    def recorded(self, number: int) -> list[tuple[Plan, int]]:
+    def recorded(self, number: int) -> list[Used]:
         """Read the plans of a round that was begun; empty if the bank lacks one of them."""
         path = self._round_file(number)
         if not path.exists():
             return []
-        in_bank = {plan.id: plan for plan in self._bank.plans()}
-        plans = read_json(path)["plans"]
-        return [(in_bank[id], n) for id, n in plans] if all(id in in_bank for id, _ in plans) else []
+        return read_used(self._bank, read_json(path)["plans"])
 
-    def recorded_later(self) -> list[tuple[Plan, int]]:
+    def recorded_later(self) -> list[Used]:
         """Read the plans of the later rounds that were begun."""
         return [plan for i in range(2, len(self._config.tables.inference.rounds) + 1) for plan in self.recorded(i)]
 
     def _round_file(self, number: int) -> Path:
         return self._context.folder / "rounds" / f"{number:02d}" / "round.json"
 
-    def simulated(self) -> list[tuple[Plan, int]]:
+    def simulated(self) -> list[Used]:
         """Give the plans of the first round, simulated now if need be, and of later rounds that are simulated."""
         later = [plan for plan in self.recorded_later() if not self._simulations.missing([plan])]
         return [*self.simulate(), *later]
 
-    def propose(self, number: int, posterior: "Posterior", observation: Observation) -> list[tuple[Plan, int]]:
+    def propose(self, number: int, posterior: "Posterior", observation: Observation) -> list[Used]:
         """Draw theta from the prior truncated by the last posterior, or from that posterior, and simulate.
 
         Returns
@@ -129,7 +126,6 @@ class Rounds:
         list
             Plans, and the rows used of each; empty where the truncated prior is as large as in the round before.
         """
-        from eorinfer.campaign.plans import plan_round
         from eorinfer.npe.region import draw_truncated
 
         n = self._config.tables.inference.rounds[number - 1]
@@ -156,7 +152,7 @@ class Rounds:
                 ).values
                 volume = 1.0
             plan = self._bank.add(plan_round(number, proposal, theta, self._config.simulator, self._config.tables.seed))
-            plans = [(plan, n)]
+            plans = [Used(plan, n)]
             self._record(number, plans, proposal, volume)
         volume = read_json(self._round_file(number))["volume"]
         if truncated:
@@ -190,10 +186,9 @@ class Rounds:
         return (*posterior.regions, region)
 
     def train(
-        self, number: int, plans: list[tuple[Plan, int]], before: "Posterior | None", observation: Observation
+        self, number: int, plans: list[Used], before: "Posterior | None", observation: Observation
     ) -> "Posterior":
         """Train the posterior of one round, or load it where it is kept."""
-        from eorinfer.campaign.plans import planned_rows
         from eorinfer.npe.posterior import Posterior
         from eorinfer.training.kept import load_or_train
 
@@ -252,10 +247,8 @@ class Rounds:
         cubes = Part(Cubes(self._bank, self._config.observable.name, rows), np.ones(len(rows), bool))
         return learn_odds(posterior, cubes, rows, self._config.worlds.names, self._context.survey, seed).content()
 
-    def training_rows(self, plans: list[tuple[Plan, int]], observation: Observation) -> Rows:
+    def training_rows(self, plans: list[Used], observation: Observation) -> Rows:
         """Give the valid rows of the plans, without realisations of the observation or of the separator's training."""
-        from eorinfer.campaign.plans import planned_rows
-
         rows = planned_rows(self._bank, plans).ok
         taken = self._context.preprocessing.seeds() if self._context.preprocessing else set()
         taken |= set() if observation.seed is None else {observation.seed}

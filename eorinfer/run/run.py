@@ -5,7 +5,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.rows import Rows
+from eorinfer.campaign.plans import Used
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import read_json, remove_leftovers, write_json
 from eorinfer.core.prior import Prior
@@ -124,10 +125,10 @@ class Run:
         """Say how many simulations are ahead, how long they take and how much disk."""
         rounds = self.tables.inference.rounds[: None if self.by_npe else 1]
         plans = [*self.rounds.first(), *(self.rounds.recorded_later() if self.by_npe else [])]
-        lacking = self._simulations.lacking(plans) + sum(rounds) - sum(n for _, n in plans)
+        lacking = self._simulations.lacking(plans) + sum(rounds) - sum(len(of.places) for of in plans)
         check = 0 if self.config.imported or not self.by_npe else self.tables.inference.predictive
         drawn = predictive_plan(self.context)
-        lacking += check if drawn is None else self._simulations.lacking([(drawn, len(drawn))])
+        lacking += check if drawn is None else self._simulations.lacking([Used(drawn, len(drawn))])
         planned = sum(rounds) + check
         what = f"{sum(rounds)} simulations in {len(rounds)} round(s)"
         what += f" and {check} for the predictive check" if check else ""
@@ -154,13 +155,13 @@ class Run:
         refuse_few(self.config)
         self.progress.line(chain_line(self.context))
 
-    def simulate(self) -> list[tuple[Plan, int]]:
+    def simulate(self) -> list[Used]:
         """Fill the bank with the rows of the first round.
 
         Returns
         -------
         list
-            Plans and how many rows of each the run uses.
+            Its rows.
         """
         return self.rounds.simulate()
 
@@ -316,7 +317,7 @@ class Run:
         from eorinfer.run.results import chains_to_plot, write_results
 
         chains_to_plot(self.out)  # before an observation is made for a picture that has nothing to show
-        plans = [plan for plan, _ in (*self.rounds.recorded(1), *self.rounds.recorded_later())]
+        plans = [of.plan for of in (*self.rounds.recorded(1), *self.rounds.recorded_later())]
         write_results(self.context, self.observe(), plans, predictive_plan(self.context), close)
 
     def report(self) -> None:

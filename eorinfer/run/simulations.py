@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eorinfer.bank.again import shards_again
-from eorinfer.bank.rows import Plan
 from eorinfer.bank.store import Bank
 from eorinfer.campaign.child import RowResult
 from eorinfer.campaign.executors import open_executor, worker_count
 from eorinfer.campaign.fill import Limits, ShardReport, fill, simulate_one
-from eorinfer.campaign.plans import planned_rows
+from eorinfer.campaign.plans import Used, planned_rows
 from eorinfer.core.errors import InputError, WorkError, naming
 from eorinfer.core.progress import Advance, Progress, duration
 from eorinfer.run.config import Config
@@ -54,24 +53,24 @@ class Simulations:
             finally:
                 self._executor = None
 
-    def lacking(self, plans: Sequence[tuple[Plan, int]], *, whole: bool = False) -> int:
+    def lacking(self, plans: Sequence[Used], *, whole: bool = False) -> int:
         """Count the rows to simulate among the first of each plan: those not in the bank, and those worth a new try.
 
         With `whole`, those beyond the first count too that are made with them, since shards are made whole.
         """
         limits = self._limits()
-        again = (shards_again(self.bank, plan, n, limits.seconds, limits.memory_gb) for plan, n in plans)
+        again = (shards_again(self.bank, of.plan, of.first, limits.seconds, limits.memory_gb) for of in plans)
         return self.missing(plans, whole=whole) + sum(sum(counts.values()) for counts in again)
 
-    def missing(self, plans: Sequence[tuple[Plan, int]], *, whole: bool = False) -> int:
+    def missing(self, plans: Sequence[Used], *, whole: bool = False) -> int:
         """Count the rows, among the first of each plan, that the bank does not have yet; `whole` as in `lacking`."""
         return sum(
-            len(range(*plan.rows(shard).indices(len(plan) if whole else min(n, len(plan)))))
-            for plan, n in plans
-            for shard in self.bank.missing(plan, n)
+            len(range(*of.plan.rows(shard).indices(len(of.plan) if whole else min(of.first, len(of.plan)))))
+            for of in plans
+            for shard in self.bank.missing(of.plan, of.first)
         )
 
-    def fill(self, plans: Sequence[tuple[Plan, int]], title: str) -> None:
+    def fill(self, plans: Sequence[Used], title: str) -> None:
         """Simulate what these plans lack, and judge failures: those of earlier calls count too.
 
         Raises
@@ -92,7 +91,7 @@ class Simulations:
                 self._fill(plans, executor, advance)
         self._judge(plans, title)
 
-    def refuse_unfinished(self, plans: Sequence[tuple[Plan, int]]) -> None:
+    def refuse_unfinished(self, plans: Sequence[Used]) -> None:
         """Refuse imports that were stopped: what they lack cannot be simulated.
 
         Raises
@@ -101,7 +100,7 @@ class Simulations:
             If the bank lacks some of the first rows of these plans.
         """
         if lacking := self.missing(plans):
-            planned = sum(n for _, n in plans)
+            planned = sum(of.first for of in plans)
             raise InputError(
                 f"{self.bank.path}: {lacking} of {planned} imported cubes are not there, as after an import that was "
                 "stopped; give the same `eorinfer bank import` again"
@@ -177,7 +176,7 @@ class Simulations:
         with open_executor(self.config.tables.executor, self.bank.path / "jobs", self.progress.line) as executor:
             yield executor
 
-    def _fill(self, plans: Sequence[tuple[Plan, int]], executor: Executor, advance: Advance) -> None:
+    def _fill(self, plans: Sequence[Used], executor: Executor, advance: Advance) -> None:
         counts: Counter[str] = Counter()
 
         def tell(report: ShardReport) -> None:
@@ -185,19 +184,19 @@ class Simulations:
             bad = sum(counts.values()) - counts["ok"]
             advance(report.rows, f"{bad} failed" if bad else "")
 
-        for plan, n in plans:
+        for of in plans:
             fill(
                 self.bank,
-                plan,
+                of.plan,
                 self.config.simulator,
                 executor,
-                rows=n,
+                rows=of.first,
                 beside=self.config.modules,
                 limits=self._limits(),
                 report=tell,
             )
 
-    def _judge(self, plans: Sequence[tuple[Plan, int]], title: str) -> None:
+    def _judge(self, plans: Sequence[Used], title: str) -> None:
         rows = planned_rows(self.bank, plans)
         failed = rows[rows.status != "ok"]
         if not len(failed):

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eorinfer.bank.rows import Plan, Rows
+from eorinfer.bank.rows import Rows
 from eorinfer.bank.targets import target_rows
-from eorinfer.campaign.plans import plan_round, planned_rows
+from eorinfer.campaign.plans import Used, plan_round, planned_rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.prior import Prior
 from eorinfer.core.seeds import RunStream, run_rng, run_seed
@@ -166,7 +166,7 @@ def choose_truths(context: RunContext, rows: Rows, n: int, posterior: Posterior 
 
 def truth_plans(
     context: RunContext, n: int, posterior: Posterior | None = None, world: int | None = None
-) -> list[tuple[Plan, int]]:
+) -> list[Used]:
     """Plan n truths from the prior, or from a posterior's truncated prior: plans, and the rows used of each.
 
     Plans come in blocks, so that fewer truths are the first of many. Their number is 0: no round trains on them.
@@ -176,7 +176,7 @@ def truth_plans(
     regions = posterior.regions if posterior else ()
     key = posterior.facts.get("key") if posterior and regions else None
     of_world = {} if world is None else {"world": world}
-    plans: list[tuple[Plan, int]] = []
+    plans: list[Used] = []
     for block in range(-(-n // BLOCK)):
         rng = run_rng(seed, RunStream.TRUTHS, block)
         theta, _ = draw_truncated(prior, regions, BLOCK, rng)
@@ -190,7 +190,7 @@ def truth_plans(
             share=1,  # truths that share a realisation would err together
             world=world,
         )
-        plans.append((context.bank.add(plan), min(BLOCK, n - block * BLOCK)))
+        plans.append(Used(context.bank.add(plan), min(BLOCK, n - block * BLOCK)))
     return plans
 
 

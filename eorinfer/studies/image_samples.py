@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from eorinfer.bank.rows import Rows
-from eorinfer.campaign.plans import plan_round, planned_rows
+from eorinfer.campaign.plans import Used, plan_round, planned_rows
 from eorinfer.core.errors import InputError
 from eorinfer.core.files import make_folder, whole_hdf5, write_json
 from eorinfer.core.progress import Progress
@@ -310,7 +310,7 @@ class RealImages:
             stream_seed(self._seed, StudyStream.SIMULATIONS),
             share=1,
         )
-        plans = [(self._context.bank.add(plan), len(y))]
+        plans = [Used(self._context.bank.add(plan), len(y))]
         self._context.simulations.fill(plans, "real images")
         rows = planned_rows(self._context.bank, plans).ok
         images = [self._observed(self._clean(rows[[i]]), None, generator) for i in range(len(rows))]

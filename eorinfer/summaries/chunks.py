@@ -28,8 +28,7 @@ def chunked(observable: Observable, n: int) -> Observable:
     """
     if n == 1:
         return observable
-    redshifts = np.array(slice_redshifts(observable))
-    if len(observable.cells) != 3 or observable.axes[-1] not in ("frequency", "z") or not len(redshifts):
+    if not is_light_cone(observable):
         raise ValueError(f"chunks = {n}: only a light-cone has chunks; leave it out")
     depth = observable.cells[-1] // n
     if depth < FEWEST_SLICES:
@@ -37,7 +36,7 @@ def chunked(observable: Observable, n: int) -> Observable:
         raise ValueError(
             f"chunks = {n}: a chunk would have {depth} of the {observable.cells[-1]} slices; take {most} chunks at most"
         )
-    means = redshifts[: n * depth].reshape(n, depth).mean(1).round(2)
+    means = np.array(slice_redshifts(observable))[: n * depth].reshape(n, depth).mean(1).round(2)
     return replace(
         observable,
         shape=(observable.shape[0] * n, *observable.cells[:-1], depth),
@@ -45,6 +44,11 @@ def chunked(observable: Observable, n: int) -> Observable:
         channels=tuple(means.tolist()) * observable.shape[0],
         coordinates=(),
     )
+
+
+def is_light_cone(observable: Observable) -> bool:
+    """Tell whether the last axis of three is a line of sight along which the redshift changes."""
+    return len(observable.cells) == 3 and observable.axes[-1] in ("frequency", "z") and bool(observable.coordinates)
 
 
 def in_chunks(cubes: "Tensor", n: int) -> "Tensor":

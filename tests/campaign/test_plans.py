@@ -1,13 +1,13 @@
 """Plans: which theta and seeds a round simulates, also where it is continued."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eorinfer.bank.rows import Rows
 from eorinfer.bank.store import Bank
-from eorinfer.campaign.plans import SHARD_ROWS, plan_round, planned_rows, prior_plans, prior_rows, use_of
+from eorinfer.campaign.plans import SHARD_ROWS, plan_round, planned_rows, prior_plans, prior_rows, read_used, use_of
 from eorinfer.core.prior import Prior
 from eorinfer.training.data import validation_rows
 from simulators import GaussianField
@@ -24,27 +24,27 @@ def theta(n: int, seed: int = 1) -> np.ndarray:
 def test_a_continued_round_repeats_no_seed(tmp_path: Path) -> None:
     bank = Bank.create(tmp_path / "bank", SIMULATOR)
     first = prior_plans(bank, PRIOR, SIMULATOR, 6, seed=3)
-    assert [n for _, n in first] == [6]
+    assert [of.first for of in first] == [6]
     both = prior_plans(bank, PRIOR, SIMULATOR, 10, seed=3)
-    assert [n for _, n in both] == [6, 4] or [n for _, n in both] == [4, 6]
-    seeds = np.concatenate([plan.seed for plan, _ in both])
+    assert sorted(of.first for of in both) == [4, 6]
+    seeds = np.concatenate([of.plan.seed for of in both])
     assert len(set(seeds.tolist())) == 10
-    assert len(np.unique(np.concatenate([plan.theta for plan, _ in both]), axis=0)) == 10
+    assert len(np.unique(np.concatenate([of.plan.theta for of in both]), axis=0)) == 10
     assert prior_rows(bank, PRIOR) == 10
     again = prior_plans(bank, PRIOR, SIMULATOR, 10, seed=3)
-    assert [plan.id for plan, _ in again] == [plan.id for plan, _ in both]
+    assert [of.plan.id for of in again] == [of.plan.id for of in both]
     narrower = PRIOR.within(PRIOR.low + 0.1, PRIOR.high)
     assert prior_rows(bank, narrower) == 0, "another prior's rows do not count"
 
 
 def test_fewer_rows_than_a_bank_has_are_its_first(tmp_path: Path) -> None:
     bank = Bank.create(tmp_path / "bank", SIMULATOR)
-    ((plan, _),) = prior_plans(bank, PRIOR, SIMULATOR, 6, seed=3)
+    plan = prior_plans(bank, PRIOR, SIMULATOR, 6, seed=3)[0].plan
     for shard in range(plan.shards):
         write(bank, plan, shard, SIMULATOR)
-    ((same, n),) = prior_plans(bank, PRIOR, SIMULATOR, 4, seed=8)
-    assert (same.id, n) == (plan.id, 4)
-    assert planned_rows(bank, [(same, n)]).seed.tolist() == plan.seed[:4].tolist()
+    used = prior_plans(bank, PRIOR, SIMULATOR, 4, seed=8)
+    assert [(of.plan.id, of.first, of.further) for of in used] == [(plan.id, 4, ())]
+    assert planned_rows(bank, used).seed.tolist() == plan.seed[:4].tolist()
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,11 @@ def test_rows_that_are_there_are_used_first(
     for of in used:
         for shard in bank.missing(of.plan, of.first):
             write(bank, of.plan, shard, SIMULATOR)
-    chosen = Rows.concatenate([of.rows(bank) for of in used])[:n]
+    chosen = planned_rows(bank, used)
     assert len(chosen) == n
+    assert chosen.seed.tolist() == [int(of.plan.seed[place]) for of in used for place in of.places]
+    content = json.loads(json.dumps([of.content() for of in used]))
+    assert [(of.plan.id, of.places) for of in read_used(bank, content)] == [(of.plan.id, of.places) for of in used]
     assert len(np.unique(np.column_stack([chosen.round, chosen.seed]), axis=0)) == n
 
 

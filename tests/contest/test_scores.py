@@ -77,6 +77,13 @@ def test_an_exact_likelihood_takes_no_simulation() -> None:
     assert [row[1:3] for row in rows] == [[0, 0], [600, 300]]
 
 
+def test_what_imported_simulations_took_is_not_known() -> None:
+    """A contest on imported rows ended with a ValueError after all its work."""
+    sequential = {"label": "rounds", "simulations": 30, "training_seconds": 2.0}
+    rows = cost_table([score("exact", 1.0), score("npe-power", 1.0)], 600, None, sequential, None)["rows"]
+    assert [row[1:3] for row in rows] == [[0, 0], [600, None], [30, None]]
+
+
 def test_one_against_another() -> None:
     sharp, dull = score("npe-image", 0.5), score("npe-power", 1.0)
     found = compare(sharp, dull, seed=3)

@@ -44,7 +44,7 @@ QUICK = ImageFlowSettings(steps=40, batch_size=32, hidden=(16,), k_knots=5, knot
 def bank_of(path: Path, simulator: Simulator, prior: Prior, n: int) -> tuple[Bank, Rows]:
     """A bank that is filled in this process."""
     bank = Bank.create(path, simulator)
-    for plan, _ in prior_plans(bank, prior, simulator, n, 1):
+    for plan in (of.plan for of in prior_plans(bank, prior, simulator, n, 1)):
         for shard in range(plan.shards):
             made = [simulator.simulate(plan.theta[i], int(plan.seed[i])) for i in range(*plan.rows(shard).indices(n))]
             some = len(made)

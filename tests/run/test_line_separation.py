@@ -97,7 +97,7 @@ def test_fewer_simulations_are_any_that_are_there(
     assert step.bank.missing(plan) == [1], "none was made"
     assert "20 simulations, all of them in the bank" in capsys.readouterr().out
     # They stay the same when others come.
-    step.simulations.fill([(plan, 32)], "others")
+    step.simulations.fill([plans.Used(plan, 32)], "others")
     assert Separation(few, tmp_path / "out").simulate().seed.tolist() == rows.seed.tolist()
     # One of theirs that is set aside is not made again while others are there.
     step.bank.shard_path(plan, 3).unlink()

@@ -1,4 +1,4 @@
-"""The preview names the array behind a survey."""
+"""The preview names the array behind a survey, and advises chunks of a light-cone."""
 
 from pathlib import Path
 
@@ -28,3 +28,21 @@ def test_it_names_the_array(tmp_path: Path, survey: dict[str, object], line: str
     changed = {"survey": {"kind": "ska-low"} | survey, "inference": {"rounds": [40]}}
     path.write_text(tomli_w.dumps(COEVAL | changed))
     assert line in preview(path)
+
+
+@pytest.mark.job
+@pytest.mark.parametrize(
+    ("chunks", "line"),
+    [
+        ({}, ", of the whole light-cone; [power_spectrum] chunks = 3 cuts it into parts as deep as they are wide"),
+        ({"power_spectrum": {"chunks": 2}}, ", in 2 chunks, z = 7.93, 8.87"),
+    ],
+)
+def test_it_advises_chunks_of_a_deep_light_cone(tmp_path: Path, chunks: dict[str, object], line: str) -> None:
+    cone = {"kind": "21cmfast-lightcone", "redshift_range": [7.5, 9.4], "cells": 16, "box_length": 160.0}
+    changed = {"simulator": cone, "observation": {"theta": {"F_ESC10": -1.0}}, "inference": {"rounds": [40]}}
+    changed["simulator"]["parameters"] = ["F_ESC10"]
+    path = tmp_path / "run.toml"
+    path.write_text(tomli_w.dumps(changed | chunks))
+    (said,) = [one for one in preview(path) if one.startswith("power spectrum: 8 bins from k = ")]
+    assert said.endswith(line)

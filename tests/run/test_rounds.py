@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from eorinfer.bank.store import Bank
+from eorinfer.campaign import plans
 from eorinfer.core.files import read_json
 from eorinfer.cubes.observation import Observation
 from eorinfer.npe.posterior import Posterior
+from eorinfer.run.config import load_config
+from eorinfer.run.run import Run
 from tests.runs import call, config
 
 #: A user's simulator that fails in a third of the box.
@@ -59,6 +62,34 @@ def test_rounds_drawn_from_the_posterior(tmp_path: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert "cannot be validated: [inference] proposal" in said
     assert "eorinfer validate" not in said, "it would be refused"
+
+
+def test_fewer_simulations_than_planned_are_those_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A campaign that was stopped has them anywhere in its plan; those at its front were simulated beside them."""
+    monkeypatch.setattr(plans, "SHARD_ROWS", 8)
+    bank, out = {"path": str(tmp_path / "bank")}, tmp_path / "run"
+    every = config(tmp_path, "every.toml", inference={"rounds": [48], "predictive": 0}, bank=bank)
+    assert call("simulate", every, "--out", tmp_path / "every") == 0
+    there = Bank.open(tmp_path / "bank")
+    (plan,) = there.plans()
+    for shard in (0, 3):
+        there.shard_path(plan, shard).unlink()
+    few = config(tmp_path, "few.toml", inference={"rounds": [28], "predictive": 0}, bank=bank)
+    capsys.readouterr()
+    assert call("simulate", few, "--out", out, "--dry-run") == 0
+    assert "0 of 28 simulations (the others are there)" in capsys.readouterr().out
+    assert call("simulate", few, "--out", out) == 0
+    assert "28 simulations in 1 round(s), all of them in the bank" in capsys.readouterr().out
+    run = Run(load_config(few), out)
+    rows = run.first_rows(run.observe())
+    assert rows.seed.tolist() == plan.seed[[*range(8, 24), *range(32, 44)]].tolist()
+    # They stay the same when the others come.
+    assert call("simulate", every, "--out", tmp_path / "every") == 0
+    assert there.missing(plan) == []
+    again = Run(load_config(few), out)
+    assert again.first_rows(again.observe()).seed.tolist() == rows.seed.tolist()
 
 
 def test_failed_simulations_are_left_out_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
