@@ -12,6 +12,7 @@ from eorinfer.core.numbers import unit_of
 from eorinfer.networks.layout import to_channels_last
 from eorinfer.networks.padding import pad
 from eorinfer.networks.scaling import ImageScaling, LinearScaling, LogScaling, SignedScaling
+from eorinfer.summaries.chunks import in_chunks
 
 #: Cubes that pass at once where the scalings are taken from many.
 SCALING_BATCH = 32
@@ -43,6 +44,8 @@ class Embedding(nn.Module):
     summaries
         Further modules that map (B, C, *cells) to (B, ...); those whose attribute ``positive`` is true are seen
         through the logarithm.
+    chunks
+        Number of parts of a light-cone's line of sight in which the CNN averages.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Embedding(nn.Module):
         scattering: nn.Module | None = None,
         network: nn.Module | None = None,
         summaries: Sequence[nn.Module] = (),
+        chunks: int = 1,
     ) -> None:
         super().__init__()
         if not summaries and all(branch is None for branch in (power_spectrum, width, scattering, network)):
@@ -81,7 +85,7 @@ class Embedding(nn.Module):
         self.volumes = redshifts == "volumes"
         if width is not None:
             inputs = 1 if self.volumes else channels
-            self.cnn = ConvolutionalNetwork(inputs, shape[1:], width, periodic)
+            self.cnn = ConvolutionalNetwork(inputs, shape[1:], width, periodic, chunks)
             self.cnn_scaling = LogScaling((self.cnn.features,))
             length += self.cnn.features * (channels if self.volumes else 1)
         self.network = network
@@ -213,7 +217,8 @@ class ConvolutionalNetwork(nn.Module):
     and beside them the cube itself, averaged to the same cells. The mean square over cells of what each
     convolution gives, before the nonlinearity, is the power of the cube in the band of its filters, and of
     the nonlinear maps as well: the quantity that describes a statistically homogeneous field,
-    where a mean over cells of activations has to be taught to become one.
+    where a mean over cells of activations has to be taught to become one. A light-cone changes along its line of sight,
+    so that means are those of each of its chunks.
 
     Parameters
     ----------
@@ -225,11 +230,16 @@ class ConvolutionalNetwork(nn.Module):
         Channels of each convolution.
     periodic
         Whether convolutions wrap around each cell axis.
+    chunks
+        Number of equal parts of the last axis, each with means of its own.
     """
 
-    def __init__(self, inputs: int, cells: tuple[int, ...], width: int, periodic: tuple[bool, ...]) -> None:
+    def __init__(
+        self, inputs: int, cells: tuple[int, ...], width: int, periodic: tuple[bool, ...], chunks: int = 1
+    ) -> None:
         super().__init__()
         dimension = len(cells)
+        self._chunks = chunks
         self.full = FilterPower(inputs, width, dimension, periodic)
         stages: list[nn.Module] = []
         shortest, last = min(cells), 0
@@ -241,19 +251,20 @@ class ConvolutionalNetwork(nn.Module):
         # The gradients of its convolutions take a third to two thirds of the time that way.
         self._layout = to_channels_last(self, dimension)
         self._average = {2: F.avg_pool2d, 3: F.avg_pool3d}[dimension]
-        self.features = width * (len(stages) + 2)
+        self.features = width * (len(stages) + 2) * chunks
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the mean squares (B, features) over cells of all convolutions' maps of cubes (B, inputs, *cells)."""
-        squares = [self.full(x)]
+        parts = in_chunks(x, self._chunks).unflatten(1, (-1, self._chunks)).transpose(1, 2)
+        squares = [self.full(parts.flatten(0, 1)).unflatten(0, (len(x), self._chunks)).flatten(1)]
         x = x.contiguous(memory_format=self._layout)
         maps = x
         for stage in self.stages:
             y = stage(maps)
-            squares.append(_mean_square(y))
+            squares.append(_mean_square(y, self._chunks))
             x = self._average(x, 2, ceil_mode=True)
             maps = torch.cat([F.silu(y), x], dim=1)
-        squares.append(_mean_square(self.last(maps)))
+        squares.append(_mean_square(self.last(maps), self._chunks))
         return torch.cat(squares, dim=1)
 
 
@@ -325,6 +336,9 @@ class Convolution(nn.Module):
         return self.convolution(pad(x, self._periodic))
 
 
-def _mean_square(maps: Tensor) -> Tensor:
-    """Average squares of maps (B, channels, *cells) over cells: (B, channels)."""
-    return maps.square().flatten(2).mean(-1)
+def _mean_square(maps: Tensor, chunks: int) -> Tensor:
+    """Average squares of maps (B, channels, *cells) over the cells of each chunk: (B, channels chunks)."""
+    if chunks == 1:
+        return maps.square().flatten(2).mean(-1)
+    along = maps.square().flatten(2, -2).mean(2)  # (B, channels, slices)
+    return F.adaptive_avg_pool1d(along, chunks).flatten(1)

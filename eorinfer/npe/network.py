@@ -102,5 +102,6 @@ def build_embedding(
         summaries.pop("scattering", None),
         network,
         (*([Elements()] if vectors else []), *summaries.values()),
+        power_spectrum.chunks,
     )
     return embedding, features

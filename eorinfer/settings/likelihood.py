@@ -25,8 +25,8 @@ class PowerSpectrumSettings(Settings):
         Upper edge in 1/Mpc; by default the corner of Fourier space, √d times the Nyquist wavenumber in d dimensions, so
         that no mode is left out.
     chunks
-        Number of equal parts of a light-cone's line of sight, each with its own P(k): how the sky evolves is in their
-        differences.
+        Number of equal parts of a light-cone's line of sight, each with its own P(k) and its own averages in the CNN:
+        their differences tell how the sky evolves.
 
     Examples
     --------

@@ -50,6 +50,25 @@ def test_each_chunk_of_a_light_cone_is_an_input() -> None:
     assert changed.any(1).tolist() == [False, False, True]
 
 
+def test_means_of_chunks_are_those_of_their_slices() -> None:
+    torch.manual_seed(0)
+    open_ends = (True, True, False)
+    whole = ConvolutionalNetwork(2, (8, 8, 24), 4, open_ends)
+    parts = ConvolutionalNetwork(2, (8, 8, 24), 4, open_ends, chunks=3)
+    parts.load_state_dict(whole.state_dict())
+    x = torch.randn(5, 2, 8, 8, 24)
+    x[..., 16:] *= 3
+    of_whole, of_parts = whole(x).unflatten(1, (3, 4)), parts(x).unflatten(1, (3, 12))
+    # filters on the full cube: each chunk as a cube of its own
+    alone = torch.cat([whole.full(x[..., 8 * i : 8 * i + 8]) for i in range(3)], dim=1)
+    torch.testing.assert_close(of_parts[:, 0], alone)
+    # later maps: means over thirds of their slices
+    thirds = of_parts[:, 1:].unflatten(2, (4, 3))
+    torch.testing.assert_close(thirds.mean(3), of_whole[:, 1:])
+    assert (thirds[..., 2] > 2 * thirds[..., 0]).all()
+    assert parts.features == 3 * whole.features
+
+
 def test_volumes_share_one_network() -> None:
     one, several = embedding((1, 8, 8, 8)), embedding((3, 8, 8, 8), redshifts="volumes")
     assert one.cnn is not None
