@@ -186,7 +186,7 @@ def use_of(bank: Bank, plans: Sequence[Plan], n: int) -> list[Used]:
 
 def prior_rows(bank: Bank, prior: Prior) -> int:
     """Return the number of rows planned in the bank as draws from this prior, by any run or import."""
-    return sum(len(plan) for plan in bank.plans() if plan.number == PRIOR_ROUND and plan.proposal == prior.hash())
+    return sum(map(len, plans_of(bank, PRIOR_ROUND, prior.hash())))
 
 
 def planned_rows(bank: Bank, used: Sequence[Used]) -> Rows:

@@ -145,11 +145,13 @@ def _loop(setup: ContestSetup, chains: list[Samples], observation: Observation) 
 def preflight(run: Run) -> None:
     """Say how many simulations are ahead."""
     n = run.tables.contest.choice_truths + run.tables.contest.truths
-    plans = [*run.rounds.first(), *truth_plans(run.context, n, world=run.config.held_out_world)]
+    truths = truth_plans(run.context, n, world=run.config.held_out_world)
+    plans = [*run.rounds.first(), *truths]
     simulations = run.context.simulations
     planned = sum(len(of.places) for of in plans)
     what = f"{planned - n} simulations to train on and {n} to test with"
-    run.progress.line(simulations.preflight(what, planned, planned - simulations.lacking(plans)))
+    there, alone = planned - simulations.lacking(plans), simulations.lacking(truths)
+    run.progress.line(simulations.preflight(what, planned, there, alone))
     if run.sequential:
         later = run.tables.inference.rounds[1:]
         run.progress.line(f"after them {sum(later)} in {len(later)} more round(s) for the run's observation")

@@ -62,6 +62,7 @@ def loop_posterior(setup: ContestSetup, observation: Observation, start: Samples
             f"emcee's loop, {walkers} walkers, {steps} steps: about {walkers * (steps + 1)} simulations",
             walkers * (steps + 1),
             log_likelihood.simulated(),
+            alone=walkers * (steps + 1) - log_likelihood.simulated(),
         )
     )
     with simulations.session():

@@ -138,8 +138,10 @@ class Simulations:
                 "and keep nothing from one call to the next"
             )
 
-    def preflight(self, what: str, planned: int, there: int) -> str:
+    def preflight(self, what: str, planned: int, there: int, alone: int = 0) -> str:
         """Estimate the simulations ahead, `planned` less those `there`, with seconds and disk, in one line.
+
+        `alone` of those ahead have a run of their own, which takes as long as all views of one.
 
         Raises
         ------
@@ -155,6 +157,8 @@ class Simulations:
         source = "as measured so far" if len(measured) else "by the simulator's own estimate"
         workers = worker_count(self.config.tables.executor)
         ahead = planned - there
+        views = getattr(self.config.simulator, "views_of_a_run", 1)
+        seconds = each * (ahead + alone * (views - 1)) / (workers or 1)
         size, free = ahead * self.bank.bytes_per_row, shutil.disk_usage(self.bank.path).free
         if size > free:
             raise WorkError(
@@ -163,7 +167,7 @@ class Simulations:
             )
         on = f"on {workers} process(es)" if workers else "on one process, less on many"
         return (
-            f"{line}, {there} of them in the bank; about {duration(ahead * each / (workers or 1))} of simulating "
+            f"{line}, {there} of them in the bank; about {duration(seconds)} of simulating "
             f"{on} ({each:.2g} s each, {source}) and "
             f"{_size(size)} of disk ({_size(free)} free)"
         )

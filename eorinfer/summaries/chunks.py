@@ -18,7 +18,7 @@ FEWEST_SLICES = 4
 def chunked(observable: Observable, n: int) -> Observable:
     """Describe a light-cone that is cut into n chunks: channels one after the other, the chunks of each in its order.
 
-    A channel of the result is named by the mean redshift of its slices. Slices at the far end of the last axis that n
+    A channel of the result is named by the mean redshift of its slices. Slices at the end of the last axis that n
     does not divide, fewer than n, are in no chunk.
 
     Raises
