@@ -6,6 +6,7 @@ the emulator's own error are all in it.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from eorinfer.core.errors import WorkError
 from eorinfer.core.prior import Prior
 from eorinfer.core.progress import Progress, Silent
 from eorinfer.core.seeds import item_seed, second_item_seed
-from eorinfer.likelihood.trust import distrust
+from eorinfer.likelihood.trust import DRAWS, distrust, information
 from eorinfer.settings.likelihood import FOLDS, LEAST_REALISATIONS
 from eorinfer.settings.npe import TrainingSettings
 from eorinfer.survey.base import Survey
@@ -224,6 +225,11 @@ class Emulator(nn.Module):
         first: MeanNetwork = self.means[0]  # type: ignore[assignment]
         return mean, self.correlation(first.scaled(theta).float()) / std[:, None, :]
 
+    def by_mean(self, network: MeanNetwork, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, with the mean and standard deviation of one fold's network."""
+        mean, std = network(theta)
+        return mean, self.correlation(network.scaled(theta).float()) / std[:, None, :]
+
     def log_likelihood(self, power: Tensor, theta: Tensor) -> Tensor:
         """Ln N(power | mean(theta), C(theta)), ln det C included: (n,) for power (D,) or (n, D)."""
         mean, w = self(theta)
@@ -302,7 +308,7 @@ def train_emulator(
     logarithmic = np.flatnonzero(prior.logarithmic).tolist()
     emulator = Emulator(len(prior.parameters), bins, {"logarithmic": logarithmic} if logarithmic else None)
     fold = _folds(spectra.seed, seed)
-    z, deviation = torch.empty_like(spectra.power), torch.empty_like(spectra.power[:, 0])
+    z, networks = torch.empty_like(spectra.power), []
     for k in range(FOLDS):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(item_seed(seed, k))
@@ -321,10 +327,11 @@ def train_emulator(
             progress=progress,
         )
         emulator.means[k] = network
+        networks.append(network)
         out = np.flatnonzero(fold == k)
         with torch.no_grad():
             mean, std = network(spectra.theta[out])
-        z[out], deviation[out] = (spectra.power[out] - mean[:, None]) / std[:, None], std
+        z[out] = (spectra.power[out] - mean[:, None]) / std[:, None]
     x = network.scaled(spectra.theta).float()
     held = torch.from_numpy(validation_rows(spectra.seed, 0.15))
     fit(
@@ -340,7 +347,12 @@ def train_emulator(
     rms = float(z.square().mean().sqrt())
     error = float(emulator.own_error(spectra.theta).detach().square().mean().sqrt())
     progress.line(f"emulator: residuals {rms:.2f} sigma rms, its own error {error:.2f} sigma of them")
-    if doubt := distrust(spectra.power, z, deviation, network.unit, network.centre, network.spread):
+    draws = torch.from_numpy(prior.sample(DRAWS, np.random.default_rng(item_seed(seed, FOLDS + 1))))
+    gains = torch.zeros(len(spectra.seed), dtype=torch.float64)
+    for k, network in enumerate(networks):
+        new = np.flatnonzero((fold == k) & held.numpy())
+        gains[new] = information(partial(emulator.by_mean, network), spectra.theta[new], spectra.power[new, 0], draws)
+    if doubt := distrust(gains[held], spectra.seed[held.numpy()]):
         progress.line(f"WARNING: {doubt}")
     return emulator.eval()
 

@@ -1,53 +1,69 @@
-"""Whether an emulator of P(k) knows enough for its likelihood, by held-out spectra and their scatter over the prior.
+"""Whether an emulator of P(k) knows enough for its likelihood, by held-out spectra: do these find their own theta?
 
-With too few simulations the means are wrong by many of their standard deviations where no network was trained. The
-covariance is fitted to these residuals, which are no Gaussian's, and new spectra are further away than it says.
+With few simulations of many parameters the means are wrong by many of their standard deviations at some theta. The
+spectrum of another theta then fits there better than at its own, and a posterior is sure of what is wrong, even where
+spectra are as near as they should be to what is emulated at their own theta.
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-#: Nats for each bin, see `information`, below which a likelihood is not trusted. A useful emulator is above 0. One of
-#: spectra of noise alone is at -0.1 to -0.25, since a Gaussian has not the skewness of power in a few modes, and its
-#: likelihood is right. Of nine parameters and 24 bins 30, 60 and 150 rows gave -4.9, -0.7 and (of steeper spectra)
-#: -3.1. New spectra were then 3.0, 1.6 and 6.8 sigma rms from the mean, and 0.8 to 1.2 sigma wherever the nats were
-#: above 0, as with 300 rows or more.
-TRUSTED = -0.5
-#: A bin varies if its asinh(P / unit) does by more; one that is empty in all boxes does not.
-VARIES = 1e-3
+#: Draws from the prior that a held-out theta is compared with.
+DRAWS = 1000
+#: Nats that one realisation counts for at most: of those that are found no more than this can be told by so few draws.
+MOST = 7.0
+#: Nats below zero that are no fault: spectra of noise alone tell nothing of theta, and are skew.
+LEAST = 0.2
+
+#: Mean (m, D) and W (m, D, D) of an emulator at theta (m, P), as `Emulator.forward` gives them.
+Gaussian = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def distrust(power: Tensor, z: Tensor, deviation: Tensor, unit: Tensor, centre: Tensor, spread: Tensor) -> str:
-    """Say why the likelihood of an emulator cannot be trusted; empty where it can. Parameters of `information`."""
-    nats = information(power, z, deviation, unit, centre, spread)
-    if nats >= TRUSTED:
-        return ""
-    return (
-        "the emulator tells less of the P(k) of held-out simulations than their scatter over the prior does "
-        f"({nats:.2g} nats for each bin). Its likelihood, and an MCMC with it, cannot be trusted. Simulate more "
-        "([inference] rounds), or take fewer [power_spectrum] bins"
-    )
-
-
-def information(power: Tensor, z: Tensor, deviation: Tensor, unit: Tensor, centre: Tensor, spread: Tensor) -> float:
-    """Give the nats that an emulator tells of held-out spectra, for each bin, over their scatter over the prior.
-
-    A power P has the density N(mean, deviation) by the emulator. By the scatter asinh(P / unit), which is ln P where
-    power is large, is normal, whatever theta is.
+@torch.no_grad()
+def information(gaussian: Gaussian, theta: Tensor, power: Tensor, draws: Tensor) -> Tensor:
+    """Give the nats (n,) that the posteriors of spectra gain over the prior at their own theta, of `MOST` at most.
 
     Parameters
     ----------
-    power, z
-        Power (n, draws, D), and its residuals in units of `deviation` from a mean that has not seen the row.
-    deviation
-        Standard deviations (n, D) by the network of that mean.
-    unit, centre, spread
-        Unit, mean and standard deviation of asinh(P / unit) over all rows, (D,) each.
+    gaussian
+        Emulator that has not seen the spectra.
+    theta, power
+        (n, P) and (n, D).
+    draws
+        (m, P) from the prior. With few of them the evidence is too small, if anything, and the gain too large.
     """
-    varies = spread > VARIES
-    if not varies.any():
-        return 0.0
-    standard = (torch.asinh(power / unit) - centre) / spread
-    scatter = spread * torch.hypot(power, unit)  # of P, where asinh(P / unit) scatters by `spread`
-    gained = 0.5 * (standard.square() - z.square()) + torch.log(scatter / deviation[:, None])
-    return float(gained[..., varies].mean())
+    mean, w = gaussian(draws)
+    log_det = torch.log(torch.diagonal(w, dim1=1, dim2=2)).sum(-1)
+    white = torch.einsum("mij,nj->nmi", w, power) - torch.einsum("mij,mj->mi", w, mean)
+    log_l = log_det - 0.5 * white.square().sum(-1)
+    own_mean, own_w = gaussian(theta)
+    own = torch.log(torch.diagonal(own_w, dim1=1, dim2=2)).sum(-1)
+    own = own - 0.5 * torch.einsum("nij,nj->ni", own_w, power - own_mean).square().sum(-1)
+    evidence = torch.cat([log_l, own[:, None]], 1).logsumexp(1) - np.log(len(draws) + 1)
+    return (own - evidence).clamp(-MOST, MOST)
+
+
+def distrust(gains: Tensor, seed: NDArray[np.uint64]) -> str:
+    """Say why the likelihood of an emulator cannot be trusted; empty where it can.
+
+    Parameters
+    ----------
+    gains
+        `information` (n,) of held-out spectra.
+    seed
+        Their realisations (n,); those of one err together.
+    """
+    _, inverse = np.unique(seed, return_inverse=True)
+    each = np.bincount(inverse, gains.numpy()) / np.bincount(inverse)
+    error = float(each.std() / np.sqrt(len(each)))
+    if float(each.mean()) > -max(error, LEAST):
+        return ""
+    return (
+        f"of {len(gains)} held-out simulations the emulator's likelihood makes their own parameters less probable than "
+        f"the prior does, by {-each.mean():.1f} ± {error:.1f} nats. An MCMC with it cannot be trusted. Simulate more "
+        "([inference] rounds), or take fewer [power_spectrum] bins"
+    )
