@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from eorinfer.settings.npe import AUTO, EFFORTS, FlowSettings, TrainingSettings
@@ -94,22 +95,28 @@ class Comparison:
         Number of held-out rows.
     nats, error
         Nats that the candidate gains on average, and the standard error of that.
+    least
+        Standard errors that a gain has to be more than.
     """
 
     rows: int
     nats: float
     error: float
+    least: float = 1.0
 
     @classmethod
-    def from_losses(cls, simple: Tensor, richer: Tensor) -> "Comparison":
-        """Compare losses (n,) of the two, row by row."""
+    def from_losses(cls, simple: Tensor, richer: Tensor, theta: Tensor, least: float = 1.0) -> "Comparison":
+        """Compare losses (n,) of the two, row by row; rows of one theta (n, P), views of a run, err together."""
         gains = (simple - richer).double()
-        return cls(len(gains), float(gains.mean()), float(gains.std() / len(gains) ** 0.5) if len(gains) > 1 else 0.0)
+        runs, run = torch.unique(theta, dim=0, return_inverse=True)
+        left = gains.new_zeros(len(runs)).index_add(0, run, gains - gains.mean())
+        error = float(left.square().sum().sqrt()) / len(gains) * math.sqrt(len(runs) / max(1, len(runs) - 1))
+        return cls(len(gains), float(gains.mean()), error, least)
 
     @property
     def pays(self) -> bool:
-        """True if the gain is more than one standard error (Breiman et al. 1984, section 3.4.3)."""
-        return math.isfinite(self.nats) and self.nats > self.error
+        """True if the gain is more than `least` standard errors: one by Breiman et al. (1984, section 3.4.3)."""
+        return math.isfinite(self.nats) and self.nats > self.least * self.error
 
     def line(self, what: str, instead: str) -> str:
         """Say whether the candidate is kept, and what is enough where it is not."""
@@ -117,8 +124,13 @@ class Comparison:
         return f"on {self.rows} held-out rows {what} gains {self.nats:.3f} ± {self.error:.3f} nats and is {kept}"
 
 
-def choose(candidates: Sequence[Stage], losses: Sequence[Tensor]) -> tuple[int, dict[str, Comparison], list[str]]:
+def choose(
+    candidates: Sequence[Stage], losses: Sequence[Tensor], theta: Tensor
+) -> tuple[int, dict[str, Comparison], list[str]]:
     """Choose a candidate: each in its turn takes the place of the best before it where that pays.
+
+    A flow learns simulations by heart, so that it has to gain more than a standard error. Emulated rows are as many as
+    one likes: they have to gain at all.
 
     Parameters
     ----------
@@ -126,6 +138,8 @@ def choose(candidates: Sequence[Stage], losses: Sequence[Tensor]) -> tuple[int, 
         The stages, the simplest one first.
     losses
         (n,) of each, for the same held-out rows.
+    theta
+        (n, P) of these rows.
 
     Returns
     -------
@@ -134,7 +148,8 @@ def choose(candidates: Sequence[Stage], losses: Sequence[Tensor]) -> tuple[int, 
     """
     best, found, lines = 0, {}, []
     for place, stage in enumerate(candidates[1:], start=1):
-        found[stage.name] = one = Comparison.from_losses(losses[best], losses[place])
+        least = 0.0 if stage.emulated else 1.0
+        found[stage.name] = one = Comparison.from_losses(losses[best], losses[place], theta, least)
         lines.append(one.line(stage.what, candidates[best].what or "a truncated normal"))
         best = place if one.pays else best
     return best, found, lines

@@ -97,17 +97,19 @@ def find_widening(folds: Sequence[tuple[Ensemble, Part]], survey: Survey, seed: 
     `held_out_coverage`.
     """
     of_folds: list[NDArray[np.float64]] = []
+    known = []
     for posterior, held in folds:
         rows, reads = _read(posterior, held, survey, ROWS // len(folds), seed, NOISE_DRAWS)
         if len(rows):
             theta = held.theta.numpy()[rows][:, None]
             tried = [[_log_density(posterior, theta, features, w) for features in reads] for w in WIDENINGS]
             of_folds.append(np.mean(tried, axis=1))
+            known.append(held.theta[rows])
     log_q = torch.from_numpy(np.concatenate(of_folds, axis=1) if of_folds else np.empty((len(WIDENINGS), 0)))
     if log_q.shape[1] < FEWEST:
         return 1.0
     best = int(log_q.mean(1).argmax())
-    return float(WIDENINGS[best]) if Comparison.from_losses(-log_q[0], -log_q[best]).pays else 1.0
+    return float(WIDENINGS[best]) if Comparison.from_losses(-log_q[0], -log_q[best], torch.cat(known)).pays else 1.0
 
 
 def _log_density(

@@ -133,7 +133,8 @@ class Trainer:
             )
             fits.append(self._train_member(chosen, one, atoms, new_theta, progress))
         losses = [torch.cat([one[stage].losses for one in fits]) for stage in range(len(chosen))]
-        best, compared, lines = choose(chosen, losses)
+        of_losses = torch.cat([cubes.theta[torch.from_numpy(by_one)] for by_one in choosing])
+        best, compared, lines = choose(chosen, losses, of_losses)
         for line in lines:
             say(f"{title}: {line}")
         posterior = Posterior(

@@ -22,15 +22,16 @@ def test_a_flow_pays_beyond_one_standard_error() -> None:
     simple = torch.randn(400, generator=torch.Generator().manual_seed(1))
     scatter = torch.randn(400, generator=torch.Generator().manual_seed(2))
     scatter = (scatter - scatter.mean()) / scatter.std()
-    kept = Comparison.from_losses(simple, simple - 0.06 - scatter)
+    rows = torch.arange(400.0)[:, None]
+    kept = Comparison.from_losses(simple, simple - 0.06 - scatter, rows)
     assert kept.pays
     assert kept.line("a flow", "it") == "on 400 held-out rows a flow gains 0.060 ± 0.050 nats and is kept"
-    left = Comparison.from_losses(simple, simple - 0.04 - scatter)
+    left = Comparison.from_losses(simple, simple - 0.04 - scatter, rows)
     assert not left.pays
     assert left.line("a flow", "a truncated normal").endswith("is left out: a truncated normal is enough")
-    assert not Comparison.from_losses(simple, simple + 0.5).pays
-    assert not Comparison.from_losses(simple, torch.where(torch.arange(400) == 7, torch.inf, simple - 1.0)).pays
-    assert not Comparison.from_losses(simple, torch.where(torch.arange(400) == 7, -torch.inf, simple)).pays
+    assert not Comparison.from_losses(simple, simple + 0.5, rows).pays
+    assert not Comparison.from_losses(simple, torch.where(torch.arange(400) == 7, torch.inf, simple - 1.0), rows).pays
+    assert not Comparison.from_losses(simple, torch.where(torch.arange(400) == 7, -torch.inf, simple), rows).pays
 
 
 def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept() -> None:
@@ -51,8 +52,9 @@ def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept
     assert [(one.name, one.flow, one.training.learning_rate) for one in given] == [
         (name, FlowSettings(kind="zuko_maf"), 1e-3) for name in ("flow", "emulated-flow")
     ]
+    theta = torch.arange(300.0)[:, None]
     noise = torch.randn(3, 300, generator=torch.Generator().manual_seed(3)) * 0.1
-    best, found, lines = choose(tried, list(noise + torch.tensor([0.0, 0.5, -0.5])[:, None]))
+    best, found, lines = choose(tried, list(noise + torch.tensor([0.0, 0.5, -0.5])[:, None]), theta)
     assert best == 2
     assert [found[one.name].pays for one in tried[1:]] == [False, True]
     assert [line.split("nats")[0].split("gains")[0] for line in lines] == [
@@ -60,7 +62,26 @@ def test_emulated_rows_are_tried_like_simulations_and_the_best_candidate_is_kept
         "on 300 held-out rows training on emulated rows with a flow ",
     ]
     assert lines[0].endswith("is left out: a truncated normal is enough")
-    assert choose(tried[:1], [noise[0]]) == (0, {}, [])
+    assert choose(tried[:1], [noise[0]], theta) == (0, {}, [])
+
+
+def test_emulated_rows_have_to_gain_and_a_flow_more_than_an_error() -> None:
+    """Of 500 simulations chance left them out at 0.056 ± 0.057 nats, which cost 0.14 nats."""
+    tried, theta = stages(FlowSettings(), TrainingSettings(), emulated_batch=256), torch.arange(100.0)[:, None]
+    noise = torch.randn(100, generator=torch.Generator().manual_seed(3))
+    gain = (noise - noise.mean()) / noise.std() + 0.05  # 0.05 ± 0.10
+    best, found, _ = choose(tried, [torch.zeros(100), -gain, -gain], theta)
+    assert (best, found["normal-flow"].pays, found["emulated-flow"].pays) == (2, False, True)
+    assert choose(tried, [torch.zeros(100), gain, gain], theta)[0] == 0
+
+
+def test_views_of_a_run_count_once() -> None:
+    gain = torch.randn(60, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    alone = Comparison.from_losses(gain, 0 * gain, torch.arange(60.0)[:, None])
+    assert alone.error == pytest.approx(float(gain.std()) / 60**0.5)
+    views = Comparison.from_losses(gain.repeat(3), 0 * gain.repeat(3), torch.arange(60.0).repeat(3)[:, None])
+    assert (views.rows, views.nats) == (180, pytest.approx(alone.nats))
+    assert views.error == pytest.approx(alone.error)
 
 
 def test_effort_stands_for_steps_and_epochs() -> None:
