@@ -34,12 +34,15 @@ class Stage:
         Length and rate of the fit.
     emulated
         Whether it trains on rows of an emulator, see `eorinfer.npe.emulated`.
+    least
+        Standard errors that it has to gain more than.
     """
 
     name: str
     flow: FlowSettings
     training: TrainingSettings
     emulated: bool = False
+    least: float = 1.0
 
     @property
     def what(self) -> str:
@@ -56,6 +59,11 @@ def stages(
     that joins a trained truncated normal finds features that do not tell branches apart. The flow is tried once more
     with rows of an emulator, in batches of at least `emulated_batch`; not at all if that is 0. It is wider there, with
     `UNITS` for each of the `parameters`.
+
+    A flow learns simulations by heart, so that it has to gain more than a standard error. Emulated rows are as many as
+    one likes: of cubes, whose shapes they have wrong, they have to gain at all. Batches of more than one row say that
+    networks read nothing but what is emulated. Then these rows are left out only where they lose more than an error:
+    with a hundred held-out rows chance would decide.
     """
     kinds = {"flow": flow.kind} if flow.kind != "auto" else {"normal": "none", "normal-flow": AUTO}
     tried = [Stage(name, flow.model_copy(update={"kind": kind}), training) for name, kind in kinds.items()]
@@ -68,7 +76,8 @@ def stages(
         }
         wide = {"kind": AUTO, "hidden": tuple(max(UNITS * parameters, width) for width in flow.hidden)}
         richest = flow.model_copy(update=wide) if flow.kind == "auto" else flow
-        tried.append(Stage("emulated-flow", richest, training.model_copy(update=many), emulated=True))
+        least = -1.0 if emulated_batch > 1 else 0.0
+        tried.append(Stage("emulated-flow", richest, training.model_copy(update=many), True, least))
     return tuple(tried)
 
 
@@ -129,9 +138,6 @@ def choose(
 ) -> tuple[int, dict[str, Comparison], list[str]]:
     """Choose a candidate: each in its turn takes the place of the best before it where that pays.
 
-    A flow learns simulations by heart, so that it has to gain more than a standard error. Emulated rows are as many as
-    one likes: they have to gain at all.
-
     Parameters
     ----------
     candidates
@@ -148,8 +154,7 @@ def choose(
     """
     best, found, lines = 0, {}, []
     for place, stage in enumerate(candidates[1:], start=1):
-        least = 0.0 if stage.emulated else 1.0
-        found[stage.name] = one = Comparison.from_losses(losses[best], losses[place], theta, least)
+        found[stage.name] = one = Comparison.from_losses(losses[best], losses[place], theta, stage.least)
         lines.append(one.line(stage.what, candidates[best].what or "a truncated normal"))
         best = place if one.pays else best
     return best, found, lines
