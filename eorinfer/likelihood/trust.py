@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Draws from the prior that a held-out theta is compared with.
-DRAWS = 1000
+#: Draws from the prior that a held-out theta is compared with, and of these at once.
+DRAWS, PIECE = 1000, 100
 #: Nats that one realisation counts for at most: of those that are found no more than this can be told by so few draws.
 MOST = 7.0
 #: Nats below zero that are no fault: spectra of noise alone tell nothing of theta, and are skew.
@@ -36,14 +36,14 @@ def information(gaussian: Gaussian, theta: Tensor, power: Tensor, draws: Tensor)
     draws
         (m, P) from the prior. With few of them the evidence is too small, if anything, and the gain too large.
     """
-    mean, w = gaussian(draws)
-    log_det = torch.log(torch.diagonal(w, dim1=1, dim2=2)).sum(-1)
-    white = torch.einsum("mij,nj->nmi", w, power) - torch.einsum("mij,mj->mi", w, mean)
-    log_l = log_det - 0.5 * white.square().sum(-1)
-    own_mean, own_w = gaussian(theta)
-    own = torch.log(torch.diagonal(own_w, dim1=1, dim2=2)).sum(-1)
-    own = own - 0.5 * torch.einsum("nij,nj->ni", own_w, power - own_mean).square().sum(-1)
-    evidence = torch.cat([log_l, own[:, None]], 1).logsumexp(1) - np.log(len(draws) + 1)
+    log_l = []
+    for some in draws.split(PIECE):
+        mean, w = gaussian(some)
+        white = torch.einsum("mij,nj->nmi", w, power) - torch.einsum("mij,mj->mi", w, mean)
+        log_l.append(_log_det(w) - 0.5 * white.square().sum(-1))
+    mean, w = gaussian(theta)
+    own = _log_det(w) - 0.5 * torch.einsum("nij,nj->ni", w, power - mean).square().sum(-1)
+    evidence = torch.cat([*log_l, own[:, None]], 1).logsumexp(1) - np.log(len(draws) + 1)
     return (own - evidence).clamp(-MOST, MOST)
 
 
@@ -67,3 +67,8 @@ def distrust(gains: Tensor, seed: NDArray[np.uint64]) -> str:
         f"the prior does, by {-each.mean():.1f} ± {error:.1f} nats. An MCMC with it cannot be trusted. Simulate more "
         "([inference] rounds), or take fewer [power_spectrum] bins"
     )
+
+
+def _log_det(w: Tensor) -> Tensor:
+    """Ln det W (m,) of lower triangular W (m, D, D)."""
+    return torch.log(torch.diagonal(w, dim1=1, dim2=2)).sum(-1)
